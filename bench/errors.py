@@ -1,0 +1,66 @@
+"""Errors that a user can cause or mend: each says what, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class BenchError(Exception):
+    """Base of every error that is shown to the user as a message, never as a traceback."""
+
+
+class DataError(BenchError):
+    """A data set is missing, unreadable or unusable."""
+
+
+class WeightsError(BenchError):
+    """Starting weights are missing, unreadable or do not fit the backbone."""
+
+
+class PlanError(BenchError):
+    """A strategy's options do not fit the backbone or the number of epochs."""
+
+
+class MissingExtraError(BenchError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, *, needed_for: str, package: str, extra: str) -> None:
+        super().__init__(
+            f'{needed_for} needs the package {package}; install it with: pip install "bench[{extra}]"'
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One mistake in a suite: the rule with the offending value, and where it stands."""
+
+    message: str
+    path: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.path is None:
+            return self.message
+        where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
+        return f"{self.message} ({where})"
+
+
+class SuiteError(BenchError):
+    """A suite was refused; `problems` holds every mistake that was found in it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A suffix such as `; did you mean 'cosine'?`, or the list of valid names if none is near."""
+    names = sorted(valid)
+    matches = get_close_matches(name, names, n=1, cutoff=0.6)
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"; valid: {shown}" if names else ""

@@ -1,0 +1,15 @@
+"""Keyed randomness: every draw is named by what it is for, never by what was drawn before it.
+
+Two trials that ask for the same draw get the same numbers (common random numbers), whatever else
+each of them draws.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all `parts`, such as `(seed, "order", epoch)`."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
