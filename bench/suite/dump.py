@@ -1,0 +1,83 @@
+"""A checked suite back to YAML with everything filled in: what a run folder keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Suite
+
+
+def dump_suite(suite: Suite) -> str:
+    """YAML text that loads to the same trials wherever it lies: defaults and paths are resolved."""
+    data: dict[str, Any] = {"name": suite.name, "dataset": _entry(suite.dataset)}
+    for axis in AXES:
+        data[axis] = _one_or_list([_axis_entry(entry) for entry in suite.axes[axis]])
+    for key, values in suite.settings.items():
+        data[key] = _one_or_list([_value(value) for value in values])
+    for key in ("exclude", "include"):
+        rules: tuple[GridRule, ...] = getattr(suite, key)
+        if rules:
+            data[key] = [_rule(rule) for rule in rules]
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents lists, quotes what YAML 1.1 readers would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _entry(entry: Entry) -> Any:
+    if entry.name == "file" and "path" in entry.options:
+        return {"file": entry.options["path"]}
+    if not entry.options:
+        return entry.name
+    return {"name": entry.name, **_plain(entry.options)}
+
+
+def _axis_entry(entry: AxisEntry) -> Any:
+    settings = {
+        key: _one_or_list([_value(value) for value in values])
+        for key, values in entry.settings.items()
+    }
+    plain = _entry(entry.entry)
+    if not settings:
+        return plain
+    return {**(plain if isinstance(plain, dict) else {"name": plain}), **settings}
+
+
+def _rule(rule: GridRule) -> dict[str, Any]:
+    # A rule matches on the options it names, so only those may be written out.
+    entries = {
+        axis: _axis_entry(entry.model_copy(update={"entry": _given_only(entry.entry)}))
+        for axis, entry in rule.entries.items()
+    }
+    settings = {
+        key: _one_or_list([_value(_given_only(v) if isinstance(v, Entry) else v) for v in values])
+        for key, values in rule.settings.items()
+    }
+    return {**entries, **settings}
+
+
+def _given_only(entry: Entry) -> Entry:
+    return entry.model_copy(update={"options": {k: entry.options[k] for k in entry.given}})
+
+
+def _value(value: Any) -> Any:
+    return _entry(value) if isinstance(value, Entry) else value
+
+
+def _one_or_list(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

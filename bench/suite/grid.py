@@ -1,0 +1,188 @@
+"""The grid of a suite: axes and rules to trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from bench.errors import Problem, SuiteError
+from bench.suite.load import Catalogue, LoadedSuite
+from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Settings, Suite, Trial
+
+UNTRAINED_KEEPS = ("weights", "head", "shots", "image_size", "resize", "precision", "threads", "seed")
+"""What changes the numbers of a strategy that trains nothing; all else is set to its default."""
+
+
+def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
+    """All trials of a suite, configs in the order of the file, the seeds of a config together.
+
+    A strategy that ignores a setting (from_scratch the weights, pretrained_head the schedule) has
+    one cell where the grid would repeat it. Raises `SuiteError` with every rule that selects
+    nothing and every impossible combination.
+    """
+    problems: list[Problem] = []
+    trials = _all_trials(loaded, problems)
+    impossible: dict[str, Problem] = {}
+    for trial in trials:
+        for key, message in _contradictions(trial, catalogue):
+            location = locate(loaded.suite, key, trial)
+            impossible.setdefault(message, loaded.source.problem(location, message))
+    problems += impossible.values()
+    if not problems and not trials:
+        problems.append(loaded.source.problem(("exclude",), "the rules leave no trial"))
+    if problems:
+        raise SuiteError(problems)
+    unique: dict[str, Trial] = {}
+    for trial in trials:
+        normal = _normal(trial, catalogue)
+        unique.setdefault(normal.id({}), normal)
+    return list(unique.values())
+
+
+def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
+    suite, source = loaded.suite, loaded.source
+    trials = list(_cells(suite, suite.axes, suite.settings))
+    for rule in suite.exclude:
+        kept = [trial for trial in trials if not matches(trial, rule)]
+        if len(kept) == len(trials):
+            problems.append(source.problem(rule.location, "this exclude rule matches no cell"))
+        trials = kept
+    grid = list(trials)
+    for rule in suite.include:
+        extended = [_extended(trial, rule, suite) for trial in trials]
+        if any(new is not None for new in extended):
+            trials = [t for old, new in zip(trials, extended, strict=True) for t in new or [old]]
+            continue
+        axes = {**suite.axes, **{axis: (entry,) for axis, entry in rule.entries.items()}}
+        added = list(_cells(suite, axes, {**suite.settings, **rule.settings}))
+        known = {trial.id({}) for trial in grid}
+        if all(trial.id({}) in known for trial in added):
+            message = "this include rule adds nothing: its cells are in the grid already"
+            problems.append(source.problem(rule.location, message))
+        trials += [trial for trial in added if trial.id({}) not in known]
+    return trials
+
+
+def _cells(
+    suite: Suite,
+    axes: Mapping[str, Sequence[AxisEntry]],
+    settings: Mapping[str, tuple[Any, ...]],
+) -> Iterator[Trial]:
+    for entries in product(*(axes[axis] for axis in AXES)):
+        values = dict(settings)
+        for entry in entries:
+            values.update(entry.settings)
+        cell = {axis: entry.entry for axis, entry in zip(AXES, entries, strict=True)}
+        yield from _over_settings(Trial(**_head(suite), **cell, settings=Settings()), values)
+
+
+def _head(suite: Suite) -> dict[str, Any]:
+    return {"suite": suite.name, "dataset": suite.dataset}
+
+
+def _over_settings(trial: Trial, values: Mapping[str, tuple[Any, ...]]) -> Iterator[Trial]:
+    # Seeds last, so that the seeds of one config stand together.
+    names = sorted(values, key=lambda name: name == "seed")
+    for chosen in product(*(values[name] for name in names)):
+        yield trial.with_settings(**dict(zip(names, chosen, strict=True)))
+
+
+def matches(trial: Trial, rule: GridRule) -> bool:
+    """Whether every key of `rule` fits `trial`: entries by name and given options."""
+    return all(
+        _entry_matches(getattr(trial, axis), wanted.entry) for axis, wanted in rule.entries.items()
+    ) and all(_setting_matches(trial, key, allowed) for key, allowed in rule.settings.items())
+
+
+def _setting_matches(trial: Trial, key: str, allowed: tuple[Any, ...]) -> bool:
+    value = getattr(trial.settings, key)
+    if isinstance(value, Entry):
+        return any(_entry_matches(value, wanted) for wanted in allowed)
+    return value in allowed
+
+
+def _entry_matches(entry: Entry, wanted: Entry) -> bool:
+    return entry.name == wanted.name and all(
+        entry.options.get(key) == wanted.options[key] for key in wanted.given
+    )
+
+
+def _extended(trial: Trial, rule: GridRule, suite: Suite) -> list[Trial] | None:
+    """The trial with the rule's new settings, or None where the rule would overwrite an axis."""
+    axes = {key for key, values in suite.settings.items() if len(values) > 1}
+    fixed = GridRule(
+        entries=rule.entries,
+        settings={key: value for key, value in rule.settings.items() if key in axes},
+        location=rule.location,
+    )
+    added = {key: value for key, value in rule.settings.items() if key not in axes}
+    for entry in rule.entries.values():
+        added.update(entry.settings)
+    if not added or not matches(trial, fixed):
+        return None
+    return list(_over_settings(trial, {key: tuple(value) for key, value in added.items()}))
+
+
+def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """(key, message) of every combination that cannot mean what it says."""
+    settings, strategy = trial.settings, trial.strategy
+    traits = catalogue.strategy.get(strategy.name).traits
+    mend = "exclude the pair, or give other weights"
+    if traits.get("weights") != "ignored" and settings.weights.name == "none":
+        reason = traits.get("why_weights", "reuses weights, so that without them it is from_scratch")
+        yield (
+            "strategy",
+            f"strategy {strategy.name!r} {reason}; weights must not be 'none' ({mend})",
+        )
+    if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
+        yield (
+            "nesterov",
+            "nesterov needs optimizer sgd and a momentum above 0, got "
+            f"{settings.optimizer} with momentum {settings.momentum:g}",
+        )
+
+
+def locate(suite: Suite, key: str, trial: Trial) -> tuple[str | int, ...]:
+    """Where in the suite file the trial's value of an axis or setting stands."""
+    if key not in AXES:
+        return (key,)
+    wanted = getattr(trial, key)
+    for rule in suite.include:
+        if key in rule.entries and rule.entries[key].entry == wanted:
+            return rule.entries[key].location
+    return next((e.location for e in suite.axes[key] if e.entry == wanted), (key,))
+
+
+def _normal(trial: Trial, catalogue: Catalogue) -> Trial:
+    """The trial with everything that its strategy ignores at its default."""
+    traits = catalogue.strategy.get(trial.strategy.name).traits
+    if traits.get("weights") == "ignored":
+        trial = trial.with_settings(weights=Entry(name="none"))
+    if "head" in traits:
+        trial = trial.with_settings(head=_head_entry(trial, traits["head"], catalogue))
+    if trial.settings.optimizer != "sgd":
+        trial = trial.with_settings(momentum=0.0)
+    if not traits.get("trains", True):
+        defaults = Settings()
+        kept = {name: getattr(trial.settings, name) for name in UNTRAINED_KEEPS}
+        unused = {"schedule": catalogue.schedule, "augmentation": catalogue.augmentation}
+        trial = trial.model_copy(
+            update={
+                "settings": defaults.model_copy(update=kept),
+                **{
+                    axis: Entry(name=name, options=unused[axis].get(name).options().model_dump())
+                    for axis, name in (("schedule", "constant"), ("augmentation", "none"))
+                },
+            }
+        )
+    return trial
+
+
+def _head_entry(trial: Trial, name: str, catalogue: Catalogue) -> Entry:
+    """The head that the strategy always has, with the suite's options where they are for it."""
+    if trial.settings.head.name == name:
+        return trial.settings.head
+    if name not in catalogue.head:
+        return Entry(name=name)
+    return Entry(name=name, options=catalogue.head.get(name).options().model_dump())

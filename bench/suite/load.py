@@ -1,0 +1,355 @@
+"""A suite file to a checked `Suite`: every mistake is found before anything runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from bench.errors import Problem, SuiteError, nearest
+from bench.registry import Registry
+from bench.suite.schema import (
+    AXES,
+    DEFAULT_AXES,
+    PATH_OPTIONS,
+    AxisEntry,
+    Entry,
+    FractalWeights,
+    GridRule,
+    Settings,
+    Suite,
+)
+from bench.suite.yaml_source import Location, Source, apply_overrides, read_yaml
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include")
+DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
+
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(Annotated[field.annotation, field], config=ConfigDict(strict=True))
+    for name, field in Settings.model_fields.items()
+    if name not in ("weights", "head")
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The names that a suite may use: one registry a kind, and the rule for backbones."""
+
+    strategy: Registry[Any]
+    schedule: Registry[Any]
+    augmentation: Registry[Any]
+    mix: Registry[Any]
+    head: Registry[Any]
+    dataset: Registry[Any]
+    backbones: Sequence[str]
+    is_backbone: Callable[[str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSuite:
+    """A checked suite with the source that places later problems."""
+
+    suite: Suite
+    source: Source
+
+
+def load_suite(path: Path, catalogue: Catalogue, overrides: Sequence[str] = ()) -> LoadedSuite:
+    """Read and check the suite at `path`; raises `SuiteError` with all mistakes at once."""
+    source = apply_overrides(read_yaml(path), overrides)
+    suite = _Checker(source, catalogue, path).suite()
+    return LoadedSuite(suite=suite, source=source)
+
+
+def selection(texts: Sequence[str], catalogue: Catalogue) -> tuple[GridRule, ...]:
+    """`--only key=value[,key=value]` texts to rules; raises `SuiteError` with all mistakes.
+
+    A trial is selected when any of the rules matches it.
+    """
+    rules = []
+    for text in texts:
+        parts = text.split(",")
+        empty = Source(data={}, path=Path(f"--only {text}"), lines={}, overrides={})
+        checker = _Checker(apply_overrides(empty, parts), catalogue, Path("--only"))
+        rules.append(checker.rule(checker.source.data, ()))
+        if checker.problems:
+            raise SuiteError(checker.problems)
+    return tuple(rules)
+
+
+class _Checker:
+    def __init__(self, source: Source, catalogue: Catalogue, path: Path) -> None:
+        self.source = source
+        self.catalogue = catalogue
+        self.path = path
+        self.problems: list[Problem] = []
+
+    def suite(self) -> Suite:
+        data = self.source.data
+        if not isinstance(data, dict):
+            found = "nothing" if data is None else type(data).__name__
+            self._report((), f"a suite must be a mapping of keys to values, got {found}")
+            raise SuiteError(self.problems)
+        for key in data:
+            if key not in KEYS:
+                self._report((key,), f"unknown key {key!r}{nearest(key, KEYS)}")
+        suite = {
+            "name": self._name(data.get("name", self.path.stem)),
+            "dataset": self._dataset(data),
+            "axes": {axis: self._axis(data, axis) for axis in AXES},
+            "settings": self._all_settings(data),
+            "exclude": self._rules(data, "exclude"),
+            "include": self._rules(data, "include"),
+        }
+        if self.problems:
+            raise SuiteError(self.problems)
+        return Suite(**suite)
+
+    def _report(self, location: Location, message: str) -> None:
+        self.problems.append(self.source.problem(location, message))
+
+    def _name(self, name: Any) -> str:
+        if not isinstance(name, str) or not NAME.match(name):
+            rule = "name must be letters, digits, '.', '_' or '-' and start with a letter or digit"
+            self._report(("name",), f"{rule}, got {name!r}")
+        return str(name)
+
+    # Entries -------------------------------------------------------------------------------
+
+    def _axis(self, data: Mapping[str, Any], axis: str) -> tuple[AxisEntry, ...]:
+        if axis not in data and axis in DEFAULT_ENTRIES:
+            entry = self._entry(getattr(self.catalogue, axis), DEFAULT_ENTRIES[axis], (axis,))
+            return (AxisEntry(entry=entry, location=(axis,)),)
+        if axis not in data:
+            self._report((), f"{axis} is required")
+            return ()
+        entries = []
+        for location, value in self._items(data[axis], (axis,)):
+            entry = self._axis_entry(axis, value, location)
+            if any(_same(entry, other) for other in entries):
+                label = entry.entry.label
+                self._report(location, f"{axis} {label!r} is given twice: a duplicate cell")
+            entries.append(entry)
+        return tuple(entries)
+
+    def _items(self, value: Any, location: Location) -> list[tuple[Location, Any]]:
+        if not isinstance(value, list):
+            return [(location, value)]
+        if not value:
+            self._report(location, f"{location[-1]} must not be empty, got []")
+        return [((*location, index), item) for index, item in enumerate(value)]
+
+    def _axis_entry(self, axis: str, value: Any, location: Location) -> AxisEntry:
+        name, rest = self._name_and_rest(value, location, kind=axis)
+        settings = {key: rest.pop(key) for key in list(rest) if key in Settings.model_fields}
+        entry: Entry
+        if axis == "backbone":
+            entry = self._backbone(name, rest, location)
+        else:
+            if axis == "augmentation":
+                name, rest = self._split_mix(name, rest)
+            registry: Registry[Any] = getattr(self.catalogue, axis)
+            entry = self._checked(registry, name, rest, location, also=tuple(Settings.model_fields))
+        return AxisEntry(
+            entry=entry,
+            settings={
+                key: self._setting(key, given, (*location, key)) for key, given in settings.items()
+            },
+            location=location,
+        )
+
+    def _name_and_rest(
+        self, value: Any, location: Location, *, kind: str
+    ) -> tuple[str, dict[str, Any]]:
+        if isinstance(value, str):
+            return value, {}
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            return value["name"], {k: v for k, v in value.items() if k != "name"}
+        rule = f"{kind} must be a name, or a mapping with 'name' and its options"
+        self._report(location, f"{rule}, got {value!r}")
+        return "", {}
+
+    def _backbone(self, name: str, rest: dict[str, Any], location: Location) -> Entry:
+        if name and not self.catalogue.is_backbone(name):
+            hint = nearest(name, self.catalogue.backbones)
+            self._report(location, f"backbone must be a known name, got {name!r}{hint}")
+        for key in rest:
+            hint = nearest(key, Settings.model_fields)
+            self._report((*location, key), f"unknown key {key!r} for a backbone{hint}")
+        return Entry(name=name)
+
+    def _split_mix(self, name: str, rest: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """`standard+mixup` and `mixup` to an augmentation with the option `mix`."""
+        base, plus, mix = name.partition("+")
+        if plus:
+            return base, {"mix": mix, **rest}
+        if name in self.catalogue.mix:
+            return "none", {"mix": name, **rest}
+        return name, rest
+
+    def _entry(self, registry: Registry[Any], value: Any, location: Location) -> Entry:
+        name, rest = self._name_and_rest(value, location, kind=registry.kind)
+        return self._checked(registry, name, rest, location)
+
+    def _checked(
+        self,
+        registry: Registry[Any],
+        name: str,
+        options: dict[str, Any],
+        location: Location,
+        also: Sequence[str] = (),
+    ) -> Entry:
+        if name not in registry:
+            if name:
+                hint = nearest(name, registry)
+                self._report(location, f"{registry.kind} must be a known name, got {name!r}{hint}")
+            return Entry(name=name)
+        model = registry.get(name).options
+        return self._with_options(model, name, options, location, also=also)
+
+    def _with_options(
+        self,
+        model: type[BaseModel],
+        name: str,
+        options: dict[str, Any],
+        location: Location,
+        also: Sequence[str] = (),
+    ) -> Entry:
+        try:
+            # In JSON mode a strict model takes a list for a tuple: YAML knows lists only.
+            checked = model.model_validate_json(json.dumps(options))
+        except ValidationError as error:
+            for detail in error.errors():
+                key = tuple(detail["loc"])
+                valid = (*model.model_fields, *also)
+                self._report((*location, *key), _message(detail, prefix=name, valid=valid))
+            return Entry(name=name)
+        return Entry(name=name, options=checked.model_dump(), given=tuple(options))
+
+    # Data set and weights ------------------------------------------------------------------
+
+    def _dataset(self, data: Mapping[str, Any]) -> Entry:
+        location = ("dataset",)
+        if "dataset" not in data:
+            self._report((), "dataset is required: a name, or the path of a folder of images")
+            return Entry(name="")
+        value = data["dataset"]
+        if isinstance(value, dict) and "name" not in value and "path" in value:
+            value = {"name": "folder", **value}
+        name, options = self._name_and_rest(value, location, kind="dataset")
+        if name not in self.catalogue.dataset and name:
+            library, colon, member = name.partition(":")
+            if colon and library in self.catalogue.dataset:
+                name, options = library, {"dataset": member, **options}
+            elif self._looks_like_path(name):
+                name, options = "folder", {"path": name, **options}
+        for key in PATH_OPTIONS:
+            if isinstance(options.get(key), str):
+                options[key] = str(self._resolve(options[key]))
+        return self._checked(self.catalogue.dataset, name, options, location)
+
+    def _looks_like_path(self, name: str) -> bool:
+        return "/" in name or "\\" in name or name.startswith(".") or self._resolve(name).is_dir()
+
+    def _resolve(self, path: str) -> Path:
+        """Relative paths in a suite start at the suite's own folder."""
+        return (self.path.parent / Path(path).expanduser()).resolve()
+
+    def _weights(self, value: Any, location: Location) -> Entry:
+        if isinstance(value, dict) and "file" in value:
+            return self._weights_file(value, location)
+        name, options = self._name_and_rest(value, location, kind="weights")
+        if name == "fractals":
+            return self._with_options(FractalWeights, name, options, location)
+        for key in options:
+            self._report((*location, key), f"unknown key {key!r} for weights {name!r}")
+        return Entry(name=name)
+
+    def _weights_file(self, value: dict[str, Any], location: Location) -> Entry:
+        for key in value:
+            if key != "file":
+                message = f"unknown key {key!r} for weights{nearest(key, ['file'])}"
+                self._report((*location, key), message)
+        path = self._resolve(str(value["file"]))
+        if not path.is_file():
+            self._report((*location, "file"), f"no such weights file: {path}")
+        return Entry(name="file", options={"path": str(path)}, given=("path",))
+
+    # Settings and rules --------------------------------------------------------------------
+
+    def _all_settings(self, data: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+        defaults = Settings()
+        settings = {}
+        for key in Settings.model_fields:
+            if key in data:
+                settings[key] = self._setting(key, data[key], (key,))
+            elif key == "head":
+                settings[key] = (self._entry(self.catalogue.head, defaults.head.name, (key,)),)
+            else:
+                settings[key] = DEFAULT_AXES.get(key, (getattr(defaults, key),))
+        return settings
+
+    def _setting(self, key: str, value: Any, location: Location) -> tuple[Any, ...]:
+        values: list[Any] = []
+        for place, item in self._items(value, location):
+            checked = self._setting_value(key, item, place)
+            if checked in values:
+                self._report(place, f"{key} {item!r} is given twice: a duplicate cell")
+            values.append(checked)
+        return tuple(values)
+
+    def _setting_value(self, key: str, value: Any, location: Location) -> Any:
+        if key == "weights":
+            return self._weights(value, location)
+        if key == "head":
+            return self._entry(self.catalogue.head, value, location)
+        try:
+            return _ADAPTERS[key].validate_python(value)
+        except ValidationError as error:
+            self._report(location, _message(error.errors()[0], prefix=key, valid=()))
+            return value
+
+    def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
+        value = data.get(key, [])
+        if not isinstance(value, list):
+            self._report((key,), f"{key} must be a list of mappings, got {value!r}")
+            return ()
+        return tuple(self.rule(item, (key, index)) for index, item in enumerate(value))
+
+    def rule(self, value: Any, location: Location) -> GridRule:
+        entries: dict[str, AxisEntry] = {}
+        settings: dict[str, tuple[Any, ...]] = {}
+        if not isinstance(value, dict) or not value:
+            rule = "a rule must be a mapping such as {strategy: from_scratch}"
+            self._report(location, f"{rule}, got {value!r}")
+            value = {}
+        for key, item in value.items():
+            place = (*location, key)
+            if key in AXES:
+                entries[key] = self._axis_entry(key, item, place)
+            elif key in Settings.model_fields:
+                settings[key] = self._setting(key, item, place)
+            else:
+                hint = nearest(key, (*AXES, *Settings.model_fields))
+                self._report(place, f"unknown key {key!r} in a rule{hint}")
+        return GridRule(entries=entries, settings=settings, location=location)
+
+
+def _same(a: AxisEntry, b: AxisEntry) -> bool:
+    return a.entry.identity() == b.entry.identity() and a.settings == b.settings
+
+
+def _message(detail: Any, *, prefix: str, valid: Sequence[str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {key!r} for {prefix!r}{nearest(key, valid)}"
+    if detail["type"] == "missing":
+        return f"{prefix!r} needs the option {key!r}"
+    subject = f"{prefix}: {key}" if key else prefix
+    rule = detail["msg"].replace("Input should", "must")
+    return f"{subject} {rule[0].lower()}{rule[1:]}, got {detail['input']!r}"

@@ -1,0 +1,194 @@
+"""The words of a suite as frozen models: `Entry`, `Settings`, `Trial`, `Suite`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STRICT = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+AXES = ("backbone", "strategy", "schedule", "augmentation")
+"""The axes of the grid whose values are entries; the other axes are settings."""
+
+PATH_OPTIONS = ("path", "root")
+"""Options that say where files lie: they do not change numbers, so ids leave them out."""
+
+
+def content_hash(content: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of `content` in canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Entry(BaseModel):
+    """A registered name with all its options; `given` names those that the suite wrote out."""
+
+    model_config = STRICT
+
+    name: str
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    given: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name with the options that were written out, such as `step(step_size=7)`."""
+        shown = [f"{key}={_text(self.options[key])}" for key in self.given]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
+
+    def identity(self) -> dict[str, Any]:
+        """What of the entry changes numbers."""
+        options = {k: v for k, v in self.options.items() if k not in PATH_OPTIONS}
+        return {"name": self.name, **_plain(options)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Entry):
+        return value.identity()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Entry):
+        return value.label
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class FractalWeights(BaseModel):
+    """The source task of `weights: fractals`: how the backbone is pretrained before it is reused.
+
+    Classes come from another family of fractals than any target's unless a suite asks for the same
+    `family_seed`, so source and target are disjoint.
+    """
+
+    model_config = STRICT
+
+    classes: Annotated[int, Field(ge=2)] = 40
+    images_per_class: Count = 150
+    image_size: Count | None = None
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
+    family_seed: int = 1
+    epochs: Count = 6
+    lr: Positive = 0.05
+    weight_decay: NotNegative = 5e-4
+    batch_size: Count = 64
+
+
+class Settings(BaseModel):
+    """The training settings of one trial. Each may be an axis of the grid in a suite."""
+
+    model_config = STRICT
+
+    weights: Entry = Entry(name="imagenet")
+    head: Entry = Entry(name="linear")
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive = 0.001
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 0.0
+    label_smoothing: Fraction = 0.0
+    grad_clip_norm: Positive | None = None
+    epochs: Count = 12
+    batch_size: Count = 16
+    early_stopping: Count | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    shots: Count | None = None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    resize: Literal["auto", "crop", "squash", "pad"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}
+"""Settings whose default in a suite is more than one value."""
+
+
+class Trial(BaseModel):
+    """One cell of the grid with one seed."""
+
+    model_config = STRICT
+
+    suite: str
+    dataset: Entry
+    backbone: Entry
+    strategy: Entry
+    schedule: Entry
+    augmentation: Entry
+    settings: Settings
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the suite says and that changes the trial's numbers."""
+        axes = {axis: getattr(self, axis).identity() for axis in ("dataset", *AXES)}
+        settings = {name: _plain(getattr(self.settings, name)) for name in Settings.model_fields}
+        return {**axes, **settings}
+
+    @property
+    def config(self) -> str:
+        """Content hash of the trial without its seed: statistics group by it."""
+        return content_hash({k: v for k, v in self.identity().items() if k != "seed"})
+
+    def id(self, context: Mapping[str, Any]) -> str:
+        """Content hash of the trial and of `context`: data, weights and device it meets."""
+        return content_hash({**self.identity(), "context": context})
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        return " · ".join(getattr(self, axis).label for axis in AXES)
+
+    def with_settings(self, **changes: Any) -> Trial:
+        """A copy with other settings."""
+        return self.model_copy(update={"settings": self.settings.model_copy(update=changes)})
+
+
+class AxisEntry(BaseModel):
+    """An entry of an axis, with the training settings that hold for its cells only."""
+
+    model_config = STRICT
+
+    entry: Entry
+    settings: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
+    location: tuple[str | int, ...] = ()
+
+
+class GridRule(BaseModel):
+    """An `exclude` or `include` rule: axis or setting → value."""
+
+    model_config = STRICT
+
+    entries: Mapping[str, AxisEntry]
+    settings: Mapping[str, tuple[Any, ...]]
+    location: tuple[str | int, ...]
+
+
+class Suite(BaseModel):
+    """A checked suite: one data set, the axes of the grid, the values of every setting."""
+
+    model_config = STRICT
+
+    name: str
+    dataset: Entry
+    axes: Mapping[str, tuple[AxisEntry, ...]]
+    settings: Mapping[str, tuple[Any, ...]]
+    exclude: tuple[GridRule, ...] = ()
+    include: tuple[GridRule, ...] = ()
