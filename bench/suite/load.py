@@ -71,22 +71,32 @@ def selection(texts: Sequence[str], catalogue: Catalogue) -> tuple[GridRule, ...
 
     A trial is selected when any of the rules matches it.
     """
-    rules = []
-    for text in texts:
-        parts = text.split(",")
-        empty = Source(data={}, path=Path(f"--only {text}"), lines={}, overrides={})
-        checker = _Checker(apply_overrides(empty, parts), catalogue, Path("--only"))
-        rules.append(checker.rule(checker.source.data, ()))
-        if checker.problems:
-            raise SuiteError(checker.problems)
-    return tuple(rules)
+    return tuple(_selection(text, catalogue) for text in texts)
+
+
+def _selection(text: str, catalogue: Catalogue) -> GridRule:
+    place = Path(f"--only {text}")
+    empty = Source(data={}, path=None, lines={}, overrides={})
+    try:
+        data = apply_overrides(empty, text.split(",")).data
+    except SuiteError as error:
+        raise SuiteError([Problem(message=p.message, path=place) for p in error.problems]) from None
+    source = Source(data=data, path=place, lines={}, overrides={})
+    checker = _Checker(source, catalogue, place, selects=True)
+    rule = checker.rule(data, ())
+    if checker.problems:
+        raise SuiteError(checker.problems)
+    return rule
 
 
 class _Checker:
-    def __init__(self, source: Source, catalogue: Catalogue, path: Path) -> None:
+    def __init__(
+        self, source: Source, catalogue: Catalogue, path: Path, *, selects: bool = False
+    ) -> None:
         self.source = source
         self.catalogue = catalogue
         self.path = path
+        self._selects = selects
         self.problems: list[Problem] = []
 
     def suite(self) -> Suite:
@@ -227,9 +237,15 @@ class _Checker:
             for detail in error.errors():
                 key = tuple(detail["loc"])
                 valid = (*model.model_fields, *also)
+                if detail["type"] == "missing" and self._names_cells(location):
+                    continue
                 self._report((*location, *key), _message(detail, prefix=name, valid=valid))
-            return Entry(name=name)
+            return Entry(name=name, options=_tuples(options), given=tuple(options))
         return Entry(name=name, options=checked.model_dump(), given=tuple(options))
+
+    def _names_cells(self, location: Location) -> bool:
+        """Whether an entry here only selects cells, so that it may leave options out."""
+        return self._selects or location[0] == "exclude"
 
     # Data set and weights ------------------------------------------------------------------
 
@@ -338,6 +354,12 @@ class _Checker:
                 hint = nearest(key, (*AXES, *Settings.model_fields))
                 self._report(place, f"unknown key {key!r} in a rule{hint}")
         return GridRule(entries=entries, settings=settings, location=location)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _same(a: AxisEntry, b: AxisEntry) -> bool:

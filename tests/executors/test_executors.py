@@ -1,0 +1,165 @@
+"""One contract for all executors: the same results, errors that cost one job, clean ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
+from bench.jobs import Job, JobResult
+from bench.trainer import EpochRecord
+from tests.tiny import make_job, make_trial
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "in-process": InProcessExecutor,
+    "processes": lambda: ProcessPoolExecutor(2),
+}
+
+
+def jobs(folder: Path) -> list[Job]:
+    return [
+        make_job(
+            make_trial(strategy, backbone="shufflenet_v2_x0_5", seed=seed),
+            trial_id=f"{strategy}-{seed}",
+            checkpoint=folder / f"{strategy}-{seed}.safetensors",
+        )
+        for strategy in ("full_finetune", "linear_probe")
+        for seed in (0, 1)
+    ]
+
+
+def run(executor: Executor, todo: list[Job]) -> tuple[dict[str, JobResult], list[tuple[str, int]]]:
+    epochs: list[tuple[str, int]] = []
+
+    def emit(trial_id: str, record: EpochRecord) -> None:
+        epochs.append((trial_id, record.epoch))
+
+    return {result.trial_id: result for result in executor.run(todo, emit)}, epochs
+
+
+def numbers(result: JobResult) -> tuple[object, ...]:
+    assert result.outcome is not None, result.error
+    assert result.predictions is not None
+    curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
+    return curves, result.outcome.best, result.outcome.last, result.predictions.probabilities.tobytes()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobResult]:
+    """Every job alone, in its own order."""
+    todo = jobs(tmp_path_factory.mktemp("reference"))
+    return {job.trial_id: run(InProcessExecutor(), [job])[0][job.trial_id] for job in todo}
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_results_are_bit_identical_to_each_job_alone(
+    name: str, reference: dict[str, JobResult], tmp_path: Path
+) -> None:
+    results, epochs = run(EXECUTORS[name](), list(reversed(jobs(tmp_path))))
+    assert set(results) == set(reference)
+    for trial_id, result in results.items():
+        assert numbers(result) == numbers(reference[trial_id])
+        assert [epoch for job, epoch in epochs if job == trial_id] == [1, 2]
+        assert (tmp_path / f"{trial_id}.safetensors").is_file()
+        assert result.peak_memory_mib is not None
+        assert result.peak_memory_mib > 10
+        assert result.started < result.finished
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_an_error_costs_its_job_only(name: str, tmp_path: Path) -> None:
+    good, bad, gone, _ = jobs(tmp_path)
+    bad = replace(bad, trial=bad.trial.with_settings(lr=1e30))
+    gone = replace(gone, images=tmp_path / "nowhere")
+    results, _ = run(EXECUTORS[name](), [bad, gone, good])
+    assert "loss is" in str(results[bad.trial_id].error)
+    assert "nowhere" in str(results[gone.trial_id].error)
+    assert results[good.trial_id].error is None
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_an_unexpected_error_keeps_its_traceback(name: str, tmp_path: Path) -> None:
+    job = replace(jobs(tmp_path)[0], precision="fp32", device="meta")
+    results, _ = run(EXECUTORS[name](), [job])
+    result = results[job.trial_id]
+    assert result.error is not None
+    assert result.log is not None
+    assert "Traceback" in result.log
+
+
+class _Fatal:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os._exit, (3,))
+
+
+def test_a_worker_that_dies_costs_its_job_only(tmp_path: Path) -> None:
+    fatal, *rest = jobs(tmp_path)
+    fatal = replace(fatal, class_map=_Fatal())  # type: ignore[arg-type]
+    results, _ = run(ProcessPoolExecutor(1), [fatal, *rest[:1]])
+    assert results[fatal.trial_id].error == "the worker process died (exit code 3)"
+    assert results[rest[0].trial_id].error is None
+
+
+def test_closing_stops_the_workers(tmp_path: Path) -> None:
+    import psutil
+
+    running = ProcessPoolExecutor(2).run(jobs(tmp_path), lambda *_: None)
+    next(running)
+    workers = psutil.Process().children(recursive=True)
+    assert workers
+    running.close()  # type: ignore[attr-defined]
+    _, alive = psutil.wait_procs(
+        [worker for worker in workers if "multiprocessing.spawn" in _command(worker)], timeout=10
+    )
+    assert not alive
+
+
+def _command(process: object) -> str:
+    import psutil
+
+    try:
+        return " ".join(process.cmdline())  # type: ignore[attr-defined]
+    except psutil.Error:
+        return ""
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pickle, sys\n"
+        "from bench.executors import ProcessPoolExecutor\n"
+        "print('started')\n"
+        "jobs = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for result in ProcessPoolExecutor(2).run(jobs, lambda *_: None):\n"
+        "    print(result.error)\n"
+    )
+    import pickle
+
+    todo = [replace(job, trial=job.trial.with_settings(epochs=1)) for job in jobs(tmp_path)[2:]]
+    (tmp_path / "jobs").write_bytes(pickle.dumps(todo))
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "jobs")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["started", "None", "None"]
+
+
+def test_probabilities_are_those_of_the_saved_weights(tmp_path: Path) -> None:
+    import torchvision
+    from safetensors.torch import load_file
+
+    job = jobs(tmp_path)[0]
+    run(InProcessExecutor(), [job])
+    assert job.checkpoint is not None
+    state = load_file(job.checkpoint)
+    model = torchvision.models.shufflenet_v2_x0_5(num_classes=2)
+    model.load_state_dict(state)
+    assert np.isfinite(model.fc.weight.detach().numpy()).all()

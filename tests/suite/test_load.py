@@ -1,0 +1,209 @@
+"""Suites: what is accepted, and that every mistake is told at once with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.catalogue import catalogue
+from bench.errors import SuiteError
+from bench.suite import AXES, LoadedSuite, Settings, dump_suite, expand, load_suite
+
+REPOSITORY = Path(__file__).parents[2]
+MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
+
+
+def load(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> LoadedSuite:
+    path = tmp_path / "s.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_suite(path, catalogue(), overrides)
+
+
+def problems(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> list[str]:
+    with pytest.raises(SuiteError) as caught:
+        loaded = load(tmp_path, content, *overrides)
+        expand(loaded, catalogue())
+    return [str(problem).replace(str(tmp_path / "s.yaml"), "s.yaml") for problem in caught.value.problems]
+
+
+def test_defaults_make_a_suite_of_three_lines(tmp_path: Path) -> None:
+    loaded = load(tmp_path, MINIMAL)
+    assert loaded.suite.name == "s"
+    trials = expand(loaded, catalogue())
+    assert [trial.settings.seed for trial in trials] == [0, 1, 2]
+    assert {trial.label for trial in trials} == {"resnet18 · full_finetune · constant · flip_crop"}
+    assert trials[0].settings.weights.name == "imagenet"
+
+
+def test_all_mistakes_are_told_at_once_with_line_rule_value_and_nearest_name(
+    tmp_path: Path,
+) -> None:
+    text = """\
+dataset: fractal
+backbone: resnet81
+strategy: [linear_prob, {name: two_rates, backbone_multiplyer: 1}]
+schedule: {name: step, step_size: 0}
+augmentation: []
+lr: [0.1, -1, 0.1]
+epochs: 1.5
+optimiser: sgd
+momentum: 1.0
+exclude: [{stratgy: x}]
+"""
+    found = problems(tmp_path, text)
+    expected = [
+        "unknown key 'optimiser'; did you mean 'optimizer'? (s.yaml:8)",
+        "dataset must be a known name, got 'fractal'; did you mean 'fractals'? (s.yaml:1)",
+        "backbone must be a known name, got 'resnet81'; did you mean 'resnet18'? (s.yaml:2)",
+        "strategy must be a known name, got 'linear_prob'; did you mean 'linear_probe'? (s.yaml:3)",
+        "unknown key 'backbone_multiplyer' for 'two_rates'; did you mean 'backbone_multiplier'? (s.yaml:3)",
+        "step: step_size must be greater than or equal to 1, got 0 (s.yaml:4)",
+        "augmentation must not be empty, got [] (s.yaml:5)",
+        "lr must be greater than 0, got -1 (s.yaml:6)",
+        "lr 0.1 is given twice: a duplicate cell (s.yaml:6)",
+        "epochs must be a valid integer, got 1.5 (s.yaml:7)",
+        "momentum must be less than 1, got 1.0 (s.yaml:9)",
+        "unknown key 'stratgy' in a rule; did you mean 'strategy'? (s.yaml:10)",
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": None}, "dataset must be a name"),
+        ({"dataset": "./nowhere/at/all"}, None),
+        ({"backbone": []}, "backbone must not be empty, got []"),
+        ({"strategy": 3}, "strategy must be a name, or a mapping with 'name' and its options, got 3"),
+        ({"strategy": ["lp_ft", "lp_ft"]}, "strategy 'lp_ft' is given twice"),
+        ({"schedule": "multistep"}, "'multistep' needs the option 'milestones'"),
+        ({"schedule": {"name": "cosine", "warmup_epochs": -1}}, "warmup_epochs must be greater"),
+        ({"augmentation": "flip_crop+mixupp"}, "mix must be 'mixup', 'cutmix' or 'mixup_cutmix'"),
+        ({"optimizer": "sdg"}, "optimizer must be 'sgd', 'adam' or 'adamw', got 'sdg'"),
+        ({"batch_size": True}, "batch_size must be a valid integer, got True"),
+        ({"lr": "fast"}, "lr must be a valid number, got 'fast'"),
+        ({"lr": float("nan")}, "lr must be"),
+        ({"seed": -1}, "seed must be greater than or equal to 0, got -1"),
+        ({"weights": {"file": "missing.pth"}}, "no such weights file"),
+        ({"weights": {"fil": "x"}}, "weights must be a name"),
+        ({"weights": {"name": "fractals", "clases": 3}}, "did you mean 'classes'?"),
+        ({"weights": {"name": "imagenet", "tag": 1}}, "unknown key 'tag' for weights 'imagenet'"),
+        ({"head": "mpl"}, "head must be a known name, got 'mpl'; did you mean 'mlp'?"),
+        ({"name": "../up"}, "name must be letters"),
+        ({"exclude": {"strategy": "lp_ft"}}, "exclude must be a list of mappings"),
+        ({"exclude": [{}]}, "a rule must be a mapping"),
+        ({"exclude": [{"strategy": "lp_ft"}]}, "this exclude rule matches no cell"),
+        ({"exclude": [{"strategy": "full_finetune"}]}, "the rules leave no trial"),
+        ({"include": [{"strategy": "full_finetune"}]}, "this include rule adds nothing"),
+        ({"weights": "none"}, "weights must not be 'none'"),
+        (
+            {"weights": "none", "strategy": "linear_probe"},
+            "strategy 'linear_probe' freezes the backbone, which at random would never learn",
+        ),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov needs optimizer sgd and a momentum"),
+        ({"nesterov": True, "optimizer": "adam"}, "nesterov needs optimizer sgd"),
+    ],
+)
+def test_each_kind_of_mistake(tmp_path: Path, change: dict[str, Any], message: str | None) -> None:
+    if message is None:
+        loaded = load(tmp_path, {**MINIMAL, **change})
+        assert loaded.suite.dataset.options["path"] == str(tmp_path / "nowhere/at/all")
+        return
+    (found,) = problems(tmp_path, {**MINIMAL, **change})
+    assert message in found
+    assert found.endswith(")")
+    assert "s.yaml:" in found
+
+
+@pytest.mark.parametrize("missing", ["dataset", "backbone", "strategy"])
+def test_required_keys(tmp_path: Path, missing: str) -> None:
+    content = {key: value for key, value in MINIMAL.items() if key != missing}
+    (found,) = problems(tmp_path, content)
+    assert f"{missing} is required" in found
+
+
+@pytest.mark.parametrize("text", ["", "just text", "- a\n- b\n", "3"])
+def test_a_suite_is_a_mapping(tmp_path: Path, text: str) -> None:
+    (found,) = problems(tmp_path, text)
+    assert "a suite must be a mapping" in found
+
+
+def test_dataset_forms(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    forms = {
+        "fractals": ("fractals", {}),
+        "torchvision:CIFAR10": ("torchvision", {"dataset": "CIFAR10"}),
+        "photos": ("folder", {"path": str(tmp_path / "photos")}),
+        "./photos": ("folder", {"path": str(tmp_path / "photos")}),
+    }
+    for text, (name, options) in forms.items():
+        dataset = load(tmp_path, {**MINIMAL, "dataset": text}).suite.dataset
+        assert dataset.name == name
+        assert options.items() <= dataset.options.items()
+    mapping = {**MINIMAL, "dataset": {"path": "photos", "val_fraction": 0.3}}
+    dataset = load(tmp_path, mapping).suite.dataset
+    assert (dataset.name, dataset.options["val_fraction"]) == ("folder", 0.3)
+
+
+def test_mixes_combine_with_any_augmentation(tmp_path: Path) -> None:
+    content = {**MINIMAL, "augmentation": ["mixup", "standard+cutmix", {"name": "none+mixup", "mix_alpha": 0.2}]}
+    entries = [e.entry for e in load(tmp_path, content).suite.axes["augmentation"]]
+    assert [(e.name, e.options["mix"], e.options["mix_alpha"]) for e in entries] == [
+        ("none", "mixup", 1.0),
+        ("standard", "cutmix", 1.0),
+        ("none", "mixup", 0.2),
+    ]
+
+
+def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL, "lr=1e-2").suite.settings["lr"] == (0.01,)
+    (found,) = problems(tmp_path, MINIMAL, "lr=-1")
+    assert found == "lr must be greater than 0, got -1 (--set lr=-1)"
+
+
+def test_no_option_of_an_entry_has_the_name_of_a_setting() -> None:
+    names = catalogue()
+    for axis in AXES[1:]:
+        registry = getattr(names, axis)
+        for entry in registry:
+            assert not set(registry.get(entry).options.model_fields) & set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "suites").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_suites_load_and_say_how_to_run_them(path: Path, tmp_path: Path) -> None:
+    loaded = load_suite(path, catalogue())
+    trials = expand(loaded, catalogue())
+    header = path.read_text().splitlines()
+    assert header[0] == f"# bench run suites/{path.name}"
+    comment = " ".join(line for line in header if line.startswith("#"))
+    assert "Time on two cores:" in comment
+    assert "Expect" in comment
+    again = tmp_path / path.name
+    again.write_text(dump_suite(loaded.suite))
+    same = expand(load_suite(again, catalogue()), catalogue())
+    assert [trial.id({}) for trial in same] == [trial.id({}) for trial in trials]
+
+
+def test_a_resolved_suite_gives_the_same_trials(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    content = {
+        **MINIMAL,
+        "strategy": ["from_scratch", {"name": "linear_probe", "lr": [0.1, 0.01]}],
+        "schedule": ["constant", {"name": "multistep", "milestones": [2, 4]}],
+        "augmentation": ["none", "flip_crop+mixup"],
+        "weights": {"file": "w.pth"},
+        "head": ["linear", {"name": "mlp", "hidden": 8}],
+        "exclude": [{"strategy": "from_scratch", "schedule": "multistep"}],
+        "include": [{"strategy": "from_scratch", "weight_decay": 0.1}, {"strategy": "lp_ft", "seed": 7}],
+    }
+    loaded = load(tmp_path, content)
+    again = tmp_path / "again" / "s.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_suite(loaded.suite))
+    expected = expand(loaded, catalogue())
+    assert [t.id({}) for t in expand(load_suite(again, catalogue()), catalogue())] == [
+        trial.id({}) for trial in expected
+    ]

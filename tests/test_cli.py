@@ -1,0 +1,162 @@
+"""The command line: exit codes, messages, no traceback for what a user can cause."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.cli import main
+from tests.tiny import SMOKE_SUITE
+
+COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SMOKE_SUITE)
+    return path
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `bench` in this process."""
+    monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    captured = capsys.readouterr()
+    return int(caught.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    return lambda *arguments: call(capsys, monkeypatch, *arguments)
+
+
+def test_run_plan_report_list(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = cli("plan", suite, "--out", tmp_path, "--workers", 1)
+    assert code == 0
+    assert "4 trials, 0 complete, 4 to train" in out
+    # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
+    assert "9 epochs, 152 images to train on" in out
+    assert not (tmp_path / "tiny").exists()
+
+    code, out, _ = cli("run", suite, "--out", tmp_path, "--workers", 1)
+    assert code == 0
+    assert "pretraining shufflenet_v2_x0_5 on fractals" in out
+    assert "4/4" in out
+    assert str(tmp_path / "tiny" / "report.md") in out
+
+    code, out, _ = cli("plan", suite, "--out", tmp_path)
+    assert "4 trials, 4 complete, 0 to train" in out
+    assert "0 epochs" in out
+
+    report = tmp_path / "tiny" / "report.md"
+    text = report.read_text()
+    report.unlink()
+    code, out, _ = cli("report", tmp_path / "tiny")
+    assert code == 0
+    assert report.read_text() == text
+
+
+def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    broken = ("--set", "lr=1e30", "--set", "strategy=from_scratch")
+    code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1, *broken)
+    assert code == 1
+    assert "failed" in out
+    assert "2 trials failed" in err
+    assert "Traceback" not in out + err
+    assert set(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")["status"]) == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (("run", "SUITE", "--set", "lr=-1"), ["lr must be greater than 0, got -1 (--set lr=-1)"]),
+        (("run", "SUITE", "--set", "lr=-1", "--set", "epochs=0"), ["lr must", "epochs must"]),
+        (("run", "SUITE", "--only", "seed=x"), ["seed must be a valid integer", "--only seed=x"]),
+        (("run", "missing.yaml"), ["no such suite file"]),
+        (("plan", "SUITE", "--device", "tpu"), ["--device must be", "'tpu'"]),
+        (("run",), ["Missing argument"]),
+        (("run", "SUITE", "--worker", "2"), ["--worker"]),
+        (("rnu", "SUITE"), ["rnu"]),
+        (("list", "stratagies"), ["did you mean 'strategy'?"]),
+        (("report", "nowhere"), ["a run folder must exist, got 'nowhere'"]),
+    ],
+)
+def test_mistakes_are_exit_code_2_and_a_message(
+    cli,  # type: ignore[no-untyped-def]
+    suite: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    messages: list[str],
+) -> None:
+    code, out, err = cli(*(str(suite) if a == "SUITE" else a for a in arguments))
+    assert code == 2
+    joined = " ".join(err.split())
+    for message in messages:
+        assert message in joined
+    assert "Traceback" not in out + err
+
+
+def test_markup_in_names_is_shown_as_it_is(cli, suite: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = cli("run", suite, "--set", "optimizer='[red]x[/]'")
+    assert code == 2
+    assert "got '[red]x[/]'" in err
+
+
+def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = cli("list")
+    assert code == 0
+    for word in ("layerwise_decay", "plateau", "trivial_augment", "cutmix", "hymenoptera", "swin_t"):
+        assert word in out
+    code, out, _ = cli("list", "strategies")
+    assert "lp_ft" in out
+    assert "plateau" not in out
+    code, out, _ = cli("doctor")
+    assert code in (0, 1)
+    assert "torch" in out
+    assert "cache" in out
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
+    suite: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    command = [*COMMAND, "run", str(suite), "--out", str(tmp_path), "--workers", "2",
+               "--set", "epochs=40"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    parts = tmp_path / "tiny" / "parts"
+    deadline = time.monotonic() + 120
+    while not (parts.is_dir() and list(parts.glob("[!.]*"))) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert "interrupted" in err
+    assert "Traceback" not in out + err
+    finished = len(pd.read_parquet(tmp_path / "tiny" / "trials.parquet"))
+    assert 1 <= finished < 4
+    done = subprocess.run(
+        [*COMMAND, "plan", str(suite), "--out", str(tmp_path), "--set", "epochs=40"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{finished} complete" in done.stdout

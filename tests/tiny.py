@@ -1,0 +1,107 @@
+"""Tiny real trials: two classes of generated 32-pixel images and a small network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.backbones import describe_weights, layer_group_names
+from bench.catalogue import catalogue
+from bench.data import ImageData, open_source, prepare_images
+from bench.jobs import Job, make_training, trial_splits
+from bench.registry import Registry
+from bench.strategies import STRATEGIES
+from bench.suite import Entry, Settings, Trial
+from bench.trainer import Training
+
+SIZE = 32
+DATA = {
+    "classes": 2,
+    "train_per_class": 8,
+    "val_per_class": 6,
+    "test_per_class": 10,
+    "image_size": SIZE,
+}
+
+SMOKE_SUITE = """\
+name: tiny
+dataset: {name: fractals, classes: 2, train_per_class: 8, val_per_class: 6, test_per_class: 10,
+          image_size: 32}
+backbone: shufflenet_v2_x0_5
+weights: {name: fractals, classes: 3, images_per_class: 8, epochs: 1}
+strategy: [from_scratch, linear_probe]
+schedule: constant
+augmentation: flip_crop
+epochs: 2
+batch_size: 8
+lr: 0.01
+precision: fp32
+seed: [0, 1]
+"""
+
+
+def entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
+    """A checked entry with all its options."""
+    checked = registry.get(name).options(**options).model_dump()
+    return Entry(name=name, options=checked, given=tuple(options))
+
+
+def make_trial(
+    strategy: str = "full_finetune",
+    *,
+    options: dict[str, Any] | None = None,
+    backbone: str = "resnet18",
+    schedule: Entry | None = None,
+    augmentation: str = "flip_crop",
+    mix: str | None = None,
+    data: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Trial:
+    names = catalogue()
+    defaults: dict[str, Any] = {
+        "weights": Entry(name="none"),
+        "head": entry(names.head, "linear"),
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 0.01,
+        "image_size": SIZE,
+        "precision": "fp32",
+    }
+    return Trial(
+        suite="tiny",
+        dataset=entry(names.dataset, "fractals", **{**DATA, **(data or {})}),
+        backbone=Entry(name=backbone),
+        strategy=entry(names.strategy, strategy, **(options or {})),
+        schedule=schedule or entry(names.schedule, "constant"),
+        augmentation=entry(names.augmentation, augmentation, mix=mix),
+        settings=Settings(**{**defaults, **settings}),
+    )
+
+
+def prepare(trial: Trial) -> Path:
+    source = open_source(trial.dataset.name, trial.dataset.options)
+    size = trial.settings.image_size
+    assert size is not None
+    return prepare_images(source, image_size=size, resize=trial.settings.resize)
+
+
+def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "tiny") -> Job:
+    groups = layer_group_names(trial.backbone.name)
+    strategy = STRATEGIES.get(trial.strategy.name).function
+    return Job(
+        trial_id=trial_id,
+        trial=trial,
+        plan=strategy(groups, trial.settings.epochs, **trial.strategy.options),
+        images=prepare(trial),
+        class_map=None,
+        weights=describe_weights(trial.backbone.name, trial.settings.weights),
+        precision=trial.settings.precision,
+        device="cpu",
+        checkpoint=checkpoint,
+    )
+
+
+def tiny_training(trial: Trial) -> Training:
+    job = make_job(trial)
+    data = ImageData.open(job.images)
+    return make_training(job, data, trial_splits(trial, data))
