@@ -1,0 +1,26 @@
+"""Benchmark transfer-learning strategies fairly: one suite file in, curves and a report out.
+
+    run = bench.run("suites/smoke.yaml")
+    run.trials, run.curves, run.predictions     # pandas data frames
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.runner import run
+    from bench.store import Run, read_run
+
+__all__ = ["Run", "read_run", "run"]
+
+_HOMES = {"run": "bench.runner", "Run": "bench.store", "read_run": "bench.store"}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: importing torch takes seconds, and `bench --help` must not wait for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

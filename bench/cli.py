@@ -1,0 +1,254 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.errors import BenchError, SuiteError, nearest
+
+if TYPE_CHECKING:
+    from bench.planning import RunPlan
+    from bench.store import Run
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Benchmark transfer-learning strategies: one suite file in, curves and a report out.",
+)
+out_console = Console(soft_wrap=True)
+error_console = Console(stderr=True, soft_wrap=True)
+
+SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Out = Annotated[Path, typer.Option(help="Folder that run folders go to.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
+]
+ExecutorName = Annotated[str, typer.Option("--executor", help="auto, in-process or processes.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
+]
+NoReuse = Annotated[
+    bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")
+]
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    out: Out = Path("results"),
+    device: Device = "auto",
+    workers: Workers = None,
+    executor: ExecutorName = "auto",
+    overrides: Set = None,
+    only: Only = None,
+    no_reuse: NoReuse = False,
+) -> None:
+    """Train what is not complete, then write tables, plots and a report."""
+    from bench.console import ConsoleReporter
+    from bench.runner import run as run_suite
+
+    try:
+        with ConsoleReporter(out_console) as reporter:
+            result = run_suite(
+                suite,
+                out=out,
+                device=device,
+                workers=workers,
+                executor=executor,
+                overrides=overrides or (),
+                only=only or (),
+                reuse=not no_reuse,
+                reporter=reporter,
+            )
+    except KeyboardInterrupt:
+        error_console.print("interrupted; the same command goes on from what is finished")
+        raise typer.Exit(130) from None
+    _show_ranking(result)
+    out_console.print(f"report: {escape(str(result.folder / 'report.md'))}")
+    failed = int((result.trials["status"] == "failed").sum())
+    if failed:
+        error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    out: Out = Path("results"),
+    device: Device = "auto",
+    workers: Workers = None,
+    executor: ExecutorName = "auto",
+    overrides: Set = None,
+    only: Only = None,
+    no_reuse: NoReuse = False,
+) -> None:
+    """Show what a run would do, what is reused or skipped, and about how long it takes."""
+    from bench.console import ConsoleReporter
+    from bench.planning import plan_run
+    from bench.probe import estimate
+    from bench.runner import make_executor
+
+    with ConsoleReporter(out_console) as reporter:
+        planned = plan_run(
+            suite,
+            out=out,
+            device=device,
+            overrides=overrides or (),
+            only=only or (),
+            reuse=not no_reuse,
+            progress=reporter.progress,
+        )
+        used = make_executor(executor, workers, planned).workers
+        reporter.planned(planned)
+        reporter.status("timing a few batches on this machine")
+        work = estimate(planned, workers=used)
+    out_console.print(_plan_table(planned))
+    for issue in planned.issues:
+        out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
+    out_console.print(
+        f"{work.epochs} epochs, {work.trained_images:,} images to train on and "
+        f"{work.evaluated_images:,} to evaluate; about {_duration(work.seconds)} "
+        f"with {used} at once on {escape(planned.device)}",
+        highlight=False,
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Rebuild plots and report from the files of a run folder."""
+    from bench.report import write_report
+    from bench.store import read_run
+
+    path = write_report(read_run(run))
+    out_console.print(f"report: {escape(str(path))}")
+
+
+@app.command(name="list")
+def list_catalogue(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
+) -> None:
+    """Show the catalogue: what a suite may name."""
+    from bench.listing import listings, plural
+
+    kinds = listings()
+    chosen = [name for name in kinds if kind in (None, name, plural(name))]
+    if not chosen:
+        raise BenchError(f"KIND must be a known kind, got {kind!r}{nearest(str(kind), kinds)}")
+    for name in chosen:
+        table = Table(title=plural(name), title_justify="left", box=None, show_header=False)
+        for row in kinds[name]:
+            table.add_row(*(escape(cell) for cell in row))
+        out_console.print(table, "")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: packages, devices, memory, cache."""
+    from bench.doctor import check
+
+    findings = check()
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
+        out_console.print(f"{mark} {escape(finding.text)}", highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your folder of images.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Suite file to write.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
+) -> None:
+    """Look at a folder of images and write a suite for it, ready to run."""
+    from bench.console import ConsoleReporter
+    from bench.initialise import write_suite
+
+    with ConsoleReporter(out_console) as reporter:
+        written = write_suite(folder, output, force=force, progress=reporter.progress)
+    out_console.print(written.summary, markup=False, emoji=False, highlight=False)
+    command = escape(shlex.join(["bench", "run", str(written.path)]))
+    out_console.print(f"\nnext: [bold]{command}[/]", emoji=False, highlight=False)
+
+
+def _show_ranking(result: Run) -> None:
+    from bench.summary import rank_configs, read_grid
+
+    table = Table("", "cell", "test accuracy", "± sd", "seeds", box=None, pad_edge=False)
+    for config in rank_configs(result.trials, read_grid(result.trials)):
+        accuracy = config.test_accuracy
+        table.add_row(
+            str(config.rank),
+            escape(config.label),
+            f"{accuracy.mean:.1%}",
+            f"{accuracy.sd:.1%}" if accuracy.n > 1 else "",
+            str(accuracy.n),
+        )
+    if table.row_count:
+        out_console.print(table)
+
+
+def _plan_table(planned: RunPlan) -> Table:
+    table = Table("trials", "to train", "epochs", "cell", "seeds", box=None, pad_edge=False)
+    cells: dict[str, list[Any]] = {}
+    for trial in planned.trials:
+        cells.setdefault(trial.trial.config, []).append(trial)
+    for trials in cells.values():
+        seeds = ", ".join(str(trial.trial.settings.seed) for trial in trials)
+        pending = sum(trial.pending for trial in trials)
+        reason = trials[0].skip_reason
+        note = f"  (skipped: {reason})" if reason else ""
+        table.add_row(
+            str(len(trials)),
+            str(pending),
+            str(sum(trial.plan.epochs for trial in trials if trial.pending)),
+            escape(trials[0].trial.label + note),
+            seeds,
+        )
+    return table
+
+
+def _fail(error: BenchError) -> NoReturn:
+    if isinstance(error, SuiteError):
+        for problem in error.problems:
+            error_console.print(f"[red]error[/] {escape(str(problem))}", highlight=False)
+    else:
+        error_console.print(f"[red]error[/] {escape(str(error))}", highlight=False)
+    sys.exit(2)
+
+
+def main() -> None:
+    """Entry point: user errors are messages with exit code 2, an interrupt is 130."""
+    # SIGTERM ends a run as Ctrl-C does: what is finished is written first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except BenchError as error:
+        _fail(error)

@@ -1,0 +1,115 @@
+"""How a run looks in a terminal: progress while it goes on, one line for every trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from bench.jobs import Job, JobResult
+    from bench.planning import RunPlan
+    from bench.trainer import EpochRecord
+
+
+class ConsoleReporter:
+    """Shows progress bars on a terminal, and plain lines where output goes to a file."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._transfers: dict[str, TaskID] = {}
+        self._epochs: TaskID | None = None
+        self._done = self._total = 0
+
+    def __enter__(self) -> ConsoleReporter:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A download or the decoding of images goes on."""
+        if what not in self._transfers:
+            self._transfers[what] = self._bars.add_task(escape(what), total=total)
+            if not self._console.is_terminal:
+                self._console.print(f"{what} …", markup=False)
+        self._bars.update(self._transfers[what], completed=done, total=total)
+        if total is not None and done >= total:
+            self._bars.update(self._transfers[what], visible=False)
+
+    def planned(self, plan: RunPlan) -> None:
+        """Say what will be done."""
+        complete = sum(trial.complete for trial in plan.trials)
+        skipped = sum(trial.skip_reason is not None for trial in plan.trials) if plan.trials else 0
+        parts = [f"{len(plan.trials)} trials", f"{complete} complete", f"{len(plan.pending)} to train"]
+        if skipped:
+            parts.append(f"{skipped} skipped")
+        self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
+
+    def training(self, jobs: Sequence[Job], *, what: str) -> None:
+        """Jobs start: one bar counts their epochs."""
+        self._done, self._total = 0, len(jobs)
+        epochs = sum(job.plan.epochs for job in jobs)
+        if self._epochs is not None:
+            self._bars.remove_task(self._epochs)
+        self._epochs = self._bars.add_task(f"epochs of {len(jobs)} {what}", total=epochs)
+        if what != "trials":
+            names = ", ".join(sorted({job.trial.backbone.name for job in jobs}))
+            text = f"pretraining {names} on fractals, once: the weights are kept in the cache"
+            self._console.print(escape(text))
+
+    def epoch(self, trial_id: str, record: EpochRecord) -> None:
+        """One epoch more."""
+        if self._epochs is not None:
+            self._bars.advance(self._epochs)
+
+    def finished(self, job: Job, result: JobResult) -> None:
+        """One line for a trial."""
+        self._done += 1
+        if self._epochs is not None:
+            # Early stopping and errors leave epochs out.
+            self._bars.advance(self._epochs, job.plan.epochs - len(result.records))
+        count = f"[dim]{self._done:>{len(str(self._total))}}/{self._total}[/]"
+        label = escape(f"{job.trial.label} · seed {job.trial.settings.seed}")
+        if result.outcome is None:
+            reason = escape(str(result.error))
+            self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
+            return
+        best, seconds = result.outcome.best, (result.finished - result.started).total_seconds()
+        scores = f"val {best.val.accuracy:.1%}  test {best.test.accuracy:.1%}"
+        epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
+        self._console.print(
+            f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
+        )
+
+    def status(self, message: str) -> None:
+        """Something else goes on."""
+        if self._epochs is not None:
+            self._bars.remove_task(self._epochs)
+            self._epochs = None
+        self._bars.add_task(escape(message), total=None)

@@ -1,0 +1,169 @@
+"""The machine a trial runs on: devices, precision, memory, and what is written down of it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+
+PACKAGES = ("bench", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "pillow")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_GIBIBYTE = 1 << 30
+
+
+def keep_large_buffers() -> bool:
+    """Let glibc keep large buffers instead of returning them to the system after every use.
+
+    Activations are freed and allocated again at every step; page faults on fresh pages cost up to
+    2.3 times the run time. Must be called before torch allocates; changes no bit of any result.
+    `BENCH_KEEP_BUFFERS=0` turns it off. Returns whether it is in force.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("BENCH_KEEP_BUFFERS") == "0":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    # glibc takes an int and refuses an mmap threshold above half of its largest heap.
+    mmap_kept = mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
+    return bool(mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1) and mmap_kept)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to the best device here; raises `BenchError` for a device that is not here."""
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise BenchError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if kind == "cuda" and (not cuda or (index and int(index) >= torch.cuda.device_count())):
+        count = torch.cuda.device_count() if cuda else 0
+        raise BenchError(f"--device {name}: this machine has {count} usable CUDA devices")
+    if kind == "mps" and not mps:
+        raise BenchError("--device mps: this machine has no usable Metal device")
+    return name
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` to `bf16` where the device computes in it natively, else `fp32`."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_native_bf16(device) else "fp32"
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether matrix work in bfloat16 runs on instructions made for it."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device == "cpu":
+        flags = cpu_flags()
+        return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
+    return False
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    return frozenset(_cpuinfo("flags", "Features").split())
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*keys: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    values = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in values if key.strip() in keys), "")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class PeakMemory:
+    """Peak memory in MiB since this object was made: of the process on a CPU, else of the device."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = device
+        if device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            _reset_peak_resident()
+
+    def mebibytes(self) -> float:
+        """The peak so far."""
+        import torch
+
+        if self._device.startswith("cuda"):
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return _peak_resident_mebibytes()
+
+
+def _reset_peak_resident() -> None:
+    # Linux resets the high-water mark of a process that writes 5 here.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_resident_mebibytes() -> float:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on; those that are not installed are left out."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Versions, processor, memory and device, in plain types."""
+    import psutil
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+    return {
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": device,
+        "device_name": name,
+        "native_bf16": has_native_bf16(device),
+    }

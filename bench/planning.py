@@ -1,0 +1,254 @@
+"""What a run will do: every trial resolved against its data, its weights and this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.backbones import (
+    PRETRAINED_HEAD,
+    Weights,
+    check_image_size,
+    describe_weights,
+    layer_group_names,
+)
+from bench.catalogue import catalogue
+from bench.data import DataIssue, ImageSource, open_source
+from bench.download import Progress
+from bench.errors import BenchError, Problem, SuiteError
+from bench.machine import resolve_device, resolve_precision
+from bench.plan import Plan
+from bench.pretrain import describe_fractal_weights
+from bench.store import RunStore
+from bench.strategies import STRATEGIES
+from bench.suite import (
+    Entry,
+    FractalWeights,
+    GridRule,
+    LoadedSuite,
+    Trial,
+    expand,
+    load_suite,
+    locate,
+    matches,
+    selection,
+)
+from bench.trainer import NUMERICS_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial with everything resolved, and whether it has to be trained."""
+
+    id: str
+    trial: Trial
+    plan: Plan
+    weights: Weights
+    image_size: int
+    precision: str
+    complete: bool
+    skip_reason: str | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether the trial has to be trained."""
+        return not self.complete and self.skip_reason is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A checked suite, resolved on this machine, with what an earlier run has finished."""
+
+    loaded: LoadedSuite
+    folder: Path
+    device: str
+    source: ImageSource
+    trials: tuple[PlannedTrial, ...]
+    issues: tuple[DataIssue, ...]
+
+    @property
+    def pending(self) -> tuple[PlannedTrial, ...]:
+        """The trials that have to be trained."""
+        return tuple(planned for planned in self.trials if planned.pending)
+
+
+def plan_run(
+    suite: Path,
+    *,
+    out: Path,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    reuse: bool = True,
+    progress: Progress | None = None,
+) -> RunPlan:
+    """Check and resolve the suite; trains nothing.
+
+    Raises `SuiteError` with every mistake, or another `BenchError` for the device or the data.
+    """
+    names = catalogue()
+    device = resolve_device(device)
+    selected = selection(only, names)
+    loaded = load_suite(suite, names, overrides)
+    trials = expand(loaded, names)
+    source = open_source(
+        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
+    )
+    folder = out / loaded.suite.name
+    resolver = _Resolver(loaded, source, device, trials)
+    resolved = [resolver.resolve(trial) for trial in trials]
+    if resolver.problems:
+        raise SuiteError(list(resolver.problems.values()))
+    store = RunStore(folder)
+    return RunPlan(
+        loaded=loaded,
+        folder=folder,
+        device=device,
+        source=source,
+        trials=tuple(
+            PlannedTrial(
+                **fields,
+                complete=reuse and store.completed(fields["id"]),
+                skip_reason=_skip_reason(fields["trial"], selected, only),
+            )
+            for fields in resolved
+        ),
+        issues=resolver.issues(),
+    )
+
+
+def _skip_reason(
+    trial: Trial, selected: Sequence[GridRule], only: Sequence[str]
+) -> str | None:
+    if not selected or any(matches(trial, rule) for rule in selected):
+        return None
+    return f"not selected by {' '.join(f'--only {text}' for text in only)}"
+
+
+class _Resolver:
+    def __init__(
+        self, loaded: LoadedSuite, source: ImageSource, device: str, trials: Sequence[Trial]
+    ) -> None:
+        self._loaded = loaded
+        self._source = source
+        self._device = device
+        self._trials = trials
+        self.problems: dict[str, Problem] = {}
+        self._notes: dict[str, int] = {}
+
+    def resolve(self, trial: Trial) -> dict[str, Any]:
+        """The fields of the planned trial; mistakes are gathered in `problems`."""
+        precision = resolve_precision(trial.settings.precision, self._device)
+        size = self._try(trial, "weights", lambda: self._image_size(trial))
+        if size is None:
+            return {"id": "", "trial": trial}
+        weights = self._try(trial, "weights", lambda: self._weights(trial, size, precision))
+        plan = self._try(trial, "strategy", lambda: _plan(trial))
+        self._check_image_size(trial, size)
+        self._check_class_map(trial, weights)
+        if weights is None or plan is None:
+            return {"id": "", "trial": trial}
+        self._note_contradiction(trial, size, weights)
+        context = {
+            "data": self._source.fingerprint,
+            "weights": weights.fingerprint,
+            "image_size": size,
+            "precision": precision,
+            "device": self._device.partition(":")[0],
+            "numerics": NUMERICS_VERSION,
+        }
+        return {
+            "id": trial.id(context),
+            "trial": trial,
+            "plan": plan,
+            "weights": weights,
+            "image_size": size,
+            "precision": precision,
+        }
+
+    def issues(self) -> tuple[DataIssue, ...]:
+        """Notes on settings that contradict the weights."""
+        return tuple(
+            DataIssue(kind="weights", message=message, count=count)
+            for message, count in self._notes.items()
+        )
+
+    def _try(self, trial: Trial, key: str, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except BenchError as error:
+            self._report(trial, key, str(error))
+            return None
+
+    def _report(self, trial: Trial, key: str, message: str) -> None:
+        location = locate(self._loaded.suite, key, trial)
+        self.problems.setdefault(message, self._loaded.source.problem(location, message))
+
+    def _image_size(self, trial: Trial) -> int:
+        """The suite's own size, else the largest that weights of the backbone ask for, else the images'.
+
+        All trials of the backbone are looked at, so that from_scratch sees the same images.
+        """
+        if trial.settings.image_size is not None:
+            return trial.settings.image_size
+        peers = {
+            peer.settings.weights.label: peer.settings.weights
+            for peer in self._trials
+            if peer.backbone == trial.backbone
+        }
+        asked = [
+            entry.options["image_size"] or 0
+            if entry.name == "fractals"
+            else describe_weights(trial.backbone.name, entry).input_size
+            for entry in peers.values()
+            if entry.name != "none"
+        ]
+        largest = max(asked, default=0)
+        if largest == 0 and self._source.native_size is not None:
+            return self._source.native_size
+        return largest or describe_weights(trial.backbone.name, Entry(name="none")).input_size
+
+    def _weights(self, trial: Trial, size: int, precision: str) -> Weights:
+        backbone, entry = trial.backbone.name, trial.settings.weights
+        if entry.name != "fractals":
+            return describe_weights(backbone, entry)
+        return describe_fractal_weights(
+            backbone,
+            FractalWeights(**entry.options),
+            image_size=size,
+            precision=precision,
+            device=self._device,
+        )
+
+    def _check_image_size(self, trial: Trial, size: int) -> None:
+        key = "image_size" if trial.settings.image_size is not None else "backbone"
+        self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
+
+    def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
+        if trial.settings.head.name != PRETRAINED_HEAD or weights is None:
+            return
+        name = trial.strategy.name
+        if weights.classes is None:
+            message = f"strategy {name!r} needs weights with a classifier of known classes"
+            self._report(trial, "strategy", f"{message}, got {weights.name!r}")
+        missing = set(self._source.classes) - set(self._source.class_map or {})
+        if missing:
+            message = f"strategy {name!r} needs dataset.class_map for every class"
+            self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
+
+    def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
+        if weights.name == "none" or weights.input_size == size:
+            return
+        message = (
+            f"{trial.backbone.name} with weights {weights.name!r} was trained at "
+            f"{weights.input_size} px, this suite uses image_size {size}."
+        )
+        self._notes[message] = self._notes.get(message, 0) + 1
+
+
+def _plan(trial: Trial) -> Plan:
+    groups = layer_group_names(trial.backbone.name)
+    strategy = STRATEGIES.get(trial.strategy.name)
+    return strategy.function(groups, trial.settings.epochs, **trial.strategy.options)

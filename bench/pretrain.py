@@ -1,0 +1,120 @@
+"""`weights: fractals`: backbones pretrained on a fractal source task, once, cached by content.
+
+The source task is trained like every other trial (`from_scratch` under a one-cycle schedule), so
+the recipe is a trial and its identity names the file in the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.backbones import Weights, layer_group_names
+from bench.cache import cache_root
+from bench.catalogue import catalogue
+from bench.data import open_source, prepare_images
+from bench.download import Progress
+from bench.jobs import Job
+from bench.registry import Registry
+from bench.strategies import STRATEGIES
+from bench.suite import Entry, FractalWeights, Settings, Trial
+from bench.trainer import NUMERICS_VERSION
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+"""Fractal images fill the range of a byte around its middle."""
+
+VALIDATION_PER_CLASS = 10
+
+THREADS = 2
+"""The source task runs alone, so it may use more than the one thread of a trial."""
+
+
+def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> Trial:
+    """The trial that makes the weights; `image_size` holds unless the recipe has its own."""
+    names = catalogue()
+    size = recipe.image_size or image_size
+    return Trial(
+        suite="fractal-weights",
+        dataset=_entry(
+            names.dataset,
+            "fractals",
+            classes=recipe.classes,
+            train_per_class=recipe.images_per_class,
+            val_per_class=VALIDATION_PER_CLASS,
+            test_per_class=1,
+            image_size=size,
+            difficulty=recipe.difficulty,
+            family_seed=recipe.family_seed,
+        ),
+        backbone=Entry(name=backbone),
+        strategy=_entry(names.strategy, "from_scratch"),
+        schedule=_entry(names.schedule, "one_cycle"),
+        augmentation=_entry(names.augmentation, "flip_crop"),
+        settings=Settings(
+            weights=Entry(name="none"),
+            head=_entry(names.head, "linear"),
+            epochs=recipe.epochs,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            batch_size=recipe.batch_size,
+            image_size=size,
+            threads=THREADS,
+        ),
+    )
+
+
+def _entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
+    checked = registry.get(name).options(**options)
+    return Entry(name=name, options=checked.model_dump())
+
+
+def describe_fractal_weights(
+    backbone: str, recipe: FractalWeights, *, image_size: int, precision: str, device: str
+) -> Weights:
+    """The weights as they will be; `path` is where they lie once the source task is trained."""
+    trial = source_trial(backbone, recipe, image_size=image_size)
+    key = trial.id(
+        {"numerics": NUMERICS_VERSION, "precision": precision, "device": device.partition(":")[0]}
+    )
+    safe_name = backbone.replace("/", "-")
+    return Weights(
+        name="fractals",
+        path=cache_root() / "weights" / "fractals" / f"{safe_name}-{key}.safetensors",
+        fingerprint=f"fractals-{key}",
+        input_size=recipe.image_size or image_size,
+        mean=MEAN,
+        std=STD,
+        classes=None,
+    )
+
+
+def pretraining_job(
+    backbone: str,
+    recipe: FractalWeights,
+    weights: Weights,
+    *,
+    image_size: int,
+    precision: str,
+    device: str,
+    progress: Progress | None,
+) -> Job:
+    """The job that trains the source task and writes `weights.path`."""
+    trial = source_trial(backbone, recipe, image_size=image_size)
+    source = open_source(trial.dataset.name, trial.dataset.options, progress=progress)
+    size = trial.settings.image_size
+    assert size is not None
+    images = prepare_images(source, image_size=size, resize="auto", progress=progress)
+    plan = STRATEGIES.get("from_scratch").function(
+        layer_group_names(backbone), trial.settings.epochs
+    )
+    return Job(
+        trial_id=weights.fingerprint,
+        trial=trial,
+        plan=plan,
+        images=images,
+        class_map=None,
+        weights=replace(weights, name="none", path=None, fingerprint="none"),
+        precision=precision,
+        device=device,
+        checkpoint=weights.path,
+    )

@@ -1,0 +1,151 @@
+"""How long a run may take: a few batches timed on this machine, times what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.backbones import describe_weights
+from bench.data import ImageData, Splits, make_splits, stored_size
+from bench.data.images import resolve_resize
+from bench.jobs import Job, make_training
+from bench.plan import Plan, Rule, Stage
+from bench.planning import PlannedTrial, RunPlan
+from bench.pretrain import source_trial
+from bench.suite import Entry, FractalWeights, Trial
+from bench.trainer import train
+
+PROBE_BATCHES = 2
+PROBE_EVALUATED = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is left to do, source tasks of `weights: fractals` included, and about how long."""
+
+    epochs: int
+    trained_images: int
+    evaluated_images: int
+    seconds: float
+
+
+def estimate(plan: RunPlan, *, workers: int) -> Work:
+    """Count the pending work and time one short epoch of each distinct kind of it.
+
+    A kind is a backbone under one table of rules with all settings but the seed. The probes run
+    one after the other and `workers` at once are taken to be as fast each, so it is coarse.
+    """
+    probes = _Probes(plan)
+    epochs = trained = evaluated = 0
+    seconds = 0.0
+    for trial, stages, sizes, share in _work(plan, workers):
+        for stage in stages:
+            train_seconds, eval_seconds = probes.seconds_per_image(trial, stage)
+            epochs += stage.epochs
+            trained += stage.epochs * sizes[0]
+            evaluated += stage.epochs * sizes[1]
+            per_epoch = sizes[0] * train_seconds + sizes[1] * eval_seconds
+            seconds += stage.epochs * per_epoch / share
+    return Work(
+        epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds
+    )
+
+
+def _work(
+    plan: RunPlan, workers: int
+) -> Iterator[tuple[PlannedTrial, tuple[Stage, ...], tuple[int, int], int]]:
+    """(trial, stages, (training, validation) images per epoch, trials at once)."""
+    sources: dict[str, tuple[PlannedTrial, Trial]] = {}
+    for planned in plan.pending:
+        splits = _splits(plan, planned.trial)
+        yield planned, planned.plan.stages, (len(splits.train), len(splits.val)), workers
+        path = planned.weights.path
+        if planned.weights.name == "fractals" and path is not None and not path.is_file():
+            recipe = FractalWeights(**planned.trial.settings.weights.options)
+            source = source_trial(
+                planned.trial.backbone.name, recipe, image_size=planned.image_size
+            )
+            sources[planned.weights.fingerprint] = (planned, source)
+    for planned, source in sources.values():
+        options, settings = source.dataset.options, source.settings
+        sizes = tuple(
+            options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")
+        )
+        everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
+        resolved = replace(planned, trial=source, image_size=settings.image_size or 0)
+        yield resolved, (everything,), (sizes[0], sizes[1]), min(workers, len(sources))
+
+
+def _splits(plan: RunPlan, trial: Trial) -> Splits:
+    options, source = trial.dataset.options, plan.source
+    return make_splits(
+        source.labels,
+        source.splits,
+        source.classes,
+        seed=trial.settings.seed,
+        val_fraction=options["val_fraction"],
+        test_fraction=options["test_fraction"],
+        split_seed=options["split_seed"],
+        shots=trial.settings.shots,
+    )
+
+
+class _Probes:
+    """Seconds per image of every kind of work, each measured when it is first asked for."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
+        self._measured: dict[str, tuple[float, float]] = {}
+
+    def seconds_per_image(self, planned: PlannedTrial, stage: Stage) -> tuple[float, float]:
+        """(training, evaluation) seconds per image under the rules of `stage`."""
+        trial = planned.trial.with_settings(seed=0, lr=1e-9, weights=Entry(name="none"))
+        key = f"{trial.id({})} {planned.image_size} {stage.rules}"
+        if key not in self._measured:
+            rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
+            self._measured[key] = self._measure(replace(planned, trial=trial, plan=rules))
+        return self._measured[key]
+
+    def _measure(self, planned: PlannedTrial) -> tuple[float, float]:
+        settings = planned.trial.settings
+        num_train = PROBE_BATCHES * settings.batch_size
+        data = _noise_images(planned, num_train + PROBE_EVALUATED, self._plan)
+        samples = np.arange(len(data))
+        splits = Splits(samples[:num_train], samples[num_train:], samples[num_train:])
+        job = Job(
+            trial_id="probe",
+            trial=planned.trial,
+            plan=planned.plan,
+            images=data.folder,
+            class_map=None,
+            weights=describe_weights(planned.trial.backbone.name, Entry(name="none")),
+            precision=planned.precision,
+            device=self._plan.device,
+            checkpoint=None,
+        )
+        # The first epoch warms up.
+        *_, record = train(make_training(job, data, splits), lambda _: None).records
+        return record.train_seconds / num_train, record.val_seconds / PROBE_EVALUATED
+
+
+def _noise_images(planned: PlannedTrial, count: int, plan: RunPlan) -> ImageData:
+    resize = resolve_resize(planned.trial.settings.resize, plan.source.native_size)
+    side = stored_size(planned.image_size, resize)
+    num_classes = len(plan.source.classes)
+    return ImageData(
+        folder=Path(),
+        name="probe",
+        images=np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8),
+        labels=np.arange(count) % num_classes,
+        source_splits=np.zeros(count, np.int8),
+        sample_ids=tuple(str(index) for index in range(count)),
+        classes=plan.source.classes,
+        fingerprint="probe",
+        image_size=planned.image_size,
+        resize=resize,
+        generated=True,
+        issues=(),
+    )

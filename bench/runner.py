@@ -1,0 +1,427 @@
+"""`bench run`: what is pending is trained, everything is written, the report is made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.backbones import Weights, obtain_weights
+from bench.cache import atomic_file
+from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
+from bench.download import Progress
+from bench.errors import BenchError
+from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
+from bench.jobs import Job, JobResult, trial_splits
+from bench.machine import describe_machine, usable_cores
+from bench.planning import PlannedTrial, RunPlan, plan_run
+from bench.pretrain import pretraining_job
+from bench.report import write_report
+from bench.store import PROBABILITY_PREFIX, Run, RunStore, read_run, write_json
+from bench.suite import FractalWeights, Settings, Trial, dump_suite
+from bench.trainer import EpochRecord
+
+COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
+
+
+class Reporter(Protocol):
+    """Is told how a run goes on; the command line shows it."""
+
+    progress: Progress | None
+
+    def planned(self, plan: RunPlan) -> None:
+        """The suite is checked."""
+
+    def training(self, jobs: Sequence[Job], *, what: str) -> None:
+        """These jobs start."""
+
+    def epoch(self, trial_id: str, record: EpochRecord) -> None:
+        """A job has finished an epoch."""
+
+    def finished(self, job: Job, result: JobResult) -> None:
+        """A job has ended."""
+
+    def status(self, message: str) -> None:
+        """Something else takes a while."""
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    progress: Progress | None = None
+
+    def planned(self, plan: RunPlan) -> None: ...
+    def training(self, jobs: Sequence[Job], *, what: str) -> None: ...
+    def epoch(self, trial_id: str, record: EpochRecord) -> None: ...
+    def finished(self, job: Job, result: JobResult) -> None: ...
+    def status(self, message: str) -> None: ...
+
+
+def run(
+    suite: str | Path,
+    *,
+    out: str | Path = "results",
+    device: str = "auto",
+    workers: int | None = None,
+    executor: str = "auto",
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    reuse: bool = True,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Run a suite and return its tables; what an earlier run has finished is not trained again.
+
+    `overrides` are `key=value` texts as of `--set`, `only` selects trials as `--only` does,
+    `reuse=False` trains every trial anew. `workers` is the number of processes (default: the cores
+    that the trials' threads leave room for on a CPU, 1 on other devices).
+
+    Raises `BenchError` if nothing can run. A trial that fails is in the tables with its error.
+    """
+    reporter = reporter or SilentReporter()
+    plan = plan_run(
+        Path(suite),
+        out=Path(out),
+        device=device,
+        overrides=overrides,
+        only=only,
+        reuse=reuse,
+        progress=reporter.progress,
+    )
+    reporter.planned(plan)
+    chosen = make_executor(executor, workers, plan)
+    with _RunFolder(plan, reporter) as folder:
+        folder.write_description(overrides)
+        if plan.pending or not folder.has_data:
+            _train_pending(plan, folder, chosen, reporter)
+    reporter.status("plots and report")
+    result = read_run(plan.folder)
+    write_report(result)
+    return result
+
+
+def make_executor(name: str, workers: int | None, plan: RunPlan) -> Executor:
+    """The executor called `name`; `auto` takes processes where more than one can work."""
+    if workers is not None and workers < 1:
+        raise BenchError(f"--workers must be at least 1, got {workers}")
+    threads = max((planned.trial.settings.threads for planned in plan.trials), default=1)
+    default = max(1, usable_cores() // threads) if plan.device == "cpu" else 1
+    workers = workers or default
+    if name == "in-process" or (name == "auto" and workers == 1):
+        return InProcessExecutor()
+    if name in ("auto", "processes"):
+        return ProcessPoolExecutor(workers)
+    raise BenchError(f"--executor must be auto, in-process or processes, got {name!r}")
+
+
+def _train_pending(
+    plan: RunPlan, folder: _RunFolder, executor: Executor, reporter: Reporter
+) -> None:
+    images = _PreparedImages(plan, reporter)
+    folder.write_data(images.describe())
+    jobs = []
+    for planned, weights in _with_weights(plan, executor, reporter):
+        if isinstance(weights, BenchError):
+            folder.write_error(planned, str(weights))
+        else:
+            jobs.append(_job(plan, planned, weights, images.folder(planned)))
+    by_id = {job.trial_id: job for job in jobs}
+    planned_by_id = {planned.id: planned for planned in plan.pending}
+    if jobs:
+        reporter.training(jobs, what="trials")
+    with closing(_results(executor, jobs, reporter)) as results:
+        for result in results:
+            folder.write_result(planned_by_id[result.trial_id], result)
+            reporter.finished(by_id[result.trial_id], result)
+
+
+def _results(
+    executor: Executor, jobs: Sequence[Job], reporter: Reporter
+) -> Iterator[JobResult]:
+    yield from executor.run(jobs, reporter.epoch)
+
+
+def _job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: Path) -> Job:
+    class_map = plan.source.class_map
+    return Job(
+        trial_id=planned.id,
+        trial=planned.trial,
+        plan=planned.plan,
+        images=images,
+        class_map=dict(class_map) if class_map is not None else None,
+        weights=weights,
+        precision=planned.precision,
+        device=plan.device,
+        checkpoint=plan.folder / "checkpoints" / f"{planned.id}.safetensors",
+    )
+
+
+# Weights --------------------------------------------------------------------------------------
+
+
+def _with_weights(
+    plan: RunPlan, executor: Executor, reporter: Reporter
+) -> Iterator[tuple[PlannedTrial, Weights | BenchError]]:
+    """Every pending trial with weights that lie on this machine, or why they do not."""
+    obtained: dict[tuple[str, str], Weights | BenchError] = {}
+    sources: dict[str, Job] = {}
+    for planned in plan.pending:
+        key = (planned.trial.backbone.name, planned.weights.fingerprint)
+        if key in obtained:
+            continue
+        obtained[key] = planned.weights
+        if planned.weights.name == "fractals":
+            if not _exists(planned.weights.path):
+                sources[planned.weights.fingerprint] = _source_job(plan, planned, reporter)
+        else:
+            obtained[key] = _obtained(planned, reporter)
+    failures = _pretrained(list(sources.values()), executor, reporter)
+    for planned in plan.pending:
+        key = (planned.trial.backbone.name, planned.weights.fingerprint)
+        yield planned, failures.get(planned.weights.fingerprint, obtained[key])
+
+
+def _exists(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def _obtained(planned: PlannedTrial, reporter: Reporter) -> Weights | BenchError:
+    try:
+        return obtain_weights(
+            planned.trial.backbone.name, planned.trial.settings.weights, progress=reporter.progress
+        )
+    except BenchError as error:
+        return error
+
+
+def _source_job(plan: RunPlan, planned: PlannedTrial, reporter: Reporter) -> Job:
+    return pretraining_job(
+        planned.trial.backbone.name,
+        FractalWeights(**planned.trial.settings.weights.options),
+        planned.weights,
+        image_size=planned.image_size,
+        precision=planned.precision,
+        device=plan.device,
+        progress=reporter.progress,
+    )
+
+
+def _pretrained(
+    jobs: Sequence[Job], executor: Executor, reporter: Reporter
+) -> Mapping[str, BenchError]:
+    """Train the source tasks; the errors of those that failed, by fingerprint."""
+    failures = {}
+    if jobs:
+        reporter.training(jobs, what="source tasks")
+    with closing(_results(executor, jobs, reporter)) as results:
+        for job, result in ((_find(jobs, result), result) for result in results):
+            reporter.finished(job, result)
+            if result.error is not None:
+                message = f"pretraining on fractals failed: {result.error}"
+                failures[result.trial_id] = BenchError(message)
+    return failures
+
+
+def _find(jobs: Sequence[Job], result: JobResult) -> Job:
+    return next(job for job in jobs if job.trial_id == result.trial_id)
+
+
+# Data -----------------------------------------------------------------------------------------
+
+
+class _PreparedImages:
+    """The image caches of a run: one for every (image size, resize rule) among its trials."""
+
+    def __init__(self, plan: RunPlan, reporter: Reporter) -> None:
+        self._plan = plan
+        self._folders: dict[tuple[int, Resize], Path] = {}
+        for planned in plan.trials:
+            key = (planned.image_size, planned.trial.settings.resize)
+            if key not in self._folders:
+                self._folders[key] = prepare_images(
+                    plan.source, image_size=key[0], resize=key[1], progress=reporter.progress
+                )
+
+    def folder(self, planned: PlannedTrial) -> Path:
+        return self._folders[planned.image_size, planned.trial.settings.resize]
+
+    def describe(self) -> dict[str, Any]:
+        """The content of `data.json`: classes, counts of every split, and what is wrong."""
+        first = self._plan.trials[0]
+        data = ImageData.open(self.folder(first))
+        splits = self._all_splits(data)
+        issues = (*data.issues, *self._plan.issues, *leakage(data, list(splits.values())))
+        return {
+            "dataset": data.name,
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "counts": class_counts(data.labels, next(iter(splits.values())), data.classes),
+            "issues": [asdict(issue) for issue in issues],
+        }
+
+    def _all_splits(self, data: ImageData) -> dict[tuple[int, int | None], Splits]:
+        trials: dict[tuple[int, int | None], Trial] = {}
+        for planned in self._plan.trials:
+            settings = planned.trial.settings
+            trials.setdefault((settings.seed, settings.shots), planned.trial)
+        return {key: trial_splits(trial, data) for key, trial in trials.items()}
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+class _RunFolder:
+    """Writes the run folder; when it is left, also by an error, the tables are made."""
+
+    def __init__(self, plan: RunPlan, reporter: Reporter) -> None:
+        self._plan = plan
+        self._reporter = reporter
+        self._store = RunStore(plan.folder)
+
+    def __enter__(self) -> _RunFolder:
+        self._plan.folder.mkdir(parents=True, exist_ok=True)
+        for planned in self._plan.trials:
+            if planned.skip_reason is not None and not planned.complete:
+                row = _trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
+                self._store.write_part(row)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.consolidate([planned.id for planned in self._plan.trials])
+
+    def write_description(self, overrides: Sequence[str]) -> None:
+        folder = self._plan.folder
+        with atomic_file(folder / "suite.yaml") as temporary:
+            temporary.write_text(dump_suite(self._plan.loaded.suite), encoding="utf-8")
+        if not self._plan.pending and (folder / "environment.json").is_file():
+            return
+        environment = {
+            **describe_machine(self._plan.device),
+            "command": command_line(),
+            "overrides": list(overrides),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(folder / "environment.json", environment)
+
+    @property
+    def has_data(self) -> bool:
+        return (self._plan.folder / "data.json").is_file()
+
+    def write_data(self, description: Mapping[str, Any]) -> None:
+        write_json(self._plan.folder / "data.json", description)
+
+    def write_error(self, planned: PlannedTrial, error: str) -> None:
+        self._store.write_part(_trial_row(self._plan, planned, status="failed", error=error))
+
+    def write_result(self, planned: PlannedTrial, result: JobResult) -> None:
+        if result.log is not None:
+            log = self._plan.folder / "logs" / f"{planned.id}.log"
+            with atomic_file(log) as temporary:
+                temporary.write_text(result.log, encoding="utf-8")
+        row = _trial_row(
+            self._plan,
+            planned,
+            status="failed" if result.error is not None else "complete",
+            error=result.error,
+            **_measured(result),
+        )
+        self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+
+
+def command_line() -> str:
+    """The command that started this process, or the call that stands for it."""
+    program = Path(sys.argv[0]).name or "python"
+    return shlex.join([program, *sys.argv[1:]])
+
+
+def _trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+    trial, settings = planned.trial, planned.trial.settings
+    return {
+        "trial": planned.id,
+        "config": trial.config,
+        "suite": trial.suite,
+        "dataset": plan.source.name,
+        "backbone": trial.backbone.label,
+        "weights": settings.weights.label,
+        "head": settings.head.label,
+        "strategy": trial.strategy.label,
+        "schedule": trial.schedule.label,
+        "augmentation": trial.augmentation.label,
+        "seed": settings.seed,
+        "epochs": planned.plan.epochs,
+        "batch_size": settings.batch_size,
+        "optimizer": settings.optimizer,
+        "lr": settings.lr,
+        "settings": _other_settings(planned),
+        "reused_epochs": 0,
+        "device": plan.device,
+        "precision": planned.precision,
+        **values,
+    }
+
+
+def _other_settings(planned: PlannedTrial) -> str:
+    settings = planned.trial.settings
+    others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
+    return json.dumps({**others, "image_size": planned.image_size})
+
+
+def _measured(result: JobResult) -> dict[str, Any]:
+    outcome = result.outcome
+    times = {
+        "started": result.started,
+        "finished": result.finished,
+        "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records),
+        "peak_memory_mib": result.peak_memory_mib,
+    }
+    if outcome is None:
+        return times
+    return {
+        **times,
+        "best_epoch": outcome.best.epoch,
+        "val_loss": outcome.best.val.loss,
+        "val_accuracy": outcome.best.val.accuracy,
+        "test_loss": outcome.best.test.loss,
+        "test_accuracy": outcome.best.test.accuracy,
+        "last_val_accuracy": outcome.last.val.accuracy,
+        "last_test_accuracy": outcome.last.test.accuracy,
+        "trainable_params": outcome.trainable_params,
+        "total_params": outcome.total_params,
+    }
+
+
+def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
+    for record in result.records:
+        for split, scores, seconds in (
+            ("train", record.train, record.train_seconds),
+            ("val", record.val, record.val_seconds),
+        ):
+            yield {
+                "epoch": record.epoch,
+                "split": split,
+                "loss": scores.loss,
+                "accuracy": scores.accuracy,
+                "lr": record.lr,
+                "seconds": seconds,
+            }
+
+
+def _predictions(result: JobResult) -> dict[str, Any]:
+    predictions = result.predictions
+    if predictions is None:
+        return {}
+    classes, chosen = predictions.classes, predictions.probabilities.argmax(axis=1)
+    return {
+        "sample": list(predictions.samples),
+        "label": [classes[index] for index in predictions.labels],
+        "predicted": [classes[index] for index in chosen],
+        **{
+            f"{PROBABILITY_PREFIX}{name}": predictions.probabilities[:, index].astype(float)
+            for index, name in enumerate(classes)
+        },
+    }
