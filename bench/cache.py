@@ -1,0 +1,101 @@
+"""Where downloads and prepared data are kept, and how anything is written there.
+
+Everything appears whole or not at all: it is written under a temporary name beside its final place
+and renamed when it is complete, so that a crash or a second process never shows half of it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+STALE_SECONDS = 24 * 3600.0
+"""A temporary file or folder that is older was left behind by a killed process."""
+
+
+def cache_root() -> Path:
+    """The cache folder, created if need be: `$BENCH_CACHE`, or the platform's user cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get("BENCH_CACHE")
+    root = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("bench")
+    root = root.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+@contextmanager
+def atomic_folder(final: Path, *, keep: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
+    """A temporary folder that becomes `final` when the block succeeds and vanishes when it fails.
+
+    If `final` exists by then and `keep(final)` holds (another process was faster), the temporary
+    folder is dropped; an existing `final` that is not worth keeping is replaced.
+    """
+    temporary = _temporary_sibling(final)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _publish_folder(temporary, final, keep)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(final: Path) -> Iterator[Path]:
+    """A temporary path that replaces `final` when the block succeeds and vanishes when it fails.
+
+    The block must have written the file when it ends.
+    """
+    temporary = _temporary_sibling(final)
+    try:
+        yield temporary
+        flush_to_disk(temporary)
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when the file's content is on the disk, so that a rename cannot overtake it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) -> None:
+    if final.exists():
+        if keep(final):
+            return
+        aside = _temporary_sibling(final)
+        with suppress(FileNotFoundError):  # another process has just moved it aside
+            final.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    try:
+        temporary.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _temporary_sibling(final: Path) -> Path:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{final.name}.partial-"
+    for leftover in final.parent.glob(f"{glob.escape(prefix)}*"):
+        _remove_if_stale(leftover)
+    return final.parent / f"{prefix}{uuid.uuid4().hex}"
+
+
+def _remove_if_stale(leftover: Path) -> None:
+    try:
+        stale = time.time() - leftover.stat().st_mtime > STALE_SECONDS
+    except OSError:  # its owner has just finished with it
+        return
+    if stale and leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
+    elif stale:
+        leftover.unlink(missing_ok=True)

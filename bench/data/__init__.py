@@ -1,0 +1,46 @@
+"""Data sets: from files, archives or generators to splits of memory-mapped images."""
+
+from __future__ import annotations
+
+from bench.data import folder, fractals, hymenoptera, torchvision_sets
+from bench.data.images import ImageData, Resize, prepare_images, resize_image, stored_size
+from bench.data.leakage import leakage
+from bench.data.source import (
+    DATASETS,
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VAL,
+    Converted,
+    DataIssue,
+    DecodeFailure,
+    ImageSource,
+    open_source,
+)
+from bench.data.splits import Splits, class_counts, make_splits
+
+__all__ = [
+    "DATASETS",
+    "TEST",
+    "TRAIN",
+    "UNASSIGNED",
+    "VAL",
+    "Converted",
+    "DataIssue",
+    "DecodeFailure",
+    "ImageData",
+    "ImageSource",
+    "Resize",
+    "Splits",
+    "class_counts",
+    "folder",
+    "fractals",
+    "hymenoptera",
+    "leakage",
+    "make_splits",
+    "open_source",
+    "prepare_images",
+    "resize_image",
+    "stored_size",
+    "torchvision_sets",
+]

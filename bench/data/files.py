@@ -1,0 +1,82 @@
+"""Image sources made of image files under one folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.decode import read_files
+from bench.data.file_hashes import file_hashes
+from bench.data.source import ClassMap, DataIssue, ImageSource, fingerprint_of
+from bench.download import Progress
+from bench.errors import DataError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledFile:
+    """An image file, the class it belongs to, and its split (or UNASSIGNED)."""
+
+    path: Path
+    class_name: str
+    split: int
+
+
+def existing_folder(path: str) -> Path:
+    """The absolute path of a folder; `DataError` with the nearest name if there is none."""
+    root = Path(path).expanduser().absolute()
+    if root.is_dir():
+        return root
+    if root.exists():
+        raise DataError(f"path must be a folder, got the file {root}")
+    if not root.parent.is_dir():
+        raise DataError(f"there is no folder {root}; {root.parent} does not exist either")
+    siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
+    raise DataError(f"there is no folder {root}{nearest(root.name, siblings)}")
+
+
+def sample_id(root: Path, path: Path) -> str:
+    """The path below `root`, with / on every platform and printable whatever its encoding."""
+    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def source_from_files(
+    *,
+    name: str,
+    root: Path,
+    files: Sequence[LabelledFile],
+    progress: Progress | None,
+    class_map: ClassMap | None = None,
+    issues: Sequence[DataIssue] = (),
+) -> ImageSource:
+    """An image source of files under `root`; sample ids are the paths below it."""
+    by_id = {sample_id(root, file.path): file for file in files}
+    sample_ids = tuple(sorted(by_id))
+    ordered = [by_id[identifier] for identifier in sample_ids]
+    classes = tuple(sorted({file.class_name for file in files}))
+    class_index = {class_name: index for index, class_name in enumerate(classes)}
+    labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
+    splits = np.array([file.split for file in ordered], np.int8)
+    paths = [file.path for file in ordered]
+    return ImageSource(
+        name=name,
+        classes=classes,
+        sample_ids=sample_ids,
+        labels=labels,
+        splits=splits,
+        fingerprint=fingerprint_of(
+            classes=classes,
+            sample_ids=sample_ids,
+            labels=labels,
+            splits=splits,
+            contents=file_hashes(root, paths, progress=progress),
+        ),
+        native_size=None,
+        read=partial(read_files, paths),
+        class_map=class_map,
+        issues=tuple(issues),
+    )

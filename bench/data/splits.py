@@ -1,0 +1,146 @@
+"""Splits: which image trains, which chooses, which is read once at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.source import SPLIT_NAMES, TEST, VAL, counted
+from bench.errors import DataError
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Indices of the images of each split, ascending; no image is in two of them."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+    def named(self) -> dict[str, Indices]:
+        """The three splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def make_splits(
+    labels: npt.NDArray[np.int64],
+    source_splits: npt.NDArray[np.int8],
+    classes: Sequence[str],
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    shots: int | None,
+) -> Splits:
+    """The splits of a trial with the given `seed`.
+
+    The source's own test and val splits stay as they are, except that a val split without a test
+    split is the test split. What the source lacks is drawn from the rest: first the test split
+    (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
+    (`val_fraction` of what remains, by `seed`). `shots` keeps that many training images per class,
+    by `seed`; the images of fewer shots are among those of more.
+
+    Draws are stratified: each class gives its fraction to within less than one image, but at least
+    one image and not all. Raises `DataError` where a class has too few images for that.
+    """
+    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 < value < 1:
+            raise DataError(f"{name} must lie in (0, 1), got {value}")
+    own = _with_test(source_splits)
+    test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
+    if not test.size:
+        test, rest = _draw(
+            rest, labels, classes, fraction=test_fraction, split=TEST, seed=split_seed
+        )
+    val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
+    if not val.size:
+        val, train = _draw(train, labels, classes, fraction=val_fraction, split=VAL, seed=seed)
+    if shots is not None:
+        train = _few(train, labels, classes, shots=shots, seed=seed)
+    splits = Splits(train, val, test)
+    _check_classes(splits, labels, classes)
+    return splits
+
+
+def class_counts(
+    labels: npt.NDArray[np.int64], splits: Splits, classes: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """How many images each class has in each split: {split: {class: count}}."""
+    return {
+        split: dict(
+            zip(classes, np.bincount(labels[index], minlength=len(classes)).tolist(), strict=True)
+        )
+        for split, index in splits.named().items()
+    }
+
+
+def _with_test(source_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    if np.any(source_splits == TEST):
+        return source_splits
+    return np.where(source_splits == VAL, np.int8(TEST), source_splits)
+
+
+def _draw(
+    pool: Indices,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    fraction: float,
+    split: int,
+    seed: int,
+) -> tuple[Indices, Indices]:
+    """`fraction` of each class of `pool`, and what remains."""
+    drawn = np.zeros(len(labels), bool)
+    for label, name in enumerate(classes):
+        members = pool[labels[pool] == label]
+        if len(members) < 2:
+            raise DataError(
+                f"class {name!r} has {counted(len(members), 'image')} left, too few to draw a "
+                f"{SPLIT_NAMES[split]} split from them and keep some to train on"
+            )
+        count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
+        drawn[_shuffled(members, SPLIT_NAMES[split], seed, name)[:count]] = True
+    return pool[drawn[pool]], pool[~drawn[pool]]
+
+
+def _few(
+    train: Indices,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    shots: int,
+    seed: int,
+) -> Indices:
+    if shots < 1:
+        raise DataError(f"shots must be at least 1, got {shots}")
+    kept = []
+    for label, name in enumerate(classes):
+        members = train[labels[train] == label]
+        if len(members) < shots:
+            raise DataError(
+                f"shots must not exceed the training images of any class, got {shots}; "
+                f"class {name!r} has {len(members)}"
+            )
+        kept.append(_shuffled(members, "shots", seed, name)[:shots])
+    return np.sort(np.concatenate(kept))
+
+
+def _shuffled(members: Indices, purpose: str, seed: int, class_name: str) -> Indices:
+    """`members` in an order fixed by the key alone, whatever else is drawn."""
+    key = hashlib.sha256(f"{purpose}\0{seed}\0{class_name}".encode()).digest()[:16]
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    return generator.permutation(members)
+
+
+def _check_classes(splits: Splits, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    for split, counts in class_counts(labels, splits, classes).items():
+        for name, count in counts.items():
+            if count == 0:
+                raise DataError(f"class {name!r} has no usable image in the {split} split")

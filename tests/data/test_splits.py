@@ -1,0 +1,164 @@
+"""Splits: disjoint, complete, stratified, and drawn from their key alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from bench.data import TEST, TRAIN, UNASSIGNED, VAL, Splits, class_counts, make_splits
+from bench.errors import DataError
+
+CLASSES = ("ants", "bees", "wasps")
+
+
+def split(labels: list[int], source: list[int] | None = None, **changed: Any) -> Splits:
+    options = {
+        "seed": 0, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "shots": None,
+    }  # fmt: skip
+    return make_splits(
+        np.array(labels, np.int64),
+        np.array(source if source is not None else [UNASSIGNED] * len(labels), np.int8),
+        CLASSES[: max(labels) + 1],
+        **{**options, **changed},
+    )
+
+
+def same(left: Splits, right: Splits) -> bool:
+    return all(
+        np.array_equal(left.named()[name], right.named()[name]) for name in ("train", "val", "test")
+    )
+
+
+labellings = st.lists(st.integers(3, 40), min_size=2, max_size=3).flatmap(
+    lambda counts: st.permutations([c for c, count in enumerate(counts) for _ in range(count)])
+)
+fractions = st.floats(0.01, 0.99)
+seeds = st.integers(0, 2**40)
+
+
+@given(labellings, fractions, fractions, seeds, seeds)
+def test_drawn_splits(
+    labels: list[int], val_fraction: float, test_fraction: float, seed: int, split_seed: int
+) -> None:
+    options = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    sizes = np.bincount(labels)
+    assume((sizes - np.maximum(np.rint(sizes * test_fraction), 1) >= 2).all())
+    splits = split(labels, seed=seed, split_seed=split_seed, **options)
+    together = np.concatenate(list(splits.named().values()))
+    assert sorted(together.tolist()) == list(range(len(labels))), "disjoint and complete"
+    for indices in splits.named().values():
+        assert indices.dtype == np.int64
+        assert (np.diff(indices) > 0).all(), "ascending"
+    counts = class_counts(np.array(labels), splits, CLASSES[: max(labels) + 1])
+    for label, name in enumerate(CLASSES[: max(labels) + 1]):
+        test, val, train = (counts[part][name] for part in ("test", "val", "train"))
+        assert min(test, val, train) >= 1
+        assert abs(test - test_fraction * labels.count(label)) < 1
+        assert abs(val - val_fraction * (labels.count(label) - test)) < 1
+    assert same(splits, split(labels, seed=seed, split_seed=split_seed, **options)), "repeatable"
+
+
+@given(labellings, seeds, seeds)
+def test_the_test_split_is_the_same_for_every_trial_seed(
+    labels: list[int], one: int, other: int
+) -> None:
+    assert np.array_equal(split(labels, seed=one).test, split(labels, seed=other).test)
+
+
+def test_seeds_draw_different_splits() -> None:
+    labels = [0, 1] * 50
+    val = {split(labels, seed=seed).val.tobytes() for seed in range(20)}
+    test = {split(labels, split_seed=seed).test.tobytes() for seed in range(20)}
+    assert len(val) == len(test) == 20
+
+
+def test_every_image_is_drawn_about_equally_often() -> None:
+    labels = [0, 1] * 10
+    drawn = np.concatenate([split(labels, seed=seed, source=[TRAIN] * 18 + [TEST] * 2).val
+                            for seed in range(500)])  # fmt: skip
+    counts = np.bincount(drawn, minlength=20)[:18]
+    assert counts.sum() == 500 * 4
+    assert (np.abs(counts - 500 * 4 / 18) < 5 * np.sqrt(500 * 0.2)).all()
+
+
+@given(labellings, st.integers(1, 2), st.integers(0, 3), seeds)
+def test_shots_are_stratified_and_nested(
+    labels: list[int], shots: int, more: int, seed: int
+) -> None:
+    everything = split(labels, seed=seed)
+    assume(np.bincount(np.array(labels)[everything.train]).min() >= shots + more)
+    few = split(labels, seed=seed, shots=shots)
+    many = split(labels, seed=seed, shots=shots + more)
+    assert set(np.bincount(np.array(labels)[few.train]).tolist()) == {shots}
+    assert set(few.train) <= set(many.train) <= set(everything.train)
+    assert np.array_equal(few.val, everything.val)
+    assert np.array_equal(few.test, everything.test)
+
+
+def test_own_splits_stay() -> None:
+    own = [TRAIN, TRAIN, VAL, VAL, TEST, TEST]
+    for seed in range(3):
+        splits = split([0, 1] * 3, own, seed=seed, split_seed=seed)
+        assert splits.train.tolist() == [0, 1]
+        assert splits.val.tolist() == [2, 3]
+        assert splits.test.tolist() == [4, 5]
+
+
+def test_own_test_stays_and_val_is_drawn_from_the_rest() -> None:
+    splits = split([0, 1] * 10, [TRAIN] * 10 + [TEST] * 10)
+    assert splits.test.tolist() == list(range(10, 20))
+    assert sorted([*splits.train, *splits.val]) == list(range(10))
+    assert len(splits.val) == 2
+
+
+def test_val_without_test_is_the_test_split() -> None:
+    splits = split([0, 1] * 10, [TRAIN] * 10 + [VAL] * 10)
+    assert splits.test.tolist() == list(range(10, 20))
+    assert len(splits.val) == 2
+
+
+def test_adding_a_class_leaves_the_draws_of_the_others() -> None:
+    labels = [0] * 20 + [1] * 20
+    two, three = split(labels), split([*labels, *[2] * 20])
+    for name in ("train", "val", "test"):
+        added = three.named()[name]
+        assert np.array_equal(two.named()[name], added[added < 40])
+
+
+def test_global_randomness_is_untouched() -> None:
+    np.random.seed(7)
+    random.seed(7)
+    before = np.random.get_state()[1].tobytes(), random.getstate()
+    split([0, 1] * 20, shots=3)
+    assert (np.random.get_state()[1].tobytes(), random.getstate()) == before
+
+
+@pytest.mark.parametrize("name", ["val_fraction", "test_fraction"])
+@pytest.mark.parametrize("value", [0, 1, 1.5, -0.1])
+def test_fractions_must_lie_between_0_and_1(name: str, value: float) -> None:
+    with pytest.raises(DataError, match=rf"{name} must lie in \(0, 1\), got {value}"):
+        split([0, 1] * 10, **{name: value})
+
+
+def test_a_class_with_too_few_images_is_named() -> None:
+    with pytest.raises(DataError, match=r"class 'bees' has 1 image left.*test split"):
+        split([0] * 10 + [1])
+    with pytest.raises(DataError, match=r"class 'bees' has 1 image left.*val split"):
+        split([0] * 10 + [1] * 2)
+
+
+def test_too_many_shots_name_the_class() -> None:
+    with pytest.raises(DataError, match=r"got 7; class 'bees' has 6"):
+        split([0] * 20 + [1] * 10, shots=7)
+    with pytest.raises(DataError, match="shots must be at least 1, got 0"):
+        split([0] * 20 + [1] * 10, shots=0)
+
+
+def test_a_class_that_an_own_split_lacks_is_named() -> None:
+    with pytest.raises(DataError, match="class 'bees' has no usable image in the test split"):
+        split([0, 0, 0, 1, 1, 1], [TRAIN, TRAIN, TEST, TRAIN, TRAIN, TRAIN])

@@ -1,0 +1,178 @@
+"""Downloads against a real server on this machine: resumed, verified, and clear when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.download import DownloadError, fetch
+from tests.http_server import Site, serving
+
+CONTENT = np.random.default_rng(0).bytes(200_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def site():
+    with serving(Site(files={"/file": CONTENT})) as site:
+        yield site
+
+
+def part_of(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".part")
+
+
+def test_a_file_arrives_once(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "deep" / "file"
+    for _ in range(2):
+        assert fetch(f"{site.address}/file", destination, sha256=SHA256) == destination
+        assert destination.read_bytes() == CONTENT
+    assert site.requests == [("/file", None)]
+    assert not part_of(destination).exists()
+
+
+def test_progress_counts_to_the_total(site: Site, tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int | None]] = []
+    fetch(f"{site.address}/file", tmp_path / "file", progress=lambda *call: calls.append(call))
+    done = [call[1] for call in calls]
+    assert done == sorted(done)
+    assert calls[-1] == ("download file", len(CONTENT), len(CONTENT))
+
+
+def test_a_server_that_tells_no_length(site: Site, tmp_path: Path) -> None:
+    site.sends_length = False
+    fetch(f"{site.address}/file", tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_dropped_connections_are_resumed_at_once(site: Site, tmp_path: Path) -> None:
+    site.drops = [50_000, 70_000]
+    fetch(f"{site.address}/file", tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    ranges = [wanted for _, wanted in site.requests]
+    assert ranges == [None, "bytes=50000-", "bytes=120000-"]
+
+
+def test_an_interrupted_download_goes_on_in_the_next_call(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    site.drops = [50_000, 0]
+    with pytest.raises(DownloadError, match="closed before the end"):
+        fetch(f"{site.address}/file", destination, sha256=SHA256)
+    assert not destination.exists()
+    assert part_of(destination).read_bytes() == CONTENT[:50_000]
+    fetch(f"{site.address}/file", destination, sha256=SHA256)
+    assert destination.read_bytes() == CONTENT
+    assert site.requests[-1] == ("/file", "bytes=50000-")
+
+
+def test_a_server_that_ignores_ranges_starts_over(site: Site, tmp_path: Path) -> None:
+    site.resumes = False
+    site.drops = [50_000]
+    fetch(f"{site.address}/file", tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert site.requests[-1] == ("/file", "bytes=50000-")
+
+
+def test_a_file_that_changed_on_the_server_is_not_glued_to_the_old_part(
+    site: Site, tmp_path: Path
+) -> None:
+    destination = tmp_path / "file"
+    site.etag, site.drops = '"old"', [50_000, 0]
+    with pytest.raises(DownloadError):
+        fetch(f"{site.address}/file", destination)
+    site.etag, site.files["/file"] = '"new"', CONTENT[::-1]
+    fetch(f"{site.address}/file", destination)
+    assert destination.read_bytes() == CONTENT[::-1]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["file"]
+
+
+def test_a_part_of_something_else_is_thrown_away(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    part_of(destination).write_bytes(b"something else")
+    fetch(f"{site.address}/file", destination, sha256=SHA256)
+    assert destination.read_bytes() == CONTENT
+    assert [wanted for _, wanted in site.requests] == ["bytes=14-", None]
+
+
+def test_a_part_that_is_complete_already(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    part_of(destination).write_bytes(CONTENT)
+    fetch(f"{site.address}/file", destination, sha256=SHA256)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    part_of(destination).write_bytes(CONTENT + b"more")
+    fetch(f"{site.address}/file", destination)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_wrong_content_is_refused_and_removed(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    with pytest.raises(DownloadError) as caught:
+        fetch(f"{site.address}/file", destination, sha256="0" * 64, mend="Ask for help.")
+    message = str(caught.value)
+    assert f"{site.address}/file" in message
+    assert "0" * 64 in message
+    assert SHA256 in message
+    assert message.endswith("Ask for help.")
+    assert not destination.exists()
+    assert not part_of(destination).exists()
+
+
+def test_a_hash_may_be_given_by_its_beginning(site: Site, tmp_path: Path) -> None:
+    fetch(f"{site.address}/file", tmp_path / "good", sha256_prefix=SHA256[:8])
+    with pytest.raises(DownloadError, match="SHA-256"):
+        fetch(f"{site.address}/file", tmp_path / "bad", sha256_prefix="12345678")
+
+
+def test_a_missing_file_names_address_and_answer(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(
+        DownloadError, match=re.escape(f"{site.address}/none: the server answers 404")
+    ):
+        fetch(f"{site.address}/none", tmp_path / "file")
+
+
+def test_a_refused_connection_names_the_cause_and_the_mend(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(DownloadError, match=r"refused.*Use path instead\.$"):
+        fetch(f"http://127.0.0.1:{port}/file", tmp_path / "file", mend="Use path instead.")
+
+
+def test_an_unknown_host_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"http://no-such-host\.invalid/file"):
+        fetch("http://no-such-host.invalid/file", tmp_path / "file")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "unknown://host/file"])
+def test_a_malformed_address_is_one_clear_error(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="cannot download"):
+        fetch(url, tmp_path / "file")
+
+
+def test_a_silent_server_counts_as_dropped(site: Site, tmp_path: Path) -> None:
+    site.drops, site.stalls = [50_000], 1.0
+    fetch(f"{site.address}/file", tmp_path / "file", sha256=SHA256, timeout=0.2)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert site.requests[-1] == ("/file", "bytes=50000-")
+
+
+def test_several_callers_share_one_download(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    threads = [
+        threading.Thread(target=fetch, args=(f"{site.address}/file", destination)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert destination.read_bytes() == CONTENT
+    assert len(site.requests) == 1
