@@ -1,0 +1,30 @@
+"""The run folder: one part per trial, the three tables made of them, and reading a finished run."""
+
+from bench.store.parts import Part, RunStore
+from bench.store.run import Run, read_run, write_json
+from bench.store.tables import (
+    PROBABILITY_PREFIX,
+    SCHEMA_VERSION,
+    STATUSES,
+    TABLES,
+    TRIAL_COLUMNS,
+    Rows,
+    prediction_columns,
+    table_schema,
+)
+
+__all__ = [
+    "PROBABILITY_PREFIX",
+    "SCHEMA_VERSION",
+    "STATUSES",
+    "TABLES",
+    "TRIAL_COLUMNS",
+    "Part",
+    "Rows",
+    "Run",
+    "RunStore",
+    "prediction_columns",
+    "read_run",
+    "table_schema",
+    "write_json",
+]

@@ -1,0 +1,253 @@
+"""The three tables of a run: their columns and types, and how they are read and written.
+
+The columns stand here and nowhere else. They are plain types, int64, float64, string and
+timestamp[us, UTC], so any reader of parquet opens them with nothing of `bench` installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from bench.cache import atomic_file
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+PROBABILITY_PREFIX = "probability_"
+STATUSES = ("complete", "failed", "skipped", "pruned")
+
+Table = Literal["trials", "curves", "predictions"]
+TABLES: tuple[Table, ...] = ("trials", "curves", "predictions")
+
+_COLUMNS: Mapping[Table, Mapping[str, str]] = {
+    "trials": {
+        "trial": "string",
+        "config": "string",
+        "suite": "string",
+        "dataset": "string",
+        "backbone": "string",
+        "weights": "string",
+        "head": "string",
+        "strategy": "string",
+        "schedule": "string",
+        "augmentation": "string",
+        "seed": "int64",
+        "epochs": "int64",
+        "batch_size": "int64",
+        "optimizer": "string",
+        "lr": "float64",
+        "settings": "string",  # JSON of the trial's settings that are not columns
+        "status": "string",
+        "error": "string",
+        "best_epoch": "int64",
+        "val_loss": "float64",
+        "val_accuracy": "float64",
+        "test_loss": "float64",
+        "test_accuracy": "float64",
+        "last_val_accuracy": "float64",
+        "last_test_accuracy": "float64",
+        "trainable_params": "int64",
+        "total_params": "int64",
+        "train_seconds": "float64",
+        "reused_epochs": "int64",
+        "peak_memory_mib": "float64",
+        "device": "string",
+        "precision": "string",
+        "started": "timestamp",
+        "finished": "timestamp",
+    },
+    "curves": {
+        "trial": "string",
+        "epoch": "int64",
+        "split": "string",
+        "loss": "float64",
+        "accuracy": "float64",
+        "lr": "float64",
+        "seconds": "float64",
+    },
+    "predictions": {
+        "trial": "string",
+        "sample": "string",
+        "label": "string",
+        "predicted": "string",
+    },
+}
+TRIAL_COLUMNS = tuple(_COLUMNS["trials"])
+"""The columns of `trials.parquet`, in order."""
+
+_NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
+_VERSION_KEY = b"bench.schema_version"
+# Parts are gathered up to this many rows and written as one row group: memory stays small, and a
+# run of thousands of trials is still quick to read.
+_ROWS_PER_GROUP = 131_072
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """Anything with named columns: a mapping of sequences, a data frame."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+Rows = Columns | Iterable[Mapping[str, Any]]
+"""A table as columns or as rows."""
+
+
+def table_schema(table: Table, probabilities: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    fields = [
+        pa.field(name, types[kind], nullable=name not in _NEVER_NULL)
+        for name, kind in _COLUMNS[table].items()
+    ]
+    fields += [pa.field(name, pa.float64()) for name in probabilities]
+    return pa.schema(fields, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def prediction_columns(
+    *,
+    samples: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """The columns of a trial's predictions, all but `trial`.
+
+    `labels` are class indices [n]; `probabilities` is [n, number of classes].
+    """
+    columns: dict[str, Any] = {
+        "sample": list(samples),
+        "label": [classes[index] for index in labels],
+        "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
+    }
+    for index, name in enumerate(classes):
+        columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
+    return columns
+
+
+def to_table(table: Table, rows: Rows, *, trial: str | None = None) -> pa.Table:
+    """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
+    import pyarrow as pa
+
+    columns = _columns(rows)
+    length = len(next(iter(columns.values()))) if columns else 0
+    if trial is not None:
+        columns["trial"] = [trial] * length
+    probabilities = [name for name in columns if name.startswith(PROBABILITY_PREFIX)]
+    schema = table_schema(table, probabilities if table == "predictions" else ())
+    unknown = sorted(set(columns) - set(schema.names))
+    assert not unknown, f"the table {table} has no columns {unknown}"
+    arrays = [
+        # NaN stays NaN, apart from null: a diverged loss is a fact, a missing one is not.
+        pa.array(columns.get(field.name, [None] * length), field.type, from_pandas=False)
+        for field in schema
+    ]
+    result = pa.Table.from_arrays(arrays, schema=schema)
+    empty = sorted(name for name in _NEVER_NULL & set(columns) if result[name].null_count)
+    assert not empty, f"the table {table} needs values in {empty}"
+    return result
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """`table` for pandas; the integers of `trials` may be missing and stay integers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {pa.int64(): pd.Int64Dtype()} if "config" in table.column_names else {}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    return frame
+
+
+def read_parquet(path: Path, *, mend: str) -> pa.Table:
+    """One table; raises `BenchError`, ending with `mend`, if it is missing, damaged or too new."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing; {mend}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise BenchError(f"{path} is damaged ({error}); {mend}") from None
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise BenchError(
+            f"{path} must have schema version {SCHEMA_VERSION}, got {version}; "
+            "read it with the version of bench that wrote it"
+        )
+    return table
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write `table` and see it onto the disk."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def merge_parquet(
+    name: Table, tables: Iterable[pa.Table], path: Path, *, metadata: Mapping[bytes, bytes]
+) -> None:
+    """Write `tables` below each other into one file, atomically, with further `metadata`."""
+    import pyarrow.parquet as pq
+
+    groups = _row_groups(name, tables)
+    first = next(groups)
+    schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for group in chain([first], groups):
+            if group.schema.names != schema.names:
+                raise BenchError(
+                    f"the parts beside {path} must belong to one data set, but their {name} "
+                    "differ in their columns; run the suite into another folder (--out)"
+                )
+            writer.write_table(group.cast(schema))
+
+
+def _columns(rows: Rows) -> dict[str, Any]:
+    if isinstance(rows, Columns):
+        return {name: rows[name] for name in rows.keys()}  # noqa: SIM118  (a frame's keys too)
+    listed = list(rows)
+    names = dict.fromkeys(name for row in listed for name in row)
+    return {name: [row.get(name) for row in listed] for name in names}
+
+
+def _row_groups(name: Table, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """`tables` gathered into few large ones, at least one."""
+    import pyarrow as pa
+
+    gathered: list[pa.Table] = []
+    rows, any_written = 0, False
+    for table in tables:
+        if not table.num_rows:  # a failed trial's: without the columns of probabilities
+            continue
+        other_columns = gathered and table.schema.names != gathered[0].schema.names
+        if rows >= _ROWS_PER_GROUP or other_columns:
+            yield pa.concat_tables(gathered)
+            gathered, rows, any_written = [], 0, True
+        gathered.append(table)
+        rows += table.num_rows
+    if gathered:
+        yield pa.concat_tables(gathered)
+    elif not any_written:
+        yield table_schema(name).empty_table()

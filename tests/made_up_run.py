@@ -1,0 +1,176 @@
+"""Run folders with made-up, plausible results, for tests of what stands behind the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.store import Run, RunStore, prediction_columns, read_run, write_json
+
+START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+CLASSES = ("ants", "bees")
+
+# strategy → (accuracy at the start, at the end, epochs to get there, seconds an epoch)
+STRATEGIES = {
+    "from_scratch": (0.50, 0.72, 6.0, 2.6),
+    "full_finetune": (0.86, 0.955, 1.2, 2.6),
+    "freeze_backbone": (0.90, 0.945, 0.8, 0.9),
+    "gradual_unfreeze(every=2)": (0.88, 0.960, 2.0, 1.7),
+}
+
+Change = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+def made_up_run(
+    folder: Path,
+    *,
+    strategies: Sequence[str] = tuple(STRATEGIES),
+    schedules: Sequence[str] = ("cosine", "step(step_size=7)"),
+    augmentations: Sequence[str] = ("flip",),
+    seeds: int = 3,
+    epochs: int = 12,
+    classes: Sequence[str] = CLASSES,
+    data: dict[str, Any] | None = None,
+    environment: dict[str, Any] | None = None,
+    change: Change | None = None,
+) -> Run:
+    """Write a run of the full grid to `folder` and read it back.
+
+    `change` may alter each trial's row and curve columns in place before they are written. A
+    strategy that starts with `pretrained_head` trains nothing.
+    """
+    store = RunStore(folder)
+    ids = []
+    cells = [(s, c, a) for s in strategies for c in schedules for a in augmentations]
+    for strategy, schedule, augmentation in cells:
+        for seed in range(seeds):
+            row, curves = _trial(strategy, schedule, augmentation, seed, epochs)
+            row["suite"] = folder.name
+            if change is not None:
+                change(row, curves)
+            ids.append(row["trial"])
+            done = row["status"] == "complete"
+            predictions = _predictions(row, classes) if done else ()
+            store.write_part(row, curves if done else (), predictions)
+    store.consolidate(ids)
+    write_json(folder / "environment.json", environment or _environment())
+    write_json(folder / "data.json", data or _data(classes))
+    (folder / "suite.yaml").write_text(f"name: {json.dumps(folder.name)}\ndataset: hymenoptera\n")
+    return read_run(folder)
+
+
+def _trial(
+    strategy: str, schedule: str, augmentation: str, seed: int, epochs: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    first, last, pace, seconds = STRATEGIES.get(strategy, _shape(strategy))
+    cell = f"{strategy}/{schedule}/{augmentation}"
+    rng = np.random.default_rng(list(f"{cell}/{seed}".encode()))
+    last += 0.01 * rng.normal() + (0.004 if schedule.startswith("cosine") else 0.0)
+    epochs = 0 if strategy.startswith("pretrained_head") else epochs
+    steps = np.arange(1, epochs + 1)
+    rise = 1 - np.exp(-steps / pace)
+    val = np.clip(first + (last - first) * rise + 0.008 * rng.normal(size=epochs), 0, 1)
+    train = np.clip(val + 0.03 * steps / max(epochs, 1) + 0.01 * rng.normal(size=epochs), 0, 1)
+    best = int(val.argmax()) + 1 if epochs else 0
+    chosen = float(val[best - 1]) if epochs else last
+    row = {
+        "trial": _hash(f"{cell}/{seed}"),
+        "config": _hash(cell),
+        "dataset": "hymenoptera",
+        "backbone": "resnet18",
+        "weights": "imagenet",
+        "head": "linear",
+        "strategy": strategy,
+        "schedule": schedule,
+        "augmentation": augmentation,
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": 16,
+        "optimizer": "sgd",
+        "lr": 0.01 if "freeze" in strategy else 0.001,
+        "settings": json.dumps({"momentum": 0.9, "grad_clip_norm": None, "nesterov": False}),
+        "status": "complete",
+        "error": None,
+        "best_epoch": best,
+        "val_loss": _loss(chosen),
+        "val_accuracy": chosen,
+        "test_loss": _loss(chosen - 0.005),
+        "test_accuracy": round((chosen - 0.01 * rng.random()) * 300) / 300,
+        "last_val_accuracy": float(val[-1]) if epochs else chosen,
+        "last_test_accuracy": round(float(val[-1] if epochs else chosen) * 300) / 300 - 0.01,
+        "trainable_params": 1026 if "freeze" in strategy else 11_177_538,
+        "total_params": 11_177_538,
+        "train_seconds": seconds * epochs * (1 + 0.05 * rng.random()),
+        "reused_epochs": 0,
+        "peak_memory_mib": 812.5,
+        "device": "cpu",
+        "precision": "fp32",
+        "started": START + timedelta(minutes=seed),
+        "finished": START + timedelta(minutes=seed + 1),
+    }
+    curves = {
+        "epoch": np.tile(steps, 2),
+        "split": ["train"] * epochs + ["val"] * epochs,
+        "loss": [_loss(a) for a in (*train, *val)],
+        "accuracy": np.concatenate([train, val]),
+        "lr": np.tile(row["lr"] * 0.5 * (1 + np.cos(np.pi * (steps - 1) / max(epochs, 1))), 2),
+        "seconds": np.full(2 * epochs, seconds),
+    }
+    return row, curves
+
+
+def _shape(strategy: str) -> tuple[float, float, float, float]:
+    rng = np.random.default_rng(list(strategy.encode()))
+    return rng.uniform(0.5, 0.8), rng.uniform(0.8, 0.97), rng.uniform(1, 5), rng.uniform(0.8, 3)
+
+
+def _loss(accuracy: float) -> float:
+    return float(-np.log(np.clip(accuracy, 0.02, 0.98)))
+
+
+def _predictions(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    rng = np.random.default_rng(list(row["trial"].encode()))
+    labels = rng.integers(0, len(classes), size=30)
+    probabilities = rng.dirichlet(np.ones(len(classes)), size=30).astype("float32")
+    samples = [f"test/{index:04}.jpg" for index in range(30)]
+    return prediction_columns(
+        samples=samples, labels=labels, probabilities=probabilities, classes=classes
+    )
+
+
+def _data(classes: Sequence[str]) -> dict[str, Any]:
+    counts = {split: dict.fromkeys(classes, n) for split, n in (("train", 98), ("test", 150))}
+    counts["val"] = dict.fromkeys(classes, 24)
+    issue = {
+        "kind": "leakage-near",
+        "message": "2 test images look like training images: test/0007.jpg, test/0011.jpg",
+        "count": 2,
+        "samples": ["test/0007.jpg", "test/0011.jpg"],
+    }
+    return {
+        "dataset": "hymenoptera",
+        "classes": list(classes),
+        "counts": counts,
+        "issues": [issue],
+    }
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "command": "bench run suites/made_up.yaml --device cpu",
+        "python": "3.11.7",
+        "platform": "Linux x86_64",
+        "cpu": "made-up processor, 2 cores",
+        "device": "cpu",
+        "versions": {"bench": "0.1.0", "torch": "2.15.0", "torchvision": "0.29.0"},
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

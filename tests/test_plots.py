@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from bench.plots import (
+    CAPTIONS,
+    TRIAL_PREFIX,
+    accuracy_against_time,
+    heat_map,
+    looks,
+    mean_curves,
+    ranked_accuracy,
+    trial_curves,
+    write_plots,
+)
+from bench.plots.style import shortened, wrapped
+from bench.summary import read_grid
+from tests.made_up_run import made_up_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bench.store import Run
+
+TWELVE = [
+    "from_scratch",
+    "full_finetune",
+    "freeze_backbone",
+    "gradual_unfreeze(every=2)",
+    "discriminative_lr(decay=2.6)",
+    "linear_probe_then_finetune(probe_epochs=4)",
+    "bias_only",
+    "norm_only",
+    "pretrained_head",
+    "last_blocks(n=2)",
+    "chain_thaw",
+    "a_name(that=goes, on=and, on=for, longer=than, any=figure, has=$room, for=words_with_no_gap)",
+]
+
+
+def _diverge(row: dict[str, Any], curves: dict[str, Any]) -> None:
+    if row["strategy"] == "full_finetune":
+        curves["loss"] = [float("nan")] * len(curves["loss"])
+        row["val_loss"] = row["test_loss"] = float("nan")
+    if row["strategy"] == "from_scratch" and row["seed"] == 1:
+        curves["loss"][1] = 1e9
+        curves["loss"][2] = float("inf")
+
+
+def _fail_some(row: dict[str, Any], _: dict[str, Any]) -> None:
+    if row["seed"] == 2 or row["strategy"] == "full_finetune":
+        row.update(status="failed", error="boom", test_accuracy=None, precision=None)
+
+
+EDGES: dict[str, dict[str, Any]] = {
+    "twelve strategies": {"strategies": TWELVE, "schedules": ["cosine"], "seeds": 2},
+    "many panels": {"schedules": list("abcd"), "augmentations": ["x", "y"], "seeds": 1},
+    "many columns": {
+        "schedules": [f"schedule_with_a_name({i}=0.125)" for i in range(9)],
+        "seeds": 1,
+    },
+    "long values": {"schedules": ["b" * 90, TWELVE[-1]], "augmentations": ["c" * 90], "seeds": 2},
+    "one seed": {"seeds": 1},
+    "one epoch": {"epochs": 1},
+    "one config": {"strategies": ["full_finetune"], "schedules": ["cosine"], "seeds": 1},
+    "nothing trained": {"strategies": ["pretrained_head"], "schedules": ["cosine"]},
+    "something not trained": {"strategies": ["pretrained_head", "full_finetune"]},
+    "one strategy": {"strategies": ["full_finetune"], "schedules": ["cosine", "step", "linear"]},
+    "diverged": {"change": _diverge},
+    "some failed": {"change": _fail_some},
+}
+
+
+def _figures(run: Run) -> dict[str, Figure]:
+    drawn = {
+        "test_accuracy": ranked_accuracy(run.trials),
+        "curves": mean_curves(run.trials, run.curves),
+        "heat_map_schedule": heat_map(run.trials, "schedule"),
+        "heat_map_augmentation": heat_map(run.trials, "augmentation"),
+        "accuracy_against_time": accuracy_against_time(run.trials),
+    }
+    trial = run.trials[run.trials["status"] == "complete"].iloc[-1].to_dict()
+    grid = read_grid(run.trials)
+    drawn["trial"] = trial_curves(
+        trial,
+        run.curves[run.curves["trial"] == trial["trial"]],
+        label=f"{grid.labels[trial['config']]} · seed {trial['seed']}",
+        look=looks(grid.axes[grid.lead])[grid.cells[trial["config"]][grid.lead]],
+    )
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _title(figure: Figure) -> str:
+    title = figure.get_suptitle()
+    return title.replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _touches_the_edge(figure: Figure) -> bool:
+    """Whether anything is drawn on the outermost pixels, as a text that is cut off would be."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    ink = np.asarray(canvas.buffer_rgba())[..., :3].min(axis=2) < 250
+    return bool(ink[[0, -1]].any() or ink[:, [0, -1]].any())
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_every_figure_is_drawn_and_nothing_is_cut_off(tmp_path: Path, edge: str) -> None:
+    run = made_up_run(tmp_path, **{"epochs": 4, **EDGES[edge]})
+    figures = _figures(run)
+    assert {"test_accuracy", "curves", "trial"} <= set(figures)
+    assert [name for name, figure in figures.items() if _touches_the_edge(figure)] == []
+
+
+def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
+    strategies = ["full_finetune", "gradual_unfreeze(every=2)"]
+    run = made_up_run(
+        tmp_path, strategies=strategies, augmentations=["flip", "mix"], seeds=1, epochs=3
+    )
+    files = write_plots(run, tmp_path / "plots")
+    assert list(files)[: len(CAPTIONS)] == list(CAPTIONS)
+    assert set(files) == {*CAPTIONS, *(TRIAL_PREFIX + trial for trial in run.trials["trial"])}
+    assert sorted((tmp_path / "plots").rglob("*.png")) == sorted(files.values())
+    for path in files.values():
+        with Image.open(path) as picture:
+            assert picture.width == 1200
+            assert picture.height > 300
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    trial = run.trials.query("strategy == 'gradual_unfreeze(every=2)'").iloc[0]
+    name = files[TRIAL_PREFIX + trial["trial"]].name
+    assert name == "gradual_unfreeze-every-2__cosine__flip__seed-0.png"
+
+
+def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
+    plots = tmp_path / "plots"
+    strategies = ["full_finetune", "bitfit"]
+    before = write_plots(made_up_run(tmp_path, strategies=strategies, seeds=1, epochs=2), plots)
+    (plots / "mine.png").write_bytes(b"not ours")
+    after = write_plots(
+        made_up_run(tmp_path, strategies=["bitfit"], schedules=["cosine"], seeds=1, epochs=2), plots
+    )
+    assert "heat_map_schedule" in before
+    assert not set(after) & {"heat_map_schedule", "accuracy_against_time"}
+    assert set(plots.rglob("*.png")) == {*after.values(), plots / "mine.png"}
+
+
+def test_names_that_differ_in_case_only_keep_files_of_their_own(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["BitFit", "bitfit"], schedules=["a"], seeds=1, epochs=2)
+    files = write_plots(run, tmp_path / "plots")
+    assert len({str(path).lower() for path in files.values()}) == len(files) == 2 + 3
+
+
+def test_without_complete_trials_there_is_no_figure(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, change=lambda row, _: row.update(status="failed"))
+    assert write_plots(run, tmp_path / "plots") == {}
+
+
+def test_titles_state_figures_of_the_tables(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, schedules=["cosine"])
+    of_strategy = run.trials.groupby("strategy")
+    test = 100 * of_strategy["test_accuracy"].mean()
+    last = 100 * of_strategy["last_val_accuracy"].mean()
+    seconds = of_strategy["train_seconds"].mean()
+    figures = {name: _title(figure) for name, figure in _figures(run).items()}
+    best, worst, fastest = test.idxmax(), test.idxmin(), seconds.idxmin()
+    assert figures["test_accuracy"] == (
+        f"{best} reaches {test.max():.1f} % test accuracy, {worst} {test.min():.1f} %"
+    )
+    assert figures["curves"] == (
+        f"{last.idxmax()} ends at {last.max():.1f} % validation accuracy on average, "
+        f"{last.idxmin()} at {last.min():.1f} %"
+    )
+    assert figures["accuracy_against_time"] == (
+        f"{best} reaches {test.max():.1f} % in {seconds[best]:.3g} s; the fastest, {fastest}, "
+        f"reaches {test[fastest]:.1f} % in {seconds[fastest]:.3g} s"
+    )
+
+
+def test_heat_map_shows_means_and_deviations_over_seeds(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, augmentations=["flip", "mix"], epochs=2)
+    figure = heat_map(run.trials, "schedule")
+    assert figure is not None
+    ax = figure.axes[0]
+    cells = {
+        (round(text.get_position()[1]), round(text.get_position()[0])): text.get_text()
+        for text in ax.texts
+    }
+    rows, columns = (list(dict.fromkeys(run.trials[axis])) for axis in ("strategy", "schedule"))
+    assert len(cells) == len(rows) * len(columns)
+    for (row, column), shown in cells.items():
+        mine = run.trials["strategy"].eq(rows[row]) & run.trials["schedule"].eq(columns[column])
+        chosen = run.trials[mine]
+        seeds = [100 * chosen[chosen["seed"] == s]["test_accuracy"].mean() for s in range(3)]
+        assert shown == f"{np.mean(seeds):.1f}\n± {np.std(seeds, ddof=1):.1f}"
+
+
+def test_curves_are_means_over_seeds_as_far_as_all_seeds_went(tmp_path: Path) -> None:
+    def stop_early(row: dict[str, Any], curves: dict[str, Any]) -> None:
+        if row["seed"] == 1:
+            kept = [i for i, epoch in enumerate(curves["epoch"]) if epoch <= 4]
+            for name, values in curves.items():
+                curves[name] = [values[i] for i in kept]
+
+    run = made_up_run(
+        tmp_path, strategies=["full_finetune"], schedules=["cosine"], epochs=6, change=stop_early
+    )
+    figure = mean_curves(run.trials, run.curves)
+    assert figure is not None
+    lines = {line.get_linestyle(): line for line in figure.axes[1].get_lines()}
+    for split, style in (("train", "--"), ("val", "-")):
+        chosen = run.curves[(run.curves["split"] == split) & (run.curves["epoch"] <= 4)]
+        expected = [chosen[chosen["epoch"] == e]["accuracy"].to_numpy().mean() for e in range(1, 5)]
+        np.testing.assert_allclose(lines[style].get_ydata(), expected)
+        np.testing.assert_array_equal(lines[style].get_xdata(), [1, 2, 3, 4])
+
+
+def test_what_trains_nothing_is_a_level(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["pretrained_head", "full_finetune"], seeds=2)
+    figure = mean_curves(run.trials, run.curves)
+    assert figure is not None
+    head = run.trials.query("strategy == 'pretrained_head' and schedule == 'cosine'")
+    levels = [line.get_ydata() for line in figure.axes[1].get_lines() if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(levels, [[head["val_accuracy"].mean()] * 2])
+
+
+def test_a_strategy_has_one_colour_in_every_figure(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, schedules=["cosine"], change=_fail_some)
+    look = looks(read_grid(run.trials).axes["strategy"])
+    figures = _figures(run)
+    for name in ("curves", "accuracy_against_time"):
+        legend = figures[name].legends[0]
+        shown = {
+            text.get_text(): handle.get_color()
+            for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+        }
+        strategies = [value for value in look if value in shown]
+        assert len(strategies) == 3  # all trials of one have failed
+        assert {value: shown[value] for value in strategies} == {
+            value: look[value].colour for value in strategies
+        }
+
+
+def test_twelve_values_are_told_apart() -> None:
+    assert len({(look.colour, look.marker) for look in looks(TWELVE).values()}) == 12
+
+
+def test_of_many_configs_validation_chooses_those_that_are_ranked(tmp_path: Path) -> None:
+    schedules = [f"s{i}" for i in range(7)]
+    run = made_up_run(tmp_path, schedules=schedules, seeds=2, epochs=2)
+    figure = ranked_accuracy(run.trials)
+    assert figure is not None
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    means = run.trials.groupby(["strategy", "schedule"])["val_accuracy"].mean()
+    best = {means[strategy].idxmax() for strategy in means.index.levels[0]}
+    assert len(labels) == 4
+    assert {label.split("·")[1].strip() for label in labels} == best
+
+
+def test_settings_of_matplotlib_are_left_alone(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    _figures(made_up_run(tmp_path, seeds=1, epochs=2))
+    assert dict(mpl.rcParams) == before
+
+
+def test_importing_the_products_is_light() -> None:
+    heavy = "{'torch', 'pandas', 'pyarrow', 'matplotlib', 'PIL', 'scipy'}"
+    code = (
+        "import sys, bench.store, bench.summary, bench.plots, bench.report\n"
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_shortening_keeps_both_ends() -> None:
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghij", 6) == "abc…ij"
+    assert all(len(line) <= 5 for line in wrapped("one two threefourfive", 5).split("\n"))
+    assert not re.search(r"\s$", wrapped("one two", 4))
