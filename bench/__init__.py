@@ -1,7 +1,7 @@
 """Benchmark transfer-learning strategies fairly: one suite file in, curves and a report out.
 
-    run = bench.run("suites/smoke.yaml")
-    run.trials, run.curves, run.predictions     # pandas data frames
+run = bench.run("suites/smoke.yaml")
+run.trials, run.curves, run.predictions     # pandas data frames
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ a mix on (seed, epoch, step), so trials that share a seed see the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Transform = Callable[..., Any]
+Transform = Any
+"""A transform of torchvision.transforms.v2, which carries no types."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -110,9 +112,7 @@ def rand_augment(
     """`operations` random operations of one strength (Cubuk et al., RandAugment, 2020)."""
     from torchvision.transforms import v2
 
-    return v2.Compose(
-        [flip_crop(size), v2.RandAugment(num_ops=operations, magnitude=magnitude)]
-    )
+    return v2.Compose([flip_crop(size), v2.RandAugment(num_ops=operations, magnitude=magnitude)])
 
 
 @AUGMENTATIONS.register("aug_mix")
@@ -163,7 +163,7 @@ class Augmenter:
         """Whether `mix` changes batches."""
         return self._mix is not None
 
-    def images(self, images: Tensor, samples: Sequence[int], *, epoch: int) -> Tensor:
+    def images(self, images: Tensor, samples: Iterable[int], *, epoch: int) -> Tensor:
         """Varied views `[n, 3, size, size]` of the cached uint8 `images` `[n, 3, S, S]`."""
         import torch
 

@@ -45,9 +45,7 @@ Only = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
 ]
-NoReuse = Annotated[
-    bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")
-]
+NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")]
 
 
 @app.command()

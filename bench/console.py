@@ -66,22 +66,27 @@ class ConsoleReporter:
         """Say what will be done."""
         complete = sum(trial.complete for trial in plan.trials)
         skipped = sum(trial.skip_reason is not None for trial in plan.trials) if plan.trials else 0
-        parts = [f"{len(plan.trials)} trials", f"{complete} complete", f"{len(plan.pending)} to train"]
+        parts = [
+            f"{len(plan.trials)} trials",
+            f"{complete} complete",
+            f"{len(plan.pending)} to train",
+        ]
         if skipped:
             parts.append(f"{skipped} skipped")
         self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
 
-    def training(self, jobs: Sequence[Job], *, what: str) -> None:
+    def training(self, jobs: Sequence[Job]) -> None:
         """Jobs start: one bar counts their epochs."""
         self._done, self._total = 0, len(jobs)
-        epochs = sum(job.plan.epochs for job in jobs)
         if self._epochs is not None:
             self._bars.remove_task(self._epochs)
-        self._epochs = self._bars.add_task(f"epochs of {len(jobs)} {what}", total=epochs)
-        if what != "trials":
-            names = ", ".join(sorted({job.trial.backbone.name for job in jobs}))
-            text = f"pretraining {names} on fractals, once: the weights are kept in the cache"
-            self._console.print(escape(text))
+        self._epochs = self._bars.add_task("epochs", total=sum(job.plan.epochs for job in jobs))
+        sources = sorted({job.trial.backbone.name for job in jobs if _is_source(job)})
+        if sources:
+            text = (
+                f"pretraining {', '.join(sources)} on fractals, once: the cache keeps the weights"
+            )
+            self._console.print(escape(text), highlight=False)
 
     def epoch(self, trial_id: str, record: EpochRecord) -> None:
         """One epoch more."""
@@ -95,7 +100,7 @@ class ConsoleReporter:
             # Early stopping and errors leave epochs out.
             self._bars.advance(self._epochs, job.plan.epochs - len(result.records))
         count = f"[dim]{self._done:>{len(str(self._total))}}/{self._total}[/]"
-        label = escape(f"{job.trial.label} · seed {job.trial.settings.seed}")
+        label = escape(_label(job))
         if result.outcome is None:
             reason = escape(str(result.error))
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
@@ -113,3 +118,16 @@ class ConsoleReporter:
             self._bars.remove_task(self._epochs)
             self._epochs = None
         self._bars.add_task(escape(message), total=None)
+
+
+def _is_source(job: Job) -> bool:
+    from bench.pretrain import SUITE
+
+    return job.trial.suite == SUITE
+
+
+def _label(job: Job) -> str:
+    if _is_source(job):
+        classes = job.trial.dataset.options["classes"]
+        return f"{job.trial.backbone.name} pretrained on {classes} fractal classes"
+    return f"{job.trial.label} · seed {job.trial.settings.seed}"

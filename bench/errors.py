@@ -29,7 +29,8 @@ class MissingExtraError(BenchError):
 
     def __init__(self, *, needed_for: str, package: str, extra: str) -> None:
         super().__init__(
-            f'{needed_for} needs the package {package}; install it with: pip install "bench[{extra}]"'
+            f"{needed_for} needs the package {package}; install it with: "
+            f'pip install "bench[{extra}]"'
         )
 
 

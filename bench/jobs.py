@@ -159,5 +159,3 @@ def trial_splits(trial: Trial, data: ImageData) -> Splits:
         split_seed=options["split_seed"],
         shots=trial.settings.shots,
     )
-
-

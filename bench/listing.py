@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from bench.catalogue import catalogue
 from bench.registry import Registry
 from bench.suite import FractalWeights, Settings
 
+Row = tuple[str, str, str]
+"""Name, options, meaning."""
 
-def listings() -> dict[str, list[tuple[str, ...]]]:
-    """Rows of (name, options, meaning) for every kind."""
+
+def listings() -> dict[str, list[Row]]:
+    """The rows of every kind."""
     names = catalogue()
     return {
         "strategy": _rows(names.strategy),
@@ -28,10 +30,12 @@ def listings() -> dict[str, list[tuple[str, ...]]]:
 
 def plural(kind: str) -> str:
     """The kind's name for many."""
-    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}{'es' if kind.endswith('x') else 's'}"
+    return (
+        f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}{'es' if kind.endswith('x') else 's'}"
+    )
 
 
-def _rows(registry: Registry[Any]) -> list[tuple[str, ...]]:
+def _rows(registry: Registry[Any]) -> list[Row]:
     rows = []
     for name in registry:
         entry = registry.get(name)
@@ -50,7 +54,7 @@ def _rows(registry: Registry[Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _weights() -> list[tuple[str, ...]]:
+def _weights() -> list[Row]:
     recipe = ", ".join(
         f"{key}={field.default}" for key, field in FractalWeights.model_fields.items()
     )
@@ -63,8 +67,8 @@ def _weights() -> list[tuple[str, ...]]:
     ]
 
 
-def _settings() -> list[tuple[str, ...]]:
-    rows: Sequence[tuple[str, object]] = [
-        (name, field.default) for name, field in Settings.model_fields.items()
+def _settings() -> list[Row]:
+    return [
+        (name, str(getattr(field.default, "name", field.default)), "")
+        for name, field in Settings.model_fields.items()
     ]
-    return [(name, str(getattr(default, "name", default)), "") for name, default in rows]

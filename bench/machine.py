@@ -100,7 +100,7 @@ def usable_cores() -> int:
 
 
 class PeakMemory:
-    """Peak memory in MiB since this object was made: of the process on a CPU, else of the device."""
+    """Peak memory in MiB since this was made: of the process on a CPU, else of the device."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -140,7 +140,7 @@ def _peak_resident_mebibytes() -> float:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on; those that are not installed are left out."""
+    """Versions of the installed packages among those that numbers depend on."""
     versions = {}
     for package in PACKAGES:
         try:

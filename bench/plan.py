@@ -25,7 +25,7 @@ class Rule:
     `lr` multiplies the trial's learning rate; `None` freezes. A multiplier of 0 is not frozen: the
     parameters stay where they are, but they take part in the gradient norm and their norm
     statistics move. `norm` says whether running statistics are updated from batches or stay fixed
-    (and are what normalises); `None` means `update` where the rule trains, `fixed` where it freezes.
+    (and are what normalises); `None` means `update` where the rule trains, else `fixed`.
     """
 
     pattern: str

@@ -93,9 +93,7 @@ def plan_run(
     selected = selection(only, names)
     loaded = load_suite(suite, names, overrides)
     trials = expand(loaded, names)
-    source = open_source(
-        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
-    )
+    source = open_source(loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress)
     folder = out / loaded.suite.name
     resolver = _Resolver(loaded, source, device, trials)
     resolved = [resolver.resolve(trial) for trial in trials]
@@ -119,9 +117,7 @@ def plan_run(
     )
 
 
-def _skip_reason(
-    trial: Trial, selected: Sequence[GridRule], only: Sequence[str]
-) -> str | None:
+def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]) -> str | None:
     if not selected or any(matches(trial, rule) for rule in selected):
         return None
     return f"not selected by {' '.join(f'--only {text}' for text in only)}"
@@ -187,7 +183,7 @@ class _Resolver:
         self.problems.setdefault(message, self._loaded.source.problem(location, message))
 
     def _image_size(self, trial: Trial) -> int:
-        """The suite's own size, else the largest that weights of the backbone ask for, else the images'.
+        """The suite's own size, else the largest that the weights ask for, else the images'.
 
         All trials of the backbone are looked at, so that from_scratch sees the same images.
         """

@@ -25,8 +25,8 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 VALIDATION_PER_CLASS = 10
 
-THREADS = 2
-"""The source task runs alone, so it may use more than the one thread of a trial."""
+SUITE = "fractal-weights"
+"""The suite name of source tasks."""
 
 
 def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> Trial:
@@ -34,7 +34,7 @@ def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> T
     names = catalogue()
     size = recipe.image_size or image_size
     return Trial(
-        suite="fractal-weights",
+        suite=SUITE,
         dataset=_entry(
             names.dataset,
             "fractals",
@@ -58,7 +58,6 @@ def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> T
             weight_decay=recipe.weight_decay,
             batch_size=recipe.batch_size,
             image_size=size,
-            threads=THREADS,
         ),
     )
 

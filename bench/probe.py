@@ -49,9 +49,7 @@ def estimate(plan: RunPlan, *, workers: int) -> Work:
             evaluated += stage.epochs * sizes[1]
             per_epoch = sizes[0] * train_seconds + sizes[1] * eval_seconds
             seconds += stage.epochs * per_epoch / share
-    return Work(
-        epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds
-    )
+    return Work(epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds)
 
 
 def _work(

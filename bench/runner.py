@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from bench.machine import describe_machine, usable_cores
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.pretrain import pretraining_job
 from bench.report import write_report
-from bench.store import PROBABILITY_PREFIX, Run, RunStore, read_run, write_json
+from bench.store import Run, RunStore, prediction_columns, read_run, write_json
 from bench.suite import FractalWeights, Settings, Trial, dump_suite
 from bench.trainer import EpochRecord
 
@@ -33,12 +33,14 @@ COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer
 class Reporter(Protocol):
     """Is told how a run goes on; the command line shows it."""
 
-    progress: Progress | None
+    @property
+    def progress(self) -> Progress | None:
+        """Is told of downloads and decoding."""
 
     def planned(self, plan: RunPlan) -> None:
         """The suite is checked."""
 
-    def training(self, jobs: Sequence[Job], *, what: str) -> None:
+    def training(self, jobs: Sequence[Job]) -> None:
         """These jobs start."""
 
     def epoch(self, trial_id: str, record: EpochRecord) -> None:
@@ -57,7 +59,7 @@ class SilentReporter:
     progress: Progress | None = None
 
     def planned(self, plan: RunPlan) -> None: ...
-    def training(self, jobs: Sequence[Job], *, what: str) -> None: ...
+    def training(self, jobs: Sequence[Job]) -> None: ...
     def epoch(self, trial_id: str, record: EpochRecord) -> None: ...
     def finished(self, job: Job, result: JobResult) -> None: ...
     def status(self, message: str) -> None: ...
@@ -122,27 +124,50 @@ def make_executor(name: str, workers: int | None, plan: RunPlan) -> Executor:
 def _train_pending(
     plan: RunPlan, folder: _RunFolder, executor: Executor, reporter: Reporter
 ) -> None:
+    """Train in two rounds: source tasks beside the trials that need none, then all the others."""
     images = _PreparedImages(plan, reporter)
     folder.write_data(images.describe())
-    jobs = []
-    for planned, weights in _with_weights(plan, executor, reporter):
-        if isinstance(weights, BenchError):
-            folder.write_error(planned, str(weights))
-        else:
-            jobs.append(_job(plan, planned, weights, images.folder(planned)))
+    weights = _Weights(plan, reporter)
+    sources = weights.source_jobs()
+    rounds: tuple[list[PlannedTrial], list[PlannedTrial]] = ([], [])
+    for planned in plan.pending:
+        rounds[planned.weights.fingerprint in sources].append(planned)
+    for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
+        jobs = list(extra)
+        for planned in trials:
+            obtained = weights.of(planned)
+            if isinstance(obtained, BenchError):
+                folder.write_error(planned, str(obtained))
+            else:
+                jobs.append(_job(plan, planned, obtained, images.folder(planned)))
+        _run_jobs(jobs, plan, folder, weights, executor, reporter)
+
+
+def _run_jobs(
+    jobs: Sequence[Job],
+    plan: RunPlan,
+    folder: _RunFolder,
+    weights: _Weights,
+    executor: Executor,
+    reporter: Reporter,
+) -> None:
+    if not jobs:
+        return
     by_id = {job.trial_id: job for job in jobs}
     planned_by_id = {planned.id: planned for planned in plan.pending}
-    if jobs:
-        reporter.training(jobs, what="trials")
+    reporter.training(jobs)
     with closing(_results(executor, jobs, reporter)) as results:
         for result in results:
-            folder.write_result(planned_by_id[result.trial_id], result)
+            if result.trial_id in planned_by_id:
+                folder.write_result(planned_by_id[result.trial_id], result)
+            elif result.error is not None:
+                weights.source_failed(result.trial_id, result.error)
             reporter.finished(by_id[result.trial_id], result)
 
 
 def _results(
     executor: Executor, jobs: Sequence[Job], reporter: Reporter
-) -> Iterator[JobResult]:
+) -> Generator[JobResult, None, None]:
     yield from executor.run(jobs, reporter.epoch)
 
 
@@ -164,71 +189,56 @@ def _job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: Path) -
 # Weights --------------------------------------------------------------------------------------
 
 
-def _with_weights(
-    plan: RunPlan, executor: Executor, reporter: Reporter
-) -> Iterator[tuple[PlannedTrial, Weights | BenchError]]:
-    """Every pending trial with weights that lie on this machine, or why they do not."""
-    obtained: dict[tuple[str, str], Weights | BenchError] = {}
-    sources: dict[str, Job] = {}
-    for planned in plan.pending:
-        key = (planned.trial.backbone.name, planned.weights.fingerprint)
-        if key in obtained:
-            continue
-        obtained[key] = planned.weights
+class _Weights:
+    """The starting weights of the pending trials: each is fetched or made once."""
+
+    def __init__(self, plan: RunPlan, reporter: Reporter) -> None:
+        self._plan = plan
+        self._reporter = reporter
+        self._obtained: dict[tuple[str, str], Weights | BenchError] = {}
+        self._failed_sources: dict[str, BenchError] = {}
+
+    def source_jobs(self) -> dict[str, Job]:
+        """The source tasks that are still to be trained, by the fingerprint of their weights."""
+        jobs: dict[str, Job] = {}
+        for planned in self._plan.pending:
+            weights = planned.weights
+            made = weights.path is not None and weights.path.is_file()
+            if weights.name == "fractals" and not made and weights.fingerprint not in jobs:
+                jobs[weights.fingerprint] = self._source_job(planned)
+        return jobs
+
+    def source_failed(self, fingerprint: str, error: str) -> None:
+        """The trials that wait for these weights cannot be trained."""
+        message = f"pretraining on fractals failed: {error}"
+        self._failed_sources[fingerprint] = BenchError(message)
+
+    def of(self, planned: PlannedTrial) -> Weights | BenchError:
+        """The trial's weights as they lie on this machine, or why they do not."""
         if planned.weights.name == "fractals":
-            if not _exists(planned.weights.path):
-                sources[planned.weights.fingerprint] = _source_job(plan, planned, reporter)
-        else:
-            obtained[key] = _obtained(planned, reporter)
-    failures = _pretrained(list(sources.values()), executor, reporter)
-    for planned in plan.pending:
+            return self._failed_sources.get(planned.weights.fingerprint, planned.weights)
         key = (planned.trial.backbone.name, planned.weights.fingerprint)
-        yield planned, failures.get(planned.weights.fingerprint, obtained[key])
+        if key not in self._obtained:
+            self._obtained[key] = self._obtain(planned)
+        return self._obtained[key]
 
+    def _obtain(self, planned: PlannedTrial) -> Weights | BenchError:
+        backbone, entry = planned.trial.backbone.name, planned.trial.settings.weights
+        try:
+            return obtain_weights(backbone, entry, progress=self._reporter.progress)
+        except BenchError as error:
+            return error
 
-def _exists(path: Path | None) -> bool:
-    return path is not None and path.is_file()
-
-
-def _obtained(planned: PlannedTrial, reporter: Reporter) -> Weights | BenchError:
-    try:
-        return obtain_weights(
-            planned.trial.backbone.name, planned.trial.settings.weights, progress=reporter.progress
+    def _source_job(self, planned: PlannedTrial) -> Job:
+        return pretraining_job(
+            planned.trial.backbone.name,
+            FractalWeights(**planned.trial.settings.weights.options),
+            planned.weights,
+            image_size=planned.image_size,
+            precision=planned.precision,
+            device=self._plan.device,
+            progress=self._reporter.progress,
         )
-    except BenchError as error:
-        return error
-
-
-def _source_job(plan: RunPlan, planned: PlannedTrial, reporter: Reporter) -> Job:
-    return pretraining_job(
-        planned.trial.backbone.name,
-        FractalWeights(**planned.trial.settings.weights.options),
-        planned.weights,
-        image_size=planned.image_size,
-        precision=planned.precision,
-        device=plan.device,
-        progress=reporter.progress,
-    )
-
-
-def _pretrained(
-    jobs: Sequence[Job], executor: Executor, reporter: Reporter
-) -> Mapping[str, BenchError]:
-    """Train the source tasks; the errors of those that failed, by fingerprint."""
-    failures = {}
-    if jobs:
-        reporter.training(jobs, what="source tasks")
-    with closing(_results(executor, jobs, reporter)) as results:
-        for job, result in ((_find(jobs, result), result) for result in results):
-            reporter.finished(job, result)
-            if result.error is not None:
-                message = f"pretraining on fractals failed: {result.error}"
-                failures[result.trial_id] = BenchError(message)
-    return failures
-
-
-def _find(jobs: Sequence[Job], result: JobResult) -> Job:
-    return next(job for job in jobs if job.trial_id == result.trial_id)
 
 
 # Data -----------------------------------------------------------------------------------------
@@ -415,13 +425,9 @@ def _predictions(result: JobResult) -> dict[str, Any]:
     predictions = result.predictions
     if predictions is None:
         return {}
-    classes, chosen = predictions.classes, predictions.probabilities.argmax(axis=1)
-    return {
-        "sample": list(predictions.samples),
-        "label": [classes[index] for index in predictions.labels],
-        "predicted": [classes[index] for index in chosen],
-        **{
-            f"{PROBABILITY_PREFIX}{name}": predictions.probabilities[:, index].astype(float)
-            for index, name in enumerate(classes)
-        },
-    }
+    return prediction_columns(
+        samples=predictions.samples,
+        labels=predictions.labels,
+        probabilities=predictions.probabilities,
+        classes=predictions.classes,
+    )

@@ -32,7 +32,7 @@ AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""
 
 
-class TrainingDiverged(BenchError):
+class TrainingDivergedError(BenchError):
     """The loss of a trial is no longer finite."""
 
 
@@ -46,7 +46,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """What is recorded of one epoch; `epoch` counts from 1, `lr` is the head's at its first step."""
+    """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step."""
 
     epoch: int
     lr: float
@@ -67,7 +67,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A trained trial. `probabilities` `[test samples, classes]` and `state` are the best epoch's."""
+    """A trained trial; `probabilities` `[test samples, classes]` and `state` of the best epoch."""
 
     best: Snapshot
     last: Snapshot
@@ -115,7 +115,7 @@ class Training:
 def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:
     """Train the plan, choose the epoch on validation, read the test split once.
 
-    Raises `TrainingDiverged` when a loss is not finite. The caller's random state and number of
+    Raises `TrainingDivergedError` when a loss is not finite. The caller's random state and count of
     threads are the same afterwards.
     """
     with _isolated(training.settings.threads):
@@ -143,7 +143,7 @@ def _run_epoch(training: Training, epoch: int, records: Sequence[EpochRecord]) -
     evaluated = time.perf_counter()
     for split, loss in (("training", scores.loss), ("validation", val.loss)):
         if not np.isfinite(loss):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the {split} loss is {loss} in epoch {epoch + 1}; lower lr "
                 f"(now {training.settings.lr:g}) or set grad_clip_norm"
             )
@@ -281,12 +281,18 @@ def _optimizer(network: Network, plan: Plan, settings: Settings) -> torch.optim.
         )
         group["params"].append(parameter)
     parameters = list(groups.values())
-    shared = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    lr, weight_decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
-        momentum = {"momentum": settings.momentum, "nesterov": settings.nesterov}
-        return torch.optim.SGD(parameters, **shared, **momentum)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[settings.optimizer](parameters, **shared)
+        return torch.optim.SGD(
+            parameters,
+            lr=lr,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=weight_decay,
+        )
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def _set_lr(training: Training, stage: Stage, progress: Progress) -> float:

@@ -67,7 +67,9 @@ def test_a_view_depends_on_seed_epoch_and_sample_alone(name: str) -> None:
     assert torch.equal(again, expected[[4, 1]])
     if AUGMENTATION_LINES[name]:
         assert not torch.equal(made.images(images(), range(6), epoch=4), expected)
-        assert not torch.equal(augmenter(name, seed=1).images(images(), range(6), epoch=3), expected)
+        assert not torch.equal(
+            augmenter(name, seed=1).images(images(), range(6), epoch=3), expected
+        )
         same_pixels = images()[[0, 0, 0, 0, 0, 0]]
         views = made.images(same_pixels, range(6), epoch=0)
         assert len({view.numpy().tobytes() for view in views}) > 1
@@ -106,5 +108,7 @@ def test_the_global_generator_is_left_as_it_was() -> None:
     expected = torch.rand(2)
     torch.manual_seed(3)
     augmenter("advanced").images(images(), range(6), epoch=0)
-    augmenter("none", mix="mixup").mix(torch.rand(2, 3, 8, 8, generator=torch.Generator()), torch.tensor([0, 1]), epoch=0, step=0)
+    augmenter("none", mix="mixup").mix(
+        torch.rand(2, 3, 8, 8, generator=torch.Generator()), torch.tensor([0, 1]), epoch=0, step=0
+    )
     assert torch.equal(torch.rand(2), expected)

@@ -120,7 +120,14 @@ def test_markup_in_names_is_shown_as_it_is(cli, suite: Path) -> None:  # type: i
 def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = cli("list")
     assert code == 0
-    for word in ("layerwise_decay", "plateau", "trivial_augment", "cutmix", "hymenoptera", "swin_t"):
+    for word in (
+        "layerwise_decay",
+        "plateau",
+        "trivial_augment",
+        "cutmix",
+        "hymenoptera",
+        "swin_t",
+    ):
         assert word in out
     code, out, _ = cli("list", "strategies")
     assert "lp_ft" in out

@@ -64,7 +64,10 @@ def test_imports_go_down() -> None:
 
 
 def test_the_catalogue_and_the_files_need_no_torch() -> None:
-    code = f"import sys\nfor name in {TORCH_FREE}: __import__('bench.' + name)\nprint('torch' in sys.modules)"
+    code = (
+        f"import sys\nfor name in {TORCH_FREE}: __import__('bench.' + name)\n"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -9,7 +9,11 @@ from bench.plan import Plan, Rule, Stage
 def test_first_match_wins() -> None:
     stage = Stage(
         epochs=1,
-        rules=(Rule(pattern="head/*", lr=1.0), Rule(pattern="*.bias", lr=0.5), Rule(pattern="*", lr=None)),
+        rules=(
+            Rule(pattern="head/*", lr=1.0),
+            Rule(pattern="*.bias", lr=0.5),
+            Rule(pattern="*", lr=None),
+        ),
     )
     assert stage.rule_for("head/fc.bias").lr == 1.0
     assert stage.rule_for("layer1/0.bias").lr == 0.5
@@ -18,7 +22,7 @@ def test_first_match_wins() -> None:
 
 def test_an_uncovered_address_is_an_error() -> None:
     stage = Stage(epochs=1, rules=(Rule(pattern="head/*", lr=1.0),))
-    with pytest.raises(PlanError, match="no rule of the plan covers 'stem/conv.weight'"):
+    with pytest.raises(PlanError, match=r"no rule of the plan covers 'stem/conv\.weight'"):
         stage.rule_for("stem/conv.weight")
 
 

@@ -40,7 +40,9 @@ def test_options_are_strict(options: dict[str, object]) -> None:
 
 def test_unknown_names_tell_the_nearest() -> None:
     registry = make_registry()
-    with pytest.raises(BenchError, match="thing must be a known name, got 'plane'; did you mean 'plain'"):
+    with pytest.raises(
+        BenchError, match="thing must be a known name, got 'plane'; did you mean 'plain'"
+    ):
         registry.get("plane")
     assert "plain" in registry
     assert list(registry) == ["plain"]

@@ -95,9 +95,8 @@ def _torchs(reference: Reference, *, per_epoch: bool) -> list[float]:
         if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
             if last_of_epoch:
                 scheduler.step(VAL_LOSSES[step // STEPS_PER_EPOCH])
-        elif not per_epoch or last_of_epoch:
-            if step + 1 < STEPS:
-                scheduler.step()
+        elif (not per_epoch or last_of_epoch) and step + 1 < STEPS:
+            scheduler.step()
     return factors
 
 
@@ -124,9 +123,7 @@ def test_warmup_equals_torchs_chained_scheduler() -> None:
     warmup_steps = 2 * STEPS_PER_EPOCH
 
     def reference(optimizer: torch.optim.Optimizer) -> lr_scheduler.ChainedScheduler:
-        ramp = lr_scheduler.LinearLR(
-            optimizer, 1 / warmup_steps, 1.0, total_iters=warmup_steps - 1
-        )
+        ramp = lr_scheduler.LinearLR(optimizer, 1 / warmup_steps, 1.0, total_iters=warmup_steps - 1)
         cosine = lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         return lr_scheduler.ChainedScheduler([ramp, cosine])
 

@@ -23,7 +23,7 @@ from bench.trainer import (
     Outcome,
     Scores,
     Training,
-    TrainingDiverged,
+    TrainingDivergedError,
     apply_stage,
     batch_order,
     predict,
@@ -189,7 +189,11 @@ def test_fixed_statistics_leave_dropout_of_a_training_group_on() -> None:
 
 def test_rules_may_select_parameters_within_a_group() -> None:
     training = tiny_training(make_trial())
-    rules = (Rule(pattern="head/*", lr=1.0), Rule(pattern="*.bias", lr=0.5), Rule(pattern="*", lr=None))
+    rules = (
+        Rule(pattern="head/*", lr=1.0),
+        Rule(pattern="*.bias", lr=0.5),
+        Rule(pattern="*", lr=None),
+    )
     training.plan = Plan(stages=(Stage(epochs=1, rules=rules),))
     training.__post_init__()
     _keep_last_epoch(training)
@@ -204,7 +208,9 @@ def test_rules_may_select_parameters_within_a_group() -> None:
 
 
 def test_one_seed_gives_every_strategy_the_same_batches_head_and_views() -> None:
-    first, second = (tiny_training(make_trial(s, seed=3)) for s in ("full_finetune", "linear_probe"))
+    first, second = (
+        tiny_training(make_trial(s, seed=3)) for s in ("full_finetune", "linear_probe")
+    )
     for epoch in range(2):
         for a, b in zip(batch_order(first, epoch), batch_order(second, epoch), strict=True):
             assert np.array_equal(a, b)
@@ -214,7 +220,9 @@ def test_one_seed_gives_every_strategy_the_same_batches_head_and_views() -> None
 
 def test_another_seed_gives_other_batches_and_another_head() -> None:
     first, second = (tiny_training(make_trial(seed=seed)) for seed in (0, 1))
-    assert not np.array_equal(np.concatenate(batch_order(first, 0)), np.concatenate(batch_order(second, 0)))
+    assert not np.array_equal(
+        np.concatenate(batch_order(first, 0)), np.concatenate(batch_order(second, 0))
+    )
     heads = [t.network.model.state_dict()["fc.weight"] for t in (first, second)]
     assert not torch.equal(*heads)
 
@@ -281,7 +289,9 @@ def _tutorial_loop(training: Training, epochs: int, lr: float) -> list[tuple[flo
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=0.01)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
 
     def batch(samples: Any) -> tuple[Tensor, Tensor]:
         pixels = np.stack([np.asarray(training.data.images[i]) for i in samples])
@@ -438,7 +448,7 @@ def test_the_chosen_epochs_weights_are_kept_and_tested(monkeypatch: pytest.Monke
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_epoch() -> None:
     training = tiny_training(make_trial(lr=1e30, epochs=2))
-    with pytest.raises(TrainingDiverged, match=r"loss is (nan|inf) in epoch 1; lower lr"):
+    with pytest.raises(TrainingDivergedError, match=r"loss is (nan|inf) in epoch 1; lower lr"):
         _train(training)
 
 
@@ -474,7 +484,9 @@ def test_trainable_parameters(
 
 def test_bf16_runs_close_to_fp32_and_is_another_computation() -> None:
     losses = {
-        precision: _train(tiny_training(make_trial(precision=precision, lr=1e-3))).records[0].train.loss
+        precision: _train(tiny_training(make_trial(precision=precision, lr=1e-3)))
+        .records[0]
+        .train.loss
         for precision in ("fp32", "bf16")
     }
     assert losses["bf16"] != losses["fp32"]
@@ -484,6 +496,8 @@ def test_bf16_runs_close_to_fp32_and_is_another_computation() -> None:
 def test_evaluation_sees_the_central_view() -> None:
     training = tiny_training(make_trial())
     images = torch.arange(2 * 3 * 6 * 6, dtype=torch.uint8).reshape(2, 3, 6, 6)
-    view = Augmenter(Entry(name="none"), size=4, num_classes=2, seed=0).images(images, [0, 1], epoch=0)
+    view = Augmenter(Entry(name="none"), size=4, num_classes=2, seed=0).images(
+        images, [0, 1], epoch=0
+    )
     assert torch.equal(view, images[:, :, 1:5, 1:5])
     assert training.network.image_size == 32

@@ -136,7 +136,7 @@ def prepare_images(
     """
     resize = resolve_resize(resize, source.native_size)
     fingerprint = _fingerprint(source, image_size, resize)
-    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name).strip(".-") or "images"
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if not _is_prepared(folder):
         with atomic_folder(folder, keep=_is_prepared) as temporary:

@@ -10,7 +10,16 @@ from bench.errors import Problem, SuiteError
 from bench.suite.load import Catalogue, LoadedSuite
 from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Settings, Suite, Trial
 
-UNTRAINED_KEEPS = ("weights", "head", "shots", "image_size", "resize", "precision", "threads", "seed")
+UNTRAINED_KEEPS = (
+    "weights",
+    "head",
+    "shots",
+    "image_size",
+    "resize",
+    "precision",
+    "threads",
+    "seed",
+)
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
 
 
@@ -69,16 +78,20 @@ def _cells(
     axes: Mapping[str, Sequence[AxisEntry]],
     settings: Mapping[str, tuple[Any, ...]],
 ) -> Iterator[Trial]:
-    for entries in product(*(axes[axis] for axis in AXES)):
+    for backbone, strategy, schedule, augmentation in product(*(axes[axis] for axis in AXES)):
+        trial = Trial(
+            suite=suite.name,
+            dataset=suite.dataset,
+            backbone=backbone.entry,
+            strategy=strategy.entry,
+            schedule=schedule.entry,
+            augmentation=augmentation.entry,
+            settings=Settings(),
+        )
         values = dict(settings)
-        for entry in entries:
+        for entry in (backbone, strategy, schedule, augmentation):
             values.update(entry.settings)
-        cell = {axis: entry.entry for axis, entry in zip(AXES, entries, strict=True)}
-        yield from _over_settings(Trial(**_head(suite), **cell, settings=Settings()), values)
-
-
-def _head(suite: Suite) -> dict[str, Any]:
-    return {"suite": suite.name, "dataset": suite.dataset}
+        yield from _over_settings(trial, values)
 
 
 def _over_settings(trial: Trial, values: Mapping[str, tuple[Any, ...]]) -> Iterator[Trial]:
@@ -130,10 +143,22 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
     traits = catalogue.strategy.get(strategy.name).traits
     mend = "exclude the pair, or give other weights"
     if traits.get("weights") != "ignored" and settings.weights.name == "none":
-        reason = traits.get("why_weights", "reuses weights, so that without them it is from_scratch")
+        reason = traits.get(
+            "why_weights", "reuses weights, so that without them it is from_scratch"
+        )
         yield (
             "strategy",
             f"strategy {strategy.name!r} {reason}; weights must not be 'none' ({mend})",
+        )
+    family = settings.weights.options.get("family_seed")
+    if (
+        settings.weights.name == trial.dataset.name
+        and family == trial.dataset.options["family_seed"]
+    ):
+        yield (
+            "weights",
+            f"weights 'fractals' and dataset 'fractals' must differ in family_seed, got {family} "
+            "for both: the network would be pretrained on the classes it is tested on",
         )
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         yield (

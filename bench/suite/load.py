@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import Problem, SuiteError, nearest
 from bench.registry import Registry
@@ -30,8 +30,13 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include")
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
+
+def _adapter(rule: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(rule, config=ConfigDict(strict=True))
+
+
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(Annotated[field.annotation, field], config=ConfigDict(strict=True))
+    name: _adapter(Annotated[field.annotation, field])
     for name, field in Settings.model_fields.items()
     if name not in ("weights", "head")
 }
@@ -108,17 +113,17 @@ class _Checker:
         for key in data:
             if key not in KEYS:
                 self._report((key,), f"unknown key {key!r}{nearest(key, KEYS)}")
-        suite = {
-            "name": self._name(data.get("name", self.path.stem)),
-            "dataset": self._dataset(data),
-            "axes": {axis: self._axis(data, axis) for axis in AXES},
-            "settings": self._all_settings(data),
-            "exclude": self._rules(data, "exclude"),
-            "include": self._rules(data, "include"),
-        }
+        suite = Suite(
+            name=self._name(data.get("name", self.path.stem)),
+            dataset=self._dataset(data),
+            axes={axis: self._axis(data, axis) for axis in AXES},
+            settings=self._all_settings(data),
+            exclude=self._rules(data, "exclude"),
+            include=self._rules(data, "include"),
+        )
         if self.problems:
             raise SuiteError(self.problems)
-        return Suite(**suite)
+        return suite
 
     def _report(self, location: Location, message: str) -> None:
         self.problems.append(self.source.problem(location, message))
@@ -133,12 +138,12 @@ class _Checker:
 
     def _axis(self, data: Mapping[str, Any], axis: str) -> tuple[AxisEntry, ...]:
         if axis not in data and axis in DEFAULT_ENTRIES:
-            entry = self._entry(getattr(self.catalogue, axis), DEFAULT_ENTRIES[axis], (axis,))
-            return (AxisEntry(entry=entry, location=(axis,)),)
+            default = self._entry(getattr(self.catalogue, axis), DEFAULT_ENTRIES[axis], (axis,))
+            return (AxisEntry(entry=default, location=(axis,)),)
         if axis not in data:
             self._report((), f"{axis} is required")
             return ()
-        entries = []
+        entries: list[AxisEntry] = []
         for location, value in self._items(data[axis], (axis,)):
             entry = self._axis_entry(axis, value, location)
             if any(_same(entry, other) for other in entries):

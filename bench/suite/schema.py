@@ -75,17 +75,17 @@ Count = Annotated[int, Field(ge=1)]
 class FractalWeights(BaseModel):
     """The source task of `weights: fractals`: how the backbone is pretrained before it is reused.
 
-    Classes come from another family of fractals than any target's unless a suite asks for the same
-    `family_seed`, so source and target are disjoint.
+    Its classes are those of another `family_seed` than the target's, so the two are disjoint. The
+    limits are those of the data set `fractals`.
     """
 
     model_config = STRICT
 
-    classes: Annotated[int, Field(ge=2)] = 40
-    images_per_class: Count = 150
-    image_size: Count | None = None
+    classes: Annotated[int, Field(ge=2, le=1000)] = 40
+    images_per_class: Annotated[int, Field(ge=1, le=10_000)] = 150
+    image_size: Annotated[int, Field(ge=16, le=512)] | None = None
     difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
-    family_seed: int = 1
+    family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     epochs: Count = 6
     lr: Positive = 0.05
     weight_decay: NotNegative = 5e-4

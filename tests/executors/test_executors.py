@@ -48,7 +48,12 @@ def numbers(result: JobResult) -> tuple[object, ...]:
     assert result.outcome is not None, result.error
     assert result.predictions is not None
     curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
-    return curves, result.outcome.best, result.outcome.last, result.predictions.probabilities.tobytes()
+    return (
+        curves,
+        result.outcome.best,
+        result.outcome.last,
+        result.predictions.probabilities.tobytes(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +152,10 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     todo = [replace(job, trial=job.trial.with_settings(epochs=1)) for job in jobs(tmp_path)[2:]]
     (tmp_path / "jobs").write_bytes(pickle.dumps(todo))
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "jobs")], capture_output=True, text=True, check=True
+        [sys.executable, str(script), str(tmp_path / "jobs")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == ["started", "None", "None"]
 

@@ -102,7 +102,7 @@ def test_strategies_that_ignore_a_setting_have_one_cell(tmp_path: Path) -> None:
         weights=["imagenet", "IMAGENET1K_V1"],
         schedule=["constant", "cosine"],
     )
-    counts = {name: 0 for name in ("from_scratch", "full_finetune", "pretrained_head")}
+    counts = dict.fromkeys(("from_scratch", "full_finetune", "pretrained_head"), 0)
     for trial in found:
         counts[trial.strategy.name] += 1
     # from_scratch drops the weights; pretrained_head drops the schedule.

@@ -23,10 +23,15 @@ def load(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> Load
 
 
 def problems(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> list[str]:
+    def load_and_expand() -> None:
+        expand(load(tmp_path, content, *overrides), catalogue())
+
     with pytest.raises(SuiteError) as caught:
-        loaded = load(tmp_path, content, *overrides)
-        expand(loaded, catalogue())
-    return [str(problem).replace(str(tmp_path / "s.yaml"), "s.yaml") for problem in caught.value.problems]
+        load_and_expand()
+    return [
+        str(problem).replace(str(tmp_path / "s.yaml"), "s.yaml")
+        for problem in caught.value.problems
+    ]
 
 
 def test_defaults_make_a_suite_of_three_lines(tmp_path: Path) -> None:
@@ -59,7 +64,8 @@ exclude: [{stratgy: x}]
         "dataset must be a known name, got 'fractal'; did you mean 'fractals'? (s.yaml:1)",
         "backbone must be a known name, got 'resnet81'; did you mean 'resnet18'? (s.yaml:2)",
         "strategy must be a known name, got 'linear_prob'; did you mean 'linear_probe'? (s.yaml:3)",
-        "unknown key 'backbone_multiplyer' for 'two_rates'; did you mean 'backbone_multiplier'? (s.yaml:3)",
+        "unknown key 'backbone_multiplyer' for 'two_rates'; "
+        "did you mean 'backbone_multiplier'? (s.yaml:3)",
         "step: step_size must be greater than or equal to 1, got 0 (s.yaml:4)",
         "augmentation must not be empty, got [] (s.yaml:5)",
         "lr must be greater than 0, got -1 (s.yaml:6)",
@@ -77,7 +83,10 @@ exclude: [{stratgy: x}]
         ({"dataset": None}, "dataset must be a name"),
         ({"dataset": "./nowhere/at/all"}, None),
         ({"backbone": []}, "backbone must not be empty, got []"),
-        ({"strategy": 3}, "strategy must be a name, or a mapping with 'name' and its options, got 3"),
+        (
+            {"strategy": 3},
+            "strategy must be a name, or a mapping with 'name' and its options, got 3",
+        ),
         ({"strategy": ["lp_ft", "lp_ft"]}, "strategy 'lp_ft' is given twice"),
         ({"schedule": "multistep"}, "'multistep' needs the option 'milestones'"),
         ({"schedule": {"name": "cosine", "warmup_epochs": -1}}, "warmup_epochs must be greater"),
@@ -103,6 +112,11 @@ exclude: [{stratgy: x}]
             {"weights": "none", "strategy": "linear_probe"},
             "strategy 'linear_probe' freezes the backbone, which at random would never learn",
         ),
+        (
+            {"weights": {"name": "fractals", "family_seed": 0}},
+            "must differ in family_seed, got 0 for both",
+        ),
+        ({"weights": {"name": "fractals", "image_size": 8}}, "image_size must be greater"),
         ({"nesterov": True, "momentum": 0.0}, "nesterov needs optimizer sgd and a momentum"),
         ({"nesterov": True, "optimizer": "adam"}, "nesterov needs optimizer sgd"),
     ],
@@ -149,7 +163,10 @@ def test_dataset_forms(tmp_path: Path) -> None:
 
 
 def test_mixes_combine_with_any_augmentation(tmp_path: Path) -> None:
-    content = {**MINIMAL, "augmentation": ["mixup", "standard+cutmix", {"name": "none+mixup", "mix_alpha": 0.2}]}
+    content = {
+        **MINIMAL,
+        "augmentation": ["mixup", "standard+cutmix", {"name": "none+mixup", "mix_alpha": 0.2}],
+    }
     entries = [e.entry for e in load(tmp_path, content).suite.axes["augmentation"]]
     assert [(e.name, e.options["mix"], e.options["mix_alpha"]) for e in entries] == [
         ("none", "mixup", 1.0),
@@ -172,7 +189,9 @@ def test_no_option_of_an_entry_has_the_name_of_a_setting() -> None:
             assert not set(registry.get(entry).options.model_fields) & set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "suites").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "suites").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_shipped_suites_load_and_say_how_to_run_them(path: Path, tmp_path: Path) -> None:
     loaded = load_suite(path, catalogue())
     trials = expand(loaded, catalogue())
@@ -197,7 +216,10 @@ def test_a_resolved_suite_gives_the_same_trials(tmp_path: Path) -> None:
         "weights": {"file": "w.pth"},
         "head": ["linear", {"name": "mlp", "hidden": 8}],
         "exclude": [{"strategy": "from_scratch", "schedule": "multistep"}],
-        "include": [{"strategy": "from_scratch", "weight_decay": 0.1}, {"strategy": "lp_ft", "seed": 7}],
+        "include": [
+            {"strategy": "from_scratch", "weight_decay": 0.1},
+            {"strategy": "lp_ft", "seed": 7},
+        ],
     }
     loaded = load(tmp_path, content)
     again = tmp_path / "again" / "s.yaml"
