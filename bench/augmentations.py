@@ -48,7 +48,7 @@ def none(size: int) -> Transform:
 
 
 @AUGMENTATIONS.register("flip_crop")
-def flip_crop(size: int, *, min_scale: Annotated[float, Field(gt=0, le=1)] = 0.35) -> Transform:
+def flip_crop(size: int, *, min_scale: Annotated[float, Field(gt=0, le=1)] = 0.7) -> Transform:
     """A random crop of at least `min_scale` of the area, resized, and a mirror image."""
     from torchvision.transforms import v2
 

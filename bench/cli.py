@@ -250,3 +250,7 @@ def main() -> None:
         app()
     except BenchError as error:
         _fail(error)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        error_console.print(f"[red]error[/] {escape(str(error.strerror or error) + where)}")
+        sys.exit(1)

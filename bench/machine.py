@@ -44,7 +44,8 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+    indexed = kind == "cuda" and index.isdigit()
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not indexed):
         raise BenchError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if kind == "cuda" and (not cuda or (index and int(index) >= torch.cuda.device_count())):
         count = torch.cuda.device_count() if cuda else 0
@@ -93,10 +94,16 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: its affinity, and the quota of its container."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
 
 
 class PeakMemory:
@@ -107,12 +114,13 @@ class PeakMemory:
 
         self._device = device
         if device.startswith("cuda"):
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # with an index, the next call would not do it
             torch.cuda.reset_peak_memory_stats(device)
         else:
             _reset_peak_resident()
 
-    def mebibytes(self) -> float:
-        """The peak so far."""
+    def mebibytes(self) -> float | None:
+        """The peak so far; None where the system does not tell."""
         import torch
 
         if self._device.startswith("cuda"):
@@ -128,11 +136,13 @@ def _reset_peak_resident() -> None:
         return
 
 
-def _peak_resident_mebibytes() -> float:
+def _peak_resident_mebibytes() -> float | None:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
+        if sys.platform == "win32":
+            return None
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024

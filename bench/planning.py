@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bench.backbones import (
 )
 from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
+from bench.data.images import FORMAT_VERSION
 from bench.download import Progress
 from bench.errors import BenchError, Problem, SuiteError
 from bench.machine import resolve_device, resolve_precision
@@ -29,6 +30,7 @@ from bench.suite import (
     GridRule,
     LoadedSuite,
     Trial,
+    content_hash,
     expand,
     load_suite,
     locate,
@@ -49,12 +51,13 @@ class PlannedTrial:
     image_size: int
     precision: str
     complete: bool
+    reuse: bool
     skip_reason: str | None = None
 
     @property
     def pending(self) -> bool:
         """Whether the trial has to be trained."""
-        return not self.complete and self.skip_reason is None
+        return self.skip_reason is None and not (self.complete and self.reuse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,8 @@ def plan_run(
         trials=tuple(
             PlannedTrial(
                 **fields,
-                complete=reuse and store.completed(fields["id"]),
+                complete=store.completed(fields["id"]),
+                reuse=reuse,
                 skip_reason=_skip_reason(fields["trial"], selected, only),
             )
             for fields in resolved
@@ -140,7 +144,7 @@ class _Resolver:
         size = self._try(trial, "weights", lambda: self._image_size(trial))
         if size is None:
             return {"id": "", "trial": trial}
-        weights = self._try(trial, "weights", lambda: self._weights(trial, size, precision))
+        weights = self._try(trial, "weights", lambda: self._normalised(trial, size))
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_image_size(trial, size)
         self._check_class_map(trial, weights)
@@ -149,7 +153,9 @@ class _Resolver:
         self._note_contradiction(trial, size, weights)
         context = {
             "data": self._source.fingerprint,
+            "images": FORMAT_VERSION,
             "weights": weights.fingerprint,
+            "normalisation": (weights.mean, weights.std),
             "image_size": size,
             "precision": precision,
             "device": self._device.partition(":")[0],
@@ -189,16 +195,11 @@ class _Resolver:
         """
         if trial.settings.image_size is not None:
             return trial.settings.image_size
-        peers = {
-            peer.settings.weights.label: peer.settings.weights
-            for peer in self._trials
-            if peer.backbone == trial.backbone
-        }
         asked = [
             entry.options["image_size"] or 0
             if entry.name == "fractals"
             else describe_weights(trial.backbone.name, entry).input_size
-            for entry in peers.values()
+            for entry in self._peer_weights(trial)
             if entry.name != "none"
         ]
         largest = max(asked, default=0)
@@ -206,17 +207,33 @@ class _Resolver:
             return self._source.native_size
         return largest or describe_weights(trial.backbone.name, Entry(name="none")).input_size
 
-    def _weights(self, trial: Trial, size: int, precision: str) -> Weights:
-        backbone, entry = trial.backbone.name, trial.settings.weights
+    def _normalised(self, trial: Trial, size: int) -> Weights:
+        """The trial's weights; without any, images are normalised as its peers' weights ask for."""
+        weights = self._weights(trial.backbone.name, trial.settings.weights, size)
+        if weights.name != "none":
+            return weights
+        peers = (
+            self._weights(trial.backbone.name, entry, size)
+            for entry in self._peer_weights(trial)
+            if entry.name != "none"
+        )
+        peer = next(peers, weights)
+        return replace(weights, mean=peer.mean, std=peer.std)
+
+    def _peer_weights(self, trial: Trial) -> list[Entry]:
+        """The weights of all trials with the same backbone, each once."""
+        found = {
+            content_hash(peer.settings.weights.identity()): peer.settings.weights
+            for peer in self._trials
+            if peer.backbone == trial.backbone
+        }
+        return list(found.values())
+
+    def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         if entry.name != "fractals":
             return describe_weights(backbone, entry)
-        return describe_fractal_weights(
-            backbone,
-            FractalWeights(**entry.options),
-            image_size=size,
-            precision=precision,
-            device=self._device,
-        )
+        recipe = FractalWeights(**entry.options)
+        return describe_fractal_weights(backbone, recipe, image_size=size, device=self._device)
 
     def _check_image_size(self, trial: Trial, size: int) -> None:
         key = "image_size" if trial.settings.image_size is not None else "backbone"

@@ -9,12 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from bench.backbones import Weights, layer_group_names
 from bench.cache import cache_root
 from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
+from bench.data.images import FORMAT_VERSION
 from bench.download import Progress
+from bench.errors import WeightsError
 from bench.jobs import Job
+from bench.machine import resolve_precision
 from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, FractalWeights, Settings, Trial
@@ -63,18 +68,37 @@ def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> T
 
 
 def _entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
-    checked = registry.get(name).options(**options)
+    try:
+        checked = registry.get(name).options(**options)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(map(str, detail["loc"]))
+        raise WeightsError(
+            f"weights 'fractals' cannot be made with {key} {detail['input']!r}: it "
+            f"{detail['msg'].replace('Input should', 'must')}; give them an image_size of their own"
+        ) from None
     return Entry(name=name, options=checked.model_dump())
 
 
+def _precision(device: str) -> str:
+    """The device's own, whatever a trial asks for: all precisions start from the same weights."""
+    return resolve_precision("auto", device)
+
+
 def describe_fractal_weights(
-    backbone: str, recipe: FractalWeights, *, image_size: int, precision: str, device: str
+    backbone: str, recipe: FractalWeights, *, image_size: int, device: str
 ) -> Weights:
     """The weights as they will be; `path` is where they lie once the source task is trained."""
     trial = source_trial(backbone, recipe, image_size=image_size)
-    key = trial.id(
-        {"numerics": NUMERICS_VERSION, "precision": precision, "device": device.partition(":")[0]}
-    )
+    context = {
+        "data": open_source(trial.dataset.name, trial.dataset.options).fingerprint,
+        "images": FORMAT_VERSION,
+        "normalisation": (MEAN, STD),
+        "precision": _precision(device),
+        "device": device.partition(":")[0],
+        "numerics": NUMERICS_VERSION,
+    }
+    key = trial.id(context)
     safe_name = backbone.replace("/", "-")
     return Weights(
         name="fractals",
@@ -93,7 +117,6 @@ def pretraining_job(
     weights: Weights,
     *,
     image_size: int,
-    precision: str,
     device: str,
     progress: Progress | None,
 ) -> Job:
@@ -113,7 +136,7 @@ def pretraining_job(
         images=images,
         class_map=None,
         weights=replace(weights, name="none", path=None, fingerprint="none"),
-        precision=precision,
+        precision=_precision(device),
         device=device,
         checkpoint=weights.path,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from bench.backbones import describe_weights
 from bench.data import ImageData, Splits, make_splits, stored_size
 from bench.data.images import resolve_resize
+from bench.errors import BenchError
 from bench.jobs import Job, make_training
 from bench.plan import Plan, Rule, Stage
 from bench.planning import PlannedTrial, RunPlan
@@ -100,7 +101,9 @@ class _Probes:
 
     def seconds_per_image(self, planned: PlannedTrial, stage: Stage) -> tuple[float, float]:
         """(training, evaluation) seconds per image under the rules of `stage`."""
-        trial = planned.trial.with_settings(seed=0, lr=1e-9, weights=Entry(name="none"))
+        trial = planned.trial.with_settings(
+            seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
+        )
         key = f"{trial.id({})} {planned.image_size} {stage.rules}"
         if key not in self._measured:
             rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
@@ -125,7 +128,10 @@ class _Probes:
             checkpoint=None,
         )
         # The first epoch warms up.
-        *_, record = train(make_training(job, data, splits), lambda _: None).records
+        try:
+            *_, record = train(make_training(job, data, splits), lambda _: None).records
+        except RuntimeError as error:
+            raise BenchError(f"{planned.trial.label} cannot be timed here: {error}") from None
         return record.train_seconds / num_train, record.val_seconds / PROBE_EVALUATED
 
 

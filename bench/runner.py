@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from bench.backbones import Weights, obtain_weights
 from bench.cache import atomic_file
 from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
@@ -112,8 +114,8 @@ def make_executor(name: str, workers: int | None, plan: RunPlan) -> Executor:
     if workers is not None and workers < 1:
         raise BenchError(f"--workers must be at least 1, got {workers}")
     threads = max((planned.trial.settings.threads for planned in plan.trials), default=1)
-    default = max(1, usable_cores() // threads) if plan.device == "cpu" else 1
-    workers = workers or default
+    default = usable_cores() // threads if plan.device == "cpu" else 1
+    workers = workers or max(1, min(default, len(plan.pending)))
     if name == "in-process" or (name == "auto" and workers == 1):
         return InProcessExecutor()
     if name in ("auto", "processes"):
@@ -235,7 +237,6 @@ class _Weights:
             FractalWeights(**planned.trial.settings.weights.options),
             planned.weights,
             image_size=planned.image_size,
-            precision=planned.precision,
             device=self._plan.device,
             progress=self._reporter.progress,
         )
@@ -292,17 +293,27 @@ class _RunFolder:
         self._plan = plan
         self._reporter = reporter
         self._store = RunStore(plan.folder)
+        self._lock = FileLock(plan.folder / ".lock")
 
     def __enter__(self) -> _RunFolder:
         self._plan.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise BenchError(
+                f"another run is writing to {self._plan.folder}; wait for it, or give another --out"
+            ) from None
         for planned in self._plan.trials:
-            if planned.skip_reason is not None and not planned.complete:
+            if planned.skip_reason is not None and not self._store.has_part(planned.id):
                 row = _trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
                 self._store.write_part(row)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.consolidate([planned.id for planned in self._plan.trials])
+        try:
+            self._store.consolidate([planned.id for planned in self._plan.trials])
+        finally:
+            self._lock.release()
 
     def write_description(self, overrides: Sequence[str]) -> None:
         folder = self._plan.folder

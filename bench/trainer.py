@@ -128,10 +128,20 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
             on_epoch(record)
             if best is None or _better(record.val, best.val):
                 best, best_state = record, _copied_state(training.network)
-            patience = training.settings.early_stopping
-            if patience is not None and record.epoch - best.epoch >= patience:
+            if _stops_early(training, record.epoch, best.epoch):
                 break
         return _outcome(training, records, best, best_state)
+
+
+def _stops_early(training: Training, epoch: int, best_epoch: int) -> bool:
+    """Whether patience is at an end; it starts anew with the last stage and ends no other."""
+    patience, plan = training.settings.early_stopping, training.plan
+    last_stage_starts_after = plan.epochs - plan.stages[-1].epochs
+    return (
+        patience is not None
+        and epoch > last_stage_starts_after
+        and epoch - max(best_epoch, last_stage_starts_after) >= patience
+    )
 
 
 def _run_epoch(training: Training, epoch: int, records: Sequence[EpochRecord]) -> EpochRecord:
@@ -176,8 +186,8 @@ def _train_epoch(
         head_lr = _set_lr(training, stage, progress)
         first_lr = head_lr if step == 0 else first_lr
         images, targets = _training_batch(training, batch, epoch=epoch, step=step)
-        torch.manual_seed(derive_seed(training.settings.seed, "dropout", epoch, step))
-        logits = _step(training, images, targets, with_aux=with_aux)
+        dropout = (training.settings.seed, "dropout", epoch, step)
+        logits = _step(training, images, targets, with_aux=with_aux, dropout=dropout)
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         loss_sum += F.cross_entropy(logits, targets) * len(batch)
         correct += (logits.argmax(dim=1) == hard).sum()
@@ -185,11 +195,24 @@ def _train_epoch(
     return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
 
 
-def _step(training: Training, images: Tensor, targets: Tensor, *, with_aux: bool) -> Tensor:
-    """One optimiser step; returns the detached logits in fp32."""
-    settings, optimizer = training.settings, training.optimizer
+def _step(
+    training: Training,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    with_aux: bool,
+    dropout: tuple[int | str, ...],
+) -> Tensor:
+    """One optimiser step; returns the detached logits in fp32.
+
+    The head's dropout has a key of its own: how much the trunk draws depends on the strategy.
+    """
+    settings, optimizer, network = training.settings, training.optimizer, training.network
     with training.autocast():
-        logits, auxiliary = training.network.forward_train(images, with_aux=with_aux)
+        torch.manual_seed(derive_seed(*dropout, "trunk"))
+        features, auxiliary = network.forward_train(images, stop=HEAD, with_aux=with_aux)
+        torch.manual_seed(derive_seed(*dropout, HEAD))
+        logits, _ = network.forward_train(features, start=HEAD)
     loss = _loss(training, logits, targets)
     for aux_logits in auxiliary:
         loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
@@ -346,7 +369,7 @@ def _cached_images(data: ImageData, samples: np.ndarray[Any, Any]) -> Tensor:
 
 def _normalised(training: Training, images: Tensor) -> Tensor:
     """Float images on the device, with the mean and deviation that the weights ask for."""
-    images = images.to(training.device, memory_format=torch.channels_last, non_blocking=True)
+    images = images.to(training.device, memory_format=torch.channels_last)
     mean, std = (
         torch.tensor(values, device=training.device).view(1, 3, 1, 1)
         for values in (training.network.mean, training.network.std)
@@ -425,10 +448,36 @@ def trainable_parameters(network: Network, plan: Plan) -> int:
 @contextmanager
 def _isolated(threads: int) -> Iterator[None]:
     """Run with `threads` intra-op threads; the caller's count and random state come back."""
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _fixed_order_of_additions():
             yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
+
+
+@contextmanager
+def _fixed_order_of_additions() -> Iterator[None]:
+    """Deterministic algorithms where torch has them: with several threads, some gradients
+    (of indexed tables, as in Swin) are otherwise summed in any order."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        # Filling fresh memory, which comes with it, would cost time and change nothing.
+        with _uninitialised_memory_left_alone():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+
+
+@contextmanager
+def _uninitialised_memory_left_alone() -> Iterator[None]:
+    module: Any = torch.utils.deterministic
+    fills = module.fill_uninitialized_memory
+    module.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        module.fill_uninitialized_memory = fills

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import yaml
 
 import bench
 from bench.errors import BenchError, SuiteError
-from bench.executors import InProcessExecutor
-from bench.jobs import Emit, Job, JobResult
+from bench.jobs import Job, JobResult
+from bench.planning import plan_run
 from bench.pretrain import SUITE
 from bench.runner import SilentReporter
 from bench.store import Run
@@ -155,8 +155,6 @@ def test_processes_and_no_reuse_give_the_same_tables(
 
 
 def test_more_seeds_train_only_what_is_new(suite: Path, finished: Run, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished.folder, tmp_path / "tiny")
     recorder = Recorder()
     more = bench.run(
@@ -190,6 +188,38 @@ def test_only_runs_the_chosen_and_says_why_the_others_are_skipped(
     }
     rest = bench.run(suite, out=tmp_path, workers=1)
     assert_equal(rest, finished)
+
+
+def test_only_with_no_reuse_keeps_what_the_others_have(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "tiny")
+    recorder = Recorder()
+    chosen = ["strategy=linear_probe"]
+    again = bench.run(suite, out=tmp_path, workers=1, only=chosen, reuse=False, reporter=recorder)
+    assert len(recorder.trained) == 2
+    assert_equal(again, finished)
+
+
+def test_a_second_run_on_the_same_folder_is_refused(suite: Path, tmp_path: Path) -> None:
+    class Second(Recorder):
+        def training(self, jobs: Sequence[Job]) -> None:
+            with pytest.raises(BenchError, match="another run is writing to"):
+                bench.run(suite, out=tmp_path, workers=1)
+
+    assert len(bench.run(suite, out=tmp_path, workers=1, reporter=Second()).trials) == 4
+
+
+def test_precisions_start_from_the_same_weights(suite: Path, tmp_path: Path) -> None:
+    plan = plan_run(suite, out=tmp_path, overrides=["precision=[fp32, bf16]"])
+    probes = [p for p in plan.trials if p.trial.strategy.name == "linear_probe"]
+    assert {planned.precision for planned in probes} == {"fp32", "bf16"}
+    assert len({planned.weights.path for planned in probes}) == 1
+
+
+def test_from_scratch_is_normalised_like_its_peers(suite: Path, tmp_path: Path) -> None:
+    plan = plan_run(suite, out=tmp_path)
+    assert len({(planned.weights.mean, planned.weights.std) for planned in plan.trials}) == 1
 
 
 def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: Path) -> None:
@@ -274,6 +304,7 @@ def test_changed_data_is_trained_again(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["strategy.1={name: partial_finetune, top: 99}"], "top must be below the backbone's"),
+        (["image_size=600"], "image_size 600: it must be less than or equal to 512"),
         (["strategy.1=lp_ft", "epochs=1"], "lp_ft: probe_epochs must leave at least one of 1"),
         (["strategy.1=pretrained_head"], "needs weights with a classifier of known classes"),
         (["weights=IMAGENET1K_V9"], "IMAGENET1K_V9"),
@@ -292,6 +323,8 @@ def test_what_only_the_backbone_can_tell_is_told_before_anything_runs(
     ("arguments", "message"),
     [
         ({"device": "gpu"}, "--device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
+        ({"device": "cpu:0"}, "--device must be auto, cpu"),
+        ({"device": "cuda:"}, "--device must be auto, cpu"),
         ({"device": "cuda:99"}, "usable CUDA devices"),
         ({"workers": 0}, "--workers must be at least 1, got 0"),
         ({"executor": "cloud"}, "--executor must be auto, in-process or processes, got 'cloud'"),
@@ -314,18 +347,3 @@ def test_an_image_size_that_contradicts_the_weights_is_noted(suite: Path, tmp_pa
     notes = [issue for issue in result.data["issues"] if issue["kind"] == "weights"]
     assert len(notes) == 1
     assert "was trained at 32 px, this suite uses image_size 40" in notes[0]["message"]
-
-
-def test_every_executor_is_told_the_same_jobs(suite: Path, tmp_path: Path) -> None:
-    seen: list[Job] = []
-    real = InProcessExecutor.run
-
-    def spy(self: InProcessExecutor, jobs: list[Job], emit: Emit) -> object:
-        seen.extend(jobs)
-        return real(self, jobs, emit)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InProcessExecutor, "run", spy)
-        bench.run(suite, out=tmp_path, workers=1, overrides=["epochs=1"])
-    assert {job.trial.settings.seed for job in seen} == {0, 1}
-    assert all(os.path.isabs(job.images) for job in seen)

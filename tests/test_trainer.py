@@ -24,6 +24,7 @@ from bench.trainer import (
     Scores,
     Training,
     TrainingDivergedError,
+    _training_batch,
     apply_stage,
     batch_order,
     predict,
@@ -164,14 +165,39 @@ def test_all_parameter_groups_exist_from_the_start_and_keep_their_momentum() -> 
 
 
 def test_a_frozen_trunk_runs_in_evaluation_mode_and_the_head_trains() -> None:
-    training = tiny_training(make_trial("linear_probe", backbone="mobilenet_v3_small"))
+    training = tiny_training(make_trial("linear_probe", backbone="efficientnet_b0"))
     stage = training.plan.stages[0]
     training.network.train()
     apply_stage(training.network, stage)
+    modes: dict[tuple[str, bool], set[bool]] = {}
     for name, module in training.network.model.named_modules():
-        if isinstance(module, nn.Dropout | nn.BatchNorm2d):
+        if isinstance(module, nn.Dropout | nn.BatchNorm2d | torchvision.ops.StochasticDepth):
             in_head = training.network.group_of(name).name == "head"
-            assert module.training is in_head, name
+            modes.setdefault((type(module).__name__, in_head), set()).add(module.training)
+    assert modes == {
+        ("StochasticDepth", False): {False},
+        ("BatchNorm2d", False): {False},
+        ("Dropout", True): {True},
+    }
+
+
+def test_the_heads_dropout_is_the_same_whatever_the_trunk_draws() -> None:
+    masks = []
+    for strategy in ("linear_probe", "full_finetune"):
+        training = tiny_training(make_trial(strategy, backbone="efficientnet_b0", epochs=1))
+        seen: list[Tensor] = []
+
+        def record(module: nn.Module, _: Any, output: Tensor, seen: list[Tensor] = seen) -> None:
+            if module.training:
+                seen.append(output == 0)
+
+        training.network.model.get_submodule("classifier.0").register_forward_hook(record)
+        _train(training)
+        masks.append(seen)
+    assert len(masks[0]) == 2
+    # Pooled features are never exactly zero, so zeros are what dropout took.
+    assert all(torch.equal(a, b) for a, b in zip(*masks, strict=True))
+    assert 0.1 < torch.cat(masks[0]).float().mean() < 0.3
 
 
 def test_fixed_statistics_leave_dropout_of_a_training_group_on() -> None:
@@ -214,6 +240,10 @@ def test_one_seed_gives_every_strategy_the_same_batches_head_and_views() -> None
     for epoch in range(2):
         for a, b in zip(batch_order(first, epoch), batch_order(second, epoch), strict=True):
             assert np.array_equal(a, b)
+            views = [_training_batch(t, a, epoch=epoch, step=0)[0] for t in (first, second)]
+            assert torch.equal(*views)
+    for split, samples in first.splits.named().items():
+        assert np.array_equal(samples, second.splits.named()[split])
     heads = [t.network.model.state_dict()["fc.weight"] for t in (first, second)]
     assert torch.equal(*heads)
 
@@ -256,14 +286,23 @@ def test_balanced_sampling_draws_classes_equally() -> None:
     assert labels[drawn].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_training_leaves_the_callers_random_state_and_threads() -> None:
-    training = tiny_training(make_trial(threads=2, epochs=1))
-    torch.manual_seed(5)
-    expected, threads = torch.rand(3), torch.get_num_threads()
-    torch.manual_seed(5)
-    _train(training)
-    assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == threads
+def test_training_leaves_the_callers_random_state_threads_and_algorithms() -> None:
+    training = tiny_training(make_trial(threads=1, epochs=1))
+    used: list[int] = []
+    training.optimizer.register_step_pre_hook(lambda *_: used.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        _train(training)
+        assert torch.equal(torch.rand(3), expected)
+        assert torch.get_num_threads() == 2
+        assert set(used) == {1}
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_curves_are_bit_identical_when_run_again_alone_or_after_others() -> None:
@@ -426,6 +465,15 @@ def test_early_stopping_counts_epochs_without_improvement(monkeypatch: pytest.Mo
     scripted = [Scores(loss=1.0, accuracy=accuracy) for accuracy in accuracies]
     records = _with_val_scores(monkeypatch, training, scripted)
     assert [record.epoch for record in records] == [1, 2, 3, 4]
+
+
+def test_early_stopping_ends_no_stage_but_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"probe_epochs": 4}
+    training = tiny_training(make_trial("lp_ft", options=options, epochs=9, early_stopping=2))
+    accuracies = [0.9, *[0.5] * 8]
+    scripted = [Scores(loss=1.0, accuracy=accuracy) for accuracy in accuracies]
+    records = _with_val_scores(monkeypatch, training, scripted)
+    assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_chosen_epochs_weights_are_kept_and_tested(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
@@ -34,8 +35,8 @@ class ProcessPoolExecutor:
             while waiting or busy:
                 while waiting and len(busy) < self.workers:
                     worker = idle.pop() if idle else _Worker()
-                    worker.start(waiting.pop())
                     busy[worker.connection] = worker
+                    worker.start(waiting.pop())
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
                     message = busy[ready].receive()
@@ -58,19 +59,21 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _passive_threads(), _without_main_module():
+        with _passive_threads(), _without_main_module(), _interrupts_ignored():
             self._process.start()
         theirs.close()
         self.alive = True
 
     def start(self, job: Job) -> None:
         self._job, self._started = job, datetime.now(UTC)
-        self.connection.send(job)
+        # A worker that has died meanwhile is found when its result is received.
+        with suppress(OSError):
+            self.connection.send(job)
 
     def receive(self) -> Any:
         try:
             return self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             self.stop()
             return JobResult(
                 trial_id=self._job.trial_id,
@@ -107,7 +110,7 @@ def _serve(connection: Connection) -> None:
             job: Job = connection.recv()
             result = perform(job, lambda trial_id, record: connection.send((trial_id, record)))
             connection.send(result)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, OSError):
         return
 
 
@@ -121,6 +124,19 @@ def _passive_threads() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["OMP_WAIT_POLICY"]
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """New processes leave Ctrl-C to the caller from their first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -93,6 +93,10 @@ class RunStore:
             predictions=to_frame(predictions),
         )
 
+    def has_part(self, trial: str) -> bool:
+        """Whether `trial` has left anything."""
+        return self._find(trial) is not None
+
     def completed(self, trial: str) -> bool:
         """Whether `trial` has a part of status `complete`.
 

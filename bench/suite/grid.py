@@ -103,9 +103,12 @@ def _over_settings(trial: Trial, values: Mapping[str, tuple[Any, ...]]) -> Itera
 
 def matches(trial: Trial, rule: GridRule) -> bool:
     """Whether every key of `rule` fits `trial`: entries by name and given options."""
+    settings = [*rule.settings.items()]
+    for wanted in rule.entries.values():
+        settings += wanted.settings.items()
     return all(
         _entry_matches(getattr(trial, axis), wanted.entry) for axis, wanted in rule.entries.items()
-    ) and all(_setting_matches(trial, key, allowed) for key, allowed in rule.settings.items())
+    ) and all(_setting_matches(trial, key, allowed) for key, allowed in settings)
 
 
 def _setting_matches(trial: Trial, key: str, allowed: tuple[Any, ...]) -> bool:
@@ -116,8 +119,10 @@ def _setting_matches(trial: Trial, key: str, allowed: tuple[Any, ...]) -> bool:
 
 
 def _entry_matches(entry: Entry, wanted: Entry) -> bool:
+    # A mix is as good as part of the name: `standard` does not stand for `standard+mixup`.
+    keys = {*wanted.given, *({"mix"} & wanted.options.keys())}
     return entry.name == wanted.name and all(
-        entry.options.get(key) == wanted.options[key] for key in wanted.given
+        entry.options.get(key) == wanted.options[key] for key in keys
     )
 
 
@@ -125,7 +130,9 @@ def _extended(trial: Trial, rule: GridRule, suite: Suite) -> list[Trial] | None:
     """The trial with the rule's new settings, or None where the rule would overwrite an axis."""
     axes = {key for key, values in suite.settings.items() if len(values) > 1}
     fixed = GridRule(
-        entries=rule.entries,
+        entries={
+            axis: entry.model_copy(update={"settings": {}}) for axis, entry in rule.entries.items()
+        },
         settings={key: value for key, value in rule.settings.items() if key in axes},
         location=rule.location,
     )

@@ -271,15 +271,26 @@ class _Checker:
                 name, options = "folder", {"path": name, **options}
         for key in PATH_OPTIONS:
             if isinstance(options.get(key), str):
-                options[key] = str(self._resolve(options[key]))
+                options[key] = str(self._resolve(options[key], (*location, key)))
         return self._checked(self.catalogue.dataset, name, options, location)
 
     def _looks_like_path(self, name: str) -> bool:
-        return "/" in name or "\\" in name or name.startswith(".") or self._resolve(name).is_dir()
+        if "/" in name or "\\" in name or name.startswith((".", "~")):
+            return True
+        try:
+            return (self.path.parent / name).is_dir()
+        except (OSError, ValueError):
+            return False
 
-    def _resolve(self, path: str) -> Path:
+    def _resolve(self, path: str, location: Location) -> Path:
         """Relative paths in a suite start at the suite's own folder."""
-        return (self.path.parent / Path(path).expanduser()).resolve()
+        try:
+            resolved = (self.path.parent / Path(path).expanduser()).resolve()
+            resolved.exists()
+        except (OSError, ValueError, RuntimeError) as error:
+            self._report(location, f"not a usable path: {path!r} ({error})")
+            return Path()
+        return resolved
 
     def _weights(self, value: Any, location: Location) -> Entry:
         if isinstance(value, dict) and "file" in value:
@@ -287,6 +298,8 @@ class _Checker:
         name, options = self._name_and_rest(value, location, kind="weights")
         if name == "fractals":
             return self._with_options(FractalWeights, name, options, location)
+        if name == "file":
+            self._report(location, "weights from a file must read {file: PATH}")
         for key in options:
             self._report((*location, key), f"unknown key {key!r} for weights {name!r}")
         return Entry(name=name)
@@ -296,8 +309,8 @@ class _Checker:
             if key != "file":
                 message = f"unknown key {key!r} for weights{nearest(key, ['file'])}"
                 self._report((*location, key), message)
-        path = self._resolve(str(value["file"]))
-        if not path.is_file():
+        path = self._resolve(str(value["file"]), (*location, "file"))
+        if path != Path() and not path.is_file():
             self._report((*location, "file"), f"no such weights file: {path}")
         return Entry(name="file", options={"path": str(path)}, given=("path",))
 

@@ -16,7 +16,7 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 """The axes of the grid whose values are entries; the other axes are settings."""
 
 PATH_OPTIONS = ("path", "root")
-"""Options that say where files lie: they do not change numbers, so ids leave them out."""
+"""Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
 
 def content_hash(content: Any) -> str:
@@ -42,8 +42,12 @@ class Entry(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What of the entry changes numbers."""
+        return {"name": self.name, **_plain(self.options)}
+
+    def without_paths(self) -> Entry:
+        """The entry without what says where its files lie."""
         options = {k: v for k, v in self.options.items() if k not in PATH_OPTIONS}
-        return {"name": self.name, **_plain(options)}
+        return self.model_copy(update={"options": options})
 
 
 def _plain(value: Any) -> Any:
@@ -86,7 +90,7 @@ class FractalWeights(BaseModel):
     image_size: Annotated[int, Field(ge=16, le=512)] | None = None
     difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
     family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    epochs: Count = 6
+    epochs: Count = 9
     lr: Positive = 0.05
     weight_decay: NotNegative = 5e-4
     batch_size: Count = 64
@@ -138,7 +142,8 @@ class Trial(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Everything that the suite says and that changes the trial's numbers."""
-        axes = {axis: getattr(self, axis).identity() for axis in ("dataset", *AXES)}
+        axes = {axis: getattr(self, axis).identity() for axis in AXES}
+        axes["dataset"] = self.dataset.without_paths().identity()
         settings = {name: _plain(getattr(self.settings, name)) for name in Settings.model_fields}
         return {**axes, **settings}
 

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file
 
+from bench.data import ImageData
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
-from bench.jobs import Job, JobResult
+from bench.jobs import Job, JobResult, trial_splits
 from bench.trainer import EpochRecord
 from tests.tiny import make_job, make_trial
+
+SMALL = "shufflenet_v2_x0_5"
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "in-process": InProcessExecutor,
@@ -26,7 +32,7 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
 def jobs(folder: Path) -> list[Job]:
     return [
         make_job(
-            make_trial(strategy, backbone="shufflenet_v2_x0_5", seed=seed),
+            make_trial(strategy, backbone=SMALL, seed=seed),
             trial_id=f"{strategy}-{seed}",
             checkpoint=folder / f"{strategy}-{seed}.safetensors",
         )
@@ -114,6 +120,20 @@ def test_a_worker_that_dies_costs_its_job_only(tmp_path: Path) -> None:
     assert results[rest[0].trial_id].error is None
 
 
+def test_a_worker_that_died_between_jobs_is_an_error_of_the_next(tmp_path: Path) -> None:
+    import psutil
+
+    first, _, second, _ = jobs(tmp_path)
+    results = ProcessPoolExecutor(1).run([first, second], lambda *_: None)
+    assert next(results).error is None
+    for worker in psutil.Process().children(recursive=True):
+        if "spawn_main" in _command(worker):
+            worker.kill()
+            worker.wait(10)
+    assert "the worker process died (signal SIGKILL" in str(next(results).error)
+    assert list(results) == []
+
+
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
     import psutil
 
@@ -123,7 +143,7 @@ def test_closing_stops_the_workers(tmp_path: Path) -> None:
     assert workers
     running.close()  # type: ignore[attr-defined]
     _, alive = psutil.wait_procs(
-        [worker for worker in workers if "multiprocessing.spawn" in _command(worker)], timeout=10
+        [worker for worker in workers if "spawn_main" in _command(worker)], timeout=10
     )
     assert not alive
 
@@ -161,13 +181,16 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_those_of_the_saved_weights(tmp_path: Path) -> None:
-    import torchvision
-    from safetensors.torch import load_file
-
-    job = jobs(tmp_path)[0]
-    run(InProcessExecutor(), [job])
-    assert job.checkpoint is not None
-    state = load_file(job.checkpoint)
+    trial = make_trial("full_finetune", backbone=SMALL, epochs=3, lr=0.05)
+    job = make_job(trial, checkpoint=tmp_path / "weights.safetensors")
+    results, _ = run(InProcessExecutor(), [job])
+    predictions = results[job.trial_id].predictions
+    assert predictions is not None
     model = torchvision.models.shufflenet_v2_x0_5(num_classes=2)
-    model.load_state_dict(state)
-    assert np.isfinite(model.fc.weight.detach().numpy()).all()
+    model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    data = ImageData.open(job.images)
+    pixels = torch.from_numpy(data.images[trial_splits(trial, data).test]).permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (job.weights.mean, job.weights.std))
+    with torch.no_grad():
+        logits = model.eval()((pixels.float() / 255 - mean) / std)
+    assert np.allclose(logits.softmax(dim=1).numpy(), predictions.probabilities, atol=1e-4)

@@ -71,6 +71,31 @@ def test_exclude_with_a_list_matches_any_of_its_values(tmp_path: Path) -> None:
     assert cells(found, "lr") == [(0.001,)]
 
 
+def test_rules_match_the_settings_written_in_an_entry(tmp_path: Path) -> None:
+    found = trials(
+        tmp_path,
+        strategy=[{"name": "linear_probe", "lr": [0.01, 0.001]}, "full_finetune"],
+        exclude=[{"strategy": {"name": "linear_probe", "lr": 0.01}}],
+    )
+    assert cells(found, "strategy", "lr") == [("linear_probe", 0.001), ("full_finetune", 0.001)]
+
+
+def test_an_augmentation_does_not_stand_for_its_mixes(tmp_path: Path) -> None:
+    found = trials(
+        tmp_path,
+        augmentation=["none", "mixup", "standard", "standard+mixup"],
+        exclude=[{"augmentation": "standard"}, {"augmentation": "mixup"}],
+    )
+    assert cells(found, "augmentation") == [("none",), ("standard(mix=mixup)",)]
+
+
+def test_two_weight_files_are_two_configs(tmp_path: Path) -> None:
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(b"x")
+    found = trials(tmp_path, weights=[{"file": "a.pth"}, {"file": "b.pth"}])
+    assert len(found) == len({trial.config for trial in found}) == 2
+
+
 def test_include_adds_settings_to_the_cells_that_it_matches(tmp_path: Path) -> None:
     found = trials(
         tmp_path,
