@@ -286,3 +286,8 @@ def test_shortening_keeps_both_ends() -> None:
     assert shortened("abcdefghij", 6) == "abc…ij"
     assert all(len(line) <= 5 for line in wrapped("one two threefourfive", 5).split("\n"))
     assert not re.search(r"\s$", wrapped("one two", 4))
+
+
+def test_a_long_label_breaks_before_its_options() -> None:
+    assert wrapped("two_rates(backbone_multiplier=0)", 28) == "two_rates\n(backbone_multiplier=0)"
+    assert wrapped("step(step_size=7)", 28) == "step(step_size=7)"

@@ -178,6 +178,7 @@ def shortened(text: str, length: int) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """`text` in lines of at most `width` characters."""
-    lines = textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=False)
+    """`text` in lines of at most `width` characters; a long word breaks before its options."""
+    words = [word.replace("(", " (") if len(word) > width else word for word in text.split(" ")]
+    lines = textwrap.wrap(" ".join(words), width, break_long_words=True, break_on_hyphens=False)
     return "\n".join(lines)
