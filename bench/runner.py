@@ -217,7 +217,7 @@ class _Weights:
 
     def of(self, planned: PlannedTrial) -> Weights | BenchError:
         """The trial's weights as they lie on this machine, or why they do not."""
-        if planned.weights.name == "fractals":
+        if planned.weights.name in ("none", "fractals"):
             return self._failed_sources.get(planned.weights.fingerprint, planned.weights)
         key = (planned.trial.backbone.name, planned.weights.fingerprint)
         if key not in self._obtained:

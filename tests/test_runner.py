@@ -218,8 +218,15 @@ def test_precisions_start_from_the_same_weights(suite: Path, tmp_path: Path) -> 
 
 
 def test_from_scratch_is_normalised_like_its_peers(suite: Path, tmp_path: Path) -> None:
-    plan = plan_run(suite, out=tmp_path)
-    assert len({(planned.weights.mean, planned.weights.std) for planned in plan.trials}) == 1
+    class Jobs(Recorder):
+        def training(self, jobs: Sequence[Job]) -> None:
+            self.normalisations = {(job.weights.mean, job.weights.std) for job in jobs}
+            self.weights = {job.weights.name for job in jobs}
+
+    recorder = Jobs()
+    bench.run(suite, out=tmp_path, workers=1, reporter=recorder)
+    assert recorder.weights == {"none", "fractals"}
+    assert recorder.normalisations == {((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))}
 
 
 def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: Path) -> None:
