@@ -65,7 +65,7 @@ class ConsoleReporter:
     def planned(self, plan: RunPlan) -> None:
         """Say what will be done."""
         complete = sum(trial.complete for trial in plan.trials)
-        skipped = sum(trial.skip_reason is not None for trial in plan.trials) if plan.trials else 0
+        skipped = sum(trial.skip_reason is not None for trial in plan.trials)
         parts = [
             f"{len(plan.trials)} trials",
             f"{complete} complete",
@@ -73,11 +73,11 @@ class ConsoleReporter:
         ]
         if skipped:
             parts.append(f"{skipped} skipped")
+        self._total = len(plan.pending)
         self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
 
     def training(self, jobs: Sequence[Job]) -> None:
         """Jobs start: one bar counts their epochs."""
-        self._done, self._total = 0, len(jobs)
         if self._epochs is not None:
             self._bars.remove_task(self._epochs)
         self._epochs = self._bars.add_task("epochs", total=sum(job.plan.epochs for job in jobs))
@@ -95,11 +95,10 @@ class ConsoleReporter:
 
     def finished(self, job: Job, result: JobResult) -> None:
         """One line for a trial."""
-        self._done += 1
         if self._epochs is not None:
             # Early stopping and errors leave epochs out.
             self._bars.advance(self._epochs, job.plan.epochs - len(result.records))
-        count = f"[dim]{self._done:>{len(str(self._total))}}/{self._total}[/]"
+        count = self._count(job)
         label = escape(_label(job))
         if result.outcome is None:
             reason = escape(str(result.error))
@@ -111,6 +110,14 @@ class ConsoleReporter:
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
         )
+
+    def _count(self, job: Job) -> str:
+        """How many trials are done; source tasks do not count."""
+        width = len(str(self._total))
+        if _is_source(job):
+            return " " * (2 * width + 1)
+        self._done += 1
+        return f"[dim]{self._done:>{width}}/{self._total}[/]"
 
     def status(self, message: str) -> None:
         """Something else goes on."""

@@ -146,14 +146,23 @@ def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
     command = [*COMMAND, "run", str(suite), "--out", str(tmp_path), "--workers", "2",
                "--set", "epochs=40"]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Commands that a shell script puts in the background ignore SIGINT, and so does a child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     parts = tmp_path / "tiny" / "parts"
     deadline = time.monotonic() + 120
     while not (parts.is_dir() and list(parts.glob("[!.]*"))) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(stop)
+    if stop == signal.SIGINT:
+        os.killpg(process.pid, stop)  # as a terminal does: the workers get it too
+    else:
+        process.send_signal(stop)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
     assert "interrupted" in err
