@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.backbones import Network, Weights, build_network
 from bench.backbones.network import save_tensors
@@ -148,11 +149,21 @@ def _network(job: Job, data: ImageData) -> Network:
 
 def trial_splits(trial: Trial, data: ImageData) -> Splits:
     """The splits of the trial's seed: the same for every trial of that seed."""
+    return splits_of(trial, data.labels, data.source_splits, data.classes)
+
+
+def splits_of(
+    trial: Trial,
+    labels: npt.NDArray[np.int64],
+    source_splits: npt.NDArray[np.int8],
+    classes: Sequence[str],
+) -> Splits:
+    """`trial_splits` of images that need not have been decoded yet."""
     options = trial.dataset.options
     return make_splits(
-        data.labels,
-        data.source_splits,
-        data.classes,
+        labels,
+        source_splits,
+        classes,
         seed=trial.settings.seed,
         val_fraction=options["val_fraction"],
         test_fraction=options["test_fraction"],

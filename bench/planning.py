@@ -59,6 +59,12 @@ class PlannedTrial:
         """Whether the trial has to be trained."""
         return self.skip_reason is None and not (self.complete and self.reuse)
 
+    @property
+    def needs_source_task(self) -> bool:
+        """Whether its weights are still to be made from fractals."""
+        path = self.weights.path
+        return self.weights.name == "fractals" and not (path is not None and path.is_file())
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:

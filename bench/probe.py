@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.backbones import describe_weights
-from bench.data import ImageData, Splits, make_splits, stored_size
+from bench.data import ImageData, Splits, stored_size
 from bench.data.images import resolve_resize
 from bench.errors import BenchError
-from bench.jobs import Job, make_training
+from bench.jobs import Job, make_training, splits_of
 from bench.plan import Plan, Rule, Stage
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import source_trial
@@ -59,10 +59,12 @@ def _work(
     """(trial, stages, (training, validation) images per epoch, trials at once)."""
     sources: dict[str, tuple[PlannedTrial, Trial]] = {}
     for planned in plan.pending:
-        splits = _splits(plan, planned.trial)
+        source_data = plan.source
+        splits = splits_of(
+            planned.trial, source_data.labels, source_data.splits, source_data.classes
+        )
         yield planned, planned.plan.stages, (len(splits.train), len(splits.val)), workers
-        path = planned.weights.path
-        if planned.weights.name == "fractals" and path is not None and not path.is_file():
+        if planned.needs_source_task:
             recipe = FractalWeights(**planned.trial.settings.weights.options)
             source = source_trial(
                 planned.trial.backbone.name, recipe, image_size=planned.image_size
@@ -76,20 +78,6 @@ def _work(
         everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
         resolved = replace(planned, trial=source, image_size=settings.image_size or 0)
         yield resolved, (everything,), (sizes[0], sizes[1]), min(workers, len(sources))
-
-
-def _splits(plan: RunPlan, trial: Trial) -> Splits:
-    options, source = trial.dataset.options, plan.source
-    return make_splits(
-        source.labels,
-        source.splits,
-        source.classes,
-        seed=trial.settings.seed,
-        val_fraction=options["val_fraction"],
-        test_fraction=options["test_fraction"],
-        split_seed=options["split_seed"],
-        shots=trial.settings.shots,
-    )
 
 
 class _Probes:

@@ -204,10 +204,9 @@ class _Weights:
         """The source tasks that are still to be trained, by the fingerprint of their weights."""
         jobs: dict[str, Job] = {}
         for planned in self._plan.pending:
-            weights = planned.weights
-            made = weights.path is not None and weights.path.is_file()
-            if weights.name == "fractals" and not made and weights.fingerprint not in jobs:
-                jobs[weights.fingerprint] = self._source_job(planned)
+            fingerprint = planned.weights.fingerprint
+            if planned.needs_source_task and fingerprint not in jobs:
+                jobs[fingerprint] = self._source_job(planned)
         return jobs
 
     def source_failed(self, fingerprint: str, error: str) -> None:
