@@ -155,8 +155,18 @@ class Augmenter:
         mix, alpha = options.pop("mix", None), options.pop("mix_alpha", 1.0)
         self._seed = seed
         self._varies = entry.name != "none"
+        self._identity = {"name": entry.name, **options}
         self._transform = AUGMENTATIONS.get(entry.name).function(size, **options)
         self._mix = MIXES.get(mix).function(num_classes, alpha=alpha) if mix else None
+
+    @property
+    def varies(self) -> bool:
+        """Whether a sample looks different in every epoch."""
+        return self._varies
+
+    def view(self, epoch: int) -> tuple[Any, ...]:
+        """What names the views of `epoch`: equal names mean equal pixels of every sample."""
+        return (self._identity, self._seed, epoch) if self._varies else ("central",)
 
     @property
     def mixes(self) -> bool:

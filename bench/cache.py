@@ -18,6 +18,8 @@ from pathlib import Path
 STALE_SECONDS = 24 * 3600.0
 """A temporary file or folder that is older was left behind by a killed process."""
 
+_PARTIAL = ".partial-"
+
 
 def cache_root() -> Path:
     """The cache folder, created if need be: `$BENCH_CACHE`, or the platform's user cache folder."""
@@ -47,15 +49,17 @@ def atomic_folder(final: Path, *, keep: Callable[[Path], bool] = Path.is_dir) ->
 
 
 @contextmanager
-def atomic_file(final: Path) -> Iterator[Path]:
+def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path that replaces `final` when the block succeeds and vanishes when it fails.
 
-    The block must have written the file when it ends.
+    The block must have written the file when it ends. What can be made again at any time need not
+    be `durable`: a crash of the machine may then leave a damaged file, and nothing waits.
     """
     temporary = _temporary_sibling(final)
     try:
         yield temporary
-        flush_to_disk(temporary)
+        if durable:
+            flush_to_disk(temporary)
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
@@ -84,13 +88,19 @@ def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) 
 
 def _temporary_sibling(final: Path) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{final.name}.partial-"
+    prefix = f".{final.name}{_PARTIAL}"
     for leftover in final.parent.glob(f"{glob.escape(prefix)}*"):
-        _remove_if_stale(leftover)
+        remove_if_stale(leftover)
     return final.parent / f"{prefix}{uuid.uuid4().hex}"
 
 
-def _remove_if_stale(leftover: Path) -> None:
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder called `name` is being written, or was when its process died."""
+    return name.startswith(".") and _PARTIAL in name
+
+
+def remove_if_stale(leftover: Path) -> None:
+    """Remove a temporary file or folder unless it may still be in use."""
     try:
         stale = time.time() - leftover.stat().st_mtime > STALE_SECONDS
     except OSError:  # its owner has just finished with it

@@ -99,10 +99,12 @@ def plan(
     no_reuse: NoReuse = False,
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
+    from bench.accounts import account
     from bench.console import ConsoleReporter
+    from bench.jobs import cut
     from bench.planning import plan_run
     from bench.probe import estimate
-    from bench.runner import make_executor
+    from bench.runner import make_executor, planned_jobs
 
     with ConsoleReporter(out_console) as reporter:
         planned = plan_run(
@@ -114,13 +116,17 @@ def plan(
             reuse=not no_reuse,
             progress=reporter.progress,
         )
-        used = make_executor(executor, workers, planned).workers
+        counted = planned_jobs(planned)
+        accounts = account(counted, reuse=planned.reuse)
+        tasks = cut([c.job for c in counted if not c.complete], reuse=planned.reuse)
+        used = make_executor(executor, workers, tasks, planned.device).workers
         reporter.planned(planned)
         reporter.status("timing a few batches on this machine")
-        work = estimate(planned, workers=used)
+        work = estimate(planned, accounts, workers=used)
     out_console.print(_plan_table(planned))
     for issue in planned.issues:
         out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
+    out_console.print(accounts.sentence(), highlight=False)
     out_console.print(
         f"{work.epochs} epochs, {work.trained_images:,} images to train on and "
         f"{work.evaluated_images:,} to evaluate; about {_duration(work.seconds)} "

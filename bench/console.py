@@ -19,9 +19,9 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from bench.jobs import Job, JobResult
+    from bench.accounts import Accounts
+    from bench.jobs import EpochDone, Job, JobResult
     from bench.planning import RunPlan
-    from bench.trainer import EpochRecord
 
 
 class ConsoleReporter:
@@ -76,6 +76,10 @@ class ConsoleReporter:
         self._total = len(plan.pending)
         self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
 
+    def accounts(self, accounts: Accounts) -> None:
+        """Say what is shared."""
+        self._console.print(f"[dim]{accounts.sentence()}[/]", highlight=False)
+
     def training(self, jobs: Sequence[Job]) -> None:
         """Jobs start: one bar counts their epochs."""
         if self._epochs is not None:
@@ -88,10 +92,10 @@ class ConsoleReporter:
             )
             self._console.print(escape(text), highlight=False)
 
-    def epoch(self, trial_id: str, record: EpochRecord) -> None:
-        """One epoch more."""
+    def epoch(self, done: EpochDone) -> None:
+        """One epoch more of these trials."""
         if self._epochs is not None:
-            self._bars.advance(self._epochs)
+            self._bars.advance(self._epochs, len(done.trials))
 
     def finished(self, job: Job, result: JobResult) -> None:
         """One line for a trial."""

@@ -1,33 +1,40 @@
-"""A job: one trial with everything a process needs to train it, and what comes back."""
+"""Jobs and tasks: trials with everything a process needs, cut into pieces that run on their own."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.backbones import Network, Weights, build_network
-from bench.backbones.network import save_tensors
+from bench.backbones import Weights, outline
+from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
-from bench.errors import BenchError
-from bench.machine import PeakMemory
+from bench.machine import arithmetic
 from bench.plan import Plan
-from bench.suite import Trial
-from bench.trainer import EpochRecord, Outcome, Training, train
+from bench.suite import Trial, content_hash
+from bench.trainer import Outcome
+from bench.training import NUMERICS_VERSION, batch_edges
+from bench.tree import Segment, epoch_keys, grow, head_epochs
 
-Emit = Callable[[str, EpochRecord], None]
-"""Called with the trial's id and the record of every finished epoch."""
+MAX_STACKED = 64
+"""How many trials' heads train at once; with hidden layers a quarter of it, which bounds memory.
+Trials that share their first epoch stay together, however many they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One trial, resolved: picklable, and independent of every other job."""
+    """One trial, resolved: picklable, and independent of every other job.
+
+    `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
+    `trunk_key` names what a frozen group's output depends on beside the view of the images.
+    """
 
     trial_id: str
     trial: Trial
@@ -38,6 +45,26 @@ class Job:
     precision: str
     device: str
     checkpoint: Path | None
+    keys: tuple[str, ...] = ()
+    head_epochs: int = 0
+    trunk_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Epochs `start` to `end` of the path that `jobs` share, or heads that train together.
+
+    `kind` is `alone` (one trial from start to end, sharing nothing), `heads` (the first epochs of
+    all `jobs`, stacked) or `segment`. A task with `needs` waits until the state of that epoch key
+    is saved. `longest` epochs depend on it one after another.
+    """
+
+    kind: str
+    jobs: tuple[Job, ...]
+    start: int = 0
+    end: int = 0
+    needs: str | None = None
+    longest: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,86 +92,181 @@ class JobResult:
     log: str | None = None
 
 
-def perform(job: Job, emit: Emit) -> JobResult:
-    """Train one job. An error ends this job only: it is returned, not raised."""
-    started = datetime.now(UTC)
-    records: list[EpochRecord] = []
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """These trials have finished an epoch, together."""
 
-    def on_epoch(record: EpochRecord) -> None:
-        records.append(record)
-        emit(job.trial_id, record)
-
-    try:
-        return _trained(job, on_epoch, started)
-    except BenchError as error:
-        message, log = str(error), None
-    except Exception as error:
-        message, log = f"{type(error).__name__}: {error}", traceback.format_exc()
-    return JobResult(
-        trial_id=job.trial_id,
-        started=started,
-        finished=datetime.now(UTC),
-        records=tuple(records),
-        error=message,
-        log=log,
-    )
+    trials: tuple[str, ...]
+    record: EpochRecord
 
 
-def _trained(job: Job, on_epoch: Callable[[EpochRecord], None], started: datetime) -> JobResult:
-    memory = PeakMemory(job.device)
-    data = ImageData.open(job.images)
-    splits = trial_splits(job.trial, data)
-    training = make_training(job, data, splits)
-    outcome = train(training, on_epoch)
-    if job.checkpoint is not None:
-        save_tensors(outcome.state, job.checkpoint)
-    return JobResult(
-        trial_id=job.trial_id,
-        started=started,
-        finished=datetime.now(UTC),
-        records=outcome.records,
-        # The weights stay in this process; what comes back is small.
-        outcome=replace(outcome, state={}),
-        predictions=Predictions(
-            samples=tuple(data.sample_ids[index] for index in splits.test),
-            labels=data.labels[splits.test],
-            probabilities=outcome.probabilities,
-            classes=data.classes,
+@dataclass(frozen=True, kw_only=True)
+class StateSaved:
+    """The state with this epoch key can be loaded: tasks that need it may start.
+
+    `trials` go on from it, in other tasks.
+    """
+
+    key: str
+    trials: tuple[str, ...]
+
+
+Event = EpochDone | StateSaved | JobResult
+
+
+# Keys -----------------------------------------------------------------------------------------
+
+
+def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
+    """The job with its keys; `fingerprint` is that of the prepared images."""
+    trial, settings = job.trial, job.trial.settings
+    weights = job.weights
+    trunk = {
+        "numerics": NUMERICS_VERSION,
+        "arithmetic": arithmetic(job.device),
+        "precision": job.precision,
+        "threads": settings.threads,
+        "images": fingerprint,
+        "backbone": trial.backbone.identity(),
+        "weights": weights.fingerprint,
+        # The recipe of fractal weights leaves their last bits open.
+        "made": _file_digest(weights.path) if weights.name == "fractals" else None,
+        # A trunk without weights is drawn from the seed.
+        "drawn": settings.seed if weights.path is None else None,
+        "normalisation": (weights.mean, weights.std),
+    }
+    start = {
+        **trunk,
+        "seed": settings.seed,
+        "head": settings.head.identity(),
+        "classes": list(classes),
+        "class_map": job.class_map if settings.head.name == "pretrained" else None,
+        "splits": {name: _digest(part) for name, part in splits.named().items()},
+    }
+    shape = outline(trial.backbone.name, settings.head)
+    return replace(
+        job,
+        trunk_key=content_hash(trunk, digits=32),
+        head_epochs=head_epochs(shape, job.plan),
+        keys=epoch_keys(
+            start,
+            plan=job.plan,
+            settings=settings,
+            schedule=trial.schedule,
+            augmentation=trial.augmentation,
+            outline=shape,
+            steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
         ),
-        peak_memory_mib=memory.mebibytes(),
     )
 
 
-def make_training(job: Job, data: ImageData, splits: Splits) -> Training:
-    """The network and everything else that `train` needs for this job."""
-    import torch
+def _file_digest(path: Path | None) -> str | None:
+    """Of a file that exists; read once per process and version of the file."""
+    if path is None or not path.is_file():
+        return None
+    return _content_digest(path, path.stat().st_mtime_ns)
 
-    trial = job.trial
-    return Training(
-        network=_network(job, data),
-        plan=job.plan,
-        data=data,
-        splits=splits,
-        settings=trial.settings,
-        schedule=trial.schedule,
-        augmentation=trial.augmentation,
-        device=torch.device(job.device),
-        precision=job.precision,
+
+@lru_cache(maxsize=64)
+def _content_digest(path: Path, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(samples: npt.NDArray[np.int64]) -> str:
+    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()
+
+
+# Tasks ----------------------------------------------------------------------------------------
+
+
+def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
+    """The tasks of `jobs`, which have keys: with `reuse` no epoch is in two of them.
+
+    Heads on a frozen trunk are stacked, the rest is cut where trials part. Without `reuse` every
+    job is a task.
+    """
+    if not reuse:
+        return [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
+    by_id = {job.trial_id: job for job in jobs}
+    forest = grow(
+        {job.trial_id: job.keys for job in jobs if _leaves_heads(job)},
+        {job.trial_id: job.head_epochs for job in jobs},
     )
+    tasks = [_heads_task(stack, forest) for stack in _stacks(jobs)]
+    for root in forest:
+        for segment in root.walk():
+            members = tuple(by_id[trial] for trial in segment.trials)
+            start_key = members[0].keys[segment.start]
+            tasks.append(
+                Task(
+                    kind="segment",
+                    jobs=members,
+                    start=segment.start,
+                    end=segment.end,
+                    needs=start_key if segment.start else None,
+                    longest=segment.longest,
+                )
+            )
+    return tasks
 
 
-def _network(job: Job, data: ImageData) -> Network:
+def _leaves_heads(job: Job) -> bool:
+    return job.head_epochs == 0 or job.plan.epochs > job.head_epochs
+
+
+def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """Jobs whose heads train together, split where a stack grows too large."""
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.head_epochs:
+            alike.setdefault(_stack_key(job), []).append(job)
+    stacks = []
+    for members in alike.values():
+        size = MAX_STACKED if members[0].trial.settings.head.name == "linear" else MAX_STACKED // 4
+        stack: list[Job] = []
+        for sharing in _by_first_epoch(members):
+            if stack and len(stack) + len(sharing) > size:
+                stacks.append(tuple(stack))
+                stack = []
+            stack += sharing
+        stacks.append(tuple(stack))
+    return stacks
+
+
+def _by_first_epoch(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share their first epoch: one stack must have all of them."""
+    groups: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.trial.settings.seed):
+        groups.setdefault(job.keys[1], []).append(job)
+    return list(groups.values())
+
+
+def _stack_key(job: Job) -> str:
+    """What heads must agree in to be one stack; without variation their seeds may differ."""
     settings = job.trial.settings
-    return build_network(
-        job.trial.backbone.name,
-        weights=job.weights,
-        head=settings.head,
-        num_classes=len(data.classes),
-        seed=settings.seed,
-        image_size=data.image_size,
-        class_map=job.class_map,
-        classes=data.classes,
-    )
+    varies = job.trial.augmentation.name != "none"
+    shape = [
+        job.trunk_key,
+        settings.head.identity(),
+        job.trial.augmentation.identity(),
+        settings.seed if varies else None,
+        settings.shots,
+        settings.batch_size,
+        settings.optimizer,
+        settings.nesterov,
+        settings.threads,
+    ]
+    return content_hash(shape)
+
+
+def _heads_task(stack: tuple[Job, ...], forest: Sequence[Segment]) -> Task:
+    followers = {trial: root.longest for root in forest for trial in root.trials}
+    longest = max(job.head_epochs + followers.get(job.trial_id, 0) for job in stack)
+    return Task(kind="heads", jobs=stack, longest=longest)
+
+
+# Splits ---------------------------------------------------------------------------------------
 
 
 def trial_splits(trial: Trial, data: ImageData) -> Splits:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,6 @@ def resolve_device(name: str) -> str:
     if kind == "mps" and not mps:
         raise BenchError("--device mps: this machine has no usable Metal device")
     return name
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """`auto` to `bf16` where the device computes in it natively, else `fp32`."""
-    if precision != "auto":
-        return precision
-    return "bf16" if has_native_bf16(device) else "fp32"
 
 
 def has_native_bf16(device: str) -> bool:
@@ -149,6 +143,11 @@ def _peak_resident_mebibytes() -> float | None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+NUMERIC = ("torch", "torchvision", "timm", "numpy", "pillow")
+"""The packages whose version may change the last bits of a result."""
+
+
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages among those that numbers depend on."""
     versions = {}
@@ -158,6 +157,19 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def arithmetic(device: str) -> dict[str, str]:
+    """What the last bits of a result depend on, beside what is computed: device and library."""
+    import torch
+
+    cuda = device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
+        "kind": device.partition(":")[0],
+        **{name: version for name, version in package_versions().items() if name in NUMERIC},
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -80,11 +80,15 @@ class Plan:
 
     def stage_at(self, epoch: int) -> Stage:
         """The stage of `epoch`, counted from 0."""
+        return self.stages[self.stage_index(epoch)]
+
+    def stage_index(self, epoch: int) -> int:
+        """Which stage `epoch` belongs to, both counted from 0."""
         end = 0
-        for stage in self.stages:
+        for index, stage in enumerate(self.stages):
             end += stage.epochs
             if epoch < end:
-                return stage
+                return index
         raise PlanError(f"the plan has {end} epochs, epoch {epoch} was asked for")
 
 

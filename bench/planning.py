@@ -19,8 +19,9 @@ from bench.data import DataIssue, ImageSource, open_source
 from bench.data.images import FORMAT_VERSION
 from bench.download import Progress
 from bench.errors import BenchError, Problem, SuiteError
-from bench.machine import resolve_device, resolve_precision
+from bench.machine import resolve_device
 from bench.plan import Plan
+from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
 from bench.store import RunStore
 from bench.strategies import STRATEGIES
@@ -37,7 +38,7 @@ from bench.suite import (
     matches,
     selection,
 )
-from bench.trainer import NUMERICS_VERSION
+from bench.training import NUMERICS_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class RunPlan:
     source: ImageSource
     trials: tuple[PlannedTrial, ...]
     issues: tuple[DataIssue, ...]
+    reuse: bool = True
 
     @property
     def pending(self) -> tuple[PlannedTrial, ...]:
@@ -124,6 +126,7 @@ def plan_run(
             for fields in resolved
         ),
         issues=resolver.issues(),
+        reuse=reuse,
     )
 
 
@@ -146,7 +149,6 @@ class _Resolver:
 
     def resolve(self, trial: Trial) -> dict[str, Any]:
         """The fields of the planned trial; mistakes are gathered in `problems`."""
-        precision = resolve_precision(trial.settings.precision, self._device)
         size = self._try(trial, "weights", lambda: self._image_size(trial))
         if size is None:
             return {"id": "", "trial": trial}
@@ -157,6 +159,9 @@ class _Resolver:
         if weights is None or plan is None:
             return {"id": "", "trial": trial}
         self._note_contradiction(trial, size, weights)
+        if self.problems:
+            return {"id": "", "trial": trial}  # nothing is measured for a suite that cannot run
+        precision = resolve_precision(trial, size, self._device)
         context = {
             "data": self._source.fingerprint,
             "images": FORMAT_VERSION,

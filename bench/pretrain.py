@@ -19,11 +19,11 @@ from bench.data.images import FORMAT_VERSION
 from bench.download import Progress
 from bench.errors import WeightsError
 from bench.jobs import Job
-from bench.machine import resolve_precision
+from bench.precision import resolve_precision
 from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, FractalWeights, Settings, Trial
-from bench.trainer import NUMERICS_VERSION
+from bench.training import NUMERICS_VERSION
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 """Fractal images fill the range of a byte around its middle."""
@@ -80,11 +80,6 @@ def _entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
     return Entry(name=name, options=checked.model_dump())
 
 
-def _precision(device: str) -> str:
-    """The device's own, whatever a trial asks for: all precisions start from the same weights."""
-    return resolve_precision("auto", device)
-
-
 def describe_fractal_weights(
     backbone: str, recipe: FractalWeights, *, image_size: int, device: str
 ) -> Weights:
@@ -94,7 +89,7 @@ def describe_fractal_weights(
         "data": open_source(trial.dataset.name, trial.dataset.options).fingerprint,
         "images": FORMAT_VERSION,
         "normalisation": (MEAN, STD),
-        "precision": _precision(device),
+        "precision": resolve_precision(trial, recipe.image_size or image_size, device),
         "device": device.partition(":")[0],
         "numerics": NUMERICS_VERSION,
     }
@@ -136,7 +131,7 @@ def pretraining_job(
         images=images,
         class_map=None,
         weights=replace(weights, name="none", path=None, fingerprint="none"),
-        precision=_precision(device),
+        precision=resolve_precision(trial, size, device),
         device=device,
         checkpoint=weights.path,
     )

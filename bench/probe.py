@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.accounts import Accounts
 from bench.backbones import describe_weights
 from bench.data import ImageData, Splits, stored_size
 from bench.data.images import resolve_resize
+from bench.engine import make_training
 from bench.errors import BenchError
-from bench.jobs import Job, make_training, splits_of
+from bench.jobs import Job
 from bench.plan import Plan, Rule, Stage
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import source_trial
@@ -33,51 +35,52 @@ class Work:
     seconds: float
 
 
-def estimate(plan: RunPlan, *, workers: int) -> Work:
+def estimate(plan: RunPlan, accounts: Accounts, *, workers: int) -> Work:
     """Count the pending work and time one short epoch of each distinct kind of it.
 
     A kind is a backbone under one table of rules with all settings but the seed. The probes run
     one after the other and `workers` at once are taken to be as fast each, so it is coarse.
     """
     probes = _Probes(plan)
+    by_id = {planned.id: planned for planned in plan.trials}
     epochs = trained = evaluated = 0
     seconds = 0.0
-    for trial, stages, sizes, share in _work(plan, workers):
-        for stage in stages:
-            train_seconds, eval_seconds = probes.seconds_per_image(trial, stage)
-            epochs += stage.epochs
-            trained += stage.epochs * sizes[0]
-            evaluated += stage.epochs * sizes[1]
-            per_epoch = sizes[0] * train_seconds + sizes[1] * eval_seconds
-            seconds += stage.epochs * per_epoch / share
+    for work in accounts.work:
+        counted = work.counted
+        train, evaluate = probes.seconds_per_image(by_id[counted.job.trial_id], work.stage)
+        epochs += 1
+        trained += counted.train
+        evaluated += counted.val
+        if work.boundary is None:
+            seconds += (counted.train * train + counted.val * evaluate) / workers
+        else:
+            # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
+            rest = max(0.0, train - evaluate)
+            seconds += (counted.train * rest + work.views * evaluate) / workers
+    for planned, source, share in _source_tasks(plan, workers):
+        options, settings = source.dataset.options, source.settings
+        sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]
+        everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
+        resolved = replace(planned, trial=source, image_size=settings.image_size or 0)
+        train, evaluate = probes.seconds_per_image(resolved, everything)
+        epochs += settings.epochs
+        trained += settings.epochs * sizes[0]
+        evaluated += settings.epochs * sizes[1]
+        seconds += settings.epochs * (sizes[0] * train + sizes[1] * evaluate) / share
     return Work(epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds)
 
 
-def _work(
-    plan: RunPlan, workers: int
-) -> Iterator[tuple[PlannedTrial, tuple[Stage, ...], tuple[int, int], int]]:
-    """(trial, stages, (training, validation) images per epoch, trials at once)."""
+def _source_tasks(plan: RunPlan, workers: int) -> Iterator[tuple[PlannedTrial, Trial, int]]:
+    """(a trial that needs it, the source task, source tasks at once)."""
     sources: dict[str, tuple[PlannedTrial, Trial]] = {}
     for planned in plan.pending:
-        source_data = plan.source
-        splits = splits_of(
-            planned.trial, source_data.labels, source_data.splits, source_data.classes
-        )
-        yield planned, planned.plan.stages, (len(splits.train), len(splits.val)), workers
         if planned.needs_source_task:
             recipe = FractalWeights(**planned.trial.settings.weights.options)
-            source = source_trial(
-                planned.trial.backbone.name, recipe, image_size=planned.image_size
-            )
+            backbone = planned.trial.backbone.name
+            source = source_trial(backbone, recipe, image_size=planned.image_size)
             sources[planned.weights.fingerprint] = (planned, source)
     for planned, source in sources.values():
-        options, settings = source.dataset.options, source.settings
-        sizes = tuple(
-            options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")
-        )
-        everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
-        resolved = replace(planned, trial=source, image_size=settings.image_size or 0)
-        yield resolved, (everything,), (sizes[0], sizes[1]), min(workers, len(sources))
+        yield planned, source, min(workers, len(sources))
 
 
 class _Probes:

@@ -14,20 +14,22 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from bench.accounts import Accounts, Counted, account
 from bench.backbones import Weights, obtain_weights
 from bench.cache import atomic_file
 from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
+from bench.data.images import prepared_fingerprint, resolve_resize
 from bench.download import Progress
 from bench.errors import BenchError
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
-from bench.jobs import Job, JobResult, trial_splits
+from bench.jobs import EpochDone, Job, JobResult, Task, cut, keyed, splits_of, trial_splits
 from bench.machine import describe_machine, usable_cores
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.pretrain import pretraining_job
 from bench.report import write_report
 from bench.store import Run, RunStore, prediction_columns, read_run, write_json
 from bench.suite import FractalWeights, Settings, Trial, dump_suite
-from bench.trainer import EpochRecord
+from bench.tree import reused_epochs
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
@@ -42,11 +44,14 @@ class Reporter(Protocol):
     def planned(self, plan: RunPlan) -> None:
         """The suite is checked."""
 
+    def accounts(self, accounts: Accounts) -> None:
+        """So much is asked for, and so much has to be done."""
+
     def training(self, jobs: Sequence[Job]) -> None:
         """These jobs start."""
 
-    def epoch(self, trial_id: str, record: EpochRecord) -> None:
-        """A job has finished an epoch."""
+    def epoch(self, done: EpochDone) -> None:
+        """Trials have finished an epoch."""
 
     def finished(self, job: Job, result: JobResult) -> None:
         """A job has ended."""
@@ -61,8 +66,9 @@ class SilentReporter:
     progress: Progress | None = None
 
     def planned(self, plan: RunPlan) -> None: ...
+    def accounts(self, accounts: Accounts) -> None: ...
     def training(self, jobs: Sequence[Job]) -> None: ...
-    def epoch(self, trial_id: str, record: EpochRecord) -> None: ...
+    def epoch(self, done: EpochDone) -> None: ...
     def finished(self, job: Job, result: JobResult) -> None: ...
     def status(self, message: str) -> None: ...
 
@@ -98,33 +104,94 @@ def run(
         progress=reporter.progress,
     )
     reporter.planned(plan)
-    chosen = make_executor(executor, workers, plan)
+    check_executor(executor, workers)
     with _RunFolder(plan, reporter) as folder:
         folder.write_description(overrides)
         if plan.pending or not folder.has_data:
-            _train_pending(plan, folder, chosen, reporter)
+            folder.write_accounts(planned_jobs(plan))
+            _train_pending(plan, folder, (executor, workers), reporter)
     reporter.status("plots and report")
     result = read_run(plan.folder)
     write_report(result)
     return result
 
 
-def make_executor(name: str, workers: int | None, plan: RunPlan) -> Executor:
-    """The executor called `name`; `auto` takes processes where more than one can work."""
+EXECUTORS = ("auto", "in-process", "processes")
+
+
+def check_executor(name: str, workers: int | None) -> None:
+    """Raise `BenchError` for an executor or a number of workers that cannot be."""
     if workers is not None and workers < 1:
         raise BenchError(f"--workers must be at least 1, got {workers}")
-    threads = max((planned.trial.settings.threads for planned in plan.trials), default=1)
-    default = usable_cores() // threads if plan.device == "cpu" else 1
-    workers = workers or max(1, min(default, len(plan.pending)))
+    if name not in EXECUTORS:
+        raise BenchError(f"--executor must be auto, in-process or processes, got {name!r}")
+
+
+def make_executor(name: str, workers: int | None, tasks: Sequence[Task], device: str) -> Executor:
+    """The executor called `name`; `auto` takes processes where more than one can work."""
+    check_executor(name, workers)
+    jobs = [job for task in tasks for job in task.jobs]
+    threads = max((job.trial.settings.threads for job in jobs), default=1)
+    cores = usable_cores() if device == "cpu" else 1
+    workers = workers or max(1, min(cores // threads, _at_once(tasks)))
+    lanes = max(1, cores // (workers * threads))
     if name == "in-process" or (name == "auto" and workers == 1):
-        return InProcessExecutor()
-    if name in ("auto", "processes"):
-        return ProcessPoolExecutor(workers)
-    raise BenchError(f"--executor must be auto, in-process or processes, got {name!r}")
+        return InProcessExecutor(lanes=lanes)
+    return ProcessPoolExecutor(workers, lanes=lanes)
+
+
+def planned_jobs(plan: RunPlan) -> list[Counted]:
+    """Every trial that is not skipped, with its keys, before any image is decoded.
+
+    Where images turn out to be unreadable, the keys of the run are others.
+    """
+    source, counted = plan.source, []
+    for planned in plan.trials:
+        if planned.skip_reason is not None:
+            continue
+        settings = planned.trial.settings
+        splits = splits_of(planned.trial, source.labels, source.splits, source.classes)
+        resize = resolve_resize(settings.resize, source.native_size)
+        counted.append(
+            Counted(
+                job=keyed(
+                    _unkeyed(plan, planned, planned.weights, Path()),
+                    fingerprint=prepared_fingerprint(source, planned.image_size, resize),
+                    splits=splits,
+                    classes=source.classes,
+                ),
+                complete=not planned.pending,
+                image_size=planned.image_size,
+                num_classes=len(source.classes),
+                train=len(splits.train),
+                val=len(splits.val),
+                test=len(splits.test),
+                all=len(source),
+            )
+        )
+    return counted
+
+
+def _at_once(tasks: Sequence[Task]) -> int:
+    """How many tasks can run at once at most: those that nothing else waits for."""
+    needed = {task.needs for task in tasks}
+    return sum(
+        not any(key in needed for job in task.jobs for key in _saved(task, job)) for task in tasks
+    )
+
+
+def _saved(task: Task, job: Job) -> tuple[str, ...]:
+    if task.kind == "alone":
+        return ()
+    at = job.head_epochs if task.kind == "heads" else task.end
+    return (job.keys[at],) if at < job.plan.epochs else ()
 
 
 def _train_pending(
-    plan: RunPlan, folder: _RunFolder, executor: Executor, reporter: Reporter
+    plan: RunPlan,
+    folder: _RunFolder,
+    executor: tuple[str, int | None],
+    reporter: Reporter,
 ) -> None:
     """Train in two rounds: source tasks beside the trials that need none, then all the others."""
     images = _PreparedImages(plan, reporter)
@@ -135,30 +202,32 @@ def _train_pending(
     for planned in plan.pending:
         rounds[planned.weights.fingerprint in sources].append(planned)
     for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
-        jobs = list(extra)
+        jobs = []
         for planned in trials:
             obtained = weights.of(planned)
             if isinstance(obtained, BenchError):
                 folder.write_error(planned, str(obtained))
             else:
-                jobs.append(_job(plan, planned, obtained, images.folder(planned)))
-        _run_jobs(jobs, plan, folder, weights, executor, reporter)
+                jobs.append(_job(plan, planned, obtained, images))
+        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
+        _run_tasks(tasks, plan, folder, weights, executor, reporter)
 
 
-def _run_jobs(
-    jobs: Sequence[Job],
+def _run_tasks(
+    tasks: Sequence[Task],
     plan: RunPlan,
     folder: _RunFolder,
     weights: _Weights,
-    executor: Executor,
+    executor: tuple[str, int | None],
     reporter: Reporter,
 ) -> None:
-    if not jobs:
+    by_id = {job.trial_id: job for task in tasks for job in task.jobs}
+    if not by_id:
         return
-    by_id = {job.trial_id: job for job in jobs}
     planned_by_id = {planned.id: planned for planned in plan.pending}
-    reporter.training(jobs)
-    with closing(_results(executor, jobs, reporter)) as results:
+    reporter.training(list(by_id.values()))
+    chosen = make_executor(*executor, tasks, plan.device)
+    with closing(_results(chosen, tasks, reporter)) as results:
         for result in results:
             if result.trial_id in planned_by_id:
                 folder.write_result(planned_by_id[result.trial_id], result)
@@ -168,12 +237,19 @@ def _run_jobs(
 
 
 def _results(
-    executor: Executor, jobs: Sequence[Job], reporter: Reporter
+    executor: Executor, tasks: Sequence[Task], reporter: Reporter
 ) -> Generator[JobResult, None, None]:
-    yield from executor.run(jobs, reporter.epoch)
+    yield from executor.run(tasks, reporter.epoch)
 
 
-def _job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: Path) -> Job:
+def _job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: _PreparedImages) -> Job:
+    data = images.data(planned)
+    job = _unkeyed(plan, planned, weights, data.folder)
+    splits = images.splits(planned)
+    return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
+
+
+def _unkeyed(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: Path) -> Job:
     class_map = plan.source.class_map
     return Job(
         trial_id=planned.id,
@@ -257,13 +333,28 @@ class _PreparedImages:
                     plan.source, image_size=key[0], resize=key[1], progress=reporter.progress
                 )
 
-    def folder(self, planned: PlannedTrial) -> Path:
-        return self._folders[planned.image_size, planned.trial.settings.resize]
+        self._opened: dict[Path, ImageData] = {}
+        self._splits: dict[tuple[Path, int, int | None], Splits] = {}
+
+    def data(self, planned: PlannedTrial) -> ImageData:
+        """The images that the trial sees."""
+        folder = self._folders[planned.image_size, planned.trial.settings.resize]
+        if folder not in self._opened:
+            self._opened[folder] = ImageData.open(folder)
+        return self._opened[folder]
+
+    def splits(self, planned: PlannedTrial) -> Splits:
+        """The trial's splits, drawn once for each seed."""
+        data, settings = self.data(planned), planned.trial.settings
+        key = (data.folder, settings.seed, settings.shots)
+        if key not in self._splits:
+            self._splits[key] = trial_splits(planned.trial, data)
+        return self._splits[key]
 
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
         first = self._plan.trials[0]
-        data = ImageData.open(self.folder(first))
+        data = self.data(first)
         splits = self._all_splits(data)
         issues = (*data.issues, *self._plan.issues, *leakage(data, list(splits.values())))
         return {
@@ -293,6 +384,7 @@ class _RunFolder:
         self._reporter = reporter
         self._store = RunStore(plan.folder)
         self._lock = FileLock(plan.folder / ".lock")
+        self._reused: dict[str, int] = {}
 
     def __enter__(self) -> _RunFolder:
         self._plan.folder.mkdir(parents=True, exist_ok=True)
@@ -335,6 +427,14 @@ class _RunFolder:
     def write_data(self, description: Mapping[str, Any]) -> None:
         write_json(self._plan.folder / "data.json", description)
 
+    def write_accounts(self, counted: Sequence[Counted]) -> None:
+        """Say in `accounts.json` what the run has to do, and note what its trials share."""
+        if self._plan.reuse:
+            self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
+        accounts = account(counted, reuse=self._plan.reuse)
+        write_json(self._plan.folder / "accounts.json", accounts.plain())
+        self._reporter.accounts(accounts)
+
     def write_error(self, planned: PlannedTrial, error: str) -> None:
         self._store.write_part(_trial_row(self._plan, planned, status="failed", error=error))
 
@@ -348,6 +448,7 @@ class _RunFolder:
             planned,
             status="failed" if result.error is not None else "complete",
             error=result.error,
+            reused_epochs=min(self._reused.get(planned.id, 0), len(result.records)),
             **_measured(result),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))

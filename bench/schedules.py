@@ -134,7 +134,7 @@ def _cosine_between(start: float, end: float, fraction: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * fraction))
 
 
-@SCHEDULES.register("plateau")
+@SCHEDULES.register("plateau", uses_validation=True)
 def plateau(
     progress: Progress,
     *,

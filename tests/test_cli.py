@@ -45,7 +45,10 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  #
     return lambda *arguments: call(capsys, monkeypatch, *arguments)
 
 
-def test_run_plan_report_list(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_run_plan_report_list(  # type: ignore[no-untyped-def]
+    cli, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     code, out, _ = cli("plan", suite, "--out", tmp_path, "--workers", 1)
     assert code == 0
     assert "4 trials, 0 complete, 4 to train" in out

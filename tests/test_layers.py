@@ -14,11 +14,13 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 LAYERS = {
     5: {"cli", "console"},
     4: {"plots", "report", "summary", "listing", "doctor", "initialise"},
-    3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store"},
-    2: {"trainer"},
+    3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
+        "engine", "accounts"},
+    2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
-    0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine"},
-}
+    0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
+        "sized_cache"},
+}  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 # What makes a run may hand it to the products that describe it.

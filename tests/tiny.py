@@ -8,7 +8,8 @@ from typing import Any
 from bench.backbones import describe_weights, layer_group_names
 from bench.catalogue import catalogue
 from bench.data import ImageData, open_source, prepare_images
-from bench.jobs import Job, make_training, trial_splits
+from bench.engine import make_training
+from bench.jobs import Job, keyed, trial_splits
 from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, Settings, Trial
@@ -88,7 +89,7 @@ def prepare(trial: Trial) -> Path:
 def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "tiny") -> Job:
     groups = layer_group_names(trial.backbone.name)
     strategy = STRATEGIES.get(trial.strategy.name).function
-    return Job(
+    job = Job(
         trial_id=trial_id,
         trial=trial,
         plan=strategy(groups, trial.settings.epochs, **trial.strategy.options),
@@ -99,6 +100,9 @@ def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "t
         device="cpu",
         checkpoint=checkpoint,
     )
+    data = ImageData.open(job.images)
+    splits = trial_splits(trial, data)
+    return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
 
 
 def tiny_training(trial: Trial) -> Training:

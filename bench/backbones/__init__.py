@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.backbones.build import build_network, layer_group_names
+from bench.backbones.build import (
+    build_network,
+    head_start,
+    layer_group_names,
+    outline,
+)
 from bench.backbones.catalogue import (
     BACKBONES,
     Backbone,
@@ -19,7 +24,7 @@ from bench.backbones.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_membe
 from bench.backbones.weights import Weights, describe_weights, file_weights, obtain_weights
 
 if TYPE_CHECKING:
-    from bench.backbones.network import LayerGroup, Network, save_tensors
+    from bench.backbones.network import LayerGroup, Network, Outline, save_tensors
 
 __all__ = [
     "BACKBONES",
@@ -29,22 +34,25 @@ __all__ = [
     "HeadShape",
     "LayerGroup",
     "Network",
+    "Outline",
     "Weights",
     "build_network",
     "check_image_size",
     "class_members",
     "describe_weights",
     "file_weights",
+    "head_start",
     "is_known",
     "layer_group_names",
     "minimum_image_size",
     "obtain_weights",
+    "outline",
     "save_tensors",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("LayerGroup", "Network", "save_tensors"):
+    if name in ("LayerGroup", "Network", "Outline", "save_tensors"):
         from bench.backbones import network
 
         return getattr(network, name)

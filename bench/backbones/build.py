@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,9 +28,10 @@ from bench.errors import WeightsError
 from bench.plan import HEAD
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-    from bench.backbones.network import LayerGroup, Network
+    from bench.backbones.network import LayerGroup, Network, Outline
 
 LIBRARY_CLASSES = 1000
 """The trunk is made with the library's own classifier, so that its random values do not depend on
@@ -106,6 +108,61 @@ def layer_group_names(backbone: str) -> tuple[str, ...]:
     """The names of the backbone's layer groups, input to output; builds no weights."""
     check_backbone(backbone)
     return tuple(group.name for group in layer_groups(backbone, structure(backbone)))
+
+
+def outline(backbone: str, head: HeadEntry) -> Outline:
+    """The outline of the backbone with this head; the same for any number of classes."""
+    options = tuple(sorted(head.options.items()))
+    return _outline(backbone, head.name, options)
+
+
+@dataclass(frozen=True)
+class _Head:
+    name: str
+    options: Mapping[str, Any]
+
+
+@cache
+def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
+    network = valueless_network(backbone, _Head(head, dict(options)), num_classes=2, seed=0)
+    return network.outline()
+
+
+def head_start(
+    backbone: str, head: HeadEntry, *, num_classes: int, seed: int
+) -> dict[str, torch.Tensor]:
+    """The parameters with which `build_network` starts a new head."""
+    network = valueless_network(backbone, head, num_classes, seed)
+    return {
+        name: parameter.detach()
+        for name, parameter in network.model.named_parameters()
+        if network.group_of(name).name == HEAD
+    }
+
+
+def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: int) -> Network:
+    """The network without the trunk's values, at the backbone's usual image size.
+
+    Names, layer groups and the values of a new head are those of `build_network`.
+    """
+    from bench.backbones.network import Network
+
+    model = structure(backbone)
+    groups = layer_groups(backbone, model)
+    members = None
+    if head.name == PRETRAINED_HEAD:
+        members = [[0]]
+    else:
+        shape = HEADS.get(head.name).function(**head.options)
+        replace_classifiers(model, groups, shape, num_classes, seed)
+    return Network(
+        model,
+        groups,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        image_size=BACKBONES[backbone].input_size if backbone in BACKBONES else 1,
+        class_members=members,
+    )
 
 
 def structure(backbone: str) -> nn.Module:

@@ -23,8 +23,9 @@ class LayerGroup:
     It owns the parameters, buffers and submodules whose name in the library's model is one of
     `prefixes` or lies below one. `run(model, activations)` computes its output; it is None where
     the group holds parameters that an earlier group's `run` uses (a model that can only be cut in
-    front of its head). A `branch` is a side output (an auxiliary classifier): its result does not
-    flow on. It needs images of at least `min_image_size` pixels and is left out below that.
+    front of its head). `steps` are what it runs, where that is known. A `branch` is a side output
+    (an auxiliary classifier): its result does not flow on. It needs images of at least
+    `min_image_size` pixels and is left out below that.
     """
 
     name: str
@@ -32,6 +33,7 @@ class LayerGroup:
     run: Callable[[nn.Module, Tensor], Tensor] | None
     branch: bool = False
     min_image_size: int = 1
+    steps: tuple[Step, ...] = ()
 
     def owns(self, name: str) -> bool:
         """Whether the parameter, buffer or submodule called `name` belongs to this group."""
@@ -52,6 +54,7 @@ def layer_group(
         run=partial(_run_steps, steps=steps),
         branch=branch,
         min_image_size=min_image_size,
+        steps=steps,
     )
 
 
@@ -62,6 +65,20 @@ def _run_steps(model: nn.Module, activations: Tensor, *, steps: Sequence[Step]) 
         else:
             activations = step(model, activations)
     return activations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What a plan can be applied to without the network.
+
+    Addresses of the parameters and of the norm layers, in order; the names of the layer groups;
+    whether the head is a plain chain of linear layers (`Network.head_layers`).
+    """
+
+    parameters: tuple[str, ...]
+    norms: tuple[str, ...]
+    groups: tuple[str, ...]
+    plain_head: bool
 
 
 class Network(nn.Module):
@@ -199,10 +216,53 @@ class Network(nn.Module):
             if "running_mean" in buffers or "running_var" in buffers:
                 yield self.address_of(name), module
 
+    def outline(self) -> Outline:
+        """Names alone, for those who plan."""
+        return Outline(
+            parameters=tuple(self.address_of(name) for name, _ in self.model.named_parameters()),
+            norms=tuple(address for address, _ in self.norm_layers()),
+            groups=tuple(group.name for group in self.groups),
+            plain_head=self.head_layers() is not None,
+        )
+
+    def head_layers(self) -> tuple[tuple[str, nn.Module], ...] | None:
+        """The head as a chain of (name, layer) if it is linear layers, ReLU and dropout alone.
+
+        None for every other head: one that convolves, pools, normalises or maps classes.
+        """
+        steps = self.groups[-1].steps
+        if self.class_index is not None or not steps:
+            return None
+        layers: list[tuple[str, nn.Module]] = []
+        for step in steps:
+            if not isinstance(step, str):
+                return None
+            module = self.model.get_submodule(step)
+            layers += [(f"{step}{name}", leaf) for name, leaf in _chain(module)]
+        plain = all(type(layer) in _PLAIN for _, layer in layers)
+        return tuple(layers) if plain and any(_is_linear(x) for _, x in layers) else None
+
     def modules_of(self, group: LayerGroup) -> tuple[nn.Module, ...]:
         """The submodules that belong to `group` as a whole: `.eval()` on each covers the group."""
         modules = dict(self.model.named_modules())
         return tuple(modules[prefix] for prefix in group.prefixes if prefix in modules)
+
+
+_PLAIN = (nn.Linear, nn.ReLU, nn.Dropout, nn.Identity)
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear)
+
+
+def _chain(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The leaves of nested `nn.Sequential`s, in the order in which they run."""
+    if type(module) is not nn.Sequential:
+        yield "", module
+        return
+    for name, child in module.named_children():
+        for below, leaf in _chain(child):
+            yield f".{name}{below}", leaf
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:

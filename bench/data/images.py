@@ -135,7 +135,7 @@ def prepare_images(
     Raises `DataError` if no image can be decoded or the disk is too small.
     """
     resize = resolve_resize(resize, source.native_size)
-    fingerprint = _fingerprint(source, image_size, resize)
+    fingerprint = prepared_fingerprint(source, image_size, resize)
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if not _is_prepared(folder):
@@ -295,7 +295,8 @@ def _check_disk(folder: Path, needed: int) -> None:
         )
 
 
-def _fingerprint(source: ImageSource, image_size: int, resize: Resize) -> str:
+def prepared_fingerprint(source: ImageSource, image_size: int, resize: Resize) -> str:
+    """What names the prepared images; `resize` must have been resolved."""
     key = json.dumps([FORMAT_VERSION, source.fingerprint, image_size, resize])
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
-"""Executors: who runs the jobs, and where."""
+"""Executors: who runs the tasks, and where."""
 
-from bench.executors.base import Executor
+from bench.executors.base import Executor, OnEpoch
 from bench.executors.in_process import InProcessExecutor
 from bench.executors.process_pool import ProcessPoolExecutor
 
-__all__ = ["Executor", "InProcessExecutor", "ProcessPoolExecutor"]
+__all__ = ["Executor", "InProcessExecutor", "OnEpoch", "ProcessPoolExecutor"]

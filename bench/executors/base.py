@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bench.jobs import Emit, Job, JobResult
+from bench.jobs import EpochDone, JobResult, Task
+
+OnEpoch = Callable[[EpochDone], None]
 
 
 class Executor(Protocol):
-    """Runs jobs and yields one result a job, in the order in which they finish.
+    """Runs tasks and yields one result a trial, in the order in which they finish.
 
-    `emit` is called in the caller's process for every finished epoch. Closing the iterator stops
-    what still runs. Results do not depend on the executor.
+    `on_epoch` is called in the caller's process for every finished epoch. A task starts when the
+    state that it needs is saved. Closing the iterator stops what still runs. Results do not depend
+    on the executor.
     """
 
     workers: int
-    """How many jobs run at once."""
+    """How many tasks run at once."""
 
-    def run(self, jobs: Sequence[Job], emit: Emit) -> Iterator[JobResult]:
-        """Run all `jobs`."""
+    def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
+        """Run all `tasks`."""
         ...

@@ -1,4 +1,4 @@
-"""Several local processes, each with one job at a time."""
+"""Several local processes, each with one task at a time."""
 
 from __future__ import annotations
 
@@ -8,79 +8,118 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
 
-from bench.jobs import Emit, Job, JobResult, perform
+from bench.executors.agenda import Agenda
+from bench.executors.base import OnEpoch
+from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers
 
 GRACE_SECONDS = 5.0
 
 
 class ProcessPoolExecutor:
-    """`workers` spawned processes. One that dies costs its job, which comes back as an error."""
+    """`workers` spawned processes. One that dies costs its trials, which come back as errors."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, lanes: int = 1) -> None:
         self.workers = workers
+        self._lanes = lanes
 
-    def run(self, jobs: Sequence[Job], emit: Emit) -> Iterator[JobResult]:
-        """Run all `jobs`, the next one on whichever process is free."""
-        waiting = list(reversed(jobs))
+    def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
+        """Run all `tasks`, the next one on whichever process is free."""
+        agenda = Agenda(tasks)
         busy: dict[Connection, _Worker] = {}
         idle: list[_Worker] = []
         try:
-            while waiting or busy:
-                while waiting and len(busy) < self.workers:
-                    worker = idle.pop() if idle else _Worker()
+            while True:
+                while len(busy) < self.workers:
+                    near = idle[-1].near if idle else None
+                    task = agenda.take(near=near)
+                    if task is None:
+                        break
+                    worker = idle.pop() if idle else _Worker(self._lanes)
+                    if not worker.start(task):  # it died while it was idle
+                        worker.stop()
+                        worker = _Worker(self._lanes)
+                        worker.start(task)
                     busy[worker.connection] = worker
-                    worker.start(waiting.pop())
+                if not busy:
+                    return
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
-                    message = busy[ready].receive()
-                    if isinstance(message, JobResult):
-                        worker = busy.pop(ready)
-                        if worker.alive:
-                            idle.append(worker)
-                        yield message
-                    else:
-                        emit(*message)
+                    worker = busy[ready]
+                    for message in worker.receive():
+                        if isinstance(message, EpochDone):
+                            on_epoch(message)
+                            continue
+                        if isinstance(message, _TaskDone):
+                            del busy[ready]
+                            if worker.alive:
+                                idle.append(worker)
+                            continue
+                        agenda.note(message)
+                        if isinstance(message, JobResult):
+                            yield message
         finally:
             for worker in (*busy.values(), *idle):
                 worker.stop()
 
 
-class _Worker:
-    """One process and the pipe to it."""
+class _TaskDone:
+    """The last message of a task."""
 
-    def __init__(self) -> None:
+
+class _Worker:
+    """One process and the pipe to it; `near` is the epoch key of the state that it saved last."""
+
+    def __init__(self, lanes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, lanes), daemon=True)
         with _passive_threads(), _without_main_module(), _interrupts_ignored():
             self._process.start()
         theirs.close()
         self.alive = True
+        self.near: str | None = None
+        self._open: dict[str, Job] = {}
 
-    def start(self, job: Job) -> None:
-        self._job, self._started = job, datetime.now(UTC)
-        # A worker that has died meanwhile is found when its result is received.
-        with suppress(OSError):
-            self.connection.send(job)
-
-    def receive(self) -> Any:
+    def start(self, task: Task) -> bool:
+        """Hand the task over; False if the process is dead."""
+        self._open = {job.trial_id: job for job in task.jobs}
+        self._started = datetime.now(UTC)
         try:
-            return self.connection.recv()
+            self.connection.send(task)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> list[Any]:
+        """The next message; of a dead process the errors of its trials, and that it is done."""
+        try:
+            message = self.connection.recv()
         except (EOFError, OSError):
             self.stop()
-            return JobResult(
-                trial_id=self._job.trial_id,
-                started=self._started,
-                finished=datetime.now(UTC),
-                error=f"the worker process died ({_cause(self._process.exitcode)})",
+            return [*self._errors(), _TaskDone()]
+        if isinstance(message, StateSaved):
+            self.near = message.key
+            for trial in message.trials:
+                self._open.pop(trial)
+        if isinstance(message, JobResult):
+            self._open.pop(message.trial_id)
+        return [message]
+
+    def _errors(self) -> list[JobResult]:
+        error = f"the worker process died ({_cause(self._process.exitcode)})"
+        return [
+            JobResult(
+                trial_id=trial, started=self._started, finished=datetime.now(UTC), error=error
             )
+            for trial in self._open
+        ]
 
     def stop(self) -> None:
         self.alive = False
@@ -101,15 +140,18 @@ def _cause(exitcode: int | None) -> str:
     return f"exit code {exitcode}"
 
 
-def _serve(connection: Connection) -> None:
-    """A worker process: jobs in, epoch records and results out, until the pipe closes."""
+def _serve(connection: Connection, lanes: int) -> None:
+    """A worker process: tasks in, events out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_large_buffers()
+    from bench.engine import Engine
+
+    engine = Engine(lanes=lanes)
     try:
         while True:
-            job: Job = connection.recv()
-            result = perform(job, lambda trial_id, record: connection.send((trial_id, record)))
-            connection.send(result)
+            task: Task = connection.recv()
+            engine.perform(task, connection.send)
+            connection.send(_TaskDone())
     except (EOFError, OSError):
         return
 

@@ -26,7 +26,7 @@ from bench.data import (
 )
 from bench.download import Progress
 from bench.initialise.choices import SEEDS, backbones_for, choose_image_size, size_of_weights
-from bench.machine import describe_machine, resolve_device, resolve_precision
+from bench.machine import describe_machine, has_native_bf16, resolve_device
 from bench.suite import Settings
 
 MEASURED = 500
@@ -91,7 +91,7 @@ def examine(folder: Path, *, progress: Progress | None = None) -> Findings:
         sizes=sizes,
         issues=(*data.issues, *leakage(data, splits, progress=progress)),
         device=device,
-        precision=resolve_precision("auto", device),
+        precision="bf16" if has_native_bf16(device) else "fp32",
         machine=describe_machine(device),
     )
 

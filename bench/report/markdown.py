@@ -40,6 +40,7 @@ FILES: Mapping[str, str] = {
     "trials.parquet": "a row per trial",
     "curves.parquet": "loss and accuracy of every epoch",
     "predictions.parquet": "every prediction on the test split, with probabilities",
+    "accounts.json": "epochs and floating-point operations: asked for, shared, done",
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
     "plots": "all figures",

@@ -19,10 +19,10 @@ PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
 
-def content_hash(content: Any) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of `content` in canonical JSON."""
+def content_hash(content: Any, *, digits: int = 12) -> str:
+    """That many hexadecimal digits of the SHA-256 of `content` in canonical JSON."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 class Entry(BaseModel):

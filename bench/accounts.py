@@ -1,0 +1,211 @@
+"""What a grid asks for and what has to be done for it: epochs and floating-point operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from bench.backbones import Network
+from bench.backbones.build import valueless_network
+from bench.cache import cache_root
+from bench.costs import epoch_flops, group_flops
+from bench.features import frozen_boundary, is_pristine, moving_groups
+from bench.jobs import Job
+from bench.plan import Stage
+from bench.suite import Entry, content_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """A trial to be counted: images of its splits, and of the data set as a whole."""
+
+    job: Job
+    complete: bool
+    image_size: int
+    num_classes: int
+    train: int
+    val: int
+    test: int
+    all: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochWork:
+    """One epoch that is trained once: for `job`, under `stage`.
+
+    Where `boundary` is given it starts at the activations there, and `views` images go through the
+    groups in front of it for the first time.
+    """
+
+    counted: Counted
+    stage: Stage
+    boundary: str | None
+    views: int
+
+
+@dataclass(kw_only=True)
+class Accounts:
+    """Epochs of trials: asked for, and where they come from; operations asked for and done.
+
+    `asked` = `earlier` (complete trials, and states that an earlier run left) + `tree` (shared with
+    another trial) + `trained`; of those, `features` start at activations of a frozen trunk.
+    """
+
+    asked: int = 0
+    earlier: int = 0
+    tree: int = 0
+    trained: int = 0
+    features: int = 0
+    flops_asked: int = 0
+    flops_done: int = 0
+    work: list[EpochWork] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """The numbers alone."""
+        return {name: value for name, value in vars(self).items() if name != "work"}
+
+    def sentence(self) -> str:
+        """The accounts in words."""
+        parts = [f"{self.asked:,} trial-epochs: {self.trained:,} to train"]
+        if self.features:
+            parts.append(f"{self.features:,} of them on kept features")
+        if self.tree:
+            parts.append(f"{self.tree:,} shared with another trial")
+        if self.earlier:
+            parts.append(f"{self.earlier:,} from earlier runs")
+        share = self.flops_done / self.flops_asked if self.flops_asked else 0.0
+        return (
+            f"{', '.join(parts)}; {self.flops_asked / 1e12:,.2f} TFLOP asked for, "
+            f"{self.flops_done / 1e12:,.2f} ({share:.0%}) to do"
+        )
+
+
+def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
+    """Count `trials`, in the order of the grid."""
+    accounts = Accounts()
+    seen: set[str] = set()
+    views: set[str] = set()
+    for counted in trials:
+        job = counted.job
+        asked = _alone(counted)
+        accounts.asked += job.plan.epochs
+        accounts.flops_asked += asked
+        if counted.complete:
+            accounts.earlier += job.plan.epochs
+            continue
+        if not reuse:
+            accounts.trained += job.plan.epochs
+            accounts.flops_done += asked
+            accounts.work += _alone_work(counted)
+            continue
+        saved = _saved_epochs(job)
+        for epoch, key in enumerate(job.keys[1:]):
+            if epoch < saved:
+                accounts.earlier += 1
+            elif key in seen:
+                accounts.tree += 1
+            else:
+                accounts.trained += 1
+                work = _epoch_work(counted, epoch, views)
+                accounts.features += work.boundary is not None
+                accounts.flops_done += _done(work)
+                accounts.work.append(work)
+            seen.add(key)
+        accounts.flops_done += _test(counted)
+    return accounts
+
+
+def _saved_epochs(job: Job) -> int:
+    """How many epochs the deepest state of an earlier run has; heads always start anew."""
+    states = cache_root() / "states"
+    found = (e for e in range(job.plan.epochs, 0, -1) if (states / job.keys[e]).is_file())
+    saved = next(found, 0)
+    return saved if saved > job.head_epochs else 0
+
+
+def _epoch_work(counted: Counted, epoch: int, seen: set[str]) -> EpochWork:
+    job = counted.job
+    network, stage = _network(job), job.plan.stage_at(epoch)
+    boundary = frozen_boundary(network, stage)
+    if boundary is None or not is_pristine(network, job.plan, epoch, boundary):
+        return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
+    fresh = 0
+    for name, images in _views(counted, epoch):
+        key = content_hash([job.trunk_key, boundary, name], digits=32)
+        if key not in seen:
+            seen.add(key)
+            fresh += images
+    return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
+
+
+def _views(counted: Counted, epoch: int) -> Iterator[tuple[list[Any], int]]:
+    """(name, images) of the views that an epoch looks at, the test split's included."""
+    trial = counted.job.trial
+    seed, shots = trial.settings.seed, trial.settings.shots
+    if trial.augmentation.name == "none" and shots is None:
+        yield ["all"], counted.all
+        return
+    varied = [trial.augmentation.identity(), seed, epoch]
+    yield (
+        ["train", *(varied if trial.augmentation.name != "none" else [seed]), shots],
+        counted.train,
+    )
+    yield ["val", seed], counted.val
+    yield ["test"], counted.test
+
+
+def _done(work: EpochWork) -> int:
+    counted = work.counted
+    flops, trained = _flops(counted), moving_groups(_network(counted.job), work.stage)
+    total = epoch_flops(
+        flops,
+        trained,
+        from_boundary=work.boundary is not None,
+        train_images=counted.train,
+        eval_images=counted.val,
+    )
+    if work.boundary is not None:
+        names = list(flops)
+        prefix = names[: names.index(work.boundary)]
+        total += work.views * sum(flops[name] for name in prefix)
+    return total
+
+
+def _alone(counted: Counted) -> int:
+    """Operations of the trial if it shares nothing: all of its network, in every epoch."""
+    flops, network = _flops(counted), _network(counted.job)
+    total = _test(counted)
+    for stage in counted.job.plan.stages:
+        total += stage.epochs * epoch_flops(
+            flops,
+            moving_groups(network, stage),
+            from_boundary=False,
+            train_images=counted.train,
+            eval_images=counted.val,
+        )
+    return total
+
+
+def _alone_work(counted: Counted) -> Iterator[EpochWork]:
+    for stage in counted.job.plan.stages:
+        for _ in range(stage.epochs):
+            yield EpochWork(counted=counted, stage=stage, boundary=None, views=0)
+
+
+def _test(counted: Counted) -> int:
+    return counted.test * sum(_flops(counted).values())
+
+
+def _flops(counted: Counted) -> Mapping[str, int]:
+    return group_flops(counted.job.trial.backbone.name, counted.image_size, counted.num_classes)
+
+
+def _network(job: Job) -> Network:
+    return _valueless(job.trial.backbone.name, job.trial.settings.head.model_dump_json())
+
+
+@cache
+def _valueless(backbone: str, head: str) -> Network:
+    return valueless_network(backbone, Entry.model_validate_json(head), num_classes=2, seed=0)

@@ -1,0 +1,165 @@
+"""The state of a trial after some epochs, and where states wait until they are needed.
+
+A state holds what differs from the starting weights, so that of a linear probe is a few kilobytes.
+Its name is its epoch key: whoever finds it may go on from it, with the numbers that training from
+the start would give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from bench.sized_cache import SizedCache
+
+MEMORY_LIMIT = 2**29
+"""Bytes of states that a process keeps in memory; older ones are read from disk again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Mean cross-entropy in nats and accuracy in [0, 1] over one split."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step."""
+
+    epoch: int
+    lr: float
+    train: Scores
+    val: Scores
+    train_seconds: float
+    val_seconds: float
+
+
+def best_record(records: Sequence[EpochRecord]) -> EpochRecord:
+    """The highest validation accuracy, then the lowest loss, then the first."""
+    return max(records, key=lambda r: (r.val.accuracy, -r.val.loss, -r.epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A trial after `len(records)` epochs: tensors by the name that the library's model gives.
+
+    `model` holds the parameters and buffers that may differ from the starting weights, `best`
+    those of the epoch that validation chose, `optimizer` the optimiser's tensors per parameter.
+    """
+
+    records: tuple[EpochRecord, ...] = ()
+    model: Mapping[str, Tensor] = field(default_factory=dict)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are done."""
+        return len(self.records)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors; those of `best` count even where they are those of `model`."""
+        optimizer = [tensor for slots in self.optimizer.values() for tensor in slots.values()]
+        return sum(t.nbytes for t in (*self.model.values(), *self.best.values(), *optimizer))
+
+
+class StateStore:
+    """States by epoch key: the latest in memory, all of them in `cache` if there is one."""
+
+    def __init__(self, cache: SizedCache | None) -> None:
+        self._cache = cache
+        self._memory: OrderedDict[str, State] = OrderedDict()
+
+    def save(self, key: str, state: State) -> None:
+        """Keep `state`, whose tensors must not change any more."""
+        self._memory[key] = state
+        self._memory.move_to_end(key)
+        if self._cache is not None:
+            self._trim()
+            # A full disk costs time later, when the state is made again, and no trial.
+            with suppress(OSError, SafetensorError), self._cache.adding(key) as temporary:
+                _write(state, temporary)
+
+    def load(self, key: str) -> State | None:
+        """The state called `key`, if it is still there and whole."""
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            return self._memory[key]
+        path = self._cache.find(key) if self._cache is not None else None
+        return _read(path) if path is not None else None
+
+    def deepest(self, keys: Sequence[str]) -> State | None:
+        """The last of the states called `keys` that is there; the first key is the start's."""
+        for epochs in range(len(keys) - 1, 0, -1):
+            state = self.load(keys[epochs])
+            if state is not None and state.epochs == epochs:
+                return state
+        return None
+
+    def _trim(self) -> None:
+        while len(self._memory) > 1 and self._bytes() > MEMORY_LIMIT:
+            self._memory.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(state.nbytes for state in self._memory.values())
+
+
+def _write(state: State, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"model/{name}": tensor for name, tensor in state.model.items()}
+    if state.best is not state.model:
+        tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for name, slots in state.optimizer.items():
+        tensors |= {f"optimizer/{name}/{slot}": tensor for slot, tensor in slots.items()}
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    records = json.dumps([asdict(record) for record in state.records])
+    save_file(plain, path, metadata={"records": records})
+
+
+def _read(path: Path) -> State | None:
+    try:
+        return _parsed(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None  # damaged, foreign or just evicted: it is trained again
+
+
+def _parsed(path: Path) -> State:
+    from safetensors import safe_open
+
+    parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
+    with safe_open(path, framework="pt") as file:
+        records = json.loads((file.metadata() or {})["records"])
+        for full_name in file.keys():  # noqa: SIM118  (not a mapping)
+            part, _, name = full_name.partition("/")
+            parts[part][name] = file.get_tensor(full_name)
+    optimizer: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        parameter, _, slot = name.rpartition("/")
+        optimizer.setdefault(parameter, {})[slot] = tensor
+    return State(
+        records=tuple(_record(record) for record in records),
+        model=parts["model"],
+        best=parts["best"] or parts["model"],
+        optimizer=optimizer,
+    )
+
+
+def _record(content: Mapping[str, Any]) -> EpochRecord:
+    scores = {split: Scores(**content[split]) for split in ("train", "val")}
+    return EpochRecord(**{**content, **scores})

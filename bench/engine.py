@@ -1,0 +1,365 @@
+"""What a process does with a task: it trains, keeps states for others, and tells what is done."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.backbones import Network, build_network, head_start
+from bench.backbones.network import save_tensors
+from bench.cache import cache_root
+from bench.checkpoint import EpochRecord, State, StateStore
+from bench.data import ImageData, Splits
+from bench.errors import BenchError
+from bench.features import FeatureStore
+from bench.fused import HeadTrial, train_heads
+from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
+from bench.machine import PeakMemory
+from bench.sized_cache import SizedCache, cache_limit
+from bench.suite import content_hash
+from bench.trainer import Branch, isolated, outcome, stops_early
+from bench.training import Training, copied_tensors
+
+SAVE_SECONDS = 30.0
+"""A killed run loses about so much training time at most."""
+
+Emit = Callable[[Event], None]
+
+
+class Engine:
+    """Performs tasks; `lanes` batches of a frozen trunk run at once, which changes no number."""
+
+    def __init__(self, *, lanes: int = 1) -> None:
+        self.lanes = lanes
+        self.networks = _Networks()
+        self._features: FeatureStore | None = None
+        self._states: StateStore | None = None
+
+    def perform(self, task: Task, emit: Emit) -> None:
+        """Train what the task says. An error ends its trials only: it is told, not raised."""
+        performance = _Performance(self, task, emit)
+        try:
+            performance.prepare()
+            with isolated(task.jobs[0].trial.settings.threads):
+                performance.run()
+        except BenchError as error:
+            performance.fail(str(error), None)
+        except Exception as error:
+            performance.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def stores(self, *, shared: bool) -> tuple[FeatureStore, StateStore]:
+        """Where features and states are kept; a trial that shares nothing has its own."""
+        if not shared:
+            return FeatureStore(), StateStore(None)
+        if self._features is None or self._states is None:
+            root = cache_root()
+            self._features = FeatureStore(root)
+            self._states = StateStore(SizedCache(root / "states", cache_limit()))
+        return self._features, self._states
+
+
+class _Performance:
+    """One task on its way."""
+
+    def __init__(self, engine: Engine, task: Task, emit: Emit) -> None:
+        self._engine = engine
+        self._task = task
+        self._emit = emit
+        self._started = datetime.now(UTC)
+        self._memory = PeakMemory(task.jobs[0].device)
+        self._open = {job.trial_id: job for job in task.jobs}
+        self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
+        self._told = 0
+        self._shared = task.kind != "alone"
+
+    def prepare(self) -> None:
+        """Open what the task works with."""
+        self._features, self._states = self._engine.stores(shared=self._shared)
+        self._data = ImageData.open(self._task.jobs[0].images)
+
+    def run(self) -> None:
+        if self._task.kind == "heads":
+            self._heads(self._task.jobs)
+        elif self._task.kind == "segment":
+            self._segment(self._task.jobs, self._task.end)
+        else:
+            (job,) = self._task.jobs
+            self._heads([job])
+            if job.trial_id in self._open:
+                self._segment([job], job.plan.epochs)
+
+    def fail(self, message: str, log: str | None) -> None:
+        """Every trial that is not finished ends with this error."""
+        for job in list(self._open.values()):
+            self._fail(job, message, log)
+
+    # Heads ------------------------------------------------------------------------------------
+
+    def _heads(self, jobs: Sequence[Job]) -> None:
+        """The first epochs of all `jobs`, stacked; those that go on leave a state."""
+        jobs = [job for job in jobs if job.head_epochs]
+        if not jobs:
+            return
+        starts: dict[int, dict[str, Tensor]] = {}
+        by_trial: dict[int, Job] = {}
+        trials = []
+        for job in jobs:
+            settings = job.trial.settings
+            if settings.seed not in starts:
+                starts[settings.seed] = head_start(
+                    job.trial.backbone.name,
+                    settings.head,
+                    num_classes=len(self._data.classes),
+                    seed=settings.seed,
+                )
+            trial = HeadTrial(
+                training=self._training(job, network_of=jobs[0]),
+                epochs=job.head_epochs,
+                start=starts[settings.seed],
+                keys=job.keys,
+            )
+            by_trial[id(trial)] = job
+            trials.append(trial)
+        trials[0].training.load({})  # an earlier task may have left the network in another state
+        for row, record in train_heads(trials):
+            names = tuple(by_trial[id(trial)].trial_id for trial in row)
+            self._done(names, record)
+            for trial in row:
+                job = by_trial[id(trial)]
+                if trial.state.epochs == job.head_epochs < job.plan.epochs:
+                    self._hand_over([job], job.keys[job.head_epochs], trial.state)
+        for trial in trials:
+            job = by_trial[id(trial)]
+            if trial.error is not None:
+                self._fail(job, str(trial.error), None)
+            elif trial.state.epochs == job.plan.epochs or trial.state.epochs < job.head_epochs:
+                self._finish(job, trial.training, trial.state)
+
+    # Segments ---------------------------------------------------------------------------------
+
+    def _segment(self, jobs: Sequence[Job], end: int) -> None:
+        """Go on from the deepest state that is there, to `end`."""
+        first = jobs[0]
+        branch = Branch(training=self._training(first))
+        branch.restore(self._found_state(jobs, end))
+        names = tuple(job.trial_id for job in jobs)
+        for record in branch.records[max(self._task.start, self._told) :]:
+            self._done(names, record)
+        saved = time.monotonic()
+        while True:
+            self._stop_early(branch, jobs)
+            live = [job for job in jobs if job.trial_id in self._open]
+            if not live or len(branch.records) == end:
+                break
+            for job in live:
+                self._records[job.trial_id] = list(branch.records)
+            record = branch.train_epoch()
+            if len(branch.records) > self._task.start:
+                self._done(tuple(job.trial_id for job in live), record)
+            due = self._shared and time.monotonic() - saved > SAVE_SECONDS
+            if due and len(branch.records) < end:
+                self._states.save(first.keys[len(branch.records)], branch.state())
+                saved = time.monotonic()
+        if live:
+            self._end_of_segment(branch, live, end)
+
+    def _found_state(self, jobs: Sequence[Job], end: int) -> State:
+        """The deepest state of the path at which none of `jobs` should have stopped before."""
+        first = jobs[0]
+        state = self._states.deepest(first.keys[: end + 1])
+        if state is not None:
+            stop = min(_stopping_epoch(job, state) for job in jobs)
+            if stop < state.epochs:
+                state = self._states.deepest(first.keys[: stop + 1])
+        if state is not None and state.epochs >= first.head_epochs:
+            return state
+        # Heads are trained stacked or not at all, so a state among their epochs is of no use.
+        return self._heads_again(first) if first.head_epochs else State()
+
+    def _end_of_segment(self, branch: Branch, live: Sequence[Job], end: int) -> None:
+        state = branch.state()
+        if end and self._shared:
+            following = [job for job in live if job.plan.epochs > end]
+            self._hand_over(following, live[0].keys[end], state)
+        for job in live:
+            if job.plan.epochs == end:
+                self._finish(job, self._training(job), state)
+
+    def _stop_early(self, branch: Branch, jobs: Sequence[Job]) -> None:
+        stopping = [
+            job
+            for job in jobs
+            if job.trial_id in self._open
+            and len(branch.records) < job.plan.epochs
+            and stops_early(job.plan, job.trial.settings.early_stopping, branch.records)
+        ]
+        if not stopping:
+            return
+        state = branch.state()
+        for job in stopping:
+            self._finish(job, self._training(job), state)
+        branch.training.load(state.model)
+
+    def _heads_again(self, job: Job) -> State:
+        """Train a head whose state is gone: evicted, or never made."""
+        training = self._training(job)
+        training.load({})
+        trial = HeadTrial(training=training, epochs=job.head_epochs, keys=job.keys)
+        for _ in train_heads([trial]):
+            pass
+        if trial.error is not None:
+            raise trial.error
+        return trial.state
+
+    # Both -------------------------------------------------------------------------------------
+
+    def _training(self, job: Job, *, network_of: Job | None = None) -> Training:
+        """The job's training, on the process's network of it (or of a job of another seed)."""
+        network, start = self._engine.networks.of(network_of or job, self._data)
+        return make_training(
+            job,
+            self._data,
+            trial_splits(job.trial, self._data),
+            network=network,
+            start=start,
+            features=self._features,
+            lanes=self._engine.lanes,
+        )
+
+    def _done(self, trials: tuple[str, ...], record: EpochRecord) -> None:
+        for trial in trials:
+            self._records[trial] = [*self._records[trial][: record.epoch - 1], record]
+        self._told = max(self._told, record.epoch)
+        self._emit(EpochDone(trials=trials, record=record))
+
+    def _hand_over(self, jobs: Sequence[Job], key: str, state: State) -> None:
+        """Keep the state; from here on `jobs` are no business of this task."""
+        self._states.save(key, state)
+        if self._shared:
+            for job in jobs:
+                del self._open[job.trial_id]
+            self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
+
+    def _finish(self, job: Job, training: Training, state: State) -> None:
+        """Choose, test, write and tell; an error here is this trial's alone."""
+        try:
+            self._tell_outcome(job, training, state)
+        except BenchError as error:
+            self._fail(job, str(error), None)
+        except Exception as error:
+            self._fail(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _tell_outcome(self, job: Job, training: Training, state: State) -> None:
+        result = outcome(training, state)
+        if job.checkpoint is not None:
+            save_tensors(result.state, job.checkpoint)
+        splits = training.splits
+        self._close(
+            job,
+            records=result.records,
+            # The weights stay in this process; what comes back is small.
+            outcome=replace(result, state={}),
+            predictions=Predictions(
+                samples=tuple(self._data.sample_ids[index] for index in splits.test),
+                labels=self._data.labels[splits.test],
+                probabilities=result.probabilities,
+                classes=self._data.classes,
+            ),
+            peak_memory_mib=self._memory.mebibytes(),
+        )
+
+    def _fail(self, job: Job, message: str, log: str | None) -> None:
+        records = tuple(self._records[job.trial_id])
+        self._close(job, records=records, error=message, log=log)
+
+    def _close(self, job: Job, **values: Any) -> None:
+        del self._open[job.trial_id]
+        self._emit(
+            JobResult(
+                trial_id=job.trial_id,
+                started=self._started,
+                finished=datetime.now(UTC),
+                **values,
+            )
+        )
+
+
+def _stopping_epoch(job: Job, state: State) -> int:
+    """After how many of the state's epochs the trial should have stopped; all if it goes on."""
+    patience = job.trial.settings.early_stopping
+    for epochs in range(1, state.epochs):
+        if epochs < job.plan.epochs and stops_early(job.plan, patience, state.records[:epochs]):
+            return epochs
+    return state.epochs
+
+
+class _Networks:
+    """The network of the last task: the next one often starts from the same weights."""
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._last: tuple[Network, dict[str, Tensor]] | None = None
+
+    def of(self, job: Job, data: ImageData) -> tuple[Network, dict[str, Tensor]]:
+        """The job's network, in any state, and its starting weights."""
+        settings = job.trial.settings
+        key = content_hash(
+            [job.trunk_key, settings.seed, settings.head.identity(), job.device, data.classes],
+            digits=32,
+        )
+        if self._last is None or key != self._key or not job.trunk_key:
+            self._last = None  # its memory is free before the next one is made
+            network = build(job, data)
+            self._key, self._last = key, (network, copied_tensors(network))
+        return self._last
+
+
+def make_training(
+    job: Job,
+    data: ImageData,
+    splits: Splits,
+    *,
+    network: Network | None = None,
+    start: dict[str, Tensor] | None = None,
+    features: FeatureStore | None = None,
+    lanes: int = 1,
+) -> Training:
+    """The network and everything else that the trainer needs for this job."""
+    trial = job.trial
+    return Training(
+        network=build(job, data) if network is None else network,
+        plan=job.plan,
+        data=data,
+        splits=splits,
+        settings=trial.settings,
+        schedule=trial.schedule,
+        augmentation=trial.augmentation,
+        device=torch.device(job.device),
+        precision=job.precision,
+        trunk_key=job.trunk_key,
+        features=features or FeatureStore(),
+        lanes=lanes,
+        start=start,
+    )
+
+
+def build(job: Job, data: ImageData) -> Network:
+    """The job's network with its starting weights."""
+    settings = job.trial.settings
+    return build_network(
+        job.trial.backbone.name,
+        weights=job.weights,
+        head=settings.head,
+        num_classes=len(data.classes),
+        seed=settings.seed,
+        image_size=data.image_size,
+        class_map=job.class_map,
+        classes=data.classes,
+    )

@@ -1,0 +1,213 @@
+"""Frozen prefixes: what the frozen first groups of a network make of the images, computed once.
+
+A frozen group has no dropout, fixed norm statistics and no gradient, so its output depends on the
+weights and the view of the image alone. Trials that freeze the same first groups of the same
+weights share these activations, across strategies, learning rates, schedules and runs. They are
+always computed in padded batches of one size, so that neither the batch size of a trial nor a
+sample's companions change a bit: what is shared equals what a trial computes for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from bench.backbones import Network
+from bench.plan import Plan, Stage
+from bench.sized_cache import SizedCache, cache_limit
+
+FROZEN_BATCH = 32
+MAX_VIEW_BYTES = 2**30
+"""A larger view is computed batch by batch and not kept."""
+
+Samples = npt.NDArray[np.int64]
+
+
+def frozen_boundary(network: Network, stage: Stage) -> str | None:
+    """The last boundary in front of which the stage freezes everything; None if there is none."""
+    moving = moving_groups(network, stage)
+    boundary = None
+    for before, group in pairwise(network.groups):
+        if before.name in moving:
+            break
+        if group.name in network.boundaries:
+            boundary = group.name
+    return boundary
+
+
+def moving_groups(network: Network, stage: Stage) -> frozenset[str]:
+    """The groups that the stage changes: by training a parameter or by norm statistics."""
+    parameters = (network.address_of(name) for name, _ in network.model.named_parameters())
+    norms = (address for address, _ in network.norm_layers())
+    moving = {address for address in parameters if stage.rule_for(address).lr is not None}
+    moving |= {address for address in norms if stage.rule_for(address).norm_mode == "update"}
+    return frozenset(address.partition("/")[0] for address in moving)
+
+
+def is_pristine(network: Network, plan: Plan, epoch: int, boundary: str) -> bool:
+    """Whether everything in front of `boundary` has its starting weights during `epoch`."""
+    names = [group.name for group in network.groups]
+    prefix = set(names[: names.index(boundary)])
+    until = plan.stage_index(epoch) + 1
+    return not any(moving_groups(network, stage) & prefix for stage in plan.stages[:until])
+
+
+class Trunk:
+    """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
+
+    `lanes` batches run at once, each in a thread of its own with `threads` intra-op threads: that
+    changes the time and no number.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        boundary: str,
+        *,
+        autocast: Callable[[], torch.autocast],
+        threads: int,
+        lanes: int,
+    ) -> None:
+        self._network = network
+        self._boundary = boundary
+        self._autocast = autocast
+        self._threads = threads
+        self._lanes = lanes
+
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Activations `[n, ...]`, channels last, of each batch of normalised images."""
+        pieces = (
+            batch[at : at + FROZEN_BATCH]
+            for batch in batches
+            for at in range(0, len(batch), FROZEN_BATCH)
+        )
+        if self._lanes == 1:
+            yield from map(self._forward, pieces)
+            return
+        with ThreadPoolExecutor(self._lanes, initializer=self._enter_thread) as pool:
+            ahead = []
+            for piece in pieces:
+                ahead.append(pool.submit(self._forward, piece))
+                if len(ahead) > self._lanes:
+                    yield ahead.pop(0).result()
+            for future in ahead:
+                yield future.result()
+
+    def _enter_thread(self) -> None:
+        torch.set_num_threads(self._threads)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        count = len(images)
+        if count < FROZEN_BATCH:
+            padding = images.new_zeros(FROZEN_BATCH - count, *images.shape[1:])
+            images = torch.cat([images, padding])
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), self._autocast():
+            activations = self._network(images, stop=self._boundary)[:count]
+        return _rows(activations)
+
+
+def _rows(activations: Tensor) -> Tensor:
+    """Contiguous with channels last: a row a sample, as they are stored and gathered."""
+    return activations.movedim(1, -1).contiguous() if activations.ndim == 4 else activations
+
+
+def gather(view: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a view, as the network takes them: channels second, last in memory."""
+    chosen = view.index_select(0, rows.to(view.device))
+    return chosen.movedim(-1, 1) if chosen.ndim == 4 else chosen
+
+
+def as_input(rows: Tensor) -> Tensor:
+    """Stored rows as the network takes them."""
+    return rows.movedim(-1, 1) if rows.ndim == 4 else rows
+
+
+class FeatureStore:
+    """Views of activations by content key: in memory for a while, on disk under a limit.
+
+    Without a folder (`--no-reuse`) nothing is kept and every view is computed when it is asked for.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._cache = None if folder is None else SizedCache(folder / "features", cache_limit())
+        self._locks = None if folder is None else folder / "locks"
+
+    @property
+    def shares(self) -> bool:
+        """Whether what is computed once is kept."""
+        return self._cache is not None
+
+    def view(
+        self, key: str, compute: Callable[[], Iterator[Tensor]], *, count: int
+    ) -> Tensor | None:
+        """The view called `key`, `count` rows as `Trunk` gives them, found or computed.
+
+        None if it is too large to be kept.
+        """
+        if self._cache is None:
+            return _gathered(compute(), count)
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._computing(key):
+            found = self._find(key)  # another process may just have made it
+            if found is not None:
+                return found
+            view = _gathered(compute(), count)
+            if view is not None:
+                self._add(key, view)
+        return view
+
+    def _find(self, key: str) -> Tensor | None:
+        from safetensors import SafetensorError, safe_open
+
+        assert self._cache is not None
+        path = self._cache.find(key)
+        if path is None:
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                view: Tensor = file.get_tensor("features")
+        except (SafetensorError, OSError):
+            return None  # damaged or just evicted: it is made again
+        return view
+
+    def _add(self, key: str, view: Tensor) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        assert self._cache is not None
+        # A full disk costs time later, and no trial.
+        with suppress(OSError, SafetensorError), self._cache.adding(key) as temporary:
+            save_file({"features": view.cpu()}, temporary)
+
+    @contextmanager
+    def _computing(self, key: str) -> Iterator[None]:
+        """One process computes a view, the others wait for it; few lock files serve all keys."""
+        assert self._locks is not None
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / f"features-{key[:2]}.lock"):
+            yield
+
+
+def _gathered(pieces: Iterator[Tensor], count: int) -> Tensor | None:
+    first = next(pieces)
+    if first.nbytes // len(first) * count > MAX_VIEW_BYTES:
+        return None
+    return torch.cat([first, *pieces])
+
+
+def positions(universe: Samples, samples: npt.NDArray[Any]) -> Tensor:
+    """Where `samples` stand in the ascending `universe`."""
+    return torch.from_numpy(np.searchsorted(universe, samples))

@@ -1,0 +1,289 @@
+"""Frozen prefixes: the same bits in any company, from memory and from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bench.backbones import Network
+from bench.features import (
+    FROZEN_BATCH,
+    FeatureStore,
+    Trunk,
+    frozen_boundary,
+    gather,
+    is_pristine,
+    positions,
+)
+from bench.plan import HEAD, Plan, Rule, Stage
+from bench.trainer import Branch, isolated
+from bench.training import Inputs, Training
+from tests.tiny import make_trial, tiny_training
+
+ALL = Rule(pattern="*", lr=1.0)
+NOTHING = Rule(pattern="*", lr=None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with isolated(1):
+        yield
+
+
+def _training(strategy: str = "linear_probe", **changes: Any) -> Training:
+    training = tiny_training(make_trial(strategy, **changes))
+    training.network.eval()
+    return training
+
+
+# Bits -----------------------------------------------------------------------------------------
+
+TRUNKS = [
+    ("resnet18", 32, "fp32", HEAD),
+    ("resnet18", 64, "bf16", HEAD),
+    ("resnet18", 32, "fp32", "layer3"),
+    ("mobilenet_v2", 32, "fp32", HEAD),
+    ("mobilenet_v2", 64, "bf16", HEAD),
+    ("efficientnet_b0", 64, "fp32", HEAD),
+    ("efficientnet_b0", 32, "bf16", HEAD),
+    ("shufflenet_v2_x0_5", 32, "fp32", HEAD),
+    ("shufflenet_v2_x0_5", 64, "bf16", HEAD),
+]
+
+
+@pytest.mark.parametrize(("backbone", "size", "precision", "boundary"), TRUNKS)
+def test_activations_have_the_same_bits_in_any_company(
+    backbone: str, size: int, precision: str, boundary: str
+) -> None:
+    changes: dict[str, Any] = {"backbone": backbone, "precision": precision}
+    network = _training(**changes).network
+    images = torch.randn(70, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+    def activations(*batches: Tensor, lanes: int = 1) -> Tensor:
+        def autocast() -> torch.autocast:
+            return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+
+        trunk = Trunk(network, boundary, autocast=autocast, threads=1, lanes=lanes)
+        return torch.cat(list(trunk(batches)))
+
+    expected = activations(images)
+    assert len(expected) == 70
+    assert expected.dtype == (torch.float32 if precision == "fp32" else torch.bfloat16)
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(1))
+    ways = {
+        "alone": lambda: torch.cat([activations(images[i : i + 1]) for i in (0, 33, 69)]),
+        "position": lambda: activations(images[order])[order.argsort()],
+        "small batches": lambda: activations(*images.split(7)),
+        "lanes": lambda: activations(*images.split(16), lanes=2),
+        "many lanes": lambda: activations(images, lanes=5),
+    }
+    for name, way in ways.items():
+        found = way()
+        wanted = expected[[0, 33, 69]] if name == "alone" else expected
+        assert torch.equal(found, wanted), name
+
+
+def test_a_view_is_what_a_batch_computes_for_itself(tmp_path: Path) -> None:
+    views = []
+    for folder in (None, tmp_path):
+        training = _training("partial_finetune")
+        training.features = FeatureStore(folder)
+        samples = training.splits.train
+        inputs = Inputs(training, "layer4", training.augmenter, 1, pristine=True)
+        views.append(inputs.of(samples[3:9], among=samples))
+        views.append(inputs.of(samples[3:9]))
+        views.append(inputs.through_trunk(inputs.images(samples[3:9])))
+    assert all(torch.equal(views[0], view) for view in views)
+    assert all(view.is_contiguous(memory_format=torch.channels_last) for view in views)
+
+
+def test_the_view_of_all_images_serves_every_split(tmp_path: Path) -> None:
+    training = _training(augmentation="none", backbone="shufflenet_v2_x0_5")
+    training.features = FeatureStore(tmp_path)
+    for split in training.splits.named().values():
+        found = Inputs(training, HEAD, training.central, 0, pristine=True).of(split)
+        own = Inputs(training, HEAD, training.central, 0)
+        assert torch.equal(found, own.through_trunk(own.images(split)))
+    assert len(list((tmp_path / "features").iterdir())) == 1
+
+
+def test_each_epoch_and_seed_has_a_view_of_its_own(tmp_path: Path) -> None:
+    seen = []
+    for seed in (0, 1):
+        training = _training(seed=seed, backbone="shufflenet_v2_x0_5")
+        training.features = FeatureStore(tmp_path)
+        samples = np.arange(4)
+        for epoch in (0, 1):
+            inputs = Inputs(training, HEAD, training.augmenter, epoch, pristine=True)
+            seen.append(inputs.of(samples))
+    assert len(list((tmp_path / "features").iterdir())) == 4
+    assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+# The store ------------------------------------------------------------------------------------
+
+
+class Computation:
+    def __init__(self, view: Tensor) -> None:
+        self.view = view
+        self.times = 0
+
+    def __call__(self) -> Iterator[Tensor]:
+        self.times += 1
+        yield from self.view.split(FROZEN_BATCH)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(40, 5), (40, 2, 3, 5), (33, 7, 5)])
+def test_a_view_from_disk_has_the_same_bits(
+    dtype: torch.dtype, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    compute = Computation(torch.randn(shape).to(dtype))
+    for store in (FeatureStore(tmp_path), FeatureStore(tmp_path)):
+        assert store.shares
+        for _ in range(2):
+            found = store.view("key", compute, count=shape[0])
+            assert found is not None
+            assert found.dtype == dtype
+            assert torch.equal(found, compute.view)
+    assert compute.times == 1
+    assert FeatureStore(tmp_path).view("other", compute, count=shape[0]) is not None
+    assert compute.times == 2
+
+
+def _damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    damaged = {
+        "truncated": content[:-10],
+        "half": content[: len(content) // 2],
+        "header only": content[:20],
+        "empty": b"",
+        "garbage": b"garbage" * 50,
+        "zeros": bytes(len(content)),
+    }
+    path.write_bytes(damaged[how])
+
+
+@pytest.mark.parametrize("how", ["truncated", "half", "header only", "empty", "garbage", "zeros"])
+def test_a_damaged_view_is_computed_again(how: str, tmp_path: Path) -> None:
+    compute = Computation(torch.randn(40, 6))
+    FeatureStore(tmp_path).view("key", compute, count=40)
+    (path,) = (tmp_path / "features").iterdir()
+    _damage(path, how)
+    for times in (2, 2):
+        found = FeatureStore(tmp_path).view("key", compute, count=40)
+        assert found is not None
+        assert torch.equal(found, compute.view)
+        assert compute.times == times
+
+
+def test_a_file_of_something_else_is_computed_again(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    compute = Computation(torch.randn(40, 6))
+    (tmp_path / "features").mkdir()
+    save_file({"weights": torch.zeros(3)}, tmp_path / "features" / "key")
+    found = FeatureStore(tmp_path).view("key", compute, count=40)
+    assert found is not None
+    assert torch.equal(found, compute.view)
+
+
+def test_a_view_that_is_too_large_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = Computation(torch.randn(40, 6))
+    monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", 40 * 6 * 4 - 1)
+    for store in (FeatureStore(tmp_path), FeatureStore()):
+        assert store.view("key", compute, count=40) is None
+    monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", 40 * 6 * 4)
+    for store in (FeatureStore(tmp_path), FeatureStore()):
+        assert store.view("key", compute, count=40) is not None
+
+
+def test_views_that_are_too_large_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = []
+    for limit in (2**30, 0):
+        monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", limit)
+        branch = Branch(training=_training("partial_finetune", backbone="shufflenet_v2_x0_5"))
+        curves.append([(r.train, r.val) for r in (branch.train_epoch(), branch.train_epoch())])
+    assert curves[0] == curves[1]
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    compute = Computation(torch.randn(40, 6))
+    store = FeatureStore()
+    assert not store.shares
+    for times in (1, 2):
+        assert store.view("key", compute, count=40) is not None
+        assert compute.times == times
+
+
+def test_gather_takes_rows_channels_second() -> None:
+    view = torch.arange(4 * 2 * 3 * 5).reshape(4, 2, 3, 5)
+    rows = positions(np.array([10, 20, 30, 40]), np.array([40, 10]))
+    assert rows.tolist() == [3, 0]
+    found = gather(view, rows)
+    assert found.shape == (2, 5, 2, 3)
+    assert torch.equal(found[0], view[3].permute(2, 0, 1))
+    assert gather(torch.arange(8).reshape(4, 2), rows).tolist() == [[6, 7], [0, 1]]
+
+
+# Boundaries -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "expected"),
+    [
+        ("linear_probe", {}, [HEAD]),
+        ("partial_finetune", {"top": 1}, ["layer4"]),
+        ("partial_finetune", {"top": 4}, ["layer1"]),
+        ("full_finetune", {}, [None]),
+        ("two_rates", {"backbone_multiplier": 0.0}, [None]),
+        ("two_rates", {"backbone_multiplier": 0.0, "norm": "fixed"}, [None]),
+        (
+            "gradual_unfreeze",
+            {"every": 1},
+            [HEAD, "layer4", "layer3", "layer2", "layer1", None],
+        ),
+        ("lp_ft", {}, [HEAD, None]),
+    ],
+)
+def test_frozen_boundary(
+    strategy: str, options: dict[str, Any], expected: list[str | None]
+) -> None:
+    training = _training(strategy, options=options, epochs=6)
+    stages = training.plan.stages
+    assert [frozen_boundary(training.network, stage) for stage in stages] == expected
+
+
+def _stages(*rules: tuple[Rule, ...]) -> Plan:
+    return Plan(stages=tuple(Stage(epochs=1, rules=each) for each in rules))
+
+
+def test_one_parameter_or_statistic_that_moves_ends_the_frozen_part() -> None:
+    network: Network = _training().network
+    bias = Rule(pattern="layer2/0.bn1.bias", lr=1.0)
+    fixed = Rule(pattern="layer3/*", lr=0.0, norm="fixed")
+    head = Rule(pattern="head/*", lr=1.0)
+    for rules, expected in (
+        ((bias, NOTHING), "layer2"),
+        ((fixed, NOTHING), "layer3"),
+        ((head, NOTHING), HEAD),
+        ((NOTHING,), HEAD),
+    ):
+        assert frozen_boundary(network, Stage(epochs=1, rules=rules)) == expected
+
+
+def test_pristine_until_something_in_front_has_moved() -> None:
+    network = _training().network
+    top = (Rule(pattern="layer4/*", lr=1.0), NOTHING)
+    plan = _stages((NOTHING,), top, (NOTHING,))
+    assert [is_pristine(network, plan, epoch, "layer4") for epoch in range(3)] == [True] * 3
+    # The last stage is equal to the first, but comes after layer4 has moved.
+    assert [is_pristine(network, plan, epoch, HEAD) for epoch in range(3)] == [True, False, False]

@@ -1,0 +1,134 @@
+"""What is shared gives the numbers of what is trained alone: random grids, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.catalogue import catalogue
+from bench.executors import InProcessExecutor
+from bench.jobs import Job, JobResult, Task, cut
+from bench.suite import Trial
+from tests.tiny import entry, make_job, make_trial
+
+GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "200"))
+GRIDS_PER_TEST = 20
+BACKBONE = "shufflenet_v2_x0_5"
+DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
+
+STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("full_finetune", {}),
+    ("two_rates", {"backbone_multiplier": 0.0}),
+    ("two_rates", {"backbone_multiplier": 1.0}),
+    ("linear_probe", {}),
+    ("linear_probe", {}),
+    ("mlp_probe", {}),
+    ("partial_finetune", {"top": 2}),
+    ("gradual_unfreeze", {"every": 1}),
+    ("lp_ft", {"probe_epochs": 1}),
+    ("lp_ft", {"probe_epochs": 1, "finetune_multiplier": 1.0}),
+)
+SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("constant", {}),
+    ("constant", {}),
+    ("step", {"step_size": 1}),
+    ("step", {"step_size": 2}),
+    ("multistep", {"milestones": (1, 2)}),
+    ("cosine", {}),
+    ("plateau", {"patience": 0}),
+)
+
+
+def draw_trial(draw: random.Random) -> Trial:
+    """A trial of a small world, so that many of them have epochs in common."""
+    strategy, options = draw.choice(STRATEGIES)
+    schedule, schedule_options = draw.choice(SCHEDULES)
+    names = catalogue()
+    changes: dict[str, Any] = {}
+    if strategy == "mlp_probe":
+        changes["head"] = entry(names.head, "mlp", hidden=8)
+    return make_trial(
+        strategy,
+        options=options,
+        backbone=BACKBONE,
+        schedule=entry(names.schedule, schedule, **schedule_options),
+        augmentation=draw.choice(["none", "flip_crop"]),
+        mix=draw.choice([None, None, None, "mixup"]),
+        data=DATA,
+        epochs=draw.choice([2, 3]),
+        optimizer=draw.choice(["sgd", "sgd", "adamw"]),
+        lr=draw.choice([0.02, 0.1]),
+        weight_decay=0.01,
+        early_stopping=draw.choice([None, None, 1]),
+        precision=draw.choice(["fp32", "fp32", "fp32", "bf16"]),
+        seed=draw.choice([0, 0, 1]),
+        batch_size=6,
+        **changes,
+    )
+
+
+def draw_grid(draw: random.Random) -> list[Job]:
+    """Two to six different trials, half of them variations of one another."""
+    trials = {trial.id({}): trial for trial in (draw_trial(draw) for _ in range(2))}
+    for _ in range(draw.randint(0, 4)):
+        base = draw.choice(list(trials.values()))
+        changes: dict[str, Any] = {"epochs": draw.choice([2, 3])}
+        if draw.random() < 0.5:
+            name, options = draw.choice(SCHEDULES)
+            schedule = entry(catalogue().schedule, name, **options)
+            trial = base.model_copy(update={"schedule": schedule})
+        else:
+            trial = base.with_settings(**changes)
+        trials[trial.id({})] = trial
+    return [job_of(trial) for trial in trials.values()]
+
+
+def job_of(trial: Trial) -> Job:
+    return make_job(trial, trial_id=trial.id({}))
+
+
+def results_of(tasks: Sequence[Task]) -> dict[str, JobResult]:
+    return {result.trial_id: result for result in InProcessExecutor().run(tasks, lambda _: None)}
+
+
+_ALONE: dict[str, tuple[object, ...]] = {}
+
+
+def alone(job: Job) -> tuple[object, ...]:
+    """What the trial gives without reuse; trained once, however many grids have it."""
+    if job.trial_id not in _ALONE:
+        results = results_of(cut([job], reuse=False))
+        _ALONE[job.trial_id] = numbers(results[job.trial_id])
+    return _ALONE[job.trial_id]
+
+
+def numbers(result: JobResult) -> tuple[object, ...]:
+    """Everything but times: the error or the curves, scores and probabilities."""
+    curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
+    if result.outcome is None or result.predictions is None:
+        return (result.error, curves)
+    probabilities = result.predictions.probabilities.tobytes()
+    return (curves, result.outcome.best, result.outcome.last, probabilities)
+
+
+@pytest.mark.parametrize("block", range(0, GRIDS, GRIDS_PER_TEST))
+def test_random_grids_equal_every_trial_alone(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_epochs = 0
+    for grid in range(block, min(block + GRIDS_PER_TEST, GRIDS)):
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
+        jobs = draw_grid(random.Random(f"grid {grid}"))
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"grid-{grid}"))
+        results = results_of(cut(jobs, reuse=True))
+        assert set(results) == {job.trial_id for job in jobs}
+        for job in jobs:
+            assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)
+        keys = [key for job in jobs for key in job.keys[1:]]
+        shared_epochs += len(keys) - len(set(keys))
+    assert shared_epochs > GRIDS_PER_TEST / 4

@@ -1,0 +1,406 @@
+"""Epoch keys: which trials share which epochs, and how the tree is cut into tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.backbones import layer_group_names, outline
+from bench.catalogue import catalogue
+from bench.jobs import MAX_STACKED, Job, Task, cut
+from bench.plan import Plan, Rule, Stage
+from bench.strategies import STRATEGIES
+from bench.suite import Entry, Settings
+from bench.tree import EPOCH_SETTINGS, Segment, epoch_keys, grow, head_epochs, reused_epochs
+from tests.tiny import entry, make_job, make_trial
+
+LINEAR = Entry(name="linear")
+GROUPS = layer_group_names("resnet18")
+CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
+
+
+def _plan(strategy: str, epochs: int, **options: Any) -> Plan:
+    return STRATEGIES.get(strategy).function(GROUPS, epochs, **options)
+
+
+def _keys(
+    strategy: str = "full_finetune",
+    epochs: int = 6,
+    *,
+    schedule: tuple[str, dict[str, Any]] = CONSTANT,
+    augmentation: tuple[str, dict[str, Any]] = ("flip_crop", {}),
+    options: dict[str, Any] | None = None,
+    steps_per_epoch: int = 3,
+    **settings: Any,
+) -> tuple[str, ...]:
+    names = catalogue()
+    checked = Settings(**settings)
+    return epoch_keys(
+        {"seed": checked.seed},
+        plan=_plan(strategy, epochs, **(options or {})),
+        settings=checked,
+        schedule=entry(names.schedule, schedule[0], **schedule[1]),
+        augmentation=entry(names.augmentation, augmentation[0], **augmentation[1]),
+        outline=outline("resnet18", LINEAR),
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many first epochs agree; afterwards nothing does."""
+    epochs = 0
+    pairs = list(zip(one, other, strict=False))
+    while epochs + 1 < len(pairs) and pairs[epochs + 1][0] == pairs[epochs + 1][1]:
+        epochs += 1
+    assert pairs[0][0] == pairs[0][1]
+    assert set(one[epochs + 1 :]).isdisjoint(other[epochs + 1 :])
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "epochs"),
+    [
+        ({}, {"schedule": ("step", {"step_size": 7})}, 7),
+        ({}, {"schedule": ("multistep", {"milestones": (2, 4)})}, 2),
+        ({}, {"schedule": ("constant", {"warmup_epochs": 1.0})}, 0),
+        ({}, {"schedule": ("constant", {"warmup_epochs": 0.3})}, 10),
+        ({}, {"schedule": ("plateau", {})}, 0),
+        ({"schedule": ("plateau", {})}, {"schedule": ("plateau", {}), "epochs": 20}, 10),
+        ({"schedule": ("plateau", {})}, {"schedule": ("plateau", {"patience": 9})}, 0),
+        ({"schedule": ("cosine", {})}, {"schedule": ("cosine", {}), "epochs": 20}, 0),
+        ({"schedule": ("linear", {})}, {"schedule": ("cosine", {})}, 0),
+        ({"schedule": ("one_cycle", {})}, {"schedule": ("one_cycle", {}), "epochs": 9}, 0),
+        ({"schedule": ("step", {"step_size": 2})}, {"schedule": ("step", {"step_size": 3})}, 2),
+        ({}, {"schedule": ("exponential", {})}, 1),
+        ({}, {"schedule": ("linear", {"end": 1.0})}, 10),
+        ({}, {"early_stopping": 3}, 10),
+        (
+            {"strategy": "linear_probe"},
+            {"strategy": "gradual_unfreeze", "options": {"every": 4}},
+            4,
+        ),
+        ({"strategy": "linear_probe"}, {"strategy": "lp_ft"}, 5),
+        ({"strategy": "linear_probe"}, {"strategy": "lp_ft", "options": {"probe_epochs": 8}}, 8),
+        ({"strategy": "lp_ft"}, {"strategy": "gradual_unfreeze", "options": {"every": 4}}, 4),
+        ({}, {"strategy": "two_rates", "options": {"backbone_multiplier": 1.0}}, 10),
+        ({}, {"strategy": "two_rates", "options": {"backbone_multiplier": 0.1}}, 0),
+        ({}, {"strategy": "layerwise_decay", "options": {"decay": 1.0}}, 10),
+        ({}, {"strategy": "from_scratch"}, 10),
+        ({}, {"options": {"norm": "fixed"}}, 0),
+        (
+            {"strategy": "linear_probe"},
+            {"strategy": "two_rates", "options": {"backbone_multiplier": 0.0, "norm": "fixed"}},
+            0,
+        ),
+        ({}, {"steps_per_epoch": 4}, 0),
+        ({}, {"augmentation": ("flip_crop", {"min_scale": 0.5})}, 0),
+        ({}, {"augmentation": ("flip_crop", {"mix": "mixup"})}, 0),
+        ({}, {"augmentation": ("none", {})}, 0),
+        ({}, {"lr": 0.002}, 0),
+        ({}, {"threads": 1}, 10),
+    ],
+)
+def test_how_many_epochs_agree(one: dict[str, Any], other: dict[str, Any], epochs: int) -> None:
+    assert _shared(_keys(**{"epochs": 10, **one}), _keys(**{"epochs": 10, **other})) == epochs
+
+
+def test_more_epochs_of_a_constant_rate_go_on_on_the_same_path() -> None:
+    five, ten, twenty = (_keys(epochs=epochs) for epochs in (5, 10, 20))
+    assert five == ten[:6] == twenty[:6]
+    assert ten == twenty[:11]
+    assert len(set(twenty)) == 21
+
+
+def test_each_setting_of_an_epoch_changes_every_key() -> None:
+    changed: dict[str, Any] = {
+        "optimizer": "adam",
+        "momentum": 0.5,
+        "nesterov": True,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+        "grad_clip_norm": 1.0,
+        "batch_size": 7,
+        "class_weights": "balanced",
+        "sampler": "balanced",
+    }
+    assert set(changed) == set(EPOCH_SETTINGS)
+    for name, value in changed.items():
+        assert getattr(Settings(), name) != value
+        assert _shared(_keys(), _keys(**{name: value})) == 0, name
+
+
+def test_a_seed_shares_not_even_the_start() -> None:
+    assert set(_keys(seed=0)).isdisjoint(_keys(seed=1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"threads": 2},
+        {"precision": "bf16"},
+        {"weights": Entry(name="none"), "shots": 2},
+        {"data": {"family_seed": 5}},
+        {"backbone": "shufflenet_v2_x0_5"},
+        {"head": Entry(name="mlp", options={"hidden": 8, "dropout": 0.0})},
+    ],
+)
+def test_what_the_start_depends_on_changes_its_key(change: dict[str, Any]) -> None:
+    one, other = make_job(make_trial()), make_job(make_trial(**change))
+    assert set(one.keys).isdisjoint(other.keys)
+
+
+def test_a_job_has_a_key_for_every_epoch_and_knows_its_heads() -> None:
+    for strategy, heads in (("linear_probe", 4), ("lp_ft", 2), ("full_finetune", 0)):
+        job = make_job(make_trial(strategy, epochs=4))
+        assert len(job.keys) == 5
+        assert job.head_epochs == heads
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "expected"),
+    [
+        ("linear_probe", {}, 6),
+        ("gradual_unfreeze", {"every": 2}, 2),
+        ("lp_ft", {"probe_epochs": 4}, 4),
+        ("full_finetune", {}, 0),
+        ("partial_finetune", {}, 0),
+        ("two_rates", {"backbone_multiplier": 0.0}, 0),
+        ("two_rates", {"backbone_multiplier": 0.0, "norm": "fixed"}, 0),
+        ("pretrained_head", {}, 0),
+    ],
+)
+def test_head_epochs(strategy: str, options: dict[str, Any], expected: int) -> None:
+    shape = outline("resnet18", LINEAR)
+    plan = _plan(strategy, 6, **options)
+    assert head_epochs(shape, plan) == expected
+    assert head_epochs(replace(shape, plain_head=False), plan) == 0
+
+
+def test_a_head_with_two_rates_is_not_stacked() -> None:
+    rules = (Rule(pattern="head/*.bias", lr=2.0), Rule(pattern="head/*", lr=1.0))
+    stage = Stage(epochs=2, rules=(*rules, Rule(pattern="*", lr=None)))
+    assert head_epochs(outline("resnet18", LINEAR), Plan(stages=(stage,))) == 0
+
+
+# The forest -----------------------------------------------------------------------------------
+
+
+def _spelled(paths: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """A key for every prefix: what comes before is part of it."""
+    return {
+        trial: tuple(word[:length] for length in range(len(word) + 1))
+        for trial, word in paths.items()
+    }
+
+
+def _walk(forest: Sequence[Segment]) -> list[Segment]:
+    return [segment for root in forest for segment in root.walk()]
+
+
+def test_grow_by_hand() -> None:
+    paths = _spelled({"a": "xxyy", "b": "xx", "c": "xxyz", "d": "q", "e": "xxyy"})
+    forest = grow(paths, dict.fromkeys(paths, 0))
+    found = [(s.start, s.end, s.trials, s.ending, s.longest) for s in _walk(forest)]
+    assert found == [
+        (0, 2, ("a", "b", "c", "e"), ("b",), 4),
+        (2, 3, ("a", "c", "e"), (), 2),
+        (3, 4, ("a", "e"), ("a", "e"), 1),
+        (3, 4, ("c",), ("c",), 1),
+        (0, 1, ("d",), ("d",), 1),
+    ]
+
+
+def test_trials_that_enter_later_and_one_without_epochs() -> None:
+    paths = _spelled({"a": "hhx", "b": "hhy", "c": "", "d": "hhxz"})
+    forest = grow(paths, {"a": 2, "b": 2, "c": 0, "d": 2})
+    found = [(s.start, s.end, s.trials, s.ending) for s in _walk(forest)]
+    assert found == [
+        (2, 3, ("a", "d"), ("a",)),
+        (3, 4, ("d",), ("d",)),
+        (2, 3, ("b",), ("b",)),
+        (0, 0, ("c",), ("c",)),
+    ]
+
+
+words = st.lists(st.text("ab", max_size=6), min_size=1, max_size=12)
+
+
+@given(words)
+def test_every_epoch_is_in_exactly_one_segment(tries: list[str]) -> None:
+    paths = _spelled({f"t{index}": word for index, word in enumerate(tries)})
+    forest = grow(paths, dict.fromkeys(paths, 0))
+    segments = _walk(forest)
+    covered = Counter(
+        (trial, epoch)
+        for segment in segments
+        for trial in segment.trials
+        for epoch in range(segment.start, segment.end)
+    )
+    expected = [(trial, epoch) for trial, keys in paths.items() for epoch in range(len(keys) - 1)]
+    assert covered == Counter(expected)
+    # Each distinct epoch once: a segment's trials agree in it, and no other segment has it.
+    edges = [
+        paths[segment.trials[0]][epoch + 1]
+        for segment in segments
+        for epoch in range(segment.start, segment.end)
+    ]
+    assert Counter(edges) == Counter({key for keys in paths.values() for key in keys[1:]})
+    for segment in segments:
+        shared = {paths[trial][segment.start : segment.end + 1] for trial in segment.trials}
+        assert len(shared) == 1
+        for child in segment.children:
+            assert child.start == segment.end
+            assert set(child.trials) <= set(segment.trials)
+            assert child.end > child.start
+    endings = Counter(trial for segment in segments for trial in segment.ending)
+    assert endings == Counter(list(paths))
+    for segment in segments:
+        assert all(len(paths[trial]) == segment.end + 1 for trial in segment.ending)
+
+
+@given(words)
+def test_reused_epochs_are_those_that_earlier_trials_have(tries: list[str]) -> None:
+    paths = _spelled({f"t{index}": word for index, word in enumerate(tries)})
+    reused = reused_epochs(paths)
+    assert list(reused) == list(paths)
+    distinct = {key for keys in paths.values() for key in keys[1:]}
+    assert sum(len(k) - 1 - reused[t] for t, k in paths.items()) == len(distinct)
+    for index, (trial, word) in enumerate(zip(paths, tries, strict=True)):
+        common = [
+            next((i for i, (x, y) in enumerate(zip(word, w, strict=False)) if x != y), None)
+            for w in tries[:index]
+        ]
+        lengths = [
+            min(len(word), len(w)) if c is None else c
+            for c, w in zip(common, tries[:index], strict=True)
+        ]
+        assert reused[trial] == max(lengths, default=0)
+
+
+# Tasks ----------------------------------------------------------------------------------------
+
+
+BASE: dict[str, Job] = {}
+
+
+def _jobs(*changes: dict[str, Any]) -> list[Job]:
+    """Jobs with made-up keys that agree where the epochs do; the images are not prepared."""
+    if not BASE:
+        BASE["job"] = make_job(make_trial("linear_probe"))
+    jobs = []
+    for index, change in enumerate(changes):
+        given = {"strategy": "full_finetune", "epochs": 4, **change}
+        name, options = given.pop("schedule", CONSTANT)
+        strategy, own = given.pop("strategy"), given.pop("options", {})
+        trial = make_trial(
+            strategy, options=own, schedule=entry(catalogue().schedule, name, **options), **given
+        )
+        plan = _plan(strategy, given["epochs"], **own)
+        shape = outline("resnet18", trial.settings.head)
+        keys = epoch_keys(
+            {"seed": trial.settings.seed, "head": trial.settings.head.identity()},
+            plan=plan,
+            settings=trial.settings,
+            schedule=trial.schedule,
+            augmentation=trial.augmentation,
+            outline=shape,
+            steps_per_epoch=2,
+        )
+        heads = head_epochs(shape, plan)
+        changed = {"trial_id": f"t{index}", "trial": trial, "plan": plan}
+        jobs.append(replace(BASE["job"], **changed, keys=keys, head_epochs=heads))
+    return jobs
+
+
+def _trained(task: Task) -> set[str]:
+    """The keys of the states that the task trains up to."""
+    if task.kind == "heads":
+        return {key for job in task.jobs for key in job.keys[1 : job.head_epochs + 1]}
+    return set(task.jobs[0].keys[task.start + 1 : task.end + 1])
+
+
+def _saved(task: Task) -> set[str]:
+    if task.kind == "heads":
+        jobs = (job for job in task.jobs if job.head_epochs < job.plan.epochs)
+        return {job.keys[job.head_epochs] for job in jobs}
+    return {task.jobs[0].keys[task.end]}
+
+
+def _check(jobs: Sequence[Job], tasks: Sequence[Task]) -> None:
+    trained = Counter(key for task in tasks for key in _trained(task))
+    assert set(trained) == {key for job in jobs for key in job.keys[1:]}
+    assert max(trained.values()) == 1, "an epoch is in two tasks"
+    saved = {key for task in tasks for key in _saved(task)}
+    assert {task.needs for task in tasks if task.needs is not None} <= saved
+    for task in tasks:
+        assert (task.needs is None) == (task.start == 0)
+        last = max(len(job.keys) - 1 for job in task.jobs)
+        assert task.longest == last - task.start
+    ends = {job.trial_id for task in tasks for job in task.jobs}
+    assert ends == {job.trial_id for job in jobs}
+
+
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "one": [{}],
+    "alike": [{}, {}, {}],
+    "schedules": [{}, {"schedule": ("step", {"step_size": 2})}, {"epochs": 7}],
+    "heads": [{"strategy": "linear_probe", "lr": lr} for lr in (0.1, 0.2, 0.3)],
+    "heads and what follows": [
+        {"strategy": "linear_probe"},
+        {"strategy": "lp_ft"},
+        {"strategy": "lp_ft", "options": {"probe_epochs": 1}},
+        {"strategy": "gradual_unfreeze"},
+        {"strategy": "gradual_unfreeze", "epochs": 6},
+        {"strategy": "full_finetune"},
+        {"strategy": "linear_probe", "epochs": 9, "seed": 1},
+        {"strategy": "lp_ft", "epochs": 6, "optimizer": "adam", "momentum": 0.0},
+    ],
+    "early stopping": [{"early_stopping": 1}, {"early_stopping": 2}, {"epochs": 5}],
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_tasks_train_each_epoch_once_and_find_their_states(grid: str) -> None:
+    jobs = _jobs(*GRIDS[grid])
+    _check(jobs, cut(jobs, reuse=True))
+
+
+def test_without_reuse_every_trial_is_a_task() -> None:
+    jobs = _jobs({}, {}, {"strategy": "linear_probe", "epochs": 3})
+    tasks = cut(jobs, reuse=False)
+    assert [(task.kind, task.jobs, task.longest) for task in tasks] == [
+        ("alone", (jobs[0],), 4),
+        ("alone", (jobs[1],), 4),
+        ("alone", (jobs[2],), 3),
+    ]
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip_crop"])
+def test_large_stacks_are_split_and_lose_no_job(augmentation: str) -> None:
+    grid = [
+        {"strategy": "linear_probe", "lr": 0.001 * (1 + n), "augmentation": augmentation, "seed": s}
+        for s in (1, 0)
+        for n in range(MAX_STACKED // 2 + 3)
+    ]
+    jobs = _jobs(*grid)
+    tasks = cut(jobs, reuse=True)
+    assert all(len(task.jobs) <= MAX_STACKED for task in tasks)
+    _check(jobs, tasks)
+
+
+def test_heads_that_share_epochs_stay_in_one_stack_however_many_there_are() -> None:
+    rates = [0.001 * (1 + n) for n in range(MAX_STACKED // 2 + 8)]
+    grid = [
+        {"strategy": "linear_probe", "lr": lr, "schedule": schedule}
+        for schedule in (CONSTANT, ("step", {"step_size": 2}))
+        for lr in rates
+    ]
+    jobs = _jobs(*grid)
+    _check(jobs, cut(jobs, reuse=True))
