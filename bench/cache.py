@@ -73,8 +73,9 @@ def flush_to_disk(path: Path) -> None:
 
 def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) -> None:
     if final.exists():
-        if keep(final):
-            return
+        with suppress(FileNotFoundError):  # another process is just moving it aside
+            if keep(final):
+                return
         aside = _temporary_sibling(final)
         with suppress(FileNotFoundError):  # another process has just moved it aside
             final.rename(aside)

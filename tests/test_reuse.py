@@ -17,7 +17,8 @@ from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
 
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "200"))
-GRIDS_PER_TEST = 20
+GRIDS_PER_TEST = 50
+FAMILIES = 24
 BACKBONE = "shufflenet_v2_x0_5"
 DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
 
@@ -72,20 +73,30 @@ def draw_trial(draw: random.Random) -> Trial:
     )
 
 
-def draw_grid(draw: random.Random) -> list[Job]:
-    """Two to six different trials, half of them variations of one another."""
-    trials = {trial.id({}): trial for trial in (draw_trial(draw) for _ in range(2))}
-    for _ in range(draw.randint(0, 4)):
-        base = draw.choice(list(trials.values()))
-        changes: dict[str, Any] = {"epochs": draw.choice([2, 3])}
+def draw_family(number: int) -> list[Trial]:
+    """Three trials: one, and two variations that part from it in an epoch, a schedule, or at once.
+
+    Grids are drawn from a fixed number of families, so that few trials have to be trained alone.
+    """
+    draw = random.Random(f"family {number}")
+    family = [draw_trial(draw)]
+    for _ in range(2):
+        base = draw.choice(family)
         if draw.random() < 0.5:
             name, options = draw.choice(SCHEDULES)
             schedule = entry(catalogue().schedule, name, **options)
-            trial = base.model_copy(update={"schedule": schedule})
+            family.append(base.model_copy(update={"schedule": schedule}))
         else:
-            trial = base.with_settings(**changes)
-        trials[trial.id({})] = trial
-    return [job_of(trial) for trial in trials.values()]
+            family.append(base.with_settings(epochs=5 - base.settings.epochs))
+    return family
+
+
+def draw_grid(draw: random.Random) -> list[Job]:
+    """Two to five different trials of two families."""
+    first, second = (draw_family(number) for number in draw.sample(range(FAMILIES), 2))
+    trials = draw.sample(first, draw.randint(1, 3)) + draw.sample(second, draw.randint(1, 2))
+    distinct = {trial.id({}): trial for trial in trials}
+    return [job_of(trial) for trial in distinct.values()]
 
 
 def job_of(trial: Trial) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -113,7 +114,23 @@ def _compared(run: Run, grid: Grid) -> Iterator[str]:
     ]
     if not complete.empty:
         lines.append(f"**time**: {_time(complete)}")
+    lines += [f"**work**: {line}" for line in _work(run.folder)]
     yield "\n".join(f"- {line}" for line in lines)
+
+
+def _work(folder: Path) -> Iterator[str]:
+    """What the last start of the run had to do, in trial-epochs and floating-point operations."""
+    try:
+        counts = json.loads((folder / "accounts.json").read_text(encoding="utf-8"))
+        asked, done = counts["flops_asked"] / 1e12, counts["flops_done"] / 1e12
+        yield (
+            f"{counts['asked']} trial-epochs, of which {counts['trained']} were trained "
+            f"({counts['features']} of them on kept features), {counts['tree']} shared with "
+            f"another trial, {counts['earlier']} from earlier runs; "
+            f"{asked:.2f} TFLOP asked for, {done:.2f} done"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return
 
 
 def _ranking(grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
