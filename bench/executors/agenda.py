@@ -35,5 +35,9 @@ class Agenda:
         jobs = tuple(job for job in chosen.jobs if job.trial_id not in self._finished)
         return replace(chosen, jobs=jobs)
 
+    def put_back(self, task: Task) -> None:
+        """Nobody has begun with this task after all."""
+        self._waiting.insert(0, task)
+
     def _live(self, task: Task) -> bool:
         return any(job.trial_id not in self._finished for job in task.jobs)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
@@ -42,10 +42,7 @@ class ProcessPoolExecutor:
                     if task is None:
                         break
                     worker = idle.pop() if idle else _Worker(self._lanes)
-                    if not worker.start(task):  # it died while it was idle
-                        worker.stop()
-                        worker = _Worker(self._lanes)
-                        worker.start(task)
+                    worker.start(task)
                     busy[worker.connection] = worker
                 if not busy:
                     return
@@ -60,6 +57,10 @@ class ProcessPoolExecutor:
                             del busy[ready]
                             if worker.alive:
                                 idle.append(worker)
+                            elif worker.unread:
+                                agenda.put_back(worker.unread)
+                            continue
+                        if isinstance(message, _TaskRead):
                             continue
                         agenda.note(message)
                         if isinstance(message, JobResult):
@@ -69,12 +70,20 @@ class ProcessPoolExecutor:
                 worker.stop()
 
 
+class _TaskRead:
+    """The first message of a task."""
+
+
 class _TaskDone:
     """The last message of a task."""
 
 
 class _Worker:
-    """One process and the pipe to it; `near` is the epoch key of the state that it saved last."""
+    """One process and the pipe to it; `near` is the epoch key of the state that it saved last.
+
+    `unread` is the task that it has been given and, idle since the one before, may have died
+    without reading.
+    """
 
     def __init__(self, lanes: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -85,17 +94,17 @@ class _Worker:
         theirs.close()
         self.alive = True
         self.near: str | None = None
+        self.unread: Task | None = None
+        self._served = False
         self._open: dict[str, Job] = {}
 
-    def start(self, task: Task) -> bool:
-        """Hand the task over; False if the process is dead."""
+    def start(self, task: Task) -> None:
+        """Hand the task over."""
         self._open = {job.trial_id: job for job in task.jobs}
         self._started = datetime.now(UTC)
-        try:
+        self.unread = task if self._served else None
+        with suppress(OSError):  # the process is dead, which `receive` finds
             self.connection.send(task)
-        except OSError:
-            return False
-        return True
 
     def receive(self) -> list[Any]:
         """The next message; of a dead process the errors of its trials, and that it is done."""
@@ -103,7 +112,9 @@ class _Worker:
             message = self.connection.recv()
         except (EOFError, OSError):
             self.stop()
-            return [*self._errors(), _TaskDone()]
+            return [_TaskDone()] if self.unread else [*self._errors(), _TaskDone()]
+        self.unread = None
+        self._served = True
         if isinstance(message, StateSaved):
             self.near = message.key
             for trial in message.trials:
@@ -150,6 +161,7 @@ def _serve(connection: Connection, lanes: int) -> None:
     try:
         while True:
             task: Task = connection.recv()
+            connection.send(_TaskRead())
             engine.perform(task, connection.send)
             connection.send(_TaskDone())
     except (EOFError, OSError):
