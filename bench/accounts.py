@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from bench.backbones import Network
-from bench.backbones.build import valueless_network
+from bench.backbones import Outline, outline
 from bench.cache import cache_root
 from bench.costs import epoch_flops, group_flops
-from bench.features import frozen_boundary, is_pristine, moving_groups
+from bench.frozen import frozen_boundary, is_pristine, moving_groups
 from bench.jobs import Job
 from bench.plan import Stage
-from bench.suite import Entry, content_hash
+from bench.suite import content_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +61,22 @@ class Accounts:
     work: list[EpochWork] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        """The numbers alone."""
-        return {name: value for name, value in vars(self).items() if name != "work"}
+        """The numbers, and the sentence."""
+        numbers = {name: value for name, value in vars(self).items() if name != "work"}
+        return {**numbers, "sentence": self.sentence()}
 
     def sentence(self) -> str:
-        """The accounts in words."""
-        parts = [f"{self.asked:,} trial-epochs: {self.trained:,} to train"]
-        if self.features:
-            parts.append(f"{self.features:,} of them on kept features")
+        """The accounts in words, true before and after the run."""
+        on_features = f" ({self.features:,} of them on kept features)" if self.features else ""
+        parts = [f"{self.asked:,} trial-epochs: {self.trained:,} trained{on_features}"]
         if self.tree:
             parts.append(f"{self.tree:,} shared with another trial")
         if self.earlier:
             parts.append(f"{self.earlier:,} from earlier runs")
         share = self.flops_done / self.flops_asked if self.flops_asked else 0.0
         return (
-            f"{', '.join(parts)}; {self.flops_asked / 1e12:,.2f} TFLOP asked for, "
-            f"{self.flops_done / 1e12:,.2f} ({share:.0%}) to do"
+            f"{', '.join(parts)}; {self.flops_asked / 1e12:,.2f} TFLOP if nothing were shared, "
+            f"{self.flops_done / 1e12:,.2f} ({share:.0%}) so"
         )
 
 
@@ -127,9 +125,9 @@ def _saved_epochs(job: Job) -> int:
 
 def _epoch_work(counted: Counted, epoch: int, seen: set[str]) -> EpochWork:
     job = counted.job
-    network, stage = _network(job), job.plan.stage_at(epoch)
-    boundary = frozen_boundary(network, stage)
-    if boundary is None or not is_pristine(network, job.plan, epoch, boundary):
+    shape, stage = _outline(job), job.plan.stage_at(epoch)
+    boundary = frozen_boundary(shape, stage)
+    if boundary is None or not is_pristine(shape, job.plan, epoch, boundary):
         return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
     fresh = 0
     for name, images in _views(counted, epoch):
@@ -158,7 +156,7 @@ def _views(counted: Counted, epoch: int) -> Iterator[tuple[list[Any], int]]:
 
 def _done(work: EpochWork) -> int:
     counted = work.counted
-    flops, trained = _flops(counted), moving_groups(_network(counted.job), work.stage)
+    flops, trained = _flops(counted), moving_groups(_outline(counted.job), work.stage)
     total = epoch_flops(
         flops,
         trained,
@@ -175,12 +173,12 @@ def _done(work: EpochWork) -> int:
 
 def _alone(counted: Counted) -> int:
     """Operations of the trial if it shares nothing: all of its network, in every epoch."""
-    flops, network = _flops(counted), _network(counted.job)
+    flops, shape = _flops(counted), _outline(counted.job)
     total = _test(counted)
     for stage in counted.job.plan.stages:
         total += stage.epochs * epoch_flops(
             flops,
-            moving_groups(network, stage),
+            moving_groups(shape, stage),
             from_boundary=False,
             train_images=counted.train,
             eval_images=counted.val,
@@ -202,10 +200,5 @@ def _flops(counted: Counted) -> Mapping[str, int]:
     return group_flops(counted.job.trial.backbone.name, counted.image_size, counted.num_classes)
 
 
-def _network(job: Job) -> Network:
-    return _valueless(job.trial.backbone.name, job.trial.settings.head.model_dump_json())
-
-
-@cache
-def _valueless(backbone: str, head: str) -> Network:
-    return valueless_network(backbone, Entry.model_validate_json(head), num_classes=2, seed=0)
+def _outline(job: Job) -> Outline:
+    return outline(job.trial.backbone.name, job.trial.settings.head)

@@ -18,11 +18,9 @@ from bench.backbones.build import (
     layer_groups,
     parameters_on_meta,
     replace_classifiers,
-    structure,
 )
 from bench.backbones.catalogue import is_timm
 from bench.backbones.randomness import keyed_initialisation
-from bench.plan import Stage
 
 
 @functools.cache
@@ -67,28 +65,6 @@ def epoch_flops(
     input_gradients = sum(flops[name] for name in names[first + 1 :])
     per_image = forward + weight_gradients + input_gradients
     return train_images * per_image + eval_images * forward
-
-
-def trained_groups(backbone: str, stage: Stage) -> frozenset[str]:
-    """The layer groups, branches included, of which `stage` leaves any parameter unfrozen.
-
-    Judged by the parameters of a linear head.
-    """
-    return frozenset(
-        group
-        for group, addresses in _addresses(backbone).items()
-        if any(stage.rule_for(address).lr is not None for address in addresses)
-    )
-
-
-@functools.cache
-def _addresses(backbone: str) -> Mapping[str, tuple[str, ...]]:
-    model = structure(backbone)
-    network = _as_network(model, layer_groups(backbone, model), image_size=0)
-    found: dict[str, list[str]] = {group.name: [] for group in network.groups}
-    for name, _ in model.named_parameters():
-        found[network.group_of(name).name].append(network.address_of(name))
-    return MappingProxyType({group: tuple(addresses) for group, addresses in found.items()})
 
 
 def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:

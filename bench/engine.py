@@ -24,8 +24,8 @@ from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved
 from bench.machine import PeakMemory
 from bench.sized_cache import SizedCache, cache_limit
 from bench.suite import content_hash
-from bench.trainer import Branch, isolated, outcome, stops_early
-from bench.training import Training, copied_tensors
+from bench.trainer import Branch, Outcome, isolated, outcome, train
+from bench.training import Training, copied_tensors, stops_early
 
 SAVE_SECONDS = 30.0
 """A killed run loses about so much training time at most."""
@@ -76,37 +76,38 @@ class _Performance:
         self._memory = PeakMemory(task.jobs[0].device)
         self._open = {job.trial_id: job for job in task.jobs}
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
-        self._told = 0
-        self._shared = task.kind != "alone"
 
     def prepare(self) -> None:
         """Open what the task works with."""
-        self._features, self._states = self._engine.stores(shared=self._shared)
+        self._features, self._states = self._engine.stores(shared=self._task.kind != "alone")
         self._data = ImageData.open(self._task.jobs[0].images)
 
     def run(self) -> None:
+        """Perform the task; an error is raised, for the trials that are still open."""
         if self._task.kind == "heads":
-            self._heads(self._task.jobs)
+            self._heads()
         elif self._task.kind == "segment":
-            self._segment(self._task.jobs, self._task.end)
+            self._segment()
         else:
-            (job,) = self._task.jobs
-            self._heads([job])
-            if job.trial_id in self._open:
-                self._segment([job], job.plan.epochs)
+            self._alone()
 
     def fail(self, message: str, log: str | None) -> None:
         """Every trial that is not finished ends with this error."""
         for job in list(self._open.values()):
             self._fail(job, message, log)
 
+    def _alone(self) -> None:
+        """The whole trial, with nothing from others and nothing kept for them."""
+        (job,) = self._task.jobs
+        training = self._training(job)
+        result = train(training, lambda record: self._done((job.trial_id,), record))
+        self._tell(job, training.splits, result)
+
     # Heads ------------------------------------------------------------------------------------
 
-    def _heads(self, jobs: Sequence[Job]) -> None:
-        """The first epochs of all `jobs`, stacked; those that go on leave a state."""
-        jobs = [job for job in jobs if job.head_epochs]
-        if not jobs:
-            return
+    def _heads(self) -> None:
+        """The first epochs of all trials, stacked; those that go on leave a state."""
+        jobs = self._task.jobs
         starts: dict[int, dict[str, Tensor]] = {}
         by_trial: dict[int, Job] = {}
         trials = []
@@ -127,7 +128,6 @@ class _Performance:
             )
             by_trial[id(trial)] = job
             trials.append(trial)
-        trials[0].training.load({})  # an earlier task may have left the network in another state
         for row, record in train_heads(trials):
             names = tuple(by_trial[id(trial)].trial_id for trial in row)
             self._done(names, record)
@@ -144,13 +144,14 @@ class _Performance:
 
     # Segments ---------------------------------------------------------------------------------
 
-    def _segment(self, jobs: Sequence[Job], end: int) -> None:
-        """Go on from the deepest state that is there, to `end`."""
+    def _segment(self) -> None:
+        """Go on from the deepest state that is there, to the end of the segment."""
+        jobs, end = self._task.jobs, self._task.end
         first = jobs[0]
         branch = Branch(training=self._training(first))
         branch.restore(self._found_state(jobs, end))
         names = tuple(job.trial_id for job in jobs)
-        for record in branch.records[max(self._task.start, self._told) :]:
+        for record in branch.records[self._task.start :]:
             self._done(names, record)
         saved = time.monotonic()
         while True:
@@ -163,7 +164,7 @@ class _Performance:
             record = branch.train_epoch()
             if len(branch.records) > self._task.start:
                 self._done(tuple(job.trial_id for job in live), record)
-            due = self._shared and time.monotonic() - saved > SAVE_SECONDS
+            due = time.monotonic() - saved > SAVE_SECONDS
             if due and len(branch.records) < end:
                 self._states.save(first.keys[len(branch.records)], branch.state())
                 saved = time.monotonic()
@@ -185,7 +186,7 @@ class _Performance:
 
     def _end_of_segment(self, branch: Branch, live: Sequence[Job], end: int) -> None:
         state = branch.state()
-        if end and self._shared:
+        if end:
             following = [job for job in live if job.plan.epochs > end]
             self._hand_over(following, live[0].keys[end], state)
         for job in live:
@@ -209,9 +210,7 @@ class _Performance:
 
     def _heads_again(self, job: Job) -> State:
         """Train a head whose state is gone: evicted, or never made."""
-        training = self._training(job)
-        training.load({})
-        trial = HeadTrial(training=training, epochs=job.head_epochs, keys=job.keys)
+        trial = HeadTrial(training=self._training(job), epochs=job.head_epochs, keys=job.keys)
         for _ in train_heads([trial]):
             pass
         if trial.error is not None:
@@ -236,31 +235,27 @@ class _Performance:
     def _done(self, trials: tuple[str, ...], record: EpochRecord) -> None:
         for trial in trials:
             self._records[trial] = [*self._records[trial][: record.epoch - 1], record]
-        self._told = max(self._told, record.epoch)
         self._emit(EpochDone(trials=trials, record=record))
 
     def _hand_over(self, jobs: Sequence[Job], key: str, state: State) -> None:
         """Keep the state; from here on `jobs` are no business of this task."""
         self._states.save(key, state)
-        if self._shared:
-            for job in jobs:
-                del self._open[job.trial_id]
-            self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
+        for job in jobs:
+            del self._open[job.trial_id]
+        self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
 
     def _finish(self, job: Job, training: Training, state: State) -> None:
         """Choose, test, write and tell; an error here is this trial's alone."""
         try:
-            self._tell_outcome(job, training, state)
+            self._tell(job, training.splits, outcome(training, state))
         except BenchError as error:
             self._fail(job, str(error), None)
         except Exception as error:
             self._fail(job, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    def _tell_outcome(self, job: Job, training: Training, state: State) -> None:
-        result = outcome(training, state)
+    def _tell(self, job: Job, splits: Splits, result: Outcome) -> None:
         if job.checkpoint is not None:
             save_tensors(result.state, job.checkpoint)
-        splits = training.splits
         self._close(
             job,
             records=result.records,

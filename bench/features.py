@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from filelock import FileLock
 from torch import Tensor
 
 from bench.backbones import Network
-from bench.plan import Plan, Stage
 from bench.sized_cache import SizedCache, cache_limit
 
 FROZEN_BATCH = 32
@@ -31,35 +29,6 @@ MAX_VIEW_BYTES = 2**30
 """A larger view is computed batch by batch and not kept."""
 
 Samples = npt.NDArray[np.int64]
-
-
-def frozen_boundary(network: Network, stage: Stage) -> str | None:
-    """The last boundary in front of which the stage freezes everything; None if there is none."""
-    moving = moving_groups(network, stage)
-    boundary = None
-    for before, group in pairwise(network.groups):
-        if before.name in moving:
-            break
-        if group.name in network.boundaries:
-            boundary = group.name
-    return boundary
-
-
-def moving_groups(network: Network, stage: Stage) -> frozenset[str]:
-    """The groups that the stage changes: by training a parameter or by norm statistics."""
-    parameters = (network.address_of(name) for name, _ in network.model.named_parameters())
-    norms = (address for address, _ in network.norm_layers())
-    moving = {address for address in parameters if stage.rule_for(address).lr is not None}
-    moving |= {address for address in norms if stage.rule_for(address).norm_mode == "update"}
-    return frozenset(address.partition("/")[0] for address in moving)
-
-
-def is_pristine(network: Network, plan: Plan, epoch: int, boundary: str) -> bool:
-    """Whether everything in front of `boundary` has its starting weights during `epoch`."""
-    names = [group.name for group in network.groups]
-    prefix = set(names[: names.index(boundary)])
-    until = plan.stage_index(epoch) + 1
-    return not any(moving_groups(network, stage) & prefix for stage in plan.stages[:until])
 
 
 class Trunk:
@@ -124,8 +93,7 @@ def _rows(activations: Tensor) -> Tensor:
 
 def gather(view: Tensor, rows: Tensor) -> Tensor:
     """Some rows of a view, as the network takes them: channels second, last in memory."""
-    chosen = view.index_select(0, rows.to(view.device))
-    return chosen.movedim(-1, 1) if chosen.ndim == 4 else chosen
+    return as_input(view.index_select(0, rows.to(view.device)))
 
 
 def as_input(rows: Tensor) -> Tensor:
@@ -134,7 +102,7 @@ def as_input(rows: Tensor) -> Tensor:
 
 
 class FeatureStore:
-    """Views of activations by content key: in memory for a while, on disk under a limit.
+    """Views of activations by content key, memory-mapped files under a limit.
 
     Without a folder (`--no-reuse`) nothing is kept and every view is computed when it is asked for.
     """

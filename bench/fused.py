@@ -28,8 +28,17 @@ from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.plan import HEAD
 from bench.schedules import Progress, lr_factor
-from bench.trainer import TrainingDivergedError, check_finite, stops_early
-from bench.training import Inputs, Training, batch_order, labels_of, score, training_batch
+from bench.training import (
+    Inputs,
+    Training,
+    TrainingDivergedError,
+    batch_order,
+    check_finite,
+    labels_of,
+    score,
+    stops_early,
+    training_batch,
+)
 
 EVALUATION_BATCH = 256
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
@@ -87,10 +96,10 @@ class _Stack:
 
     def __init__(self, trials: Sequence[HeadTrial]) -> None:
         first = trials[0].training
+        first.load({})  # an earlier task may have left the network in another state
         layers = first.network.head_layers()
         assert layers is not None
         self._layers: Layers = layers
-        self._settings = first.settings
         self._device = first.device
         self._worlds = _worlds(trials)
         self._rows: list[list[HeadTrial]] = [[trial] for trial in trials]
@@ -173,7 +182,9 @@ class _Stack:
         epoch, trainings = self._epoch, [row[0].training for row in self._rows]
         worlds = list({id(world): world for world in self._worlds_of(trainings)}.values())
         world_of = self._vector([worlds.index(w) for w in self._worlds_of(trainings)], torch.long)
-        inputs = [Inputs(world, HEAD, world.augmenter, epoch, pristine=True) for world in worlds]
+        inputs = [
+            Inputs(w, HEAD, w.augmenter, epoch, among=w.splits.train, pristine=True) for w in worlds
+        ]
         orders = [batch_order(world, epoch) for world in worlds]
         steps = len(orders[0])
         lrs = self._learning_rates(trainings, steps)
@@ -191,7 +202,7 @@ class _Stack:
             masks = self._masks(worlds, world_of, features.shape[1], step)
             with _one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
-            loss_sum += losses.plain(logits, targets) * features.shape[1]
+                loss_sum += losses.plain(logits, targets) * features.shape[1]
             hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
             correct += (logits.argmax(dim=2) == hard).sum(dim=1)
         seen = sum(len(batch) for batch in orders[0])
@@ -276,13 +287,13 @@ class _Stack:
             rows = [i for i, w in enumerate(self._worlds_of(trainings)) if w is world]
             if not rows:
                 continue
-            inputs = Inputs(world, HEAD, world.central, self._epoch, pristine=True)
+            samples, logits = world.splits.val, []
+            inputs = Inputs(world, HEAD, world.central, self._epoch, among=samples, pristine=True)
             chosen = self._vector(rows, torch.long)
             parameters = _chosen(self._parameters, chosen)
-            samples, logits = world.splits.val, []
             for start in range(0, len(samples), EVALUATION_BATCH):
                 part = samples[start : start + EVALUATION_BATCH]
-                features = inputs.of(part, among=samples).float()
+                features = inputs.of(part).float()
                 stacked = features.expand(len(rows), *features.shape).contiguous()
                 with torch.no_grad(), _one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())

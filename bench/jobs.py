@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ import numpy.typing as npt
 from bench.backbones import Weights, outline
 from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
+from bench.frozen import head_epochs
 from bench.machine import arithmetic
 from bench.plan import Plan
 from bench.suite import Trial, content_hash
 from bench.trainer import Outcome
-from bench.training import NUMERICS_VERSION, batch_edges
-from bench.tree import Segment, epoch_keys, grow, head_epochs
+from bench.training import NUMERICS_VERSION, batch_edges, samples_digest
+from bench.tree import epoch_keys, grow
 
 MAX_STACKED = 64
 """How many trials' heads train at once; with hidden layers a quarter of it, which bounds memory.
@@ -59,7 +60,7 @@ class Task:
     is saved. `longest` epochs depend on it one after another.
     """
 
-    kind: str
+    kind: Literal["alone", "heads", "segment"]
     jobs: tuple[Job, ...]
     start: int = 0
     end: int = 0
@@ -141,7 +142,7 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
         "head": settings.head.identity(),
         "classes": list(classes),
         "class_map": job.class_map if settings.head.name == "pretrained" else None,
-        "splits": {name: _digest(part) for name, part in splits.named().items()},
+        "splits": {name: samples_digest(part) for name, part in splits.named().items()},
     }
     shape = outline(trial.backbone.name, settings.head)
     return replace(
@@ -173,10 +174,6 @@ def _content_digest(path: Path, _modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(samples: npt.NDArray[np.int64]) -> str:
-    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()
-
-
 # Tasks ----------------------------------------------------------------------------------------
 
 
@@ -193,7 +190,8 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
         {job.trial_id: job.keys for job in jobs if _leaves_heads(job)},
         {job.trial_id: job.head_epochs for job in jobs},
     )
-    tasks = [_heads_task(stack, forest) for stack in _stacks(jobs)]
+    followers = {trial: root.longest for root in forest for trial in root.trials}
+    tasks = [_heads_task(stack, followers) for stack in _stacks(jobs)]
     for root in forest:
         for segment in root.walk():
             members = tuple(by_id[trial] for trial in segment.trials)
@@ -260,8 +258,7 @@ def _stack_key(job: Job) -> str:
     return content_hash(shape)
 
 
-def _heads_task(stack: tuple[Job, ...], forest: Sequence[Segment]) -> Task:
-    followers = {trial: root.longest for root in forest for trial in root.trials}
+def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
     longest = max(job.head_epochs + followers.get(job.trial_id, 0) for job in stack)
     return Task(kind="heads", jobs=stack, longest=longest)
 

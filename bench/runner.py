@@ -28,7 +28,7 @@ from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.pretrain import pretraining_job
 from bench.report import write_report
 from bench.store import Run, RunStore, prediction_columns, read_run, write_json
-from bench.suite import FractalWeights, Settings, Trial, dump_suite
+from bench.suite import FractalWeights, Settings, dump_suite
 from bench.tree import reused_epochs
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
@@ -332,9 +332,8 @@ class _PreparedImages:
                 self._folders[key] = prepare_images(
                     plan.source, image_size=key[0], resize=key[1], progress=reporter.progress
                 )
-
         self._opened: dict[Path, ImageData] = {}
-        self._splits: dict[tuple[Path, int, int | None], Splits] = {}
+        self._splits: dict[tuple[int, int | None], Splits] = {}
 
     def data(self, planned: PlannedTrial) -> ImageData:
         """The images that the trial sees."""
@@ -345,32 +344,26 @@ class _PreparedImages:
 
     def splits(self, planned: PlannedTrial) -> Splits:
         """The trial's splits, drawn once for each seed."""
-        data, settings = self.data(planned), planned.trial.settings
-        key = (data.folder, settings.seed, settings.shots)
+        settings = planned.trial.settings
+        key = (settings.seed, settings.shots)
         if key not in self._splits:
-            self._splits[key] = trial_splits(planned.trial, data)
+            self._splits[key] = trial_splits(planned.trial, self.data(planned))
         return self._splits[key]
 
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
-        first = self._plan.trials[0]
-        data = self.data(first)
-        splits = self._all_splits(data)
-        issues = (*data.issues, *self._plan.issues, *leakage(data, list(splits.values())))
+        data = self.data(self._plan.trials[0])
+        for planned in self._plan.trials:
+            self.splits(planned)
+        splits = list(self._splits.values())
+        issues = (*data.issues, *self._plan.issues, *leakage(data, splits))
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
-            "counts": class_counts(data.labels, next(iter(splits.values())), data.classes),
+            "counts": class_counts(data.labels, splits[0], data.classes),
             "issues": [asdict(issue) for issue in issues],
         }
-
-    def _all_splits(self, data: ImageData) -> dict[tuple[int, int | None], Splits]:
-        trials: dict[tuple[int, int | None], Trial] = {}
-        for planned in self._plan.trials:
-            settings = planned.trial.settings
-            trials.setdefault((settings.seed, settings.shots), planned.trial)
-        return {key: trial_splits(trial, data) for key, trial in trials.items()}
 
 
 # Files ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, State, best_record
-from bench.errors import BenchError
-from bench.features import moving_groups
+from bench.frozen import head_epochs, moved_groups
+from bench.fused import HeadTrial, train_heads
 from bench.plan import Plan
 from bench.schedules import Progress
 from bench.training import (
@@ -24,21 +24,19 @@ from bench.training import (
     Training,
     apply_stage,
     batch_order,
+    check_finite,
     forward,
     labels_of,
     predict,
     score,
     set_lr,
     start_of,
+    stops_early,
     training_batch,
 )
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""
-
-
-class TrainingDivergedError(BenchError):
-    """The loss of a trial is no longer finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,42 +127,12 @@ class Branch:
     def _tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that may differ from the starting weights."""
         training = self.training
-        moved = moved_groups(training.network, training.plan, len(self.records))
+        moved = moved_groups(training.network.outline, training.plan, len(self.records))
         return {
             name: tensor.detach().clone()
             for name, tensor in training.network.model.state_dict().items()
             if training.network.group_of(name).name in moved
         }
-
-
-def moved_groups(network: Network, plan: Plan, epochs: int) -> frozenset[str]:
-    """The groups that the first `epochs` epochs of the plan may have changed."""
-    if not epochs:
-        return frozenset()
-    until = plan.stage_index(epochs - 1) + 1
-    return frozenset().union(*(moving_groups(network, stage) for stage in plan.stages[:until]))
-
-
-def check_finite(lr: float, epoch: int, train_loss: float, val_loss: float) -> None:
-    """Raise `TrainingDivergedError` unless both losses of `epoch` (from 0) are finite."""
-    for split, loss in (("training", train_loss), ("validation", val_loss)):
-        if not np.isfinite(loss):
-            raise TrainingDivergedError(
-                f"the {split} loss is {loss} in epoch {epoch + 1}; lower lr "
-                f"(now {lr:g}) or set grad_clip_norm"
-            )
-
-
-def stops_early(plan: Plan, patience: int | None, records: Sequence[EpochRecord]) -> bool:
-    """Whether patience is at an end; it starts anew with the last stage and ends no other."""
-    if patience is None or not records:
-        return False
-    last_stage_starts_after = plan.epochs - plan.stages[-1].epochs
-    epoch, best_epoch = records[-1].epoch, best_record(records).epoch
-    return (
-        epoch > last_stage_starts_after
-        and epoch - max(best_epoch, last_stage_starts_after) >= patience
-    )
 
 
 def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:
@@ -173,12 +141,10 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
     Raises `TrainingDivergedError` when a loss is not finite. The caller's random state and count of
     threads are the same afterwards.
     """
-    from bench.fused import HeadTrial, train_heads
-    from bench.tree import head_epochs
-
     branch = Branch(training=training)
     with isolated(training.settings.threads):
-        heads = head_epochs(training.network.outline(), training.plan)
+        training.load({})  # an earlier trial may have left the network in another state
+        heads = head_epochs(training.network.outline, training.plan)
         if heads:
             trial = HeadTrial(training=training, epochs=heads)
             for _, record in train_heads([trial]):
@@ -239,7 +205,14 @@ def _train_epoch(
     stage = training.plan.stage_at(epoch)
     with_aux = apply_stage(training.network, stage)
     boundary, pristine = start_of(training, epoch)
-    inputs = Inputs(training, boundary, training.augmenter, epoch, pristine=pristine)
+    inputs = Inputs(
+        training,
+        boundary,
+        training.augmenter,
+        epoch,
+        among=training.splits.train,
+        pristine=pristine,
+    )
     batches = batch_order(training, epoch)
     first_lr = 0.0
     loss_sum = torch.zeros((), device=training.device)

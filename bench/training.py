@@ -3,7 +3,8 @@ what is frozen, in which order samples come, what the network sees of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,18 +17,18 @@ from torch import Tensor
 
 from bench.augmentations import Augmenter
 from bench.backbones import Network
-from bench.checkpoint import Scores
+from bench.checkpoint import EpochRecord, Scores, best_record
 from bench.data import ImageData, Splits
+from bench.errors import BenchError
 from bench.features import (
     FROZEN_BATCH,
     FeatureStore,
     Trunk,
     as_input,
-    frozen_boundary,
     gather,
-    is_pristine,
     positions,
 )
+from bench.frozen import frozen_boundary, is_pristine
 from bench.keys import derive_seed
 from bench.plan import HEAD, Plan, Rule, Stage
 from bench.schedules import Progress, lr_factor
@@ -40,6 +41,10 @@ EVALUATION_BATCH = 64
 """Fixed, because the batch size can change the last bits of a logit."""
 
 Samples = npt.NDArray[np.int64]
+
+
+class TrainingDivergedError(BenchError):
+    """The loss of a trial is no longer finite."""
 
 
 @dataclass(kw_only=True)
@@ -126,20 +131,22 @@ def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tenso
     network = training.network
     network.eval()
     boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
-    inputs = Inputs(training, boundary, training.central, epoch or 0, pristine=pristine)
+    inputs = Inputs(
+        training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
+    )
     logits = []
     with torch.no_grad():
         for start in range(0, len(samples), EVALUATION_BATCH):
-            batch = inputs.of(samples[start : start + EVALUATION_BATCH], among=samples)
+            batch = inputs.of(samples[start : start + EVALUATION_BATCH])
             logits.append(forward(training, batch, start=boundary)[0].cpu())
     return torch.cat(logits)
 
 
 def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:
     """Where an epoch starts: the boundary, and whether all before it has its starting weights."""
-    network, plan = training.network, training.plan
-    boundary = frozen_boundary(network, plan.stage_at(epoch))
-    return boundary, boundary is not None and is_pristine(network, plan, epoch, boundary)
+    outline, plan = training.network.outline, training.plan
+    boundary = frozen_boundary(outline, plan.stage_at(epoch))
+    return boundary, boundary is not None and is_pristine(outline, plan, epoch, boundary)
 
 
 def forward(
@@ -175,6 +182,31 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
     correct = (logits.argmax(dim=1) == labels).sum().item()
     return Scores(
         loss=F.cross_entropy(logits, labels).item(), accuracy=float(correct) / len(labels)
+    )
+
+
+# Ends -------------------------------------------------------------------------------------------
+
+
+def check_finite(lr: float, epoch: int, train_loss: float, val_loss: float) -> None:
+    """Raise `TrainingDivergedError` unless both losses of `epoch` (from 0) are finite."""
+    for split, loss in (("training", train_loss), ("validation", val_loss)):
+        if not np.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the {split} loss is {loss} in epoch {epoch + 1}; lower lr "
+                f"(now {lr:g}) or set grad_clip_norm"
+            )
+
+
+def stops_early(plan: Plan, patience: int | None, records: Sequence[EpochRecord]) -> bool:
+    """Whether patience is at an end; it starts anew with the last stage and ends no other."""
+    if patience is None or not records:
+        return False
+    last_stage_starts_after = plan.epochs - plan.stages[-1].epochs
+    epoch, best_epoch = records[-1].epoch, best_record(records).epoch
+    return (
+        epoch > last_stage_starts_after
+        and epoch - max(best_epoch, last_stage_starts_after) >= patience
     )
 
 
@@ -278,8 +310,9 @@ def batch_edges(count: int, batch_size: int) -> list[int]:
 class Inputs:
     """What flows into `boundary` (None: into the network) under one augmenter in one epoch.
 
-    Where the groups in front of the boundary are `pristine`, with their starting weights, their
-    activations are kept.
+    `among` are the samples that will be asked for. Where the groups in front of the boundary are
+    `pristine`, with their starting weights, the activations of all of them are computed together
+    and kept.
     """
 
     def __init__(
@@ -289,26 +322,23 @@ class Inputs:
         augmenter: Augmenter,
         epoch: int,
         *,
-        pristine: bool = False,
+        among: Samples,
+        pristine: bool,
     ) -> None:
         self._training = training
         self._boundary = boundary
         self._augmenter = augmenter
         self._epoch = epoch
+        self._among = among
         self._keeps = pristine
-        self._views: dict[bytes, tuple[Samples, Tensor | None]] = {}
 
-    def of(self, samples: Samples, *, among: Samples | None = None) -> Tensor:
-        """Images `[n, 3, S, S]`, normalised, or activations, of `samples`.
-
-        `among` are the samples that will be asked for in turn: their activations are computed
-        together.
-        """
+    def of(self, samples: Samples) -> Tensor:
+        """Images `[n, 3, S, S]`, normalised, or activations, of `samples`."""
         if self._boundary is None:
             return self.images(samples)
-        universe, view = self._view(samples if among is None else among)
-        if view is not None:
-            return gather(view, positions(universe, samples)).to(self._training.device)
+        if self._keeps and self._view is not None:
+            rows = positions(self._universe, samples)
+            return gather(self._view, rows).to(self._training.device)
         return self.through_trunk(self.images(samples))
 
     def through_trunk(self, images: Tensor) -> Tensor:
@@ -323,40 +353,33 @@ class Inputs:
         views = self._augmenter.images(cached, samples, epoch=self._epoch)
         return _normalised(self._training, views)
 
-    def _view(self, among: Samples) -> tuple[Samples, Tensor | None]:
-        if not self._keeps:
-            return among, None
-        name = among.tobytes()
-        if name not in self._views:
-            self._views[name] = self._stored_view(among)
-        return self._views[name]
-
-    def _stored_view(self, among: Samples) -> tuple[Samples, Tensor | None]:
+    @cached_property
+    def _universe(self) -> Samples:
+        """The samples of the view, ascending; one of all images serves every split and seed."""
         training = self._training
-        universe = np.unique(among)
-        if self._shares_all:
-            universe = np.arange(len(training.data))
+        varies = training.augmenter.varies
+        if training.features.shares and not varies and training.settings.shots is None:
+            return np.arange(len(training.data))
+        return np.unique(self._among)
+
+    @cached_property
+    def _view(self) -> Tensor | None:
+        """Activations of the universe; None if they are too large to be kept."""
+        training, universe = self._training, self._universe
+        view = self._augmenter.view(self._epoch)
         key = content_hash(
-            [
-                training.trunk_key,
-                self._boundary,
-                self._augmenter.view(self._epoch),
-                derive_seed(universe.tobytes().hex()),
-            ],
-            digits=32,
+            [training.trunk_key, self._boundary, view, samples_digest(universe)], digits=32
         )
         assert self._boundary is not None
         trunk = training.trunk(self._boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         images = (self.images(chunk) for chunk in chunks)
-        return universe, training.features.view(key, lambda: trunk(images), count=len(universe))
+        return training.features.view(key, lambda: trunk(images), count=len(universe))
 
-    @property
-    def _shares_all(self) -> bool:
-        """Whether one view of all images serves every split and seed."""
-        settings, features = self._training.settings, self._training.features
-        varies = self._training.augmenter.varies
-        return features.shares and not varies and settings.shots is None
+
+def samples_digest(samples: Samples) -> str:
+    """A hash of which samples these are, in their order."""
+    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()
 
 
 def training_batch(
@@ -371,7 +394,7 @@ def training_batch(
     """What flows into `boundary` in one training step, and its targets: classes or soft labels."""
     labels = labels_of(training, samples)
     if not training.augmenter.mixes or len(samples) == 1:
-        return inputs.of(samples, among=training.splits.train), labels.to(training.device)
+        return inputs.of(samples), labels.to(training.device)
     images, labels = training.augmenter.mix(inputs.images(samples), labels, epoch=epoch, step=step)
     batch = images if boundary is None else inputs.through_trunk(images)
     return batch, labels.to(training.device)

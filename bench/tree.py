@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from bench.backbones import Outline
-from bench.plan import HEAD, Plan, Stage
+from bench.plan import Plan, Stage
 from bench.schedules import SCHEDULES, Progress, lr_factor
 from bench.suite import Entry, Settings, content_hash
 
@@ -57,24 +57,6 @@ def epoch_keys(
         }
         keys.append(_key([keys[-1], used]))
     return tuple(keys)
-
-
-def head_epochs(outline: Outline, plan: Plan) -> int:
-    """How many epochs at the start of the plan train nothing but a head that can be stacked."""
-    epochs = 0
-    for stage in plan.stages:
-        rates = {address: stage.rule_for(address).lr for address in outline.parameters}
-        head = {rate for address, rate in rates.items() if _in_head(address)}
-        trunk = {rate for address, rate in rates.items() if not _in_head(address)}
-        moves = any(stage.rule_for(address).norm_mode == "update" for address in outline.norms)
-        if not outline.plain_head or moves or trunk - {None} or len(head) != 1 or None in head:
-            break
-        epochs += stage.epochs
-    return epochs
-
-
-def _in_head(address: str) -> bool:
-    return address.startswith(f"{HEAD}/")
 
 
 def _key(content: Any) -> str:

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from bench.checkpoint import EpochRecord, Scores, State, StateStore
+from bench.frozen import moved_groups
 from bench.plan import Plan, Rule, Stage
 from bench.sized_cache import SizedCache
-from bench.trainer import Branch, isolated, moved_groups
+from bench.trainer import Branch, isolated
 from bench.training import Training
+from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
 
 KEYS = ("start", "one", "two", "three")
@@ -92,20 +94,10 @@ def test_nothing_is_found_where_nothing_was_saved(tmp_path: Path) -> None:
     assert StateStore(None).load("key") is None
 
 
-@pytest.mark.parametrize("how", ["truncated", "half", "header only", "empty", "garbage", "zeros"])
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_state_is_none(how: str, tmp_path: Path) -> None:
     _store(tmp_path).save("two", _state(2))
-    path = tmp_path / "states" / "two"
-    content = path.read_bytes()
-    damaged = {
-        "truncated": content[:-10],
-        "half": content[: len(content) // 2],
-        "header only": content[:20],
-        "empty": b"",
-        "garbage": b"garbage" * 50,
-        "zeros": bytes(len(content)),
-    }
-    path.write_bytes(damaged[how])
+    damage(tmp_path / "states" / "two", how)
     assert _store(tmp_path).load("two") is None
     assert _store(tmp_path).deepest(KEYS) is None
 
@@ -273,5 +265,5 @@ def test_what_an_earlier_stage_moved_stays_in_the_state_of_a_stage_that_comes_ag
     stages = [Stage(epochs=1, rules=rules) for rules in (head, (Rule(pattern="*", lr=1.0),), head)]
     plan = Plan(stages=tuple(stages))
     everything = {group.name for group in network.groups}
-    moved = [moved_groups(network, plan, epochs) for epochs in range(4)]
+    moved = [moved_groups(network.outline, plan, epochs) for epochs in range(4)]
     assert moved == [set(), {"head"}, everything, everything]

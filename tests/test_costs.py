@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 import torch
 from torchvision.models import get_model_weights
 
 from bench.backbones import layer_group_names
-from bench.costs import epoch_flops, group_flops, trained_groups
+from bench.costs import epoch_flops, group_flops
 from bench.errors import BenchError
-from bench.plan import HEAD, Rule, Stage, group_rule
+from bench.plan import HEAD
 
 FLOPS = {"stem": 1, "layer1": 10, "layer2": 100, "head": 1000}
 
@@ -144,28 +142,3 @@ def test_frozen_groups_after_a_trained_one_only_pass_gradients_on() -> None:
 def test_where_nothing_trains_there_is_no_backward_pass() -> None:
     assert _epoch(()) == 10_001 * 1111
     assert _epoch((), from_boundary=True) == 0
-
-
-@pytest.mark.parametrize(
-    ("multipliers", "expected"),
-    [
-        ({"head": 1.0}, {"head"}),
-        ({"layer4": 0.0, "head": 1.0}, {"layer4", "head"}),
-        ({}, set()),
-    ],
-)
-def test_trained_groups(multipliers: Mapping[str, float], expected: set[str]) -> None:
-    rules = [group_rule(group, lr) for group, lr in multipliers.items()]
-    stage = Stage(epochs=1, rules=(*rules, Rule(pattern="*", lr=None)))
-    assert trained_groups("resnet18", stage) == expected
-
-
-def test_one_trained_parameter_makes_its_group_train() -> None:
-    rules = (Rule(pattern="layer2/*.bn1.bias", lr=1.0), Rule(pattern="*", lr=None))
-    assert trained_groups("resnet18", Stage(epochs=1, rules=rules)) == {"layer2"}
-
-
-@pytest.mark.parametrize("backbone", ["googlenet", "vit_b_32"])
-def test_every_group_can_train(backbone: str) -> None:
-    stage = Stage(epochs=1, rules=(Rule(pattern="*", lr=1.0),))
-    assert trained_groups(backbone, stage) == set(layer_group_names(backbone))

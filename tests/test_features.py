@@ -11,19 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.backbones import Network
 from bench.features import (
     FROZEN_BATCH,
     FeatureStore,
     Trunk,
-    frozen_boundary,
     gather,
-    is_pristine,
     positions,
 )
-from bench.plan import HEAD, Plan, Rule, Stage
+from bench.plan import HEAD, Rule
 from bench.trainer import Branch, isolated
 from bench.training import Inputs, Training
+from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
 
 ALL = Rule(pattern="*", lr=1.0)
@@ -95,9 +93,9 @@ def test_a_view_is_what_a_batch_computes_for_itself(tmp_path: Path) -> None:
         training = _training("partial_finetune")
         training.features = FeatureStore(folder)
         samples = training.splits.train
-        inputs = Inputs(training, "layer4", training.augmenter, 1, pristine=True)
-        views.append(inputs.of(samples[3:9], among=samples))
-        views.append(inputs.of(samples[3:9]))
+        for among in (samples, samples[3:9]):
+            inputs = Inputs(training, "layer4", training.augmenter, 1, among=among, pristine=True)
+            views.append(inputs.of(samples[3:9]))
         views.append(inputs.through_trunk(inputs.images(samples[3:9])))
     assert all(torch.equal(views[0], view) for view in views)
     assert all(view.is_contiguous(memory_format=torch.channels_last) for view in views)
@@ -107,9 +105,8 @@ def test_the_view_of_all_images_serves_every_split(tmp_path: Path) -> None:
     training = _training(augmentation="none", backbone="shufflenet_v2_x0_5")
     training.features = FeatureStore(tmp_path)
     for split in training.splits.named().values():
-        found = Inputs(training, HEAD, training.central, 0, pristine=True).of(split)
-        own = Inputs(training, HEAD, training.central, 0)
-        assert torch.equal(found, own.through_trunk(own.images(split)))
+        inputs = Inputs(training, HEAD, training.central, 0, among=split, pristine=True)
+        assert torch.equal(inputs.of(split), inputs.through_trunk(inputs.images(split)))
     assert len(list((tmp_path / "features").iterdir())) == 1
 
 
@@ -120,7 +117,7 @@ def test_each_epoch_and_seed_has_a_view_of_its_own(tmp_path: Path) -> None:
         training.features = FeatureStore(tmp_path)
         samples = np.arange(4)
         for epoch in (0, 1):
-            inputs = Inputs(training, HEAD, training.augmenter, epoch, pristine=True)
+            inputs = Inputs(training, HEAD, training.augmenter, epoch, among=samples, pristine=True)
             seen.append(inputs.of(samples))
     assert len(list((tmp_path / "features").iterdir())) == 4
     assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
@@ -157,25 +154,12 @@ def test_a_view_from_disk_has_the_same_bits(
     assert compute.times == 2
 
 
-def _damage(path: Path, how: str) -> None:
-    content = path.read_bytes()
-    damaged = {
-        "truncated": content[:-10],
-        "half": content[: len(content) // 2],
-        "header only": content[:20],
-        "empty": b"",
-        "garbage": b"garbage" * 50,
-        "zeros": bytes(len(content)),
-    }
-    path.write_bytes(damaged[how])
-
-
-@pytest.mark.parametrize("how", ["truncated", "half", "header only", "empty", "garbage", "zeros"])
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_view_is_computed_again(how: str, tmp_path: Path) -> None:
     compute = Computation(torch.randn(40, 6))
     FeatureStore(tmp_path).view("key", compute, count=40)
     (path,) = (tmp_path / "features").iterdir()
-    _damage(path, how)
+    damage(path, how)
     for times in (2, 2):
         found = FeatureStore(tmp_path).view("key", compute, count=40)
         assert found is not None
@@ -232,58 +216,3 @@ def test_gather_takes_rows_channels_second() -> None:
     assert found.shape == (2, 5, 2, 3)
     assert torch.equal(found[0], view[3].permute(2, 0, 1))
     assert gather(torch.arange(8).reshape(4, 2), rows).tolist() == [[6, 7], [0, 1]]
-
-
-# Boundaries -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options", "expected"),
-    [
-        ("linear_probe", {}, [HEAD]),
-        ("partial_finetune", {"top": 1}, ["layer4"]),
-        ("partial_finetune", {"top": 4}, ["layer1"]),
-        ("full_finetune", {}, [None]),
-        ("two_rates", {"backbone_multiplier": 0.0}, [None]),
-        ("two_rates", {"backbone_multiplier": 0.0, "norm": "fixed"}, [None]),
-        (
-            "gradual_unfreeze",
-            {"every": 1},
-            [HEAD, "layer4", "layer3", "layer2", "layer1", None],
-        ),
-        ("lp_ft", {}, [HEAD, None]),
-    ],
-)
-def test_frozen_boundary(
-    strategy: str, options: dict[str, Any], expected: list[str | None]
-) -> None:
-    training = _training(strategy, options=options, epochs=6)
-    stages = training.plan.stages
-    assert [frozen_boundary(training.network, stage) for stage in stages] == expected
-
-
-def _stages(*rules: tuple[Rule, ...]) -> Plan:
-    return Plan(stages=tuple(Stage(epochs=1, rules=each) for each in rules))
-
-
-def test_one_parameter_or_statistic_that_moves_ends_the_frozen_part() -> None:
-    network: Network = _training().network
-    bias = Rule(pattern="layer2/0.bn1.bias", lr=1.0)
-    fixed = Rule(pattern="layer3/*", lr=0.0, norm="fixed")
-    head = Rule(pattern="head/*", lr=1.0)
-    for rules, expected in (
-        ((bias, NOTHING), "layer2"),
-        ((fixed, NOTHING), "layer3"),
-        ((head, NOTHING), HEAD),
-        ((NOTHING,), HEAD),
-    ):
-        assert frozen_boundary(network, Stage(epochs=1, rules=rules)) == expected
-
-
-def test_pristine_until_something_in_front_has_moved() -> None:
-    network = _training().network
-    top = (Rule(pattern="layer4/*", lr=1.0), NOTHING)
-    plan = _stages((NOTHING,), top, (NOTHING,))
-    assert [is_pristine(network, plan, epoch, "layer4") for epoch in range(3)] == [True] * 3
-    # The last stage is equal to the first, but comes after layer4 has moved.
-    assert [is_pristine(network, plan, epoch, HEAD) for epoch in range(3)] == [True, False, False]

@@ -27,8 +27,15 @@ from bench.keys import derive_seed
 from bench.plan import HEAD
 from bench.schedules import Progress, lr_factor
 from bench.suite import Entry, Trial
-from bench.trainer import Branch, TrainingDivergedError, isolated
-from bench.training import Inputs, Training, batch_order, copied_tensors, training_batch
+from bench.trainer import Branch, isolated
+from bench.training import (
+    Inputs,
+    Training,
+    TrainingDivergedError,
+    batch_order,
+    copied_tensors,
+    training_batch,
+)
 from tests.tiny import entry, make_job, make_trial
 
 BACKBONE = "shufflenet_v2_x0_5"
@@ -235,7 +242,8 @@ def _plain_loop(
         weights = torch.tensor(counts.sum() / len(counts) / counts, dtype=torch.float32)
     for epoch in range(trial.epochs):
         model.train()
-        inputs = Inputs(training, HEAD, training.augmenter, epoch)
+        train = training.splits.train
+        inputs = Inputs(training, HEAD, training.augmenter, epoch, among=train, pristine=False)
         batches = batch_order(training, epoch)
         total = 0.0
         for step, batch in enumerate(batches):
@@ -262,7 +270,8 @@ def _plain_loop(
             total += F.cross_entropy(logits.detach(), targets).item() * len(batch)
         model.eval()
         val = training.splits.val
-        central = Inputs(training, HEAD, training.central, epoch).of(val)
+        inputs = Inputs(training, HEAD, training.central, epoch, among=val, pristine=False)
+        central = inputs.of(val)
         with torch.no_grad():
             loss = F.cross_entropy(model(central), torch.from_numpy(training.data.labels[val]))
         curves.append((total / len(training.splits.train), loss.item()))

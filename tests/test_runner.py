@@ -218,15 +218,16 @@ def test_precisions_start_from_the_same_weights(suite: Path, tmp_path: Path) -> 
 
 
 def test_from_scratch_is_normalised_like_its_peers(suite: Path, tmp_path: Path) -> None:
+    started: list[Job] = []
+
     class Jobs(Recorder):
         def training(self, jobs: Sequence[Job]) -> None:
-            self.normalisations = {(job.weights.mean, job.weights.std) for job in jobs}
-            self.weights = {job.weights.name for job in jobs}
+            started.extend(jobs)
 
-    recorder = Jobs()
-    bench.run(suite, out=tmp_path, workers=1, reporter=recorder)
-    assert recorder.weights == {"none", "fractals"}
-    assert recorder.normalisations == {((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))}
+    bench.run(suite, out=tmp_path, workers=1, reporter=Jobs())
+    assert {job.weights.name for job in started} == {"none", "fractals"}
+    normalisations = {(job.weights.mean, job.weights.std) for job in started}
+    assert normalisations == {((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))}
 
 
 def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: Path) -> None:

@@ -21,8 +21,16 @@ from bench.fused import _Stack
 from bench.plan import Plan, Rule, Stage
 from bench.strategies import STRATEGIES
 from bench.suite import Entry
-from bench.trainer import Outcome, TrainingDivergedError, outcome, train
-from bench.training import Inputs, Training, apply_stage, batch_order, predict, score
+from bench.trainer import Outcome, outcome, train
+from bench.training import (
+    Inputs,
+    Training,
+    TrainingDivergedError,
+    apply_stage,
+    batch_order,
+    predict,
+    score,
+)
 from tests.tiny import entry, make_trial, tiny_training
 
 ROUGH = {"weight_decay": 0.1, "momentum": 0.9, "lr": 0.05, "grad_clip_norm": 1.0}
@@ -238,7 +246,10 @@ def test_one_seed_gives_every_strategy_the_same_batches_head_and_views() -> None
     for epoch in range(2):
         for a, b in zip(batch_order(first, epoch), batch_order(second, epoch), strict=True):
             assert np.array_equal(a, b)
-            views = [Inputs(t, None, t.augmenter, epoch).images(a) for t in (first, second)]
+            views = [
+                Inputs(t, None, t.augmenter, epoch, among=a, pristine=False).of(a)
+                for t in (first, second)
+            ]
             assert torch.equal(*views)
     for split, samples in first.splits.named().items():
         assert np.array_equal(samples, second.splits.named()[split])

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from bench.backbones import layer_group_names, outline
 from bench.catalogue import catalogue
+from bench.frozen import head_epochs
 from bench.jobs import MAX_STACKED, Job, Task, cut
-from bench.plan import Plan, Rule, Stage
+from bench.plan import Plan
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, Settings
-from bench.tree import EPOCH_SETTINGS, Segment, epoch_keys, grow, head_epochs, reused_epochs
+from bench.tree import EPOCH_SETTINGS, Segment, epoch_keys, grow, reused_epochs
 from tests.tiny import entry, make_job, make_trial
 
 LINEAR = Entry(name="linear")
@@ -161,32 +162,6 @@ def test_a_job_has_a_key_for_every_epoch_and_knows_its_heads() -> None:
         job = make_job(make_trial(strategy, epochs=4))
         assert len(job.keys) == 5
         assert job.head_epochs == heads
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options", "expected"),
-    [
-        ("linear_probe", {}, 6),
-        ("gradual_unfreeze", {"every": 2}, 2),
-        ("lp_ft", {"probe_epochs": 4}, 4),
-        ("full_finetune", {}, 0),
-        ("partial_finetune", {}, 0),
-        ("two_rates", {"backbone_multiplier": 0.0}, 0),
-        ("two_rates", {"backbone_multiplier": 0.0, "norm": "fixed"}, 0),
-        ("pretrained_head", {}, 0),
-    ],
-)
-def test_head_epochs(strategy: str, options: dict[str, Any], expected: int) -> None:
-    shape = outline("resnet18", LINEAR)
-    plan = _plan(strategy, 6, **options)
-    assert head_epochs(shape, plan) == expected
-    assert head_epochs(replace(shape, plain_head=False), plan) == 0
-
-
-def test_a_head_with_two_rates_is_not_stacked() -> None:
-    rules = (Rule(pattern="head/*.bias", lr=2.0), Rule(pattern="head/*", lr=1.0))
-    stage = Stage(epochs=2, rules=(*rules, Rule(pattern="*", lr=None)))
-    assert head_epochs(outline("resnet18", LINEAR), Plan(stages=(stage,))) == 0
 
 
 # The forest -----------------------------------------------------------------------------------

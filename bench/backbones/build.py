@@ -125,7 +125,7 @@ class _Head:
 @cache
 def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
     network = valueless_network(backbone, _Head(head, dict(options)), num_classes=2, seed=0)
-    return network.outline()
+    return network.outline
 
 
 def head_start(

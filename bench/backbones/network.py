@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -71,13 +71,15 @@ def _run_steps(model: nn.Module, activations: Tensor, *, steps: Sequence[Step]) 
 class Outline:
     """What a plan can be applied to without the network.
 
-    Addresses of the parameters and of the norm layers, in order; the names of the layer groups;
-    whether the head is a plain chain of linear layers (`Network.head_layers`).
+    Addresses of the parameters and of the norm layers, in order; the names of the layer groups
+    and of those in front of which it can be cut; whether the head is a plain chain of linear
+    layers (`Network.head_layers`).
     """
 
     parameters: tuple[str, ...]
     norms: tuple[str, ...]
     groups: tuple[str, ...]
+    boundaries: tuple[str, ...]
     plain_head: bool
 
 
@@ -216,12 +218,14 @@ class Network(nn.Module):
             if "running_mean" in buffers or "running_var" in buffers:
                 yield self.address_of(name), module
 
+    @cached_property
     def outline(self) -> Outline:
         """Names alone, for those who plan."""
         return Outline(
             parameters=tuple(self.address_of(name) for name, _ in self.model.named_parameters()),
             norms=tuple(address for address, _ in self.norm_layers()),
             groups=tuple(group.name for group in self.groups),
+            boundaries=self.boundaries,
             plain_head=self.head_layers() is not None,
         )
 

@@ -122,13 +122,7 @@ def _work(folder: Path) -> Iterator[str]:
     """What the last start of the run had to do, in trial-epochs and floating-point operations."""
     try:
         counts = json.loads((folder / "accounts.json").read_text(encoding="utf-8"))
-        asked, done = counts["flops_asked"] / 1e12, counts["flops_done"] / 1e12
-        yield (
-            f"{counts['asked']} trial-epochs, of which {counts['trained']} were trained "
-            f"({counts['features']} of them on kept features), {counts['tree']} shared with "
-            f"another trial, {counts['earlier']} from earlier runs; "
-            f"{asked:.2f} TFLOP asked for, {done:.2f} done"
-        )
+        yield text(counts["sentence"])
     except (OSError, ValueError, KeyError, TypeError):
         return
 
