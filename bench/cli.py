@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import BenchError, SuiteError, nearest
+from bench.processes import import_early
 
 if TYPE_CHECKING:
     from bench.planning import RunPlan
@@ -60,6 +61,8 @@ def run(
     no_reuse: NoReuse = False,
 ) -> None:
     """Train what is not complete, then write tables, plots and a report."""
+    if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
+        import_early()
     from bench.console import ConsoleReporter
     from bench.runner import run as run_suite
 

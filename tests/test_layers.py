@@ -20,7 +20,7 @@ LAYERS = {
         "frozen"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
     0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
-        "sized_cache"},
+        "sized_cache", "processes"},
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 

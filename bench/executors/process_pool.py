@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from types import ModuleType
 from typing import Any
 
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers
+from bench.processes import start_process
 
 GRACE_SECONDS = 5.0
 
 
 class ProcessPoolExecutor:
-    """`workers` spawned processes. One that dies costs its trials, which come back as errors."""
+    """`workers` processes. One that dies costs its trials, which come back as errors."""
 
     def __init__(self, workers: int, *, lanes: int = 1) -> None:
         self.workers = workers
@@ -41,7 +38,7 @@ class ProcessPoolExecutor:
                     task = agenda.take(near=near)
                     if task is None:
                         break
-                    worker = idle.pop() if idle else _Worker(self._lanes)
+                    worker = idle.pop() if idle else _Worker(self._lanes, task.jobs[0].device)
                     worker.start(task)
                     busy[worker.connection] = worker
                 if not busy:
@@ -85,12 +82,9 @@ class _Worker:
     without reading.
     """
 
-    def __init__(self, lanes: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, lanes), daemon=True)
-        with _passive_threads(), _without_main_module(), _interrupts_ignored():
-            self._process.start()
+    def __init__(self, lanes: int, device: str) -> None:
+        self.connection, theirs = Pipe()
+        self._process = start_process(_serve, theirs, lanes, device=device)
         theirs.close()
         self.alive = True
         self.near: str | None = None
@@ -153,7 +147,6 @@ def _cause(exitcode: int | None) -> str:
 
 def _serve(connection: Connection, lanes: int) -> None:
     """A worker process: tasks in, events out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_large_buffers()
     from bench.engine import Engine
 
@@ -166,39 +159,3 @@ def _serve(connection: Connection, lanes: int) -> None:
             connection.send(_TaskDone())
     except (EOFError, OSError):
         return
-
-
-@contextmanager
-def _passive_threads() -> Iterator[None]:
-    """Idle OpenMP threads of new processes sleep: spinning ones would take the others' cores."""
-    before = os.environ.get("OMP_WAIT_POLICY")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_WAIT_POLICY"]
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """New processes leave Ctrl-C to the caller from their first instruction on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _without_main_module() -> Iterator[None]:
-    """Spawned processes do not import the caller's script again: it need not be guarded."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torchvision
@@ -126,42 +126,34 @@ def test_a_worker_that_dies_costs_its_job_only(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_died_between_tasks_costs_nothing(tmp_path: Path) -> None:
-    import psutil
-
     first, _, second, _ = jobs(tmp_path)
     results = ProcessPoolExecutor(1).run(cut([first, second], reuse=True), lambda *_: None)
     assert next(results).error is None
-    for worker in psutil.Process().children(recursive=True):
-        if "spawn_main" in _command(worker):
-            worker.kill()
-            # Not waited for here: its exit code is for the executor.
-            while worker.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.01)
+    for worker in _workers():
+        worker.kill()
     assert next(results).error is None
     assert list(results) == []
 
 
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
-    import psutil
-
     running = ProcessPoolExecutor(2).run(cut(jobs(tmp_path), reuse=False), lambda *_: None)
     next(running)
-    workers = psutil.Process().children(recursive=True)
+    workers = _workers()
     assert workers
     running.close()  # type: ignore[attr-defined]
-    _, alive = psutil.wait_procs(
-        [worker for worker in workers if "spawn_main" in _command(worker)], timeout=10
-    )
+    _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
 
 
-def _command(process: object) -> str:
-    import psutil
-
-    try:
-        return " ".join(process.cmdline())  # type: ignore[attr-defined]
-    except psutil.Error:
-        return ""
+def _workers() -> list[psutil.Process]:
+    """Those that train: spawned, or forked from the process that others are forked from."""
+    below = psutil.Process().children(recursive=True)
+    return [
+        process
+        for process in below
+        if "spawn_main" in (command := " ".join(process.cmdline()))
+        or ("forkserver" in command and process.ppid() != os.getpid())
+    ]
 
 
 def test_a_script_needs_no_guard(tmp_path: Path) -> None:
