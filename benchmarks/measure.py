@@ -90,12 +90,18 @@ def compare(workload: Workload, given: argparse.Namespace) -> Measurement:
     for _, side in product(range(given.repeats), given.sides):
         if side == "naive":
             seconds = _naive_seconds(workload, given.naive_epochs)
+            if len(workload.naive_epochs) == 1:
+                (epochs,) = workload.naive_epochs.values()
+                result.samples["naive, one epoch"].append(seconds / epochs)
         else:
             run = run_bench(workload, given.work, *_flags(side))
             runs[side].append(run)
             trials = run.run.trials
             seconds = (trials.finished.max() - trials.started.min()).total_seconds()
             result.samples[f"{side}, whole process"].append(run.finished.seconds)
+            if len(trials) == 1:
+                epochs = run.run.curves.groupby("epoch").seconds.sum()
+                result.samples[f"{side}, one epoch"].append(float(epochs.median()))
         result.samples[side].append(seconds)
     if "naive" in given.sides:
         result.facts["naive"] = _naive_remark(workload.naive_epochs, given.naive_epochs)
@@ -104,6 +110,7 @@ def compare(workload: Workload, given: argparse.Namespace) -> Measurement:
         result.facts["precision"] = sorted({p for run in every for p in run.run.trials.precision})
     result.add_ratio("R_total (naive / reuse)", "naive", "reuse")
     result.add_ratio("R_total, whole process", "naive", "reuse, whole process")
+    result.add_ratio("R_total, one epoch", "naive, one epoch", "reuse, one epoch")
     if all(runs.values()):
         result.facts["curves_equal"] = all(_same_curves(every[0], run) for run in every[1:])
         result.add_ratio("R_share (no-reuse / reuse)", "no-reuse", "reuse")
@@ -187,7 +194,10 @@ def startup(workload: Workload, given: argparse.Namespace) -> Measurement:
         for _ in range(given.repeats):
             for name, command in commands.items():
                 result.samples[name].append(timed(command).seconds)
+            before = datetime.now(UTC)
             run = run_bench(workload, given.work)
+            until_first = run.run.trials.started.min() - before
+            result.samples["bench run, until a trial starts"].append(until_first.total_seconds())
             result.samples["bench run, one epoch of a probe"].append(run.finished.seconds)
     return result
 
