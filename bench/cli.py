@@ -103,6 +103,7 @@ def plan(
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
     from bench.accounts import account
+    from bench.analysis import outlook
     from bench.console import ConsoleReporter
     from bench.jobs import cut
     from bench.planning import plan_run
@@ -130,6 +131,11 @@ def plan(
     for issue in planned.issues:
         out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
     out_console.print(accounts.sentence(), highlight=False)
+    going = [trial.trial for trial in planned.trials if trial.skip_reason is None]
+    strategies = {trial.strategy.label for trial in going}
+    if len(strategies) > 1:
+        seeds = len({trial.settings.seed for trial in going})
+        out_console.print(outlook(len(strategies), seeds), highlight=False)
     out_console.print(
         f"{work.epochs} epochs, {work.trained_images:,} images to train on and "
         f"{work.evaluated_images:,} to evaluate; about {_duration(work.seconds)} "

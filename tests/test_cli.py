@@ -54,6 +54,7 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     assert "4 trials, 0 complete, 4 to train" in out
     # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
     assert "9 epochs, 152 images to train on" in out
+    assert "2 strategies, 1 pair, 2 seeds: the smallest attainable p is 0.5, so no" in out
     assert not (tmp_path / "tiny").exists()
 
     code, out, _ = cli("run", suite, "--out", tmp_path, "--workers", 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -47,6 +47,15 @@ class Comparison:
     p: float
     corrected: float
     comparisons: int
+
+    def turned(self) -> Comparison:
+        """The same from the other side."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            differences=tuple(-difference for difference in self.differences),
+        )
 
     @property
     def effect(self) -> float:
@@ -147,6 +156,20 @@ def seeds_to_decide(comparisons: int) -> int:
     Holm's correction multiplies the smallest of `comparisons` p values by their number.
     """
     return 1 + math.floor(math.log2(comparisons / ALPHA)) + 1
+
+
+def outlook(strategies: int, seeds: int) -> str:
+    """Whether so many seeds can tell so many strategies apart; to be said before training them."""
+    pairs = strategies * (strategies - 1) // 2
+    smallest = min(1.0, pairs * smallest_p(seeds))
+    sentence = (
+        f"{strategies} strategies, {pairs} pair{'s' if pairs > 1 else ''}, {seeds} "
+        f"seed{'s' if seeds > 1 else ''}: the smallest attainable p is {smallest:.2g}"
+    )
+    if smallest < ALPHA:
+        return sentence
+    least = seeds_to_decide(pairs)
+    return f"{sentence}, so no difference can be significant; it takes {least} seeds"
 
 
 def holm(ps: Sequence[float]) -> list[float]:

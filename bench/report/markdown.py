@@ -9,9 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis import (
+    ALPHA,
+    COSTS,
+    Comparison,
+    natural_target,
+    pareto_front,
+    sample_of,
+    sample_tests,
+    trial_measures,
+    variance_shares,
+    wilson_interval,
+)
 from bench.cache import atomic_file
 from bench.plots import CAPTIONS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, write_plots
-from bench.report.answer import answer
+from bench.report.answer import Contest, answer, contest, named
 from bench.report.markup import fence, image, link, table, text
 from bench.store import STATUSES
 from bench.summary import (
@@ -31,6 +43,9 @@ if TYPE_CHECKING:
 
     from bench.store import Run
 
+LEAD_FIGURE = "test_accuracy"
+LEAST_SHARE = 0.005
+MAX_PAIRS = 45
 MAX_RANKED = 100
 MAX_CLASSES = 40
 MAX_NAMED = 12
@@ -66,17 +81,20 @@ def render_markdown(run: Run, figures: Mapping[str, Path]) -> str:
     targets = {
         name: Path(os.path.relpath(path, run.folder)).as_posix() for name, path in figures.items()
     }
-    first, *rest = answer(results)
+    found = contest(run)
+    first, *rest = answer(found)
     sections = [
         f"# Results of {text(run.suite.get('name', run.folder.name))}",
         f"**{text(first)}** {text(' '.join([*rest, _completeness(run)]))}",
-        *_compared(run, grid),
-        *_ranking(grid, results),
-        *_figures(targets),
-        *_single_trials(run, grid, targets),
+        *_headed("## Evidence", _evidence(run, grid, results, found, targets)),
         *_unfinished(run, grid),
+        "## How it was obtained",
+        *_compared(run, grid),
         *_data(run.data),
         *_environment(run.environment),
+        "## Limits",
+        *_limits(run, found),
+        *_repeated(run.environment),
         *_files(run.folder),
     ]
     return "\n\n".join(sections) + "\n"
@@ -94,8 +112,182 @@ def _completeness(run: Run) -> str:
     return f"{sentence} Of {_count(without, 'config')} no trial is complete."
 
 
+def _headed(heading: str, sections: Iterable[str]) -> Iterator[str]:
+    """The sections below a heading; nothing if there are none."""
+    for index, section in enumerate(sections):
+        if not index:
+            yield heading
+        yield section
+
+
+def _evidence(
+    run: Run,
+    grid: Grid,
+    results: Sequence[ConfigResult],
+    found: Contest | None,
+    targets: Mapping[str, str],
+) -> Iterator[str]:
+    if LEAD_FIGURE in targets:
+        yield CAPTIONS[LEAD_FIGURE]
+        yield image(LEAD_FIGURE.replace("_", " "), targets[LEAD_FIGURE])
+    if found is not None and found.comparisons:
+        yield from _pairs(run, found)
+    yield from _ranking(run, grid, results)
+    yield from _training(run, grid, results)
+    yield from _shares(run, grid)
+    yield from _fronts(results, run)
+    yield from _figures(targets)
+    yield from _single_trials(run, grid, targets)
+
+
+def _pairs(run: Run, found: Contest) -> Iterator[str]:
+    yield "### Each against each"
+    trials = complete_trials(run.trials).set_index(["config", "seed"])["trial"]
+    shown = found.comparisons
+    if len(shown) > MAX_PAIRS:
+        shown = list(found.against.values())
+    rows = []
+    for comparison in shown:
+        low, high = comparison.interval
+        sides = [found.results[side].config for side in (comparison.first, comparison.second)]
+        ps = [
+            sample_tests(run.predictions, *(str(trials[side, seed]) for side in sides))
+            for seed in comparison.seeds
+        ]
+        rows.append(
+            [
+                text(comparison.first),
+                text(comparison.second),
+                _points(comparison.effect),
+                UNKNOWN if is_missing(low) else f"{_points(low)} to {_points(high)}",
+                f"{comparison.p:.2g}",
+                f"{comparison.corrected:.2g}",
+                f"{100 * comparison.improvement:.0f} %" if comparison.seeds else UNKNOWN,
+                f"{sum(p < ALPHA for p in ps)} of {len(ps)}",
+                text(_claim(comparison)),
+            ]
+        )
+    yield (
+        "Differences of test accuracy in points, first minus second, paired by seed, with 95 % "
+        "interval (BCa bootstrap). p: exact sign-flip test, two-sided; corrected after Holm over "
+        f"{_count(len(found.comparisons), 'pair')}. Ahead: share of seeds. McNemar: seeds in which "
+        "the two differ on the test images (exact, p < 0.05, uncorrected)."
+    )
+    header = ["first", "second", "difference", "95 % interval", "p", "corrected", "ahead"]
+    yield table([*header, "McNemar", "claim"], rows, right=range(2, 8))
+    if len(shown) < len(found.comparisons):
+        yield f"Only pairs with {text(found.leader)} are shown."
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}"
+
+
+def _claim(comparison: Comparison) -> str:
+    verdict, more = comparison.verdict, comparison.more_seeds
+    if verdict == "better":
+        return f"{comparison.first} beats {comparison.second}"
+    if verdict == "worse":
+        return f"{comparison.second} beats {comparison.first}"
+    needed = f"; about {more} more seeds needed" if more else ""
+    return "too few seeds to say" + needed if verdict != "undecided" else "undecided" + needed
+
+
+def _training(run: Run, grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
+    """How fast the configs learned and what they lost on the way."""
+    target = natural_target(run.trials)
+    if is_missing(target) or run.curves.empty:
+        return
+    yield "### How they trained"
+    goal = f"{100 * target:.0f} %"
+    yield (
+        f"Means over seeds. To {goal}: epochs, training images and seconds until validation "
+        "accuracy first reached it, and in how many seeds it did. Mean val: validation accuracy "
+        "averaged over all epochs. Gap: training minus validation accuracy after the last epoch. "
+        "Late: test accuracy at the chosen epoch minus after the last one. In percent and points."
+    )
+    measures = trial_measures(run, target=target)
+    by_config = measures.groupby("config")
+    means, reached = by_config.mean(), by_config["epochs_to_target"].count()
+    rows = [
+        [
+            *(text(result.cell[axis]) for axis in grid.varying),
+            f"{reached[result.config]} of {len(by_config.groups[result.config])}",
+            _known(means["epochs_to_target"][result.config], "{:.1f}"),
+            _known(means["images_to_target"][result.config], "{:,.0f}"),
+            _known(means["seconds_to_target"][result.config], "{:.1f}"),
+            _known(100 * means["area"][result.config], "{:.1f}"),
+            _known(100 * means["overfitting"][result.config], "{:+.1f}"),
+            _known(100 * means["late_loss"][result.config], "{:+.1f}"),
+        ]
+        for result in results[:MAX_RANKED]
+    ]
+    header = [f"to {goal}", "epochs", "images", "s", "mean val", "gap", "late"]
+    right = range(len(grid.varying), len(grid.varying) + len(header))
+    yield table([*map(text, grid.varying), *header], rows, right=right)
+
+
+def _known(value: float, form: str) -> str:
+    return UNKNOWN if is_missing(value) else form.format(value)
+
+
+def _shares(run: Run, grid: Grid) -> Iterator[str]:
+    effects = [e for e in variance_shares(run.trials, grid) if e.share >= LEAST_SHARE]
+    if not effects or not grid.keys:
+        return
+    yield "### What moves test accuracy"
+    rest = 1 - sum(effect.share for effect in effects)
+    rows = [[text(" × ".join(e.axes)), f"{100 * e.share:.1f}"] for e in effects]
+    yield "Share of the variance over all trials that an axis explains, or two together (η²)."
+    yield table(["axis", "percent"], [*rows, ["all else", f"{100 * rest:.1f}"]], right=[1])
+
+
+def _fronts(results: Sequence[ConfigResult], run: Run) -> Iterator[str]:
+    """What nothing else beats at lower cost."""
+    known = [result for result in results if result.rank is not None]
+    if len(known) < 2:
+        return
+    means = complete_trials(run.trials).groupby("config")[list(COSTS)].mean()
+    lines = []
+    for column, name in COSTS.items():
+        priced = [r for r in known if not is_missing(means[column][r.config])]
+        if len({means[column][r.config] for r in priced}) < 2:
+            continue
+        accuracies = [r.test_accuracy.mean for r in priced]
+        front = pareto_front(accuracies, [means[column][r.config] for r in priced])
+        best = [r.label for r, kept in zip(priced, front, strict=True) if kept]
+        lines.append(f"- for {name}: {text(named(best))}")
+    if lines:
+        yield "No other config is both more accurate (by its mean) and cheaper:"
+        yield "\n".join(lines)
+
+
+def _limits(run: Run, found: Contest | None) -> Iterator[str]:
+    lines = ["One data set was used: what holds on it need not hold on others."]
+    if run.trials["dataset"].nunique() > 1:
+        lines = []
+    counts = run.data.get("counts", {}).get("test", {})
+    images = sum(counts.values())
+    if found is not None and images:
+        accuracy = found.results[found.leader].test_accuracy.mean
+        low, high = wilson_interval(round(accuracy * images), images)
+        lines.append(
+            f"The test split has {images} images: even the best accuracy is known to within "
+            f"{100 * low:.1f} to {100 * high:.1f} % for other images of the same kind (Wilson). "
+            "The intervals over seeds above do not contain that."
+        )
+    if found is not None and any(0 < len(c.seeds) < 6 for c in found.comparisons):
+        lines.append("Bootstrap intervals of fewer than six seeds are too narrow.")
+    if len(run.trials["config"].unique()) > 1:
+        lines.append(
+            "Settings were compared as the suite gives them; another learning rate could change "
+            "the order."
+        )
+    yield "\n".join(f"- {line}" for line in lines)
+
+
 def _compared(run: Run, grid: Grid) -> Iterator[str]:
-    yield "## What was compared"
+    yield "### What was compared"
     complete = complete_trials(run.trials)
     lines = [
         *(
@@ -127,16 +319,17 @@ def _work(folder: Path) -> Iterator[str]:
         return
 
 
-def _ranking(grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
+def _ranking(run: Run, grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
     if not results:
         return
-    yield "## Ranking"
+    yield "### Ranking"
     fixed = [f"{text(axis)} {text(v[0])}" for axis, v in grid.axes.items() if len(v) == 1]
     yield f"The same for all: {', '.join(fixed)}."
     yield (
         "Accuracies in percent, mean ± standard deviation over seeds; test accuracy at the epoch "
-        "that validation chose (best epoch), last: after the last epoch. Training time is the mean "
-        "of a trial, in seconds."
+        "that validation chose (best epoch), last: after the last epoch. 95 %: interval of the "
+        "mean over seeds (BCa bootstrap), of a single seed by its test images (Wilson). IQM: "
+        "interquartile mean. Training time is the mean of a trial, in seconds."
     )
     axes = grid.varying
     header = [
@@ -144,7 +337,9 @@ def _ranking(grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
         *map(text, axes),
         "seeds",
         "test",
-        "min–max",
+        "95 %",
+        "median",
+        "IQM",
         "val",
         "best epoch",
         "last",
@@ -156,7 +351,7 @@ def _ranking(grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
             *(text(result.cell[axis]) for axis in axes),
             str(result.test_accuracy.n),
             _mean_sd(result.test_accuracy),
-            _range(result.test_accuracy),
+            *_centres(run, result),
             _mean(result.val_accuracy, 100),
             _epochs(result.best_epochs),
             _mean(result.last_test_accuracy, 100),
@@ -170,10 +365,25 @@ def _ranking(grid: Grid, results: Sequence[ConfigResult]) -> Iterator[str]:
         yield f"{len(results) - MAX_RANKED} more configs are in `trials.parquet`."
 
 
+def _centres(run: Run, result: ConfigResult) -> list[str]:
+    """The interval, median and interquartile mean of test accuracy."""
+    complete = complete_trials(run.trials)
+    sample = sample_of(complete.loc[complete["config"] == result.config, "test_accuracy"])
+    low, high = sample.interval
+    images = sum(run.data.get("counts", {}).get("test", {}).values())
+    if sample.n == 1 and images:
+        low, high = wilson_interval(round(sample.mean * images), images)
+    return [
+        UNKNOWN if is_missing(low) else f"{100 * low:.1f}–{100 * high:.1f}",
+        _known(100 * sample.median, "{:.1f}"),
+        _known(100 * sample.interquartile_mean, "{:.1f}"),
+    ]
+
+
 def _figures(targets: Mapping[str, str]) -> Iterator[str]:
-    shown = [name for name in CAPTIONS if name in targets]
+    shown = [name for name in CAPTIONS if name in targets and name != LEAD_FIGURE]
     if shown:
-        yield "## Figures"
+        yield "### Figures"
     for name in shown:
         yield CAPTIONS[name]
         yield image(name.replace("_", " "), targets[name])
@@ -226,7 +436,7 @@ def _unfinished(run: Run, grid: Grid) -> Iterator[str]:
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
-    yield "## Data"
+    yield "### Data"
     issues = data.get("issues", [])
     if issues:
         yield "\n".join(
@@ -252,8 +462,11 @@ def _environment(environment: Mapping[str, Any]) -> Iterator[str]:
     facts = {name: value for name, value in environment.items() if name != "command"}
     rows = [[text(name), text(value)] for name, value in _flat(facts) if value not in ("", None)]
     if rows:
-        yield "## Environment"
+        yield "### Environment"
         yield table(["what", "value"], rows, right=[])
+
+
+def _repeated(environment: Mapping[str, Any]) -> Iterator[str]:
     command = environment.get("command")
     if command:
         yield "## To repeat it"
@@ -301,10 +514,6 @@ def _count(n: int, one: str, many: str | None = None) -> str:
 def _mean_sd(spread: Spread) -> str:
     sd = f" ± {100 * spread.sd:.1f}" if spread.n > 1 else ""
     return f"{_mean(spread, 100)}{sd}"
-
-
-def _range(spread: Spread) -> str:
-    return f"{100 * spread.low:.1f}–{100 * spread.high:.1f}" if spread.n > 1 else UNKNOWN
 
 
 def _mean(spread: Spread, factor: float = 1) -> str:

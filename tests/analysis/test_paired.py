@@ -16,6 +16,7 @@ from bench.analysis import (
     holm,
     mcnemar_p,
     more_seeds,
+    outlook,
     probability_of_improvement,
     seeds_to_decide,
     sign_flip_p,
@@ -56,6 +57,14 @@ def test_five_pairs_cannot_be_significant() -> None:
     for comparisons in (1, 2, 3, 6, 10, 45, 400):
         seeds = seeds_to_decide(comparisons)
         assert comparisons * smallest_p(seeds) < 0.05 <= comparisons * smallest_p(seeds - 1)
+
+
+def test_the_outlook_before_training() -> None:
+    assert outlook(2, 6) == "2 strategies, 1 pair, 6 seeds: the smallest attainable p is 0.031"
+    assert outlook(4, 3) == (
+        "4 strategies, 6 pairs, 3 seeds: the smallest attainable p is 1, so no difference can be "
+        "significant; it takes 8 seeds"
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))

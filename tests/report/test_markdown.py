@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+from bench.analysis import bca_interval, compare_strategies, interquartile_mean
 from bench.plots import write_plots
 from bench.report import render_markdown, write_report
 from bench.store import RunStore, read_run
+from bench.summary import read_grid
 from tests.made_up_run import STRATEGIES, made_up_run
 
 
@@ -31,12 +33,17 @@ def _tables(source: str) -> list[pd.DataFrame]:
     return found
 
 
+def _table(source: str, column: str) -> pd.DataFrame:
+    """The table with this column."""
+    return next(table for table in _tables(source) if column in table)
+
+
 def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=3)
-    ranking = _tables(render_markdown(run, {}))[0]
+    ranking = _table(render_markdown(run, {}), "rank")
     assert list(ranking.columns) == [
-        *("rank", "strategy", "schedule", "lr", "seeds"),
-        *("test", "min–max", "val", "best epoch", "last", "s"),
+        *("rank", "strategy", "schedule", "lr", "seeds", "test", "95 %", "median", "IQM"),
+        *("val", "best epoch", "last", "s"),
     ]
     assert len(ranking) == 8
     trials = pd.read_parquet(tmp_path / "trials.parquet")
@@ -49,7 +56,10 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
         assert row["seeds"] == "3"
         assert row["lr"] == f"{mine['lr'].iloc[0]:g}"
         assert row["test"] == f"{test.mean():.1f} ± {test.std():.1f}"
-        assert row["min–max"] == f"{test.min():.1f}–{test.max():.1f}"
+        low, high = bca_interval(test / 100)
+        assert row["95 %"] == f"{100 * low:.1f}–{100 * high:.1f}"
+        assert row["median"] == f"{test.median():.1f}"
+        assert row["IQM"] == f"{interquartile_mean(test):.1f}"
         assert row["val"] == f"{100 * mine['val_accuracy'].mean():.1f}"
         assert row["last"] == f"{100 * mine['last_test_accuracy'].mean():.1f}"
         assert row["s"] == f"{mine['train_seconds'].mean():.1f}"
@@ -58,18 +68,43 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
 
 
 def test_the_answer_comes_first_and_names_the_best(tmp_path: Path) -> None:
-    run = made_up_run(tmp_path / "made_up", seeds=3)
+    run = made_up_run(tmp_path / "made_up", seeds=8, schedules=["cosine"])
     source = render_markdown(run, {})
-    means = run.trials.groupby(["strategy", "schedule"])["test_accuracy"].mean()
+    means = run.trials.groupby("strategy")["test_accuracy"].mean()
     title, paragraph, heading = source.split("\n\n")[:3]
     assert title == "# Results of made_up"
-    assert paragraph.startswith(
-        f"**{' · '.join(means.idxmax())} has the highest mean test accuracy"
-    )
-    assert f"{100 * means.max():.1f} % over 3 seeds" in paragraph
-    assert f"the lowest is {' · '.join(means.idxmin())} with {100 * means.min():.1f} %" in paragraph
-    assert paragraph.endswith("Complete: 24 of 24 trials.")
-    assert heading == "## What was compared"
+    first = f"**{means.idxmax()} has the highest mean test accuracy: {100 * means.max():.1f} % ± "
+    assert paragraph.startswith(first)
+    assert "It beats from_scratch (by 2" in paragraph
+    assert paragraph.endswith("Complete: 32 of 32 trials.")
+    assert heading == "## Evidence"
+
+
+def test_pairs_equal_what_the_analysis_says(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, seeds=8, schedules=["cosine"])
+    pairs = _table(render_markdown(run, {}), "claim")
+    comparisons = compare_strategies(run.trials, read_grid(run.trials))
+    assert len(pairs) == len(comparisons) == 6
+    for row, comparison in zip(pairs.to_dict("records"), comparisons, strict=True):
+        assert (row["first"], row["second"]) == (comparison.first, comparison.second)
+        assert row["difference"] == f"{100 * comparison.effect:+.1f}"
+        assert row["corrected"] == f"{comparison.corrected:.2g}"
+        assert row["McNemar"].endswith(" of 8")
+        beats = comparison.verdict in ("better", "worse")
+        assert ("beats" in row["claim"]) == beats
+    assert any("beats" in claim for claim in pairs["claim"])
+    assert any("undecided; about " in claim for claim in pairs["claim"])
+
+
+def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
+    strategies = [f"s{i}" for i in range(11)]
+    run = made_up_run(tmp_path, strategies=strategies, schedules=["cosine"], seeds=2, epochs=2)
+    source = render_markdown(run, {})
+    pairs = _table(source, "claim")
+    best = run.trials.groupby("strategy")["test_accuracy"].mean().idxmax()
+    assert set(pairs["first"]) == {best}
+    assert len(pairs) == 10
+    assert f"Only pairs with {best} are shown." in source
 
 
 def test_what_does_not_vary_is_named_once(tmp_path: Path) -> None:
@@ -126,7 +161,7 @@ def test_what_is_not_complete_is_told_with_its_reason(tmp_path: Path) -> None:
     page = _rendered(source)
     assert "<script>" not in page
     assert html.escape(error, quote=True) in page
-    assert "full_finetune" not in "".join(_tables(source)[0]["strategy"])
+    assert "full_finetune" not in "".join(_table(source, "rank")["strategy"])
 
 
 def test_a_long_list_of_failures_stays_short(tmp_path: Path) -> None:
@@ -189,10 +224,10 @@ def test_hostile_names_stay_inert(tmp_path: Path) -> None:
         tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"
     ]
     assert "not a heading" not in " ".join(headings)
-    assert len(headings) == len(set(headings)) == 8
+    assert len(headings) == len(set(headings)) == 14
     counts = next(table for table in _tables(source) if "class" in table)
     assert list(counts["class"]) == [" ".join(name.split()) for name in classes]
-    assert "evil(x=|)|`<b>" in set(_tables(source)[0]["strategy"])
+    assert "evil(x=|)|`<b>" in set(_table(source, "rank")["strategy"])
     assert "bench run 'a `b`.yaml'" in source
 
 
