@@ -54,7 +54,7 @@ def natural_target(trials: pd.DataFrame) -> float:
     means = complete_trials(trials).groupby("config")["val_accuracy"].mean().dropna()
     if means.empty:
         return math.nan
-    return round(math.floor(means.max() / TARGET_STEP + 1e-9) * TARGET_STEP, 2)
+    return float(round(math.floor(means.max() / TARGET_STEP + 1e-9) * TARGET_STEP, 2))
 
 
 def trial_measures(run: Run, *, target: float) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def bca_interval(values: Values) -> Interval:
 
 def _mean(values: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
     """Means that are equal but for the last bit are equal: the bias correction counts ties."""
-    return np.round(values.mean(axis=axis), 12)
+    return np.asarray(np.round(values.mean(axis=axis), 12))
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:

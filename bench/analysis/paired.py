@@ -207,7 +207,7 @@ def more_seeds(differences: Values, *, comparisons: int) -> int | None:
     needed = ((z_alpha + z_power) * ratio) ** 2 + z_alpha**2 / 2
     if needed > MANY_SEEDS:
         return None
-    wanted = max(math.ceil(needed), seeds_to_decide(comparisons))
+    wanted: int = max(math.ceil(needed), seeds_to_decide(comparisons))
     return max(1, wanted - len(sample))
 
 

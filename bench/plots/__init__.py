@@ -7,12 +7,16 @@ are the same in every figure of a run. Titles state what the figure shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.plots.comparison import accuracy_against_time, heat_map, ranked_accuracy
+from bench.analysis import compare_strategies, rank_over_blocks, representatives
+from bench.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
+from bench.plots.contest import critical_differences, win_matrix
 from bench.plots.curves import mean_curves, trial_curves
+from bench.plots.panels import learning_rates, strategy_panels
+from bench.plots.predictions import confusion_matrices, reliability_diagram
 from bench.plots.style import Look, looks
 from bench.summary import SEPARATOR, complete_trials, read_grid
 
@@ -26,21 +30,36 @@ __all__ = [
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
     "Look",
-    "accuracy_against_time",
+    "accuracy_against_cost",
+    "confusion_matrices",
+    "critical_differences",
+    "draw_figures",
     "heat_map",
+    "learning_rates",
     "looks",
     "mean_curves",
     "ranked_accuracy",
+    "reliability_diagram",
+    "strategy_panels",
     "trial_curves",
+    "win_matrix",
     "write_plots",
 ]
 
 CAPTIONS: Mapping[str, str] = {
     "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
+    "wins": "How often each is ahead of each, seed by seed.",
+    "ranks": "Average ranks over data sets and backbones.",
+    "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
     "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
     "heat_map_schedule": "Mean test accuracy with each schedule.",
     "heat_map_augmentation": "Mean test accuracy with each augmentation.",
     "accuracy_against_time": "Test accuracy against the training time of a trial.",
+    "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
+    "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
+    "confusion": "Which class was taken for which on the test split.",
+    "calibration": "Whether the probabilities of the predictions are what they say.",
+    "learning_rates": "The learning rate of the head over time.",
 }
 """The figures of a run by name, in the order in which to show them, and what each shows."""
 
@@ -57,21 +76,48 @@ def write_plots(run: Run, folder: Path) -> dict[str, Path]:
     Figures that an earlier call left and that do not apply any more are removed.
     """
     _remove_figures(folder)
-    trials, curves = run.trials, run.curves
+    files = {}
+    for name, figure in draw_figures(run):
+        files[name] = folder / f"{name}.png"
+        figure.savefig(files[name])
+    return files | _write_trial_curves(run, folder / "trials")
+
+
+def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """The figures of `run` by name, in the order of `CAPTIONS`, of those that apply to it."""
+    trials, curves, predictions = run.trials, run.curves, run.predictions
+    complete = complete_trials(trials)
+    if complete.empty:
+        return
+    grid = read_grid(trials)
+    chosen = representatives(trials, grid)
+    ranking = rank_over_blocks(trials, grid)
+    means = complete.groupby("config")["test_accuracy"].mean()
+    trials_of = {
+        name: list(complete.loc[complete["config"] == chosen[name], "trial"])
+        for name in sorted(chosen, key=lambda name: -means[chosen[name]])
+    }
     draw: Mapping[str, Callable[[], Figure | None]] = {
         "test_accuracy": lambda: ranked_accuracy(trials),
+        "wins": lambda: win_matrix(compare_strategies(trials, grid)),
+        "ranks": lambda: critical_differences(ranking) if ranking else None,
+        "strategies": lambda: strategy_panels(trials, curves, chosen),
         "curves": lambda: mean_curves(trials, curves),
         "heat_map_schedule": lambda: heat_map(trials, "schedule"),
         "heat_map_augmentation": lambda: heat_map(trials, "augmentation"),
-        "accuracy_against_time": lambda: accuracy_against_time(trials),
+        "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
+        "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
+        "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
+        "confusion": lambda: confusion_matrices(predictions, trials_of),
+        "calibration": lambda: reliability_diagram(
+            predictions, trials_of, looks(grid.axes[grid.lead])
+        ),
+        "learning_rates": lambda: learning_rates(trials, curves),
     }
-    files = {}
     for name in CAPTIONS:
         figure = draw[name]()
         if figure is not None:
-            files[name] = folder / f"{name}.png"
-            figure.savefig(files[name])
-    return files | _write_trial_curves(run, folder / "trials")
+            yield name, figure
 
 
 def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
