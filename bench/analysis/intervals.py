@@ -42,7 +42,7 @@ def bca_interval(values: Values) -> Interval:
         return float(sample[0]), float(sample[0])
     found = bootstrap(
         (sample,),
-        _mean,
+        rounded_mean,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,
         method="BCa",
@@ -52,8 +52,8 @@ def bca_interval(values: Values) -> Interval:
     return float(found.low), float(found.high)
 
 
-def _mean(values: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
-    """Means that are equal but for the last bit are equal: the bias correction counts ties."""
+def rounded_mean(values: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
+    """Means that are equal but for the last bits are equal: resampling counts ties."""
     return np.asarray(np.round(values.mean(axis=axis), 12))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.analysis.intervals import Interval, Values, bca_interval
+from bench.analysis.intervals import Interval, Values, bca_interval, rounded_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ def sign_flip_p(differences: Values) -> float:
     exact = len(sample) <= EXACT_PAIRS
     found = permutation_test(
         (sample,),
-        np.mean,
+        rounded_mean,
         permutation_type="samples",
         vectorized=True,
         n_resamples=np.inf if exact else 99_999,
