@@ -1,5 +1,7 @@
 """Reports of a run, made from its files alone."""
 
-from bench.report.markdown import render_markdown, write_report
+from bench.report.document import document
+from bench.report.markdown import render_markdown
+from bench.report.write import write_report
 
-__all__ = ["render_markdown", "write_report"]
+__all__ = ["document", "render_markdown", "write_report"]

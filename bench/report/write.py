@@ -1,0 +1,26 @@
+"""The report's files in the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.cache import atomic_file
+from bench.plots import write_plots
+from bench.report.document import document
+from bench.report.markdown import render_markdown
+from bench.store import Run
+
+
+def write_report(run: Run, figures: Mapping[str, Path] | None = None) -> Path:
+    """Write `report.md` into the run's folder; draws the figures if they are not given."""
+    if figures is None:
+        figures = write_plots(run, run.folder / "plots")
+    targets = {
+        name: Path(os.path.relpath(path, run.folder)).as_posix() for name, path in figures.items()
+    }
+    path = run.folder / "report.md"
+    with atomic_file(path) as temporary:
+        temporary.write_text(render_markdown(document(run, targets)), encoding="utf-8")
+    return path
