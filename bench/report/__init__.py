@@ -1,7 +1,9 @@
 """Reports of a run, made from its files alone."""
 
 from bench.report.document import document
+from bench.report.evidence import Findings
+from bench.report.html import render_html
 from bench.report.markdown import render_markdown
 from bench.report.write import write_report
 
-__all__ = ["document", "render_markdown", "write_report"]
+__all__ = ["Findings", "document", "render_html", "render_markdown", "write_report"]

@@ -46,9 +46,9 @@ FILES: Mapping[str, str] = {
 }
 
 
-def document(run: Run, targets: Mapping[str, str]) -> Iterator[Block]:
+def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The report's blocks; `targets` are the figures' files by name, relative to the report."""
-    found = Findings(run=run)
+    run = found.run
     first, *rest = answer(found.contest)
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield paragraph(Bold(first), *rest, _completeness(run))

@@ -11,10 +11,14 @@ from markdown_it import MarkdownIt
 
 from bench.analysis import bca_interval, compare_strategies, interquartile_mean
 from bench.plots import write_plots
-from bench.report import document, render_markdown, write_report
-from bench.store import RunStore, read_run
+from bench.report import Findings, document, render_markdown, write_report
+from bench.store import Run, RunStore, read_run
 from bench.summary import read_grid
 from tests.made_up_run import STRATEGIES, made_up_run
+
+
+def _markdown(run: Run) -> str:
+    return render_markdown(document(Findings(run=run), {}))
 
 
 def _rendered(source: str) -> str:
@@ -40,7 +44,7 @@ def _table(source: str, column: str) -> pd.DataFrame:
 
 def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=3)
-    ranking = _table(render_markdown(document(run, {})), "rank")
+    ranking = _table(_markdown(run), "rank")
     assert list(ranking.columns) == [
         *("rank", "strategy", "schedule", "lr", "seeds", "test", "95 %", "median", "IQM"),
         *("val", "best epoch", "last", "s"),
@@ -69,7 +73,7 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
 
 def test_the_answer_comes_first_and_names_the_best(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "made_up", seeds=8, schedules=["cosine"])
-    source = render_markdown(document(run, {}))
+    source = _markdown(run)
     means = run.trials.groupby("strategy")["test_accuracy"].mean()
     title, paragraph, heading = source.split("\n\n")[:3]
     assert title == "# Results of made_up"
@@ -82,7 +86,7 @@ def test_the_answer_comes_first_and_names_the_best(tmp_path: Path) -> None:
 
 def test_pairs_equal_what_the_analysis_says(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=8, schedules=["cosine"])
-    pairs = _table(render_markdown(document(run, {})), "claim")
+    pairs = _table(_markdown(run), "claim")
     comparisons = compare_strategies(run.trials, read_grid(run.trials))
     assert len(pairs) == len(comparisons) == 6
     for row, comparison in zip(pairs.to_dict("records"), comparisons, strict=True):
@@ -99,7 +103,7 @@ def test_pairs_equal_what_the_analysis_says(tmp_path: Path) -> None:
 def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
     strategies = [f"s{i}" for i in range(11)]
     run = made_up_run(tmp_path, strategies=strategies, schedules=["cosine"], seeds=2, epochs=2)
-    source = render_markdown(document(run, {}))
+    source = _markdown(run)
     pairs = _table(source, "claim")
     best = run.trials.groupby("strategy")["test_accuracy"].mean().idxmax()
     assert set(pairs["first"]) == {best}
@@ -108,7 +112,7 @@ def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
 
 
 def test_what_does_not_vary_is_named_once(tmp_path: Path) -> None:
-    source = render_markdown(document(made_up_run(tmp_path, seeds=1, epochs=2), {}))
+    source = _markdown(made_up_run(tmp_path, seeds=1, epochs=2))
     same = "The same for all: backbone resnet18, weights imagenet, head linear, augmentation flip,"
     assert same in source
     assert source.count("resnet18") == 1
@@ -149,7 +153,7 @@ def test_what_is_not_complete_is_told_with_its_reason(tmp_path: Path) -> None:
 
     run = made_up_run(tmp_path, seeds=2, epochs=2, change=fail)
     RunStore(tmp_path).consolidate([*run.trials["trial"], "waiting"])
-    source = render_markdown(document(read_run(tmp_path), {}))
+    source = _markdown(read_run(tmp_path))
     assert "Complete: 10 of 17 trials (4 failed, 2 skipped, 1 not run yet)." in source
     assert "Of 2 configs no trial is complete." in source
     assert "1 trial not run yet" in source
@@ -173,7 +177,7 @@ def test_a_long_list_of_failures_stays_short(tmp_path: Path) -> None:
         epochs=1,
         change=lambda row, _: row.update(status="failed", error="x\n" * 100),
     )
-    source = render_markdown(document(run, {}))
+    source = _markdown(run)
     assert "**No complete trial has a test accuracy, so there is nothing to compare.**" in source
     assert "30 trials failed: s0 (seed 0, 1); s1 (seed 0, 1)" in source
     assert "and 3 more configs" in source
@@ -183,7 +187,7 @@ def test_a_long_list_of_failures_stays_short(tmp_path: Path) -> None:
 
 def test_data_and_environment_are_told(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=1, epochs=1)
-    source = render_markdown(document(run, {}))
+    source = _markdown(run)
     assert "- **leakage-near** (2): 2 test images look like" in source
     counts = next(table for table in _tables(source) if "class" in table)
     assert counts.to_dict("records") == [
@@ -241,7 +245,7 @@ def test_hostile_names_stay_inert(tmp_path: Path) -> None:
     ],
 )
 def test_small_runs_are_reported(tmp_path: Path, options: dict[str, Any]) -> None:
-    source = render_markdown(document(made_up_run(tmp_path, **options), {}))
+    source = _markdown(made_up_run(tmp_path, **options))
     assert "## Ranking" in source
     assert "nan" not in source.replace("nan(", "")
     assert "None" not in source
@@ -253,10 +257,10 @@ def test_reused_epochs_are_told(tmp_path: Path) -> None:
         row["reused_epochs"] = 2
 
     run = made_up_run(tmp_path, schedules=["cosine"], seeds=1, epochs=5, change=reuse)
-    assert "8 of 20 epochs were shared" in render_markdown(document(run, {}))
+    assert "8 of 20 epochs were shared" in _markdown(run)
 
 
 def test_reports_of_the_same_files_are_equal(tmp_path: Path) -> None:
     made_up_run(tmp_path, seeds=1, epochs=1)
-    first, second = (render_markdown(document(read_run(tmp_path), {})) for _ in range(2))
+    first, second = (_markdown(read_run(tmp_path)) for _ in range(2))
     assert first == second
