@@ -83,7 +83,8 @@ def run(
         error_console.print("interrupted; the same command goes on from what is finished")
         raise typer.Exit(130) from None
     _show_ranking(result)
-    out_console.print(f"report: {escape(str(result.folder / 'report.md'))}")
+    for name in ("report.md", "report.html"):
+        out_console.print(f"report: {escape(str(result.folder / name))}")
     failed = int((result.trials["status"] == "failed").sum())
     if failed:
         error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
@@ -152,13 +153,25 @@ def _duration(seconds: float) -> str:
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(
+    run: RunArgument,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: md, html, csv, latex.")
+    ] = "md,html",
+) -> None:
     """Rebuild plots and report from the files of a run folder."""
-    from bench.report import write_report
+    from bench.report import FORMATS, write_report
     from bench.store import read_run
 
-    path = write_report(read_run(run))
-    out_console.print(f"report: {escape(str(path))}")
+    names = [name.strip() for name in formats.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise BenchError(
+                f"--format must be among {', '.join(FORMATS)}, got {name!r}{nearest(name, FORMATS)}"
+            )
+    chosen = [name for name in FORMATS if name in names]
+    for path in write_report(read_run(run), formats=chosen):
+        out_console.print(f"report: {escape(str(path))}")
 
 
 @app.command(name="list")

@@ -4,6 +4,6 @@ from bench.report.document import document
 from bench.report.evidence import Findings
 from bench.report.html import render_html
 from bench.report.markdown import render_markdown
-from bench.report.write import write_report
+from bench.report.write import FORMATS, write_report
 
-__all__ = ["Findings", "document", "render_html", "render_markdown", "write_report"]
+__all__ = ["FORMATS", "Findings", "document", "render_html", "render_markdown", "write_report"]

@@ -123,8 +123,8 @@ def test_what_does_not_vary_is_named_once(tmp_path: Path) -> None:
 
 def test_figures_and_files_are_linked_relatively(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "run", strategies=["bitfit", "full_finetune"], seeds=1, epochs=2)
-    path = write_report(run)
-    assert path == run.folder / "report.md"
+    path, html_path = write_report(run)
+    assert (path, html_path) == (run.folder / "report.md", run.folder / "report.html")
     page = _rendered(path.read_text(encoding="utf-8"))
     targets = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert {"plots/test_accuracy.png", "plots/curves.png", "trials.parquet"} <= set(targets)
@@ -137,7 +137,7 @@ def test_figures_and_files_are_linked_relatively(tmp_path: Path) -> None:
 def test_given_figures_are_not_drawn_again(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["bitfit"], schedules=["cosine"], seeds=1, epochs=1)
     figures = write_plots(run, tmp_path / "elsewhere")
-    source = write_report(run, figures).read_text(encoding="utf-8")
+    source = write_report(run, figures)[0].read_text(encoding="utf-8")
     assert "(elsewhere/curves.png)" in source
     assert not (tmp_path / "plots").exists()
 
@@ -219,7 +219,7 @@ def test_hostile_names_stay_inert(tmp_path: Path) -> None:
         data=data,
         environment={"command": ["bench", "run", "a `b`.yaml"], "cpu": "x|<b>y</b>\n# z"},
     )
-    source = write_report(run).read_text(encoding="utf-8")
+    source = write_report(run)[0].read_text(encoding="utf-8")
     tokens = MarkdownIt("commonmark").enable("table").parse(source)
     raw = {token.content.strip() for token in tokens if token.type == "html_block"}
     assert raw == {"<details><summary>Single trials (5 complete)</summary>", "</details>"}
