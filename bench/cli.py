@@ -174,6 +174,63 @@ def report(
         out_console.print(f"report: {escape(str(path))}")
 
 
+@app.command()
+def show(
+    run: RunArgument,
+    trial: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL]", help="The beginning of a trial's id.")
+    ] = None,
+) -> None:
+    """Show a run, or one trial of it, in the terminal."""
+    from bench.report.reasons import find_trial
+    from bench.report.terminal import show_run, show_trial
+    from bench.store import read_run
+
+    found = read_run(run)
+    shown = show_run(found) if trial is None else show_trial(found, find_trial(found, trial))
+    for part in shown:
+        out_console.print(part, highlight=False)
+
+
+@app.command()
+def why(
+    run: RunArgument,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
+) -> None:
+    """Say why a trial was trained, kept, shared, skipped or failed."""
+    from bench.report import reasons
+    from bench.store import read_run
+
+    found = read_run(run)
+    for sentence in reasons.why(found, reasons.find_trial(found, trial)):
+        out_console.print(escape(sentence), highlight=False)
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    others: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Later runs.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if a config got worse.")
+    ] = False,
+) -> None:
+    """Compare later runs with a first one, config by config: what changed more than by chance."""
+    from bench.analysis import compare_runs
+    from bench.report.terminal import show_comparison
+    from bench.store import read_run
+
+    before, regressions = read_run(run), 0
+    for folder in others:
+        comparison = compare_runs(before, read_run(folder))
+        out_console.print(f"[bold]{escape(str(run))} → {escape(str(folder))}[/]", highlight=False)
+        for part in show_comparison(comparison):
+            out_console.print(part, highlight=False)
+        regressions += len(comparison.regressions)
+    if regressions and fail_on_regression:
+        error_console.print(f"[red]{regressions} configs got worse[/]")
+        raise typer.Exit(1)
+
+
 @app.command(name="list")
 def list_catalogue(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,

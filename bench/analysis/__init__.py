@@ -1,5 +1,6 @@
 """What the results support: statistics of a finished run, from its files alone."""
 
+from bench.analysis.across import Change, Difference, RunComparison, compare_runs
 from bench.analysis.calibration import Reliability, reliability
 from bench.analysis.configs import Sample, natural_target, sample_of, trial_measures
 from bench.analysis.effects import COSTS, Effect, pareto_front, variance_shares
@@ -29,13 +30,17 @@ from bench.analysis.strategies import (
 __all__ = [
     "ALPHA",
     "COSTS",
+    "Change",
     "Comparison",
+    "Difference",
     "Effect",
     "Ranking",
     "Reliability",
+    "RunComparison",
     "Sample",
     "bca_interval",
     "compare",
+    "compare_runs",
     "compare_strategies",
     "holm",
     "interquartile_mean",
