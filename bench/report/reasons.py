@@ -30,8 +30,8 @@ def find_trial(run: Run, name: str) -> dict[str, Any]:
     if len(found) == 1:
         return found[0]
     if found:
-        ids = ", ".join(str(row["trial"]) for row in found[:5])
-        raise BenchError(f"TRIAL must name one trial, {name!r} begins {len(found)}: {ids}")
+        first = ", ".join(str(row["trial"]) for row in found[:5])
+        raise BenchError(f"TRIAL must name one trial, {name!r} begins {len(found)}: {first}")
     ids = [str(row["trial"]) for row in rows]
     raise BenchError(
         f"TRIAL must be the id of a trial of {run.folder} or the beginning of one, got {name!r}"
