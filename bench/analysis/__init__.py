@@ -5,6 +5,7 @@ from bench.analysis.calibration import Reliability, reliability
 from bench.analysis.configs import Sample, natural_target, sample_of, trial_measures
 from bench.analysis.effects import COSTS, Effect, pareto_front, variance_shares
 from bench.analysis.intervals import bca_interval, interquartile_mean, wilson_interval
+from bench.analysis.mistakes import Mistake, confident_mistakes
 from bench.analysis.paired import (
     ALPHA,
     Comparison,
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Effect",
+    "Mistake",
     "Ranking",
     "Reliability",
     "RunComparison",
@@ -42,6 +44,7 @@ __all__ = [
     "compare",
     "compare_runs",
     "compare_strategies",
+    "confident_mistakes",
     "holm",
     "interquartile_mean",
     "mcnemar_p",

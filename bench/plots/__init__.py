@@ -7,20 +7,32 @@ are the same in every figure of a run. Titles state what the figure shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.analysis import compare_strategies, rank_over_blocks, representatives
+from bench.analysis import (
+    compare_strategies,
+    confident_mistakes,
+    rank_over_blocks,
+    representatives,
+)
 from bench.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
 from bench.plots.contest import critical_differences, win_matrix
 from bench.plots.curves import mean_curves, trial_curves
 from bench.plots.panels import learning_rates, strategy_panels
-from bench.plots.predictions import confusion_matrices, reliability_diagram
+from bench.plots.predictions import (
+    MAX_PICTURES,
+    confusion_matrices,
+    contact_sheet,
+    reliability_diagram,
+)
 from bench.plots.style import Look, looks
+from bench.store import read_thumbnails
 from bench.summary import SEPARATOR, complete_trials, read_grid
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from bench.store import Run
@@ -32,12 +44,14 @@ __all__ = [
     "Look",
     "accuracy_against_cost",
     "confusion_matrices",
+    "contact_sheet",
     "critical_differences",
     "draw_figures",
     "heat_map",
     "learning_rates",
     "looks",
     "mean_curves",
+    "mistaken_samples",
     "ranked_accuracy",
     "reliability_diagram",
     "strategy_panels",
@@ -58,6 +72,7 @@ CAPTIONS: Mapping[str, str] = {
     "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
     "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
     "confusion": "Which class was taken for which on the test split.",
+    "mistakes": "The test images that the best strategy is most confidently wrong about.",
     "calibration": "Whether the probabilities of the predictions are what they say.",
     "learning_rates": "The learning rate of the head over time.",
 }
@@ -65,6 +80,8 @@ CAPTIONS: Mapping[str, str] = {
 
 TRIAL_PREFIX = "trials/"
 """The curves of a single trial are named this and the trial's id."""
+
+MAX_KEPT_PICTURES = 60
 
 MAX_TRIAL_FIGURES = 200
 """Of more complete trials, the first ones are drawn: each figure takes a fraction of a second."""
@@ -92,11 +109,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     grid = read_grid(trials)
     chosen = representatives(trials, grid)
     ranking = rank_over_blocks(trials, grid)
-    means = complete.groupby("config")["test_accuracy"].mean()
-    trials_of = {
-        name: list(complete.loc[complete["config"] == chosen[name], "trial"])
-        for name in sorted(chosen, key=lambda name: -means[chosen[name]])
-    }
+    trials_of = _trials_of(complete, chosen)
     draw: Mapping[str, Callable[[], Figure | None]] = {
         "test_accuracy": lambda: ranked_accuracy(trials),
         "wins": lambda: win_matrix(compare_strategies(trials, grid)),
@@ -109,6 +122,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
         "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
         "confusion": lambda: confusion_matrices(predictions, trials_of),
+        "mistakes": lambda: _mistakes(run, trials_of),
         "calibration": lambda: reliability_diagram(
             predictions, trials_of, looks(grid.axes[grid.lead])
         ),
@@ -118,6 +132,37 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         figure = draw[name]()
         if figure is not None:
             yield name, figure
+
+
+def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None:
+    if not trials_of:
+        return None
+    name, trials = next(iter(trials_of.items()))
+    found = confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    return contact_sheet(found, read_thumbnails(run.folder), name=name)
+
+
+def mistaken_samples(run: Run) -> list[str]:
+    """The test images that the figures of `run` show, whichever strategy will be best."""
+    complete = complete_trials(run.trials)
+    if complete.empty:
+        return []
+    trials_of = _trials_of(complete, representatives(run.trials, read_grid(run.trials)))
+    found = [
+        mistake.sample
+        for trials in trials_of.values()
+        for mistake in confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    ]
+    return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
+
+
+def _trials_of(complete: pd.DataFrame, chosen: Mapping[str, str]) -> dict[str, list[str]]:
+    """The trials of each name's config, the highest mean test accuracy first."""
+    means = complete.groupby("config")["test_accuracy"].mean()
+    return {
+        name: list(complete.loc[complete["config"] == chosen[name], "trial"])
+        for name in sorted(chosen, key=lambda name: -means[chosen[name]])
+    }
 
 
 def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:

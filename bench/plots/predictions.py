@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.analysis import reliability
+from bench.analysis import Mistake, reliability
 from bench.plots.style import (
     GREY,
     Look,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 6
+PICTURES_A_ROW = 5
+MAX_PICTURES = 15
 MAX_CLASSES = 20
 MAX_NUMBERED = 10
 
@@ -110,6 +112,42 @@ def reliability_diagram(
         "On the dotted line probabilities are what they say; below it they promise too much."
     )
     key_below(figure, handles, note=note)
+    return figure
+
+
+@styled
+def contact_sheet(
+    mistakes: Sequence[Mistake], pictures: Mapping[str, np.ndarray], *, name: str
+) -> Figure | None:
+    """The test images that the trials of `name` are most confidently wrong about.
+
+    `pictures` are small copies `[height, width, 3]` by sample; `None` if none of them is there.
+    """
+    shown = [mistake for mistake in mistakes if mistake.sample in pictures][:MAX_PICTURES]
+    if not shown:
+        return None
+    rows = -(-len(shown) // PICTURES_A_ROW)
+    first = shown[0]
+    title = (
+        f"{shortened(name, 40)} takes {shortened(first.sample, 40)} for "
+        f"{shortened(first.predicted, 24)}, {percent(first.confidence)} sure"
+    )
+    figure = new_figure(0.8 + 2.0 * rows, title=title)
+    panels = figure.subplots(rows, PICTURES_A_ROW, squeeze=False)
+    for index, ax in enumerate(panels.flat):
+        ax.axis("off")
+        if index >= len(shown):
+            continue
+        mistake = shown[index]
+        ax.imshow(pictures[mistake.sample])
+        seeds = f"{mistake.wrong} of {mistake.trials} seeds" if mistake.trials > 1 else ""
+        lines = [
+            f"{shortened(mistake.label, 12)} → {shortened(mistake.predicted, 12)}",
+            f"{percent(mistake.confidence)} {seeds}".strip(),
+        ]
+        ax.set_title("\n".join(lines), fontsize=9.5, color=GREY)
+    note = "True class → predicted class, the probability of the latter, and in how many seeds."
+    key_below(figure, note=note)
     return figure
 
 

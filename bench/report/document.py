@@ -41,6 +41,7 @@ FILES: Mapping[str, str] = {
     "accounts.json": "epochs and floating-point operations: asked for, shared, done",
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
+    "thumbnails.parquet": "small copies of the test images that the report shows",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }
