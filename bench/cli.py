@@ -46,6 +46,9 @@ Only = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
 ]
+Track = Annotated[
+    str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
+]
 NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")]
 
 
@@ -59,8 +62,12 @@ def run(
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
+    track: Track = "",
 ) -> None:
     """Train what is not complete, then write tables, plots and a report."""
+    from bench import trackers
+
+    trackers.known_trackers(track)
     if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
         import_early()
     from bench.console import ConsoleReporter
@@ -85,6 +92,8 @@ def run(
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
+    for place in trackers.track(result, track):
+        out_console.print(f"tracked: {escape(place)}")
     failed = int((result.trials["status"] == "failed").sum())
     if failed:
         error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
@@ -158,8 +167,10 @@ def report(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: md, html, csv, latex.")
     ] = "md,html",
+    track: Track = "",
 ) -> None:
     """Rebuild plots and report from the files of a run folder."""
+    from bench import trackers
     from bench.report import FORMATS, write_report
     from bench.store import read_run
 
@@ -170,8 +181,12 @@ def report(
                 f"--format must be among {', '.join(FORMATS)}, got {name!r}{nearest(name, FORMATS)}"
             )
     chosen = [name for name in FORMATS if name in names]
-    for path in write_report(read_run(run), formats=chosen):
+    trackers.known_trackers(track)
+    found = read_run(run)
+    for path in write_report(found, formats=chosen):
         out_console.print(f"report: {escape(str(path))}")
+    for place in trackers.track(found, track):
+        out_console.print(f"tracked: {escape(place)}")
 
 
 @app.command()

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 
 LAYERS = {
     5: {"cli", "console"},
-    4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise"},
+    4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise",
+        "trackers"},
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
         "engine", "accounts"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",

@@ -83,8 +83,8 @@ TRIAL_PREFIX = "trials/"
 
 MAX_KEPT_PICTURES = 60
 
-MAX_TRIAL_FIGURES = 200
-"""Of more complete trials, the first ones are drawn: each figure takes a fraction of a second."""
+MAX_TRIAL_FIGURES = 24
+"""Of more complete trials, the first ones are drawn; the page shows the curves of all."""
 
 
 def write_plots(run: Run, folder: Path) -> dict[str, Path]:
