@@ -133,6 +133,8 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     # One data set, strategies that cost the same memory, no pictures of test images.
     other = {"ranks", "accuracy_against_memory", "mistakes"}
     names = [name for name in CAPTIONS if name not in other]
+    after = names.index("curves") + 1
+    names[after:after] = ["heat_map_schedule", "heat_map_augmentation"]
     assert list(files) == [*names, *(TRIAL_PREFIX + trial for trial in run.trials["trial"])]
     assert sorted((tmp_path / "plots").rglob("*.png")) == sorted(files.values())
     for path in files.values():
@@ -207,6 +209,18 @@ def test_heat_map_shows_means_and_deviations_over_seeds(tmp_path: Path) -> None:
         chosen = run.trials[mine]
         seeds = [100 * chosen[chosen["seed"] == s]["test_accuracy"].mean() for s in range(3)]
         assert shown == f"{np.mean(seeds):.1f}\n± {np.std(seeds, ddof=1):.1f}"
+
+
+def test_heat_map_of_any_two_axes(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, augmentations=["flip", "mix"], epochs=2)
+    figure = heat_map(run.trials, "schedule", by="augmentation")
+    assert figure is not None
+    ax = figure.axes[0]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("augmentation", "schedule")
+    per_seed = run.trials.groupby(["augmentation", "schedule", "seed"])["test_accuracy"].mean()
+    means = 100 * per_seed.groupby(["augmentation", "schedule"]).mean()
+    assert ax.texts[1].get_text().split("\n")[0] == f"{means.iloc[1]:.1f}"
+    assert heat_map(run.trials, "schedule", by="optimizer") is None
 
 
 def test_curves_are_means_over_seeds_as_far_as_all_seeds_went(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from bench.plots.predictions import (
 )
 from bench.plots.style import Look, looks
 from bench.store import read_thumbnails
-from bench.summary import SEPARATOR, complete_trials, read_grid
+from bench.summary import SEPARATOR, Grid, complete_trials, read_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ __all__ = [
     "TRIAL_PREFIX",
     "Look",
     "accuracy_against_cost",
+    "caption",
     "confusion_matrices",
     "contact_sheet",
     "critical_differences",
@@ -66,8 +67,6 @@ CAPTIONS: Mapping[str, str] = {
     "ranks": "Average ranks over data sets and backbones.",
     "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
     "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
-    "heat_map_schedule": "Mean test accuracy with each schedule.",
-    "heat_map_augmentation": "Mean test accuracy with each augmentation.",
     "accuracy_against_time": "Test accuracy against the training time of a trial.",
     "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
     "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
@@ -77,6 +76,9 @@ CAPTIONS: Mapping[str, str] = {
     "learning_rates": "The learning rate of the head over time.",
 }
 """The figures of a run by name, in the order in which to show them, and what each shows."""
+
+HEAT_MAP_PREFIX = "heat_map_"
+"""The heat map of the leading axis and another one is named this and the axis."""
 
 TRIAL_PREFIX = "trials/"
 """The curves of a single trial are named this and the trial's id."""
@@ -116,8 +118,6 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         "ranks": lambda: critical_differences(ranking) if ranking else None,
         "strategies": lambda: strategy_panels(trials, curves, chosen),
         "curves": lambda: mean_curves(trials, curves),
-        "heat_map_schedule": lambda: heat_map(trials, "schedule"),
-        "heat_map_augmentation": lambda: heat_map(trials, "augmentation"),
         "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
         "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
         "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
@@ -132,6 +132,22 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         figure = draw[name]()
         if figure is not None:
             yield name, figure
+        if name == "curves":
+            yield from _heat_maps(trials, grid)
+
+
+def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:
+    for axis in grid.keys:
+        figure = heat_map(trials, axis)
+        if figure is not None:
+            yield HEAT_MAP_PREFIX + axis, figure
+
+
+def caption(name: str) -> str | None:
+    """What a figure of the run shows; None for the curves of a single trial."""
+    if name.startswith(HEAT_MAP_PREFIX):
+        return f"Mean test accuracy with each {name.removeprefix(HEAT_MAP_PREFIX)}."
+    return CAPTIONS.get(name)
 
 
 def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None:
@@ -195,5 +211,6 @@ def _file_stem(label: str) -> str:
 
 def _remove_figures(folder: Path) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    for path in [*(folder / "trials").glob("*.png"), *(folder / f"{n}.png" for n in CAPTIONS)]:
+    figures = [*(folder / f"{name}.png" for name in CAPTIONS), *folder.glob("heat_map_*.png")]
+    for path in [*(folder / "trials").glob("*.png"), *figures]:
         path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.analysis import COSTS, pareto_front
+from bench.analysis import COSTS, bca_interval, pareto_front
 from bench.plots.style import (
     GREY,
     Look,
@@ -37,12 +37,13 @@ MAX_ROWS = 24
 # Times whose ratio exceeds this are spread over a log axis.
 _WIDE_RATIO = 8.0
 
+_INTERVAL = "95 % interval over seeds (BCa bootstrap), beside it ± one standard deviation"
 _SD = "± one standard deviation over seeds"
 
 
 @styled
 def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
-    """Test accuracy at the chosen epoch: a dot per seed, the mean with one standard deviation.
+    """Test accuracy at the chosen epoch: a dot per seed, the mean with its 95 % interval.
 
     A row is a config. If there are more than `MAX_ROWS`, each strategy (or leading value) shows the
     config with its highest mean validation accuracy. `None` without a known test accuracy.
@@ -53,7 +54,7 @@ def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
         return None
     rows = results if len(results) <= MAX_ROWS else _chosen_by_validation(results, grid)
     repeated = any(result.test_accuracy.n > 1 for result in rows)
-    notes = [f"Small: one seed. Large: mean {_SD}." if repeated else "One seed."]
+    notes = [f"Small: one seed. Large: mean with {_INTERVAL}." if repeated else "One seed."]
     if len(rows) < len(results):
         notes.append(
             f"Of {len(results)} configs, for each {grid.lead} the one with the highest mean "
@@ -76,19 +77,20 @@ def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
 
 
 @styled
-def heat_map(trials: pd.DataFrame, axis: str) -> Figure | None:
-    """Mean test accuracy by leading axis and `axis`, ± standard deviation over seeds.
+def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figure | None:
+    """Mean test accuracy by `axis` and `by` (default: the leading axis), ± standard deviation.
 
     Every seed is first averaged over the remaining axes. `None` unless both axes vary freely.
     """
     grid = read_grid(trials)
     complete = complete_trials(trials).dropna(subset=["test_accuracy"])
-    if complete.empty or axis == grid.lead or axis not in grid.keys:
+    lead = by or grid.lead
+    if complete.empty or axis == lead or not {axis, lead} <= set(grid.keys):
         return None
-    rows, columns = grid.axes[grid.lead], grid.axes[axis]
-    mean, sd = _cells(complete, grid, axis)
+    rows, columns = grid.axes[lead], grid.axes[axis]
+    mean, sd = _cells(complete, grid, lead, axis)
     height = 2.0 + 0.58 * len(rows)
-    figure = new_figure(height, title=_heat_map_message(mean, grid.lead, axis))
+    figure = new_figure(height, title=_heat_map_message(mean, lead, axis))
     ax = figure.subplots()
     image = ax.imshow(np.ma.masked_invalid(mean), cmap="viridis", aspect="auto")
     ax.grid(visible=False)
@@ -106,7 +108,7 @@ def heat_map(trials: pd.DataFrame, axis: str) -> Figure | None:
     ax.set_yticks(range(len(rows)), [wrapped(shortened(value, 56), 28) for value in rows])
     ax.tick_params(length=0)
     ax.set_xlabel(axis)
-    ax.set_ylabel(grid.lead)
+    ax.set_ylabel(lead)
     _annotate(ax, image, mean, sd)
     bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
     percent_axis(bar.ax.yaxis, "test accuracy")
@@ -184,7 +186,7 @@ def _draw_row(
     accuracy = result.test_accuracy
     text = f"{100 * accuracy.mean:.1f}"
     if accuracy.n > 1:
-        low, high = np.clip([accuracy.mean - accuracy.sd, accuracy.mean + accuracy.sd], 0, 1)
+        low, high = bca_interval(seeds)
         ax.hlines(position, low, high, look.colour)
         text += f" ± {100 * accuracy.sd:.1f}"
     _mean_dot(ax, accuracy.mean, position, look)
@@ -223,15 +225,17 @@ def _ranked_message(rows: Sequence[ConfigResult]) -> str:
     return f"{message}, {shortened(worst.label, 60)} {percent(worst.test_accuracy.mean)}"
 
 
-def _cells(complete: pd.DataFrame, grid: Grid, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over seeds, [values of the leading axis, values of `axis`]."""
+def _cells(
+    complete: pd.DataFrame, grid: Grid, lead: str, axis: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over seeds, [values of `lead`, values of `axis`]."""
     values = complete.assign(
-        row=complete["config"].map(lambda config: grid.cells[config][grid.lead]),
+        row=complete["config"].map(lambda config: grid.cells[config][lead]),
         column=complete["config"].map(lambda config: grid.cells[config][axis]),
     )
     per_seed = values.groupby(["row", "column", "seed"])["test_accuracy"].mean()
     over_seeds = per_seed.groupby(["row", "column"])
-    rows, columns = list(grid.axes[grid.lead]), list(grid.axes[axis])
+    rows, columns = list(grid.axes[lead]), list(grid.axes[axis])
     mean, sd = (
         cells.unstack("column").reindex(index=rows, columns=columns).to_numpy(dtype=float)
         for cells in (over_seeds.mean(), over_seeds.std(ddof=1))

@@ -19,7 +19,7 @@ from bench.analysis import (
     variance_shares,
     wilson_interval,
 )
-from bench.plots import CAPTIONS, MAX_TRIAL_FIGURES, TRIAL_PREFIX
+from bench.plots import CAPTIONS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.report.answer import Contest, contest, named
 from bench.report.blocks import (
     Block,
@@ -85,10 +85,11 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
-    shown = [name for name in CAPTIONS if name in targets and name != LEAD_FIGURE]
+    others = {name: caption(name) for name in targets if name != LEAD_FIGURE}
+    shown = [Picture(name, about, targets[name]) for name, about in others.items() if about]
     if shown:
         yield Heading("Figures", 3)
-        yield from (Picture(name, CAPTIONS[name], targets[name]) for name in shown)
+        yield from shown
     yield from _single_trials(found, targets)
 
 
