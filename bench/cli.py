@@ -46,6 +46,9 @@ Only = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
 ]
+Track = Annotated[
+    str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
+]
 NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")]
 
 
@@ -59,8 +62,12 @@ def run(
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
+    track: Track = "",
 ) -> None:
     """Train what is not complete, then write tables, plots and a report."""
+    from bench import trackers
+
+    trackers.known_trackers(track)
     if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
         import_early()
     from bench.console import ConsoleReporter
@@ -83,7 +90,10 @@ def run(
         error_console.print("interrupted; the same command goes on from what is finished")
         raise typer.Exit(130) from None
     _show_ranking(result)
-    out_console.print(f"report: {escape(str(result.folder / 'report.md'))}")
+    for name in ("report.md", "report.html"):
+        out_console.print(f"report: {escape(str(result.folder / name))}")
+    for place in trackers.track(result, track):
+        out_console.print(f"tracked: {escape(place)}")
     failed = int((result.trials["status"] == "failed").sum())
     if failed:
         error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
@@ -103,6 +113,7 @@ def plan(
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
     from bench.accounts import account
+    from bench.analysis import outlook
     from bench.console import ConsoleReporter
     from bench.jobs import cut
     from bench.planning import plan_run
@@ -130,6 +141,11 @@ def plan(
     for issue in planned.issues:
         out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
     out_console.print(accounts.sentence(), highlight=False)
+    going = [trial.trial for trial in planned.trials if trial.skip_reason is None]
+    strategies = {trial.strategy.label for trial in going}
+    if len(strategies) > 1:
+        seeds = len({trial.settings.seed for trial in going})
+        out_console.print(outlook(len(strategies), seeds), highlight=False)
     out_console.print(
         f"{work.epochs} epochs, {work.trained_images:,} images to train on and "
         f"{work.evaluated_images:,} to evaluate; about {_duration(work.seconds)} "
@@ -146,13 +162,88 @@ def _duration(seconds: float) -> str:
 
 
 @app.command()
-def report(run: RunArgument) -> None:
+def report(
+    run: RunArgument,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: md, html, csv, latex.")
+    ] = "md,html",
+    track: Track = "",
+) -> None:
     """Rebuild plots and report from the files of a run folder."""
-    from bench.report import write_report
+    from bench import trackers
+    from bench.report import FORMATS, write_report
     from bench.store import read_run
 
-    path = write_report(read_run(run))
-    out_console.print(f"report: {escape(str(path))}")
+    names = [name.strip() for name in formats.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise BenchError(
+                f"--format must be among {', '.join(FORMATS)}, got {name!r}{nearest(name, FORMATS)}"
+            )
+    chosen = [name for name in FORMATS if name in names]
+    trackers.known_trackers(track)
+    found = read_run(run)
+    for path in write_report(found, formats=chosen):
+        out_console.print(f"report: {escape(str(path))}")
+    for place in trackers.track(found, track):
+        out_console.print(f"tracked: {escape(place)}")
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    trial: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL]", help="The beginning of a trial's id.")
+    ] = None,
+) -> None:
+    """Show a run, or one trial of it, in the terminal."""
+    from bench.report.reasons import find_trial
+    from bench.report.terminal import show_run, show_trial
+    from bench.store import read_run
+
+    found = read_run(run)
+    shown = show_run(found) if trial is None else show_trial(found, find_trial(found, trial))
+    for part in shown:
+        out_console.print(part, highlight=False)
+
+
+@app.command()
+def why(
+    run: RunArgument,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
+) -> None:
+    """Say why a trial was trained, kept, shared, skipped or failed."""
+    from bench.report import reasons
+    from bench.store import read_run
+
+    found = read_run(run)
+    for sentence in reasons.why(found, reasons.find_trial(found, trial)):
+        out_console.print(escape(sentence), highlight=False)
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    others: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Later runs.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with 1 if a config got worse.")
+    ] = False,
+) -> None:
+    """Compare later runs with a first one, config by config: what changed more than by chance."""
+    from bench.analysis import compare_runs
+    from bench.report.terminal import show_comparison
+    from bench.store import read_run
+
+    before, regressions = read_run(run), 0
+    for folder in others:
+        comparison = compare_runs(before, read_run(folder))
+        out_console.print(f"[bold]{escape(str(run))} → {escape(str(folder))}[/]", highlight=False)
+        for part in show_comparison(comparison):
+            out_console.print(part, highlight=False)
+        regressions += len(comparison.regressions)
+    if regressions and fail_on_regression:
+        error_console.print(f"[red]{regressions} configs got worse[/]")
+        raise typer.Exit(1)
 
 
 @app.command(name="list")

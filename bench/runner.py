@@ -26,8 +26,15 @@ from bench.jobs import EpochDone, Job, JobResult, Task, cut, keyed, splits_of, t
 from bench.machine import describe_machine, usable_cores
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.pretrain import pretraining_job
-from bench.report import write_report
-from bench.store import Run, RunStore, prediction_columns, read_run, write_json
+from bench.report import mistaken_samples, write_report
+from bench.store import (
+    Run,
+    RunStore,
+    prediction_columns,
+    read_run,
+    write_json,
+    write_thumbnails,
+)
 from bench.suite import FractalWeights, Settings, dump_suite
 from bench.tree import reused_epochs
 
@@ -105,13 +112,16 @@ def run(
     )
     reporter.planned(plan)
     check_executor(executor, workers)
+    trained: ImageData | None = None
     with _RunFolder(plan, reporter) as folder:
         folder.write_description(overrides)
         if plan.pending or not folder.has_data:
             folder.write_accounts(planned_jobs(plan))
-            _train_pending(plan, folder, (executor, workers), reporter)
+            trained = _train_pending(plan, folder, (executor, workers), reporter)
     reporter.status("plots and report")
     result = read_run(plan.folder)
+    if trained is not None:
+        _write_thumbnails(result, trained)
     write_report(result)
     return result
 
@@ -192,8 +202,11 @@ def _train_pending(
     folder: _RunFolder,
     executor: tuple[str, int | None],
     reporter: Reporter,
-) -> None:
-    """Train in two rounds: source tasks beside the trials that need none, then all the others."""
+) -> ImageData:
+    """Train in two rounds: source tasks beside the trials that need none, then all the others.
+
+    Returns the images that the first trial sees.
+    """
     images = _PreparedImages(plan, reporter)
     folder.write_data(images.describe())
     weights = _Weights(plan, reporter)
@@ -211,6 +224,14 @@ def _train_pending(
                 jobs.append(_job(plan, planned, obtained, images))
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
         _run_tasks(tasks, plan, folder, weights, executor, reporter)
+    return images.data(plan.trials[0])
+
+
+def _write_thumbnails(run: Run, data: ImageData) -> None:
+    """Keep small copies of the test images that the report shows."""
+    index = {sample: position for position, sample in enumerate(data.sample_ids)}
+    shown = mistaken_samples(run)
+    write_thumbnails(run.folder, {name: data.images[index[name]] for name in shown})
 
 
 def _run_tasks(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -54,6 +55,7 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     assert "4 trials, 0 complete, 4 to train" in out
     # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
     assert "9 epochs, 152 images to train on" in out
+    assert "2 strategies, 1 pair, 2 seeds: the smallest attainable p is 0.5, so no" in out
     assert not (tmp_path / "tiny").exists()
 
     code, out, _ = cli("run", suite, "--out", tmp_path, "--workers", 1)
@@ -179,3 +181,42 @@ def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
         check=True,
     )
     assert f"{finished} complete" in done.stdout
+
+
+def test_show_why_compare(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from tests.made_up_run import made_up_run
+
+    def worse(row: dict[str, Any], _: dict[str, Any]) -> None:
+        row["test_accuracy"] -= 0.1 + 0.001 * row["seed"]
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    run = made_up_run(first, seeds=3, epochs=2)
+    made_up_run(second, seeds=3, epochs=2, change=worse)
+    trial = run.trials["trial"].iloc[0]
+    code, out, _ = cli("show", first)
+    assert (code, "highest mean test accuracy" in out) == (0, True)
+    code, out, _ = cli("show", first, trial)
+    assert (code, "val accuracy" in out) == (0, True)
+    code, out, _ = cli("why", first, trial[:8])
+    assert (code, "was chosen because" in out) == (0, True)
+    code, _, err = cli("why", first, "nothing")
+    assert (code, "TRIAL must be the id" in err) == (2, True)
+    code, out, _ = cli("compare", first, second)
+    assert (code, "worse" in out) == (0, True)
+    code, _, err = cli("compare", first, second, "--fail-on-regression")
+    assert (code, "8 configs got worse" in err) == (1, True)
+    assert cli("compare", first, first, "--fail-on-regression")[0] == 0
+
+
+def test_report_formats(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from tests.made_up_run import made_up_run
+
+    folder = tmp_path / "run"
+    made_up_run(folder, strategies=["a", "b"], schedules=["s"], seeds=1, epochs=1)
+    code, out, _ = cli("report", folder, "--format", "csv,latex")
+    assert code == 0
+    assert str(folder / "tables") in out
+    assert {"ranking.csv", "ranking.tex"} <= {path.name for path in (folder / "tables").iterdir()}
+    code, _, err = cli("report", folder, "--format", "md,pdf")
+    assert code == 2
+    assert "--format must be among md, html, csv, latex, got 'pdf'" in err

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 
 LAYERS = {
     5: {"cli", "console"},
-    4: {"plots", "report", "summary", "listing", "doctor", "initialise"},
+    4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise",
+        "trackers"},
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
         "engine", "accounts"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
@@ -28,8 +29,8 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 EXCEPTIONS = {("runner", "report")}
 
 TORCH_FREE = ("errors", "registry", "suite", "plan", "keys", "cache", "download", "store", "plots",
-              "report", "summary", "catalogue", "listing", "cli", "strategies", "schedules",
-              "augmentations", "data", "backbones")  # fmt: skip
+              "report", "analysis", "summary", "catalogue", "listing", "cli", "strategies",
+              "schedules", "augmentations", "data", "backbones")  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

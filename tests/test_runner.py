@@ -18,7 +18,7 @@ from bench.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
 from bench.runner import SilentReporter
-from bench.store import Run
+from bench.store import Run, read_thumbnails
 from tests.tiny import SMOKE_SUITE
 
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
@@ -65,8 +65,14 @@ def test_the_folder_holds_what_the_contract_says(finished: Run) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names >= {
         "suite.yaml", "environment.json", "data.json", "trials.parquet", "curves.parquet",
-        "predictions.parquet", "report.md", "plots", "checkpoints",
+        "predictions.parquet", "report.md", "report.html", "plots", "checkpoints",
+        "thumbnails.parquet",
     }  # fmt: skip
+    wrong = finished.predictions[finished.predictions["label"] != finished.predictions["predicted"]]
+    thumbnails = read_thumbnails(finished.folder)
+    assert thumbnails
+    assert set(thumbnails) <= set(wrong["sample"])
+    assert (finished.folder / "plots" / "mistakes.png").is_file()
     assert {path.suffix for path in (finished.folder / "checkpoints").iterdir()} == {".safetensors"}
     assert list((finished.folder / "plots").glob("*.png"))
 

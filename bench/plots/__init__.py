@@ -7,16 +7,32 @@ are the same in every figure of a run. Titles state what the figure shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.plots.comparison import accuracy_against_time, heat_map, ranked_accuracy
+from bench.analysis import (
+    compare_strategies,
+    confident_mistakes,
+    rank_over_blocks,
+    representatives,
+)
+from bench.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
+from bench.plots.contest import critical_differences, win_matrix
 from bench.plots.curves import mean_curves, trial_curves
+from bench.plots.panels import learning_rates, strategy_panels
+from bench.plots.predictions import (
+    MAX_PICTURES,
+    confusion_matrices,
+    contact_sheet,
+    reliability_diagram,
+)
 from bench.plots.style import Look, looks
-from bench.summary import SEPARATOR, complete_trials, read_grid
+from bench.store import read_thumbnails
+from bench.summary import SEPARATOR, Grid, complete_trials, read_grid
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from bench.store import Run
@@ -26,29 +42,51 @@ __all__ = [
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
     "Look",
-    "accuracy_against_time",
+    "accuracy_against_cost",
+    "caption",
+    "confusion_matrices",
+    "contact_sheet",
+    "critical_differences",
+    "draw_figures",
     "heat_map",
+    "learning_rates",
     "looks",
     "mean_curves",
+    "mistaken_samples",
     "ranked_accuracy",
+    "reliability_diagram",
+    "strategy_panels",
     "trial_curves",
+    "win_matrix",
     "write_plots",
 ]
 
 CAPTIONS: Mapping[str, str] = {
     "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
+    "wins": "How often each is ahead of each, seed by seed.",
+    "ranks": "Average ranks over data sets and backbones.",
+    "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
     "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
-    "heat_map_schedule": "Mean test accuracy with each schedule.",
-    "heat_map_augmentation": "Mean test accuracy with each augmentation.",
     "accuracy_against_time": "Test accuracy against the training time of a trial.",
+    "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
+    "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
+    "confusion": "Which class was taken for which on the test split.",
+    "mistakes": "The test images that the best strategy is most confidently wrong about.",
+    "calibration": "Whether the probabilities of the predictions are what they say.",
+    "learning_rates": "The learning rate of the head over time.",
 }
 """The figures of a run by name, in the order in which to show them, and what each shows."""
+
+HEAT_MAP_PREFIX = "heat_map_"
+"""The heat map of the leading axis and another one is named this and the axis."""
 
 TRIAL_PREFIX = "trials/"
 """The curves of a single trial are named this and the trial's id."""
 
-MAX_TRIAL_FIGURES = 200
-"""Of more complete trials, the first ones are drawn: each figure takes a fraction of a second."""
+MAX_KEPT_PICTURES = 60
+
+MAX_TRIAL_FIGURES = 24
+"""Of more complete trials, the first ones are drawn; the page shows the curves of all."""
 
 
 def write_plots(run: Run, folder: Path) -> dict[str, Path]:
@@ -57,21 +95,90 @@ def write_plots(run: Run, folder: Path) -> dict[str, Path]:
     Figures that an earlier call left and that do not apply any more are removed.
     """
     _remove_figures(folder)
-    trials, curves = run.trials, run.curves
+    files = {}
+    for name, figure in draw_figures(run):
+        files[name] = folder / f"{name}.png"
+        figure.savefig(files[name])
+    return files | _write_trial_curves(run, folder / "trials")
+
+
+def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """The figures of `run` by name, in the order of `CAPTIONS`, of those that apply to it."""
+    trials, curves, predictions = run.trials, run.curves, run.predictions
+    complete = complete_trials(trials)
+    if complete.empty:
+        return
+    grid = read_grid(trials)
+    chosen = representatives(trials, grid)
+    ranking = rank_over_blocks(trials, grid)
+    trials_of = _trials_of(complete, chosen)
     draw: Mapping[str, Callable[[], Figure | None]] = {
         "test_accuracy": lambda: ranked_accuracy(trials),
+        "wins": lambda: win_matrix(compare_strategies(trials, grid)),
+        "ranks": lambda: critical_differences(ranking) if ranking else None,
+        "strategies": lambda: strategy_panels(trials, curves, chosen),
         "curves": lambda: mean_curves(trials, curves),
-        "heat_map_schedule": lambda: heat_map(trials, "schedule"),
-        "heat_map_augmentation": lambda: heat_map(trials, "augmentation"),
-        "accuracy_against_time": lambda: accuracy_against_time(trials),
+        "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
+        "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
+        "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
+        "confusion": lambda: confusion_matrices(predictions, trials_of),
+        "mistakes": lambda: _mistakes(run, trials_of),
+        "calibration": lambda: reliability_diagram(
+            predictions, trials_of, looks(grid.axes[grid.lead])
+        ),
+        "learning_rates": lambda: learning_rates(trials, curves),
     }
-    files = {}
     for name in CAPTIONS:
         figure = draw[name]()
         if figure is not None:
-            files[name] = folder / f"{name}.png"
-            figure.savefig(files[name])
-    return files | _write_trial_curves(run, folder / "trials")
+            yield name, figure
+        if name == "curves":
+            yield from _heat_maps(trials, grid)
+
+
+def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:
+    for axis in grid.keys:
+        figure = heat_map(trials, axis)
+        if figure is not None:
+            yield HEAT_MAP_PREFIX + axis, figure
+
+
+def caption(name: str) -> str | None:
+    """What a figure of the run shows; None for the curves of a single trial."""
+    if name.startswith(HEAT_MAP_PREFIX):
+        return f"Mean test accuracy with each {name.removeprefix(HEAT_MAP_PREFIX)}."
+    return CAPTIONS.get(name)
+
+
+def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None:
+    if not trials_of:
+        return None
+    name, trials = next(iter(trials_of.items()))
+    found = confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    return contact_sheet(found, read_thumbnails(run.folder), name=name)
+
+
+def mistaken_samples(run: Run) -> list[str]:
+    """The test images that the figures of `run` show, whichever strategy will be best."""
+    complete = complete_trials(run.trials)
+    if complete.empty:
+        return []
+    trials_of = _trials_of(complete, representatives(run.trials, read_grid(run.trials)))
+    found = [
+        mistake.sample
+        for trials in trials_of.values()
+        for mistake in confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    ]
+    return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
+
+
+def _trials_of(complete: pd.DataFrame, chosen: Mapping[str, str]) -> dict[str, list[str]]:
+    """The trials of each name's config, the highest mean test accuracy first."""
+    means = complete.groupby("config")["test_accuracy"].mean()
+    return {
+        name: list(complete.loc[complete["config"] == chosen[name], "trial"])
+        for name in sorted(chosen, key=lambda name: -means[chosen[name]])
+    }
 
 
 def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
@@ -104,5 +211,6 @@ def _file_stem(label: str) -> str:
 
 def _remove_figures(folder: Path) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    for path in [*(folder / "trials").glob("*.png"), *(folder / f"{n}.png" for n in CAPTIONS)]:
+    figures = [*(folder / f"{name}.png" for name in CAPTIONS), *folder.glob("heat_map_*.png")]
+    for path in [*(folder / "trials").glob("*.png"), *figures]:
         path.unlink(missing_ok=True)

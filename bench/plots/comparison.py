@@ -1,4 +1,4 @@
-"""Test accuracy compared: ranked, by two axes, against training time."""
+"""Test accuracy compared: ranked, by two axes, against costs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.analysis import COSTS, bca_interval, pareto_front
 from bench.plots.style import (
     GREY,
     Look,
@@ -36,12 +37,13 @@ MAX_ROWS = 24
 # Times whose ratio exceeds this are spread over a log axis.
 _WIDE_RATIO = 8.0
 
+_INTERVAL = "95 % interval over seeds (BCa bootstrap), beside it ± one standard deviation"
 _SD = "± one standard deviation over seeds"
 
 
 @styled
 def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
-    """Test accuracy at the chosen epoch: a dot per seed, the mean with one standard deviation.
+    """Test accuracy at the chosen epoch: a dot per seed, the mean with its 95 % interval.
 
     A row is a config. If there are more than `MAX_ROWS`, each strategy (or leading value) shows the
     config with its highest mean validation accuracy. `None` without a known test accuracy.
@@ -52,7 +54,7 @@ def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
         return None
     rows = results if len(results) <= MAX_ROWS else _chosen_by_validation(results, grid)
     repeated = any(result.test_accuracy.n > 1 for result in rows)
-    notes = [f"Small: one seed. Large: mean {_SD}." if repeated else "One seed."]
+    notes = [f"Small: one seed. Large: mean with {_INTERVAL}." if repeated else "One seed."]
     if len(rows) < len(results):
         notes.append(
             f"Of {len(results)} configs, for each {grid.lead} the one with the highest mean "
@@ -75,19 +77,20 @@ def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
 
 
 @styled
-def heat_map(trials: pd.DataFrame, axis: str) -> Figure | None:
-    """Mean test accuracy by leading axis and `axis`, ± standard deviation over seeds.
+def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figure | None:
+    """Mean test accuracy by `axis` and `by` (default: the leading axis), ± standard deviation.
 
     Every seed is first averaged over the remaining axes. `None` unless both axes vary freely.
     """
     grid = read_grid(trials)
     complete = complete_trials(trials).dropna(subset=["test_accuracy"])
-    if complete.empty or axis == grid.lead or axis not in grid.keys:
+    lead = by or grid.lead
+    if complete.empty or axis == lead or not {axis, lead} <= set(grid.keys):
         return None
-    rows, columns = grid.axes[grid.lead], grid.axes[axis]
-    mean, sd = _cells(complete, grid, axis)
+    rows, columns = grid.axes[lead], grid.axes[axis]
+    mean, sd = _cells(complete, grid, lead, axis)
     height = 2.0 + 0.58 * len(rows)
-    figure = new_figure(height, title=_heat_map_message(mean, grid.lead, axis))
+    figure = new_figure(height, title=_heat_map_message(mean, lead, axis))
     ax = figure.subplots()
     image = ax.imshow(np.ma.masked_invalid(mean), cmap="viridis", aspect="auto")
     ax.grid(visible=False)
@@ -105,7 +108,7 @@ def heat_map(trials: pd.DataFrame, axis: str) -> Figure | None:
     ax.set_yticks(range(len(rows)), [wrapped(shortened(value, 56), 28) for value in rows])
     ax.tick_params(length=0)
     ax.set_xlabel(axis)
-    ax.set_ylabel(grid.lead)
+    ax.set_ylabel(lead)
     _annotate(ax, image, mean, sd)
     bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
     percent_axis(bar.ax.yaxis, "test accuracy")
@@ -116,30 +119,40 @@ def heat_map(trials: pd.DataFrame, axis: str) -> Figure | None:
 
 
 @styled
-def accuracy_against_time(trials: pd.DataFrame) -> Figure | None:
-    """Test accuracy against training time: a small dot per trial, a large one per config's mean.
+def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
+    """Test accuracy against a cost: a small dot per trial, a large one per config's mean.
 
-    `None` unless two configs have both.
+    `column` is one of `COSTS`. Configs that none beats at lower cost are joined by a line. `None`
+    unless two configs have both figures, and the cost differs.
     """
     grid = read_grid(trials)
+    complete = complete_trials(trials)
+    costs = complete.groupby("config")[column].mean()
     results = [
         result
         for result in rank_configs(trials, grid)
-        if result.rank is not None and result.train_seconds.n
+        if result.rank is not None and np.isfinite(costs.get(result.config, np.nan))
     ]
-    if len(results) < 2 or max(result.train_seconds.high for result in results) <= 0:
+    means = [float(costs[result.config]) for result in results]
+    if len(results) < 2 or not max(means) > min(means):
         return None
-    figure = new_figure(4.0, title=_time_message(results))
+    accuracies = [result.test_accuracy.mean for result in results]
+    front = pareto_front(accuracies, means)
+    figure = new_figure(4.0, title=_cost_message(column, results, means))
     ax = figure.subplots()
     look = looks(grid.axes[grid.lead])
-    unit, seconds = _time_unit(max(result.train_seconds.high for result in results))
-    for result in results:
+    unit, size = _cost_unit(column, max(means))
+    kept = sorted(
+        (c / size, a) for a, c, best in zip(accuracies, means, front, strict=True) if best
+    )
+    ax.step(*zip(*kept, strict=True), where="post", color=GREY, linestyle=":", linewidth=1.3)
+    for result, mean in zip(results, means, strict=True):
         trial = _trials_of(result, trials)
         each = look[result.cell[grid.lead]]
-        _dots(ax, trial["train_seconds"] / seconds, trial["test_accuracy"], each)
-        _mean_dot(ax, result.train_seconds.mean / seconds, result.test_accuracy.mean, each)
-    _scale_time(ax, [result.train_seconds.mean / seconds for result in results])
-    ax.set_xlabel(f"training time of a trial ({unit})")
+        _dots(ax, trial[column].astype(float) / size, trial["test_accuracy"], each)
+        _mean_dot(ax, mean / size, result.test_accuracy.mean, each)
+    _scale_cost(ax, [mean / size for mean in means])
+    ax.set_xlabel(f"{COSTS[column]} of a trial ({unit})")
     percent_axis(ax.yaxis, "test accuracy")
     used = {result.cell[grid.lead] for result in results}
     handles = [
@@ -147,7 +160,11 @@ def accuracy_against_time(trials: pd.DataFrame) -> Figure | None:
         for value, each in look.items()
         if value in used
     ]
-    key_below(figure, handles, note="Small: one trial. Large: mean over the seeds of a config.")
+    note = (
+        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is more "
+        f"accurate at the same {COSTS[column]} or less."
+    )
+    key_below(figure, handles, note=note)
     return figure
 
 
@@ -169,7 +186,7 @@ def _draw_row(
     accuracy = result.test_accuracy
     text = f"{100 * accuracy.mean:.1f}"
     if accuracy.n > 1:
-        low, high = np.clip([accuracy.mean - accuracy.sd, accuracy.mean + accuracy.sd], 0, 1)
+        low, high = bca_interval(seeds)
         ax.hlines(position, low, high, look.colour)
         text += f" ± {100 * accuracy.sd:.1f}"
     _mean_dot(ax, accuracy.mean, position, look)
@@ -208,15 +225,17 @@ def _ranked_message(rows: Sequence[ConfigResult]) -> str:
     return f"{message}, {shortened(worst.label, 60)} {percent(worst.test_accuracy.mean)}"
 
 
-def _cells(complete: pd.DataFrame, grid: Grid, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over seeds, [values of the leading axis, values of `axis`]."""
+def _cells(
+    complete: pd.DataFrame, grid: Grid, lead: str, axis: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over seeds, [values of `lead`, values of `axis`]."""
     values = complete.assign(
-        row=complete["config"].map(lambda config: grid.cells[config][grid.lead]),
+        row=complete["config"].map(lambda config: grid.cells[config][lead]),
         column=complete["config"].map(lambda config: grid.cells[config][axis]),
     )
     per_seed = values.groupby(["row", "column", "seed"])["test_accuracy"].mean()
     over_seeds = per_seed.groupby(["row", "column"])
-    rows, columns = list(grid.axes[grid.lead]), list(grid.axes[axis])
+    rows, columns = list(grid.axes[lead]), list(grid.axes[axis])
     mean, sd = (
         cells.unstack("column").reindex(index=rows, columns=columns).to_numpy(dtype=float)
         for cells in (over_seeds.mean(), over_seeds.std(ddof=1))
@@ -251,23 +270,27 @@ def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray) -> N
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
 
 
-def _time_message(results: Sequence[ConfigResult]) -> str:
-    best = results[0]
-    fastest = min(results, key=lambda result: result.train_seconds.mean)
-    message = f"{shortened(best.label, 60)} reaches {_accuracy_and_time(best)}"
-    if best.config == fastest.config:
-        return f"{message}: the most accurate and the fastest"
-    label = shortened(fastest.label, 60)
-    return f"{message}; the fastest, {label}, reaches {_accuracy_and_time(fastest)}"
+def _cost_message(column: str, results: Sequence[ConfigResult], means: Sequence[float]) -> str:
+    best, cheapest = results[0], results[int(np.argmin(means))]
+    message = f"{shortened(best.label, 60)} reaches {_accuracy_and_cost(best, column, means[0])}"
+    if best.config == cheapest.config:
+        return f"{message}: the most accurate with the least {COSTS[column]}"
+    label, cost = shortened(cheapest.label, 60), _accuracy_and_cost(cheapest, column, min(means))
+    return f"{message}; with the least {COSTS[column]}, {label} reaches {cost}"
 
 
-def _accuracy_and_time(result: ConfigResult) -> str:
-    return f"{percent(result.test_accuracy.mean)} in {_duration(result.train_seconds.mean)}"
+def _accuracy_and_cost(result: ConfigResult, column: str, cost: float) -> str:
+    unit, size = _cost_unit(column, cost)
+    return f"{percent(result.test_accuracy.mean)} with {float(f'{cost / size:.3g}'):,g} {unit}"
 
 
-def _duration(seconds: float) -> str:
-    unit, size = _time_unit(seconds)
-    return f"{seconds / size:.3g} {unit}"
+def _cost_unit(column: str, largest: float) -> tuple[str, float]:
+    """A unit for costs of up to `largest`, and its size."""
+    if column == "train_seconds":
+        return _time_unit(largest)
+    if column == "peak_memory_mib":
+        return ("GiB", 1024.0) if largest >= 2048 else ("MiB", 1.0)
+    return ("million", 1e6) if largest >= 1e6 else ("parameters", 1.0)
 
 
 def _time_unit(longest: float) -> tuple[str, float]:
@@ -276,7 +299,7 @@ def _time_unit(longest: float) -> tuple[str, float]:
     return next(((unit, size) for unit, size in units if longest >= 3 * size), ("s", 1.0))
 
 
-def _scale_time(ax: Axes, means: Sequence[float]) -> None:
+def _scale_cost(ax: Axes, means: Sequence[float]) -> None:
     positive = [mean for mean in means if mean > 0]
     ratio = max(positive) / min(positive)
     if ratio <= _WIDE_RATIO:

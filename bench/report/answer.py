@@ -1,121 +1,179 @@
-"""The answer of a run in plain sentences, for every form of report. Nothing here is escaped."""
+"""The answer of a run in plain sentences, for every form of report. Nothing here is escaped.
+
+A sentence claims that one strategy beats another only where the analysis supports it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from bench.summary import ConfigResult, Spread
+from bench.analysis import Comparison, compare_strategies, representatives, seeds_to_decide
+from bench.store import Run
+from bench.summary import ConfigResult, Grid, Spread, rank_configs, read_grid
 
 MAX_NAMES = 4
 
 
-def answer(results: Sequence[ConfigResult]) -> list[str]:
-    """Which config is ahead, by how much, and what that is worth; `results` as they rank.
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """The values of the leading axis, best mean test accuracy first, and what sets them apart.
 
-    Ranges over seeds are described, not tested.
+    `results` are those of the configs that stand for them, by value; `against` the comparisons of
+    the first value with every other one, seen from the first.
     """
-    ranked = [result for result in results if result.rank is not None]
-    if not ranked:
-        return ["No complete trial has a test accuracy, so there is nothing to compare."]
-    leaders = [result for result in ranked if result.rank == 1]
-    others = ranked[len(leaders) :]
-    if len(ranked) == 1:
-        sentences = [f"{ranked[0].label} is the only config with a complete trial."]
-        return [*sentences, f"Its mean test accuracy is {_figures(ranked[0].test_accuracy)}."]
-    if len(leaders) > 1:
-        sentences = [
-            f"{len(leaders)} configs share the highest mean test accuracy, "
-            f"{_percent(leaders[0].test_accuracy.mean)}: {named(leaders)}."
-        ]
-    else:
-        sentences = [
-            f"{leaders[0].label} has the highest mean test accuracy: "
-            f"{_figures(leaders[0].test_accuracy)}.",
-            _overlap(leaders[0], others),
-        ]
-    return [
-        *sentences,
-        _chosen_by_validation(leaders, ranked),
-        *_others(others),
-        *_unequal_seeds(ranked),
-    ]
+
+    grid: Grid
+    results: Mapping[str, ConfigResult]
+    comparisons: Sequence[Comparison]
+
+    @property
+    def leader(self) -> str:
+        return next(iter(self.results))
+
+    @property
+    def against(self) -> dict[str, Comparison]:
+        turned = (c if c.first == self.leader else c.turned() for c in self.comparisons)
+        found = {c.second: c for c in turned if c.first == self.leader}
+        return {value: found[value] for value in self.results if value in found}
 
 
-def named(results: Sequence[ConfigResult]) -> str:
-    """The configs by name, the first few of many."""
-    names = [result.label for result in results[:MAX_NAMES]]
-    more = len(results) - len(names)
-    return "; ".join(names) + (f"; and {more} more" if more else "")
-
-
-def overlapping(best: ConfigResult, others: Sequence[ConfigResult]) -> list[ConfigResult]:
-    """Those whose range of test accuracy over seeds meets the range of `best`."""
-    own = best.test_accuracy
-    return [
-        other
-        for other in others
-        if other.test_accuracy.high >= own.low and other.test_accuracy.low <= own.high
-    ]
-
-
-def _overlap(best: ConfigResult, others: Sequence[ConfigResult]) -> str:
-    if best.test_accuracy.n < 2:
-        return (
-            "It ran with one seed, so how much of its lead is chance cannot be told from this run."
-        )
-    meeting = overlapping(best, others)
-    if meeting:
-        return (
-            f"Its range over seeds overlaps with that of {len(meeting)} of the {len(others)} other "
-            f"configs ({named(meeting)}): these seeds alone do not settle which of them is best."
-        )
-    return (
-        "No other config's range over seeds reaches into its own; with so few seeds that is a "
-        "hint, not a proof."
-    )
-
-
-def _chosen_by_validation(leaders: Sequence[ConfigResult], ranked: Sequence[ConfigResult]) -> str:
-    known = [result for result in ranked if result.val_accuracy.n]
+def contest(run: Run) -> Contest | None:
+    """The contest of a run; None without a complete trial that has a test accuracy."""
+    grid = read_grid(run.trials)
+    chosen = representatives(run.trials, grid)
+    results = {result.config: result for result in rank_configs(run.trials, grid)}
+    known = {
+        value: results[config]
+        for value, config in chosen.items()
+        if results[config].rank is not None
+    }
     if not known:
-        return "No validation accuracy is known."
-    chosen = max(known, key=lambda result: result.val_accuracy.mean)
-    if chosen in leaders:
-        name = "the same config" if len(leaders) == 1 else chosen.label
-        return f"By validation accuracy alone one would have chosen {name}."
-    return (
-        f"By validation accuracy alone one would have chosen {chosen.label}, "
-        f"which reaches {_figures(chosen.test_accuracy)} on the test split."
+        return None
+    ordered = sorted(known, key=lambda value: -round(known[value].test_accuracy.mean, 12))
+    return Contest(
+        grid=grid,
+        results={value: known[value] for value in ordered},
+        comparisons=compare_strategies(run.trials, grid),
     )
 
 
-def _others(others: Sequence[ConfigResult]) -> list[str]:
-    if not others:
-        return []
-    if len(others) == 1:
-        return [f"The other config, {others[0].label}, has {_figures(others[0].test_accuracy)}."]
+def answer(found: Contest | None) -> list[str]:
+    """Which strategy is ahead, by how much, and how sure one can be of it."""
+    if found is None:
+        return ["No complete trial has a test accuracy, so there is nothing to compare."]
+    leader = found.results[found.leader]
+    if len(found.results) == 1:
+        return [
+            f"{found.leader} is the only {found.grid.lead} with a complete trial.",
+            f"Its mean test accuracy is {figures(leader.test_accuracy)}.",
+        ]
     return [
-        f"Next is {others[0].label} with {_figures(others[0].test_accuracy)}; "
-        f"the lowest is {others[-1].label} with {_figures(others[-1].test_accuracy)}."
+        *_too_few(found),
+        *_claims(found),
+        *_representation(found),
+        *_chosen_by_validation(found),
+        *_unequal_seeds(found),
     ]
 
 
-def _unequal_seeds(ranked: Sequence[ConfigResult]) -> list[str]:
-    if len({result.seeds for result in ranked}) == 1:
+def _too_few(found: Contest) -> list[str]:
+    """Said first: no difference can be significant, whatever it is."""
+    if not all(c.verdict == "too few seeds" for c in found.comparisons):
         return []
-    return ["Not every config has the same complete seeds, so their means are over different ones."]
+    most = max(len(c.seeds) for c in found.comparisons)
+    number = len(found.comparisons)
+    pairs = "1 pair" if number == 1 else f"{number} pairs"
+    smallest = min(c.attainable for c in found.comparisons)
+    return [
+        f"With {_seeds(most)} no difference can be significant: for {pairs} of "
+        f"{found.grid.lead} values the smallest attainable p is {smallest:.2g}; "
+        f"it takes {seeds_to_decide(number)} seeds."
+    ]
 
 
-def _figures(accuracy: Spread) -> str:
-    mean = _percent(accuracy.mean)
+def _claims(found: Contest) -> list[str]:
+    leader, against = found.leader, found.against
+    accuracy = figures(found.results[leader].test_accuracy)
+    by_verdict: dict[str, list[Comparison]] = {}
+    for comparison in against.values():
+        by_verdict.setdefault(comparison.verdict, []).append(comparison)
+    beaten = by_verdict.pop("better", [])
+    if beaten and not by_verdict and len(beaten) > 1:
+        first, p = beaten[0], max(comparison.corrected for comparison in beaten)
+        return [
+            f"{leader} beats all {len(beaten)} others: {accuracy} on the test split, "
+            f"{_points(first)} ahead of the next, {first.second} (every corrected p ≤ {p:.2g})."
+        ]
+    sentences = [f"{leader} has the highest mean test accuracy: {accuracy}."]
+    if beaten:
+        names = [f"{c.second} (by {_points(c)}, corrected p = {c.corrected:.2g})" for c in beaten]
+        sentences.append(f"It beats {named(names)}.")
+    for verdict, words in (
+        ("undecided", "not distinguishable from"),
+        ("too few seeds", "ahead of"),
+    ):
+        names = [f"{c.second} ({_points(c)}; {_needed(c)})" for c in by_verdict.get(verdict, [])]
+        if names:
+            sentences.append(f"It is {words} {named(names)}.")
+    return sentences
+
+
+def _needed(comparison: Comparison) -> str:
+    """What it would take to tell two apart that differ as much as these seem to."""
+    more = comparison.more_seeds
+    if len(comparison.seeds) < 2:
+        return "one seed shows no spread"
+    if more is None:
+        return "hardly any number of seeds would tell them apart"
+    return f"about {more} more seed{'s' if more > 1 else ''} would be needed"
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    more = len(names) - MAX_NAMES
+    return "; ".join(names[:MAX_NAMES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _points(comparison: Comparison) -> str:
+    low, high = comparison.interval
+    effect = f"{100 * comparison.effect:.1f} points"
+    return effect if low != low else f"{effect}, {100 * low:.1f} to {100 * high:.1f}"
+
+
+def _representation(found: Contest) -> list[str]:
+    if len(found.grid.cells) == len(found.results):
+        return []
+    return [
+        f"Each {found.grid.lead} stands here as the config of it that has the highest mean "
+        "validation accuracy."
+    ]
+
+
+def _chosen_by_validation(found: Contest) -> list[str]:
+    known = {value: r for value, r in found.results.items() if r.val_accuracy.n}
+    chosen = max(known, key=lambda value: known[value].val_accuracy.mean, default=found.leader)
+    if chosen == found.leader:
+        return [f"Validation accuracy alone would have chosen the same {found.grid.lead}."]
+    return [
+        f"Validation accuracy alone would have chosen {chosen}, "
+        f"which reaches {figures(known[chosen].test_accuracy)} on the test split."
+    ]
+
+
+def _unequal_seeds(found: Contest) -> list[str]:
+    if len({result.seeds for result in found.results.values()}) == 1:
+        return []
+    return ["Not all have the same complete seeds; only common ones are compared."]
+
+
+def figures(accuracy: Spread) -> str:
+    """Mean, standard deviation and number of seeds."""
+    mean = f"{100 * accuracy.mean:.1f} %"
     if accuracy.n == 1:
         return f"{mean} (one seed)"
-    return (
-        f"{mean} over {accuracy.n} seeds "
-        f"(± {100 * accuracy.sd:.1f} points, from {100 * accuracy.low:.1f} to "
-        f"{_percent(accuracy.high)})"
-    )
+    return f"{mean} ± {100 * accuracy.sd:.1f} over {accuracy.n} seeds"
 
 
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"{number} seeds"

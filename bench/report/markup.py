@@ -26,13 +26,19 @@ def text(value: Any) -> str:
 
 def fence(content: str, language: str = "", *, max_lines: int | None = None) -> str:
     """A code block that nothing in `content` can end."""
+    lines = code_lines(content, max_lines=max_lines)
+    runs = re.findall("`+", content)
+    ticks = "`" * max(3, 1 + max((len(run) for run in runs), default=0))
+    return "\n".join([ticks + language, *lines, ticks])
+
+
+def code_lines(content: str, *, max_lines: int | None = None) -> list[str]:
+    """The lines of `content` without terminal codes and other invisible characters."""
     plain = _TERMINAL_CODES.sub("", content).expandtabs(4)
     lines = ["".join(c if c.isprintable() else "�" for c in line) for line in plain.splitlines()]
     if max_lines is not None and len(lines) > max_lines:
         lines = [*lines[:max_lines], f"… {len(lines) - max_lines} more lines"]
-    runs = re.findall("`+", content)
-    ticks = "`" * max(3, 1 + max((len(run) for run in runs), default=0))
-    return "\n".join([ticks + language, *lines, ticks])
+    return lines
 
 
 def link(label: str, target: str) -> str:

@@ -12,6 +12,7 @@ from bench.store.tables import (
     prediction_columns,
     table_schema,
 )
+from bench.store.thumbnails import read_thumbnails, write_thumbnails
 
 __all__ = [
     "PROBABILITY_PREFIX",
@@ -25,6 +26,8 @@ __all__ = [
     "RunStore",
     "prediction_columns",
     "read_run",
+    "read_thumbnails",
     "table_schema",
     "write_json",
+    "write_thumbnails",
 ]

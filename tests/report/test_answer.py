@@ -1,75 +1,134 @@
+"""The answer claims what the comparisons support and says what they do not."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from bench.report.answer import answer, overlapping
-from bench.summary import ConfigResult, spread
+import pytest
 
+from bench.analysis import smallest_p
+from bench.report.answer import MAX_NAMES, answer, contest, named
+from tests.made_up_run import made_up_run
 
-def _results(accuracies: Mapping[str, Sequence[float]]) -> list[ConfigResult]:
-    """Results in order, best mean first; validation accuracy is the test accuracy less a tenth."""
-    means = [round(sum(values) / len(values), 12) for values in accuracies.values()]
-    return [
-        ConfigResult(
-            config=name,
-            label=name,
-            cell={},
-            rank=1 + sum(other > mean for other in means),
-            seeds=tuple(range(len(values))),
-            test_accuracy=spread(values),
-            val_accuracy=spread(value - 0.1 for value in values),
-            last_test_accuracy=spread(values),
-            train_seconds=spread([1.0]),
-            best_epochs=(3,),
-        )
-        for (name, values), mean in zip(accuracies.items(), means, strict=True)
-    ]
+NOISE = (0.004, -0.006, 0.001, 0.008, -0.003, 0.0, -0.005, 0.002, 0.007, -0.008)
 
 
-def test_overlapping_ranges_are_admitted() -> None:
-    results = _results({"a": [0.90, 0.94], "b": [0.91, 0.91], "c": [0.5, 0.6]})
-    sentences = " ".join(answer(results))
-    assert "a has the highest mean test accuracy: 92.0 % over 2 seeds" in sentences
-    assert "(± 2.8 points, from 90.0 to 94.0 %)" in sentences
-    assert "overlaps with that of 1 of the 2 other configs (b)" in sentences
-    assert "do not settle" in sentences
-    assert "significan" not in sentences
-    assert [result.label for result in overlapping(results[0], results[1:])] == ["b"]
+def _answer(
+    folder: Path,
+    accuracies: Mapping[str, Sequence[float]],
+    *,
+    val: Mapping[str, float] | None = None,
+    schedules: Sequence[str] = ("cosine",),
+) -> list[str]:
+    """The answer to a run in which the strategies reached these test accuracies by seed."""
+
+    def change(row: dict[str, Any], _: dict[str, Any]) -> None:
+        own = accuracies[row["strategy"]]
+        if row["seed"] >= len(own):
+            row.update(status="failed", error="boom", test_accuracy=None)
+            return
+        row["test_accuracy"] = own[row["seed"]]
+        row["val_accuracy"] = (val or {}).get(row["strategy"], own[row["seed"]])
+
+    run = made_up_run(
+        folder,
+        strategies=list(accuracies),
+        schedules=schedules,
+        seeds=max(map(len, accuracies.values())),
+        epochs=1,
+        change=change,
+    )
+    return answer(contest(run))
 
 
-def test_a_clear_lead_is_a_hint_not_a_proof() -> None:
-    sentences = " ".join(answer(_results({"a": [0.90, 0.94], "b": [0.5, 0.6]})))
-    assert "No other config's range over seeds reaches into its own" in sentences
-    assert "hint, not a proof" in sentences
-    assert "The other config, b, has 55.0 %" in sentences
+def _around(mean: float, seeds: int = 10, *, turned: bool = False) -> list[float]:
+    noise = NOISE[::-1] if turned else NOISE
+    return [mean + x for x in noise[:seeds]]
 
 
-def test_one_seed_says_so() -> None:
-    sentences = " ".join(answer(_results({"a": [0.9], "b": [0.8]})))
+def test_a_lead_over_all_is_claimed_in_one_sentence(tmp_path: Path) -> None:
+    first, *_ = _answer(
+        tmp_path, {"a": _around(0.7), "b": _around(0.95, turned=True), "c": _around(0.8)}
+    )
+    assert first.startswith("b beats all 2 others: 95.0 % ± 0.5 over 10 seeds on the test split, ")
+    assert "15.0 points, 14." in first
+    assert f"ahead of the next, c (every corrected p ≤ {3 * smallest_p(10):.2g})" in first
+
+
+def test_a_lead_over_some(tmp_path: Path) -> None:
+    sentences = _answer(
+        tmp_path,
+        {"a": _around(0.95), "b": _around(0.7, turned=True), "c": _around(0.9495, turned=True)},
+    )
+    assert sentences[0] == "a has the highest mean test accuracy: 95.0 % ± 0.5 over 10 seeds."
+    assert sentences[1].startswith("It beats b (by 25.0 points, 24.")
+    assert f"corrected p = {3 * smallest_p(10):.2g})." in sentences[1]
+    assert sentences[2].startswith("It is not distinguishable from c (0.0 points, -0.")
+    assert "beats c" not in " ".join(sentences)
+
+
+def test_five_seeds_say_first_that_they_cannot_tell(tmp_path: Path) -> None:
+    sentences = _answer(tmp_path, {"a": _around(0.7, 5), "b": _around(0.9, 5, turned=True)})
+    assert sentences[0] == (
+        "With 5 seeds no difference can be significant: for 1 pair of strategy values the "
+        "smallest attainable p is 0.062; it takes 6 seeds."
+    )
+    assert sentences[1].startswith("b has the highest mean test accuracy: 89.9 % ± 0.6")
+    assert sentences[2].startswith("It is ahead of a (19.8 points, ")
+    assert "about 1 more seed would be needed" in sentences[2]
+    assert "beats" not in " ".join(sentences)
+    enough = _answer(tmp_path / "six", {"a": _around(0.7, 6), "b": _around(0.9, 6, turned=True)})
+    assert "It beats a (by 19.8 points" in enough[1]
+
+
+def test_one_seed(tmp_path: Path) -> None:
+    sentences = " ".join(_answer(tmp_path, {"a": [0.9], "b": [0.8]}))
+    assert "With one seed no difference can be significant" in sentences
     assert "90.0 % (one seed)" in sentences
-    assert "cannot be told" in sentences
+    assert "ahead of b (10.0 points; one seed shows no spread)" in sentences
 
 
-def test_equal_leaders_are_both_named() -> None:
-    sentences = answer(_results({"a": [0.9, 0.8], "b": [0.8, 0.9], "c": [0.1, 0.1]}))
-    assert sentences[0] == "2 configs share the highest mean test accuracy, 85.0 %: a; b."
+def test_equal_strategies(tmp_path: Path) -> None:
+    sentences = " ".join(_answer(tmp_path, {"a": _around(0.9), "b": _around(0.9)}))
+    assert "not distinguishable from b (0.0 points, 0.0 to 0.0; hardly any number" in sentences
 
 
-def test_validation_may_choose_another() -> None:
-    best, other = _results({"a": [0.9, 0.9], "b": [0.8, 0.8]})
-    swapped = [
-        ConfigResult(**{**vars(best), "val_accuracy": spread([0.7])}),
-        ConfigResult(**{**vars(other), "val_accuracy": spread([0.8])}),
+def test_validation_may_choose_another(tmp_path: Path) -> None:
+    accuracies = {"a": _around(0.9, 3), "b": _around(0.8, 3)}
+    said = _answer(tmp_path / "one", accuracies, val={"a": 0.7, "b": 0.8})
+    assert "Validation accuracy alone would have chosen b, which reaches 80.0 %" in " ".join(said)
+    said = _answer(tmp_path / "other", accuracies)
+    assert "would have chosen the same strategy." in " ".join(said)
+
+
+def test_several_configs_of_a_strategy_are_represented(tmp_path: Path) -> None:
+    accuracies = {"a": _around(0.9, 3), "b": _around(0.8, 3)}
+    said = " ".join(_answer(tmp_path / "two", accuracies, schedules=["cosine", "constant"]))
+    assert "stands here as the config of it that has the highest mean validation" in said
+    assert "stands here" not in " ".join(_answer(tmp_path / "one", accuracies))
+
+
+def test_different_seeds_are_mentioned(tmp_path: Path) -> None:
+    said = _answer(tmp_path / "one", {"a": [0.9, 0.8], "b": [0.7]})
+    assert said[-1] == "Not all have the same complete seeds; only common ones are compared."
+    said = _answer(tmp_path / "two", {"a": [0.9, 0.8], "b": [0.7, 0.7]})
+    assert "only common ones" not in said[-1]
+
+
+def test_one_strategy_and_none(tmp_path: Path) -> None:
+    assert _answer(tmp_path / "one", {"a": [0.9, 0.8]}) == [
+        "a is the only strategy with a complete trial.",
+        "Its mean test accuracy is 85.0 % ± 7.1 over 2 seeds.",
     ]
-    assert "would have chosen b, which reaches 80.0 %" in " ".join(answer(swapped))
-    assert "would have chosen the same config" in " ".join(answer([best, other]))
+    assert answer(None) == [
+        "No complete trial has a test accuracy, so there is nothing to compare."
+    ]
 
 
-def test_different_seeds_are_mentioned() -> None:
-    assert "different ones" in answer(_results({"a": [0.9, 0.8], "b": [0.7]}))[-1]
-    assert "different ones" not in answer(_results({"a": [0.9, 0.8], "b": [0.7, 0.7]}))[-1]
-
-
-def test_one_config_and_none() -> None:
-    assert answer(_results({"a": [0.9, 0.8]}))[0] == "a is the only config with a complete trial."
-    assert answer([]) == ["No complete trial has a test accuracy, so there is nothing to compare."]
+@pytest.mark.parametrize("count", [1, MAX_NAMES, MAX_NAMES + 3])
+def test_many_names_are_cut_short(count: int) -> None:
+    said = named([f"n{i}" for i in range(count)])
+    assert said.count(";") == min(count, MAX_NAMES + 1) - 1
+    assert said.endswith("and 3 more") == (count > MAX_NAMES)

@@ -1,0 +1,295 @@
+"use strict";
+(async () => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const percent = (x) => (x === null ? "–" : (100 * x).toFixed(1));
+  const plain = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  const state = { shown: new Set(data.values.map((v) => v.name)), axes: {}, chosen: null,
+    sort: { column: "test", down: true } };
+
+  await loadLibrary();
+  buildControls();
+  buildTable();
+  update();
+
+  // The library is kept compressed: that makes the page a third as large.
+  async function loadLibrary() {
+    const packed = Uint8Array.from(atob(byId("library").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  }
+
+  function buildControls() {
+    const box = byId("values");
+    box.querySelector("legend").textContent = data.lead;
+    for (const value of data.values) {
+      const input = element("input", { type: "checkbox", checked: true, value: value.name });
+      input.addEventListener("change", () => {
+        if (input.checked) state.shown.add(value.name); else state.shown.delete(value.name);
+        update();
+      });
+      const swatch = element("span", { className: "swatch" });
+      swatch.style.background = value.colour;
+      const label = element("label", {}, input, swatch, value.name);
+      box.append(label);
+    }
+    for (const [axis, values] of Object.entries(data.axes)) {
+      const select = element("select", { id: `axis-${axis}` },
+        ...["all", ...values].map((v, i) => element("option", { value: i ? v : "" }, v)));
+      select.addEventListener("change", () => { state.axes[axis] = select.value; update(); });
+      byId("axes").append(element("label", {}, axis, select));
+    }
+    for (const [column, cost] of Object.entries(data.costs))
+      byId("cost").append(element("option", { value: column }, cost));
+    for (const id of ["metric", "seeds", "training", "cost"]) byId(id).addEventListener("change", update);
+    byId("filter").addEventListener("input", fillTable);
+    byId("theme").addEventListener("click", () => {
+      const dark = document.documentElement.dataset.theme
+        ? document.documentElement.dataset.theme === "dark"
+        : matchMedia("(prefers-color-scheme: dark)").matches;
+      document.documentElement.dataset.theme = dark ? "light" : "dark";
+      update();
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  }
+
+  function element(name, properties, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  }
+
+  function visible(config) {
+    return state.shown.has(config.value)
+      && Object.entries(state.axes).every(([axis, value]) => !value || config.cell[axis] === value);
+  }
+
+  function shownTrials() {
+    return data.trials.filter((trial) => visible(data.configs[trial.config]));
+  }
+
+  function update() {
+    const trials = shownTrials();
+    drawCurves(trials);
+    drawRanked();
+    drawCosts(trials);
+    fillTable();
+    byId("status").textContent = `${trials.length} of ${data.trials.length} trials shown`;
+  }
+
+  function layout(changes) {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const merged = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
+      font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 13 }, showlegend: false,
+      margin: { l: 55, r: 15, t: 15, b: 45 }, ...changes };
+    merged.xaxis = { ...axis, ...changes.xaxis };
+    merged.yaxis = { ...axis, ...changes.yaxis };
+    return merged;
+  }
+
+  function draw(id, title, traces, changes) {
+    const box = byId(id);
+    byId(`${id}-title`).textContent = title;
+    const settings = { responsive: true, displaylogo: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    Plotly.react(box, traces, layout(changes), settings);
+    if (!box.dataset.linked) {
+      box.dataset.linked = "yes";
+      box.on("plotly_click", (event) => {
+        const trial = event.points[0].customdata;
+        if (typeof trial === "string") choose(trial, true);
+      });
+    }
+  }
+
+  function settingsOf(trial) {
+    const config = data.configs[trial.config];
+    const cell = Object.entries(config.cell).map(([axis, value]) => `${plain(axis)}: ${plain(value)}`);
+    return [`<b>${plain(config.label)}</b>`, `seed ${trial.seed}`, ...cell].join("<br>");
+  }
+
+  function drawCurves(trials) {
+    const metric = byId("metric").value;
+    const scale = metric === "accuracy" ? 100 : 1;
+    const splits = byId("training").checked ? ["val", "train"] : ["val"];
+    const traces = [];
+    const groups = new Map();
+    for (const trial of trials) {
+      if (!data.curves[trial.id]) continue;
+      if (!groups.has(trial.config)) groups.set(trial.config, []);
+      groups.get(trial.config).push(trial);
+    }
+    for (const [id, members] of groups) {
+      const config = data.configs[id];
+      for (const split of splits) {
+        const series = members.map((t) => data.curves[t.id][split][metric]);
+        const dash = split === "val" ? "solid" : "dash";
+        if (byId("seeds").value === "each") {
+          members.forEach((trial, i) => traces.push(line(series[i].map((y) => y === null ? null : scale * y),
+            config.colour, dash, 1.2, `${settingsOf(trial)}<br>${split}`, trial.id)));
+        } else {
+          const length = Math.min(...series.map((s) => s.length));
+          const [mean, sd] = moments(series, length, scale);
+          if (split === "val" && series.length > 1) traces.push(band(mean, sd, config.colour, metric));
+          const note = `<b>${plain(config.label)}</b><br>${split}, mean of ${series.length}`;
+          traces.push(line(mean, config.colour, dash, split === "val" ? 2.4 : 1.4, note, null));
+        }
+      }
+    }
+    const chosen = data.trials.find((t) => t.id === state.chosen);
+    if (chosen && data.curves[chosen.id]) {
+      const y = data.curves[chosen.id].val[metric].map((v) => v === null ? null : scale * v);
+      const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+      traces.push(line(y, ink, "solid", 4, `${settingsOf(chosen)}<br>val`, chosen.id));
+    }
+    const name = metric === "accuracy" ? "accuracy (%)" : "loss (nats)";
+    const what = splits.length > 1 ? "Validation and (dashed) training" : "Validation";
+    draw("curves", `${what} ${metric} by epoch`, traces,
+      { xaxis: { title: { text: "epoch" }, tickformat: "d" }, yaxis: { title: { text: name } } });
+  }
+
+  function line(y, color, dash, width, note, trial) {
+    const one = y.length === 1;
+    return { x: y.map((_, i) => i + 1), y, mode: one ? "markers" : "lines", line: { color, dash, width },
+      marker: { color, size: 8 }, customdata: y.map(() => trial),
+      hovertemplate: `${note}<br>epoch %{x}: %{y:.4~g}<extra></extra>` };
+  }
+
+  function moments(series, length, scale) {
+    const mean = [], sd = [];
+    for (let i = 0; i < length; i++) {
+      const values = series.map((s) => s[i]);
+      if (values.includes(null)) { mean.push(null); sd.push(null); continue; }
+      const m = values.reduce((a, b) => a + b, 0) / values.length;
+      const squares = values.reduce((a, b) => a + (b - m) ** 2, 0);
+      mean.push(scale * m);
+      sd.push(values.length > 1 ? scale * Math.sqrt(squares / (values.length - 1)) : 0);
+    }
+    return [mean, sd];
+  }
+
+  function band(mean, sd, colour, metric) {
+    const limit = metric === "accuracy" ? (v) => Math.min(100, Math.max(0, v)) : (v) => Math.max(0, v);
+    const known = mean.map((m, i) => i).filter((i) => mean[i] !== null);
+    const up = known.map((i) => limit(mean[i] + sd[i])), down = known.map((i) => limit(mean[i] - sd[i]));
+    return { x: [...known, ...known.slice().reverse()].map((i) => i + 1), y: [...up, ...down.reverse()],
+      fill: "toself", fillcolor: `${colour}2b`, line: { width: 0 }, hoverinfo: "skip", mode: "lines" };
+  }
+
+  function drawRanked() {
+    const rows = data.ranking.filter((row) => visible(data.configs[row.config])).slice(0, 40).reverse();
+    const labels = rows.map((row) => data.configs[row.config].label);
+    const dots = { x: [], y: [], text: [], customdata: [], mode: "markers",
+      marker: { color: [], size: 6, opacity: 0.5 }, hovertemplate: "%{text}<br>%{x:.2f} %<extra></extra>" };
+    rows.forEach((row, i) => {
+      for (const trial of data.trials) {
+        if (trial.config !== row.config || trial.test === null) continue;
+        dots.x.push(100 * trial.test); dots.y.push(i); dots.customdata.push(trial.id);
+        dots.text.push(settingsOf(trial)); dots.marker.color.push(data.configs[row.config].colour);
+      }
+    });
+    const colours = rows.map((row) => data.configs[row.config].colour);
+    const ends = rows.map((row) => row.low === null ? [0, 0] : [row.high - row.mean, row.mean - row.low]);
+    const means = { x: rows.map((row) => 100 * row.mean), y: rows.map((_, i) => i), mode: "markers",
+      marker: { color: colours, size: 12, line: { color: "#ffffff", width: 1 } },
+      text: labels.map(plain), hovertemplate: "<b>%{text}</b><br>mean %{x:.2f} %<extra></extra>" };
+    const bars = rows.map((row, i) => ({ x: [100 * row.mean], y: [i], mode: "markers", hoverinfo: "skip",
+      marker: { size: 1, color: colours[i] }, error_x: { type: "data", symmetric: false, color: colours[i],
+        array: [100 * ends[i][0]], arrayminus: [100 * ends[i][1]] } }));
+    byId("ranked").style.height = `${Math.max(300, 110 + 28 * rows.length)}px`;
+    const room = byId("ranked").clientWidth < 450 ? 18 : 34;
+    const short = (text) => text.length > room
+      ? `${text.slice(0, room * 0.6)}…${text.slice(-room * 0.35)}` : text;
+    draw("ranked", "Test accuracy: mean, 95 % interval over seeds, each seed", [dots, ...bars, means], {
+      xaxis: { title: { text: "test accuracy (%)" } },
+      yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map((l) => plain(short(l))) } });
+  }
+
+  function drawCosts(trials) {
+    const column = byId("cost").value;
+    const known = trials.filter((t) => t.test !== null && t.costs[column] !== null);
+    const positive = known.every((t) => t.costs[column] > 0);
+    const values = known.map((t) => t.costs[column]);
+    const wide = positive && Math.max(...values) > 8 * Math.min(...values);
+    const trace = { x: values, y: known.map((t) => 100 * t.test), mode: "markers",
+      marker: { color: known.map((t) => data.configs[t.config].colour), size: 9, opacity: 0.75 },
+      text: known.map(settingsOf), customdata: known.map((t) => t.id),
+      hovertemplate: "%{text}<br>%{x:.4~g}, %{y:.2f} %<extra></extra>" };
+    const name = data.costs[column] || "cost";
+    draw("costs", `Test accuracy against ${name}`, [trace], {
+      xaxis: { title: { text: name }, type: wide ? "log" : "linear" },
+      yaxis: { title: { text: "test accuracy (%)" } } });
+  }
+
+  function buildTable() {
+    const row = element("tr", {});
+    for (const column of data.columns) {
+      const button = element("button", { type: "button" }, column.title);
+      button.addEventListener("click", () => {
+        const same = state.sort.column === column.name;
+        state.sort = { column: column.name, down: same ? !state.sort.down : column.number };
+        fillTable();
+      });
+      const cell = element("th", { scope: "col", className: column.number ? "number" : "" }, button);
+      cell.dataset.column = column.name;
+      row.append(cell);
+    }
+    byId("trials").tHead.append(row);
+  }
+
+  function cellOf(trial, column) {
+    if (column.name.startsWith("axis:")) return data.configs[trial.config].cell[column.name.slice(5)] ?? "";
+    return trial[column.name] ?? trial.costs[column.name] ?? null;
+  }
+
+  function shownCell(value, column) {
+    if (value === null) return "–";
+    if (column.percent) return percent(value);
+    return typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
+  }
+
+  function fillTable() {
+    const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const column = data.columns.find((c) => c.name === state.sort.column);
+    const rows = shownTrials().map((trial) => ({ trial, key: cellOf(trial, column),
+      cells: data.columns.map((c) => shownCell(cellOf(trial, c), c)) }))
+      .filter(({ cells }) => words.every((word) => cells.join(" ").toLowerCase().includes(word)));
+    const order = state.sort.down ? -1 : 1;
+    rows.sort((a, b) => (a.key === null) - (b.key === null) || order * (typeof a.key === "number"
+      && typeof b.key === "number" ? a.key - b.key : String(a.key).localeCompare(String(b.key))));
+    for (const head of byId("trials").tHead.rows[0].cells)
+      head.setAttribute("aria-sort", head.dataset.column !== state.sort.column ? "none"
+        : state.sort.down ? "descending" : "ascending");
+    const body = byId("trials").tBodies[0];
+    body.replaceChildren(...rows.map(({ trial, cells }) => {
+      const row = element("tr", { id: `trial-${trial.id}`, className: trial.id === state.chosen ? "chosen" : "" });
+      cells.forEach((text, i) => {
+        const cell = element("td", { className: data.columns[i].number ? "number" : "" });
+        if (data.columns[i].name === "id") {
+          const button = element("button", { type: "button" }, text);
+          button.addEventListener("click", () => choose(trial.id, false));
+          cell.append(button);
+        } else cell.append(text);
+        row.append(cell);
+      });
+      return row;
+    }));
+  }
+
+  function choose(id, scroll) {
+    state.chosen = state.chosen === id && !scroll ? null : id;
+    if (scroll) byId("filter").value = "";
+    update();
+    const row = byId(`trial-${id}`);
+    if (scroll && row) {
+      row.scrollIntoView({ block: "center" });
+      row.querySelector("button").focus({ preventScroll: true });
+    }
+  }
+
+  document.documentElement.dataset.ready = "yes";
+})();

@@ -1,0 +1,62 @@
+"""The report's files in the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Literal
+
+from bench.cache import atomic_file
+from bench.plots import write_plots
+from bench.report.document import document
+from bench.report.evidence import Findings
+from bench.report.html import render_html
+from bench.report.markdown import render_markdown
+from bench.report.tables import render_csv, render_latex, tables
+from bench.store import Run
+
+Format = Literal["md", "html", "csv", "latex"]
+FORMATS: tuple[Format, ...] = ("md", "html", "csv", "latex")
+DEFAULT_FORMATS: tuple[Format, ...] = ("md", "html")
+
+
+def write_report(
+    run: Run,
+    figures: Mapping[str, Path] | None = None,
+    *,
+    formats: Collection[Format] = DEFAULT_FORMATS,
+) -> list[Path]:
+    """Write the report in each of `formats` into the run's folder; returns what can be opened.
+
+    `md` and `html` are the files `report.md` and `report.html`; `csv` and `latex` are the folder
+    `tables` with a file for each table. Draws the figures if they are not given.
+    """
+    if figures is None:
+        figures = write_plots(run, run.folder / "plots")
+    targets = {
+        name: Path(os.path.relpath(path, run.folder)).as_posix() for name, path in figures.items()
+    }
+    found = Findings(run=run)
+    blocks = list(document(found, targets))
+    written = []
+    if "md" in formats:
+        written.append(_write(run.folder / "report.md", render_markdown(blocks)))
+    if "html" in formats:
+        written.append(_write(run.folder / "report.html", render_html(blocks, found, figures)))
+    if "csv" in formats:
+        for table in tables(blocks):
+            _write(run.folder / "tables" / f"{table.name}.csv", render_csv(table))
+    if "latex" in formats:
+        for table in tables(blocks):
+            _write(run.folder / "tables" / f"{table.name}.tex", render_latex(table))
+    if {"csv", "latex"} & set(formats):
+        written.append(run.folder / "tables")
+    return written
+
+
+def _write(path: Path, content: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with atomic_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="")
+    return path
