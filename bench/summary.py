@@ -67,8 +67,6 @@ class Spread:
     n: int
     mean: float
     sd: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +137,6 @@ def spread(values: Iterable[Any]) -> Spread:
         n=len(known),
         mean=statistics.fmean(known) if known else nan,
         sd=statistics.stdev(known) if len(known) > 1 else nan,
-        low=min(known, default=nan),
-        high=max(known, default=nan),
     )
 
 

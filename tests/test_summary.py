@@ -93,7 +93,6 @@ def test_spread_agrees_with_numpy() -> None:
     assert measured.n == 4
     assert measured.mean == pytest.approx(np.mean(values))
     assert measured.sd == pytest.approx(np.std(values, ddof=1))
-    assert (measured.low, measured.high) == (0.25, 0.9)
     assert math.isnan(spread([0.5]).sd)
     assert math.isnan(spread([]).mean)
 

@@ -24,7 +24,7 @@ from bench.analysis.strategies import (
     compare_strategies,
     rank_over_blocks,
     representatives,
-    sample_tests,
+    sample_test,
     seed_table,
 )
 
@@ -57,7 +57,7 @@ __all__ = [
     "reliability",
     "representatives",
     "sample_of",
-    "sample_tests",
+    "sample_test",
     "seed_table",
     "seeds_to_decide",
     "sign_flip_p",

@@ -59,13 +59,15 @@ def seed_table(trials: pd.DataFrame, configs: dict[str, str]) -> pd.DataFrame:
     return table
 
 
-def sample_tests(predictions: pd.DataFrame, first: str, second: str) -> float:
-    """p of McNemar's exact test between two trials on the test samples that both predicted."""
-    own = predictions.set_index("sample")
-    sides = [own[own["trial"] == trial] for trial in (first, second)]
-    right = [(side["label"] == side["predicted"]).rename(str(i)) for i, side in enumerate(sides)]
-    both = right[0].to_frame().join(right[1], how="inner")
-    return mcnemar_p(both["0"].to_numpy(bool), both["1"].to_numpy(bool))
+def sample_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """p of McNemar's exact test on the test samples that two trials predicted.
+
+    `first` and `second` are the trials' rows of the predictions.
+    """
+    columns = ["sample", "label", "predicted"]
+    both = first[columns].merge(second[columns], on="sample", suffixes=("_1", "_2"))
+    right = [(both[f"label_{i}"] == both[f"predicted_{i}"]).to_numpy(bool) for i in (1, 2)]
+    return mcnemar_p(*right)
 
 
 def rank_over_blocks(trials: pd.DataFrame, grid: Grid) -> Ranking | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis import (
     ALPHA,
@@ -14,7 +15,7 @@ from bench.analysis import (
     natural_target,
     pareto_front,
     sample_of,
-    sample_tests,
+    sample_test,
     trial_measures,
     variance_shares,
     wilson_interval,
@@ -43,6 +44,9 @@ from bench.summary import (
     read_grid,
     spread,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAD_FIGURE = "test_accuracy"
 LEAST_SHARE = 0.005
@@ -97,6 +101,11 @@ def _pairs(run: Run, found: Contest) -> Iterator[Block]:
     shown = found.comparisons
     if len(shown) > MAX_PAIRS:
         shown = list(found.against.values())
+    chosen = [result.config for result in found.results.values()]
+    trials = complete_trials(run.trials)
+    trials = trials[trials["config"].isin(chosen)].set_index("trial")
+    merged = run.predictions.join(trials[["config", "seed"]], on="trial", how="inner")
+    predictions = dict(list(merged.groupby(["config", "seed"], sort=False)))
     yield Heading("Each against each", 3)
     yield paragraph(
         "Differences of test accuracy in points, first minus second, paired by seed, with 95 % "
@@ -108,20 +117,23 @@ def _pairs(run: Run, found: Contest) -> Iterator[Block]:
     yield Table(
         "pairs",
         (*header, "McNemar", "claim"),
-        tuple(_pair(run, found, comparison) for comparison in shown),
+        tuple(_pair(found, comparison, predictions) for comparison in shown),
         tuple(range(2, 8)),
     )
     if len(shown) < len(found.comparisons):
         yield paragraph(f"Only pairs with {found.leader} are shown.")
 
 
-def _pair(run: Run, found: Contest, comparison: Comparison) -> tuple[str, ...]:
-    trials = complete_trials(run.trials).set_index(["config", "seed"])["trial"]
+def _pair(
+    found: Contest, comparison: Comparison, predictions: Mapping[Any, pd.DataFrame]
+) -> tuple[str, ...]:
+    """A row of the table; `predictions` are by config and seed."""
     low, high = comparison.interval
     sides = [found.results[side].config for side in (comparison.first, comparison.second)]
     ps = [
-        sample_tests(run.predictions, *(str(trials[side, seed]) for side in sides))
+        sample_test(*(predictions[side, seed] for side in sides))
         for seed in comparison.seeds
+        if all((side, seed) in predictions for side in sides)
     ]
     return (
         comparison.first,

@@ -17,7 +17,7 @@ from bench.analysis import (
     rank_over_blocks,
     representatives,
     sample_of,
-    sample_tests,
+    sample_test,
     seed_table,
     trial_measures,
 )
@@ -74,7 +74,7 @@ def test_mcnemar_matches_samples_by_name() -> None:
         for t, p in sides.items()
     ]
     expected = mcnemar_p(sides["one"] == 1, sides["two"] == 1)
-    assert sample_tests(pd.concat(frames), "one", "two") == expected
+    assert sample_test(*frames) == expected
 
 
 def _blocks(values: dict[str, list[float]]) -> tuple[pd.DataFrame, Grid]:
