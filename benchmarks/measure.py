@@ -41,7 +41,7 @@ SUITES = Path(__file__).parent
 SIDES = ("naive", "reuse", "no-reuse")
 
 ONE_TRIAL = ("schedule={name: step, step_size: 7}", "lr=0.001", "seed=0")
-STRATEGIES = ("linear_probe", "{name: gradual_unfreeze, every: 5}", "full_finetune")
+STRATEGIES = ("linear_probe", "{{name: gradual_unfreeze, every: {every}}}", "full_finetune")
 GROWING_LRS = (0.001, 0.003, 0.0003, 0.01, 0.0001, 0.03, 0.0006, 0.006)
 THROUGHPUT_EPOCHS = 4
 IDENTITY = ["trial", "epoch", "split"]
@@ -235,11 +235,16 @@ def growth(workload: Workload, given: argparse.Namespace) -> Measurement:
 
 def _with_lrs(given: argparse.Namespace, strategy: str, count: int) -> Workload:
     lrs = f"lr={list(GROWING_LRS[:count])}"
-    return _prepared(given, ROWS["growth"], (*given.overrides, f"strategy={strategy}", lrs))
+    chosen = f"strategy={strategy.format(every=given.every)}"
+    return _prepared(given, ROWS["growth"], (*given.overrides, chosen, lrs))
 
 
 def _cell_name(strategy: str, count: int) -> str:
-    return f"{strategy}, {count} LR"
+    return f"{_short(strategy)}, {count} LR"
+
+
+def _short(strategy: str) -> str:
+    return strategy.strip("{}").removeprefix("name: ").partition(",")[0]
 
 
 def _plot_growth(result: Measurement, lrs: Sequence[int], path: Path) -> None:
@@ -252,7 +257,7 @@ def _plot_growth(result: Measurement, lrs: Sequence[int], path: Path) -> None:
         medians = [statistics.median(values) for values in samples]
         below = [m - min(values) for m, values in zip(medians, samples, strict=True)]
         above = [max(values) - m for m, values in zip(medians, samples, strict=True)]
-        label = strategy.strip("{}").removeprefix("name: ")
+        label = _short(strategy)
         drawn = axes.errorbar(lrs, medians, yerr=[below, above], marker="o", capsize=3, label=label)
         axes.plot(
             lrs,
@@ -331,6 +336,7 @@ def _arguments() -> argparse.ArgumentParser:
             options.add_argument("--seconds", type=float, default=20.0, help="of the ceiling")
         if name == "growth":
             options.add_argument("--lrs", type=int, nargs="+", default=[1, 2, 4, 8])
+            options.add_argument("--every", type=int, default=5, help="of gradual unfreezing")
             options.add_argument("--plot", type=Path, required=True, help="the figure (.png)")
     return parser
 
