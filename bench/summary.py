@@ -59,6 +59,10 @@ class Grid:
         """The axis that colours stand for: the strategy wherever it varies."""
         return self.keys[0] if self.keys else "strategy"
 
+    def trial_label(self, trial: Mapping[Any, Any]) -> str:
+        """A row of `trials` in words: the label of its config, and its seed."""
+        return f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
@@ -159,6 +163,18 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def flat(content: Mapping[str, Any], *, separator: str) -> dict[str, Any]:
+    """Nested mappings as one, names joined by `separator`."""
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            inner = flat(value, separator=separator)
+            found |= {f"{name}{separator}{below}": each for below, each in inner.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _cell(row: Mapping[Any, Any]) -> dict[str, str]:

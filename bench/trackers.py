@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, nearest
-from bench.summary import AXES, SEPARATOR, complete_trials, is_missing, read_grid, value_text
+from bench.summary import AXES, complete_trials, is_missing, read_grid, value_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,9 +114,8 @@ def _trials(run: Run) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
     grid = read_grid(run.trials)
     curves = dict(list(run.curves.groupby("trial", sort=False)))
     for row in complete_trials(run.trials).to_dict("records"):
-        label = f"{grid.labels[str(row['config'])]}{SEPARATOR}seed {row['seed']}"
         own = curves.get(row["trial"], run.curves.iloc[:0])
-        yield {str(key): value for key, value in row.items()}, label, own
+        yield {str(key): value for key, value in row.items()}, grid.trial_label(row), own
 
 
 def _settings(trial: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.analysis.intervals import UNKNOWN, Interval
 from bench.analysis.paired import ALPHA, holm, sign_flip_p, smallest_p
-from bench.summary import AXES, complete_trials, is_missing, read_grid, value_text
+from bench.summary import AXES, complete_trials, flat, is_missing, read_grid, value_text
 
 if TYPE_CHECKING:
     from bench.store import Run
@@ -152,17 +152,9 @@ def _interval(differences: np.ndarray) -> Interval:
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    one, other = dict(_flat(before)), dict(_flat(after))
+    one, other = (flat(side, separator=".") for side in (before, after))
     for name in dict.fromkeys([*one, *other]):
         if name not in VOLATILE and one.get(name) != other.get(name):
             texts = (value_text(side[name]) if name in side else "–" for side in (one, other))
             first, second = texts
             yield Difference(name=name, before=first, after=second)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,20 @@ def bca_interval(values: Values) -> Interval:
     The draws are fixed, so equal values give equal intervals. NaN for fewer than two values; with a
     handful of values it is too narrow, which no bootstrap can help.
     """
-    from scipy.stats import bootstrap
-
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 2:
         return UNKNOWN
     if np.ptp(sample) == 0:
         return float(sample[0]), float(sample[0])
+    return _bca_interval(tuple(sample.tolist()))
+
+
+@lru_cache(maxsize=4096)  # figures, tables and the page of one report show the same intervals
+def _bca_interval(values: tuple[float, ...]) -> Interval:
+    from scipy.stats import bootstrap
+
     found = bootstrap(
-        (sample,),
+        (np.array(values),),
         rounded_mean,
         confidence_level=CONFIDENCE,
         n_resamples=RESAMPLES,

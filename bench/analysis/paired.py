@@ -128,8 +128,6 @@ def sign_flip_p(differences: Values) -> float:
     Exact for up to `EXACT_PAIRS` differences (Fisher, The Design of Experiments, 1935). 1 for fewer
     than two.
     """
-    from scipy.stats import permutation_test
-
     sample = np.asarray(differences, dtype=np.float64)
     if len(sample) < 2 or not sample.any():
         return 1.0
@@ -138,6 +136,8 @@ def sign_flip_p(differences: Values) -> float:
         flips = np.arange(2 ** (len(sample) - 1))[:, None] >> np.arange(len(sample)) & 1
         means = rounded_mean((1 - 2 * flips) * sample)
         return float((np.abs(means) >= abs(means[0])).mean())
+    from scipy.stats import permutation_test
+
     found = permutation_test(
         (sample,),
         rounded_mean,

@@ -188,7 +188,7 @@ def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for trial in complete_trials(run.trials).head(MAX_TRIAL_FIGURES).to_dict("records"):
         name, config = str(trial["trial"]), str(trial["config"])
-        label = f"{grid.labels[config]}{SEPARATOR}seed {trial['seed']}"
+        label = grid.trial_label(trial)
         figure = trial_curves(
             {str(key): value for key, value in trial.items()},
             of_trial.get(name, run.curves.iloc[:0]),

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.analysis import Comparison, compare_strategies, representatives, seeds_to_decide
-from bench.store import Run
-from bench.summary import ConfigResult, Grid, Spread, rank_configs, read_grid
+from bench.summary import ConfigResult, Grid, Spread
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_NAMES = 4
 
@@ -38,15 +41,14 @@ class Contest:
         return {value: found[value] for value in self.results if value in found}
 
 
-def contest(run: Run) -> Contest | None:
-    """The contest of a run; None without a complete trial that has a test accuracy."""
-    grid = read_grid(run.trials)
-    chosen = representatives(run.trials, grid)
-    results = {result.config: result for result in rank_configs(run.trials, grid)}
+def contest(trials: pd.DataFrame, grid: Grid, results: Sequence[ConfigResult]) -> Contest | None:
+    """The contest of `results`, all of the grid; None if none of them has a test accuracy."""
+    chosen = representatives(trials, grid)
+    by_config = {result.config: result for result in results}
     known = {
-        value: results[config]
+        value: by_config[config]
         for value, config in chosen.items()
-        if results[config].rank is not None
+        if by_config[config].rank is not None
     }
     if not known:
         return None
@@ -54,7 +56,7 @@ def contest(run: Run) -> Contest | None:
     return Contest(
         grid=grid,
         results={value: known[value] for value in ordered},
-        comparisons=compare_strategies(run.trials, grid),
+        comparisons=compare_strategies(trials, grid),
     )
 
 

@@ -23,7 +23,7 @@ from bench.report.blocks import (
 )
 from bench.report.evidence import Findings, counted, evidence
 from bench.store import STATUSES, Run
-from bench.summary import UNKNOWN, complete_trials, is_missing
+from bench.summary import UNKNOWN, complete_trials, flat, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +163,11 @@ def _data(data: Mapping[str, Any]) -> Iterator[Block]:
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
     facts = {name: value for name, value in environment.items() if name != "command"}
-    rows = tuple((name, str(value)) for name, value in _flat(facts) if value not in ("", None))
+    rows = tuple(
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in flat(facts, separator=" ").items()
+        if value not in ("", None, [])
+    )
     if rows:
         yield Heading("Environment", 3)
         yield Table("environment", ("what", "value"), rows)
@@ -230,12 +234,3 @@ def _time(complete: pd.DataFrame) -> str:
 
 def _list(values: Iterable[Any] | Sequence[Any]) -> str:
     return ", ".join(str(value) for value in values) or UNKNOWN
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name} ")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            yield f"{prefix}{name}", shown

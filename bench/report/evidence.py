@@ -70,7 +70,7 @@ class Findings:
 
     @cached_property
     def contest(self) -> Contest | None:
-        return contest(self.run)
+        return contest(self.run.trials, self.grid, self.results)
 
     @property
     def test_images(self) -> int:

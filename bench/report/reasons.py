@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.errors import BenchError, nearest
 from bench.store import Run
-from bench.summary import SEPARATOR, is_missing, read_grid
+from bench.summary import is_missing, read_grid
 
 
 def find_trial(run: Run, name: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def find_trial(run: Run, name: str) -> dict[str, Any]:
     """
     grid = read_grid(run.trials)
     rows = [{str(k): v for k, v in row.items()} for row in run.trials.to_dict("records")]
-    labels = [f"{grid.labels[str(r['config'])]}{SEPARATOR}seed {r['seed']}" for r in rows]
+    labels = [grid.trial_label(row) for row in rows]
     found = [
         row
         for row, label in zip(rows, labels, strict=True)
@@ -92,7 +92,7 @@ def _shared(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         return
     grid = read_grid(run.trials)
     twins = [
-        f"{grid.labels[str(row['config'])]}{SEPARATOR}seed {row['seed']}"
+        grid.trial_label(row)
         for row in run.trials.to_dict("records")
         if row["trial"] != trial["trial"]
         and _begins_alike(run, str(trial["trial"]), str(row["trial"]), reused)

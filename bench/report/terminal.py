@@ -11,19 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.analysis import RunComparison, sample_of
-from bench.report.answer import answer, contest
+from bench.report.answer import answer
+from bench.report.evidence import Findings
 from bench.report.markup import code_lines
 from bench.report.reasons import why
 from bench.store import Run
-from bench.summary import (
-    SEPARATOR,
-    UNKNOWN,
-    complete_trials,
-    is_missing,
-    rank_configs,
-    read_grid,
-    value_text,
-)
+from bench.summary import UNKNOWN, complete_trials, is_missing, read_grid, value_text
 
 BARS = "▁▂▃▄▅▆▇█"
 MAX_EPOCHS = 60
@@ -43,10 +36,10 @@ def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
 
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
-    first, *rest = answer(contest(run))
+    found = Findings(run=run)
+    first, *rest = answer(found.contest)
     yield f"[bold]{_plain(first)}[/] {_plain(' '.join(rest))}"
-    grid = read_grid(run.trials)
-    results = rank_configs(run.trials, grid)
+    results = found.results
     complete = complete_trials(run.trials)
     val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")
     means = val.groupby(["config", "epoch"])["accuracy"].mean()
@@ -81,8 +74,7 @@ def show_run(run: Run) -> Iterator[RenderableType]:
 
 def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
     """One trial: what it is, what it reached, its curves, and why."""
-    grid = read_grid(run.trials)
-    label = f"{grid.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+    label = read_grid(run.trials).trial_label(trial)
     yield f"[bold]{_plain(label)}[/]  {_plain(trial['status'])}"
     yield from (_plain(sentence) for sentence in why(run, trial))
     facts = Table(box=None, show_header=False)

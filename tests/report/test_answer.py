@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bench.analysis import smallest_p
-from bench.report.answer import MAX_NAMES, answer, contest, named
+from bench.report import Findings
+from bench.report.answer import MAX_NAMES, answer, named
 from tests.made_up_run import made_up_run
 
 NOISE = (0.004, -0.006, 0.001, 0.008, -0.003, 0.0, -0.005, 0.002, 0.007, -0.008)
@@ -40,7 +41,7 @@ def _answer(
         epochs=1,
         change=change,
     )
-    return answer(contest(run))
+    return answer(Findings(run=run).contest)
 
 
 def _around(mean: float, seeds: int = 10, *, turned: bool = False) -> list[float]:
