@@ -1,7 +1,7 @@
 """What the results support: statistics of a finished run, from its files alone."""
 
 from bench.analysis.across import Change, Difference, RunComparison, compare_runs
-from bench.analysis.calibration import Reliability, reliability
+from bench.analysis.calibration import BINS, Reliability, reliability
 from bench.analysis.configs import Sample, natural_target, sample_of, trial_measures
 from bench.analysis.effects import COSTS, Effect, pareto_front, variance_shares
 from bench.analysis.intervals import bca_interval, interquartile_mean, wilson_interval
@@ -30,6 +30,7 @@ from bench.analysis.strategies import (
 
 __all__ = [
     "ALPHA",
+    "BINS",
     "COSTS",
     "Change",
     "Comparison",

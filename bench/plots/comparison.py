@@ -274,9 +274,13 @@ def _cost_message(column: str, results: Sequence[ConfigResult], means: Sequence[
     best, cheapest = results[0], results[int(np.argmin(means))]
     message = f"{shortened(best.label, 60)} reaches {_accuracy_and_cost(best, column, means[0])}"
     if best.config == cheapest.config:
-        return f"{message}: the most accurate with the least {COSTS[column]}"
+        return f"{message}: the most accurate with {_least(column)}"
     label, cost = shortened(cheapest.label, 60), _accuracy_and_cost(cheapest, column, min(means))
-    return f"{message}; with the least {COSTS[column]}, {label} reaches {cost}"
+    return f"{message}; with {_least(column)}, {label} reaches {cost}"
+
+
+def _least(column: str) -> str:
+    return f"the {'fewest' if column.endswith('params') else 'least'} {COSTS[column]}"
 
 
 def _accuracy_and_cost(result: ConfigResult, column: str, cost: float) -> str:

@@ -13,6 +13,7 @@ from bench.plots.style import (
     line_handle,
     looks,
     new_figure,
+    panel_columns,
     percent,
     percent_axis,
     shortened,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 12
-COLUMNS = 3
 _DASHED = (0, (4, 2))
 
 
@@ -52,9 +52,10 @@ def strategy_panels(
     if len(seeds) < 2:
         return None
     means = {name: each["val"].mean(axis=0) for name, each in seeds.items()}
-    rows = -(-len(seeds) // COLUMNS)
+    columns = panel_columns(len(seeds))
+    rows = -(-len(seeds) // columns)
     figure = new_figure(1.0 + 2.2 * rows, title=_panels_message(seeds))
-    panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     look = looks(grid.axes[grid.lead])
     for index, ax in enumerate(panels.flat):
         if index >= len(seeds):
@@ -67,10 +68,10 @@ def strategy_panels(
         _draw_seeds(ax, seeds[name], look[name].colour)
         ax.set_title(wrapped(shortened(name, 60), 28), loc="left", color=GREY)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if index >= len(seeds) - COLUMNS:
+        if index >= len(seeds) - columns:
             ax.set_xlabel("epoch")
             ax.tick_params(labelbottom=True)
-        if index % COLUMNS == 0:
+        if index % columns == 0:
             percent_axis(ax.yaxis, "accuracy")
     handles = [
         line_handle("validation, mean ± standard deviation", color=GREY, linewidth=2.2),
@@ -107,7 +108,7 @@ def learning_rates(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         if (value := grid.cells[config][grid.lead]) not in values:
             values.append(value)
     names = list(shown)[:MAX_PANELS]
-    columns = min(COLUMNS, len(names))
+    columns = panel_columns(len(names))
     height = -(-len(names) // columns)
     figure = new_figure(1.0 + 2.0 * height, title=_rates_message(shown))
     panels = figure.subplots(height, columns, squeeze=False, sharey=True)

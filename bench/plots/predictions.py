@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.analysis import Mistake, reliability
+from bench.analysis import BINS, Mistake, reliability
 from bench.plots.style import (
     GREY,
     Look,
     key_below,
     line_handle,
     new_figure,
+    panel_columns,
     percent,
     percent_axis,
     shortened,
@@ -32,6 +33,8 @@ PICTURES_A_ROW = 5
 MAX_PICTURES = 15
 MAX_CLASSES = 20
 MAX_NUMBERED = 10
+LEAST_IN_BIN = 10
+"""The accuracy of fewer samples says nothing of their probabilities."""
 
 
 @styled
@@ -46,7 +49,7 @@ def confusion_matrices(
     shown = list(trials_of)[:MAX_PANELS]
     if predictions.empty or not shown or len(classes) > MAX_CLASSES:
         return None
-    columns = min(3, len(shown))
+    columns = panel_columns(len(shown))
     rows = -(-len(shown) // columns)
     matrices = {name: _shares(predictions, trials_of[name], classes) for name in shown}
     figure = new_figure(0.9 + 2.5 * rows, title=_confusion_message(matrices, classes))
@@ -92,9 +95,11 @@ def reliability_diagram(
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.3)
     for name, each in found.items():
         look = looks[name]
-        ax.plot(each.confidence, each.accuracy, color=look.colour, marker=look.marker, alpha=0.9)
-        sizes = 20 + 380 * each.counts / each.counts.sum()
-        ax.scatter(each.confidence, each.accuracy, s=sizes, color=look.colour, alpha=0.25)
+        shown = each.counts >= min(LEAST_IN_BIN, each.counts.max())
+        points = each.confidence[shown], each.accuracy[shown]
+        ax.plot(*points, color=look.colour, marker=look.marker, alpha=0.9)
+        sizes = 20 + 380 * each.counts[shown] / each.counts.sum()
+        ax.scatter(*points, s=sizes, color=look.colour, alpha=0.25)
     percent_axis(ax.xaxis, "probability of the predicted class")
     percent_axis(ax.yaxis, "how often it was right")
     lowest = min(float(each.confidence.min()) for each in found.values())
@@ -108,8 +113,9 @@ def reliability_diagram(
         for name in found
     ]
     note = (
-        "Expected calibration error over 15 bins. Disc: share of the images. "
-        "On the dotted line probabilities are what they say; below it they promise too much."
+        f"Expected calibration error over {BINS} bins; those of fewer than {LEAST_IN_BIN} images "
+        "are not drawn. Disc: share of the images. On the dotted line probabilities are what they "
+        "say; below it they promise too much."
     )
     key_below(figure, handles, note=note)
     return figure

@@ -67,6 +67,11 @@ class Margins:
     between: float
 
 
+def panel_columns(panels: int) -> int:
+    """How many panels stand side by side: four are two by two, of others up to three in a row."""
+    return 2 if panels == 4 else min(3, panels)
+
+
 def looks(values: Iterable[str]) -> dict[str, Look]:
     """A colour and a marker for each value; after seven colours they return, other markers."""
     return {

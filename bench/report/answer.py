@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bench.analysis import Comparison, compare_strategies, representatives, seeds_to_decide
-from bench.summary import ConfigResult, Grid, Spread
+from bench.analysis import (
+    ALPHA,
+    Comparison,
+    compare_strategies,
+    holm,
+    representatives,
+    sample_test,
+    seeds_to_decide,
+)
+from bench.summary import ConfigResult, Grid, Spread, complete_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +32,14 @@ class Contest:
     """The values of the leading axis, best mean test accuracy first, and what sets them apart.
 
     `results` are those of the configs that stand for them, by value; `against` the comparisons of
-    the first value with every other one, seen from the first.
+    the first value with every other one, seen from the first; `predictions` what each predicted on
+    the test split, by value and seed.
     """
 
     grid: Grid
     results: Mapping[str, ConfigResult]
     comparisons: Sequence[Comparison]
+    predictions: Mapping[tuple[str, int], pd.DataFrame]
 
     @property
     def leader(self) -> str:
@@ -40,8 +51,34 @@ class Contest:
         found = {c.second: c for c in turned if c.first == self.leader}
         return {value: found[value] for value in self.results if value in found}
 
+    def sample_ps(self, comparison: Comparison) -> list[float]:
+        """p of McNemar's test on the test images, for each seed whose predictions are known."""
+        pairs = (
+            [self.predictions.get((side, seed)) for side in (comparison.first, comparison.second)]
+            for seed in comparison.seeds
+        )
+        return [sample_test(a, b) for a, b in pairs if a is not None and b is not None]
 
-def contest(trials: pd.DataFrame, grid: Grid, results: Sequence[ConfigResult]) -> Contest | None:
+    @cached_property
+    def told_apart_by_samples(self) -> dict[str, tuple[int, int]]:
+        """In how many seeds, of how many, the test images tell the leader from each other value.
+
+        McNemar's test of the two trained models, at 0.05 after Holm over all values and seeds.
+        """
+        ps = {value: self.sample_ps(comparison) for value, comparison in self.against.items()}
+        corrected = iter(holm([p for each in ps.values() for p in each]))
+        return {
+            value: (sum(next(corrected) < ALPHA for _ in each), len(each))
+            for value, each in ps.items()
+        }
+
+
+def contest(
+    trials: pd.DataFrame,
+    grid: Grid,
+    results: Sequence[ConfigResult],
+    predictions: pd.DataFrame,
+) -> Contest | None:
     """The contest of `results`, all of the grid; None if none of them has a test accuracy."""
     chosen = representatives(trials, grid)
     by_config = {result.config: result for result in results}
@@ -57,7 +94,21 @@ def contest(trials: pd.DataFrame, grid: Grid, results: Sequence[ConfigResult]) -
         grid=grid,
         results={value: known[value] for value in ordered},
         comparisons=compare_strategies(trials, grid),
+        predictions=_by_value_and_seed(trials, predictions, {known[v].config: v for v in known}),
     )
+
+
+def _by_value_and_seed(
+    trials: pd.DataFrame, predictions: pd.DataFrame, values: Mapping[str, str]
+) -> dict[tuple[str, int], pd.DataFrame]:
+    """The predictions of the complete trials of some configs (config → value)."""
+    complete = complete_trials(trials)
+    chosen = complete[complete["config"].isin(list(values))].set_index("trial")
+    merged = predictions.join(chosen[["config", "seed"]], on="trial", how="inner")
+    return {
+        (values[config], int(seed)): own
+        for (config, seed), own in merged.groupby(["config", "seed"], sort=False)
+    }
 
 
 def answer(found: Contest | None) -> list[str]:
@@ -73,6 +124,7 @@ def answer(found: Contest | None) -> list[str]:
     return [
         *_too_few(found),
         *_claims(found),
+        *_claims_of_models(found),
         *_representation(found),
         *_chosen_by_validation(found),
         *_unequal_seeds(found),
@@ -119,6 +171,24 @@ def _claims(found: Contest) -> list[str]:
         if names:
             sentences.append(f"It is {words} {named(names)}.")
     return sentences
+
+
+def _claims_of_models(found: Contest) -> list[str]:
+    """What the test images say of the trained models where the seeds say nothing of strategies."""
+    unclaimed = [value for value, c in found.against.items() if c.verdict != "better"]
+    told = {value: found.told_apart_by_samples[value] for value in unclaimed}
+    if not any(tested for _, tested in told.values()):
+        return []
+    apart = [
+        f"{value} in {count} of {_seeds(tested)}" for value, (count, tested) in told.items() if count
+    ]
+    if not apart:
+        return ["The test images do not tell its models from theirs either (McNemar)."]
+    rest = ", from no other" if len(apart) < len(told) else ""
+    return [
+        f"The test images tell its trained models from those of {named(apart)}{rest} "
+        "(McNemar, corrected): that holds for these models, not yet for the strategies."
+    ]
 
 
 def _needed(comparison: Comparison) -> str:

@@ -128,7 +128,7 @@ def _compared(found: Findings) -> Iterator[Block]:
     ]
     if not complete.empty:
         items.append((Bold("time:"), _time(complete)))
-    items += [(Bold("work:"), sentence) for sentence in _work(run.folder)]
+    items += [(Bold("work of the last start:"), sentence) for sentence in _work(run.folder)]
     yield Heading("What was compared", 3)
     yield Bullets(tuple(items))
 

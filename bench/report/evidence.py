@@ -15,7 +15,6 @@ from bench.analysis import (
     natural_target,
     pareto_front,
     sample_of,
-    sample_test,
     trial_measures,
     variance_shares,
     wilson_interval,
@@ -70,7 +69,7 @@ class Findings:
 
     @cached_property
     def contest(self) -> Contest | None:
-        return contest(self.run.trials, self.grid, self.results)
+        return contest(self.run.trials, self.grid, self.results, self.run.predictions)
 
     @property
     def test_images(self) -> int:
@@ -83,7 +82,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     if LEAD_FIGURE in targets:
         yield Picture(LEAD_FIGURE, CAPTIONS[LEAD_FIGURE], targets[LEAD_FIGURE])
     if found.contest is not None and found.contest.comparisons:
-        yield from _pairs(found.run, found.contest)
+        yield from _pairs(found.contest)
     if found.results:
         yield from _ranking(found)
     yield from _training(found)
@@ -97,15 +96,10 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _single_trials(found, targets)
 
 
-def _pairs(run: Run, found: Contest) -> Iterator[Block]:
+def _pairs(found: Contest) -> Iterator[Block]:
     shown = found.comparisons
     if len(shown) > MAX_PAIRS:
         shown = list(found.against.values())
-    chosen = [result.config for result in found.results.values()]
-    trials = complete_trials(run.trials)
-    trials = trials[trials["config"].isin(chosen)].set_index("trial")
-    merged = run.predictions.join(trials[["config", "seed"]], on="trial", how="inner")
-    predictions = dict(list(merged.groupby(["config", "seed"], sort=False)))
     yield Heading("Each against each", 3)
     yield paragraph(
         "Differences of test accuracy in points, first minus second, paired by seed, with 95 % "
@@ -117,24 +111,17 @@ def _pairs(run: Run, found: Contest) -> Iterator[Block]:
     yield Table(
         "pairs",
         (*header, "McNemar", "claim"),
-        tuple(_pair(found, comparison, predictions) for comparison in shown),
+        tuple(_pair(found, comparison) for comparison in shown),
         tuple(range(2, 8)),
     )
     if len(shown) < len(found.comparisons):
         yield paragraph(f"Only pairs with {found.leader} are shown.")
 
 
-def _pair(
-    found: Contest, comparison: Comparison, predictions: Mapping[Any, pd.DataFrame]
-) -> tuple[str, ...]:
-    """A row of the table; `predictions` are by config and seed."""
+def _pair(found: Contest, comparison: Comparison) -> tuple[str, ...]:
+    """A row of the table."""
     low, high = comparison.interval
-    sides = [found.results[side].config for side in (comparison.first, comparison.second)]
-    ps = [
-        sample_test(*(predictions[side, seed] for side in sides))
-        for seed in comparison.seeds
-        if all((side, seed) in predictions for side in sides)
-    ]
+    ps = found.sample_ps(comparison)
     return (
         comparison.first,
         comparison.second,

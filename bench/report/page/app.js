@@ -200,13 +200,18 @@
     const bars = rows.map((row, i) => ({ x: [100 * row.mean], y: [i], mode: "markers", hoverinfo: "skip",
       marker: { size: 1, color: colours[i] }, error_x: { type: "data", symmetric: false, color: colours[i],
         array: [100 * ends[i][0]], arrayminus: [100 * ends[i][1]] } }));
-    byId("ranked").style.height = `${Math.max(300, 110 + 28 * rows.length)}px`;
-    const room = byId("ranked").clientWidth < 450 ? 18 : 34;
-    const short = (text) => text.length > room
+    const narrow = byId("ranked").clientWidth < 450;
+    byId("ranked").style.height = `${Math.max(300, 110 + (narrow ? 40 : 28) * rows.length)}px`;
+    const short = (text, room) => text.length > room
       ? `${text.slice(0, room * 0.6)}…${text.slice(-room * 0.35)}` : text;
+    const onTwoLines = (text) => {
+      const [first, ...rest] = text.split(" · ");
+      return [first, rest.join(" · ")].filter(Boolean).map((part) => plain(short(part, 20))).join("<br>");
+    };
+    const written = narrow ? onTwoLines : (text) => plain(short(text, 34));
     draw("ranked", "Test accuracy: mean, 95 % interval over seeds, each seed", [dots, ...bars, means], {
       xaxis: { title: { text: "test accuracy (%)" } },
-      yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map((l) => plain(short(l))) } });
+      yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map(written) } });
   }
 
   function drawCosts(trials) {
