@@ -242,7 +242,7 @@ def compare(
             out_console.print(part, highlight=False)
         regressions += len(comparison.regressions)
         if fail_on_regression and not comparison.changes:
-            raise BenchError(f"{run} and {folder} share no config and seed, so nothing was compared")
+            raise BenchError(f"{run} and {folder} share no config and seed: nothing was compared")
     if regressions and fail_on_regression:
         error_console.print(f"[red]{regressions} configs got worse[/]")
         raise typer.Exit(1)

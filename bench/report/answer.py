@@ -5,10 +5,10 @@ A sentence claims that one strategy beats another only where the analysis suppor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.analysis import (
     ALPHA,
@@ -105,10 +105,8 @@ def _by_value_and_seed(
     complete = complete_trials(trials)
     chosen = complete[complete["config"].isin(list(values))].set_index("trial")
     merged = predictions.join(chosen[["config", "seed"]], on="trial", how="inner")
-    return {
-        (values[config], int(seed)): own
-        for (config, seed), own in merged.groupby(["config", "seed"], sort=False)
-    }
+    groups: Iterable[tuple[Any, pd.DataFrame]] = merged.groupby(["config", "seed"], sort=False)
+    return {(values[config], int(seed)): own for (config, seed), own in groups}
 
 
 def answer(found: Contest | None) -> list[str]:
@@ -180,7 +178,9 @@ def _claims_of_models(found: Contest) -> list[str]:
     if not any(tested for _, tested in told.values()):
         return []
     apart = [
-        f"{value} in {count} of {_seeds(tested)}" for value, (count, tested) in told.items() if count
+        f"{value} in {count} of {_seeds(tested)}"
+        for value, (count, tested) in told.items()
+        if count
     ]
     if not apart:
         return ["The test images do not tell its models from theirs either (McNemar)."]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from bench.analysis import (
     ALPHA,
@@ -43,9 +42,6 @@ from bench.summary import (
     read_grid,
     spread,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEAD_FIGURE = "test_accuracy"
 LEAST_SHARE = 0.005

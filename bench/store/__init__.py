@@ -13,6 +13,7 @@ from bench.store.tables import (
     table_schema,
 )
 from bench.store.thumbnails import read_thumbnails, write_thumbnails
+from bench.store.tuning import Tuning, read_tuning, write_tuning
 
 __all__ = [
     "PROBABILITY_PREFIX",
@@ -24,10 +25,13 @@ __all__ = [
     "Rows",
     "Run",
     "RunStore",
+    "Tuning",
     "prediction_columns",
     "read_run",
     "read_thumbnails",
+    "read_tuning",
     "table_schema",
     "write_json",
     "write_thumbnails",
+    "write_tuning",
 ]

@@ -84,7 +84,7 @@ TRIAL_COLUMNS = tuple(_COLUMNS["trials"])
 """The columns of `trials.parquet`, in order."""
 
 _NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
-_VERSION_KEY = b"bench.schema_version"
+VERSION_KEY = b"bench.schema_version"
 # Parts are gathered up to this many rows and written as one row group: memory stays small, and a
 # run of thousands of trials is still quick to read.
 _ROWS_PER_GROUP = 131_072
@@ -103,22 +103,29 @@ Rows = Columns | Iterable[Mapping[str, Any]]
 """A table as columns or as rows."""
 
 
-def table_schema(table: Table, probabilities: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+def arrow_types() -> dict[str, pa.DataType]:
+    """The types of all columns, by the names that they have in this package."""
     import pyarrow as pa
 
-    types = {
+    return {
         "string": pa.string(),
         "int64": pa.int64(),
         "float64": pa.float64(),
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
+
+
+def table_schema(table: Table, probabilities: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+    import pyarrow as pa
+
+    types = arrow_types()
     fields = [
         pa.field(name, types[kind], nullable=name not in _NEVER_NULL)
         for name, kind in _COLUMNS[table].items()
     ]
     fields += [pa.field(name, pa.float64()) for name in probabilities]
-    return pa.schema(fields, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
 def prediction_columns(
@@ -187,7 +194,7 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
         raise BenchError(f"{path} is missing; {mend}") from None
     except (pa.ArrowException, OSError) as error:
         raise BenchError(f"{path} is damaged ({error}); {mend}") from None
-    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise BenchError(
             f"{path} must have schema version {SCHEMA_VERSION}, got {version}; "
