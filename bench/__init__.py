@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.runner import run
     from bench.store import Run, read_run
+    from bench.tuning import tune
 
-__all__ = ["Run", "read_run", "run"]
+__all__ = ["Run", "read_run", "run", "tune"]
 
-_HOMES = {"run": "bench.runner", "Run": "bench.store", "read_run": "bench.store"}
+_HOMES = {
+    "run": "bench.runner",
+    "tune": "bench.tuning",
+    "Run": "bench.store",
+    "read_run": "bench.store",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -73,31 +75,83 @@ def run(
     from bench.console import ConsoleReporter
     from bench.runner import run as run_suite
 
+    with _interruptible(), ConsoleReporter(out_console) as reporter:
+        result = run_suite(
+            suite,
+            out=out,
+            device=device,
+            workers=workers,
+            executor=executor,
+            overrides=overrides or (),
+            only=only or (),
+            reuse=not no_reuse,
+            reporter=reporter,
+        )
+    _show_result(result)
+    for place in trackers.track(result, track):
+        out_console.print(f"tracked: {escape(place)}")
+    _exit_with_failures(result)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
     try:
-        with ConsoleReporter(out_console) as reporter:
-            result = run_suite(
-                suite,
-                out=out,
-                device=device,
-                workers=workers,
-                executor=executor,
-                overrides=overrides or (),
-                only=only or (),
-                reuse=not no_reuse,
-                reporter=reporter,
-            )
+        yield
     except KeyboardInterrupt:
         error_console.print("interrupted; the same command goes on from what is finished")
         raise typer.Exit(130) from None
+
+
+def _show_result(result: Run) -> None:
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
-    for place in trackers.track(result, track):
-        out_console.print(f"tracked: {escape(place)}")
+
+
+def _exit_with_failures(result: Run) -> None:
     failed = int((result.trials["status"] == "failed").sum())
     if failed:
         error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
         raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    suite: SuiteArgument,
+    out: Out = Path("results"),
+    device: Device = "auto",
+    workers: Workers = None,
+    executor: ExecutorName = "auto",
+    overrides: Set = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials per cell; more than before adds to them.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Optuna's storage (default: a journal in the folder)."),
+    ] = None,
+) -> None:
+    """Search settings for every cell with equal budgets, then run the suite with what was found."""
+    if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
+        import_early()
+    from bench.console import ConsoleReporter
+    from bench.tuning import tune as tune_suite
+
+    with _interruptible(), ConsoleReporter(out_console) as reporter:
+        result = tune_suite(
+            suite,
+            out=out,
+            device=device,
+            workers=workers,
+            executor=executor,
+            overrides=overrides or (),
+            trials=trials,
+            storage=storage,
+            reporter=reporter,
+        )
+    _show_result(result)
+    out_console.print(f"tuned suite: {escape(str(result.folder / 'tuned.yaml'))}")
+    _exit_with_failures(result)
 
 
 @app.command()
@@ -117,8 +171,9 @@ def plan(
     from bench.console import ConsoleReporter
     from bench.jobs import cut
     from bench.planning import plan_run
+    from bench.preparation import planned_jobs
     from bench.probe import estimate
-    from bench.runner import make_executor, planned_jobs
+    from bench.runner import make_executor
 
     with ConsoleReporter(out_console) as reporter:
         planned = plan_run(

@@ -84,7 +84,7 @@ class ConsoleReporter:
         """Jobs start: one bar counts their epochs."""
         if self._epochs is not None:
             self._bars.remove_task(self._epochs)
-        self._epochs = self._bars.add_task("epochs", total=sum(job.plan.epochs for job in jobs))
+        self._epochs = self._bars.add_task("epochs", total=sum(job.end for job in jobs))
         sources = sorted({job.trial.backbone.name for job in jobs if _is_source(job)})
         if sources:
             text = (
@@ -101,7 +101,7 @@ class ConsoleReporter:
         """One line for a trial."""
         if self._epochs is not None:
             # Early stopping and errors leave epochs out.
-            self._bars.advance(self._epochs, job.plan.epochs - len(result.records))
+            self._bars.advance(self._epochs, job.end - len(result.records))
         count = self._count(job)
         label = escape(_label(job))
         if result.outcome is None:
@@ -129,6 +129,10 @@ class ConsoleReporter:
             self._bars.remove_task(self._epochs)
             self._epochs = None
         self._bars.add_task(escape(message), total=None)
+
+    def note(self, message: str) -> None:
+        """A line that stays."""
+        self._console.print(escape(message), highlight=False)
 
 
 def _is_source(job: Job) -> bool:

@@ -122,7 +122,7 @@ class _Performance:
                 )
             trial = HeadTrial(
                 training=self._training(job, network_of=jobs[0]),
-                epochs=job.head_epochs,
+                epochs=job.heads_end,
                 start=starts[settings.seed],
                 keys=job.keys,
             )
@@ -133,13 +133,13 @@ class _Performance:
             self._done(names, record)
             for trial in row:
                 job = by_trial[id(trial)]
-                if trial.state.epochs == job.head_epochs < job.plan.epochs:
+                if trial.state.epochs == job.head_epochs < job.end:
                     self._hand_over([job], job.keys[job.head_epochs], trial.state)
         for trial in trials:
             job = by_trial[id(trial)]
             if trial.error is not None:
                 self._fail(job, str(trial.error), None)
-            elif trial.state.epochs == job.plan.epochs or trial.state.epochs < job.head_epochs:
+            elif trial.state.epochs == job.end or trial.state.epochs < job.heads_end:
                 self._finish(job, trial.training, trial.state)
 
     # Segments ---------------------------------------------------------------------------------
@@ -187,10 +187,10 @@ class _Performance:
     def _end_of_segment(self, branch: Branch, live: Sequence[Job], end: int) -> None:
         state = branch.state()
         if end:
-            following = [job for job in live if job.plan.epochs > end]
+            following = [job for job in live if job.end > end]
             self._hand_over(following, live[0].keys[end], state)
         for job in live:
-            if job.plan.epochs == end:
+            if job.end == end:
                 self._finish(job, self._training(job), state)
 
     def _stop_early(self, branch: Branch, jobs: Sequence[Job]) -> None:
@@ -246,12 +246,21 @@ class _Performance:
 
     def _finish(self, job: Job, training: Training, state: State) -> None:
         """Choose, test, write and tell; an error here is this trial's alone."""
+        if job.stop is not None:
+            self._stop(job, state)
+            return
         try:
             self._tell(job, training.splits, outcome(training, state))
         except BenchError as error:
             self._fail(job, str(error), None)
         except Exception as error:
             self._fail(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _stop(self, job: Job, state: State) -> None:
+        """Keep the state of a trial that may go on later; nothing is tested."""
+        if job.head_epochs <= state.epochs == job.end < job.plan.epochs:
+            self._states.save(job.keys[state.epochs], state)
+        self._close(job, records=state.records)
 
     def _tell(self, job: Job, splits: Splits, result: Outcome) -> None:
         if job.checkpoint is not None:

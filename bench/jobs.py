@@ -34,7 +34,8 @@ class Job:
     """One trial, resolved: picklable, and independent of every other job.
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
-    `trunk_key` names what a frozen group's output depends on beside the view of the images.
+    `trunk_key` names what a frozen group's output depends on beside the view of the images. With
+    `stop` it ends after so many epochs: its state is kept and the test split is not read.
     """
 
     trial_id: str
@@ -49,6 +50,17 @@ class Job:
     keys: tuple[str, ...] = ()
     head_epochs: int = 0
     trunk_key: str = ""
+    stop: int | None = None
+
+    @property
+    def end(self) -> int:
+        """After how many epochs it ends, unless it stops early."""
+        return self.plan.epochs if self.stop is None else self.stop
+
+    @property
+    def heads_end(self) -> int:
+        """How many of those epochs train a plain head and nothing else."""
+        return min(self.head_epochs, self.end)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +92,7 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of a job: an outcome, or the error that ended it."""
+    """What became of a job: an outcome, or the error that ended it; neither if it has stopped."""
 
     trial_id: str
     started: datetime
@@ -187,7 +199,7 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
         return [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
     by_id = {job.trial_id: job for job in jobs}
     forest = grow(
-        {job.trial_id: job.keys for job in jobs if _leaves_heads(job)},
+        {job.trial_id: job.keys[: job.end + 1] for job in jobs if _leaves_heads(job)},
         {job.trial_id: job.head_epochs for job in jobs},
     )
     followers = {trial: root.longest for root in forest for trial in root.trials}
@@ -210,7 +222,7 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
 
 
 def _leaves_heads(job: Job) -> bool:
-    return job.head_epochs == 0 or job.plan.epochs > job.head_epochs
+    return job.head_epochs == 0 or job.end > job.head_epochs
 
 
 def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
@@ -259,7 +271,7 @@ def _stack_key(job: Job) -> str:
 
 
 def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
-    longest = max(job.head_epochs + followers.get(job.trial_id, 0) for job in stack)
+    longest = max(job.heads_end + followers.get(job.trial_id, 0) for job in stack)
     return Task(kind="heads", jobs=stack, longest=longest)
 
 

@@ -100,22 +100,17 @@ def plan_run(
     Raises `SuiteError` with every mistake, or another `BenchError` for the device or the data.
     """
     names = catalogue()
-    device = resolve_device(device)
     selected = selection(only, names)
-    loaded = load_suite(suite, names, overrides)
-    trials = expand(loaded, names)
-    source = open_source(loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress)
-    folder = out / loaded.suite.name
-    resolver = _Resolver(loaded, source, device, trials)
-    resolved = [resolver.resolve(trial) for trial in trials]
-    if resolver.problems:
-        raise SuiteError(list(resolver.problems.values()))
+    opened = open_suite(suite, device=device, overrides=overrides, progress=progress)
+    resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
+    opened.resolver.check()
+    folder = out / opened.loaded.suite.name
     store = RunStore(folder)
     return RunPlan(
-        loaded=loaded,
+        loaded=opened.loaded,
         folder=folder,
-        device=device,
-        source=source,
+        device=opened.device,
+        source=opened.source,
         trials=tuple(
             PlannedTrial(
                 **fields,
@@ -125,8 +120,37 @@ def plan_run(
             )
             for fields in resolved
         ),
-        issues=resolver.issues(),
+        issues=opened.resolver.issues(),
         reuse=reuse,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSuite:
+    """A checked suite and what its trials meet: the data set, the device, the weights."""
+
+    loaded: LoadedSuite
+    trials: tuple[Trial, ...]
+    source: ImageSource
+    device: str
+    resolver: Resolver
+
+
+def open_suite(
+    suite: Path, *, device: str, overrides: Sequence[str] = (), progress: Progress | None = None
+) -> OpenSuite:
+    """Check the suite and open its data set; raises as `plan_run` does, but resolves no trial."""
+    names = catalogue()
+    device = resolve_device(device)
+    loaded = load_suite(suite, names, overrides)
+    trials = expand(loaded, names)
+    source = open_source(loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress)
+    return OpenSuite(
+        loaded=loaded,
+        trials=tuple(trials),
+        source=source,
+        device=device,
+        resolver=Resolver(loaded, source, device, trials),
     )
 
 
@@ -136,7 +160,9 @@ def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]
     return f"not selected by {' '.join(f'--only {text}' for text in only)}"
 
 
-class _Resolver:
+class Resolver:
+    """What a trial becomes on this machine; `trials` are all that share the suite."""
+
     def __init__(
         self, loaded: LoadedSuite, source: ImageSource, device: str, trials: Sequence[Trial]
     ) -> None:
@@ -180,6 +206,17 @@ class _Resolver:
             "image_size": size,
             "precision": precision,
         }
+
+    def check(self) -> None:
+        """Raise `SuiteError` with all mistakes that have been gathered."""
+        if self.problems:
+            raise SuiteError(list(self.problems.values()))
+
+    def planned(self, trial: Trial) -> PlannedTrial:
+        """A trial that is to be trained; raises `SuiteError`."""
+        fields = self.resolve(trial)
+        self.check()
+        return PlannedTrial(**fields, complete=False, reuse=True)
 
     def issues(self) -> tuple[DataIssue, ...]:
         """Notes on settings that contradict the weights."""

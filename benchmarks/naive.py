@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,8 +28,19 @@ LOADER_WORKERS = 2
 Loaders = dict[str, DataLoader[tuple[torch.Tensor, torch.Tensor]]]
 
 
+OnEpoch = Callable[[int, float], None]
+"""Is told of every epoch, counted from 1, and its validation accuracy."""
+
+
 def epoch_seconds(
-    model_name: str, mode: str, augment: bool, data: Path, epochs: int
+    model_name: str,
+    mode: str,
+    augment: bool,
+    data: Path,
+    epochs: int,
+    *,
+    lr: float = 0.001,
+    on_epoch: OnEpoch = lambda epoch, accuracy: None,
 ) -> list[float]:
     """Seconds of each epoch, training and validation together.
 
@@ -41,9 +53,9 @@ def epoch_seconds(
     model = models.get_model(model_name, weights=None, num_classes=num_classes)
     _freeze(model, model_name, mode)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=0.001, momentum=0.9)
+    optimizer = torch.optim.SGD(trained, lr=lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
-    return _train(model, loaders, optimizer, scheduler, epochs)
+    return _train(model, loaders, optimizer, scheduler, epochs, on_epoch)
 
 
 def _loaders(data: Path, augment: bool) -> Loaders:
@@ -88,12 +100,13 @@ def _train(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     epochs: int,
+    on_epoch: OnEpoch,
 ) -> list[float]:
     seconds = []
     best_accuracy = -1.0
     with tempfile.TemporaryDirectory() as folder:
         best = Path(folder) / "best.pt"
-        for _ in range(epochs):
+        for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             _run_phase(model, loaders["train"], optimizer)
             scheduler.step()
@@ -102,6 +115,7 @@ def _train(
                 best_accuracy = accuracy
                 torch.save(model.state_dict(), best)
             seconds.append(time.perf_counter() - started)
+            on_epoch(epoch, accuracy)
         model.load_state_dict(torch.load(best, weights_only=True))
     return seconds
 

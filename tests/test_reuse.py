@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,29 @@ def test_random_grids_equal_every_trial_alone(
         keys = [key for job in jobs for key in job.keys[1:]]
         shared_epochs += len(keys) - len(set(keys))
     assert shared_epochs > GRIDS_PER_TEST / 4
+
+
+def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random grids, each trial stopped at random epochs; stopped ones read no test split."""
+    for grid in range(GRIDS // 5):
+        draw = random.Random(f"stops {grid}")
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
+        jobs = draw_grid(draw)
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"grid-{grid}"))
+        for _ in range(2):
+            stopped = [replace(job, stop=draw.randint(1, job.plan.epochs)) for job in jobs]
+            results = results_of(cut(stopped, reuse=True))
+            for job in stopped:
+                result = results[job.trial_id]
+                assert result.outcome is None
+                assert result.predictions is None
+                curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
+                whole = alone(job)
+                expected = whole[1] if whole[0] is not None and len(whole) == 2 else whole[0]
+                assert isinstance(expected, list)
+                assert curves == expected[: job.end], (grid, job.trial.label)
+        results = results_of(cut(jobs, reuse=True))
+        for job in jobs:
+            assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)

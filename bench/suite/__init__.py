@@ -1,7 +1,7 @@
 """Suite files: schema, loading with all mistakes at once, and the grid of trials."""
 
-from bench.suite.dump import dump_suite
-from bench.suite.grid import expand, locate, matches
+from bench.suite.dump import dump_compact, dump_suite
+from bench.suite.grid import expand, locate, matches, normal_form
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
 from bench.suite.schema import (
     AXES,
@@ -14,23 +14,43 @@ from bench.suite.schema import (
     Trial,
     content_hash,
 )
+from bench.suite.tune import (
+    DIRECTIONS,
+    Choices,
+    FoundRange,
+    Method,
+    Objective,
+    Range,
+    Searched,
+    Tune,
+)
 
 __all__ = [
     "AXES",
+    "DIRECTIONS",
     "AxisEntry",
     "Catalogue",
+    "Choices",
     "Entry",
+    "FoundRange",
     "FractalWeights",
     "GridRule",
     "LoadedSuite",
+    "Method",
+    "Objective",
+    "Range",
+    "Searched",
     "Settings",
     "Suite",
     "Trial",
+    "Tune",
     "content_hash",
+    "dump_compact",
     "dump_suite",
     "expand",
     "load_suite",
     "locate",
     "matches",
+    "normal_form",
     "selection",
 ]

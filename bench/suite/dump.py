@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
-from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Suite
+from bench.suite.schema import (
+    AXES,
+    DEFAULT_AXES,
+    AxisEntry,
+    Entry,
+    GridRule,
+    Settings,
+    Suite,
+)
 
 
 def dump_suite(suite: Suite) -> str:
     """YAML text that loads to the same trials wherever it lies: defaults and paths are resolved."""
-    data: dict[str, Any] = {"name": suite.name, "dataset": _entry(suite.dataset)}
+    return _text(suite, suite.settings, whole=True)
+
+
+def dump_compact(suite: Suite) -> str:
+    """YAML text as one would write it: what has its default is left out."""
+    defaults = dict(Settings())
+    written = {
+        key: values
+        for key, values in suite.settings.items()
+        if values != DEFAULT_AXES.get(key, (defaults[key],))
+    }
+    return _text(suite, written, whole=False)
+
+
+def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool) -> str:
+    entry = _entry if whole else _written
+    data: dict[str, Any] = {"name": suite.name, "dataset": entry(suite.dataset)}
     for axis in AXES:
-        data[axis] = _one_or_list([_axis_entry(entry) for entry in suite.axes[axis]])
-    for key, values in suite.settings.items():
-        data[key] = _one_or_list([_value(value) for value in values])
+        data[axis] = _one_or_list([_axis_entry(item, entry) for item in suite.axes[axis]])
+    for key, values in settings.items():
+        data[key] = _one_or_list([entry(v) if isinstance(v, Entry) else v for v in values])
     for key in ("exclude", "include"):
         rules: tuple[GridRule, ...] = getattr(suite, key)
         if rules:
             data[key] = [_rule(rule) for rule in rules]
+    if suite.tune is not None:
+        data["tune"] = suite.tune.written
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -39,12 +65,13 @@ def _entry(entry: Entry) -> Any:
     return {"name": entry.name, **_plain(entry.options)}
 
 
-def _axis_entry(entry: AxisEntry) -> Any:
+def _axis_entry(item: AxisEntry, entry: Callable[[Entry], Any]) -> Any:
+    """The entry with its settings; `entry` says how an entry is written."""
     settings = {
-        key: _one_or_list([_value(value) for value in values])
-        for key, values in entry.settings.items()
+        key: _one_or_list([entry(v) if isinstance(v, Entry) else v for v in values])
+        for key, values in item.settings.items()
     }
-    plain = _entry(entry.entry)
+    plain = entry(item.entry)
     if not settings:
         return plain
     return {**(plain if isinstance(plain, dict) else {"name": plain}), **settings}
@@ -52,23 +79,17 @@ def _axis_entry(entry: AxisEntry) -> Any:
 
 def _rule(rule: GridRule) -> dict[str, Any]:
     # A rule matches on the options it names, so only those may be written out.
-    entries = {
-        axis: _axis_entry(entry.model_copy(update={"entry": _given_only(entry.entry)}))
-        for axis, entry in rule.entries.items()
-    }
+    entries = {axis: _axis_entry(item, _written) for axis, item in rule.entries.items()}
     settings = {
-        key: _one_or_list([_value(_given_only(v) if isinstance(v, Entry) else v) for v in values])
+        key: _one_or_list([_written(v) if isinstance(v, Entry) else v for v in values])
         for key, values in rule.settings.items()
     }
     return {**entries, **settings}
 
 
-def _given_only(entry: Entry) -> Entry:
-    return entry.model_copy(update={"options": {k: entry.options[k] for k in entry.given}})
-
-
-def _value(value: Any) -> Any:
-    return _entry(value) if isinstance(value, Entry) else value
+def _written(entry: Entry) -> Any:
+    """The entry with the options that were written out."""
+    return _entry(entry.model_copy(update={"options": {k: entry.options[k] for k in entry.given}}))
 
 
 def _one_or_list(values: list[Any]) -> Any:

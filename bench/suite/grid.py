@@ -44,7 +44,7 @@ def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
         raise SuiteError(problems)
     unique: dict[str, Trial] = {}
     for trial in trials:
-        normal = _normal(trial, catalogue)
+        normal = normal_form(trial, catalogue)
         unique.setdefault(normal.id({}), normal)
     return list(unique.values())
 
@@ -186,7 +186,7 @@ def locate(suite: Suite, key: str, trial: Trial) -> tuple[str | int, ...]:
     return next((e.location for e in suite.axes[key] if e.entry == wanted), (key,))
 
 
-def _normal(trial: Trial, catalogue: Catalogue) -> Trial:
+def normal_form(trial: Trial, catalogue: Catalogue) -> Trial:
     """The trial with everything that its strategy ignores at its default."""
     traits = catalogue.strategy.get(trial.strategy.name).traits
     if traits.get("weights") == "ignored":

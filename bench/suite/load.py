@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import Problem, SuiteError, nearest
 from bench.registry import Registry
+from bench.suite.load_tune import TuneChecker
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -24,10 +25,11 @@ from bench.suite.schema import (
     Settings,
     Suite,
 )
+from bench.suite.tune import Tune
 from bench.suite.yaml_source import Location, Source, apply_overrides, read_yaml
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include")
+KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune")
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
 
@@ -113,13 +115,16 @@ class _Checker:
         for key in data:
             if key not in KEYS:
                 self._report((key,), f"unknown key {key!r}{nearest(key, KEYS)}")
+        axes = {axis: self._axis(data, axis) for axis in AXES}
+        settings = self._all_settings(data)
         suite = Suite(
             name=self._name(data.get("name", self.path.stem)),
             dataset=self._dataset(data),
-            axes={axis: self._axis(data, axis) for axis in AXES},
-            settings=self._all_settings(data),
+            axes=axes,
+            settings=settings,
             exclude=self._rules(data, "exclude"),
             include=self._rules(data, "include"),
+            tune=self._tune(data, axes, settings),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -354,6 +359,33 @@ class _Checker:
             self._report((key,), f"{key} must be a list of mappings, got {value!r}")
             return ()
         return tuple(self.rule(item, (key, index)) for index, item in enumerate(value))
+
+    def _tune(
+        self,
+        data: Mapping[str, Any],
+        axes: Mapping[str, Sequence[AxisEntry]],
+        settings: Mapping[str, tuple[Any, ...]],
+    ) -> Tune | None:
+        if "tune" not in data:
+            return None
+        entries = {axis: [item.entry.name for item in axes[axis]] for axis in AXES}
+        heads = [head.name for head in settings["head"] if isinstance(head, Entry)]
+        checker = TuneChecker(
+            settings=_ADAPTERS,
+            options=self._option_rules,
+            entries={**entries, "head": heads},
+            seeds=[seed for seed in settings["seed"] if isinstance(seed, int)],
+            report=self._report,
+            message=_message,
+        )
+        return checker.check(data["tune"])
+
+    def _option_rules(self, axis: str, name: str) -> dict[str, TypeAdapter[Any]]:
+        registry: Registry[Any] = getattr(self.catalogue, axis)
+        if name not in registry:
+            return {}
+        fields = registry.get(name).options.model_fields
+        return {key: _adapter(Annotated[f.annotation, f]) for key, f in fields.items()}
 
     def rule(self, value: Any, location: Location) -> GridRule:
         entries: dict[str, AxisEntry] = {}

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-STRICT = ConfigDict(strict=True, frozen=True, extra="forbid")
+from bench.suite.rules import STRICT, Count, Fraction, NotNegative, Positive
+from bench.suite.tune import Tune
 
 AXES = ("backbone", "strategy", "schedule", "augmentation")
 """The axes of the grid whose values are entries; the other axes are settings."""
@@ -68,12 +69,6 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
-
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class FractalWeights(BaseModel):
@@ -187,7 +182,10 @@ class GridRule(BaseModel):
 
 
 class Suite(BaseModel):
-    """A checked suite: one data set, the axes of the grid, the values of every setting."""
+    """A checked suite: one data set, the axes of the grid, the values of every setting.
+
+    `tune` says what `bench tune` searches; a run trains the values that stand here.
+    """
 
     model_config = STRICT
 
@@ -197,3 +195,4 @@ class Suite(BaseModel):
     settings: Mapping[str, tuple[Any, ...]]
     exclude: tuple[GridRule, ...] = ()
     include: tuple[GridRule, ...] = ()
+    tune: Tune | None = None

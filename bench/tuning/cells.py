@@ -1,0 +1,147 @@
+"""Cells: what has a study of its own, and how found values become trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.catalogue import catalogue
+from bench.strategies import STRATEGIES
+from bench.suite import (
+    AXES,
+    Entry,
+    Searched,
+    Settings,
+    Trial,
+    Tune,
+    content_hash,
+    normal_form,
+)
+
+Params = Mapping[str, Any]
+"""Values of searched settings by name, such as `lr` and `strategy.backbone_multiplier`."""
+
+ONLY_WITH_SGD = ("momentum", "nesterov")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Trials of a suite that differ in searched settings and seeds only.
+
+    `own` are the suite's own trials of it, one for each config; `space` is what is searched, by
+    name; `key` names the cell whatever the suite gives the searched settings.
+    """
+
+    label: str
+    key: str
+    own: tuple[Trial, ...]
+    space: Mapping[str, Searched]
+
+    def trial(self, params: Params, *, seed: int) -> Trial:
+        """The cell's trial with these values and this seed."""
+        trial = with_params(self.own[0], params).with_settings(seed=seed)
+        return normal_form(trial, catalogue())
+
+
+def cells_of(trials: Sequence[Trial], tune: Tune) -> list[Cell]:
+    """The cells of a suite's trials, in the order of the grid."""
+    grouped: dict[str, dict[str, Trial]] = {}
+    spaces: dict[str, Mapping[str, Searched]] = {}
+    for trial in trials:
+        space = space_of(trial, tune)
+        key = _key(trial, space.values())
+        grouped.setdefault(key, {}).setdefault(trial.config, trial)
+        spaces[key] = space
+    groups = {key: tuple(configs.values()) for key, configs in grouped.items()}
+    labels = _labels({key: own[0] for key, own in groups.items()}, spaces)
+    return [
+        Cell(label=labels[key], key=key, own=own, space=spaces[key]) for key, own in groups.items()
+    ]
+
+
+def space_of(trial: Trial, tune: Tune) -> dict[str, Searched]:
+    """What is searched of the trial's cell; what is said of its entries goes before the general."""
+    if not STRATEGIES.get(trial.strategy.name).traits.get("trains", True):
+        return {}
+    found: dict[str, Searched] = {}
+    for item in sorted(tune.space, key=lambda item: item.axis is not None):
+        if item.axis is None or _entry(trial, item.axis).name == item.entry:
+            found[item.name] = item
+    return found
+
+
+def own_params(trial: Trial, space: Mapping[str, Searched]) -> dict[str, Any]:
+    """The values that a trial has of the searched settings."""
+    return {
+        name: _entry(trial, item.axis).options[item.key]
+        if item.option and item.axis is not None
+        else getattr(trial.settings, item.key)
+        for name, item in space.items()
+    }
+
+
+def with_params(trial: Trial, params: Params) -> Trial:
+    """The trial with these values."""
+    for name, value in params.items():
+        axis, dot, key = name.partition(".")
+        if not dot:
+            trial = trial.with_settings(**{name: value})
+            continue
+        entry = _entry(trial, axis)
+        given = tuple(dict.fromkeys([*entry.given, key]))
+        entry = entry.model_copy(update={"options": {**entry.options, key: value}, "given": given})
+        if axis in AXES:
+            trial = trial.model_copy(update={axis: entry})
+        else:
+            trial = trial.with_settings(**{axis: entry})
+    return trial
+
+
+def _entry(trial: Trial, axis: str) -> Entry:
+    found = getattr(trial, axis) if axis in AXES else getattr(trial.settings, axis)
+    assert isinstance(found, Entry)
+    return found
+
+
+def _key(trial: Trial, space: Iterable[Searched]) -> str:
+    identity = trial.identity()
+    del identity["seed"]
+    for item in space:
+        if item.option:
+            assert item.axis is not None
+            identity[item.axis] = {k: v for k, v in identity[item.axis].items() if k != item.key}
+        else:
+            del identity[item.key]
+    return content_hash(identity)
+
+
+def _labels(
+    firsts: Mapping[str, Trial], spaces: Mapping[str, Mapping[str, Searched]]
+) -> dict[str, str]:
+    """For each cell what tells it from the others, the strategy first."""
+    texts = {key: _texts(trial, spaces[key]) for key, trial in firsts.items()}
+    names = ["strategy", *dict.fromkeys(name for each in texts.values() for name in each)]
+    telling = [
+        name
+        for name in dict.fromkeys(names)
+        if name == "strategy" or len({each[name] for each in texts.values()}) > 1
+    ]
+    labels = {key: " · ".join(each[name] for name in telling) for key, each in texts.items()}
+    twice = len(set(labels.values())) < len(labels)
+    return {key: f"{label} · {key[:6]}" if twice else label for key, label in labels.items()}
+
+
+def _texts(trial: Trial, space: Mapping[str, Searched]) -> dict[str, str]:
+    """What the cell is on every axis and setting that is not searched, in words."""
+    searched = {(item.axis, item.key) for item in space.values() if item.option}
+    names = [*AXES, *(name for name in Settings.model_fields if name != "seed")]
+    texts = {}
+    for name in names:
+        value = getattr(trial, name) if name in AXES else getattr(trial.settings, name)
+        if isinstance(value, Entry):
+            given = tuple(key for key in value.given if (name, key) not in searched)
+            texts[name] = value.model_copy(update={"given": given}).label
+        else:
+            texts[name] = "searched" if name in space else f"{name} {value}"
+    return texts

@@ -1,0 +1,248 @@
+"""The search: rounds in which every study suggests, all suggestions train together, all are told.
+
+What is suggested depends on the rounds and not on when a training ends, so the search is the same
+with any number of workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+
+from bench.checkpoint import EpochRecord
+from bench.errors import BenchError
+from bench.jobs import Job, JobResult, cut
+from bench.planning import OpenSuite, RunPlan
+from bench.preparation import PreparedImages, StartingWeights, make_job
+from bench.runner import Reporter, make_executor
+from bench.suite import DIRECTIONS, FoundRange, Trial, Tune, content_hash
+from bench.tuning.cells import Cell, cells_of
+from bench.tuning.studies import CellStudy, Ranges, Suggestion, make_pruner
+
+JOURNAL = "tuning.journal"
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Try:
+    """The jobs of a suggestion, one for each tuning seed, and how far it has come."""
+
+    suggestion: Suggestion
+    jobs: tuple[Job, ...]
+    stop: int
+
+    @property
+    def open_jobs(self) -> list[Job]:
+        """Those that go on: the others have stopped early."""
+        records = self.suggestion.records
+        before = max((s for s in self.suggestion.study.stops if s < self.stop), default=0)
+        return [
+            replace(job, stop=self.stop)
+            for index, job in enumerate(self.jobs)
+            if not records or len(records[index]) >= before
+        ]
+
+
+class Search:
+    """The studies of a suite's cells, and what they train with."""
+
+    def __init__(
+        self,
+        opened: OpenSuite,
+        tune: Tune,
+        *,
+        folder: Path,
+        storage: str | None,
+        executor: tuple[str, int | None],
+        reporter: Reporter,
+    ) -> None:
+        self._opened = opened
+        self._tune = tune
+        self._executor = executor
+        self._reporter = reporter
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".tuning.lock")
+        self.cells = cells_of(opened.trials, tune)
+        self._plan = self._first_plan(folder)
+        self._images = PreparedImages(self._plan, reporter.progress)
+        self._weights = StartingWeights(self._plan, reporter.progress)
+        self.studies = self._open_studies(folder, storage)
+
+    def run(self) -> None:
+        """Search until every study has spent its budget and no process works on one any more."""
+        said = False
+        while True:
+            with self._lock:
+                suggestions = [found for study in self.studies for found in study.ask()]
+            if suggestions:
+                self._train(suggestions)
+            elif not any(study.waiting_for_others() for study in self.studies):
+                return
+            else:
+                if not said:
+                    self._reporter.note("waiting for trials of another process")
+                    said = True
+                time.sleep(POLL_SECONDS)
+
+    # Studies ----------------------------------------------------------------------------------
+
+    def _first_plan(self, folder: Path) -> RunPlan:
+        seed = self._tune.method.seeds[0]
+        trials = [cell.own[0].with_settings(seed=seed) for cell in self.cells]
+        return RunPlan(
+            loaded=self._opened.loaded,
+            folder=folder,
+            device=self._opened.device,
+            source=self._opened.source,
+            trials=tuple(self._opened.resolver.planned(trial) for trial in trials),
+            issues=(),
+        )
+
+    def _open_studies(self, folder: Path, url: str | None) -> list[CellStudy]:
+        searched = [cell for cell in self.cells if cell.space]
+        if not searched:
+            raise BenchError("tune.space fits no cell of the suite: there is nothing to search")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = open_storage(folder, url)
+        with self._lock:
+            return [self._open_study(cell, storage) for cell in searched]
+
+    def _open_study(self, cell: Cell, storage: BaseStorage) -> CellStudy:
+        method = self._tune.method
+        planned = self._opened.resolver.planned(cell.trial({}, seed=method.seeds[0]))
+        stages = CellStudy(
+            cell=cell,
+            study=self._optuna_study(cell, storage),
+            method=method,
+            ranges={},
+            epochs=planned.plan.epochs,
+            images_per_epoch=len(self._images.splits(planned).train),
+        )
+        pruner = make_pruner(
+            method.pruner, first_stop=stages.first_stop, epochs=planned.plan.epochs
+        )
+        stages.study.pruner = pruner
+        study = replace(stages, ranges=self._ranges(cell, stages.study))
+        study.enqueue_own()
+        return study
+
+    def _optuna_study(self, cell: Cell, storage: BaseStorage) -> optuna.Study:
+        """The study of this cell, this data and this way to search: another way is another one."""
+        method = self._tune.method
+        how = {
+            "cell": cell.key,
+            "space": [item.model_dump() for item in cell.space.values()],
+            "method": method.model_dump(exclude={"trials", "images", "seconds"}),
+            "context": self._opened.resolver.planned(cell.trial({}, seed=0)).id,
+        }
+        study = optuna.create_study(
+            study_name=f"{self._opened.loaded.suite.name} · {cell.label} · {content_hash(how)}",
+            directions=[DIRECTIONS[name] for name in method.objective],
+            storage=storage,
+            load_if_exists=True,
+        )
+        if len(method.objective) == 1:
+            return study
+        if study.metric_names is None:
+            study.set_metric_names(list(method.objective))
+        return study
+
+    def _ranges(self, cell: Cell, study: optuna.Study) -> Ranges:
+        ranges: dict[str, Any] = {}
+        for name, item in cell.space.items():
+            if isinstance(item.values, FoundRange):
+                raise BenchError("not yet")
+            ranges[name] = item.values
+        return ranges
+
+    # Training ---------------------------------------------------------------------------------
+
+    def _train(self, suggestions: Sequence[Suggestion]) -> None:
+        """Train them together, from one look to the next, until all have ended."""
+        tries = [made for found in suggestions if (made := self._try(found)) is not None]
+        while tries:
+            jobs = {job.trial_id: job for attempt in tries for job in attempt.open_jobs}
+            results = self._results(list(jobs.values()))
+            tries = [then for attempt in tries if (then := self._next(attempt, results))]
+
+    def _try(self, suggestion: Suggestion) -> _Try | None:
+        study = suggestion.study
+        try:
+            jobs = [
+                self._job(study.cell.trial(suggestion.params, seed=seed))
+                for seed in self._tune.method.seeds
+            ]
+        except BenchError as error:
+            study.fail(suggestion, str(error))
+            self._say(suggestion, str(error))
+            return None
+        return _Try(suggestion=suggestion, jobs=tuple(jobs), stop=study.stops[0])
+
+    def _job(self, trial: Trial) -> Job:
+        planned = self._opened.resolver.planned(trial)
+        weights = self._weights.of(planned)
+        if isinstance(weights, BenchError):
+            raise weights
+        return replace(make_job(self._plan, planned, weights, self._images), checkpoint=None)
+
+    def _results(self, jobs: Sequence[Job]) -> Mapping[str, JobResult]:
+        tasks = cut(jobs, reuse=True)
+        self._reporter.training(jobs)
+        executor = make_executor(*self._executor, tasks, self._opened.device)
+        return {r.trial_id: r for r in executor.run(tasks, self._reporter.epoch)}
+
+    def _next(self, attempt: _Try, results: Mapping[str, JobResult]) -> _Try | None:
+        """The suggestion on its way to the next look, or None if it has ended."""
+        suggestion, study = attempt.suggestion, attempt.suggestion.study
+        found = [results.get(job.trial_id) for job in attempt.jobs]
+        error = next((result.error for result in found if result and result.error), None)
+        if error is not None:
+            study.fail(suggestion, error)
+            self._say(suggestion, error)
+            return None
+        earlier = suggestion.records or [()] * len(found)
+        records: list[Sequence[EpochRecord]] = [
+            result.records if result is not None else before
+            for result, before in zip(found, earlier, strict=True)
+        ]
+        if study.take(suggestion, records, stop=attempt.stop):
+            following = next(stop for stop in study.stops if stop > attempt.stop)
+            return replace(attempt, stop=following)
+        self._say(suggestion, None)
+        return None
+
+    def _say(self, suggestion: Suggestion, error: str | None) -> None:
+        study = suggestion.study
+        ended = study.study.get_trials(deepcopy=False)[suggestion.number]
+        values = ", ".join(f"{name} {_short(value)}" for name, value in suggestion.params.items())
+        label = f"{study.cell.label} · trial {suggestion.number}"
+        if error is not None:
+            self._reporter.note(f"{label} failed: {error} ({values})")
+            return
+        accuracy = f"val {ended.user_attrs['val_accuracy']:.1%}"
+        pruned = "" if ended.state == optuna.trial.TrialState.COMPLETE else ", pruned"
+        self._reporter.note(f"{label}  {accuracy}{pruned}  {values}")
+
+
+def open_storage(folder: Path, url: str | None) -> BaseStorage:
+    """Optuna's storage: a journal file in the folder, or the database at `url`."""
+    if url is None:
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    try:
+        return get_storage(url)
+    except Exception as error:  # whatever the database's driver raises
+        raise BenchError(
+            f"--storage must be a URL that Optuna can open, got {url!r}: {error}"
+        ) from None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

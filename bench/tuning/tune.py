@@ -1,0 +1,179 @@
+"""`bench tune`: the suite as it is, the search, and the tuned suite, each on its own seeds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.cache import atomic_file
+from bench.catalogue import catalogue
+from bench.errors import BenchError
+from bench.planning import OpenSuite, open_suite
+from bench.runner import Reporter, SilentReporter, run
+from bench.store import Run, write_tuning
+from bench.suite import (
+    DIRECTIONS,
+    Choices,
+    Method,
+    Range,
+    Trial,
+    Tune,
+    dump_compact,
+    expand,
+    load_suite,
+)
+from bench.tuning.cells import Cell
+from bench.tuning.search import Search
+from bench.tuning.studies import CellStudy
+from bench.tuning.tuned import SUFFIX, tuned_suite
+
+EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
+
+
+def tune(
+    suite: str | Path,
+    *,
+    out: str | Path = "results",
+    device: str = "auto",
+    workers: int | None = None,
+    executor: str = "auto",
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    storage: str | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Search settings for every cell of the suite, and run the tuned suite; returns that run.
+
+    The suite itself is run first, to compare with. The search uses the tuning seeds and never the
+    test split; the found values are then trained with the suite's own seeds. `trials` replaces the
+    suite's budget; `storage` is a URL of Optuna's (default: a journal in the run folder), which
+    several processes may share. An interrupted search goes on where it was.
+
+    Raises `BenchError` as `run` does, and where the suite has no section `tune`.
+    """
+    reporter = reporter or SilentReporter()
+    place, out = Path(suite), Path(out)
+    opened = open_suite(place, device=device, overrides=overrides, progress=reporter.progress)
+    section = _section(opened, trials)
+    folder = out / (opened.loaded.suite.name + SUFFIX)
+    options: dict[str, Any] = {"device": device, "workers": workers, "executor": executor}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, reporter):
+        untuned = run(place, out=out, overrides=overrides, reporter=reporter, **options)
+    search = Search(
+        opened,
+        section,
+        folder=folder,
+        storage=storage,
+        executor=(executor, workers),
+        reporter=reporter,
+    )
+    search.run()
+    with _alone(folder, reporter):
+        _write(search, opened, section, folder, untuned)
+        return run(folder / "tuned.yaml", out=out, reporter=reporter, **options)
+
+
+@contextmanager
+def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Wait until no other process that tunes the suite runs one of its grids."""
+    lock = FileLock(folder / ".grid.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.note("waiting for another process that runs the grid")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _section(opened: OpenSuite, trials: int | None) -> Tune:
+    suite = opened.loaded.suite
+    if suite.tune is None:
+        raise BenchError(f"suite {suite.name!r} has no section 'tune'; give it one like {EXAMPLE}")
+    if trials is None:
+        return suite.tune
+    if trials < 1:
+        raise BenchError(f"--trials must be at least 1, got {trials}")
+    budget = {"trials": trials, "images": None, "seconds": None}
+    method = suite.tune.method.model_copy(update=budget)
+    return suite.tune.model_copy(update={"method": method})
+
+
+def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untuned: Run) -> None:
+    """`tuned.yaml`, `tuning.parquet` and `untuned.parquet`."""
+    studies = {study.cell.key: study for study in search.studies}
+    chosen = [_chosen(cell, studies.get(cell.key)) for cell in search.cells]
+    tuned = tuned_suite(opened.loaded.suite, chosen)
+    place = folder / "tuned.yaml"
+    with atomic_file(place) as temporary:
+        header = f"# Found by bench tune for the suite {opened.loaded.suite.name}.\n"
+        temporary.write_text(header + dump_compact(tuned), encoding="utf-8")
+    _check(place, chosen)
+    with atomic_file(folder / "untuned.parquet") as temporary:
+        shutil.copyfile(untuned.folder / "trials.parquet", temporary)
+    configs = {cell.key: trial.config for cell, trial in zip(search.cells, chosen, strict=True)}
+    rows = [
+        {**_axes(study.cell, opened), **row} for study in search.studies for row in study.rows()
+    ]
+    write_tuning(folder, rows, _description(search, section.method, opened, configs))
+
+
+def _chosen(cell: Cell, study: CellStudy | None) -> Trial:
+    """The cell's trial with the best values; its own where nothing was searched or has ended."""
+    own, best = cell.own[0], None if study is None else study.best
+    return own if best is None else cell.trial(best.params, seed=own.settings.seed)
+
+
+def _check(place: Path, chosen: Sequence[Trial]) -> None:
+    """The written suite must mean the chosen trials and no others."""
+    names = catalogue()
+    written = {trial.config for trial in expand(load_suite(place, names), names)}
+    assert written == {trial.config for trial in chosen}, f"{place} does not say what was found"
+
+
+def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
+    trial = cell.own[0]
+    return {
+        "dataset": opened.source.name,
+        "backbone": trial.backbone.label,
+        "weights": trial.settings.weights.label,
+        "strategy": trial.strategy.label,
+        "schedule": trial.schedule.label,
+        "augmentation": trial.augmentation.label,
+    }
+
+
+def _description(
+    search: Search, method: Method, opened: OpenSuite, configs: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "suite": opened.loaded.suite.name,
+        "objectives": [{"name": n, "direction": DIRECTIONS[n]} for n in method.objective],
+        "sampler": method.sampler,
+        "pruner": method.pruner,
+        "seeds": list(method.seeds),
+        "budget": method.model_dump(include={"trials", "images", "seconds"}, exclude_none=True),
+        "studies": {
+            study.cell.label: {
+                "space": {name: _space(values) for name, values in study.ranges.items()},
+                "best": None if study.best is None else study.best.number,
+                "untuned_config": study.cell.own[0].config,
+                "tuned_config": configs[study.cell.key],
+            }
+            for study in search.studies
+        },
+    }
+
+
+def _space(values: Range | Choices) -> dict[str, Any]:
+    if isinstance(values, Choices):
+        return {"choices": list(values.values)}
+    return {"low": values.low, "high": values.high, "log": values.log}

@@ -1,0 +1,265 @@
+"""`bench tune` as users have it: real trainings of a tiny network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import bench
+from bench.catalogue import catalogue
+from bench.errors import BenchError, SuiteError
+from bench.runner import SilentReporter
+from bench.store import Run, Tuning, read_tuning
+from bench.suite import expand, load_suite
+from bench.tuning import tune
+from tests.tiny import SMOKE_SUITE
+
+SECTION = """\
+tune:
+  space: {lr: {low: 1e-4, high: 1.0, log: true}, weight_decay: [0.0, 0.01]}
+  trials: 5
+  batch: 2
+"""
+SUITE = SMOKE_SUITE.replace("epochs: 2", "epochs: 4") + SECTION
+VOLATILE = ["started", "finished", "seconds"]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuned(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return tune(suite, out=tmp_path_factory.mktemp("out"), workers=1)
+
+
+def _tuning(run: Run) -> Tuning:
+    found = read_tuning(run.folder)
+    assert found is not None
+    return found
+
+
+def _numbers(run: Run) -> pd.DataFrame:
+    return _tuning(run).trials.drop(columns=VOLATILE)
+
+
+def test_every_cell_has_a_study_of_its_own_with_the_same_budget(tuned: Run) -> None:
+    trials = _tuning(tuned).trials
+    assert trials.groupby("study").size().to_dict() == {"from_scratch": 5, "linear_probe": 5}
+    assert set(trials["state"]) == {"complete"}
+    assert trials.groupby("study")["images"].sum().to_dict() == {
+        "from_scratch": 5 * 2 * 4 * 16, "linear_probe": 5 * 2 * 4 * 16,
+    }  # fmt: skip
+    own = trials[trials["origin"] == "suite"]
+    assert own["number"].tolist() == [0, 0]
+    assert own["param_lr"].tolist() == [0.01, 0.01]
+
+
+def test_the_tuned_suite_is_plain_and_was_run_on_the_suite_s_seeds(tuned: Run) -> None:
+    place = tuned.folder / "tuned.yaml"
+    written = yaml.safe_load(place.read_text())
+    assert "tune" not in written
+    assert written["name"] == "tiny_tuned"
+    assert len(tuned.trials) == 4
+    assert set(tuned.trials["seed"]) == {0, 1}
+    assert set(tuned.trials["status"]) == {"complete"}
+    tuning = _tuning(tuned)
+    for study, facts in tuning.description["studies"].items():
+        own = tuning.trials[tuning.trials["study"] == study]
+        best = own[own["number"] == facts["best"]].iloc[0]
+        assert best["val_accuracy"] == own["val_accuracy"].max()
+        rows = tuned.trials[tuned.trials["config"] == facts["tuned_config"]]
+        assert rows["strategy"].unique().tolist() == [study]
+        assert rows["lr"].unique().tolist() == [best["param_lr"]]
+        before = tuning.untuned[tuning.untuned["config"] == facts["untuned_config"]]
+        assert before["lr"].unique().tolist() == [0.01]
+        assert set(before["seed"]) == {0, 1}
+    again = bench.run(place, out=tuned.folder.parent, workers=1)
+    pd.testing.assert_frame_equal(again.trials, tuned.trials)
+
+
+def test_a_trial_of_the_search_is_a_trial_of_a_run(tuned: Run, suite: Path, tmp_path: Path) -> None:
+    """Its validation figures are those of `bench run` with its values and the tuning seeds."""
+    row = _tuning(tuned).trials.query("study == 'from_scratch' and number == 3").iloc[0]
+    settings = [
+        f"lr={row['param_lr']!r}",
+        f"weight_decay={float(row['param_weight_decay'])!r}",
+        "seed=[1000, 1001]",
+        "strategy=from_scratch",
+    ]
+    single = tmp_path / "single.yaml"
+    single.write_text(suite.read_text().partition("tune:")[0])
+    run = bench.run(single, out=tmp_path, workers=1, overrides=settings, reuse=False)
+    assert run.trials["val_accuracy"].mean() == pytest.approx(row["val_accuracy"], abs=1e-12)
+    assert run.trials["val_loss"].mean() == pytest.approx(row["val_loss"], abs=1e-12)
+
+
+def test_the_test_split_is_not_read_while_searching(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bench.engine
+    from bench.tuning.search import Search
+
+    searching, tested = [False], [0, 0]
+    outcome, search = bench.engine.outcome, Search.run
+
+    def counted(*args: Any) -> Any:
+        tested[searching[0]] += 1
+        return outcome(*args)
+
+    def watched(self: Search) -> None:
+        searching[0] = True
+        search(self)
+        searching[0] = False
+
+    monkeypatch.setattr(bench.engine, "outcome", counted)
+    monkeypatch.setattr(Search, "run", watched)
+    tune(suite, out=tmp_path, workers=1, overrides=["tune.trials=2", "strategy=linear_probe"])
+    assert tested == [4, 0]  # two seeds untuned, two tuned
+
+
+class _Interrupts(SilentReporter):
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def note(self, message: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
+    tuned: Run, suite: Path, tmp_path: Path
+) -> None:
+    for after in (1, 3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            tune(suite, out=tmp_path, workers=1, reporter=_Interrupts(after))
+    run = tune(suite, out=tmp_path, workers=1)
+    pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
+
+
+def test_the_number_of_workers_changes_nothing(tuned: Run, suite: Path, tmp_path: Path) -> None:
+    run = tune(suite, out=tmp_path, workers=2, executor="processes")
+    pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
+
+
+def test_more_trials_are_added_to_those_that_are_there(
+    tuned: Run, suite: Path, tmp_path: Path
+) -> None:
+    tune(suite, out=tmp_path, workers=1, trials=2)
+    run = tune(suite, out=tmp_path, workers=1, trials=5)
+    assert len(_tuning(run).trials) == 10
+    run = tune(suite, out=tmp_path, workers=1, trials=6)
+    assert _tuning(run).trials.groupby("study").size().tolist() == [6, 6]
+
+
+def test_a_pruned_search_equals_whole_trainings_up_to_where_it_was_cut(
+    suite: Path, tmp_path: Path
+) -> None:
+    options = ["tune.pruner=halving", "tune.trials=9", "strategy=from_scratch"]
+    run = tune(suite, out=tmp_path / "cut", workers=1, overrides=options)
+    whole = tune(
+        suite,
+        out=tmp_path / "whole",
+        workers=1,
+        overrides=["tune.sampler=random", "tune.trials=1", "strategy=from_scratch"],
+    )
+    trials = _tuning(run).trials
+    assert set(trials["state"]) == {"complete", "pruned"}
+    assert set(trials.loc[trials["state"] == "pruned", "epochs"]) <= {1, 3}
+    first, alone = trials.iloc[0], _tuning(whole).trials.iloc[0]
+    assert first["state"] == "complete"
+    assert (first["val_accuracy"], first["val_loss"]) == (alone["val_accuracy"], alone["val_loss"])
+
+
+def test_a_diverging_trial_is_recorded_and_the_study_continues(suite: Path, tmp_path: Path) -> None:
+    options = [
+        "tune.space={lr: [0.01, 1e30]}", "tune.sampler=grid", "strategy=from_scratch",
+    ]  # fmt: skip
+    run = tune(suite, out=tmp_path, workers=1, overrides=options)
+    trials = _tuning(run).trials
+    assert sorted(trials["state"]) == ["complete", "failed"]
+    (error,) = trials.loc[trials["state"] == "failed", "error"]
+    assert "not finite" in error
+    assert run.trials["lr"].unique().tolist() == [0.01]
+
+
+def test_a_database_serves_as_well(suite: Path, tmp_path: Path) -> None:
+    import optuna
+
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    options = ["tune.trials=2", "strategy=linear_probe"]
+    tune(suite, out=tmp_path, workers=1, storage=url, overrides=options)
+    (study,) = optuna.get_all_study_summaries(url)
+    assert study.n_trials == 2
+    with pytest.raises(BenchError, match="--storage must be a URL that Optuna can open"):
+        tune(suite, out=tmp_path, workers=1, storage="nonsense://x", overrides=options)
+
+
+def test_refusals(tmp_path: Path, suite: Path) -> None:
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(SMOKE_SUITE)
+    with pytest.raises(BenchError, match="has no section 'tune'; give it one like"):
+        tune(plain, out=tmp_path)
+    with pytest.raises(BenchError, match="--trials must be at least 1, got 0"):
+        tune(suite, out=tmp_path, trials=0)
+    with pytest.raises(SuiteError, match=r"tune\.seeds must differ"):
+        tune(suite, out=tmp_path, overrides=["tune.seeds=[1]"])
+
+
+# Several processes ----------------------------------------------------------------------------
+
+
+def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
+    code = "from bench.cli import main; main()"
+    command = [sys.executable, "-c", code, "tune", str(suite), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--workers", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_two_processes_share_a_study_without_losing_or_doubling_a_trial(
+    suite: Path, tmp_path: Path
+) -> None:
+    both = [_start(suite, tmp_path) for _ in range(2)]
+    printed = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    found = read_tuning(tmp_path / "tiny_tuned")
+    assert found is not None
+    for _, own in found.trials.groupby("study"):
+        assert own["number"].tolist() == list(range(5))
+        assert set(own["state"]) == {"complete"}
+
+
+def test_a_killed_search_loses_nothing(tuned: Run, suite: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "tiny_tuned" / "tuning.journal"
+    for size in (1_500, 5_000):
+        process = _start(suite, tmp_path)
+        while process.poll() is None and not (journal.is_file() and journal.stat().st_size > size):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    run = tune(suite, out=tmp_path, workers=1)
+    pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
+
+
+def test_the_written_suite_s_grid(tuned: Run) -> None:
+    trials = expand(load_suite(tuned.folder / "tuned.yaml", catalogue()), catalogue())
+    assert {trial.config for trial in trials} == set(tuned.trials["config"])
