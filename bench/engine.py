@@ -24,7 +24,7 @@ from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved
 from bench.machine import PeakMemory
 from bench.sized_cache import SizedCache, cache_limit
 from bench.suite import content_hash
-from bench.trainer import Branch, Outcome, isolated, outcome, train
+from bench.trainer import Branch, Outcome, isolated, outcome, train, trainable_parameters
 from bench.training import Training, copied_tensors, stops_early
 
 SAVE_SECONDS = 30.0
@@ -76,6 +76,7 @@ class _Performance:
         self._memory = PeakMemory(task.jobs[0].device)
         self._open = {job.trial_id: job for job in task.jobs}
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
+        self._outcomes: dict[str, Outcome] = {}
 
     def prepare(self) -> None:
         """Open what the task works with."""
@@ -245,12 +246,20 @@ class _Performance:
         self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
 
     def _finish(self, job: Job, training: Training, state: State) -> None:
-        """Choose, test, write and tell; an error here is this trial's alone."""
+        """Choose, test, write and tell; an error here is this trial's alone.
+
+        Trials that end in the same state have the same scores: it is tested once.
+        """
         if job.stop is not None:
             self._stop(job, state)
             return
+        key = job.keys[state.epochs]
         try:
-            self._tell(job, training.splits, outcome(training, state))
+            if key not in self._outcomes:
+                self._outcomes[key] = outcome(training, state)
+            params = trainable_parameters(training.network, job.plan)
+            result = replace(self._outcomes[key], trainable_params=params)
+            self._tell(job, training.splits, result)
         except BenchError as error:
             self._fail(job, str(error), None)
         except Exception as error:

@@ -119,17 +119,19 @@ def _key(trial: Trial, space: Iterable[Searched]) -> str:
 def _labels(
     firsts: Mapping[str, Trial], spaces: Mapping[str, Mapping[str, Searched]]
 ) -> dict[str, str]:
-    """For each cell what tells it from the others, the strategy first."""
+    """For each cell its strategy, and what else it takes to tell it from the others."""
     texts = {key: _texts(trial, spaces[key]) for key, trial in firsts.items()}
-    names = ["strategy", *dict.fromkeys(name for each in texts.values() for name in each)]
-    telling = [
-        name
-        for name in dict.fromkeys(names)
-        if name == "strategy" or len({each[name] for each in texts.values()}) > 1
-    ]
+    telling: list[str] = []
+    for name in dict.fromkeys(["strategy", *(name for each in texts.values() for name in each)]):
+        if not telling or _distinct(texts, [*telling, name]) > _distinct(texts, telling):
+            telling.append(name)
     labels = {key: " · ".join(each[name] for name in telling) for key, each in texts.items()}
     twice = len(set(labels.values())) < len(labels)
     return {key: f"{label} · {key[:6]}" if twice else label for key, label in labels.items()}
+
+
+def _distinct(texts: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> int:
+    return len({tuple(each[name] for name in names) for each in texts.values()})
 
 
 def _texts(trial: Trial, space: Mapping[str, Searched]) -> dict[str, str]:

@@ -203,16 +203,16 @@ class Search:
         """The suggestion on its way to the next look, or None if it has ended."""
         suggestion, study = attempt.suggestion, attempt.suggestion.study
         found = [results.get(job.trial_id) for job in attempt.jobs]
-        error = next((result.error for result in found if result and result.error), None)
-        if error is not None:
-            study.fail(suggestion, error)
-            self._say(suggestion, error)
-            return None
         earlier = suggestion.records or [()] * len(found)
         records: list[Sequence[EpochRecord]] = [
             result.records if result is not None else before
             for result, before in zip(found, earlier, strict=True)
         ]
+        error = next((result.error for result in found if result and result.error), None)
+        if error is not None:
+            study.fail(suggestion, error, records)
+            self._say(suggestion, error)
+            return None
         if study.take(suggestion, records, stop=attempt.stop):
             following = next(stop for stop in study.stops if stop > attempt.stop)
             return replace(attempt, stop=following)

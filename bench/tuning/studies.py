@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import os
 import platform
+import random
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import optuna
@@ -135,13 +137,27 @@ class CellStudy:
         return self.method.batch if not cost else min(self.method.batch, math.ceil(left / cost))
 
     def _fresh(self) -> Suggestion:
-        if self.method.sampler == "grid" and _grid_is_done(self.study, self.ranges):
-            raise _ExhaustedError
+        if self.method.sampler == "grid":
+            self.study.enqueue_trial(self._grid_point())
         with _quiet():
             self.study.sampler = self._sampler()
             trial = self.study.ask()
         trial.set_user_attr("owner", self._owner)
         return self._suggestion(trial)
+
+    def _grid_point(self) -> dict[str, Any]:
+        """The first combination that no trial has; the order is drawn from the study's seed.
+
+        Optuna's own sampler for grids ends a study in a way that asking and telling forbids.
+        """
+        choices = {n: v.values for n, v in self.ranges.items() if isinstance(v, Choices)}
+        points = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+        random.Random(derive_seed(self.method.seed, "grid", self.cell.key)).shuffle(points)
+        known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
+        for point in points:
+            if point not in known:
+                return point
+        raise _ExhaustedError
 
     def _adopt(self, left: FrozenTrial) -> Suggestion:
         with _quiet():
@@ -170,7 +186,6 @@ class CellStudy:
             self.method.sampler,
             seed=derive_seed(study_seed, number) % 2**32,
             study_seed=study_seed % 2**32,
-            ranges=self.ranges,
         )
 
     # Telling ----------------------------------------------------------------------------------
@@ -187,8 +202,9 @@ class CellStudy:
             return False
         return True
 
-    def fail(self, suggestion: Suggestion, error: str) -> None:
-        """The suggestion could not be trained, or not to the end."""
+    def fail(self, suggestion: Suggestion, error: str, records: Records = ()) -> None:
+        """The suggestion could not be trained, or not to the end; `records` are what it cost."""
+        suggestion.records = records
         self._tell(suggestion, TrialState.FAIL, error=error)
 
     def _is_pruned(self, suggestion: Suggestion, stop: int) -> bool:
@@ -262,23 +278,19 @@ class _ExhaustedError(Exception):
 # Samplers and pruners -------------------------------------------------------------------------
 
 
-def make_sampler(
-    name: str, *, seed: int, study_seed: int, ranges: Ranges
-) -> optuna.samplers.BaseSampler:
+def make_sampler(name: str, *, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial; raises `MissingExtraError` where its package is missing.
 
-    Quasi-random points and grids are sequences of the whole study, so they have its seed.
+    Quasi-random points are a sequence of the whole study, so they have its seed. The points of a
+    grid are enqueued.
     """
     samplers = optuna.samplers
-    if name == "random":
+    if name in ("random", "grid"):
         return samplers.RandomSampler(seed=seed)
     if name == "gp":
         return samplers.GPSampler(seed=seed, n_startup_trials=TPE_STARTUP)
     if name == "qmc":
         return samplers.QMCSampler(seed=study_seed, scramble=True)
-    if name == "grid":
-        choices = {n: list(v.values) for n, v in ranges.items() if isinstance(v, Choices)}
-        return samplers.GridSampler(choices, seed=study_seed)
     if name == "cmaes":
         try:
             import cmaes  # noqa: F401
@@ -324,11 +336,6 @@ def _contains(values: Range | Choices, value: Any) -> bool:
     if value is None or not values.low <= value <= values.high:
         return False
     return values.step is None or math.isclose((value - values.low) % values.step, 0)
-
-
-def _grid_is_done(study: optuna.Study, ranges: Ranges) -> bool:
-    points = math.prod(len(v.values) for v in ranges.values() if isinstance(v, Choices))
-    return len({repr(t.params) for t in study.get_trials(deepcopy=False)}) >= points
 
 
 # Scores ---------------------------------------------------------------------------------------

@@ -201,7 +201,8 @@ def test_shipped_suites_load_and_say_how_to_run_them(path: Path, tmp_path: Path)
     loaded = load_suite(path, catalogue())
     trials = expand(loaded, catalogue())
     header = path.read_text().splitlines()
-    assert header[0] == f"# bench run suites/{path.name}"
+    command = "run" if loaded.suite.tune is None else "tune"
+    assert header[0] == f"# bench {command} suites/{path.name}"
     comment = " ".join(line for line in header if line.startswith("#"))
     assert "Time on two cores:" in comment
     assert "Expect" in comment

@@ -58,17 +58,17 @@ def test_cells_differ_in_what_is_not_searched(loaded: tuple[list[Trial], Tune]) 
     assert len({cell.key for cell in cells}) == 16
     labels = [cell.label for cell in cells]
     assert len(set(labels)) == 16
-    assert "two_rates · resnet18 · constant · fractals" in labels
-    assert "from_scratch · resnet34 · step · none" in labels
+    assert "two_rates · resnet18 · constant" in labels
+    assert "from_scratch · resnet34 · step" in labels
     by_label = {cell.label: cell for cell in cells}
-    two = by_label["two_rates · resnet18 · step · fractals"]
+    two = by_label["two_rates · resnet18 · step"]
     assert [trial.strategy.options["backbone_multiplier"] for trial in two.own] == [0.1, 0.0]
     assert set(two.space) == {
         "lr", "optimizer", "momentum", "strategy.backbone_multiplier", "schedule.step_size",
     }  # fmt: skip
     # What is said of an entry goes before the general.
     assert two.space["lr"].values.model_dump()["high"] == 0.1
-    full = by_label["full_finetune · resnet18 · constant · fractals"]
+    full = by_label["full_finetune · resnet18 · constant"]
     assert full.space["lr"].values.model_dump()["high"] == 1.0
     assert {trial.settings.lr for trial in full.own} == {0.1, 0.01}
     assert {trial.settings.seed for cell in cells for trial in cell.own} == {0}
@@ -76,7 +76,7 @@ def test_cells_differ_in_what_is_not_searched(loaded: tuple[list[Trial], Tune]) 
 
 def test_own_values_and_found_values(loaded: tuple[list[Trial], Tune]) -> None:
     cells = {cell.label: cell for cell in cells_of(*loaded)}
-    cell = cells["two_rates · resnet18 · step · fractals"]
+    cell = cells["two_rates · resnet18 · step"]
     assert own_params(cell.own[1], cell.space) == {
         "lr": 0.001, "optimizer": "sgd", "momentum": 0.9,
         "strategy.backbone_multiplier": 0.0, "schedule.step_size": 3,

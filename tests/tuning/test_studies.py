@@ -362,9 +362,9 @@ def test_other_pruners_stop_poor_trials_and_keep_the_best(pruner: str) -> None:
 def stranger() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until the test has ended."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.wait()
+    with process:
+        yield process
+        process.kill()
 
 
 def _owned_by(process: subprocess.Popen[bytes]) -> str:

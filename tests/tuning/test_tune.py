@@ -25,7 +25,7 @@ from tests.tiny import SMOKE_SUITE
 
 SECTION = """\
 tune:
-  space: {lr: {low: 1e-4, high: 1.0, log: true}, weight_decay: [0.0, 0.01]}
+  space: {lr: {low: 1e-4, high: 0.05, log: true}, weight_decay: [0.0, 0.01]}
   trials: 5
   batch: 2
 """
@@ -38,6 +38,12 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
     path.write_text(SUITE)
     return path
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports take most of the time of so small a run."""
+    monkeypatch.setattr("bench.runner.write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -90,22 +96,24 @@ def test_the_tuned_suite_is_plain_and_was_run_on_the_suite_s_seeds(tuned: Run) -
     pd.testing.assert_frame_equal(again.trials, tuned.trials)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_trial_of_the_search_is_a_trial_of_a_run(tuned: Run, suite: Path, tmp_path: Path) -> None:
     """Its validation figures are those of `bench run` with its values and the tuning seeds."""
     row = _tuning(tuned).trials.query("study == 'from_scratch' and number == 3").iloc[0]
     settings = [
-        f"lr={row['param_lr']!r}",
+        f"lr={float(row['param_lr'])!r}",
         f"weight_decay={float(row['param_weight_decay'])!r}",
         "seed=[1000, 1001]",
-        "strategy=from_scratch",
     ]
     single = tmp_path / "single.yaml"
     single.write_text(suite.read_text().partition("tune:")[0])
     run = bench.run(single, out=tmp_path, workers=1, overrides=settings, reuse=False)
-    assert run.trials["val_accuracy"].mean() == pytest.approx(row["val_accuracy"], abs=1e-12)
-    assert run.trials["val_loss"].mean() == pytest.approx(row["val_loss"], abs=1e-12)
+    own = run.trials[run.trials["strategy"] == "from_scratch"]
+    assert own["val_accuracy"].mean() == pytest.approx(row["val_accuracy"], abs=1e-12)
+    assert own["val_loss"].mean() == pytest.approx(row["val_loss"], abs=1e-12)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_test_split_is_not_read_while_searching(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,41 +148,48 @@ class _Interrupts(SilentReporter):
             raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("no_report")
 def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
     tuned: Run, suite: Path, tmp_path: Path
 ) -> None:
-    for after in (1, 3, 5):
+    for after in (1, 6):
         with pytest.raises(KeyboardInterrupt):
             tune(suite, out=tmp_path, workers=1, reporter=_Interrupts(after))
     run = tune(suite, out=tmp_path, workers=1)
     pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_number_of_workers_changes_nothing(tuned: Run, suite: Path, tmp_path: Path) -> None:
     run = tune(suite, out=tmp_path, workers=2, executor="processes")
     pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_more_trials_are_added_to_those_that_are_there(
     tuned: Run, suite: Path, tmp_path: Path
 ) -> None:
     tune(suite, out=tmp_path, workers=1, trials=2)
     run = tune(suite, out=tmp_path, workers=1, trials=5)
-    assert len(_tuning(run).trials) == 10
-    run = tune(suite, out=tmp_path, workers=1, trials=6)
-    assert _tuning(run).trials.groupby("study").size().tolist() == [6, 6]
+    pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_pruned_search_equals_whole_trainings_up_to_where_it_was_cut(
     suite: Path, tmp_path: Path
 ) -> None:
-    options = ["tune.pruner=halving", "tune.trials=9", "strategy=from_scratch"]
+    options = [
+        "tune.pruner=halving",
+        "tune.trials=8",
+        "tune.objective=val_loss",
+        "strategy=from_scratch",
+    ]
     run = tune(suite, out=tmp_path / "cut", workers=1, overrides=options)
     whole = tune(
         suite,
         out=tmp_path / "whole",
         workers=1,
-        overrides=["tune.sampler=random", "tune.trials=1", "strategy=from_scratch"],
+        overrides=["tune.trials=1", "strategy=from_scratch"],
     )
     trials = _tuning(run).trials
     assert set(trials["state"]) == {"complete", "pruned"}
@@ -184,6 +199,7 @@ def test_a_pruned_search_equals_whole_trainings_up_to_where_it_was_cut(
     assert (first["val_accuracy"], first["val_loss"]) == (alone["val_accuracy"], alone["val_loss"])
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_diverging_trial_is_recorded_and_the_study_continues(suite: Path, tmp_path: Path) -> None:
     options = [
         "tune.space={lr: [0.01, 1e30]}", "tune.sampler=grid", "strategy=from_scratch",
@@ -192,10 +208,11 @@ def test_a_diverging_trial_is_recorded_and_the_study_continues(suite: Path, tmp_
     trials = _tuning(run).trials
     assert sorted(trials["state"]) == ["complete", "failed"]
     (error,) = trials.loc[trials["state"] == "failed", "error"]
-    assert "not finite" in error
+    assert "loss is nan in epoch 1" in error
     assert run.trials["lr"].unique().tolist() == [0.01]
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_database_serves_as_well(suite: Path, tmp_path: Path) -> None:
     import optuna
 
@@ -247,15 +264,15 @@ def test_two_processes_share_a_study_without_losing_or_doubling_a_trial(
         assert set(own["state"]) == {"complete"}
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_killed_search_loses_nothing(tuned: Run, suite: Path, tmp_path: Path) -> None:
     journal = tmp_path / "tiny_tuned" / "tuning.journal"
-    for size in (1_500, 5_000):
-        process = _start(suite, tmp_path)
-        while process.poll() is None and not (journal.is_file() and journal.stat().st_size > size):
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+    process = _start(suite, tmp_path)
+    while process.poll() is None and not (journal.is_file() and journal.stat().st_size > 5_000):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     run = tune(suite, out=tmp_path, workers=1)
     pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
 
