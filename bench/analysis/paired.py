@@ -97,19 +97,29 @@ def compare(figures: pd.DataFrame) -> list[Comparison]:
 
     In the order of the columns. The differences of a pair are of the seeds that both have.
     """
-    pairs = [
-        (first, second, figures[[first, second]].dropna())
-        for first, second in combinations(figures.columns, 2)
-    ]
+    return compare_pairs(
+        [
+            (str(first), str(second), figures[[first, second]])
+            for first, second in combinations(figures.columns, 2)
+        ]
+    )
+
+
+def compare_pairs(pairs: Sequence[tuple[str, str, pd.DataFrame]]) -> list[Comparison]:
+    """The two columns of each frame (rows: seeds) against each other, under the names before it.
+
+    In the order of the pairs. The differences of a pair are of the seeds that both have.
+    """
+    known = [(first, second, figures.dropna()) for first, second, figures in pairs]
     # Figures that differ in the last bit only are equal.
     differences = [
-        (both[first] - both[second]).to_numpy(float).round(12) for first, second, both in pairs
+        (both.iloc[:, 0] - both.iloc[:, 1]).to_numpy(float).round(12) for _, _, both in known
     ]
     ps = [sign_flip_p(difference) for difference in differences]
     return [
         Comparison(
-            first=str(first),
-            second=str(second),
+            first=first,
+            second=second,
             seeds=tuple(int(seed) for seed in both.index),
             differences=tuple(map(float, difference)),
             p=p,
@@ -117,7 +127,7 @@ def compare(figures: pd.DataFrame) -> list[Comparison]:
             comparisons=len(pairs),
         )
         for (first, second, both), difference, p, corrected in zip(
-            pairs, differences, ps, holm(ps), strict=True
+            known, differences, ps, holm(ps), strict=True
         )
     ]
 

@@ -15,6 +15,8 @@ from bench.analysis import (
     compare_strategies,
     confident_mistakes,
     rank_over_blocks,
+    read_objectives,
+    read_studies,
     representatives,
 )
 from bench.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
@@ -27,8 +29,10 @@ from bench.plots.predictions import (
     contact_sheet,
     reliability_diagram,
 )
+from bench.plots.settings import setting_importances, setting_lines
 from bench.plots.style import Look, looks
-from bench.store import read_thumbnails
+from bench.plots.tuning import study_looks, tuned_learning_rates, tuning_curves, tuning_history
+from bench.store import read_thumbnails, read_tuning
 from bench.summary import SEPARATOR, Grid, complete_trials, read_grid
 
 if TYPE_CHECKING:
@@ -55,8 +59,14 @@ __all__ = [
     "mistaken_samples",
     "ranked_accuracy",
     "reliability_diagram",
+    "setting_importances",
+    "setting_lines",
     "strategy_panels",
+    "study_looks",
     "trial_curves",
+    "tuned_learning_rates",
+    "tuning_curves",
+    "tuning_history",
     "win_matrix",
     "write_plots",
 ]
@@ -65,6 +75,13 @@ CAPTIONS: Mapping[str, str] = {
     "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
     "wins": "How often each is ahead of each, seed by seed.",
     "ranks": "Average ranks over data sets and backbones.",
+    "tuning_curves": "The best validation accuracy that the search for settings had found, by the "
+    "training images that it had spent.",
+    "tuning_learning_rates": "Validation accuracy against the learning rate, for every trial of "
+    "the search.",
+    "tuning_history": "Every trial of the search for settings, and the best so far.",
+    "tuning_importances": "Which settings tell the best trials of the search from the others.",
+    "tuning_settings": "All searched settings of every trial, and its validation accuracy.",
     "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
     "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
     "accuracy_against_time": "Test accuracy against the training time of a trial.",
@@ -116,6 +133,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         "test_accuracy": lambda: ranked_accuracy(trials),
         "wins": lambda: win_matrix(compare_strategies(trials, grid)),
         "ranks": lambda: critical_differences(ranking) if ranking else None,
+        **_tuning_figures(run, grid),
         "strategies": lambda: strategy_panels(trials, curves, chosen),
         "curves": lambda: mean_curves(trials, curves),
         "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
@@ -129,11 +147,27 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         "learning_rates": lambda: learning_rates(trials, curves),
     }
     for name in CAPTIONS:
-        figure = draw[name]()
+        figure = draw[name]() if name in draw else None
         if figure is not None:
             yield name, figure
         if name == "curves":
             yield from _heat_maps(trials, grid)
+
+
+def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | None]]:
+    """How to draw the figures of the search for settings; nothing of a run without one."""
+    tuning = read_tuning(run.folder)
+    if tuning is None:
+        return {}
+    studies, objective = read_studies(tuning), read_objectives(tuning)[0]
+    look = study_looks(studies, grid)
+    return {
+        "tuning_curves": lambda: tuning_curves(studies, look),
+        "tuning_learning_rates": lambda: tuned_learning_rates(studies, look),
+        "tuning_history": lambda: tuning_history(studies, objective, look),
+        "tuning_importances": lambda: setting_importances(studies, objective),
+        "tuning_settings": lambda: setting_lines(studies),
+    }
 
 
 def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:

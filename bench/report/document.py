@@ -21,7 +21,9 @@ from bench.report.blocks import (
     Table,
     paragraph,
 )
-from bench.report.evidence import Findings, counted, evidence
+from bench.report.evidence import Findings, evidence
+from bench.report.tuning import tuning_limits
+from bench.report.wording import counted
 from bench.store import STATUSES, Run
 from bench.summary import UNKNOWN, complete_trials, flat, is_missing
 
@@ -38,6 +40,9 @@ FILES: Mapping[str, str] = {
     "trials.parquet": "a row per trial",
     "curves.parquet": "loss and accuracy of every epoch",
     "predictions.parquet": "every prediction on the test split, with probabilities",
+    "tuned.yaml": "the suite that the search for settings wrote",
+    "tuning.parquet": "a row per trial of the search for settings",
+    "untuned.parquet": "the trials of the same suite with its own settings",
     "accounts.json": "epochs and floating-point operations: asked for, shared, done",
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
@@ -189,7 +194,9 @@ def _limits(found: Findings) -> Iterator[Block]:
     comparisons = found.contest.comparisons if found.contest is not None else ()
     if any(0 < len(comparison.seeds) < FEW_SEEDS for comparison in comparisons):
         items.append(f"Bootstrap intervals of fewer than {FEW_SEEDS} seeds are too narrow.")
-    if run.trials["config"].nunique() > 1:
+    if found.tuning is not None:
+        items += tuning_limits(found.tuning)
+    elif run.trials["config"].nunique() > 1:
         items.append(
             "Settings are those of the suite: another learning rate could change the order."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,12 +29,13 @@ from bench.report.blocks import (
     Table,
     paragraph,
 )
-from bench.store import Run
+from bench.report.tuning import tuning_section
+from bench.report.wording import claim, counted, mean, mean_sd, or_unknown, point_interval, points
+from bench.store import Run, Tuning, read_tuning
 from bench.summary import (
     UNKNOWN,
     ConfigResult,
     Grid,
-    Spread,
     complete_trials,
     is_missing,
     rank_configs,
@@ -67,6 +67,11 @@ class Findings:
     def contest(self) -> Contest | None:
         return contest(self.run.trials, self.grid, self.results, self.run.predictions)
 
+    @cached_property
+    def tuning(self) -> Tuning | None:
+        """The search for the settings of the run; None if they were not searched."""
+        return read_tuning(self.run.folder)
+
     @property
     def test_images(self) -> int:
         """The size of the test split; 0 if it is not known."""
@@ -79,6 +84,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield Picture(LEAD_FIGURE, CAPTIONS[LEAD_FIGURE], targets[LEAD_FIGURE])
     if found.contest is not None and found.contest.comparisons:
         yield from _pairs(found.contest)
+    if found.tuning is not None:
+        yield from tuning_section(found.tuning, found.run.trials)
     if found.results:
         yield from _ranking(found)
     yield from _training(found)
@@ -116,30 +123,18 @@ def _pairs(found: Contest) -> Iterator[Block]:
 
 def _pair(found: Contest, comparison: Comparison) -> tuple[str, ...]:
     """A row of the table."""
-    low, high = comparison.interval
     ps = found.sample_ps(comparison)
     return (
         comparison.first,
         comparison.second,
-        _points(comparison.effect),
-        UNKNOWN if is_missing(low) else f"{_points(low)} to {_points(high)}",
+        points(comparison.effect),
+        point_interval(comparison.interval),
         f"{comparison.p:.2g}",
         f"{comparison.corrected:.2g}",
         f"{100 * comparison.improvement:.0f} %" if comparison.seeds else UNKNOWN,
         f"{sum(p < ALPHA for p in ps)} of {len(ps)}",
         claim(comparison),
     )
-
-
-def claim(comparison: Comparison) -> str:
-    """What may be said of the two."""
-    verdict, more = comparison.verdict, comparison.more_seeds
-    if verdict == "better":
-        return f"{comparison.first} beats {comparison.second}"
-    if verdict == "worse":
-        return f"{comparison.second} beats {comparison.first}"
-    needed = f"; about {more} more seeds needed" if more else ""
-    return ("undecided" if verdict == "undecided" else "too few seeds to say") + needed
 
 
 def _ranking(found: Findings) -> Iterator[Block]:
@@ -160,12 +155,12 @@ def _ranking(found: Findings) -> Iterator[Block]:
             UNKNOWN if result.rank is None else str(result.rank),
             *(result.cell[axis] for axis in axes),
             str(result.test_accuracy.n),
-            _mean_sd(result.test_accuracy),
+            mean_sd(result.test_accuracy),
             *_centres(found, result),
-            _mean(result.val_accuracy, 100),
+            mean(result.val_accuracy, 100),
             _epochs(result.best_epochs),
-            _mean(result.last_test_accuracy, 100),
-            _mean(result.train_seconds),
+            mean(result.last_test_accuracy, 100),
+            mean(result.train_seconds),
         )
         for result in found.results[:MAX_RANKED]
     )
@@ -183,8 +178,8 @@ def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
         low, high = wilson_interval(round(sample.mean * found.test_images), found.test_images)
     return (
         UNKNOWN if is_missing(low) else f"{100 * low:.1f}–{100 * high:.1f}",
-        _known(100 * sample.median, "{:.1f}"),
-        _known(100 * sample.interquartile_mean, "{:.1f}"),
+        or_unknown(100 * sample.median, "{:.1f}"),
+        or_unknown(100 * sample.interquartile_mean, "{:.1f}"),
     )
 
 
@@ -213,12 +208,12 @@ def _training(found: Findings) -> Iterator[Block]:
         (
             *(result.cell[axis] for axis in axes),
             f"{reached[result.config]} of {sizes[result.config]}",
-            _known(means["epochs_to_target"][result.config], "{:.1f}"),
-            _known(means["images_to_target"][result.config], "{:,.0f}"),
-            _known(means["seconds_to_target"][result.config], "{:.1f}"),
-            _known(100 * means["area"][result.config], "{:.1f}"),
-            _known(100 * means["overfitting"][result.config], "{:+.1f}"),
-            _known(100 * means["late_loss"][result.config], "{:+.1f}"),
+            or_unknown(means["epochs_to_target"][result.config], "{:.1f}"),
+            or_unknown(means["images_to_target"][result.config], "{:,.0f}"),
+            or_unknown(means["seconds_to_target"][result.config], "{:.1f}"),
+            or_unknown(100 * means["area"][result.config], "{:.1f}"),
+            or_unknown(100 * means["overfitting"][result.config], "{:+.1f}"),
+            or_unknown(100 * means["late_loss"][result.config], "{:+.1f}"),
         )
         for result in found.results[:MAX_RANKED]
     )
@@ -272,8 +267,8 @@ def _single_trials(found: Findings, targets: Mapping[str, str]) -> Iterator[Bloc
             (
                 found.grid.labels[str(row["config"])],
                 str(row["seed"]),
-                _mean(spread([row["test_accuracy"]]), 100),
-                _mean(spread([row["val_accuracy"]]), 100),
+                mean(spread([row["test_accuracy"]]), 100),
+                mean(spread([row["val_accuracy"]]), 100),
                 UNKNOWN if is_missing(row["best_epoch"]) else str(row["best_epoch"]),
                 name if target is None else Link(name, target),
             )
@@ -283,28 +278,6 @@ def _single_trials(found: Findings, targets: Mapping[str, str]) -> Iterator[Bloc
     if len(complete) > MAX_TRIAL_FIGURES:
         blocks.append(paragraph(f"{len(complete) - MAX_TRIAL_FIGURES} more are in trials.parquet."))
     yield Details(f"Single trials ({len(complete)} complete)", tuple(blocks))
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """`3 trials`, `1 class`."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
-def _points(fraction: float) -> str:
-    return UNKNOWN if math.isnan(fraction) else f"{100 * fraction:+.1f}"
-
-
-def _known(value: float, form: str) -> str:
-    return UNKNOWN if is_missing(value) else form.format(value)
-
-
-def _mean_sd(accuracy: Spread) -> str:
-    sd = f" ± {100 * accuracy.sd:.1f}" if accuracy.n > 1 else ""
-    return f"{_mean(accuracy, 100)}{sd}"
-
-
-def _mean(figure: Spread, factor: float = 1) -> str:
-    return f"{factor * figure.mean:.1f}" if figure.n else UNKNOWN
 
 
 def _epochs(epochs: Sequence[int]) -> str:
