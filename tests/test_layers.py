@@ -18,7 +18,7 @@ LAYERS = {
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
         "engine", "accounts"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
-        "frozen"},
+        "frozen", "lr_range"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
     0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
         "sized_cache", "processes"},
