@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -211,20 +211,39 @@ def _train_pending(
     folder.write_data(images.describe())
     weights = _Weights(plan, reporter)
     sources = weights.source_jobs()
+    planned_by_id = {planned.id: planned for planned in plan.pending}
+
+    def keep(result: JobResult) -> None:
+        if result.trial_id in planned_by_id:
+            folder.write_result(planned_by_id[result.trial_id], result)
+        else:
+            weights.note_source(result)
+
     rounds: tuple[list[PlannedTrial], list[PlannedTrial]] = ([], [])
     for planned in plan.pending:
         rounds[planned.weights.fingerprint in sources].append(planned)
     for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
         jobs = []
         for planned in trials:
-            obtained = weights.of(planned)
-            if isinstance(obtained, BenchError):
-                folder.write_error(planned, str(obtained))
+            job = _job(plan, planned, weights, images)
+            if isinstance(job, BenchError):
+                folder.write_error(planned, str(job))
             else:
-                jobs.append(_job(plan, planned, obtained, images))
+                jobs.append(job)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
-        _run_tasks(tasks, plan, folder, weights, executor, reporter)
+        _run_tasks(tasks, plan.device, keep, executor, reporter)
     return images.data(plan.trials[0])
+
+
+def ready_jobs(plan: RunPlan, reporter: Reporter) -> list[Job | BenchError]:
+    """A job with its keys for every pending trial: images decoded, weights fetched or made.
+
+    Where the weights cannot be had, the reason stands in the job's place.
+    """
+    images, weights = _PreparedImages(plan, reporter), _Weights(plan, reporter)
+    tasks = cut(list(weights.source_jobs().values()), reuse=False)
+    _run_tasks(tasks, plan.device, weights.note_source, ("auto", None), reporter)
+    return [_job(plan, planned, weights, images) for planned in plan.pending]
 
 
 def _write_thumbnails(run: Run, data: ImageData) -> None:
@@ -236,24 +255,19 @@ def _write_thumbnails(run: Run, data: ImageData) -> None:
 
 def _run_tasks(
     tasks: Sequence[Task],
-    plan: RunPlan,
-    folder: _RunFolder,
-    weights: _Weights,
+    device: str,
+    keep: Callable[[JobResult], None],
     executor: tuple[str, int | None],
     reporter: Reporter,
 ) -> None:
     by_id = {job.trial_id: job for task in tasks for job in task.jobs}
     if not by_id:
         return
-    planned_by_id = {planned.id: planned for planned in plan.pending}
     reporter.training(list(by_id.values()))
-    chosen = make_executor(*executor, tasks, plan.device)
+    chosen = make_executor(*executor, tasks, device)
     with closing(_results(chosen, tasks, reporter)) as results:
         for result in results:
-            if result.trial_id in planned_by_id:
-                folder.write_result(planned_by_id[result.trial_id], result)
-            elif result.error is not None:
-                weights.source_failed(result.trial_id, result.error)
+            keep(result)
             reporter.finished(by_id[result.trial_id], result)
 
 
@@ -263,9 +277,14 @@ def _results(
     yield from executor.run(tasks, reporter.epoch)
 
 
-def _job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: _PreparedImages) -> Job:
+def _job(
+    plan: RunPlan, planned: PlannedTrial, weights: _Weights, images: _PreparedImages
+) -> Job | BenchError:
+    obtained = weights.of(planned)
+    if isinstance(obtained, BenchError):
+        return obtained
     data = images.data(planned)
-    job = _unkeyed(plan, planned, weights, data.folder)
+    job = _unkeyed(plan, planned, obtained, data.folder)
     splits = images.splits(planned)
     return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
 
@@ -306,10 +325,11 @@ class _Weights:
                 jobs[fingerprint] = self._source_job(planned)
         return jobs
 
-    def source_failed(self, fingerprint: str, error: str) -> None:
-        """The trials that wait for these weights cannot be trained."""
-        message = f"pretraining on fractals failed: {error}"
-        self._failed_sources[fingerprint] = BenchError(message)
+    def note_source(self, result: JobResult) -> None:
+        """Trials that wait for the weights of a source task that failed cannot be trained."""
+        if result.error is not None:
+            message = f"pretraining on fractals failed: {result.error}"
+            self._failed_sources[result.trial_id] = BenchError(message)
 
     def of(self, planned: PlannedTrial) -> Weights | BenchError:
         """The trial's weights as they lie on this machine, or why they do not."""
@@ -410,7 +430,7 @@ class _RunFolder:
             ) from None
         for planned in self._plan.trials:
             if planned.skip_reason is not None and not self._store.has_part(planned.id):
-                row = _trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
+                row = trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
                 self._store.write_part(row)
         return self
 
@@ -450,14 +470,14 @@ class _RunFolder:
         self._reporter.accounts(accounts)
 
     def write_error(self, planned: PlannedTrial, error: str) -> None:
-        self._store.write_part(_trial_row(self._plan, planned, status="failed", error=error))
+        self._store.write_part(trial_row(self._plan, planned, status="failed", error=error))
 
     def write_result(self, planned: PlannedTrial, result: JobResult) -> None:
         if result.log is not None:
             log = self._plan.folder / "logs" / f"{planned.id}.log"
             with atomic_file(log) as temporary:
                 temporary.write_text(result.log, encoding="utf-8")
-        row = _trial_row(
+        row = trial_row(
             self._plan,
             planned,
             status="failed" if result.error is not None else "complete",
@@ -474,7 +494,8 @@ def command_line() -> str:
     return shlex.join([program, *sys.argv[1:]])
 
 
-def _trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+    """The trial's row of `trials`: what the suite says of it, and `values`."""
     trial, settings = planned.trial, planned.trial.settings
     return {
         "trial": planned.id,

@@ -16,7 +16,7 @@ LAYERS = {
     4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise",
         "trackers"},
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
-        "engine", "accounts"},
+        "engine", "accounts", "lr_finder"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
         "frozen", "lr_range"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
