@@ -216,6 +216,52 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
+@app.command(name="lr-find")
+def lr_find(
+    suite: SuiteArgument,
+    out: Out = Path("results"),
+    device: Device = "auto",
+    overrides: Set = None,
+    only: Only = None,
+    low: Annotated[float, typer.Option(help="Learning rate of the first step.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="Learning rate of the last step.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="Steps of each test.")] = 100,
+) -> None:
+    """Test each cell over a range of learning rates, and suggest one: the LR range test."""
+    from bench.analysis import lr_cells
+    from bench.console import ConsoleReporter
+    from bench.lr_finder import find_lrs, step_rows
+    from bench.planning import plan_run
+    from bench.plots import write_lr_range_panels
+    from bench.report.terminal import show_lr_ranges
+    from bench.store import read_lr_ranges, write_lr_ranges
+
+    with ConsoleReporter(out_console) as reporter:
+        planned = plan_run(
+            suite,
+            out=out,
+            device=device,
+            overrides=overrides or (),
+            only=only or (),
+            progress=reporter.progress,
+        )
+        found = find_lrs(planned, low=low, high=high, steps=steps, reporter=reporter)
+    write_lr_ranges(planned.folder, step_rows(planned, found))
+    tested = lr_cells(read_lr_ranges(planned.folder))
+    if tested:
+        out_console.print(show_lr_ranges(tested), highlight=False)
+    for cell in found:
+        if cell.reason is not None:
+            mark = "[red]failed[/]" if cell.failed else "[dim]left out[/]"
+            text = f"{cell.planned.trial.label}: {cell.reason}"
+            out_console.print(f"{mark} {escape(text)}", highlight=False)
+    plot = write_lr_range_panels(tested, planned.folder / "plots")
+    if plot is not None:
+        out_console.print(f"plot: {escape(str(plot))}")
+    if any(cell.failed for cell in found):
+        raise typer.Exit(1)
+
+
 @app.command()
 def report(
     run: RunArgument,

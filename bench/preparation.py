@@ -12,7 +12,7 @@ from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare
 from bench.data.images import prepared_fingerprint, resolve_resize
 from bench.download import Progress
 from bench.errors import BenchError
-from bench.jobs import Job, keyed, splits_of, trial_splits
+from bench.jobs import Job, JobResult, keyed, splits_of, trial_splits
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import pretraining_job
 from bench.suite import FractalWeights
@@ -50,9 +50,15 @@ def planned_jobs(plan: RunPlan) -> list[Counted]:
     return counted
 
 
-def make_job(plan: RunPlan, planned: PlannedTrial, weights: Weights, images: PreparedImages) -> Job:
+def make_job(
+    plan: RunPlan, planned: PlannedTrial, weights: StartingWeights, images: PreparedImages
+) -> Job | BenchError:
+    """The trial as a job with its keys, or why its weights are not to be had."""
+    obtained = weights.of(planned)
+    if isinstance(obtained, BenchError):
+        return obtained
     data = images.data(planned)
-    job = _unkeyed(plan, planned, weights, data.folder)
+    job = _unkeyed(plan, planned, obtained, data.folder)
     splits = images.splits(planned)
     return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
 
@@ -93,10 +99,11 @@ class StartingWeights:
                 jobs[fingerprint] = self._source_job(planned)
         return jobs
 
-    def source_failed(self, fingerprint: str, error: str) -> None:
-        """The trials that wait for these weights cannot be trained."""
-        message = f"pretraining on fractals failed: {error}"
-        self._failed_sources[fingerprint] = BenchError(message)
+    def note_source(self, result: JobResult) -> None:
+        """Trials that wait for the weights of a source task that failed cannot be trained."""
+        if result.error is not None:
+            message = f"pretraining on fractals failed: {result.error}"
+            self._failed_sources[result.trial_id] = BenchError(message)
 
     def of(self, planned: PlannedTrial) -> Weights | BenchError:
         """The trial's weights as they lie on this machine, or why they do not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,20 +180,46 @@ def _train_pending(
     folder.write_data(images.describe())
     weights = StartingWeights(plan, reporter.progress)
     sources = weights.source_jobs()
+    planned_by_id = {planned.id: planned for planned in plan.pending}
+
+    def keep(result: JobResult) -> None:
+        if result.trial_id in planned_by_id:
+            folder.write_result(planned_by_id[result.trial_id], result)
+        else:
+            weights.note_source(result)
+
     rounds: tuple[list[PlannedTrial], list[PlannedTrial]] = ([], [])
     for planned in plan.pending:
         rounds[planned.weights.fingerprint in sources].append(planned)
     for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
         jobs = []
         for planned in trials:
-            obtained = weights.of(planned)
-            if isinstance(obtained, BenchError):
-                folder.write_error(planned, str(obtained))
+            job = make_job(plan, planned, weights, images)
+            if isinstance(job, BenchError):
+                folder.write_error(planned, str(job))
             else:
-                jobs.append(make_job(plan, planned, obtained, images))
+                jobs.append(job)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
-        _run_tasks(tasks, plan, folder, weights, executor, reporter)
+        _run_tasks(tasks, plan.device, keep, executor, reporter)
     return images.data(plan.trials[0])
+
+
+def ready_jobs(plan: RunPlan, reporter: Reporter) -> list[Job | BenchError]:
+    """A job with its keys for every pending trial: images decoded, weights fetched or made.
+
+    Where the weights cannot be had, the reason stands in the job's place.
+    """
+    images, weights = ready(plan, reporter)
+    return [make_job(plan, planned, weights, images) for planned in plan.pending]
+
+
+def ready(plan: RunPlan, reporter: Reporter) -> tuple[PreparedImages, StartingWeights]:
+    """The images of the pending trials, decoded, and their weights, made where they are to be."""
+    images = PreparedImages(plan, reporter.progress)
+    weights = StartingWeights(plan, reporter.progress)
+    tasks = cut(list(weights.source_jobs().values()), reuse=False)
+    _run_tasks(tasks, plan.device, weights.note_source, ("auto", None), reporter)
+    return images, weights
 
 
 def _write_thumbnails(run: Run, data: ImageData) -> None:
@@ -205,24 +231,19 @@ def _write_thumbnails(run: Run, data: ImageData) -> None:
 
 def _run_tasks(
     tasks: Sequence[Task],
-    plan: RunPlan,
-    folder: _RunFolder,
-    weights: StartingWeights,
+    device: str,
+    keep: Callable[[JobResult], None],
     executor: tuple[str, int | None],
     reporter: Reporter,
 ) -> None:
     by_id = {job.trial_id: job for task in tasks for job in task.jobs}
     if not by_id:
         return
-    planned_by_id = {planned.id: planned for planned in plan.pending}
     reporter.training(list(by_id.values()))
-    chosen = make_executor(*executor, tasks, plan.device)
+    chosen = make_executor(*executor, tasks, device)
     with closing(_results(chosen, tasks, reporter)) as results:
         for result in results:
-            if result.trial_id in planned_by_id:
-                folder.write_result(planned_by_id[result.trial_id], result)
-            elif result.error is not None:
-                weights.source_failed(result.trial_id, result.error)
+            keep(result)
             reporter.finished(by_id[result.trial_id], result)
 
 
@@ -255,7 +276,7 @@ class _RunFolder:
             ) from None
         for planned in self._plan.trials:
             if planned.skip_reason is not None and not self._store.has_part(planned.id):
-                row = _trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
+                row = trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
                 self._store.write_part(row)
         return self
 
@@ -295,14 +316,14 @@ class _RunFolder:
         self._reporter.accounts(accounts)
 
     def write_error(self, planned: PlannedTrial, error: str) -> None:
-        self._store.write_part(_trial_row(self._plan, planned, status="failed", error=error))
+        self._store.write_part(trial_row(self._plan, planned, status="failed", error=error))
 
     def write_result(self, planned: PlannedTrial, result: JobResult) -> None:
         if result.log is not None:
             log = self._plan.folder / "logs" / f"{planned.id}.log"
             with atomic_file(log) as temporary:
                 temporary.write_text(result.log, encoding="utf-8")
-        row = _trial_row(
+        row = trial_row(
             self._plan,
             planned,
             status="failed" if result.error is not None else "complete",
@@ -319,7 +340,8 @@ def command_line() -> str:
     return shlex.join([program, *sys.argv[1:]])
 
 
-def _trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+    """The trial's row of `trials`: what the suite says of it, and `values`."""
     trial, settings = planned.trial, planned.trial.settings
     return {
         "trial": planned.id,

@@ -21,6 +21,7 @@ from bench.plan import Plan
 from bench.schedules import Progress
 from bench.training import (
     Inputs,
+    Samples,
     Training,
     apply_stage,
     batch_order,
@@ -226,15 +227,9 @@ def _train_epoch(
         )
         head_lr = set_lr(training, epoch, progress)
         first_lr = head_lr if step == 0 else first_lr
-        activations, targets = training_batch(
-            training, inputs, batch, boundary=boundary, epoch=epoch, step=step
+        logits, targets = train_step(
+            training, inputs, batch, boundary=boundary, with_aux=with_aux, epoch=epoch, step=step
         )
-        dropout = (training.settings.seed, "dropout", epoch, step)
-        logits, auxiliary = forward(
-            training, activations, start=boundary, with_aux=with_aux, dropout=dropout
-        )
-        _step(training, logits, auxiliary, targets)
-        logits = logits.detach()
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         loss_sum += F.cross_entropy(logits, targets) * len(batch)
         correct += (logits.argmax(dim=1) == hard).sum()
@@ -242,10 +237,27 @@ def _train_epoch(
     return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
 
 
-def _step(
-    training: Training, logits: Tensor, auxiliary: tuple[Tensor, ...], targets: Tensor
-) -> None:
-    """One optimiser step."""
+def train_step(
+    training: Training,
+    inputs: Inputs,
+    batch: Samples,
+    *,
+    boundary: str | None,
+    with_aux: bool,
+    epoch: int,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """One optimiser step on `batch`, the `step`-th of `epoch`; `inputs` flow into `boundary`.
+
+    Returns the logits, detached, and the targets: classes or soft labels.
+    """
+    activations, targets = training_batch(
+        training, inputs, batch, boundary=boundary, epoch=epoch, step=step
+    )
+    dropout = (training.settings.seed, "dropout", epoch, step)
+    logits, auxiliary = forward(
+        training, activations, start=boundary, with_aux=with_aux, dropout=dropout
+    )
     loss = _loss(training, logits, targets)
     for aux_logits in auxiliary:
         loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
@@ -254,6 +266,7 @@ def _step(
     if training.settings.grad_clip_norm is not None:
         nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
     training.optimizer.step()
+    return logits.detach(), targets
 
 
 def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:

@@ -271,10 +271,15 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
 def set_lr(training: Training, epoch: int, progress: Progress) -> float:
     """Set every group's learning rate for the coming step; returns the head's."""
     factor = lr_factor(training.schedule, progress)
+    return set_group_lrs(training, epoch, training.settings.lr, factor)
+
+
+def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0) -> float:
+    """Give every group `lr` times its multiplier in the stage of `epoch`; returns the head's."""
     index = training.plan.stage_index(epoch)
     head_lr = 0.0
     for group in training.optimizer.param_groups:
-        group["lr"] = training.settings.lr * (group["rules"][index].lr or 0.0) * factor
+        group["lr"] = lr * (group["rules"][index].lr or 0.0) * factor
         if group["head"]:
             head_lr = group["lr"]
     return head_lr

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bench.cli import main
 from tests.tiny import SMOKE_SUITE
@@ -84,6 +85,46 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert "2 trials failed" in err
     assert "Traceback" not in out + err
     assert set(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")["status"]) == {"failed"}
+
+
+def test_lr_find(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    # One batch holds all images, so that losses do not scatter.
+    changes = ("--set", "lr=5e-9", "--set", "batch_size=16", "--set", "augmentation=none")
+    arguments = ("lr-find", suite, "--out", tmp_path, "--high", 1, *changes)
+    code, out, _ = cli(*arguments, "--low", 1e-4, "--steps", 40)
+    assert code == 0
+    steps = pd.read_parquet(tmp_path / "tiny" / "lr_find.parquet")
+    assert list(steps.groupby("strategy", sort=False).size().index) == [
+        "from_scratch",
+        "linear_probe",
+    ]
+    valley = steps["valley"].dropna().iloc[0]
+    assert f"{valley:.2g}" in out
+    assert "below the valley" in out
+    plot = tmp_path / "tiny" / "plots" / "lr_find.png"
+    assert f"plot: {plot}" in out
+    with Image.open(plot) as picture:
+        assert picture.width == 1200
+    code, _, err = cli(*arguments, "--low", 20)
+    assert (code, "low must be above 0 and below high, got low 20" in err) == (2, True)
+
+
+def test_lr_find_without_weights_is_exit_code_1(  # type: ignore[no-untyped-def]
+    cli, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", offline)
+    changes = ("--set", "weights=imagenet", "--set", "image_size=32")
+    chosen = ("--only", "strategy=linear_probe", "--steps", 20)
+    code, out, err = cli("lr-find", suite, "--out", tmp_path, *changes, *chosen)
+    assert code == 1
+    assert "failed shufflenet_v2_x0_5 · linear_probe" in out
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "tiny" / "plots" / "lr_find.png").exists()
 
 
 @pytest.mark.parametrize(

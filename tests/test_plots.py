@@ -13,7 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from bench.analysis import Ranking, compare_strategies, pareto_front, reliability
+from bench.analysis import LrCell, Ranking, compare_strategies, pareto_front, reliability
 from bench.plots import (
     CAPTIONS,
     TRIAL_PREFIX,
@@ -24,12 +24,14 @@ from bench.plots import (
     heat_map,
     learning_rates,
     looks,
+    lr_range_panels,
     mean_curves,
     ranked_accuracy,
     reliability_diagram,
     strategy_panels,
     trial_curves,
     win_matrix,
+    write_lr_range_panels,
     write_plots,
 )
 from bench.plots.style import percent, shortened, wrapped
@@ -420,3 +422,75 @@ def test_the_front_is_drawn_through_what_nothing_beats(tmp_path: Path) -> None:
     (line,) = (line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":")
     np.testing.assert_allclose(line.get_ydata(), expected["test_accuracy"])
     np.testing.assert_allclose(line.get_xdata(), expected["train_seconds"])
+
+
+def _lr_cell(label: str, *, seed: int = 0, suite_lr: float = 0.01, **changes: Any) -> LrCell:
+    lrs = np.geomspace(1e-6, 10, 60)
+    noise = np.random.default_rng(seed).normal(0, 0.05, 60)
+    smoothed = np.linspace(0.7, 0.2, 60)
+    values: dict[str, Any] = {
+        "label": label,
+        "lead": label.partition(" ")[0],
+        "lrs": lrs,
+        "losses": smoothed + noise,
+        "smoothed": smoothed,
+        "suite_lrs": (suite_lr, suite_lr),
+        "steepest": lrs[30],
+        "valley": lrs[40],
+    }
+    return LrCell(**{**values, **changes})
+
+
+BROKEN = np.array([0.7, 0.9, np.nan])
+LR_CELLS: dict[str, list[LrCell]] = {
+    "one": [_lr_cell("full_finetune")],
+    "far": [_lr_cell("linear_probe", suite_lr=30.0)],
+    "flat": [_lr_cell("bitfit", valley=None, steepest=None)],
+    "broken": [
+        _lr_cell(
+            "a", lrs=np.array([1e-6, 1e-3, 1.0]), losses=BROKEN, smoothed=BROKEN,
+            valley=None, steepest=None,
+        )
+    ],
+    "exploded": [
+        _lr_cell("a", losses=np.append(np.full(59, 0.5), 1e30),
+                 smoothed=np.append(np.full(59, 0.5), 1e29))
+    ],
+    "alike": [_lr_cell("a · cosine"), _lr_cell("a · step"), _lr_cell("b", seed=1)],
+    "many": [_lr_cell(name, seed=seed) for seed, name in enumerate([*TWELVE, "one", "two"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LR_CELLS)
+def test_lr_ranges_are_drawn_and_nothing_is_cut_off(case: str) -> None:
+    figure = lr_range_panels(LR_CELLS[case])
+    assert figure is not None
+    assert not _touches_the_edge(figure)
+
+
+def test_lr_ranges_say_how_far_the_suite_is_from_the_valley() -> None:
+    titles = {
+        case: _title(figure) for case in LR_CELLS if (figure := lr_range_panels(LR_CELLS[case]))
+    }
+    distance = float(f"{30 / np.geomspace(1e-6, 10, 60)[40]:.2g}")
+    assert titles["far"] == (
+        f"linear_probe: the suite's learning rate lies {distance:g} × above the valley"
+    )
+    assert titles["one"] == "The suite's learning rate lies within 10 × of the valley"
+    assert titles["flat"] == "At no learning rate does the loss fall by more than it scatters"
+    assert titles["many"].endswith("in all of 14 cells")
+
+
+def test_equal_lr_ranges_share_a_panel_and_exploded_losses_are_cut_off() -> None:
+    figure = lr_range_panels(LR_CELLS["alike"])
+    assert figure is not None
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["a · cosine and 1 alike", "b"]
+    figure = lr_range_panels(LR_CELLS["exploded"])
+    assert figure is not None
+    assert figure.axes[0].get_ylim()[1] < 2
+
+
+def test_an_earlier_lr_figure_does_not_outlive_its_cells(tmp_path: Path) -> None:
+    assert write_lr_range_panels(LR_CELLS["one"], tmp_path) == tmp_path / "lr_find.png"
+    assert write_lr_range_panels([], tmp_path) is None
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from bench.analysis.calibration import BINS, Reliability, reliability
 from bench.analysis.configs import Sample, natural_target, sample_of, trial_measures
 from bench.analysis.effects import COSTS, Effect, pareto_front, variance_shares
 from bench.analysis.intervals import bca_interval, interquartile_mean, wilson_interval
+from bench.analysis.lr_ranges import LrCell, lr_cells
 from bench.analysis.mistakes import Mistake, confident_mistakes
 from bench.analysis.paired import (
     ALPHA,
@@ -65,6 +66,7 @@ __all__ = [
     "Edge",
     "Effect",
     "Gain",
+    "LrCell",
     "Mistake",
     "Objective",
     "Ranking",
@@ -88,6 +90,7 @@ __all__ = [
     "importances",
     "incumbents",
     "interquartile_mean",
+    "lr_cells",
     "mcnemar_p",
     "more_seeds",
     "natural_target",

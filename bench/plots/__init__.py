@@ -22,6 +22,7 @@ from bench.analysis import (
 from bench.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
 from bench.plots.contest import critical_differences, win_matrix
 from bench.plots.curves import mean_curves, trial_curves
+from bench.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.plots.panels import learning_rates, strategy_panels
 from bench.plots.predictions import (
     MAX_PICTURES,
@@ -55,6 +56,7 @@ __all__ = [
     "heat_map",
     "learning_rates",
     "looks",
+    "lr_range_panels",
     "mean_curves",
     "mistaken_samples",
     "ranked_accuracy",
@@ -68,6 +70,7 @@ __all__ = [
     "tuning_curves",
     "tuning_history",
     "win_matrix",
+    "write_lr_range_panels",
     "write_plots",
 ]
 

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from bench.analysis import RunComparison, sample_of
+from bench.analysis import LrCell, RunComparison, sample_of
 from bench.report.answer import answer
 from bench.report.evidence import Findings
 from bench.report.markup import code_lines
@@ -137,6 +137,26 @@ def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
             for difference in differences:
                 around.add_row(*map(_plain, (difference.name, difference.before, difference.after)))
             yield around
+
+
+def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
+    """What the LR range test of each cell suggests, beside the learning rates of the suite."""
+    table = Table("cell", "steepest", "valley", "suite", "", box=None, pad_edge=False)
+    for column in (1, 2, 3):
+        table.columns[column].justify = "right"
+    for cell in cells:
+        note = ""
+        if cell.valley is None:
+            note = "[yellow]no fall above the scatter of the loss: try more --steps[/]"
+        elif cell.is_far:
+            note = f"[yellow]{cell.distance_text} the valley[/]"
+        table.add_row(
+            _plain(cell.label),
+            *(UNKNOWN if lr is None else f"{lr:.2g}" for lr in (cell.steepest, cell.valley)),
+            " to ".join(f"{lr:g}" for lr in sorted(set(cell.suite_lrs))),
+            note,
+        )
+    return table
 
 
 def _plain(value: Any) -> str:

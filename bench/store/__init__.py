@@ -1,5 +1,6 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
+from bench.store.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.store.parts import Part, RunStore
 from bench.store.run import Run, read_run, write_json
 from bench.store.tables import (
@@ -27,11 +28,13 @@ __all__ = [
     "RunStore",
     "Tuning",
     "prediction_columns",
+    "read_lr_ranges",
     "read_run",
     "read_thumbnails",
     "read_tuning",
     "table_schema",
     "write_json",
+    "write_lr_ranges",
     "write_thumbnails",
     "write_tuning",
 ]

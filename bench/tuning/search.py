@@ -20,10 +20,12 @@ from optuna.storages.journal import JournalFileBackend
 from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
 from bench.jobs import Job, JobResult, cut
+from bench.lr_finder import range_of
+from bench.lr_range import HIGH, LOW, STEPS
 from bench.planning import OpenSuite, RunPlan
-from bench.preparation import PreparedImages, StartingWeights, make_job
-from bench.runner import Reporter, make_executor
-from bench.suite import DIRECTIONS, FoundRange, Trial, Tune, content_hash
+from bench.preparation import make_job
+from bench.runner import Reporter, make_executor, ready
+from bench.suite import DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, make_pruner
 
@@ -72,8 +74,7 @@ class Search:
         self._lock = FileLock(folder / ".tuning.lock")
         self.cells = cells_of(opened.trials, tune)
         self._plan = self._first_plan(folder)
-        self._images = PreparedImages(self._plan, reporter.progress)
-        self._weights = StartingWeights(self._plan, reporter.progress)
+        self._images, self._weights = ready(self._plan, reporter)
         self.studies = self._open_studies(folder, storage)
 
     def run(self) -> None:
@@ -156,12 +157,28 @@ class Search:
         return study
 
     def _ranges(self, cell: Cell, study: optuna.Study) -> Ranges:
-        ranges: dict[str, Any] = {}
-        for name, item in cell.space.items():
-            if isinstance(item.values, FoundRange):
-                raise BenchError("not yet")
-            ranges[name] = item.values
-        return ranges
+        return {
+            name: self._found_range(cell, item.values, study)
+            if isinstance(item.values, FoundRange)
+            else item.values
+            for name, item in cell.space.items()
+        }
+
+    def _found_range(self, cell: Cell, values: FoundRange, study: optuna.Study) -> Range:
+        """The range around what a range test with the first tuning seed suggests."""
+        centre = study.user_attrs.get(values.find)
+        if centre is None:
+            self._reporter.status(f"testing learning rates of {cell.label}")
+            job = self._job(cell.trial({}, seed=self._tune.method.seeds[0]))
+            found = range_of(job, low=LOW, high=HIGH, steps=STEPS)
+            centre = getattr(found, values.find)
+            if centre is None:
+                raise BenchError(
+                    f"the losses of {cell.label} fall at no learning rate of the range test; "
+                    "give tune.space.lr a range: {low: …, high: …, log: true}"
+                )
+            study.set_user_attr(values.find, centre)
+        return Range(low=centre / values.factor, high=centre * values.factor, log=True)
 
     # Training ---------------------------------------------------------------------------------
 
@@ -188,10 +205,10 @@ class Search:
 
     def _job(self, trial: Trial) -> Job:
         planned = self._opened.resolver.planned(trial)
-        weights = self._weights.of(planned)
-        if isinstance(weights, BenchError):
-            raise weights
-        return replace(make_job(self._plan, planned, weights, self._images), checkpoint=None)
+        job = make_job(self._plan, planned, self._weights, self._images)
+        if isinstance(job, BenchError):
+            raise job
+        return replace(job, checkpoint=None)
 
     def _results(self, jobs: Sequence[Job]) -> Mapping[str, JobResult]:
         tasks = cut(jobs, reuse=True)
