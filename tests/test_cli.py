@@ -247,6 +247,11 @@ def test_show_why_compare(cli, tmp_path: Path) -> None:  # type: ignore[no-untyp
     code, _, err = cli("compare", first, second, "--fail-on-regression")
     assert (code, "8 configs got worse" in err) == (1, True)
     assert cli("compare", first, first, "--fail-on-regression")[0] == 0
+    strange = made_up_run(tmp_path / "strange", strategies=["lp_ft"], schedules=["constant"])
+    code, _, err = cli("compare", first, strange.folder, "--fail-on-regression")
+    assert code == 2
+    assert "share no config and seed: nothing was compared" in err
+    assert cli("compare", first, strange.folder)[0] == 0
 
 
 def test_report_formats(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

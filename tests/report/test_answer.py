@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bench.analysis import smallest_p
@@ -22,8 +24,12 @@ def _answer(
     *,
     val: Mapping[str, float] | None = None,
     schedules: Sequence[str] = ("cosine",),
+    right: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """The answer to a run in which the strategies reached these test accuracies by seed."""
+    """The answer to a run in which the strategies reached these test accuracies by seed.
+
+    `right` says how many of 40 test images each predicts rightly, in every seed.
+    """
 
     def change(row: dict[str, Any], _: dict[str, Any]) -> None:
         own = accuracies[row["strategy"]]
@@ -41,7 +47,18 @@ def _answer(
         epochs=1,
         change=change,
     )
-    return answer(Findings(run=run).contest)
+    found = Findings(run=run).contest
+    if found is not None and right is not None:
+        seeds = range(max(map(len, accuracies.values())))
+        predictions = {(s, seed): _predicted(right[s]) for s in accuracies for seed in seeds}
+        found = replace(found, predictions=predictions)
+    return answer(found)
+
+
+def _predicted(right: int) -> pd.DataFrame:
+    """40 test images, of which the first `right` are predicted rightly."""
+    predicted = ["ant" if sample < right else "bee" for sample in range(40)]
+    return pd.DataFrame({"sample": range(40), "label": "ant", "predicted": predicted})
 
 
 def _around(mean: float, seeds: int = 10, *, turned: bool = False) -> list[float]:
@@ -133,3 +150,19 @@ def test_many_names_are_cut_short(count: int) -> None:
     said = named([f"n{i}" for i in range(count)])
     assert said.count(";") == min(count, MAX_NAMES + 1) - 1
     assert said.endswith("and 3 more") == (count > MAX_NAMES)
+
+
+def test_what_the_test_images_say_of_models_where_the_seeds_say_nothing(tmp_path: Path) -> None:
+    few = {"a": _around(0.95, 3), "b": _around(0.94, 3, turned=True), "c": _around(0.7, 3)}
+    # McNemar, exact: 39 against 20 right of 40 gives 2 / 2¹⁹, and six tests bear that.
+    said = _answer(tmp_path / "some", few, right={"a": 39, "b": 38, "c": 20})
+    sentence = next(s for s in said if s.startswith("The test images"))
+    assert "those of c in 3 of 3 seeds, from no other (McNemar, corrected)" in sentence
+    # 39 against 33 gives 2 / 2⁶ = 0.03, which six tests do not bear.
+    said = _answer(tmp_path / "none", few, right={"a": 39, "b": 38, "c": 33})
+    assert "The test images do not tell its models from theirs either (McNemar)." in said
+
+
+def test_models_are_not_spoken_of_where_strategies_are_told_apart(tmp_path: Path) -> None:
+    far = {"a": _around(0.95), "b": _around(0.7, turned=True)}
+    assert "test images tell" not in " ".join(_answer(tmp_path, far, right={"a": 39, "b": 20}))
