@@ -19,16 +19,21 @@ import pandas as pd
 from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
+from bench.planning import open_suite
+from bench.runner import SilentReporter
 from bench.store import read_tuning
+from bench.tuning.search import Search
 
 SUITE = Path(__file__).parent / "tune_photos.yaml"
 SAMPLERS = ("tpe", "random")
 EMBEDDED = Path(__file__).parents[1] / "suites" / "resnet18_binary_tuned.yaml"
+TRIALS = 24
 COMPARED = (
     "strategy=[linear_probe, mlp_probe]",
     "schedule=constant",
     "seed=0",
-    "tune={objective: val_loss, trials: 24, space: {lr: {low: 1e-4, high: 10, log: true}, "
+    f"tune={{objective: val_loss, trials: {TRIALS}, "
+    "space: {lr: {low: 1e-4, high: 10, log: true}, "
     "weight_decay: {low: 1e-6, high: 1, log: true}, momentum: {low: 0.0, high: 0.99}, "
     "label_smoothing: {low: 0.0, high: 0.3}}}",
 )
@@ -72,12 +77,9 @@ def compare_samplers(given: argparse.Namespace) -> None:
     for seed in range(given.seeds):
         for sampler in SAMPLERS:
             sets = [*COMPARED, f"tune.sampler={sampler}", f"tune.seed={seed}"]
-            with TemporaryDirectory(dir=given.work) as out:
-                timed(_tune_command(EMBEDDED, Path(out), sets))
-                trials = _trials(Path(out))
-            for study, own in trials.groupby("study"):
-                best = own.sort_values("number")["val_loss"].cummin().to_numpy()
-                found.setdefault((str(study), sampler), []).append(best)
+            for study, losses in _searched(given.work, sets).items():
+                best = np.minimum.accumulate(losses)
+                found.setdefault((study, sampler), []).append(best)
     for study in dict.fromkeys(name for name, _ in found):
         print(f"{study}: lowest validation loss after so many trials, mean ± sd over study seeds")
         curves = {sampler: np.array(found[study, sampler]) for sampler in SAMPLERS}
@@ -90,6 +92,28 @@ def compare_samplers(given: argparse.Namespace) -> None:
         ends = curves["tpe"][:, -1] - curves["random"][:, -1]
         print(f"  tpe is lower in {(ends < 0).sum()} of {len(ends)}, mean {ends.mean():+.4f}")
     _plot(found, given.plot)
+
+
+def _searched(work: Path, overrides: Sequence[str]) -> dict[str, list[float]]:
+    """The losses of each study of the embedded task, in order: the search without its grids."""
+    opened = open_suite(EMBEDDED, device="cpu", overrides=overrides)
+    assert opened.loaded.suite.tune is not None
+    with TemporaryDirectory(dir=work) as folder:
+        search = Search(
+            opened,
+            opened.loaded.suite.tune,
+            folder=Path(folder),
+            storage=None,
+            executor=("in-process", 1),
+            reporter=SilentReporter(),
+        )
+        search.run()
+        return {
+            study.cell.label: [
+                np.inf if row["val_loss"] is None else row["val_loss"] for row in study.rows()
+            ]
+            for study in search.studies
+        }
 
 
 def _tune_command(suite: Path, out: Path, overrides: Sequence[str]) -> list[str]:
