@@ -119,21 +119,18 @@ class Search:
     def _open_study(self, cell: Cell, storage: BaseStorage) -> CellStudy:
         method = self._tune.method
         planned = self._opened.resolver.planned(cell.trial({}, seed=method.seeds[0]))
-        stages = CellStudy(
+        study = self._optuna_study(cell, storage)
+        study.pruner = make_pruner(method.pruner, epochs=planned.plan.epochs)
+        made = CellStudy(
             cell=cell,
-            study=self._optuna_study(cell, storage),
+            study=study,
             method=method,
-            ranges={},
+            ranges=self._ranges(cell, study),
             epochs=planned.plan.epochs,
             images_per_epoch=len(self._images.splits(planned).train),
         )
-        pruner = make_pruner(
-            method.pruner, first_stop=stages.first_stop, epochs=planned.plan.epochs
-        )
-        stages.study.pruner = pruner
-        study = replace(stages, ranges=self._ranges(cell, stages.study))
-        study.enqueue_own()
-        return study
+        made.enqueue_own()
+        return made
 
     def _optuna_study(self, cell: Cell, storage: BaseStorage) -> optuna.Study:
         """The study of this cell, this data and this way to search: another way is another one."""
@@ -144,17 +141,12 @@ class Search:
             "method": method.model_dump(exclude={"trials", "images", "seconds"}),
             "context": self._opened.resolver.planned(cell.trial({}, seed=0)).id,
         }
-        study = optuna.create_study(
+        return optuna.create_study(
             study_name=f"{self._opened.loaded.suite.name} · {cell.label} · {content_hash(how)}",
             directions=[DIRECTIONS[name] for name in method.objective],
             storage=storage,
             load_if_exists=True,
         )
-        if len(method.objective) == 1:
-            return study
-        if study.metric_names is None:
-            study.set_metric_names(list(method.objective))
-        return study
 
     def _ranges(self, cell: Cell, study: optuna.Study) -> Ranges:
         return {

@@ -15,7 +15,7 @@ import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -66,22 +66,17 @@ class CellStudy:
     ranges: Ranges
     epochs: int
     images_per_epoch: int
-    _owner: str = field(default_factory=lambda: owner())
 
     @property
     def stops(self) -> tuple[int, ...]:
         """After how many epochs trials are looked at; the last is the end."""
         if self.method.pruner == "none":
             return (self.epochs,)
-        stop, stops = self.first_stop, []
+        stop, stops = _first_stop(self.epochs), []
         while stop < self.epochs:
             stops.append(stop)
             stop *= REDUCTION
         return (*stops, self.epochs)
-
-    @property
-    def first_stop(self) -> int:
-        return max(1, self.epochs // REDUCTION**2)
 
     # Asking -----------------------------------------------------------------------------------
 
@@ -142,7 +137,7 @@ class CellStudy:
         with _quiet():
             self.study.sampler = self._sampler()
             trial = self.study.ask()
-        trial.set_user_attr("owner", self._owner)
+        trial.set_user_attr("owner", owner())
         return self._suggestion(trial)
 
     def _grid_point(self) -> dict[str, Any]:
@@ -163,7 +158,7 @@ class CellStudy:
         with _quiet():
             self.study.sampler = self._sampler(left.number)
             trial = optuna.Trial(self.study, left._trial_id)
-        trial.set_user_attr("owner", self._owner)
+        trial.set_user_attr("owner", owner())
         return self._suggestion(trial)
 
     def _suggestion(self, trial: optuna.Trial) -> Suggestion:
@@ -302,9 +297,9 @@ def make_sampler(name: str, *, seed: int, study_seed: int) -> optuna.samplers.Ba
     return samplers.TPESampler(seed=seed, n_startup_trials=TPE_STARTUP, constant_liar=True)
 
 
-def make_pruner(name: str, *, first_stop: int, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner of a study whose trials are first looked at after `first_stop` of `epochs`."""
-    pruners = optuna.pruners
+def make_pruner(name: str, *, epochs: int) -> optuna.pruners.BasePruner:
+    """The pruner of a study whose trials have so many epochs."""
+    pruners, first_stop = optuna.pruners, _first_stop(epochs)
     if name == "median":
         return pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP, n_warmup_steps=0)
     if name == "halving":
@@ -314,6 +309,11 @@ def make_pruner(name: str, *, first_stop: int, epochs: int) -> optuna.pruners.Ba
             min_resource=first_stop, max_resource=epochs, reduction_factor=REDUCTION
         )
     return pruners.NopPruner()
+
+
+def _first_stop(epochs: int) -> int:
+    """After how many epochs a trial is looked at for the first time."""
+    return max(1, epochs // REDUCTION**2)
 
 
 def _suggest(trial: optuna.Trial, name: str, values: Range | Choices, whole: bool) -> Any:

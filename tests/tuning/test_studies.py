@@ -56,7 +56,7 @@ def _study(
         epochs=EPOCHS,
         images_per_epoch=IMAGES,
     )
-    made.study.pruner = make_pruner(chosen.pruner, first_stop=made.first_stop, epochs=EPOCHS)
+    made.study.pruner = make_pruner(chosen.pruner, epochs=EPOCHS)
     made.enqueue_own()
     return made
 
