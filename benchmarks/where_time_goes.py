@@ -15,7 +15,7 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+from torch import nn
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from workload import prepare
@@ -70,7 +71,9 @@ CATEGORIES = (
     OTHER,
 )
 
-EPOCH, FROZEN = "epoch", "frozen groups"
+DEPTHWISE_OF = {FORWARD: DEPTHWISE_FORWARD, BACKWARD: DEPTHWISE_BACKWARD}
+
+EPOCH, FROZEN, DEPTHWISE = "epoch", "frozen groups", "depthwise"
 SPLIT_BY_OPERATION = (EPOCH, FROZEN)
 """Scopes whose time is told apart by operation; all others are a category as a whole."""
 
@@ -200,7 +203,8 @@ def measured(given: argparse.Namespace, part: str) -> Profile:
 
 def profiled(epoch: Callable[[], EpochRecord]) -> tuple[EpochRecord, list[FunctionEvent]]:
     """Run the epoch; everything that happened in it."""
-    seen = profile(activities=[ProfilerActivity.CPU], record_shapes=True)
+    # Recording shapes would keep memory from being used again, and so slow down what is measured.
+    seen = profile(activities=[ProfilerActivity.CPU])
     with scopes(), seen, record_function(EPOCH):
         record = epoch()
     events = seen.events()  # type: ignore[no-untyped-call]
@@ -210,8 +214,10 @@ def profiled(epoch: Callable[[], EpochRecord]) -> tuple[EpochRecord, list[Functi
 
 @contextmanager
 def scopes() -> Iterator[None]:
-    """Let the profiler see the functions of `SCOPES`."""
+    """Let the profiler see the functions of `SCOPES`, and which convolutions are depthwise."""
     with ExitStack() as stack:
+        convolution = _depthwise_seen(nn.Conv2d._conv_forward)
+        stack.enter_context(patch.object(nn.Conv2d, "_conv_forward", convolution))
         for owner, name, scope in SCOPES:
             seen = _seen(getattr(owner, name), scope)
             stack.enter_context(patch.object(owner, name, seen))
@@ -227,15 +233,36 @@ def _seen(function: Callable[..., Any], scope: str) -> Callable[..., Any]:
     return wrapped
 
 
+def _depthwise_seen(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def wrapped(module: nn.Conv2d, *arguments: Any) -> Any:
+        if 1 < module.groups == module.in_channels:
+            with record_function(DEPTHWISE):
+                return function(module, *arguments)
+        return function(module, *arguments)
+
+    return wrapped
+
+
 def by_category(events: Sequence[FunctionEvent]) -> dict[str, float]:
     """Seconds by category: every event counts without what is nested in it."""
     seconds: defaultdict[str, float] = defaultdict(float)
+    depthwise = depthwise_numbers(events)
     for event in events:
-        seconds[category_of(event)] += event.self_cpu_time_total / 1e6
+        seconds[category_of(event, depthwise)] += event.self_cpu_time_total / 1e6
     return dict(seconds)
 
 
-def category_of(event: FunctionEvent) -> str:
+def depthwise_numbers(events: Sequence[FunctionEvent]) -> set[int]:
+    """What the backward operations of depthwise convolutions share with the forward ones."""
+    return {
+        event.sequence_nr
+        for event in events
+        if event.sequence_nr >= 0 and any(each.name == DEPTHWISE for each in upwards(event))
+    }
+
+
+def category_of(event: FunctionEvent, depthwise: set[int]) -> str:
     """By the innermost scope, and in what is told apart by the innermost known operation."""
     scoped = {scope for _, _, scope in SCOPES} | {EPOCH}
     lineage = list(upwards(event))
@@ -246,20 +273,25 @@ def category_of(event: FunctionEvent) -> str:
         if each.name.startswith("Optimizer."):
             return OPTIMISER
         if each.name in scoped:
-            return (operation or OTHER) if each.name in SPLIT_BY_OPERATION else each.name
+            if each.name not in SPLIT_BY_OPERATION:
+                return each.name
+            if any(_is_depthwise(e, depthwise) for e in lineage):
+                operation = DEPTHWISE_OF.get(operation or OTHER, operation)
+            return operation or OTHER
         operation = operation or operation_of(each)
     raise AssertionError("the event lies in no epoch")
+
+
+def _is_depthwise(event: FunctionEvent, numbers: set[int]) -> bool:
+    backward = "ConvolutionBackward" in event.name
+    return event.name == DEPTHWISE or (backward and event.sequence_nr in numbers)
 
 
 def operation_of(event: FunctionEvent) -> str | None:
     """The category of an operation of torch; None if it may belong to any."""
     name = event.name.lower().replace("_", "")
     if "conv" in name:
-        shapes: Iterable[Sequence[int]] = event.input_shapes or ()  # type: ignore[assignment]
-        depthwise = any(len(shape) == 4 and shape[1] == 1 for shape in shapes)
-        if "backward" in name:
-            return DEPTHWISE_BACKWARD if depthwise else BACKWARD
-        return DEPTHWISE_FORWARD if depthwise else FORWARD
+        return BACKWARD if "backward" in name else FORWARD
     if name == "aten::to":
         return COPYING
     matching = (cat for cat, parts in OPERATIONS if any(part in name for part in parts))
@@ -298,8 +330,9 @@ def show(found: Profile) -> None:
 def show_operations(events: Sequence[FunctionEvent], count: int) -> None:
     """The operations that take longest, with their category, so that it can be checked."""
     seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    depthwise = depthwise_numbers(events)
     for event in events:
-        seconds[event.name, category_of(event)] += event.self_cpu_time_total / 1e6
+        seconds[event.name, category_of(event, depthwise)] += event.self_cpu_time_total / 1e6
     for (name, category), value in sorted(seconds.items(), key=lambda item: -item[1])[:count]:
         print(f"{value:8.3f} s  {name}  ({category})")
     print()
