@@ -118,8 +118,9 @@ class Place:
         return self.folder / "out" / NAME
 
     @property
-    def log(self) -> Path:
-        return self.folder / "log.txt"
+    def logs(self) -> list[Path]:
+        """What every start has printed, in their order."""
+        return sorted(self.folder.glob("start-*.txt"))
 
     def start(self, executor: str) -> subprocess.Popen[bytes]:
         """`bench run` in a process group of its own."""
@@ -128,7 +129,7 @@ class Place:
         suite.write_text(SUITE, encoding="utf-8")
         code, options = EXECUTORS[executor]
         command = [sys.executable, "-c", code, "run", str(suite)]
-        with self.log.open("wb") as log:
+        with (self.folder / f"start-{len(self.logs):03}.txt").open("wb") as log:
             return subprocess.Popen(
                 [*command, "--out", str(self.folder / "out"), "--device", "cpu", *options],
                 env={**os.environ, "BENCH_CACHE": str(self.folder / "cache")},
@@ -140,7 +141,7 @@ class Place:
 
     def said(self) -> str:
         """What the last start has printed."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        return self.logs[-1].read_text(encoding="utf-8", errors="replace")
 
     def weights_are_there(self) -> bool:
         """Whether the source task is trained."""
@@ -234,6 +235,7 @@ def end(
 ) -> dict[str, Any]:
     """Send the signal; what became of the run: the fields of `Kill`."""
     number, whole_group = WAYS[way]
+    phase = phase_of(place, trials)
     with suppress(ProcessLookupError):
         (os.killpg if whole_group else os.kill)(process.pid, number)
     faults = []
@@ -243,12 +245,10 @@ def end(
         faults.append(f"still there {GRACE:.0f} s after {number.name}")
         os.killpg(process.pid, signal.SIGKILL)
         exit_code = process.wait()
-    store = RunStore(place.run)
-    complete = sum(store.completed(trial) for trial in trials)
-    phase = phase_of(place, complete, len(trials))
     # Before the command line has its handlers and after its end, Python ends as it does anywhere.
     if number != signal.SIGKILL and phase not in ("start", "end"):
-        if exit_code not in (0, 130):
+        ended = phase == "report" and "report.html" in place.said()
+        if exit_code != 130 and not ended:
             faults.append(f"exit code {exit_code} after {number.name}, not 130")
         if "Traceback" in place.said():
             faults.append(f"a traceback after {number.name}")
@@ -256,7 +256,7 @@ def end(
     return {
         "way": way,
         "phase": phase,
-        "complete": complete,
+        "complete": complete_trials(place, trials),
         "exit_code": exit_code,
         "faults": tuple(faults),
     }
@@ -276,15 +276,21 @@ def end_of_last_start(process: subprocess.Popen[bytes], place: Place) -> list[st
     return []
 
 
-def phase_of(place: Place, complete: int, trials: int) -> str:
-    """What the last start was doing, from what it has printed and written."""
+def phase_of(place: Place, trials: Sequence[str]) -> str:
+    """What the last start is doing, from what it has printed and written."""
     if "to train" not in place.said():
         return "start"
     if not place.weights_are_there():
         return "pretraining"
-    if complete < trials:
+    if complete_trials(place, trials) < len(trials):
         return "training"
     return "end" if "report.html" in place.said() else "report"
+
+
+def complete_trials(place: Place, trials: Sequence[str]) -> int:
+    """How many of the trials have a part of a complete trial."""
+    store = RunStore(place.run)
+    return sum(store.completed(trial) for trial in trials)
 
 
 # Checks -------------------------------------------------------------------------------------------
@@ -437,6 +443,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the runs go; default: a temporary folder")
     parser.add_argument("--record", type=Path, help="JSON lines, appended to")
     given = parser.parse_args()
+    # What a shell starts in the background ignores Ctrl-C, and so would all that this starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ways = {way: 1 / len(given.signal) for way in given.signal} if given.signal else MIX
     if given.work:
         given.work.mkdir(parents=True, exist_ok=True)
