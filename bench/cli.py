@@ -457,3 +457,12 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         error_console.print(f"[red]error[/] {escape(str(error.strerror or error) + where)}")
         sys.exit(1)
+    finally:
+        _end_at_once_when_interrupted()
+
+
+def _end_at_once_when_interrupted() -> None:
+    # All is written. A KeyboardInterrupt while Python itself ends would but leave a traceback.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)

@@ -23,11 +23,7 @@ _FORKS = sys.platform.startswith("linux")
 def import_early() -> None:
     """Begin to import what workers on the CPU need, beside what this process does meanwhile."""
     if _FORKS:
-        from multiprocessing.forkserver import ensure_running
-
-        with _as_workers_start():
-            _forkserver()
-            ensure_running()
+        _start_forkserver()
 
 
 def start_process(target: Callable[..., None], *arguments: Any, device: str) -> BaseProcess:
@@ -37,18 +33,26 @@ def start_process(target: Callable[..., None], *arguments: Any, device: str) -> 
     take the others' cores. On Linux and the CPU it is forked from a process that has imported
     torch and never computed anything; CUDA does not survive a fork, so elsewhere it is spawned.
     """
-    context = _forkserver() if _FORKS and device == "cpu" else multiprocessing.get_context("spawn")
+    forked = _FORKS and device == "cpu"
+    context = _start_forkserver() if forked else multiprocessing.get_context("spawn")
     process: BaseProcess = context.Process(  # type: ignore[attr-defined]
         target=_run, args=(dict(os.environ), target, arguments), daemon=True
     )
-    with _as_workers_start():
+    # A fork waits until everything is imported: a Ctrl-C in these seconds must not be lost.
+    interrupts = _interrupts_heard_later() if forked else _interrupts_ignored()
+    with _passive_threads(), _without_main_module(), interrupts:
         process.start()
     return process
 
 
-def _forkserver() -> BaseContext:
+def _start_forkserver() -> BaseContext:
+    """The context whose processes are forked; the one that they are forked from runs already."""
+    from multiprocessing.forkserver import ensure_running
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    with _passive_threads(), _without_main_module(), _interrupts_ignored():
+        ensure_running()
     return context
 
 
@@ -59,12 +63,6 @@ def _run(
     os.environ.clear()  # a forked process has that of the time when its parent was started
     os.environ.update(environment)
     target(*arguments)
-
-
-@contextmanager
-def _as_workers_start() -> Iterator[None]:
-    with _passive_threads(), _without_main_module(), _interrupts_ignored():
-        yield
 
 
 @contextmanager
@@ -89,6 +87,22 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts_heard_later() -> Iterator[None]:
+    """A Ctrl-C during the block acts when it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -32,12 +32,13 @@ def call(
 ) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `bench` in this process."""
     monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as caught:
             main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     captured = capsys.readouterr()
     return int(caught.value.code or 0), captured.out, captured.err
 
@@ -182,6 +183,28 @@ def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
     assert code in (0, 1)
     assert "torch" in out
     assert "cache" in out
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals) -> None:
+    code = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + "from bench.cli import main; main()", "list", "schedules"],
+        stdin=subprocess.PIPE,  # the end waits for the thread, and that until this is closed
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    while "plateau" not in process.stdout.readline():
+        assert process.poll() is None, process.communicate()
+    time.sleep(0.5)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -stop
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
