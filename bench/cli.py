@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import shlex
 import signal
 import sys
+<<<<<<< HEAD
+=======
+import threading
+>>>>>>> h-kill
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +37,9 @@ app = typer.Typer(
 )
 out_console = Console(soft_wrap=True)
 error_console = Console(stderr=True, soft_wrap=True)
+
+INTERRUPTED = 130
+"""The exit code of a command that a signal has ended."""
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
@@ -99,10 +108,14 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         error_console.print("interrupted; the same command goes on from what is finished")
+<<<<<<< HEAD
         raise typer.Exit(130) from None
 
 
 def _show_result(result: Run) -> None:
+=======
+        raise typer.Exit(INTERRUPTED) from None
+>>>>>>> h-kill
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
@@ -447,22 +460,56 @@ def _fail(error: BenchError) -> NoReturn:
 
 def main() -> None:
     """Entry point: user errors are messages with exit code 2, an interrupt is 130."""
-    # SIGTERM ends a run as Ctrl-C does: what is finished is written first.
+    with _interrupts_heard():
+        try:
+            app()
+        except BenchError as error:
+            _fail(error)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            error_console.print(f"[red]error[/] {escape(str(error.strerror or error) + where)}")
+            sys.exit(1)
+
+
+@contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: what is finished is written first."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    unraisable_before = sys.unraisablehook
+
+    def hear_again(unraisable: sys.UnraisableHookArgs) -> None:
+        # In a destructor or a callback Python drops the KeyboardInterrupt, and goes on.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, _interrupt_again).start()
+        else:
+            unraisable_before(unraisable)
+
+    sys.unraisablehook = hear_again
     try:
-        app()
-    except BenchError as error:
-        _fail(error)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        error_console.print(f"[red]error[/] {escape(str(error.strerror or error) + where)}")
-        sys.exit(1)
+        yield
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
     finally:
-        _end_at_once_when_interrupted()
+        sys.unraisablehook = unraisable_before
+        # All is written. A KeyboardInterrupt while Python itself ends would but leave a traceback.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
 
 
-def _end_at_once_when_interrupted() -> None:
-    # All is written. A KeyboardInterrupt while Python itself ends would but leave a traceback.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+def _interrupt_again() -> None:
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread if it waits
+    else:
+        _thread.interrupt_main()
+
+
+def _end_interrupted() -> NoReturn:
+    """At once: what an interrupt left half done, such as an import, can crash Python's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -185,6 +185,38 @@ def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
     assert "cache" in out
 
 
+INTERRUPTED_IN_A_CALLBACK = """\
+import signal, time, weakref
+from bench import cli
+
+class Thing: ...
+
+def app():
+    thing = Thing()
+    watch = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(20)
+    print("not heard")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+cli.app = app
+cli.main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_an_interrupt_that_falls_into_a_callback_is_heard_all_the_same() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 130
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals) -> None:

@@ -150,7 +150,7 @@ def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random grids, each trial stopped at random epochs; stopped ones read no test split."""
-    for grid in range(GRIDS // 5):
+    for grid in range(GRIDS // 12):
         draw = random.Random(f"stops {grid}")
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
         jobs = draw_grid(draw)

@@ -48,7 +48,9 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tuned(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return tune(suite, out=tmp_path_factory.mktemp("out"), workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.runner.write_report", lambda *_: None)
+        return tune(suite, out=tmp_path_factory.mktemp("out"), workers=1)
 
 
 def _tuning(run: Run) -> Tuning:
@@ -94,6 +96,7 @@ def test_the_tuned_suite_is_plain_and_was_run_on_the_suite_s_seeds(tuned: Run) -
         assert set(before["seed"]) == {0, 1}
     again = bench.run(place, out=tuned.folder.parent, workers=1)
     pd.testing.assert_frame_equal(again.trials, tuned.trials)
+    assert "### Tuning" in (tuned.folder / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("no_report")
@@ -240,7 +243,7 @@ def test_refusals(tmp_path: Path, suite: Path) -> None:
 
 
 def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
-    code = "from bench.cli import main; main()"
+    code = "import bench.runner as r; r.write_report = print; from bench.cli import main; main()"
     command = [sys.executable, "-c", code, "tune", str(suite), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--workers", "1"],
