@@ -7,10 +7,7 @@ import os
 import shlex
 import signal
 import sys
-<<<<<<< HEAD
-=======
 import threading
->>>>>>> h-kill
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,14 +105,10 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         error_console.print("interrupted; the same command goes on from what is finished")
-<<<<<<< HEAD
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _show_result(result: Run) -> None:
-=======
-        raise typer.Exit(INTERRUPTED) from None
->>>>>>> h-kill
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
