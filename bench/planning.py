@@ -208,9 +208,10 @@ class Resolver:
         }
 
     def check(self) -> None:
-        """Raise `SuiteError` with all mistakes that have been gathered."""
-        if self.problems:
-            raise SuiteError(list(self.problems.values()))
+        """Raise `SuiteError` with all mistakes that have been gathered, which starts anew."""
+        problems, self.problems = self.problems, {}
+        if problems:
+            raise SuiteError(list(problems.values()))
 
     def planned(self, trial: Trial) -> PlannedTrial:
         """A trial that is to be trained; raises `SuiteError`."""

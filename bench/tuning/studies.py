@@ -132,7 +132,8 @@ class CellStudy:
         return self.method.batch if not cost else min(self.method.batch, math.ceil(left / cost))
 
     def _fresh(self) -> Suggestion:
-        if self.method.sampler == "grid":
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if self.method.sampler == "grid" and not waiting:
             self.study.enqueue_trial(self._grid_point())
         with _quiet():
             self.study.sampler = self._sampler()

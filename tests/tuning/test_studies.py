@@ -203,12 +203,13 @@ def test_tpe_finds_a_better_value_than_random_search_on_average() -> None:
     assert tpe > random
 
 
-def test_a_grid_is_walked_once() -> None:
+@pytest.mark.parametrize("own", [0.5, 0.01])  # beside the grid, and on it
+def test_a_grid_is_walked_once(own: float) -> None:
     ranges = {
         "lr": Choices(values=(0.1, 0.01, 0.001)),
         "optimizer": Choices(values=("sgd", "adam")),
     }
-    study = _study(ranges=ranges, sampler="grid", trials=50, own=0.5)
+    study = _study(ranges=ranges, sampler="grid", trials=50, own=own)
     _search(study)
     tried = {(trial.params["lr"], trial.params["optimizer"]) for trial in study.study.trials}
     assert tried == {(lr, o) for lr in (0.1, 0.01, 0.001) for o in ("sgd", "adam")}

@@ -216,6 +216,21 @@ def test_a_diverging_trial_is_recorded_and_the_study_continues(suite: Path, tmp_
 
 
 @pytest.mark.usefixtures("no_report")
+def test_values_that_do_not_fit_the_backbone_fail_alone(suite: Path, tmp_path: Path) -> None:
+    """`top` must be below the number of the backbone's layer groups."""
+    options = [
+        "tune.space={strategy: {partial_finetune: {top: [1, 2, 50]}}}", "tune.sampler=grid",
+        "tune.batch=1", "strategy=partial_finetune", "epochs=1",
+    ]  # fmt: skip
+    run = tune(suite, out=tmp_path, workers=1, overrides=options)
+    trials = _tuning(run).trials
+    assert sorted(trials["state"]) == ["complete", "complete", "failed"]
+    failed = trials[trials["state"] == "failed"].iloc[0]
+    assert failed["param_strategy.top"] == 50
+    assert "partial_finetune: top must be below the backbone's" in failed["error"]
+
+
+@pytest.mark.usefixtures("no_report")
 def test_a_database_serves_as_well(suite: Path, tmp_path: Path) -> None:
     import optuna
 
