@@ -15,8 +15,7 @@ from bench.plots.style import (
     line_handle,
     log_axis,
     looks,
-    new_figure,
-    panel_columns,
+    new_panels,
     shortened,
     styled,
     wrapped,
@@ -55,21 +54,14 @@ def lr_range_panels(cells: Sequence[LrCell]) -> Figure | None:
     shown = panels[:MAX_PANELS]
     if not shown:
         return None
-    columns = panel_columns(len(shown))
-    rows = -(-len(shown) // columns)
-    figure = new_figure(1.0 + 2.3 * rows, title=_message(cells))
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    figure, places = new_panels(len(shown), rest=1.0, each=2.3, title=_message(cells), sharex=True)
     look = looks(dict.fromkeys(cell.lead for cell in cells))
-    for index, ax in enumerate(axes.flat):
-        if index >= len(shown):
-            ax.set_visible(False)
-            continue
-        _draw(ax, shown[index], look[shown[index][0].lead].colour)
-        if index >= len(shown) - columns:
-            ax.set_xlabel("learning rate")
-            ax.tick_params(labelbottom=True)
-        if index % columns == 0:
-            ax.set_ylabel("training loss (nats)")
+    for place, alike in zip(places, shown, strict=True):
+        _draw(place.ax, alike, look[alike[0].lead].colour)
+        if place.bottom:
+            place.ax.set_xlabel("learning rate")
+        if place.left:
+            place.ax.set_ylabel("training loss (nats)")
     key_below(figure, _handles(), note=_note(panels))
     return figure
 

@@ -12,8 +12,7 @@ from bench.plots.style import (
     key_below,
     line_handle,
     looks,
-    new_figure,
-    panel_columns,
+    new_panels,
     percent,
     percent_axis,
     shortened,
@@ -52,26 +51,21 @@ def strategy_panels(
     if len(seeds) < 2:
         return None
     means = {name: each["val"].mean(axis=0) for name, each in seeds.items()}
-    columns = panel_columns(len(seeds))
-    rows = -(-len(seeds) // columns)
-    figure = new_figure(1.0 + 2.2 * rows, title=_panels_message(seeds))
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = new_panels(
+        len(seeds), rest=1.0, each=2.2, title=_panels_message(seeds), sharex=True, sharey=True
+    )
     look = looks(grid.axes[grid.lead])
-    for index, ax in enumerate(panels.flat):
-        if index >= len(seeds):
-            ax.set_visible(False)
-            continue
-        name = list(seeds)[index]
+    for panel, (name, own) in zip(panels, seeds.items(), strict=True):
+        ax = panel.ax
         for other, mean in means.items():
             if other != name:
                 ax.plot(np.arange(1, len(mean) + 1), mean, color="#cccccc", linewidth=1)
-        _draw_seeds(ax, seeds[name], look[name].colour)
+        _draw_seeds(ax, own, look[name].colour)
         ax.set_title(wrapped(shortened(name, 60), 28), loc="left", color=GREY)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if index >= len(seeds) - columns:
+        if panel.bottom:
             ax.set_xlabel("epoch")
-            ax.tick_params(labelbottom=True)
-        if index % columns == 0:
+        if panel.left:
             percent_axis(ax.yaxis, "accuracy")
     handles = [
         line_handle("validation, mean ± standard deviation", color=GREY, linewidth=2.2),
@@ -108,26 +102,23 @@ def learning_rates(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         if (value := grid.cells[config][grid.lead]) not in values:
             values.append(value)
     names = list(shown)[:MAX_PANELS]
-    columns = panel_columns(len(names))
-    height = -(-len(names) // columns)
-    figure = new_figure(1.0 + 2.0 * height, title=_rates_message(shown))
-    panels = figure.subplots(height, columns, squeeze=False, sharey=True)
+    figure, panels = new_panels(
+        len(names), rest=1.0, each=2.0, title=_rates_message(shown), sharey=True
+    )
     look = looks(grid.axes[grid.lead])
     positive = all(min(rates) > 0 for each in shown.values() for rates in each)
-    for index, ax in enumerate(panels.flat):
-        if index >= len(names):
-            ax.set_visible(False)
-            continue
-        for rates, values in shown[names[index]].items():
+    for panel, name in zip(panels, names, strict=True):
+        ax = panel.ax
+        for rates, values in shown[name].items():
             epochs = np.arange(1, len(rates) + 1)
             colour = look[values[0]].colour
             ax.plot(epochs, rates, color=colour, marker="." if len(rates) < 30 else "")
-        ax.set_title(wrapped(shortened(names[index], 60), 28), loc="left", color=GREY)
+        ax.set_title(wrapped(shortened(name, 60), 28), loc="left", color=GREY)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         if positive:
             ax.set_yscale("log")
-        if index % columns == 0:
+        if panel.left:
             ax.set_ylabel("learning rate")
     used = {", ".join(values): values[0] for each in shown.values() for values in each.values()}
     handles = [line_handle(label, color=look[value].colour) for label, value in used.items()]

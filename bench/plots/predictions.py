@@ -14,7 +14,7 @@ from bench.plots.style import (
     key_below,
     line_handle,
     new_figure,
-    panel_columns,
+    new_panels,
     percent,
     percent_axis,
     shortened,
@@ -49,22 +49,22 @@ def confusion_matrices(
     shown = list(trials_of)[:MAX_PANELS]
     if predictions.empty or not shown or len(classes) > MAX_CLASSES:
         return None
-    columns = panel_columns(len(shown))
-    rows = -(-len(shown) // columns)
     matrices = {name: _shares(predictions, trials_of[name], classes) for name in shown}
-    figure = new_figure(0.9 + 2.5 * rows, title=_confusion_message(matrices, classes))
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for index, ax in enumerate(panels.flat):
-        if index >= len(shown):
-            ax.set_visible(False)
-            continue
-        _matrix(ax, matrices[shown[index]], classes)
-        ax.set_title(wrapped(shortened(shown[index], 60), 30), loc="left", color=GREY)
-        if index % columns == 0:
-            ax.set_ylabel("true class")
-        if index >= len(shown) - columns:
-            ax.set_xlabel("predicted class")
-            ax.tick_params(labelbottom=True)
+    figure, panels = new_panels(
+        len(shown),
+        rest=0.9,
+        each=2.5,
+        title=_confusion_message(matrices, classes),
+        sharex=True,
+        sharey=True,
+    )
+    for panel, (name, shares) in zip(panels, matrices.items(), strict=True):
+        _matrix(panel.ax, shares, classes)
+        panel.ax.set_title(wrapped(shortened(name, 60), 30), loc="left", color=GREY)
+        if panel.left:
+            panel.ax.set_ylabel("true class")
+        if panel.bottom:
+            panel.ax.set_xlabel("predicted class")
     hidden = len(trials_of) - len(shown)
     more = f" {hidden} more are not shown." if hidden else ""
     note = f"Percent of the test images of a true class, over all seeds.{more}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -67,9 +68,13 @@ class Margins:
     between: float
 
 
-def panel_columns(panels: int) -> int:
-    """How many panels stand side by side: four are two by two, of others up to three in a row."""
-    return 2 if panels == 4 else min(3, panels)
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One of several panels: whether none stands to its left, and none below it."""
+
+    ax: Axes
+    left: bool
+    bottom: bool
 
 
 def looks(values: Iterable[str]) -> dict[str, Look]:
@@ -116,6 +121,28 @@ def new_figure(height: float, *, title: str, fixed: Margins | None = None) -> Fi
             wspace=fixed.between,
         )
     return figure
+
+
+def new_panels(
+    number: int, *, rest: float, each: float, title: str, **shared: Any
+) -> tuple[Figure, list[Panel]]:
+    """A figure of so many panels, `each` inches high, with `rest` inches for what stands around.
+
+    Four are two by two, of others up to three stand in a row. `shared` is as for `subplots`.
+    """
+    columns = 2 if number == 4 else min(3, number)
+    rows = -(-number // columns)
+    figure = new_figure(rest + each * rows, title=title)
+    panels = []
+    for index, ax in enumerate(figure.subplots(rows, columns, squeeze=False, **shared).flat):
+        if index >= number:
+            ax.set_visible(False)
+            continue
+        bottom = index >= number - columns
+        if bottom:
+            ax.tick_params(labelbottom=True)
+        panels.append(Panel(ax=ax, left=index % columns == 0, bottom=bottom))
+    return figure, panels
 
 
 def key_below(figure: Figure, handles: Sequence[Artist] = (), *, note: str = "") -> None:

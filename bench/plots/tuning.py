@@ -25,7 +25,7 @@ from bench.plots.style import (
     log_axis,
     looks,
     new_figure,
-    panel_columns,
+    new_panels,
     percent,
     percent_axis,
     shortened,
@@ -91,22 +91,23 @@ def tuning_history(
     values = _finite(study.trials[objective.name] for study in shown)
     if not len(values):
         return None
-    columns = panel_columns(len(shown))
-    rows = -(-len(shown) // columns)
-    figure = new_figure(1.0 + 2.1 * rows, title=_history_message(studies, objective))
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for index, ax in enumerate(panels.flat):
-        if index >= len(shown):
-            ax.set_visible(False)
-            continue
-        _draw_history(ax, shown[index], objective, look[shown[index].name].colour)
-        ax.set_title(wrapped(shortened(shown[index].name, 56), 28), loc="left", color=GREY)
+    figure, panels = new_panels(
+        len(shown),
+        rest=1.0,
+        each=2.1,
+        title=_history_message(studies, objective),
+        sharex=True,
+        sharey=True,
+    )
+    for panel, study in zip(panels, shown, strict=True):
+        ax = panel.ax
+        _draw_history(ax, study, objective, look[study.name].colour)
+        ax.set_title(wrapped(shortened(study.name, 56), 28), loc="left", color=GREY)
         ax.margins(y=0.14)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if index >= len(shown) - columns:
+        if panel.bottom:
             ax.set_xlabel("trial")
-            ax.tick_params(labelbottom=True)
-        if index % columns == 0:
+        if panel.left:
             _objective_axis(ax, objective, values)
     key_below(
         figure,
