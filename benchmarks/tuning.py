@@ -80,6 +80,7 @@ def compare_samplers(given: argparse.Namespace) -> None:
             for study, losses in _searched(given.work, sets).items():
                 best = np.minimum.accumulate(losses)
                 found.setdefault((study, sampler), []).append(best)
+            print(f"study seed {seed}, {sampler}: done", file=sys.stderr, flush=True)
     for study in dict.fromkeys(name for name, _ in found):
         print(f"{study}: lowest validation loss after so many trials, mean ± sd over study seeds")
         curves = {sampler: np.array(found[study, sampler]) for sampler in SAMPLERS}
