@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +22,7 @@ import pandas as pd
 from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
+from bench.machine import usable_cores
 from bench.planning import open_suite
 from bench.runner import SilentReporter
 from bench.store import read_tuning
@@ -73,13 +77,13 @@ def _naive_epoch(workload: Workload) -> float:
 
 def compare_samplers(given: argparse.Namespace) -> None:
     """The best value so far by trial, of each sampler over several study seeds."""
+    asked = [(seed, sampler) for seed in range(given.seeds) for sampler in SAMPLERS]
     found: dict[tuple[str, str], list[np.ndarray]] = {}
-    for seed in range(given.seeds):
-        for sampler in SAMPLERS:
-            sets = [*COMPARED, f"tune.sampler={sampler}", f"tune.seed={seed}"]
-            for study, losses in _searched(given.work, sets).items():
-                best = np.minimum.accumulate(losses)
-                found.setdefault((study, sampler), []).append(best)
+    with ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn")) as pool:
+        searches = pool.map(_searched, repeat(given.work), *zip(*asked, strict=True))
+        for (seed, sampler), losses in zip(asked, searches, strict=True):
+            for study, values in losses.items():
+                found.setdefault((study, sampler), []).append(np.minimum.accumulate(values))
             print(f"study seed {seed}, {sampler}: done", file=sys.stderr, flush=True)
     for study in dict.fromkeys(name for name, _ in found):
         print(f"{study}: lowest validation loss after so many trials, mean ± sd over study seeds")
@@ -95,8 +99,9 @@ def compare_samplers(given: argparse.Namespace) -> None:
     _plot(found, given.plot)
 
 
-def _searched(work: Path, overrides: Sequence[str]) -> dict[str, list[float]]:
+def _searched(work: Path, seed: int, sampler: str) -> dict[str, list[float]]:
     """The losses of each study of the embedded task, in order: the search without its grids."""
+    overrides = [*COMPARED, f"tune.sampler={sampler}", f"tune.seed={seed}"]
     opened = open_suite(EMBEDDED, device="cpu", overrides=overrides)
     assert opened.loaded.suite.tune is not None
     with TemporaryDirectory(dir=work) as folder:
