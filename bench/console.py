@@ -73,7 +73,7 @@ class ConsoleReporter:
         ]
         if skipped:
             parts.append(f"{skipped} skipped")
-        self._total = len(plan.pending)
+        self._done, self._total = 0, len(plan.pending)
         self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
 
     def accounts(self, accounts: Accounts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -275,6 +276,9 @@ def test_two_processes_share_a_study_without_losing_or_doubling_a_trial(
     both = [_start(suite, tmp_path) for _ in range(2)]
     printed = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
+    # Each of the two grids of 4 trials counts its own.
+    counts = re.findall(r"^(\d)/4 ", "\n".join(printed), flags=re.MULTILINE)
+    assert sorted(counts) == sorted("1234" * 2)
     found = read_tuning(tmp_path / "tiny_tuned")
     assert found is not None
     for _, own in found.trials.groupby("study"):
