@@ -45,7 +45,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
     int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
 ]
-ExecutorName = Annotated[str, typer.Option("--executor", help="auto, in-process or processes.")]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="auto, in-process, processes or ray.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster (default: one here, started if need be).")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
@@ -67,6 +72,7 @@ def run(
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
+    address: Address = None,
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
@@ -76,8 +82,7 @@ def run(
     from bench import trackers
 
     trackers.known_trackers(track)
-    if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
-        import_early()
+    _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
     from bench.runner import run as run_suite
 
@@ -88,6 +93,7 @@ def run(
             device=device,
             workers=workers,
             executor=executor,
+            address=address,
             overrides=overrides or (),
             only=only or (),
             reuse=not no_reuse,
@@ -97,6 +103,12 @@ def run(
     for place in trackers.track(result, track):
         out_console.print(f"tracked: {escape(place)}")
     _exit_with_failures(result)
+
+
+def _prepare_processes(workers: int | None, executor: str, device: str) -> None:
+    """Where processes of this machine will train, begin to import what they need."""
+    if workers != 1 and executor in ("auto", "processes") and device in ("auto", "cpu"):
+        import_early()
 
 
 @contextmanager
@@ -128,6 +140,7 @@ def tune(
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
+    address: Address = None,
     overrides: Set = None,
     trials: Annotated[
         int | None, typer.Option(help="Trials per cell; more than before adds to them.")
@@ -138,8 +151,7 @@ def tune(
     ] = None,
 ) -> None:
     """Search settings for every cell with equal budgets, then run the suite with what was found."""
-    if workers != 1 and executor != "in-process" and device in ("auto", "cpu"):
-        import_early()
+    _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
     from bench.tuning import tune as tune_suite
 
@@ -150,6 +162,7 @@ def tune(
             device=device,
             workers=workers,
             executor=executor,
+            address=address,
             overrides=overrides or (),
             trials=trials,
             storage=storage,
@@ -167,6 +180,7 @@ def plan(
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
+    address: Address = None,
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
@@ -175,12 +189,13 @@ def plan(
     from bench.accounts import account
     from bench.analysis import outlook
     from bench.console import ConsoleReporter
+    from bench.executors import Where
     from bench.jobs import cut
     from bench.planning import plan_run
     from bench.preparation import planned_jobs
     from bench.probe import estimate
-    from bench.runner import make_executor
 
+    where = Where(name=executor, workers=workers, address=address)
     with ConsoleReporter(out_console) as reporter:
         planned = plan_run(
             suite,
@@ -194,7 +209,7 @@ def plan(
         counted = planned_jobs(planned)
         accounts = account(counted, reuse=planned.reuse)
         tasks = cut([c.job for c in counted if not c.complete], reuse=planned.reuse)
-        used = make_executor(executor, workers, tasks, planned.device).workers
+        used = where.executor(tasks, planned.device).workers
         reporter.planned(planned)
         reporter.status("timing a few batches on this machine")
         work = estimate(planned, accounts, workers=used)

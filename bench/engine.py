@@ -167,7 +167,9 @@ class _Performance:
                 self._done(tuple(job.trial_id for job in live), record)
             due = time.monotonic() - saved > SAVE_SECONDS
             if due and len(branch.records) < end:
-                self._states.save(first.keys[len(branch.records)], branch.state())
+                key = first.keys[len(branch.records)]
+                self._states.save(key, branch.state())
+                self._emit(StateSaved(key=key, trials=()))
                 saved = time.monotonic()
         if live:
             self._end_of_segment(branch, live, end)

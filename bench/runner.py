@@ -18,9 +18,9 @@ from bench.cache import atomic_file
 from bench.data import ImageData
 from bench.download import Progress
 from bench.errors import BenchError
-from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
+from bench.executors import Executor, Where
 from bench.jobs import EpochDone, Job, JobResult, Task, cut
-from bench.machine import describe_machine, usable_cores
+from bench.machine import describe_machine
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.report import mistaken_samples, write_report
@@ -88,6 +88,7 @@ def run(
     device: str = "auto",
     workers: int | None = None,
     executor: str = "auto",
+    address: str | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     reuse: bool = True,
@@ -97,11 +98,13 @@ def run(
 
     `overrides` are `key=value` texts as of `--set`, `only` selects trials as `--only` does,
     `reuse=False` trains every trial anew. `workers` is the number of processes (default: the cores
-    that the trials' threads leave room for on a CPU, 1 on other devices).
+    that the trials' threads leave room for on a CPU, 1 on other devices), `address` that of a Ray
+    cluster for the executor `ray`.
 
     Raises `BenchError` if nothing can run. A trial that fails is in the tables with its error.
     """
     reporter = reporter or SilentReporter()
+    where = Where(name=executor, workers=workers, address=address)
     plan = plan_run(
         Path(suite),
         out=Path(out),
@@ -112,13 +115,12 @@ def run(
         progress=reporter.progress,
     )
     reporter.planned(plan)
-    check_executor(executor, workers)
     trained: ImageData | None = None
     with _RunFolder(plan, reporter) as folder:
         folder.write_description(overrides)
         if plan.pending or not folder.has_data:
             folder.write_accounts(planned_jobs(plan))
-            trained = _train_pending(plan, folder, (executor, workers), reporter)
+            trained = _train_pending(plan, folder, where, reporter)
     reporter.status("plots and report")
     result = read_run(plan.folder)
     if trained is not None:
@@ -127,49 +129,10 @@ def run(
     return result
 
 
-EXECUTORS = ("auto", "in-process", "processes")
-
-
-def check_executor(name: str, workers: int | None) -> None:
-    """Raise `BenchError` for an executor or a number of workers that cannot be."""
-    if workers is not None and workers < 1:
-        raise BenchError(f"--workers must be at least 1, got {workers}")
-    if name not in EXECUTORS:
-        raise BenchError(f"--executor must be auto, in-process or processes, got {name!r}")
-
-
-def make_executor(name: str, workers: int | None, tasks: Sequence[Task], device: str) -> Executor:
-    """The executor called `name`; `auto` takes processes where more than one can work."""
-    check_executor(name, workers)
-    jobs = [job for task in tasks for job in task.jobs]
-    threads = max((job.trial.settings.threads for job in jobs), default=1)
-    cores = usable_cores() if device == "cpu" else 1
-    workers = workers or max(1, min(cores // threads, _at_once(tasks)))
-    lanes = max(1, cores // (workers * threads))
-    if name == "in-process" or (name == "auto" and workers == 1):
-        return InProcessExecutor(lanes=lanes)
-    return ProcessPoolExecutor(workers, lanes=lanes)
-
-
-def _at_once(tasks: Sequence[Task]) -> int:
-    """How many tasks can run at once at most: those that nothing else waits for."""
-    needed = {task.needs for task in tasks}
-    return sum(
-        not any(key in needed for job in task.jobs for key in _saved(task, job)) for task in tasks
-    )
-
-
-def _saved(task: Task, job: Job) -> tuple[str, ...]:
-    if task.kind == "alone":
-        return ()
-    at = job.head_epochs if task.kind == "heads" else task.end
-    return (job.keys[at],) if at < job.end else ()
-
-
 def _train_pending(
     plan: RunPlan,
     folder: _RunFolder,
-    executor: tuple[str, int | None],
+    where: Where,
     reporter: Reporter,
 ) -> ImageData:
     """Train in two rounds: source tasks beside the trials that need none, then all the others.
@@ -200,7 +163,7 @@ def _train_pending(
             else:
                 jobs.append(job)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
-        _run_tasks(tasks, plan.device, keep, executor, reporter)
+        _run_tasks(tasks, plan.device, keep, where, reporter)
     return images.data(plan.trials[0])
 
 
@@ -218,7 +181,7 @@ def ready(plan: RunPlan, reporter: Reporter) -> tuple[PreparedImages, StartingWe
     images = PreparedImages(plan, reporter.progress)
     weights = StartingWeights(plan, reporter.progress)
     tasks = cut(list(weights.source_jobs().values()), reuse=False)
-    _run_tasks(tasks, plan.device, weights.note_source, ("auto", None), reporter)
+    _run_tasks(tasks, plan.device, weights.note_source, Where(), reporter)
     return images, weights
 
 
@@ -233,15 +196,15 @@ def _run_tasks(
     tasks: Sequence[Task],
     device: str,
     keep: Callable[[JobResult], None],
-    executor: tuple[str, int | None],
+    where: Where,
     reporter: Reporter,
 ) -> None:
     by_id = {job.trial_id: job for task in tasks for job in task.jobs}
     if not by_id:
         return
     reporter.training(list(by_id.values()))
-    chosen = make_executor(*executor, tasks, device)
-    with closing(_results(chosen, tasks, reporter)) as results:
+    executor = where.executor(tasks, device)
+    with closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
             reporter.finished(by_id[result.trial_id], result)

@@ -22,6 +22,7 @@ import pandas as pd
 from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
+from bench.executors import Where
 from bench.machine import usable_cores
 from bench.planning import open_suite
 from bench.runner import SilentReporter
@@ -110,7 +111,7 @@ def _searched(work: Path, seed: int, sampler: str) -> dict[str, list[float]]:
             opened.loaded.suite.tune,
             folder=Path(folder),
             storage=None,
-            executor=("in-process", 1),
+            where=Where(name="in-process"),
             reporter=SilentReporter(),
         )
         search.run()

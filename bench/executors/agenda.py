@@ -50,8 +50,8 @@ class Agenda:
 
     def take(self, *, near: str | None = None) -> Task | None:
         """The next task, if one is ready; one that goes on from the state `near` comes first."""
-        found = self._pop(self._ready_after[near]) if near in self._ready_after else None
-        found = found or self._pop(self._ready)
+        after = [] if near is None else self._ready_after.get(near, [])
+        found = self._pop(after) or self._pop(self._ready)
         if found is None:
             return None
         found.taken = True

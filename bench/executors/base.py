@@ -18,8 +18,10 @@ class Executor(Protocol):
     on the executor.
     """
 
-    workers: int
-    """How many tasks run at once."""
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once."""
+        ...
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`."""

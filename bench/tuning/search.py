@@ -19,12 +19,13 @@ from optuna.storages.journal import JournalFileBackend
 
 from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
+from bench.executors import Where
 from bench.jobs import Job, JobResult, cut
 from bench.lr_finder import range_of
 from bench.lr_range import HIGH, LOW, STEPS
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job
-from bench.runner import Reporter, make_executor, ready
+from bench.runner import Reporter, ready
 from bench.suite import DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, make_pruner
@@ -63,12 +64,12 @@ class Search:
         *,
         folder: Path,
         storage: str | None,
-        executor: tuple[str, int | None],
+        where: Where,
         reporter: Reporter,
     ) -> None:
         self._opened = opened
         self._tune = tune
-        self._executor = executor
+        self._where = where
         self._reporter = reporter
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".tuning.lock")
@@ -205,7 +206,7 @@ class Search:
     def _results(self, jobs: Sequence[Job]) -> Mapping[str, JobResult]:
         tasks = cut(jobs, reuse=True)
         self._reporter.training(jobs)
-        executor = make_executor(*self._executor, tasks, self._opened.device)
+        executor = self._where.executor(tasks, self._opened.device)
         return {r.trial_id: r for r in executor.run(tasks, self._reporter.epoch)}
 
     def _next(self, attempt: _Try, results: Mapping[str, JobResult]) -> _Try | None:

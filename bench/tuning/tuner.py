@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from bench.cache import atomic_file
 from bench.catalogue import catalogue
 from bench.errors import BenchError
+from bench.executors import Where
 from bench.planning import OpenSuite, open_suite
 from bench.runner import Reporter, SilentReporter, run
 from bench.store import Run, write_tuning
@@ -42,6 +43,7 @@ def tune(
     device: str = "auto",
     workers: int | None = None,
     executor: str = "auto",
+    address: str | None = None,
     overrides: Sequence[str] = (),
     trials: int | None = None,
     storage: str | None = None,
@@ -61,7 +63,13 @@ def tune(
     opened = open_suite(place, device=device, overrides=overrides, progress=reporter.progress)
     section = _section(opened, trials)
     folder = out / (opened.loaded.suite.name + SUFFIX)
-    options: dict[str, Any] = {"device": device, "workers": workers, "executor": executor}
+    where = Where(name=executor, workers=workers, address=address)
+    options: dict[str, Any] = {
+        "device": device,
+        "workers": workers,
+        "executor": executor,
+        "address": address,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, reporter):
         untuned = run(place, out=out, overrides=overrides, reporter=reporter, **options)
@@ -70,7 +78,7 @@ def tune(
         section,
         folder=folder,
         storage=storage,
-        executor=(executor, workers),
+        where=where,
         reporter=reporter,
     )
     search.run()

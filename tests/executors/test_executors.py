@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from bench.data import ImageData
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
+from bench.executors.ray_cluster import RayExecutor
 from bench.jobs import EpochDone, Job, JobResult, cut, trial_splits
 from tests.tiny import make_job, make_trial
 
@@ -26,6 +27,7 @@ SMALL = "shufflenet_v2_x0_5"
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "in-process": InProcessExecutor,
     "processes": lambda: ProcessPoolExecutor(2),
+    "ray": lambda: RayExecutor(address=None, workers=2, threads=1, device="cpu"),
 }
 
 

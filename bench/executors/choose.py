@@ -1,0 +1,74 @@
+"""Which executor runs some tasks, and how many of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.errors import BenchError
+from bench.executors.base import Executor
+from bench.executors.in_process import InProcessExecutor
+from bench.executors.process_pool import ProcessPoolExecutor
+from bench.jobs import Job, Task
+from bench.machine import usable_cores
+
+EXECUTORS = ("auto", "in-process", "processes", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where tasks run: `name` is one of `EXECUTORS`; None leaves the number of `workers` open.
+
+    `auto` takes processes of this machine where more than one task can run at once. `address` is
+    that of a Ray cluster; without it `ray` takes the one that runs here, or starts one.
+
+    Raises `BenchError` for what cannot be.
+    """
+
+    name: str = "auto"
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise BenchError(f"--workers must be at least 1, got {self.workers}")
+        if self.name not in EXECUTORS:
+            names = f"{', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}"
+            raise BenchError(f"--executor must be {names}, got {self.name!r}")
+        if self.address is not None and self.name != "ray":
+            raise BenchError(f"--address goes with --executor ray, got --executor {self.name}")
+
+    def executor(self, tasks: Sequence[Task], device: str) -> Executor:
+        """The executor of these tasks; Ray's connects to its cluster."""
+        jobs = [job for task in tasks for job in task.jobs]
+        threads = max((job.trial.settings.threads for job in jobs), default=1)
+        if self.name == "ray":
+            from bench.executors.ray_cluster import RayExecutor
+
+            return RayExecutor(
+                address=self.address,
+                workers=min(self.workers or _at_once(tasks), max(1, _at_once(tasks))),
+                threads=threads,
+                device=device,
+            )
+        cores = usable_cores() if device == "cpu" else 1
+        workers = self.workers or max(1, min(cores // threads, _at_once(tasks)))
+        lanes = max(1, cores // (workers * threads))
+        if self.name == "in-process" or (self.name == "auto" and workers == 1):
+            return InProcessExecutor(lanes=lanes)
+        return ProcessPoolExecutor(workers, lanes=lanes)
+
+
+def _at_once(tasks: Sequence[Task]) -> int:
+    """How many tasks can run at once at most: those that nothing else waits for."""
+    needed = {task.needs for task in tasks}
+    return sum(
+        not any(key in needed for job in task.jobs for key in _saved(task, job)) for task in tasks
+    )
+
+
+def _saved(task: Task, job: Job) -> tuple[str, ...]:
+    if task.kind == "alone":
+        return ()
+    at = job.head_epochs if task.kind == "heads" else task.end
+    return (job.keys[at],) if at < job.end else ()

@@ -1,0 +1,310 @@
+"""Ray: tasks on the nodes of a cluster. The driver alone writes, and keeps every state.
+
+Because each state comes back to the driver, a node that dies costs what it has done since its last
+state: the task goes to another node, which begins there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bench.cache import atomic_file, cache_root
+from bench.errors import BenchError, MissingExtraError
+from bench.executors.agenda import Agenda
+from bench.executors.base import OnEpoch
+from bench.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
+from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
+from bench.machine import arithmetic
+from bench.sized_cache import SizedCache, cache_limit
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+    Ref = ObjectRef[Any]
+
+LOOK_SECONDS = 5.0
+"""How soon it shows that nodes have come or gone."""
+
+PIECE_BYTES = 2**26
+LOSSES = 3
+"""A task whose workers have died so often is the likely cause: its trials are given up."""
+
+
+@dataclass(eq=False, kw_only=True)
+class _Worker:
+    """An actor; `open` are the trials of its task that nothing has been heard of yet."""
+
+    actor: Any
+    host: str
+    remote: bool
+    near: str | None = None
+    task: Task | None = None
+    open: dict[str, Job] = field(default_factory=dict)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class RayExecutor:
+    """Actors on a Ray cluster, each with one task at a time and `threads` cores or one GPU.
+
+    `workers` is how many at most; the cluster's capacity may allow fewer. Raises `BenchError` where
+    there is no cluster at `address`, or a node would compute other numbers than this machine.
+    """
+
+    def __init__(self, *, address: str | None, workers: int, threads: int, device: str) -> None:
+        self._ray = _connected(address)
+        self._threads = threads
+        self._device = device.partition(":")[0]
+        self._most = workers
+        self._cache = cache_mark()
+        self._states = SizedCache(cache_root() / "states", cache_limit())
+        self._parcels: dict[Path, Parcel] = {}
+        self._losses: Counter[str] = Counter()
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at once."""
+        return min(self._most, self._capacity())
+
+    def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
+        """Run all `tasks`, the next one on whichever worker is free."""
+        agenda = Agenda(tasks)
+        busy: dict[Ref, _Worker] = {}
+        hiring: dict[Ref, Any] = {}
+        idle: list[_Worker] = []
+        try:
+            while True:
+                self._hire(hiring, have=len(busy) + len(idle))
+                while idle and (task := agenda.take(near=idle[-1].near)):
+                    worker = idle.pop()
+                    busy[self._begin(worker, task)] = worker
+                if not busy and (idle or not hiring):
+                    self._check_nothing_left(agenda)
+                    return
+                ready, _ = self._ray.wait([*busy, *hiring], timeout=LOOK_SECONDS)
+                for ref in ready:
+                    if ref in hiring:
+                        idle += self._hired(hiring.pop(ref), ref)
+                        continue
+                    worker = busy.pop(ref)
+                    try:
+                        reports = self._ray.get(ref)
+                    except self._ray.exceptions.RayError:
+                        yield from self._lost(worker, agenda)
+                        continue
+                    yield from self._heard(worker, reports, agenda, on_epoch)
+                    if reports[-1].event is None:
+                        idle.append(worker)
+                    else:
+                        busy[worker.actor.reports.remote()] = worker
+        finally:
+            for actor in (*(worker.actor for worker in (*busy.values(), *idle)), *hiring.values()):
+                self._ray.kill(actor)
+
+    def _begin(self, worker: _Worker, task: Task) -> Ref:
+        worker.task = task
+        worker.open = {job.trial_id: job for job in task.jobs}
+        worker.started = datetime.now(UTC)
+        worker.actor.start.remote(self._order(worker, task))
+        reports: Ref = worker.actor.reports.remote()
+        return reports
+
+    # Workers ----------------------------------------------------------------------------------
+
+    def _capacity(self) -> int:
+        """How many workers the living nodes have room for."""
+        found = 0
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                resources = node["Resources"]
+                found += int(resources.get("GPU", 0)) if self._on_gpu else self._slots(resources)
+        return found
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device == "cuda"
+
+    def _slots(self, resources: dict[str, float]) -> int:
+        return int(resources.get("CPU", 0) // self._threads)
+
+    def _hire(self, hiring: dict[Ref, Any], *, have: int) -> None:
+        """Ask for as many workers as there is room for; on nodes that are dead none will come."""
+        wanted = self.workers - have
+        while len(hiring) > max(0, wanted):
+            self._ray.kill(hiring.popitem()[1])
+        needed = {"num_gpus": 1} if self._on_gpu else {"num_cpus": self._threads}
+        passive = {"env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}}
+        while len(hiring) < wanted:
+            actor = (
+                self._ray.remote(RayWorker)
+                .options(**needed, scheduling_strategy="SPREAD", runtime_env=passive)
+                .remote()
+            )
+            hiring[actor.facts.remote(self._device)] = actor
+
+    def _hired(self, actor: Any, facts_ref: Ref) -> list[_Worker]:
+        """The worker, if it lives."""
+        try:
+            facts = self._ray.get(facts_ref)
+        except self._ray.exceptions.RayActorError:
+            return []
+        self._check(facts)
+        remote = facts["cache"] != self._cache
+        return [_Worker(actor=actor, host=facts["host"], remote=remote)]
+
+    def _check_nothing_left(self, agenda: Agenda) -> None:
+        if agenda.take() is not None:
+            needed = "a GPU" if self._on_gpu else f"{self._threads} CPU"
+            raise BenchError(
+                f"no node of the Ray cluster has room for a trial ({needed}); start the run again "
+                "when there is one: it goes on from what is finished"
+            )
+
+    def _check(self, facts: dict[str, Any]) -> None:
+        ours, theirs = arithmetic(self._device), facts["arithmetic"]
+        different = [
+            f"{name} {theirs.get(name)} (here {ours.get(name)})"
+            for name in {**ours, **theirs}
+            if ours.get(name) != theirs.get(name)
+        ]
+        if different:
+            raise BenchError(
+                f"node {facts['host']} of the Ray cluster would compute other numbers than this "
+                f"machine: {', '.join(different)}; use nodes that are alike"
+            )
+
+    def _lost(self, worker: _Worker, agenda: Agenda) -> Iterator[JobResult]:
+        """The worker is dead: another one takes over, but not what several have died with."""
+        assert worker.task is not None
+        self._losses.update(worker.open)
+        for job in worker.open.values():
+            if self._losses[job.trial_id] >= LOSSES:
+                result = JobResult(
+                    trial_id=job.trial_id,
+                    started=worker.started,
+                    finished=datetime.now(UTC),
+                    error=f"{LOSSES} worker processes died with it, the last one on {worker.host}",
+                )
+                agenda.note(result)
+                yield result
+        agenda.put_back(replace(worker.task, jobs=tuple(worker.open.values())))
+
+    # Messages ---------------------------------------------------------------------------------
+
+    def _heard(
+        self, worker: _Worker, reports: Sequence[Report], agenda: Agenda, on_epoch: OnEpoch
+    ) -> Iterator[JobResult]:
+        for report in reports:
+            event = report.event
+            if isinstance(event, EpochDone):
+                on_epoch(event)
+            elif isinstance(event, StateSaved):
+                self._keep_state(event.key, report.content)
+                agenda.note(event)
+                worker.near = event.key
+                for trial in event.trials:
+                    del worker.open[trial]
+            elif isinstance(event, JobResult):
+                job = worker.open.pop(event.trial_id)
+                if report.content is not None and job.checkpoint is not None:
+                    with atomic_file(job.checkpoint) as temporary:
+                        temporary.write_bytes(report.content)
+                agenda.note(event)
+                yield event
+
+    def _keep_state(self, key: str, content: bytes | None) -> None:
+        if content is not None and self._states.find(key) is None:
+            with self._states.adding(key) as temporary:
+                temporary.write_bytes(content)
+
+    def _order(self, worker: _Worker, task: Task) -> Order:
+        """The task; for a node with a cache of its own, with all that it is made from."""
+        if not worker.remote:
+            return Order(task=task)
+        paths = {job.images for job in task.jobs}
+        paths |= {path for job in task.jobs if (path := job.weights.path) is not None}
+        return Order(
+            task=task,
+            remote=True,
+            parcels={path: self._parcel(path) for path in paths if path.exists()},
+            states=self._known_states(task),
+        )
+
+    def _known_states(self, task: Task) -> dict[str, Any]:
+        """The deepest state of the task's path that is here, and the one that it starts from."""
+        if task.kind == "alone":
+            return {}
+        first = task.jobs[0]
+        path = reversed(first.keys[1 : task.end + 1])
+        wanted = [key for key in path if self._states.find(key) is not None][:1]
+        wanted += [task.needs] if task.needs is not None else []
+        states = {}
+        for key in dict.fromkeys(wanted):
+            found = self._states.find(key)
+            if found is not None:
+                states[key] = self._ray.put(found.read_bytes())
+        return states
+
+    def _parcel(self, path: Path) -> Parcel:
+        if path not in self._parcels:
+            self._parcels[path] = self._packed(path)
+        return self._parcels[path]
+
+    def _packed(self, path: Path) -> Parcel:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        digest, packed = hashlib.sha256(), []
+        for file in files:
+            relative = "" if file == path else file.relative_to(path).as_posix()
+            digest.update(relative.encode())
+            pieces = []
+            with file.open("rb") as opened:
+                while piece := opened.read(PIECE_BYTES):
+                    digest.update(piece)
+                    pieces.append(self._ray.put(piece))
+            packed.append((relative, tuple(pieces)))
+        return Parcel(name=path.name, digest=digest.hexdigest(), files=tuple(packed))
+
+
+# Connecting -----------------------------------------------------------------------------------
+
+
+def _connected(address: str | None) -> ModuleType:
+    """Ray, connected: to `address`, to `$RAY_ADDRESS`, or to a cluster of this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError(needed_for="--executor ray", package="ray", extra="ray") from None
+    if ray.is_initialized():
+        return ray
+    try:
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BenchError(f"no Ray cluster at --address {address}: {error}") from None
+    return ray
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray would end the process at once on SIGTERM; ours goes on from what is finished."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
