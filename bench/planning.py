@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.backbones import (
     PRETRAINED_HEAD,
@@ -31,7 +31,6 @@ from bench.suite import (
     GridRule,
     LoadedSuite,
     Trial,
-    content_hash,
     expand,
     load_suite,
     locate,
@@ -39,6 +38,8 @@ from bench.suite import (
     selection,
 )
 from bench.training import NUMERICS_VERSION
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,8 @@ class Resolver:
         self._loaded = loaded
         self._source = source
         self._device = device
-        self._trials = trials
+        self._peers = _weights_by_backbone(trials)
+        self._known: dict[tuple[Any, ...], Any] = {}
         self.problems: dict[str, Problem] = {}
         self._notes: dict[str, int] = {}
 
@@ -187,7 +189,10 @@ class Resolver:
         self._note_contradiction(trial, size, weights)
         if self.problems:
             return {"id": "", "trial": trial}  # nothing is measured for a suite that cannot run
-        precision = resolve_precision(trial, size, self._device)
+        precision = self._once(
+            ("precision", trial.backbone.name, trial.settings.precision, size),
+            lambda: resolve_precision(trial, size, self._device),
+        )
         context = {
             "data": self._source.fingerprint,
             "images": FORMAT_VERSION,
@@ -269,20 +274,25 @@ class Resolver:
         peer = next(peers, weights)
         return replace(weights, mean=peer.mean, std=peer.std)
 
-    def _peer_weights(self, trial: Trial) -> list[Entry]:
+    def _peer_weights(self, trial: Trial) -> Sequence[Entry]:
         """The weights of all trials with the same backbone, each once."""
-        found = {
-            content_hash(peer.settings.weights.identity()): peer.settings.weights
-            for peer in self._trials
-            if peer.backbone == trial.backbone
-        }
-        return list(found.values())
+        return self._peers.get(trial.backbone.label, ())
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
-        if entry.name != "fractals":
-            return describe_weights(backbone, entry)
-        recipe = FractalWeights(**entry.options)
-        return describe_fractal_weights(backbone, recipe, image_size=size, device=self._device)
+        def describe() -> Weights:
+            if entry.name != "fractals":
+                return describe_weights(backbone, entry)
+            recipe = FractalWeights(**entry.options)
+            return describe_fractal_weights(backbone, recipe, image_size=size, device=self._device)
+
+        return self._once(("weights", backbone, entry.model_dump_json(), size), describe)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """What `make` gives; the trials of a grid ask the same things again and again."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
+        return found
 
     def _check_image_size(self, trial: Trial, size: int) -> None:
         key = "image_size" if trial.settings.image_size is not None else "backbone"
@@ -308,6 +318,14 @@ class Resolver:
             f"{weights.input_size} px, this suite uses image_size {size}."
         )
         self._notes[message] = self._notes.get(message, 0) + 1
+
+
+def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
+    found: dict[str, dict[str, Entry]] = {}
+    for trial in trials:
+        entry = trial.settings.weights
+        found.setdefault(trial.backbone.label, {}).setdefault(entry.model_dump_json(), entry)
+    return {backbone: list(entries.values()) for backbone, entries in found.items()}
 
 
 def _plan(trial: Trial) -> Plan:

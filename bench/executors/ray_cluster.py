@@ -187,7 +187,8 @@ class RayExecutor:
     def _lost(self, worker: _Worker, agenda: Agenda) -> Iterator[JobResult]:
         """The worker is dead: another one takes over, but not what several have died with."""
         assert worker.task is not None
-        self._losses.update(worker.open)
+        self._ray.kill(worker.actor)  # it may live, out of reach
+        self._losses.update(worker.open.keys())
         for job in worker.open.values():
             if self._losses[job.trial_id] >= LOSSES:
                 result = JobResult(
