@@ -257,10 +257,11 @@ class _Performance:
             return
         key = job.keys[state.epochs]
         try:
-            if key not in self._outcomes:
-                self._outcomes[key] = outcome(training, state)
-            params = trainable_parameters(training.network, job.plan)
-            result = replace(self._outcomes[key], trainable_params=params)
+            if key in self._outcomes:
+                params = trainable_parameters(training.network, job.plan)
+                result = replace(self._outcomes[key], trainable_params=params)
+            else:
+                result = self._outcomes[key] = outcome(training, state)
             self._tell(job, training.splits, result)
         except BenchError as error:
             self._fail(job, str(error), None)

@@ -15,6 +15,7 @@ from bench.suite.schema import (
     content_hash,
 )
 from bench.suite.tune import (
+    BUDGETS,
     DIRECTIONS,
     Choices,
     FoundRange,
@@ -27,6 +28,7 @@ from bench.suite.tune import (
 
 __all__ = [
     "AXES",
+    "BUDGETS",
     "DIRECTIONS",
     "AxisEntry",
     "Catalogue",

@@ -11,10 +11,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bench.errors import nearest
 from bench.suite.tune import (
+    BUDGETS,
     FIRST_SEED,
     SEARCHABLE,
     SEARCHABLE_AXES,
-    Budget,
     Choices,
     FoundRange,
     Method,
@@ -26,7 +26,6 @@ from bench.suite.tune import (
 from bench.suite.yaml_source import Location
 
 DEFAULT_TRIALS = 20
-BUDGETS = tuple(Budget.model_fields)
 HERE: Location = ("tune",)
 
 Adapters = Mapping[str, TypeAdapter[Any]]

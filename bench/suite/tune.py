@@ -91,19 +91,18 @@ class Searched(BaseModel):
         return f"{self.axis}.{self.key}" if self.option else self.key
 
 
-class Budget(BaseModel):
-    """How much every cell may spend: one of the three."""
+BUDGETS = ("trials", "images", "seconds")
+"""How much every cell may spend: one of the three."""
+
+
+class Method(BaseModel):
+    """The keys of the section beside `space`."""
 
     model_config = STRICT
 
     trials: Count | None = None
     images: Count | None = None
     seconds: Positive | None = None
-
-
-class Method(Budget):
-    """The keys of the section beside `space`."""
-
     sampler: Literal["tpe", "random", "gp", "cmaes", "grid", "qmc"] = "tpe"
     pruner: Literal["none", "median", "halving", "hyperband"] = "none"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

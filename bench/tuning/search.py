@@ -26,7 +26,7 @@ from bench.lr_range import HIGH, LOW, STEPS
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job
 from bench.runner import Reporter, ready
-from bench.suite import DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
+from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, make_pruner
 
@@ -139,7 +139,7 @@ class Search:
         how = {
             "cell": cell.key,
             "space": [item.model_dump() for item in cell.space.values()],
-            "method": method.model_dump(exclude={"trials", "images", "seconds"}),
+            "method": method.model_dump(exclude=set(BUDGETS)),
             "context": self._opened.resolver.planned(cell.trial({}, seed=0)).id,
         }
         return optuna.create_study(

@@ -18,6 +18,7 @@ from bench.planning import OpenSuite, open_suite
 from bench.runner import Reporter, SilentReporter, run
 from bench.store import Run, write_tuning
 from bench.suite import (
+    BUDGETS,
     DIRECTIONS,
     Choices,
     Method,
@@ -110,7 +111,7 @@ def _section(opened: OpenSuite, trials: int | None) -> Tune:
         return suite.tune
     if trials < 1:
         raise BenchError(f"--trials must be at least 1, got {trials}")
-    budget = {"trials": trials, "images": None, "seconds": None}
+    budget = {**dict.fromkeys(BUDGETS), "trials": trials}
     method = suite.tune.method.model_copy(update=budget)
     return suite.tune.model_copy(update={"method": method})
 
@@ -168,7 +169,7 @@ def _description(
         "sampler": method.sampler,
         "pruner": method.pruner,
         "seeds": list(method.seeds),
-        "budget": method.model_dump(include={"trials", "images", "seconds"}, exclude_none=True),
+        "budget": method.model_dump(include=set(BUDGETS), exclude_none=True),
         "studies": {
             study.cell.label: {
                 "space": {name: _space(values) for name, values in study.ranges.items()},
