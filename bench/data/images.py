@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import warnings
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,6 +45,8 @@ CROP_MARGIN = 0.875
 """224 / 256: the part of the stored side that an evaluation crop takes."""
 GENERATED_CHUNK = 256
 IMAGES_FILE, METADATA_FILE = "images.npy", "metadata.json"
+CHECKSUM, OWN_CHECKSUM = "images_crc32", "crc32"
+"""Keys of the metadata: the checksums of the pixels, and of all else that it says."""
 
 _Remark: TypeAlias = tuple[str, str]
 """(sample id, what there is to say about it)"""
@@ -83,14 +86,19 @@ class ImageData:
             return cls._open(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"the prepared images in {folder} are damaged ({error}); delete that folder"
+                f"the prepared images in {folder} are missing or damaged ({error}); "
+                "the same command makes them anew"
             ) from error
 
     @classmethod
     def _open(cls, folder: Path) -> ImageData:
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+        own = metadata.pop(OWN_CHECKSUM, None)  # None: an earlier version wrote it
+        if own is not None and own != _own_checksum(metadata):
+            raise ValueError(f"{METADATA_FILE} has another checksum")
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
+        metadata.pop(CHECKSUM, None)
         data = cls(
             folder=folder,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
@@ -132,14 +140,17 @@ def prepare_images(
     whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
     out and become an issue. Takes constant memory, and several processes may do it at once.
 
-    Raises `DataError` if no image can be decoded or the disk is too small.
+    What is there already is verified by its checksum, and made again if it is damaged.
+
+    Raises `DataError` if no image can be decoded, the disk is too small, or the source changes
+    meanwhile.
     """
     resize = resolve_resize(resize, source.native_size)
     fingerprint = prepared_fingerprint(source, image_size, resize)
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
-    if not _is_prepared(folder):
-        with atomic_folder(folder, keep=_is_prepared) as temporary:
+    if not _is_whole(folder):
+        with atomic_folder(folder, keep=_is_whole) as temporary:
             described = {
                 "format": FORMAT_VERSION,
                 "name": source.name,
@@ -151,9 +162,19 @@ def prepare_images(
                 "source_issues": _plain(source.issues),
                 **_write_images(source, temporary / IMAGES_FILE, image_size, resize, progress),
             }
-            (temporary / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
+            _check_unchanged(source)
+            _write_metadata(temporary, described, _checksum(temporary / IMAGES_FILE))
     _renew_source_issues(folder, source)
     return folder
+
+
+def _check_unchanged(source: ImageSource) -> None:
+    """Pixels must not be kept under the fingerprint of other files."""
+    if source.current is not None and source.current() != source.fingerprint:
+        raise DataError(
+            f"the images of {source.name} changed while they were read; "
+            "run the same command again once they stay as they are"
+        )
 
 
 def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
@@ -309,13 +330,52 @@ def _is_prepared(folder: Path) -> bool:
     return True
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder holds prepared images, and every pixel is what was written.
+
+    Images that an earlier version prepared get their checksum now.
+    """
+    if not _is_prepared(folder):
+        return False
+    described = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+    actual = _checksum(folder / IMAGES_FILE)
+    if described.pop(CHECKSUM, actual) != actual:
+        return False
+    described.pop(OWN_CHECKSUM, None)
+    _write_metadata(folder, described, actual)
+    return True
+
+
 def _renew_source_issues(folder: Path, source: ImageSource) -> None:
     """What lies beside the images may have changed while the images have not."""
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
     if metadata["source_issues"] != _plain(source.issues):
-        with atomic_file(folder / METADATA_FILE) as temporary:
-            changed = metadata | {"source_issues": _plain(source.issues)}
-            temporary.write_text(json.dumps(changed), encoding="ascii")
+        metadata["source_issues"] = _plain(source.issues)
+        del metadata[OWN_CHECKSUM]
+        _write_metadata(folder, metadata, metadata.pop(CHECKSUM))
+
+
+def _write_metadata(folder: Path, described: dict[str, Any], checksum: str) -> None:
+    """Write `metadata.json` with the checksums of the images and of itself, if it is another."""
+    content = {**described, CHECKSUM: checksum}
+    text = json.dumps({**content, OWN_CHECKSUM: _own_checksum(content)})
+    path = folder / METADATA_FILE
+    if path.exists() and path.read_text(encoding="ascii") == text:
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="ascii")
+
+
+def _own_checksum(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content).encode()):08x}"
+
+
+def _checksum(path: Path) -> str:
+    sum_ = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sum_ = zlib.crc32(block, sum_)
+    return f"{sum_:08x}"
 
 
 def _plain(issues: Iterable[DataIssue]) -> list[dict[str, Any]]:
