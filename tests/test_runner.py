@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 import pandas as pd
@@ -210,7 +212,10 @@ def test_only_with_no_reuse_keeps_what_the_others_have(
 def test_a_second_run_on_the_same_folder_is_refused(suite: Path, tmp_path: Path) -> None:
     class Second(Recorder):
         def training(self, jobs: Sequence[Job]) -> None:
-            with pytest.raises(BenchError, match="another run is writing to"):
+            holder = (
+                f"another run is writing to .* \\(process {os.getpid()} on {gethostname()} since"
+            )
+            with pytest.raises(BenchError, match=holder):
                 bench.run(suite, out=tmp_path, workers=1)
 
     assert len(bench.run(suite, out=tmp_path, workers=1, reporter=Second()).trials) == 4
@@ -244,9 +249,20 @@ def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: 
     assert list(result.trials["status"]) == ["failed"] * 2 + ["complete"] * 2
     assert result.trials["error"].iloc[0].startswith("the training loss is")
     assert "lower lr" in (result.folder / "report.md").read_text()
+    for failed, error in zip(result.trials["trial"][:2], result.trials["error"][:2], strict=True):
+        assert error in (result.folder / "logs" / f"{failed}.log").read_text()
+
     recorder = Recorder()
-    bench.run(path, out=tmp_path, workers=1, reporter=recorder)
+    again = bench.run(path, out=tmp_path, workers=1, reporter=recorder)
+    assert recorder.trained == []
+    assert_equal(again, result)
+    plan = plan_run(path, out=tmp_path)
+    assert [planned.failure for planned in plan.failed] == list(result.trials["error"][:2])
+
+    bench.run(path, out=tmp_path, workers=1, retry="failed", reporter=recorder)
     assert set(recorder.trained) == set(result.trials["trial"][:2])
+    with pytest.raises(BenchError, match="--retry must be failed, got 'all'"):
+        bench.run(path, out=tmp_path, retry="all")
 
 
 def test_weights_that_cannot_be_had_fail_their_trials_only(
@@ -269,6 +285,9 @@ def test_weights_that_cannot_be_had_fail_their_trials_only(
     error = result.trials["error"].iloc[1]
     assert "https://download.pytorch.org/models/shufflenet" in error
     assert "file:" in error
+    # Nothing of it was trained: it is tried again without being asked for.
+    plan = plan_run(path, out=tmp_path, overrides=["image_size=32", "seed=0"])
+    assert [planned.id for planned in plan.pending] == [result.trials["trial"].iloc[1]]
 
 
 def test_weights_are_pretrained_once_and_kept_in_the_cache(
