@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,15 @@ class FeatureStore:
 
     @contextmanager
     def _computing(self, key: str) -> Iterator[None]:
-        """One process computes a view, the others wait for it; few lock files serve all keys."""
+        """One process computes a view, the others wait for it; few lock files serve all keys.
+
+        In a cache that cannot be written nothing is kept, so there is nothing to wait for.
+        """
         assert self._locks is not None
-        self._locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._locks / f"features-{key[:2]}.lock"):
+        with ExitStack() as held:
+            with suppress(OSError, NotImplementedError):
+                self._locks.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(self._locks / f"features-{key[:2]}.lock"))
             yield
 
 
