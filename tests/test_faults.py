@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError
-from bench.jobs import Job
+from bench.jobs import EpochDone, Job
 from bench.runner import SilentReporter
 from bench.store import read_run
 from tests.damage import flip
@@ -189,6 +190,43 @@ def test_a_cache_that_vanishes_or_rots_costs_time_and_no_number(
     assert all("the same command" in error for error in failed["error"])
     assert failed["started"].isna().all()
     same_numbers(bench.run(suite, out=tmp_path / "gone", workers=1, overrides=few), first)
+
+
+class KillsTheWorker(SilentReporter):
+    """Ends the process that has told of the first epoch."""
+
+    killed = 0
+
+    def epoch(self, done: EpochDone) -> None:
+        if self.killed == 0:
+            for process in psutil.Process().children(recursive=True):
+                if "forkserver" in " ".join(process.cmdline()) and process.ppid() != os.getpid():
+                    process.kill()
+                    self.killed += 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are found as on Linux")
+def test_a_killed_worker_costs_its_trial_until_it_is_asked_for(suite: Path, tmp_path: Path) -> None:
+    overrides = ["strategy=from_scratch", "weights=none", "epochs=40"]
+    how = {"overrides": overrides, "workers": 1, "executor": "processes"}
+    reporter = KillsTheWorker()
+    run = bench.run(suite, out=tmp_path, reporter=reporter, **how)  # type: ignore[arg-type]
+    assert reporter.killed == 1
+    assert sorted(run.trials["status"]) == ["complete", "failed"]
+    failed = run.trials[run.trials["status"] == "failed"].iloc[0]
+    told = run.curves[run.curves["trial"] == failed["trial"]]
+    expected = "the worker process died (signal SIGKILL, often for want of memory) in epoch "
+    assert failed["error"] == f"{expected}{told['epoch'].max() + 1}"
+    log = run.folder / "logs" / f"{failed['trial']}.log"
+    assert failed["error"] in log.read_text()
+
+    kept = bench.run(suite, out=tmp_path, **how)  # type: ignore[arg-type]
+    assert sorted(kept.trials["status"]) == ["complete", "failed"]
+    retried = bench.run(suite, out=tmp_path, retry="failed", **how)  # type: ignore[arg-type]
+    alone = bench.run(suite, out=tmp_path / "alone", reuse=False, **how)  # type: ignore[arg-type]
+    assert set(retried.trials["status"]) == {"complete"}
+    same_numbers(retried, alone)
+    assert not log.exists()
 
 
 def test_images_that_change_while_they_are_read_are_refused(tmp_path: Path) -> None:

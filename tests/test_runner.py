@@ -16,11 +16,13 @@ import yaml
 
 import bench
 from bench.errors import BenchError, SuiteError
+from bench.executors import InProcessExecutor, ProcessPoolExecutor
 from bench.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
-from bench.runner import SilentReporter
+from bench.runner import SilentReporter, make_executor
 from bench.store import Run, read_thumbnails
+from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
@@ -368,6 +370,13 @@ def test_bad_arguments(
 ) -> None:
     with pytest.raises(BenchError, match=message):
         bench.run(suite, out=tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_limits_take_processes_unless_told_otherwise() -> None:
+    limits = Resources(minutes=30)
+    assert isinstance(make_executor("auto", 1, [], "cpu"), InProcessExecutor)
+    assert isinstance(make_executor("auto", 1, [], "cpu", limits), ProcessPoolExecutor)
+    assert isinstance(make_executor("in-process", 1, [], "cpu", limits), InProcessExecutor)
 
 
 def test_an_image_size_that_contradicts_the_weights_is_noted(suite: Path, tmp_path: Path) -> None:

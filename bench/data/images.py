@@ -18,6 +18,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -45,8 +46,8 @@ CROP_MARGIN = 0.875
 """224 / 256: the part of the stored side that an evaluation crop takes."""
 GENERATED_CHUNK = 256
 IMAGES_FILE, METADATA_FILE = "images.npy", "metadata.json"
-CHECKSUM, OWN_CHECKSUM = "images_crc32", "crc32"
-"""Keys of the metadata: the checksums of the pixels, and of all else that it says."""
+CHECKSUMS_FILE = "checksums.json"
+"""CRC-32 of the other two, in a file of its own: what is not in it yet is taken as it is."""
 
 _Remark: TypeAlias = tuple[str, str]
 """(sample id, what there is to say about it)"""
@@ -92,13 +93,12 @@ class ImageData:
 
     @classmethod
     def _open(cls, folder: Path) -> ImageData:
-        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-        own = metadata.pop(OWN_CHECKSUM, None)  # None: an earlier version wrote it
-        if own is not None and own != _own_checksum(metadata):
+        actual = _checksum(folder / METADATA_FILE)
+        if _checksums(folder).get(METADATA_FILE, actual) != actual:
             raise ValueError(f"{METADATA_FILE} has another checksum")
+        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
-        metadata.pop(CHECKSUM, None)
         data = cls(
             folder=folder,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
@@ -163,7 +163,8 @@ def prepare_images(
                 **_write_images(source, temporary / IMAGES_FILE, image_size, resize, progress),
             }
             _check_unchanged(source)
-            _write_metadata(temporary, described, _checksum(temporary / IMAGES_FILE))
+            (temporary / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
+            _write_checksums(temporary, IMAGES_FILE, METADATA_FILE)
     _renew_source_issues(folder, source)
     return folder
 
@@ -331,51 +332,52 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds prepared images, and every pixel is what was written.
-
-    Images that an earlier version prepared get their checksum now.
-    """
+    """Whether the folder holds prepared images, and every pixel is what was written."""
     if not _is_prepared(folder):
         return False
-    described = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-    actual = _checksum(folder / IMAGES_FILE)
-    if described.pop(CHECKSUM, actual) != actual:
-        return False
-    described.pop(OWN_CHECKSUM, None)
-    _write_metadata(folder, described, actual)
+    known = _checksums(folder)
+    if IMAGES_FILE in known:
+        return known[IMAGES_FILE] == _checksum(folder / IMAGES_FILE)
+    with suppress(OSError):  # an earlier version prepared them
+        _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
     return True
 
 
 def _renew_source_issues(folder: Path, source: ImageSource) -> None:
     """What lies beside the images may have changed while the images have not."""
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-    if metadata["source_issues"] != _plain(source.issues):
-        metadata["source_issues"] = _plain(source.issues)
-        del metadata[OWN_CHECKSUM]
-        _write_metadata(folder, metadata, metadata.pop(CHECKSUM))
-
-
-def _write_metadata(folder: Path, described: dict[str, Any], checksum: str) -> None:
-    """Write `metadata.json` with the checksums of the images and of itself, if it is another."""
-    content = {**described, CHECKSUM: checksum}
-    text = json.dumps({**content, OWN_CHECKSUM: _own_checksum(content)})
-    path = folder / METADATA_FILE
-    if path.exists() and path.read_text(encoding="ascii") == text:
+    if metadata["source_issues"] == _plain(source.issues):
         return
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="ascii")
+    # Whoever opens the images meanwhile finds no checksum of the metadata, and no wrong one.
+    _write_checksums(folder, IMAGES_FILE)
+    with atomic_file(folder / METADATA_FILE) as temporary:
+        changed = metadata | {"source_issues": _plain(source.issues)}
+        temporary.write_text(json.dumps(changed), encoding="ascii")
+    _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
 
 
-def _own_checksum(content: dict[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(content).encode()):08x}"
+def _checksums(folder: Path) -> dict[str, int]:
+    """The checksums of the files in the folder, as far as they were noted."""
+    path = folder / CHECKSUMS_FILE
+    return dict(json.loads(path.read_text(encoding="ascii"))) if path.exists() else {}
 
 
-def _checksum(path: Path) -> str:
+def _write_checksums(folder: Path, *names: str) -> None:
+    """Note the checksums of these files, and of no others; what is known stays known."""
+    known = _checksums(folder)
+    if METADATA_FILE in names:
+        known.pop(METADATA_FILE, None)  # it may have been written anew
+    sums = {n: known[n] if n in known else _checksum(folder / n) for n in names}
+    with atomic_file(folder / CHECKSUMS_FILE) as temporary:
+        temporary.write_text(json.dumps(sums), encoding="ascii")
+
+
+def _checksum(path: Path) -> int:
     sum_ = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             sum_ = zlib.crc32(block, sum_)
-    return f"{sum_:08x}"
+    return sum_
 
 
 def _plain(issues: Iterable[DataIssue]) -> list[dict[str, Any]]:
