@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from bench.sealed import read_sealed, save_sealed
 from bench.sized_cache import SizedCache
 
 MEMORY_LIMIT = 2**29
@@ -89,7 +88,7 @@ class StateStore:
         if self._cache is not None:
             self._trim()
             # A full disk costs time later, when the state is made again, and no trial.
-            with suppress(OSError, SafetensorError), self._cache.adding(key) as temporary:
+            with suppress(OSError), self._cache.adding(key) as temporary:
                 _write(state, temporary)
 
     def load(self, key: str) -> State | None:
@@ -117,43 +116,34 @@ class StateStore:
 
 
 def _write(state: State, path: Path) -> None:
-    from safetensors.torch import save_file
-
     tensors = {f"model/{name}": tensor for name, tensor in state.model.items()}
     if state.best is not state.model:
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
     for name, slots in state.optimizer.items():
         tensors |= {f"optimizer/{name}/{slot}": tensor for slot, tensor in slots.items()}
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
     records = json.dumps([asdict(record) for record in state.records])
-    save_file(plain, path, metadata={"records": records})
+    save_sealed(tensors, path, {"records": records})
 
 
 def _read(path: Path) -> State | None:
     try:
         return _parsed(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # damaged, foreign or just evicted: it is trained again
 
 
 def _parsed(path: Path) -> State:
-    from safetensors import safe_open
-
     parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
-    with safe_open(path, framework="pt") as file:
-        records = json.loads((file.metadata() or {})["records"])
-        for full_name in file.keys():  # noqa: SIM118  (not a mapping)
-            part, _, name = full_name.partition("/")
-            parts[part][name] = file.get_tensor(full_name)
+    tensors, metadata = read_sealed(path)
+    for full_name, tensor in tensors.items():
+        part, _, name = full_name.partition("/")
+        parts[part][name] = tensor
     optimizer: dict[str, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         parameter, _, slot = name.rpartition("/")
         optimizer.setdefault(parameter, {})[slot] = tensor
     return State(
-        records=tuple(_record(record) for record in records),
+        records=tuple(_record(record) for record in json.loads(metadata["records"])),
         model=parts["model"],
         best=parts["best"] or parts["model"],
         optimizer=optimizer,

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.errors import BenchError, SuiteError, nearest
+from bench.errors import BenchError, MachineError, SuiteError, nearest
 from bench.processes import import_early
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ Track = Annotated[
     str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
 ]
 NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")]
+Retry = Annotated[
+    str | None, typer.Option(metavar="failed", help="Also train the trials that failed before.")
+]
 
 
 @app.command()
@@ -76,6 +79,7 @@ def run(
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
+    retry: Retry = None,
     track: Track = "",
 ) -> None:
     """Train what is not complete, then write tables, plots and a report."""
@@ -97,12 +101,13 @@ def run(
             overrides=overrides or (),
             only=only or (),
             reuse=not no_reuse,
+            retry=retry,
             reporter=reporter,
         )
     _show_result(result)
     for place in trackers.track(result, track):
         out_console.print(f"tracked: {escape(place)}")
-    _exit_with_failures(result)
+    _exit_with_failures(result, "the same command with --retry failed")
 
 
 def _prepare_processes(workers: int | None, executor: str, device: str) -> None:
@@ -126,11 +131,17 @@ def _show_result(result: Run) -> None:
         out_console.print(f"report: {escape(str(result.folder / name))}")
 
 
-def _exit_with_failures(result: Run) -> None:
-    failed = int((result.trials["status"] == "failed").sum())
-    if failed:
-        error_console.print(f"[red]{failed} trials failed[/]; their errors are in the report")
-        raise typer.Exit(1)
+def _exit_with_failures(result: Run, again: str) -> None:
+    """Exit with 1 if trials have failed; `again` is the command that tries them once more."""
+    failed = result.trials[result.trials["status"] == "failed"]
+    if failed.empty:
+        return
+    text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
+    tried = int(failed["started"].notna().sum())
+    if tried:
+        text += f"; {tried} of them stay failed until {escape(again)} tries them again"
+    error_console.print(text, highlight=False)
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -169,8 +180,10 @@ def tune(
             reporter=reporter,
         )
     _show_result(result)
-    out_console.print(f"tuned suite: {escape(str(result.folder / 'tuned.yaml'))}")
-    _exit_with_failures(result)
+    tuned = result.folder / "tuned.yaml"
+    out_console.print(f"tuned suite: {escape(str(tuned))}")
+    again = ["bench", "run", str(tuned), "--out", str(out), "--retry", "failed"]
+    _exit_with_failures(result, shlex.join(again))
 
 
 @app.command()
@@ -184,6 +197,7 @@ def plan(
     overrides: Set = None,
     only: Only = None,
     no_reuse: NoReuse = False,
+    retry: Retry = None,
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
     from bench.accounts import account
@@ -204,16 +218,19 @@ def plan(
             overrides=overrides or (),
             only=only or (),
             reuse=not no_reuse,
+            retry=retry,
             progress=reporter.progress,
         )
         counted = planned_jobs(planned)
         accounts = account(counted, reuse=planned.reuse)
         tasks = cut([c.job for c in counted if not c.complete], reuse=planned.reuse)
-        used = where.executor(tasks, planned.device).workers
+        resources = planned.loaded.suite.resources
+        used = where.executor(tasks, planned.device, resources).workers
         reporter.planned(planned)
         reporter.status("timing a few batches on this machine")
         work = estimate(planned, accounts, workers=used)
     out_console.print(_plan_table(planned))
+    _show_earlier_failures(planned)
     for issue in planned.issues:
         out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
     out_console.print(accounts.sentence(), highlight=False)
@@ -228,6 +245,17 @@ def plan(
         f"with {used} at once on {escape(planned.device)}",
         highlight=False,
     )
+
+
+def _show_earlier_failures(planned: RunPlan) -> None:
+    for trial in planned.failed:
+        label = f"{trial.trial.label} · seed {trial.trial.settings.seed}"
+        out_console.print(f"[red]failed[/] {escape(f'{label}: {trial.failure}')}", highlight=False)
+    if planned.failed:
+        count = len(planned.failed)
+        out_console.print(
+            f"{count} trials failed and stay so; --retry failed tries them again", highlight=False
+        )
 
 
 def _duration(seconds: float) -> str:
@@ -457,13 +485,13 @@ def _plan_table(planned: RunPlan) -> Table:
     return table
 
 
-def _fail(error: BenchError) -> NoReturn:
+def _fail(error: BenchError, *, code: int = 2) -> NoReturn:
     if isinstance(error, SuiteError):
         for problem in error.problems:
             error_console.print(f"[red]error[/] {escape(str(problem))}", highlight=False)
     else:
         error_console.print(f"[red]error[/] {escape(str(error))}", highlight=False)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def main() -> None:
@@ -471,12 +499,12 @@ def main() -> None:
     with _interrupts_heard():
         try:
             app()
+        except MachineError as error:
+            _fail(error, code=1)
         except BenchError as error:
             _fail(error)
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            error_console.print(f"[red]error[/] {escape(str(error.strerror or error) + where)}")
-            sys.exit(1)
+            _fail(MachineError(error), code=1)
 
 
 @contextmanager

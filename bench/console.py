@@ -73,6 +73,8 @@ class ConsoleReporter:
         ]
         if skipped:
             parts.append(f"{skipped} skipped")
+        if plan.failed:
+            parts.append(f"{len(plan.failed)} failed before (--retry failed tries them again)")
         self._done, self._total = 0, len(plan.pending)
         self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
 

@@ -38,7 +38,7 @@ def fetch(
     mend: str = "",
     timeout: float = TIMEOUT_SECONDS,
 ) -> Path:
-    """Download `url` to `destination` unless it is there already, and return `destination`.
+    """Download `url` to `destination` unless it is there, undamaged, and return `destination`.
 
     The bytes are gathered in `destination.part`, which a dropped connection leaves in place: the
     same call goes on from there (HTTP Range, RFC 9110 section 14), and so does this one at once as
@@ -48,16 +48,22 @@ def fetch(
 
     Raises `DownloadError` naming the address and the cause, with the sentence `mend` at its end.
     """
-    if destination.is_file():
+    expected = sha256 or sha256_prefix or ""
+    if _is_there(destination, expected):
         return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{destination}.lock"):
-        if not destination.is_file():
+        if not _is_there(destination, expected):
             download = _Download(
                 url=url, destination=destination, progress=progress, mend=mend, timeout=timeout
             )
-            _download_verified(download, expected=sha256 or sha256_prefix or "")
+            _download_verified(download, expected=expected)
     return destination
+
+
+def _is_there(destination: Path, expected: str) -> bool:
+    """Whether the file is there and still what was downloaded."""
+    return destination.is_file() and _sha256(destination).startswith(expected.lower())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from bench.backbones.network import save_tensors
 from bench.cache import cache_root
 from bench.checkpoint import EpochRecord, State, StateStore
 from bench.data import ImageData, Splits
-from bench.errors import BenchError
+from bench.failures import failure_of, is_out_of_memory, place
 from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
@@ -34,10 +34,14 @@ Emit = Callable[[Event], None]
 
 
 class Engine:
-    """Performs tasks; `lanes` batches of a frozen trunk run at once, which changes no number."""
+    """Performs tasks; `lanes` batches of a frozen trunk run at once, which changes no number.
+
+    It is `exhausted` once a task has run out of memory.
+    """
 
     def __init__(self, *, lanes: int = 1) -> None:
         self.lanes = lanes
+        self.exhausted = False
         self.networks = _Networks()
         self._features: FeatureStore | None = None
         self._states: StateStore | None = None
@@ -49,10 +53,19 @@ class Engine:
             performance.prepare()
             with isolated(task.jobs[0].trial.settings.threads):
                 performance.run()
-        except BenchError as error:
-            performance.fail(str(error), None)
         except Exception as error:
-            performance.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            performance.fail(error)
+        if performance.ran_out:
+            self.exhausted = True
+            self._forget()
+
+    def _forget(self) -> None:
+        """Give back what is kept in memory to save time."""
+        self.networks = _Networks()
+        self._features = self._states = None
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
     def stores(self, *, shared: bool) -> tuple[FeatureStore, StateStore]:
         """Where features and states are kept; a trial that shares nothing has its own."""
@@ -77,6 +90,8 @@ class _Performance:
         self._open = {job.trial_id: job for job in task.jobs}
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
         self._outcomes: dict[str, Outcome] = {}
+        self._began = False
+        self.ran_out = False
 
     def prepare(self) -> None:
         """Open what the task works with."""
@@ -92,10 +107,10 @@ class _Performance:
         else:
             self._alone()
 
-    def fail(self, message: str, log: str | None) -> None:
+    def fail(self, error: Exception) -> None:
         """Every trial that is not finished ends with this error."""
         for job in list(self._open.values()):
-            self._fail(job, message, log)
+            self._fail(job, error)
 
     def _alone(self) -> None:
         """The whole trial, with nothing from others and nothing kept for them."""
@@ -139,7 +154,7 @@ class _Performance:
         for trial in trials:
             job = by_trial[id(trial)]
             if trial.error is not None:
-                self._fail(job, str(trial.error), None)
+                self._fail(job, trial.error)
             elif trial.state.epochs == job.end or trial.state.epochs < job.heads_end:
                 self._finish(job, trial.training, trial.state)
 
@@ -225,6 +240,7 @@ class _Performance:
     def _training(self, job: Job, *, network_of: Job | None = None) -> Training:
         """The job's training, on the process's network of it (or of a job of another seed)."""
         network, start = self._engine.networks.of(network_of or job, self._data)
+        self._began = True
         return make_training(
             job,
             self._data,
@@ -263,10 +279,8 @@ class _Performance:
             else:
                 result = self._outcomes[key] = outcome(training, state)
             self._tell(job, training.splits, result)
-        except BenchError as error:
-            self._fail(job, str(error), None)
         except Exception as error:
-            self._fail(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+            self._fail(job, error, ended=True)
 
     def _stop(self, job: Job, state: State) -> None:
         """Keep the state of a trial that may go on later; nothing is tested."""
@@ -291,9 +305,16 @@ class _Performance:
             peak_memory_mib=self._memory.mebibytes(),
         )
 
-    def _fail(self, job: Job, message: str, log: str | None) -> None:
+    def _fail(self, job: Job, error: Exception, *, ended: bool = False) -> None:
+        """The trial's end with an error, while it trained or, all epochs `ended`, was tested."""
+        self.ran_out |= is_out_of_memory(error)
         records = tuple(self._records[job.trial_id])
-        self._close(job, records=records, error=message, log=log)
+        end = len(records) if ended else job.end
+        where = place(len(records) if self._began else None, end)
+        failure = failure_of(error, job.trial.settings, where)
+        self._close(
+            job, records=records, error=failure.error, log=failure.log, outside=failure.outside
+        )
 
     def _close(self, job: Job, **values: Any) -> None:
         del self._open[job.trial_id]

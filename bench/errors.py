@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +24,34 @@ class WeightsError(BenchError):
 
 class PlanError(BenchError):
     """A strategy's options do not fit the backbone or the number of epochs."""
+
+
+class MachineError(BenchError):
+    """The system refused to read or write: a full disk, no permission, a folder that is gone."""
+
+    def __init__(self, error: OSError) -> None:
+        what = str(error.strerror or error)
+        where = f" ({error.filename})" if error.filename else ""
+        super().__init__(f"cannot read or write: {what}{where}; {_mend(error.errno)}")
+
+
+def _mend(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        mend = "make room, or point --out (results) or BENCH_CACHE (the cache) to another disk"
+    elif number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        mend = "give an --out or a BENCH_CACHE that is a folder and may be written to"
+    else:
+        mend = "see that the disk is there and works"
+    return f"{mend}; then the same command goes on from what is finished"
+
+
+@contextmanager
+def system_errors_told() -> Iterator[None]:
+    """Raise what the system refuses in the block as a `MachineError`."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(error) from error
 
 
 class MissingExtraError(BenchError):

@@ -92,7 +92,11 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of a job: an outcome, or the error that ended it; neither if it has stopped."""
+    """What became of a job: an outcome, or the error that ended it; neither if it has stopped.
+
+    The cause of an error may lie `outside` of the trial: a file that is missing, a full disk, a
+    process that was told to end. Such a trial has had no fair start.
+    """
 
     trial_id: str
     started: datetime
@@ -102,6 +106,7 @@ class JobResult:
     predictions: Predictions | None = None
     peak_memory_mib: float | None = None
     error: str | None = None
+    outside: bool = False
     log: str | None = None
 
 

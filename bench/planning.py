@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from bench.machine import resolve_device
 from bench.plan import Plan
 from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
+from bench.sealed import is_whole
 from bench.store import RunStore
 from bench.strategies import STRATEGIES
 from bench.suite import (
@@ -41,10 +42,16 @@ from bench.training import NUMERICS_VERSION
 
 T = TypeVar("T")
 
+FAILED = "failed"
+"""The status of a trial that has ended with an error, and what `--retry` may ask for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """A trial with everything resolved, and whether it has to be trained."""
+    """A trial with everything resolved, and whether it has to be trained.
+
+    `failure` is the error that ended an earlier attempt, where that is kept.
+    """
 
     id: str
     trial: Trial
@@ -55,17 +62,24 @@ class PlannedTrial:
     complete: bool
     reuse: bool
     skip_reason: str | None = None
+    failure: str | None = None
 
     @property
     def pending(self) -> bool:
         """Whether the trial has to be trained."""
-        return self.skip_reason is None and not (self.complete and self.reuse)
+        kept = self.complete or self.failure is not None
+        return self.skip_reason is None and not (kept and self.reuse)
+
+    @property
+    def stays_failed(self) -> bool:
+        """Whether an earlier attempt failed and no other is made."""
+        return self.failure is not None and self.skip_reason is None and not self.pending
 
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and path.is_file())
+        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +99,11 @@ class RunPlan:
         """The trials that have to be trained."""
         return tuple(planned for planned in self.trials if planned.pending)
 
+    @property
+    def failed(self) -> tuple[PlannedTrial, ...]:
+        """The trials that failed earlier and are not tried again."""
+        return tuple(planned for planned in self.trials if planned.stays_failed)
+
 
 def plan_run(
     suite: Path,
@@ -94,12 +113,16 @@ def plan_run(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     reuse: bool = True,
+    retry: str | None = None,
     progress: Progress | None = None,
 ) -> RunPlan:
     """Check and resolve the suite; trains nothing.
 
+    A trial that failed stays so unless `retry` is "failed", or what it lacked was outside of it.
     Raises `SuiteError` with every mistake, or another `BenchError` for the device or the data.
     """
+    if retry not in (None, FAILED):
+        raise BenchError(f"--retry must be {FAILED}, got {retry!r}")
     names = catalogue()
     selected = selection(only, names)
     opened = open_suite(suite, device=device, overrides=overrides, progress=progress)
@@ -115,7 +138,7 @@ def plan_run(
         trials=tuple(
             PlannedTrial(
                 **fields,
-                complete=store.completed(fields["id"]),
+                **_earlier(store.row(fields["id"]), retry),
                 reuse=reuse,
                 skip_reason=_skip_reason(fields["trial"], selected, only),
             )
@@ -153,6 +176,17 @@ def open_suite(
         device=device,
         resolver=Resolver(loaded, source, device, trials),
     )
+
+
+def _earlier(row: Mapping[str, Any] | None, retry: str | None) -> dict[str, Any]:
+    """What is kept of an earlier attempt: its completion, or its failure.
+
+    Without a start in its row, the trial never had a fair one: something outside of it was missing.
+    """
+    status = None if row is None else row["status"]
+    if row is None or status != FAILED or retry == FAILED or row["started"] is None:
+        return {"complete": status == "complete"}
+    return {"complete": False, "failure": str(row["error"])}
 
 
 def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]) -> str | None:

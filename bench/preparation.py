@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bench.accounts import Counted
-from bench.backbones import Weights, obtain_weights
+from bench.backbones import Weights, check_unchanged, obtain_weights
 from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
 from bench.data.images import prepared_fingerprint, resolve_resize
 from bench.download import Progress
@@ -19,13 +19,13 @@ from bench.suite import FractalWeights
 
 
 def planned_jobs(plan: RunPlan) -> list[Counted]:
-    """Every trial that is not skipped, with its keys, before any image is decoded.
+    """Every trial that is complete or to be trained, with its keys, before any image is decoded.
 
     Where images turn out to be unreadable, the keys of the run are others.
     """
     source, counted = plan.source, []
     for planned in plan.trials:
-        if planned.skip_reason is not None:
+        if planned.skip_reason is not None or planned.stays_failed:
             continue
         settings = planned.trial.settings
         splits = splits_of(planned.trial, source.labels, source.splits, source.classes)
@@ -117,9 +117,12 @@ class StartingWeights:
     def _obtain(self, planned: PlannedTrial) -> Weights | BenchError:
         backbone, entry = planned.trial.backbone.name, planned.trial.settings.weights
         try:
-            return obtain_weights(backbone, entry, progress=self._progress)
+            check_unchanged(planned.weights)
+            obtained = obtain_weights(backbone, entry, progress=self._progress)
         except BenchError as error:
             return error
+        # What the trial's id says, and what its processes look for.
+        return replace(planned.weights, path=obtained.path)
 
     def _source_job(self, planned: PlannedTrial) -> Job:
         return pretraining_job(

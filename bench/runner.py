@@ -11,13 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
 from bench.accounts import Accounts, Counted, account
 from bench.cache import atomic_file
 from bench.data import ImageData
 from bench.download import Progress
-from bench.errors import BenchError
+from bench.errors import BenchError, system_errors_told
 from bench.executors import Executor, Where
 from bench.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.machine import describe_machine
@@ -26,13 +24,14 @@ from bench.preparation import PreparedImages, StartingWeights, make_job, planned
 from bench.report import mistaken_samples, write_report
 from bench.store import (
     Run,
+    RunLock,
     RunStore,
     prediction_columns,
     read_run,
     write_json,
     write_thumbnails,
 )
-from bench.suite import Settings, dump_suite
+from bench.suite import ADDED_LATER, Settings, dump_suite
 from bench.tree import reused_epochs
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
@@ -81,6 +80,7 @@ class SilentReporter:
     def note(self, message: str) -> None: ...
 
 
+@system_errors_told()
 def run(
     suite: str | Path,
     *,
@@ -92,16 +92,19 @@ def run(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     reuse: bool = True,
+    retry: str | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Run a suite and return its tables; what an earlier run has finished is not trained again.
 
     `overrides` are `key=value` texts as of `--set`, `only` selects trials as `--only` does,
-    `reuse=False` trains every trial anew. `workers` is the number of processes (default: the cores
-    that the trials' threads leave room for on a CPU, 1 on other devices), `address` that of a Ray
-    cluster for the executor `ray`.
+    `reuse=False` trains every trial anew. A trial that has failed stays failed until
+    `retry="failed"`, unless what it lacked was outside of it (a file, room on the disk). `workers`
+    is the number of processes (default: the cores that the trials' threads leave room for on a
+    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`.
 
-    Raises `BenchError` if nothing can run. A trial that fails is in the tables with its error.
+    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses. A trial
+    that fails is in the tables with its error.
     """
     reporter = reporter or SilentReporter()
     where = Where(name=executor, workers=workers, address=address)
@@ -112,6 +115,7 @@ def run(
         overrides=overrides,
         only=only,
         reuse=reuse,
+        retry=retry,
         progress=reporter.progress,
     )
     reporter.planned(plan)
@@ -163,7 +167,7 @@ def _train_pending(
             else:
                 jobs.append(job)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
-        _run_tasks(tasks, plan.device, keep, where, reporter)
+        _run_tasks(tasks, plan, keep, where, reporter)
     return images.data(plan.trials[0])
 
 
@@ -181,7 +185,7 @@ def ready(plan: RunPlan, reporter: Reporter) -> tuple[PreparedImages, StartingWe
     images = PreparedImages(plan, reporter.progress)
     weights = StartingWeights(plan, reporter.progress)
     tasks = cut(list(weights.source_jobs().values()), reuse=False)
-    _run_tasks(tasks, plan.device, weights.note_source, Where(), reporter)
+    _run_tasks(tasks, plan, weights.note_source, Where(), reporter)
     return images, weights
 
 
@@ -194,7 +198,7 @@ def _write_thumbnails(run: Run, data: ImageData) -> None:
 
 def _run_tasks(
     tasks: Sequence[Task],
-    device: str,
+    plan: RunPlan,
     keep: Callable[[JobResult], None],
     where: Where,
     reporter: Reporter,
@@ -203,7 +207,7 @@ def _run_tasks(
     if not by_id:
         return
     reporter.training(list(by_id.values()))
-    executor = where.executor(tasks, device)
+    executor = where.executor(tasks, plan.device, plan.loaded.suite.resources)
     with closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
@@ -226,22 +230,24 @@ class _RunFolder:
         self._plan = plan
         self._reporter = reporter
         self._store = RunStore(plan.folder)
-        self._lock = FileLock(plan.folder / ".lock")
+        self._lock = RunLock(plan.folder)
         self._reused: dict[str, int] = {}
 
     def __enter__(self) -> _RunFolder:
         self._plan.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise BenchError(
-                f"another run is writing to {self._plan.folder}; wait for it, or give another --out"
-            ) from None
+            self._write_skipped()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _write_skipped(self) -> None:
         for planned in self._plan.trials:
             if planned.skip_reason is not None and not self._store.has_part(planned.id):
                 row = trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
                 self._store.write_part(row)
-        return self
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -282,10 +288,7 @@ class _RunFolder:
         self._store.write_part(trial_row(self._plan, planned, status="failed", error=error))
 
     def write_result(self, planned: PlannedTrial, result: JobResult) -> None:
-        if result.log is not None:
-            log = self._plan.folder / "logs" / f"{planned.id}.log"
-            with atomic_file(log) as temporary:
-                temporary.write_text(result.log, encoding="utf-8")
+        self._write_log(planned, result)
         row = trial_row(
             self._plan,
             planned,
@@ -295,6 +298,23 @@ class _RunFolder:
             **_measured(result),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+
+    def _write_log(self, planned: PlannedTrial, result: JobResult) -> None:
+        """What is known of a failure; the log of an earlier one goes when the trial completes."""
+        log = self._plan.folder / "logs" / f"{planned.id}.log"
+        if result.error is None:
+            log.unlink(missing_ok=True)
+            return
+        text = (
+            f"{planned.trial.label} · seed {planned.trial.settings.seed}\n"
+            f"started {result.started:%Y-%m-%d %H:%M:%S} UTC, "
+            f"failed {result.finished:%Y-%m-%d %H:%M:%S} UTC "
+            f"after {len(result.records)} finished epochs\n{result.error}\n"
+        )
+        if result.log is not None:
+            text += f"\n{result.log}"
+        with atomic_file(log) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def command_line() -> str:
@@ -333,14 +353,18 @@ def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, 
 def _other_settings(planned: PlannedTrial) -> str:
     settings = planned.trial.settings
     others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
+    for name in ADDED_LATER:
+        if others[name] is None:
+            del others[name]
     return json.dumps({**others, "image_size": planned.image_size})
 
 
 def _measured(result: JobResult) -> dict[str, Any]:
     outcome = result.outcome
     times = {
-        "started": result.started,
-        "finished": result.finished,
+        # Without a start the trial counts as not tried, and the next run tries it.
+        "started": None if result.outside else result.started,
+        "finished": None if result.outside else result.finished,
         "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records),
         "peak_memory_mib": result.peak_memory_mib,
     }

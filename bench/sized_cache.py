@@ -116,10 +116,10 @@ def _mark_used(path: Path) -> bool:
     now = time.time_ns()  # the system's own stamps are some milliseconds apart
     try:
         os.utime(path, ns=(now, now))
-    except PermissionError:  # another user's entry: it can be read, and goes when its time comes
-        return path.is_file()
     except FileNotFoundError:
         return False
+    except OSError:  # another user's entry, a read-only disk: it can be read all the same
+        return path.is_file()
     return True
 
 

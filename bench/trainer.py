@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from bench.training import (
     Samples,
     Training,
     apply_stage,
+    batch_edges,
     batch_order,
     check_finite,
     forward,
@@ -249,24 +251,69 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """One optimiser step on `batch`, the `step`-th of `epoch`; `inputs` flow into `boundary`.
 
-    Returns the logits, detached, and the targets: classes or soft labels.
+    With `micro_batch` the batch goes through the network in pieces and their gradients add up to
+    that of the whole. Returns the logits, detached, and the targets: classes or soft labels.
     """
     activations, targets = training_batch(
         training, inputs, batch, boundary=boundary, epoch=epoch, step=step
     )
     dropout = (training.settings.seed, "dropout", epoch, step)
+    training.optimizer.zero_grad(set_to_none=True)
+    whole = _pieces(len(targets), training.settings.micro_batch)
+    logits = []
+    for number, piece in enumerate(whole):
+        logits.append(
+            _add_gradients(
+                training,
+                activations[piece],
+                targets[piece],
+                share=_share(training, targets, piece) if len(whole) > 1 else None,
+                start=boundary,
+                with_aux=with_aux,
+                dropout=(*dropout, number) if len(whole) > 1 else dropout,
+            )
+        )
+    if training.settings.grad_clip_norm is not None:
+        nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
+    training.optimizer.step()
+    return torch.cat(logits), targets
+
+
+def _pieces(count: int, micro_batch: int | None) -> list[slice]:
+    """A batch in pieces of `micro_batch`; none is of one sample, as batch statistics need two."""
+    edges = [0] if micro_batch is None else batch_edges(count, micro_batch)
+    return [slice(start, end) for start, end in pairwise([*edges, count])]
+
+
+def _add_gradients(
+    training: Training,
+    activations: Tensor,
+    targets: Tensor,
+    *,
+    share: Tensor | float | None,
+    start: str | None,
+    with_aux: bool,
+    dropout: tuple[int | str, ...],
+) -> Tensor:
+    """Add `share` (None: all) of the gradient of the mean loss; returns the logits, detached."""
     logits, auxiliary = forward(
-        training, activations, start=boundary, with_aux=with_aux, dropout=dropout
+        training, activations, start=start, with_aux=with_aux, dropout=dropout
     )
     loss = _loss(training, logits, targets)
     for aux_logits in auxiliary:
         loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
-    training.optimizer.zero_grad(set_to_none=True)
+    if share is not None:
+        loss = loss * share
     loss.backward()  # type: ignore[no-untyped-call]
-    if training.settings.grad_clip_norm is not None:
-        nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
-    training.optimizer.step()
-    return logits.detach(), targets
+    return logits.detach()
+
+
+def _share(training: Training, targets: Tensor, piece: slice) -> Tensor | float:
+    """The part of a piece in the mean over the batch: of the class weights, where these count."""
+    weights = training.loss_weights
+    if weights is None or targets.ndim > 1:
+        return len(targets[piece]) / len(targets)
+    return weights[targets[piece]].sum() / weights[targets].sum()
 
 
 def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ def epoch_keys(
     """
     keys = [_key(start)]
     fixed = {name: getattr(settings, name) for name in EPOCH_SETTINGS}
+    if settings.micro_batch is not None:
+        fixed["micro_batch"] = settings.micro_batch
     tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
     for epoch in range(plan.epochs):
         used = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DAMAGES = ("truncated", "half", "header only", "empty", "garbage", "zeros")
+DAMAGES = ("truncated", "half", "header only", "empty", "garbage", "zeros", "flipped")
 
 
 def damage(path: Path, how: str) -> None:
@@ -17,5 +17,13 @@ def damage(path: Path, how: str) -> None:
         "empty": b"",
         "garbage": b"garbage" * 50,
         "zeros": bytes(len(content)),
+        "flipped": content[:-5] + bytes([content[-5] ^ 0b100]) + content[-4:],
     }
     path.write_bytes(damaged[how])
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit of the byte at `at` (from the end, if it is negative)."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0b100
+    path.write_bytes(bytes(content))

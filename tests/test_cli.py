@@ -86,6 +86,20 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert "2 trials failed" in err
     assert "Traceback" not in out + err
     assert set(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")["status"]) == {"failed"}
+    hint = "2 of them stay failed until the same command with --retry failed tries them again"
+    assert hint in err
+
+    code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1, *broken)
+    assert (code, "0 to train, 2 failed before" in out, hint in err) == (1, True, True)
+    code, out, _ = cli("plan", suite, "--out", tmp_path, *broken)
+    assert code == 0
+    assert "0 trial-epochs" in out
+    assert "seed 0: the training loss is" in out
+    assert "2 trials failed and stay so; --retry failed tries them again" in out
+    code, out, _ = cli("plan", suite, "--out", tmp_path, *broken, "--retry", "failed")
+    assert "2 to train" in out
+    code, _, err = cli("run", suite, "--out", tmp_path, "--retry", "everything", *broken)
+    assert (code, "--retry must be failed, got 'everything'" in err) == (2, True)
 
 
 def test_lr_find(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

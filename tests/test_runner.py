@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 import pandas as pd
@@ -14,11 +16,13 @@ import yaml
 
 import bench
 from bench.errors import BenchError, SuiteError
+from bench.executors import InProcessExecutor, ProcessPoolExecutor, Where
 from bench.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
 from bench.runner import SilentReporter
 from bench.store import Run, read_thumbnails
+from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
@@ -210,7 +214,10 @@ def test_only_with_no_reuse_keeps_what_the_others_have(
 def test_a_second_run_on_the_same_folder_is_refused(suite: Path, tmp_path: Path) -> None:
     class Second(Recorder):
         def training(self, jobs: Sequence[Job]) -> None:
-            with pytest.raises(BenchError, match="another run is writing to"):
+            holder = (
+                f"another run is writing to .* \\(process {os.getpid()} on {gethostname()} since"
+            )
+            with pytest.raises(BenchError, match=holder):
                 bench.run(suite, out=tmp_path, workers=1)
 
     assert len(bench.run(suite, out=tmp_path, workers=1, reporter=Second()).trials) == 4
@@ -244,9 +251,20 @@ def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: 
     assert list(result.trials["status"]) == ["failed"] * 2 + ["complete"] * 2
     assert result.trials["error"].iloc[0].startswith("the training loss is")
     assert "lower lr" in (result.folder / "report.md").read_text()
+    for failed, error in zip(result.trials["trial"][:2], result.trials["error"][:2], strict=True):
+        assert error in (result.folder / "logs" / f"{failed}.log").read_text()
+
     recorder = Recorder()
-    bench.run(path, out=tmp_path, workers=1, reporter=recorder)
+    again = bench.run(path, out=tmp_path, workers=1, reporter=recorder)
+    assert recorder.trained == []
+    assert_equal(again, result)
+    plan = plan_run(path, out=tmp_path)
+    assert [planned.failure for planned in plan.failed] == list(result.trials["error"][:2])
+
+    bench.run(path, out=tmp_path, workers=1, retry="failed", reporter=recorder)
     assert set(recorder.trained) == set(result.trials["trial"][:2])
+    with pytest.raises(BenchError, match="--retry must be failed, got 'all'"):
+        bench.run(path, out=tmp_path, retry="all")
 
 
 def test_weights_that_cannot_be_had_fail_their_trials_only(
@@ -269,6 +287,9 @@ def test_weights_that_cannot_be_had_fail_their_trials_only(
     error = result.trials["error"].iloc[1]
     assert "https://download.pytorch.org/models/shufflenet" in error
     assert "file:" in error
+    # Nothing of it was trained: it is tried again without being asked for.
+    plan = plan_run(path, out=tmp_path, overrides=["image_size=32", "seed=0"])
+    assert [planned.id for planned in plan.pending] == [result.trials["trial"].iloc[1]]
 
 
 def test_weights_are_pretrained_once_and_kept_in_the_cache(
@@ -349,6 +370,13 @@ def test_bad_arguments(
 ) -> None:
     with pytest.raises(BenchError, match=message):
         bench.run(suite, out=tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_limits_take_processes_unless_told_otherwise() -> None:
+    limits = Resources(minutes=30)
+    assert isinstance(Where(workers=1).executor([], "cpu", Resources()), InProcessExecutor)
+    assert isinstance(Where(workers=1).executor([], "cpu", limits), ProcessPoolExecutor)
+    assert isinstance(Where(name="in-process").executor([], "cpu", limits), InProcessExecutor)
 
 
 def test_an_image_size_that_contradicts_the_weights_is_noted(suite: Path, tmp_path: Path) -> None:

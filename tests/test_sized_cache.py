@@ -219,3 +219,21 @@ def test_nonsense_is_no_cache_limit(monkeypatch: pytest.MonkeyPatch, value: str)
     monkeypatch.setenv("BENCH_CACHE_GIB", value)
     with pytest.raises(BenchError, match=f"BENCH_CACHE_GIB must be a number.*{value!r}"):
         cache_limit()
+
+
+def test_entries_from_the_future_are_found_and_go_like_others(tmp_path: Path) -> None:
+    """The clock was set back: what seemed to be used last is, until it is used again."""
+    cache = SizedCache(tmp_path, 30)
+    for key in "abc":
+        _add(cache, key)
+    tomorrow = time.time() + 24 * 3600
+    os.utime(tmp_path / "a", (tomorrow, tomorrow))
+    _add(cache, "d")
+    assert _keys(tmp_path) == {"a", "c", "d"}
+    assert cache.find("a") is not None
+    assert (tmp_path / "a").stat().st_mtime < tomorrow - 3600
+    for key in "ef":
+        _add(cache, key)
+    assert _keys(tmp_path) == {"a", "e", "f"}
+    _add(cache, "g")
+    assert _keys(tmp_path) == {"e", "f", "g"}

@@ -18,12 +18,14 @@ from bench.errors import BenchError
 from bench.store import (
     TABLES,
     TRIAL_COLUMNS,
+    RunLock,
     RunStore,
     prediction_columns,
     read_run,
     table_schema,
     write_json,
 )
+from tests.damage import flip
 from tests.made_up_run import made_up_run
 
 ROW = {
@@ -331,11 +333,74 @@ def test_other_schema_versions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "curves.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"99"}), path)
-    with pytest.raises(BenchError, match=r"curves.parquet must have schema version 1, got 99"):
+    with pytest.raises(BenchError, match=r"must have schema version 1, got 99.*pip install -U"):
+        read_run(tmp_path)
+    pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"0"}), path)
+    with pytest.raises(BenchError, match=r"got 0; read it with .*, or run the suite again"):
         read_run(tmp_path)
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(BenchError, match="got none"):
         read_run(tmp_path)
+
+
+def _of_version(folder: Path, version: int) -> None:
+    """Make the part one of another version of bench."""
+    (folder / "checksums.json").unlink()
+    for path in folder.iterdir():
+        table = pq.read_table(path)
+        changed = {b"bench.schema_version": str(version).encode()}
+        pq.write_table(table.replace_schema_metadata(changed), path)
+
+
+def test_a_part_of_an_older_version_is_made_anew_and_one_of_a_newer_is_left(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.write_part(ROW, CURVES, _predictions())
+    _of_version(store.parts / "t1", 0)
+    assert store.row("t1") is None
+    _of_version(_written(store), 2)
+    with pytest.raises(BenchError, match=r"schema version 1, got 2.*give another --out"):
+        store.row("t1")
+
+
+def _written(store: RunStore) -> Path:
+    store.write_part(ROW, CURVES, _predictions())
+    return store.parts / "t1"
+
+
+@pytest.mark.parametrize("name", [*(f"{table}.parquet" for table in TABLES), "checksums.json"])
+def test_a_flipped_bit_anywhere_in_a_part_is_found(tmp_path: Path, name: str) -> None:
+    store = RunStore(tmp_path)
+    path = _written(store) / name
+    content = path.read_bytes()
+    assert store.completed("t1")
+    for at in range(0, len(content), max(1, len(content) // 100)):
+        flip(path, at)
+        assert not store.completed("t1")
+        with pytest.raises(BenchError, match="is damaged"):
+            store.read_part("t1")
+        path.write_bytes(content)
+    assert store.completed("t1")
+
+
+def test_a_flipped_bit_in_a_table_changes_no_number_unnoticed(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["full_finetune"], seeds=1, epochs=3)
+    path = tmp_path / "curves.parquet"
+    content = path.read_bytes()
+    damaged = 0
+    for at in range(0, len(content), 23):
+        flip(path, at)
+        try:
+            pd.testing.assert_frame_equal(read_run(tmp_path).curves, run.curves)
+        except BenchError:
+            damaged += 1
+        path.write_bytes(content)
+    assert damaged > 20
+
+
+def test_a_part_without_checksums_is_read_as_it_is(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    (_written(store) / "checksums.json").unlink()
+    assert store.completed("t1")
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -345,3 +410,42 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         write_json(path, {"loss": float("nan")})
     assert json.loads(path.read_text(encoding="utf-8")) == {"größe": 1}
     assert [file.name for file in path.parent.iterdir()] == ["environment.json"]
+
+
+HOLDS_THE_LOCK = """\
+import sys, time
+from pathlib import Path
+from bench.store import RunLock
+
+lock = RunLock(Path(sys.argv[1]))
+lock.acquire()
+print("acquired", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDS_THE_LOCK, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "acquired\n"
+            lock = RunLock(tmp_path)
+            holder = rf"another run is writing to .* \(process {process.pid} on .* since 20"
+            with pytest.raises(BenchError, match=holder):
+                lock.acquire()
+        finally:
+            process.kill()
+    lock.acquire()
+    with pytest.raises(BenchError, match=rf"\(process {os.getpid()} on"):
+        RunLock(tmp_path).acquire()
+    lock.release()
+    RunLock(tmp_path).acquire()
+
+
+def test_a_lock_whose_holder_has_said_nothing_yet_is_kept_all_the_same(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    (tmp_path / ".lock.json").write_text("{")
+    with pytest.raises(BenchError, match=r"another run is writing to \S+; wait for it"):
+        RunLock(tmp_path).acquire()

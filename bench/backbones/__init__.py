@@ -21,7 +21,13 @@ from bench.backbones.catalogue import (
     minimum_image_size,
 )
 from bench.backbones.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
-from bench.backbones.weights import Weights, describe_weights, file_weights, obtain_weights
+from bench.backbones.weights import (
+    Weights,
+    check_unchanged,
+    describe_weights,
+    file_weights,
+    obtain_weights,
+)
 
 if TYPE_CHECKING:
     from bench.backbones.network import LayerGroup, Network, Outline, save_tensors
@@ -38,6 +44,7 @@ __all__ = [
     "Weights",
     "build_network",
     "check_image_size",
+    "check_unchanged",
     "class_members",
     "describe_weights",
     "file_weights",

@@ -23,7 +23,7 @@ from bench.backbones.heads import (
     class_members,
 )
 from bench.backbones.randomness import keyed_initialisation
-from bench.backbones.weights import NONE, Weights
+from bench.backbones.weights import NONE, Weights, check_unchanged
 from bench.errors import WeightsError
 from bench.plan import HEAD
 
@@ -286,6 +286,7 @@ def _load(
     from bench.backbones.state_dicts import load_weights, read_state_dict
 
     assert weights.path is not None
+    check_unchanged(weights)
     state = read_state_dict(weights.path)
     load_weights(
         model,

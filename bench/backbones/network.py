@@ -274,15 +274,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
 
     A tensor that several names share is written under each of them, so that any loader finds it.
     """
-    from safetensors.torch import save_file
-
     from bench.cache import atomic_file
+    from bench.sealed import save_sealed
 
-    # clone: safetensors refuses tensors that share memory; contiguous: it refuses channels_last
-    written = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
     with atomic_file(path) as temporary:
-        save_file(written, temporary)
+        save_sealed(tensors, temporary)
     return path

@@ -18,6 +18,7 @@ from bench.errors import WeightsError, nearest
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
+_IS_SHA256 = re.compile("[0-9a-f]{64}")
 NONE, IMAGENET, FILE = "none", "imagenet", "file"
 
 Triple = tuple[float, float, float]
@@ -199,6 +200,18 @@ def _own_file(backbone: str, path: Path) -> Weights:
         mean=images.mean,
         std=images.std,
     )
+
+
+def check_unchanged(weights: Weights) -> None:
+    """Raise `WeightsError` if a file of one's own is not what it was when it was described."""
+    path = weights.path
+    if path is None or not _IS_SHA256.fullmatch(weights.fingerprint):
+        return
+    if not path.is_file():
+        raise WeightsError(f"weights file not found: {path}")
+    status = path.stat()
+    if _sha256(path, status.st_size, status.st_mtime_ns) != weights.fingerprint:
+        raise WeightsError(f"{path} has changed since the run began; run the same command again")
 
 
 @cache

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from bench.cache import atomic_file, cache_root
@@ -44,7 +45,8 @@ def file_hashes(
         if time.time_ns() - entry[1] > SETTLED_NANOSECONDS
     }
     if not settled.items() <= known.items():
-        with atomic_file(memory) as temporary:
+        # Where it cannot be kept, the files are read again.
+        with suppress(OSError), atomic_file(memory) as temporary:
             temporary.write_text(json.dumps(known | settled), encoding="ascii")
     return [current[str(path)][2] if str(path) in current else UNREADABLE for path in paths]
 

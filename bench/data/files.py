@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.data.decode import read_files
 from bench.data.file_hashes import file_hashes
@@ -62,21 +63,36 @@ def source_from_files(
     labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
     splits = np.array([file.split for file in ordered], np.int8)
     paths = [file.path for file in ordered]
+
+    fingerprint = partial(_fingerprint, root, paths, classes, sample_ids, labels, splits)
     return ImageSource(
         name=name,
         classes=classes,
         sample_ids=sample_ids,
         labels=labels,
         splits=splits,
-        fingerprint=fingerprint_of(
-            classes=classes,
-            sample_ids=sample_ids,
-            labels=labels,
-            splits=splits,
-            contents=file_hashes(root, paths, progress=progress),
-        ),
+        fingerprint=fingerprint(progress),
         native_size=None,
         read=partial(read_files, paths),
         class_map=class_map,
         issues=tuple(issues),
+        current=fingerprint,
+    )
+
+
+def _fingerprint(
+    root: Path,
+    paths: Sequence[Path],
+    classes: tuple[str, ...],
+    sample_ids: tuple[str, ...],
+    labels: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.int8],
+    progress: Progress | None = None,
+) -> str:
+    return fingerprint_of(
+        classes=classes,
+        sample_ids=sample_ids,
+        labels=labels,
+        splits=splits,
+        contents=file_hashes(root, paths, progress=progress),
     )

@@ -14,9 +14,11 @@ import os
 import re
 import shutil
 import warnings
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -44,6 +46,8 @@ CROP_MARGIN = 0.875
 """224 / 256: the part of the stored side that an evaluation crop takes."""
 GENERATED_CHUNK = 256
 IMAGES_FILE, METADATA_FILE = "images.npy", "metadata.json"
+CHECKSUMS_FILE = "checksums.json"
+"""CRC-32 of the other two, in a file of its own: what is not in it yet is taken as it is."""
 
 _Remark: TypeAlias = tuple[str, str]
 """(sample id, what there is to say about it)"""
@@ -83,11 +87,15 @@ class ImageData:
             return cls._open(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"the prepared images in {folder} are damaged ({error}); delete that folder"
+                f"the prepared images in {folder} are missing or damaged ({error}); "
+                "the same command makes them anew"
             ) from error
 
     @classmethod
     def _open(cls, folder: Path) -> ImageData:
+        actual = _checksum(folder / METADATA_FILE)
+        if _checksums(folder).get(METADATA_FILE, actual) != actual:
+            raise ValueError(f"{METADATA_FILE} has another checksum")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
@@ -132,14 +140,17 @@ def prepare_images(
     whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
     out and become an issue. Takes constant memory, and several processes may do it at once.
 
-    Raises `DataError` if no image can be decoded or the disk is too small.
+    What is there already is verified by its checksum, and made again if it is damaged.
+
+    Raises `DataError` if no image can be decoded, the disk is too small, or the source changes
+    meanwhile.
     """
     resize = resolve_resize(resize, source.native_size)
     fingerprint = prepared_fingerprint(source, image_size, resize)
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
-    if not _is_prepared(folder):
-        with atomic_folder(folder, keep=_is_prepared) as temporary:
+    if not _is_whole(folder):
+        with atomic_folder(folder, keep=_is_whole) as temporary:
             described = {
                 "format": FORMAT_VERSION,
                 "name": source.name,
@@ -151,9 +162,20 @@ def prepare_images(
                 "source_issues": _plain(source.issues),
                 **_write_images(source, temporary / IMAGES_FILE, image_size, resize, progress),
             }
+            _check_unchanged(source)
             (temporary / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
+            _write_checksums(temporary, IMAGES_FILE, METADATA_FILE)
     _renew_source_issues(folder, source)
     return folder
+
+
+def _check_unchanged(source: ImageSource) -> None:
+    """Pixels must not be kept under the fingerprint of other files."""
+    if source.current is not None and source.current() != source.fingerprint:
+        raise DataError(
+            f"the images of {source.name} changed while they were read; "
+            "run the same command again once they stay as they are"
+        )
 
 
 def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
@@ -309,13 +331,53 @@ def _is_prepared(folder: Path) -> bool:
     return True
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder holds prepared images, and every pixel is what was written."""
+    if not _is_prepared(folder):
+        return False
+    known = _checksums(folder)
+    if IMAGES_FILE in known:
+        return known[IMAGES_FILE] == _checksum(folder / IMAGES_FILE)
+    with suppress(OSError):  # an earlier version prepared them
+        _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+    return True
+
+
 def _renew_source_issues(folder: Path, source: ImageSource) -> None:
     """What lies beside the images may have changed while the images have not."""
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-    if metadata["source_issues"] != _plain(source.issues):
-        with atomic_file(folder / METADATA_FILE) as temporary:
-            changed = metadata | {"source_issues": _plain(source.issues)}
-            temporary.write_text(json.dumps(changed), encoding="ascii")
+    if metadata["source_issues"] == _plain(source.issues):
+        return
+    # Whoever opens the images meanwhile finds no checksum of the metadata, and no wrong one.
+    _write_checksums(folder, IMAGES_FILE)
+    with atomic_file(folder / METADATA_FILE) as temporary:
+        changed = metadata | {"source_issues": _plain(source.issues)}
+        temporary.write_text(json.dumps(changed), encoding="ascii")
+    _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """The checksums of the files in the folder, as far as they were noted."""
+    path = folder / CHECKSUMS_FILE
+    return dict(json.loads(path.read_text(encoding="ascii"))) if path.exists() else {}
+
+
+def _write_checksums(folder: Path, *names: str) -> None:
+    """Note the checksums of these files, and of no others; what is known stays known."""
+    known = _checksums(folder)
+    if METADATA_FILE in names:
+        known.pop(METADATA_FILE, None)  # it may have been written anew
+    sums = {n: known[n] if n in known else _checksum(folder / n) for n in names}
+    with atomic_file(folder / CHECKSUMS_FILE) as temporary:
+        temporary.write_text(json.dumps(sums), encoding="ascii")
+
+
+def _checksum(path: Path) -> int:
+    sum_ = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sum_ = zlib.crc32(block, sum_)
+    return sum_
 
 
 def _plain(issues: Iterable[DataIssue]) -> list[dict[str, Any]]:

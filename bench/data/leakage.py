@@ -17,6 +17,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ def _copies(data: ImageData, progress: Progress | None) -> tuple[Indices, Pairs]
     original, hashes, thumbnails = _describe(data, progress)
     firsts = np.unique(original)
     near = firsts[near_pairs(hashes[firsts], thumbnails[firsts])]
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
+    # Where it cannot be kept, the next run looks again.
+    with suppress(OSError), atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, original=original, near=near)
     return original, near
 

@@ -68,7 +68,8 @@ class ImageSource:
     leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
     images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
-    names) that mean the same.
+    names) that mean the same. `current` tells the fingerprint that the data have by now, where they
+    can change.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -87,6 +88,7 @@ class ImageSource:
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
+    current: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.sample_ids)

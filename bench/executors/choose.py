@@ -11,6 +11,7 @@ from bench.executors.in_process import InProcessExecutor
 from bench.executors.process_pool import ProcessPoolExecutor
 from bench.jobs import Job, Task
 from bench.machine import usable_cores
+from bench.suite import Resources
 
 EXECUTORS = ("auto", "in-process", "processes", "ray")
 
@@ -38,8 +39,12 @@ class Where:
         if self.address is not None and self.name != "ray":
             raise BenchError(f"--address goes with --executor ray, got --executor {self.name}")
 
-    def executor(self, tasks: Sequence[Task], device: str) -> Executor:
-        """The executor of these tasks; Ray's connects to its cluster."""
+    def executor(self, tasks: Sequence[Task], device: str, resources: Resources) -> Executor:
+        """The executor of these tasks; Ray's connects to its cluster.
+
+        Where `resources` have limits, `auto` takes a process for a single task too: only another
+        process can be held to them.
+        """
         jobs = [job for task in tasks for job in task.jobs]
         threads = max((job.trial.settings.threads for job in jobs), default=1)
         if self.name == "ray":
@@ -54,9 +59,10 @@ class Where:
         cores = usable_cores() if device == "cpu" else 1
         workers = self.workers or max(1, min(cores // threads, _at_once(tasks)))
         lanes = max(1, cores // (workers * threads))
-        if self.name == "in-process" or (self.name == "auto" and workers == 1):
-            return InProcessExecutor(lanes=lanes)
-        return ProcessPoolExecutor(workers, lanes=lanes)
+        alone = self.name == "auto" and workers == 1 and not resources.limited
+        if self.name == "in-process" or alone:
+            return InProcessExecutor(lanes=lanes, resources=resources)
+        return ProcessPoolExecutor(workers, lanes=lanes, resources=resources)
 
 
 def _at_once(tasks: Sequence[Task]) -> int:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
+from bench.errors import BenchError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
 from bench.jobs import EpochDone, Event, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers
+from bench.suite import Resources
 
 
 class InProcessExecutor:
-    """The simplest executor, and the test double of the others."""
+    """The simplest executor, and the test double of the others.
+
+    A time limit is looked at when an epoch ends: nothing can end this process from within it.
+    Raises `BenchError` for a limit of memory, which would be that of the caller.
+    """
 
     workers = 1
 
-    def __init__(self, *, lanes: int = 1) -> None:
+    def __init__(self, *, lanes: int = 1, resources: Resources | None = None) -> None:
         self._lanes = lanes
+        self._resources = resources or Resources()
+        if self._resources.memory_gib is not None:
+            raise BenchError(
+                "resources.memory_gib limits worker processes and not this one; "
+                "use --executor processes"
+            )
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`, going on from the state just made where that is possible."""
@@ -27,10 +40,12 @@ class InProcessExecutor:
         near: str | None = None
         while task := agenda.take(near=near):
             events: list[Event] = []
+            clock = _Clock(self._resources)
 
-            def hear(event: Event, events: list[Event] = events) -> None:
+            def hear(event: Event, events: list[Event] = events, clock: _Clock = clock) -> None:
                 if isinstance(event, EpochDone):
                     on_epoch(event)
+                    clock.check(event)
                 else:
                     events.append(event)
 
@@ -47,3 +62,21 @@ class InProcessExecutor:
                     yield event
             if interrupt is not None:
                 raise interrupt
+
+
+class _Clock:
+    """How long the trials of a task have gone without finishing an epoch."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._since = time.monotonic()
+
+    def check(self, done: EpochDone) -> None:
+        """Raise `TookTooLongError`, for all trials of the task, if this epoch took too long."""
+        from bench.failures import TookTooLongError, took_too_long
+
+        before, self._since = self._since, time.monotonic()
+        minutes, seconds = self._resources.minutes, self._resources.seconds
+        if minutes is not None and seconds is not None and self._since - before > seconds:
+            where = f" in epoch {done.record.epoch}"
+            raise TookTooLongError(took_too_long(minutes, where))

@@ -3,99 +3,188 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from bench.checkpoint import EpochRecord
+from bench.errors import BenchError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
+from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers
 from bench.processes import start_process
+from bench.suite import Resources
 
 GRACE_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""How often the clocks of the workers are looked at."""
+
+TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+"""Signals that somebody sends on purpose: what a worker was doing then is not at fault."""
+
+HINTS = {
+    "SIGKILL": ", often for want of memory",
+    "SIGABRT": ", often for want of memory",
+    "SIGBUS": ": a file that it was reading was cut short",
+}
 
 
 class ProcessPoolExecutor:
-    """`workers` processes. One that dies costs its trials, which come back as errors."""
+    """`workers` processes. One that dies, or hangs for longer than `resources` allow, costs its
+    trials, which come back as errors with the epochs that they had finished.
 
-    def __init__(self, workers: int, *, lanes: int = 1) -> None:
+    Raises `BenchError` where memory cannot be limited.
+    """
+
+    def __init__(self, workers: int, *, lanes: int = 1, resources: Resources | None = None) -> None:
         self.workers = workers
         self._lanes = lanes
+        self._resources = resources or Resources()
+        if self._resources.memory_gib is not None and not sys.platform.startswith("linux"):
+            raise BenchError("resources.memory_gib can be kept on Linux only; leave it out here")
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`, the next one on whichever process is free."""
         agenda = Agenda(tasks)
         busy: dict[Connection, _Worker] = {}
         idle: list[_Worker] = []
+        history = _History()
         try:
             while True:
-                while len(busy) < self.workers:
-                    near = idle[-1].near if idle else None
-                    task = agenda.take(near=near)
-                    if task is None:
-                        break
-                    worker = idle.pop() if idle else _Worker(self._lanes, task.jobs[0].device)
-                    worker.start(task)
-                    busy[worker.connection] = worker
+                self._hand_out(agenda, busy, idle, history)
                 if not busy:
                     return
-                for ready in wait(list(busy)):
-                    assert isinstance(ready, Connection)
-                    worker = busy[ready]
-                    for message in worker.receive():
+                for worker, messages in self._heard(busy):
+                    for message in messages:
                         if isinstance(message, EpochDone):
+                            history.note(message)
                             on_epoch(message)
-                            continue
-                        if isinstance(message, _TaskDone):
-                            del busy[ready]
+                        elif isinstance(message, _TaskDone):
+                            del busy[worker.connection]
                             if worker.alive:
                                 idle.append(worker)
                             elif worker.unread:
                                 agenda.put_back(worker.unread)
-                            continue
-                        if isinstance(message, _TaskRead):
-                            continue
-                        agenda.note(message)
-                        if isinstance(message, JobResult):
-                            yield message
+                        elif not isinstance(message, _TaskRead):
+                            agenda.note(message)
+                            if isinstance(message, JobResult):
+                                yield message
         finally:
             for worker in (*busy.values(), *idle):
                 worker.stop()
+
+    def _hand_out(
+        self,
+        agenda: Agenda,
+        busy: dict[Connection, _Worker],
+        idle: list[_Worker],
+        history: _History,
+    ) -> None:
+        """Give every free process a task, as long as there are any that are ready."""
+        while len(busy) < self.workers:
+            near = idle[-1].near if idle else None
+            task = agenda.take(near=near)
+            if task is None:
+                return
+            device = task.jobs[0].device
+            worker = idle.pop() if idle else _Worker(self._lanes, self._resources, device, history)
+            worker.start(task)
+            busy[worker.connection] = worker
+
+    def _heard(self, busy: dict[Connection, _Worker]) -> Iterator[tuple[_Worker, list[Any]]]:
+        """What the workers have to say, and the end of one that has been silent for too long.
+
+        Their clocks stand still while nobody listens here: while results are written, or this
+        process was suspended.
+        """
+        limited = self._resources.minutes is not None
+        listening = time.monotonic()
+        ready = {
+            connection
+            for connection in wait(list(busy), LOOK_SECONDS if limited else None)
+            if isinstance(connection, Connection)
+        }
+        passed = min(time.monotonic() - listening, 2 * LOOK_SECONDS)
+        workers = list(busy.values())
+        for worker in workers:
+            if worker.connection in ready:
+                worker.silent_seconds = 0.0
+                yield worker, worker.receive()
+            else:
+                worker.silent_seconds += passed
+        limit = self._resources.seconds
+        late = [w for w in workers if limit is not None and w.silent_for(limit)]
+        if late:
+            # It may have held what the others were waiting for, so they get their time anew.
+            longest = max(late, key=lambda worker: worker.silent_seconds)
+            for worker in workers:
+                worker.silent_seconds = 0.0
+            yield longest, longest.expire()
 
 
 class _TaskRead:
     """The first message of a task."""
 
 
+@dataclass(frozen=True)
 class _TaskDone:
-    """The last message of a task."""
+    """The last message of a task; the process may end with it."""
+
+    ends: bool = False
+
+
+class _History:
+    """The epochs that trials have told of, in whichever process."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, dict[int, EpochRecord]] = {}
+
+    def note(self, done: EpochDone) -> None:
+        for trial in done.trials:
+            self._records.setdefault(trial, {})[done.record.epoch] = done.record
+
+    def records(self, trial: str) -> tuple[EpochRecord, ...]:
+        """From the first epoch on."""
+        told = self._records.get(trial, {})
+        return tuple(told[epoch] for epoch in sorted(told))
 
 
 class _Worker:
     """One process and the pipe to it; `near` is the epoch key of the state that it saved last.
 
     `unread` is the task that it has been given and, idle since the one before, may have died
-    without reading.
+    without reading. It has been silent for `silent_seconds`.
     """
 
-    def __init__(self, lanes: int, device: str) -> None:
+    def __init__(self, lanes: int, resources: Resources, device: str, history: _History) -> None:
         self.connection, theirs = Pipe()
-        self._process = start_process(_serve, theirs, lanes, device=device)
+        self._process = start_process(_serve, theirs, lanes, resources.memory_gib, device=device)
         theirs.close()
         self.alive = True
         self.near: str | None = None
         self.unread: Task | None = None
+        self.silent_seconds = 0.0
+        self._minutes = resources.minutes
+        self._history = history
         self._served = False
+        self._reads = False
         self._open: dict[str, Job] = {}
 
     def start(self, task: Task) -> None:
         """Hand the task over."""
         self._open = {job.trial_id: job for job in task.jobs}
+        self._first_epoch = task.start
         self._started = datetime.now(UTC)
+        self._reads = False
+        self.silent_seconds = 0.0
         self.unread = task if self._served else None
         with suppress(OSError):  # the process is dead, which `receive` finds
             self.connection.send(task)
@@ -105,26 +194,58 @@ class _Worker:
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
+            self._process.join(GRACE_SECONDS)  # its own end, and not one that `stop` gives it
             self.stop()
-            return [_TaskDone()] if self.unread else [*self._errors(), _TaskDone()]
+            return [_TaskDone()] if self.unread else [*self._deaths(), _TaskDone()]
         self.unread = None
-        self._served = True
+        self._served = self._reads = True
         if isinstance(message, StateSaved):
             self.near = message.key
             for trial in message.trials:
                 self._open.pop(trial)
         if isinstance(message, JobResult):
             self._open.pop(message.trial_id)
+        if isinstance(message, _TaskDone) and message.ends:
+            self.stop()
         return [message]
 
-    def _errors(self) -> list[JobResult]:
-        error = f"the worker process died ({_cause(self._process.exitcode)})"
-        return [
-            JobResult(
-                trial_id=trial, started=self._started, finished=datetime.now(UTC), error=error
-            )
-            for trial in self._open
+    def silent_for(self, seconds: float) -> bool:
+        """Whether it has not been heard of for longer than that, nor is it just now."""
+        return self.alive and self.silent_seconds > seconds and not self.connection.poll()
+
+    def expire(self) -> list[Any]:
+        """End the process, whatever it does: the errors of its trials, and that it is done."""
+        assert self._minutes is not None
+        self.stop()
+        self.unread = None
+        errors = [
+            self._error(job, took_too_long(self._minutes, self._place(job)))
+            for job in self._open.values()
         ]
+        return [*errors, _TaskDone()]
+
+    def _deaths(self) -> Iterator[JobResult]:
+        code = self._process.exitcode
+        outside = code is not None and -code in TOLD_TO_END
+        for job in self._open.values():
+            error = f"the worker process died ({_cause(code)}){self._place(job)}"
+            yield self._error(job, error, outside=outside)
+
+    def _place(self, job: Job) -> str:
+        if not self._reads:
+            return ""
+        records = self._history.records(job.trial_id)
+        return place(records[-1].epoch if records else self._first_epoch, job.end)
+
+    def _error(self, job: Job, error: str, *, outside: bool = False) -> JobResult:
+        return JobResult(
+            trial_id=job.trial_id,
+            started=self._started,
+            finished=datetime.now(UTC),
+            records=self._history.records(job.trial_id),
+            error=error,
+            outside=outside,
+        )
 
     def stop(self) -> None:
         self.alive = False
@@ -140,13 +261,14 @@ class _Worker:
 def _cause(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
-        hint = ", often for want of memory" if name == "SIGKILL" else ""
-        return f"signal {name}{hint}"
+        return f"signal {name}{HINTS.get(name, '')}"
     return f"exit code {exitcode}"
 
 
-def _serve(connection: Connection, lanes: int) -> None:
+def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None:
     """A worker process: tasks in, events out, until the pipe closes."""
+    if memory_gib is not None:
+        _limit_memory(memory_gib)
     keep_large_buffers()
     from bench.engine import Engine
 
@@ -156,6 +278,21 @@ def _serve(connection: Connection, lanes: int) -> None:
             task: Task = connection.recv()
             connection.send(_TaskRead())
             engine.perform(task, connection.send)
-            connection.send(_TaskDone())
+            # What ran out of memory leaves it in pieces: the next task gets a fresh process.
+            connection.send(_TaskDone(ends=engine.exhausted))
+            if engine.exhausted:
+                return
     except (EOFError, OSError):
         return
+
+
+def _limit_memory(gibibytes: float) -> None:
+    """Let an allocation fail, as an error of the trial, once the process has so much of its own.
+
+    Of data and not of addresses: torch's libraries alone have gigabytes of those.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(gibibytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))

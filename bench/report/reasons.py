@@ -48,7 +48,10 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         return
     if status == "failed":
         yield f"It failed after {epochs} finished epochs: {trial['error']}"
-        yield "The same command trains it again; what other trials share with it is kept."
+        if is_missing(trial["started"]):
+            yield "It lacked something outside of itself: the same command tries it again."
+        else:
+            yield "It stays failed until the same command with --retry failed tries it again."
         return
     yield from _origin(run, trial)
     yield from _shared(run, trial)

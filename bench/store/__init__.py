@@ -1,5 +1,6 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
+from bench.store.lock import RunLock
 from bench.store.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.store.parts import Part, RunStore
 from bench.store.run import Run, read_run, write_json
@@ -25,6 +26,7 @@ __all__ = [
     "Part",
     "Rows",
     "Run",
+    "RunLock",
     "RunStore",
     "Tuning",
     "prediction_columns",

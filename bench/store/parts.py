@@ -1,25 +1,30 @@
 """Parts: what one trial left, written whole or not at all, and the tables made of them.
 
-A part is a folder `parts/<trial>/` with `trials.parquet`, `curves.parquet` and
-`predictions.parquet`. It is written under another name, synced and renamed. One process writes to
-a run folder at a time; any number may read.
+A part is a folder `parts/<trial>/` with `trials.parquet`, `curves.parquet`, `predictions.parquet`
+and their checksums. It is written under another name, synced and renamed. One process writes to a
+run folder at a time; any number may read.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cache import flush_to_disk
 from bench.errors import BenchError
 from bench.store.tables import (
     TABLES,
+    NewerSchemaError,
     Rows,
+    Table,
     merge_parquet,
-    read_parquet,
+    read_table,
     to_frame,
     to_table,
     write_parquet,
@@ -27,7 +32,9 @@ from bench.store.tables import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
+CHECKSUMS = "checksums.json"
 PLANNED_KEY = b"bench.planned_trials"
 """Metadata of `trials.parquet`: how many trials the suite has, so that an unfinished run shows."""
 
@@ -69,6 +76,7 @@ class RunStore:
         partial.mkdir(parents=True)
         for name, table in tables.items():
             write_parquet(table, partial / f"{name}.parquet")
+        _write_checksums(partial)
         _sync_folder(partial)
         if final.exists():
             # No folder can be renamed onto another. Between the two renames the earlier part is
@@ -84,9 +92,7 @@ class RunStore:
         folder = self._find(trial)
         if folder is None:
             raise BenchError(f"{self.parts} has no part of trial {trial}; run the suite again")
-        trials, curves, predictions = (
-            read_parquet(folder / f"{name}.parquet", mend=_MEND) for name in TABLES
-        )
+        trials, curves, predictions = (_read(folder, name) for name in TABLES)
         return Part(
             trial_row=trials.to_pylist()[0],
             curves=to_frame(curves),
@@ -97,19 +103,28 @@ class RunStore:
         """Whether `trial` has left anything."""
         return self._find(trial) is not None
 
-    def completed(self, trial: str) -> bool:
-        """Whether `trial` has a part of status `complete`.
+    def row(self, trial: str) -> Mapping[str, Any] | None:
+        """The row of `trials` that `trial` has left; None if there is none.
 
-        A damaged part counts as none: the trial is trained again and its part replaced.
+        A damaged part counts as none: the trial is trained again and its part replaced. Raises
+        `BenchError` for the part of a later version of bench, which is not to be replaced.
         """
         folder = self._find(trial)
         if folder is None:
-            return False
+            return None
         try:
-            trials, *_ = [read_parquet(folder / f"{name}.parquet", mend=_MEND) for name in TABLES]
+            trials, *_ = [_read(folder, name) for name in TABLES]
+        except NewerSchemaError:
+            raise
         except BenchError:
-            return False
-        return bool(trials["status"].to_pylist() == ["complete"])
+            return None
+        rows: list[Mapping[str, Any]] = trials.to_pylist()
+        return rows[0] if len(rows) == 1 else None
+
+    def completed(self, trial: str) -> bool:
+        """Whether `trial` has a part of status `complete`, and it is whole."""
+        row = self.row(trial)
+        return row is not None and row["status"] == "complete"
 
     def consolidate(self, trial_ids: Sequence[str]) -> list[str]:
         """Write the three tables of the run from the parts of these trials, in this order.
@@ -122,11 +137,7 @@ class RunStore:
         for table in TABLES:
             merge_parquet(
                 table,
-                (
-                    read_parquet(folder / f"{table}.parquet", mend=_MEND)
-                    for folder in folders.values()
-                    if folder is not None
-                ),
+                (_read(folder, table) for folder in folders.values() if folder is not None),
                 self.folder / f"{table}.parquet",
                 metadata={PLANNED_KEY: str(len(folders)).encode()},
             )
@@ -152,6 +163,31 @@ class RunStore:
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 aside.rename(final)
+
+
+def _write_checksums(folder: Path) -> None:
+    """Note what the files hold: parquet guards its pages, and not what it says of them."""
+    sums = {name: _checksum(folder / f"{name}.parquet") for name in TABLES}
+    path = folder / CHECKSUMS
+    path.write_text(json.dumps(sums), encoding="ascii")
+    flush_to_disk(path)
+
+
+def _read(folder: Path, table: Table) -> pa.Table:
+    """One table of a part; raises `BenchError` if it is not what was written."""
+    path, sums = folder / f"{table}.parquet", folder / CHECKSUMS
+    try:
+        # A part that an earlier version wrote has none.
+        expected = json.loads(sums.read_text(encoding="ascii"))[table] if sums.exists() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{sums} is damaged ({error}); {_MEND}") from None
+    if expected is not None and path.is_file() and _checksum(path) != expected:
+        raise BenchError(f"{path} is damaged (its checksum is another); {_MEND}")
+    return read_table(path, table, mend=_MEND)
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
 
 
 def _sync_folder(folder: Path) -> None:

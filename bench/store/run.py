@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cache import atomic_file
 from bench.errors import BenchError, SuiteError, nearest
 from bench.store.parts import PLANNED_KEY
-from bench.store.tables import TABLES, read_parquet, to_frame
+from bench.store.tables import TABLES, read_table, to_frame
 from bench.suite.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def read_run(folder: Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged."""
     _check_run_folder(folder)
     trials, curves, predictions = (
-        read_parquet(folder / f"{name}.parquet", mend=_MEND) for name in TABLES
+        read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES
     )
     return Run(
         folder=folder,

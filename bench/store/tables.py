@@ -6,13 +6,12 @@ timestamp[us, UTC], so any reader of parquet opens them with nothing of `bench` 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from bench.cache import atomic_file
+from bench.cache import atomic_file, flush_to_disk
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -182,34 +181,60 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+class NewerSchemaError(BenchError):
+    """A table was written by a later version of bench: it must not be taken for a damaged one."""
+
+
 def read_parquet(path: Path, *, mend: str) -> pa.Table:
-    """One table; raises `BenchError`, ending with `mend`, if it is missing, damaged or too new."""
+    """One table; raises `BenchError`, ending with `mend`, if it is missing, damaged or too old.
+
+    Raises `NewerSchemaError` if it is too new.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
     except FileNotFoundError:
         raise BenchError(f"{path} is missing; {mend}") from None
-    except (pa.ArrowException, OSError) as error:
+    except PermissionError as error:
+        raise BenchError(f"{path} must be readable ({error.strerror})") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path} is damaged ({error}); {mend}") from None
-    version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
-        raise BenchError(
-            f"{path} must have schema version {SCHEMA_VERSION}, got {version}; "
-            "read it with the version of bench that wrote it"
-        )
+    _check_version(path, (table.schema.metadata or {}).get(VERSION_KEY, b"none"), mend)
     return table
+
+
+def read_table(path: Path, name: Table, *, mend: str) -> pa.Table:
+    """One of the three tables, as of `read_parquet`, with exactly its columns."""
+    table = read_parquet(path, mend=mend)
+    probabilities = [c for c in table.column_names if c.startswith(PROBABILITY_PREFIX)]
+    expected = table_schema(name, probabilities if name == "predictions" else ())
+    if table.schema.names != expected.names or table.schema.types != expected.types:
+        raise BenchError(f"{path} is damaged (its columns are others); {mend}")
+    return table
+
+
+def _check_version(path: Path, written: bytes, mend: str) -> None:
+    version = written.decode(errors="replace")
+    if version == str(SCHEMA_VERSION):
+        return
+    rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
+    if version.isdecimal() and int(version) > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{rule}: a later version of bench wrote it; install that one (pip install -U bench), "
+            "or give another --out"
+        )
+    raise BenchError(f"{rule}; read it with the version of bench that wrote it, or {mend}")
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write `table` and see it onto the disk."""
     import pyarrow.parquet as pq
 
-    pq.write_table(table, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    pq.write_table(table, path, write_page_checksum=True)
+    flush_to_disk(path)
 
 
 def merge_parquet(
@@ -221,7 +246,10 @@ def merge_parquet(
     groups = _row_groups(name, tables)
     first = next(groups)
     schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with (
+        atomic_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
         for group in chain([first], groups):
             if group.schema.names != schema.names:
                 raise BenchError(

@@ -16,6 +16,7 @@ from bench.store.tables import (
     arrow_types,
     read_parquet,
     to_frame,
+    write_parquet,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ def write_tuning(
 ) -> None:
     """Write `tuning.parquet`, atomically; NaN stays apart from what is unknown."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     listed = list(rows)
     types = arrow_types()
@@ -99,7 +99,7 @@ def write_tuning(
         for f in schema
     ]
     with atomic_file(folder / FILE) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary)
+        write_parquet(pa.Table.from_arrays(arrays, schema=schema), temporary)
 
 
 def _plain(value: Any, kind: Any) -> Any:

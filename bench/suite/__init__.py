@@ -3,7 +3,9 @@
 from bench.suite.dump import dump_compact, dump_suite
 from bench.suite.grid import expand, locate, matches, normal_form
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
+from bench.suite.resources import Resources
 from bench.suite.schema import (
+    ADDED_LATER,
     AXES,
     AxisEntry,
     Entry,
@@ -27,6 +29,7 @@ from bench.suite.tune import (
 )
 
 __all__ = [
+    "ADDED_LATER",
     "AXES",
     "BUDGETS",
     "DIRECTIONS",
@@ -41,6 +44,7 @@ __all__ = [
     "Method",
     "Objective",
     "Range",
+    "Resources",
     "Searched",
     "Settings",
     "Suite",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from bench.errors import Problem, SuiteError, nearest
 from bench.registry import Registry
 from bench.suite.load_tune import TuneChecker
+from bench.suite.resources import Resources
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -29,7 +30,7 @@ from bench.suite.tune import Tune
 from bench.suite.yaml_source import Location, Source, apply_overrides, read_yaml
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune")
+KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune", "resources")
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
 
@@ -125,6 +126,7 @@ class _Checker:
             exclude=self._rules(data, "exclude"),
             include=self._rules(data, "include"),
             tune=self._tune(data, axes, settings),
+            resources=self._resources(data.get("resources", {})),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -379,6 +381,20 @@ class _Checker:
             message=_message,
         )
         return checker.check(data["tune"])
+
+    def _resources(self, data: Any) -> Resources:
+        here: Location = ("resources",)
+        if not isinstance(data, dict):
+            rule = "resources must be a mapping such as {minutes: 30, memory_gib: 4}"
+            self._report(here, f"{rule}, got {data!r}")
+            return Resources()
+        try:
+            return Resources.model_validate(data)
+        except ValidationError as error:
+            for detail in error.errors():
+                message = _message(detail, prefix="resources", valid=tuple(Resources.model_fields))
+                self._report((*here, *detail["loc"]), message)
+            return Resources()
 
     def _option_rules(self, axis: str, name: str) -> dict[str, TypeAdapter[Any]]:
         registry: Registry[Any] = getattr(self.catalogue, axis)

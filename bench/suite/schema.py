@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from bench.suite.resources import Resources
 from bench.suite.rules import STRICT, Count, Fraction, NotNegative, Positive
 from bench.suite.tune import Tune
 
@@ -107,6 +108,7 @@ class Settings(BaseModel):
     grad_clip_norm: Positive | None = None
     epochs: Count = 12
     batch_size: Count = 16
+    micro_batch: Annotated[int, Field(ge=2)] | None = None
     early_stopping: Count | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampler: Literal["shuffle", "balanced"] = "shuffle"
@@ -117,6 +119,9 @@ class Settings(BaseModel):
     threads: Count = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
+
+ADDED_LATER = ("micro_batch",)
+"""Settings that older ids do not have: where they are None, nor do newer ones."""
 
 DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}
 """Settings whose default in a suite is more than one value."""
@@ -140,6 +145,9 @@ class Trial(BaseModel):
         axes = {axis: getattr(self, axis).identity() for axis in AXES}
         axes["dataset"] = self.dataset.without_paths().identity()
         settings = {name: _plain(getattr(self.settings, name)) for name in Settings.model_fields}
+        for name in ADDED_LATER:
+            if settings[name] is None:
+                del settings[name]
         return {**axes, **settings}
 
     @property
@@ -184,7 +192,8 @@ class GridRule(BaseModel):
 class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
-    `tune` says what `bench tune` searches; a run trains the values that stand here.
+    `tune` says what `bench tune` searches; a run trains the values that stand here. `resources`
+    limits what a trial may take.
     """
 
     model_config = STRICT
@@ -196,3 +205,4 @@ class Suite(BaseModel):
     exclude: tuple[GridRule, ...] = ()
     include: tuple[GridRule, ...] = ()
     tune: Tune | None = None
+    resources: Resources = Resources()

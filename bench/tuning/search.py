@@ -206,7 +206,8 @@ class Search:
     def _results(self, jobs: Sequence[Job]) -> Mapping[str, JobResult]:
         tasks = cut(jobs, reuse=True)
         self._reporter.training(jobs)
-        executor = self._where.executor(tasks, self._opened.device)
+        resources = self._opened.loaded.suite.resources
+        executor = self._where.executor(tasks, self._opened.device, resources)
         return {r.trial_id: r for r in executor.run(tasks, self._reporter.epoch)}
 
     def _next(self, attempt: _Try, results: Mapping[str, JobResult]) -> _Try | None:

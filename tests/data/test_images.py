@@ -31,6 +31,7 @@ from bench.data import (
     stored_size,
 )
 from bench.errors import DataError
+from tests.damage import flip
 from tests.data.pictures import photograph, prepare_when_all_are_ready, write_folder
 
 LAYOUT = {"ants": 3, "bees": 2}
@@ -256,7 +257,7 @@ def test_a_disk_that_is_too_small_is_told_before_decoding(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "no images", "no metadata", "half metadata", "old"]
+    "damage", ["truncated", "no images", "no metadata", "half metadata", "old", "a label"]
 )
 def test_a_damaged_folder_is_refused_and_made_anew(damage: str, tmp_path: Path) -> None:
     source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
@@ -271,12 +272,36 @@ def test_a_damaged_folder_is_refused_and_made_anew(damage: str, tmp_path: Path) 
         metadata.unlink()
     elif damage == "half metadata":
         metadata.write_text(metadata.read_text()[:50])
+    elif damage == "a label":
+        metadata.write_text(metadata.read_text().replace("[0, 0, 0, 1, 1]", "[0, 0, 1, 1, 1]"))
     else:
         metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"format": 0}))
     with pytest.raises(DataError, match="damaged"):
         ImageData.open(folder)
     assert np.array_equal(ImageData.open(prepare_images(source, image_size=14, resize="squash"))
                           .images, before)  # fmt: skip
+
+
+def test_a_changed_pixel_is_found_and_made_anew(tmp_path: Path) -> None:
+    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(source, image_size=14, resize="squash")
+    before = np.array(ImageData.open(folder).images)
+    flip(folder / "images.npy", -7)
+    assert not np.array_equal(ImageData.open(folder).images, before)
+    prepare_images(source, image_size=14, resize="squash")
+    assert np.array_equal(ImageData.open(folder).images, before)
+
+
+def test_images_that_an_earlier_version_prepared_get_their_checksum(tmp_path: Path) -> None:
+    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(source, image_size=14, resize="squash")
+    checksums = folder / "checksums.json"
+    noted = checksums.read_text()
+    checksums.unlink()
+    written = (folder / "images.npy").stat().st_mtime_ns
+    prepare_images(source, image_size=14, resize="squash")
+    assert checksums.read_text() == noted
+    assert (folder / "images.npy").stat().st_mtime_ns == written
 
 
 def test_issues_of_the_source_are_kept_up_to_date(tmp_path: Path) -> None:

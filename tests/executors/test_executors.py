@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +19,11 @@ import torchvision
 from safetensors.torch import load_file
 
 from bench.data import ImageData
+from bench.errors import BenchError
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
 from bench.executors.ray_cluster import RayExecutor
 from bench.jobs import EpochDone, Job, JobResult, cut, trial_splits
+from bench.suite import Resources
 from tests.tiny import make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
@@ -125,6 +129,77 @@ def test_a_worker_that_dies_costs_its_job_only(tmp_path: Path) -> None:
     results, _ = run(ProcessPoolExecutor(1), [fatal, *rest[:1]])
     assert results[fatal.trial_id].error == "the worker process died (exit code 3)"
     assert results[rest[0].trial_id].error is None
+
+
+class _Hangs:
+    """The process that unpickles it waits for something that never comes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (time.sleep, (3600,))
+
+
+def test_a_worker_that_hangs_costs_its_job_only(tmp_path: Path) -> None:
+    hung, *rest = jobs(tmp_path)
+    hung = replace(hung, class_map=_Hangs())  # type: ignore[arg-type]
+    limits = Resources(minutes=0.25)
+    results, _ = run(ProcessPoolExecutor(1, resources=limits), [hung, *rest[:1]])
+    assert results[hung.trial_id].error == "took longer than 0.25 minutes (resources.minutes)"
+    assert not results[hung.trial_id].outside
+    assert results[rest[0].trial_id].error is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_while_it_trains_leaves_its_epochs(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    trial = make_trial("full_finetune", backbone=SMALL, epochs=1000)
+    job = make_job(trial, checkpoint=tmp_path / "never.safetensors")
+
+    def kill(done: EpochDone) -> None:
+        if done.record.epoch == 2:
+            for worker in _workers():
+                worker.send_signal(stop)
+
+    (result,) = ProcessPoolExecutor(1).run(cut([job], reuse=True), kill)
+    epochs = len(result.records)
+    assert [record.epoch for record in result.records] == list(range(1, epochs + 1))
+    assert epochs >= 2
+    hint = ", often for want of memory" if stop == signal.SIGKILL else ""
+    expected = f"the worker process died (signal {stop.name}{hint}) in epoch {epochs + 1}"
+    assert result.error == expected
+    assert result.outside == (stop == signal.SIGTERM)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits memory")
+def test_a_job_that_needs_more_memory_than_it_may_have_fails_alone(tmp_path: Path) -> None:
+    data = {"train_per_class": 128, "image_size": 96}
+    large = make_job(
+        make_trial("full_finetune", data=data, backbone="resnet18", image_size=96, batch_size=256),
+        trial_id="large",
+    )
+    (good, *_) = jobs(tmp_path)
+    limits = Resources(memory_gib=1.0)
+    results, _ = run(ProcessPoolExecutor(1, resources=limits), [large, good])
+    assert results["large"].error is not None
+    assert results["large"].error.startswith("out of memory in epoch 1: ")
+    assert "set micro_batch: 128" in results["large"].error
+    assert "Traceback" in str(results["large"].log)
+    assert results[good.trial_id].error is None
+
+
+def test_in_process_a_time_limit_is_looked_at_after_each_epoch(tmp_path: Path) -> None:
+    job = jobs(tmp_path)[0]
+    results, epochs = run(InProcessExecutor(resources=Resources(minutes=1e-9)), [job])
+    expected = "took longer than 1e-09 minutes in epoch 1 (resources.minutes)"
+    assert results[job.trial_id].error == expected
+    assert len(results[job.trial_id].records) == 1
+    assert epochs == [(job.trial_id, 1)]
+
+
+def test_memory_cannot_be_limited_in_process() -> None:
+    with pytest.raises(BenchError, match=r"resources\.memory_gib .* --executor processes"):
+        InProcessExecutor(resources=Resources(memory_gib=1.0))
 
 
 def test_a_worker_that_died_between_tasks_costs_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Safetensors files with a checksum over all that they say: what a disk has changed is found.
+
+The format itself guards its structure only. The checksum stands in the file's metadata, which other
+readers of safetensors ignore.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SEAL = "crc32"
+WRONG = "it has changed since it was written: its checksum is another"
+
+
+class DamagedFileError(ValueError):
+    """The content of a file is not what was written, or it has no checksum and should have one."""
+
+
+def save_sealed(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `tensors` and `metadata`; raises `OSError` where the disk is full or read-only.
+
+    A tensor that several names share is written under each of them, so that any loader finds it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # clone: safetensors refuses tensors that share memory; contiguous: it refuses channels_last
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    said = dict(metadata or {})
+    try:
+        save_file(plain, path, metadata={**said, SEAL: _seal(plain, said)})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def read_sealed(path: Path, *, verify: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, mapped from the file, and the metadata.
+
+    Raises `DamagedFileError` unless they are what was written (not `verify`: that is known).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise DamagedFileError(str(error)) from error
+    if verify and metadata.get(SEAL) != _seal(tensors, metadata):
+        raise DamagedFileError(WRONG if SEAL in metadata else "it has no checksum")
+    return tensors, metadata
+
+
+def read_if_whole(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that may have been written by anybody: without a checksum, as they are.
+
+    Raises `DamagedFileError`.
+    """
+    tensors, metadata = read_sealed(path, verify=False)
+    seal = metadata.get(SEAL)
+    if seal is not None and seal != _seal(tensors, metadata):
+        raise DamagedFileError(WRONG)
+    return tensors
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a file that `read_if_whole` would read."""
+    try:
+        status = path.stat()
+        return _is_whole(path, status.st_ino, status.st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def _is_whole(path: Path, _file: int, _modified: int) -> bool:
+    try:
+        read_if_whole(path)
+    except DamagedFileError:
+        return False
+    return True
+
+
+def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    named = sorted(tensors.items())
+    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named]
+    said = sorted((key, value) for key, value in metadata.items() if key != SEAL)
+    sum_ = zlib.crc32(json.dumps([shapes, said]).encode())
+    for _, tensor in named:
+        sum_ = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, sum_)
+    return f"{sum_:08x}"
