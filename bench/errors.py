@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-
 MAX_PROBLEMS = 100
 """After so many mistakes in one suite, no more are looked for."""
 MAX_MESSAGE = 4000
