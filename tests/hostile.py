@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pandas as pd
+
 NASTY_TEXTS = (
     "", " ", "\n", "\0", "\x1b[2J", "\x1b]8;;http://x.example\x07link\x1b]8;;\x07", "\u202etxt.exe",
     "<script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "[bold]b[/bold]", "[/]", "\\",
@@ -95,3 +97,21 @@ def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
         else:
             del data[start + 1 :]
     return bytes(data)
+
+
+def changed_cells(frame: pd.DataFrame, rng: random.Random) -> pd.DataFrame:
+    """One to four cells changed to something of the same type, a row left out or doubled."""
+    frame = frame.astype(object)
+    for _ in range(rng.randint(1, 4)):
+        row, column = rng.randrange(len(frame)), rng.randrange(frame.shape[1])
+        old = frame.iat[row, column]
+        if rng.random() < 0.2:
+            new = None
+        elif isinstance(old, str):
+            new = rng.choice((*NASTY_TEXTS, frame.iat[rng.randrange(len(frame)), column]))
+        else:
+            new = rng.choice(NASTY_NUMBERS)
+        frame.iat[row, column] = new
+    if rng.random() < 0.2:
+        frame = frame.drop(index=rng.randrange(len(frame)))
+    return frame

@@ -245,6 +245,7 @@ def test_a_double_that_no_single_can_hold(state: State, tmp_path: Path) -> None:
         load(content, tmp_path / "weights.pth")
 
 
+@pytest.mark.filterwarnings("ignore:.*quantize")
 @pytest.mark.parametrize("kind", ["sparse", "meta", "quantised"])
 def test_tensors_that_are_none(state: State, kind: str, tmp_path: Path) -> None:
     plain = torch.ones(24, 3, 3, 3)

@@ -82,15 +82,16 @@ def test_links_that_multiply_are_followed_once(
 @posix
 def test_folders_in_folders_without_end(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects", FLAT)
-    before = os.getcwd()
-    os.chdir(root / "ants")
+    depth = 1200
+    deepest = root / "ants" / "/".join("d" * depth)
+    os.makedirs(root / "ants" / "d")
+    for level in range(1, depth):
+        os.mkdir(root / "ants" / "/".join("d" * (level + 1)))
     try:
-        for _ in range(1200):
-            os.mkdir("d")
-            os.chdir("d")
-    finally:
-        os.chdir(before)
-    assert len(open_source("folder", {"path": str(root)})) == 6
+        assert len(open_source("folder", {"path": str(root)})) == 6
+    finally:  # what removes temporary folders recurses
+        for folder in (deepest, *list(deepest.parents)[: depth - 1]):
+            folder.rmdir()
 
 
 @posix
@@ -170,7 +171,7 @@ def test_the_frames_of_an_animation_are_not_counted(
     """A hundred megabytes of GIF may hold millions of frames."""
     from PIL import GifImagePlugin
 
-    frames = [Image.new("P", (1, 1), index % 2) for index in range(300)]
+    frames = [Image.new("RGB", (4, 4), (index % 256, 0, index % 7)) for index in range(300)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     seeks = []
     seek = GifImagePlugin.GifImageFile._seek
@@ -258,7 +259,7 @@ FULL = f"hymenoptera_data/{NAME}"
         archive_of(link_to("/etc/passwd")),
         archive_of(link_to("../../../../x")),
         archive_of((f"../{FULL}", PICTURE), (f"/{FULL}", PICTURE)),
-        archive_of((FULL + "\0.jpg", PICTURE), (FULL + "\n", PICTURE)),
+        archive_of((FULL + "\0.jpg", b"evil"), (FULL + "\n", PICTURE)),
         archive_of((FULL, PICTURE), (FULL, b"another")),
         archive_of((FULL, PICTURE), method=zipfile.ZIP_LZMA).replace(b"\x5d\0\0", b"\xff\xff\xff"),
         archive_of((FULL, PICTURE), method=zipfile.ZIP_BZIP2).replace(b"BZh9", b"BZh0"),
