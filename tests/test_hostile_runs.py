@@ -25,7 +25,7 @@ from bench.report import Findings, document, render_html, render_markdown, write
 from bench.report.reasons import why
 from bench.report.tables import render_csv, render_latex, tables
 from bench.report.terminal import show_comparison, show_run, show_trial
-from bench.store import TABLES, Run, read_run, read_thumbnails
+from bench.store import TABLES, Run, RunStore, read_run, read_thumbnails
 from tests.hostile import changed_cells, mutated_bytes, mutated_tree
 from tests.made_up_run import made_up_run
 from tests.made_up_tuning import made_up_tuning
@@ -114,6 +114,7 @@ def test_the_original_is_read(folder: Path) -> None:
         ("trials", "settings", '{"/../../x": 1}', "settings must map names of settings"),
         ("trials", "settings", '{"a": ' + "[" * 99 + "]" * 99 + "}", "nested deeper"),
         ("trials", "settings", "[" * 99_000, "nested deeper"),
+        ("trials", "settings", json.dumps({f"a{n}": n for n in range(200)}), "at most 100 sett"),
         ("trials", "strategy", "x" * 200_000, "has more than 100,000 characters"),
         ("curves", "trial", "zzz", "the trial 'zzz' is not in trials.parquet"),
         ("curves", "split", "test", "split must be train or val"),
@@ -234,6 +235,27 @@ def test_a_search_that_is_described_wrongly(tmp_path: Path) -> None:
     metadata = {**VERSION, b"bench.tuning": content}
     pq.write_table(table.replace_schema_metadata(metadata), path)
     use(read_run(run.folder))
+
+
+def test_parts_are_not_trusted_either(tmp_path: Path) -> None:
+    """What lies in the folder that a run goes on in is read from there too."""
+    run = made_up_run(tmp_path / "run", strategies=["a"], schedules=["s"], seeds=1, epochs=1)
+    store, trial = RunStore(run.folder), run.trials["trial"].iloc[0]
+    assert store.completed(trial)
+    path = store.parts / trial / "trials.parquet"
+    table = pq.read_table(path)
+    for changed in (
+        table.drop(["status"]),
+        table.drop(["seed"]),
+        table.append_column("x", [["y"]]),
+    ):
+        pq.write_table(changed, path)
+        if "x" in changed.column_names:
+            assert store.consolidate([trial]) == []
+            continue
+        assert not store.completed(trial)
+        with pytest.raises(BenchError, match="it lacks"):
+            store.consolidate([trial])
 
 
 # Other files ----------------------------------------------------------------------------------

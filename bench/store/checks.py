@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from bench.errors import BenchError, bounded
+from bench.suite.grid import MAX_TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,8 @@ PROBABILITY_PREFIX = "probability_"
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
 _TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")
+MAX_SETTINGS = 100
+"""Names of settings in a whole run: each may become an axis, with a figure of its own."""
 _SETTING = re.compile("[A-Za-z_][A-Za-z0-9_]{0,40}")
 """Names of settings become those of axes, and of files."""
 _WHOLE = (0, 2**53)
@@ -101,6 +104,8 @@ def environment_problem(content: Any) -> str | None:
 
 
 def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
+    if len(trials) > MAX_TRIALS:
+        yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
     yield from _nulls(trials, _NEEDED)
     yield from _out_of_range(trials)
     for name in trials["trial"]:
@@ -110,6 +115,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     for status in trials["status"].unique():
         if status not in STATUSES:
             yield f"status must be among {', '.join(STATUSES)}, got {bounded(repr(status), 100)}"
+    names: set[str] = set()
     for text in trials["settings"].dropna().unique():
         try:
             settings = plain_json(text)
@@ -118,6 +124,9 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
             return
         if not (isinstance(settings, dict) and all(map(_SETTING.fullmatch, settings))):
             yield f"settings must map names of settings, got {bounded(repr(text), 100)}"
+        names.update(settings)
+    if len(names) > MAX_SETTINGS:
+        yield f"a run has at most {MAX_SETTINGS} settings, got {len(names):,}"
     for name in ("started", "finished"):
         if _beyond(trials[name].dt.year, 1970, 9998):
             yield f"the column {name} must hold times of our age"

@@ -18,6 +18,8 @@ from bench.errors import BenchError
 from bench.store.tables import (
     TABLES,
     Rows,
+    Table,
+    conform,
     merge_parquet,
     read_parquet,
     to_frame,
@@ -27,6 +29,7 @@ from bench.store.tables import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PLANNED_KEY = b"bench.planned_trials"
 """Metadata of `trials.parquet`: how many trials the suite has, so that an unfinished run shows."""
@@ -84,9 +87,7 @@ class RunStore:
         folder = self._find(trial)
         if folder is None:
             raise BenchError(f"{self.parts} has no part of trial {trial}; run the suite again")
-        trials, curves, predictions = (
-            read_parquet(folder / f"{name}.parquet", mend=_MEND) for name in TABLES
-        )
+        trials, curves, predictions = (_read(folder, name) for name in TABLES)
         return Part(
             trial_row=trials.to_pylist()[0],
             curves=to_frame(curves),
@@ -106,7 +107,7 @@ class RunStore:
         if folder is None:
             return False
         try:
-            trials, *_ = [read_parquet(folder / f"{name}.parquet", mend=_MEND) for name in TABLES]
+            trials, *_ = [_read(folder, name) for name in TABLES]
         except BenchError:
             return False
         return bool(trials["status"].to_pylist() == ["complete"])
@@ -122,11 +123,7 @@ class RunStore:
         for table in TABLES:
             merge_parquet(
                 table,
-                (
-                    read_parquet(folder / f"{table}.parquet", mend=_MEND)
-                    for folder in folders.values()
-                    if folder is not None
-                ),
+                (_read(folder, table) for folder in folders.values() if folder is not None),
                 self.folder / f"{table}.parquet",
                 metadata={PLANNED_KEY: str(len(folders)).encode()},
             )
@@ -152,6 +149,11 @@ class RunStore:
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 aside.rename(final)
+
+
+def _read(folder: Path, name: Table) -> pa.Table:
+    path = folder / f"{name}.parquet"
+    return conform(name, read_parquet(path, mend=_MEND), path, mend=_MEND)
 
 
 def _sync_folder(folder: Path) -> None:
