@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import io
 import os
 import shlex
 import signal
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
 from bench.processes import import_early
 
@@ -32,8 +33,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Benchmark transfer-learning strategies: one suite file in, curves and a report out.",
 )
-out_console = Console(soft_wrap=True)
-error_console = Console(stderr=True, soft_wrap=True)
+out_console = PlainConsole()
+error_console = PlainConsole(stderr=True)
 
 INTERRUPTED = 130
 """The exit code of a command that a signal has ended."""
@@ -496,6 +497,10 @@ def _fail(error: BenchError, *, code: int = 2) -> NoReturn:
 
 def main() -> None:
     """Entry point: user errors are messages with exit code 2, an interrupt is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding does not have is no reason to end.
+            stream.reconfigure(errors="backslashreplace")
     with _interrupts_heard():
         try:
             app()

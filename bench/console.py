@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,11 +17,28 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from bench.printable import visible
 
 if TYPE_CHECKING:
     from bench.accounts import Accounts
     from bench.jobs import EpochDone, Job, JobResult
     from bench.planning import RunPlan
+
+
+class PlainConsole(Console):
+    """A console that no text can steer: of control characters only line ends and tabs pass.
+
+    rich leaves escape sequences in what it prints, and puts emoji in for names such as `:bomb:`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(soft_wrap=True, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Markup to text, as rich's own."""
+        return super().render_str(visible(text, keep="\n\t"), **options)
 
 
 class ConsoleReporter:
@@ -55,7 +72,7 @@ class ConsoleReporter:
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A download or the decoding of images goes on."""
         if what not in self._transfers:
-            self._transfers[what] = self._bars.add_task(escape(what), total=total)
+            self._transfers[what] = self._bars.add_task(escape(visible(what)), total=total)
             if not self._console.is_terminal:
                 self._console.print(f"{what} …", markup=False)
         self._bars.update(self._transfers[what], completed=done, total=total)
@@ -130,7 +147,7 @@ class ConsoleReporter:
         if self._epochs is not None:
             self._bars.remove_task(self._epochs)
             self._epochs = None
-        self._bars.add_task(escape(message), total=None)
+        self._bars.add_task(escape(visible(message)), total=None)
 
     def note(self, message: str) -> None:
         """A line that stays."""

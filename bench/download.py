@@ -20,6 +20,8 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, how much is done, how much there is if known)."""
 
 CHUNK_BYTES = 1 << 20
+MAX_BYTES = 1 << 33
+"""No file that is fetched comes near it; a server that never stops must not fill the disk."""
 TIMEOUT_SECONDS = 30.0
 """A connection that is silent for so long counts as dropped."""
 
@@ -34,6 +36,7 @@ def fetch(
     *,
     sha256: str | None = None,
     sha256_prefix: str | None = None,
+    max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
     mend: str = "",
     timeout: float = TIMEOUT_SECONDS,
@@ -44,7 +47,8 @@ def fetch(
     same call goes on from there (HTTP Range, RFC 9110 section 14), and so does this one at once as
     long as every new connection brings something. The file gets its name when it is complete and
     its SHA-256 equals `sha256` or begins with `sha256_prefix`. Of several processes that ask for
-    the same file, one downloads and the others wait for it. `timeout` is in seconds.
+    the same file, one downloads and the others wait for it. `timeout` is in seconds. A file of more
+    than `max_bytes` is given up, whatever length the server announces.
 
     Raises `DownloadError` naming the address and the cause, with the sentence `mend` at its end.
     """
@@ -55,7 +59,12 @@ def fetch(
     with FileLock(f"{destination}.lock"):
         if not _is_there(destination, expected):
             download = _Download(
-                url=url, destination=destination, progress=progress, mend=mend, timeout=timeout
+                url=url,
+                destination=destination,
+                max_bytes=max_bytes,
+                progress=progress,
+                mend=mend,
+                timeout=timeout,
             )
             _download_verified(download, expected=expected)
     return destination
@@ -70,6 +79,7 @@ def _is_there(destination: Path, expected: str) -> bool:
 class _Download:
     url: str
     destination: Path
+    max_bytes: int
     progress: Progress | None
     mend: str
     timeout: float
@@ -154,6 +164,11 @@ def _receive(download: _Download) -> bool:
                 file.write(chunk)
                 file.flush()
                 download.report(total)
+                if file.tell() > download.max_bytes:
+                    break
+    if download.received > download.max_bytes:
+        download.discard()
+        raise download.error(f"the server sends more than {download.max_bytes:,} bytes")
     return total is None or download.received == total
 
 
@@ -179,7 +194,7 @@ def _starts_at(content_range: str | None, start: int) -> bool:
 
 
 def _total_of(content_range: str | None) -> int | None:
-    match = re.search(r"/(\d+)$", content_range or "")
+    match = re.search(r"/([0-9]{1,18})$", content_range or "")
     return int(match[1]) if match else None
 
 

@@ -9,9 +9,24 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+MAX_PROBLEMS = 100
+"""After so many mistakes in one suite, no more are looked for."""
+MAX_MESSAGE = 4000
+
 
 class BenchError(Exception):
     """Base of every error that is shown to the user as a message, never as a traceback."""
+
+    def __str__(self) -> str:
+        return bounded(super().__str__())
+
+
+def bounded(text: str, length: int = MAX_MESSAGE) -> str:
+    """`text`, its middle left out if it is longer than `length`: values may be of any length."""
+    if len(text) <= length:
+        return text
+    half = (length - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 class DataError(BenchError):
@@ -73,10 +88,11 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
+        message = bounded(self.message)
         if self.path is None:
-            return self.message
+            return message
         where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
-        return f"{self.message} ({where})"
+        return f"{message} ({bounded(where)})"
 
 
 class SuiteError(BenchError):
@@ -85,6 +101,10 @@ class SuiteError(BenchError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __str__(self) -> str:
+        # Each problem is bounded by itself; together they must not lose those in the middle.
+        return str(self.args[0])
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

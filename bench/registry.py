@@ -70,7 +70,7 @@ class Registry(Generic[F]):
                 required = parameter.default is inspect.Parameter.empty
                 default = ... if required else parameter.default
                 fields[parameter.name] = (hints[parameter.name], default)
-        config = ConfigDict(extra="forbid", frozen=True, strict=True)
+        config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{name}_options", __config__=config, **fields)
 
     def get(self, name: str) -> Registered[F]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.printable import visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,7 +39,7 @@ UNKNOWN = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The axes of a run, all values as text in order of appearance.
+    """The axes of a run, all values as visible text in order of appearance.
 
     `keys` are the varying axes that are needed to tell the configs apart. An axis that follows
     from those before it, such as the LR that one strategy brings along, varies but is no key.
@@ -179,9 +181,10 @@ def flat(content: Mapping[str, Any], *, separator: str) -> dict[str, Any]:
 
 def _cell(row: Mapping[Any, Any]) -> dict[str, str]:
     # A trial that never ran has no precision: unknown is not one more value of the axis.
-    cell = {axis: value_text(row[axis]) for axis in AXES if not is_missing(row[axis])}
+    cell = {axis: row[axis] for axis in AXES if not is_missing(row[axis])}
     settings = {} if is_missing(row["settings"]) else json.loads(row["settings"])
-    return cell | {name: value_text(value) for name, value in settings.items() if name not in row}
+    cell |= {name: value for name, value in settings.items() if name not in row}
+    return {name: visible(value_text(value)) for name, value in cell.items()}
 
 
 def _axis_order(axis: str) -> tuple[int, str]:

@@ -6,12 +6,15 @@ import hashlib
 import re
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.download import DownloadError, fetch
+from bench.download import CHUNK_BYTES, DownloadError, fetch
 from tests.http_server import Site, serving
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
@@ -176,3 +179,71 @@ def test_several_callers_share_one_download(site: Site, tmp_path: Path) -> None:
         thread.join()
     assert destination.read_bytes() == CONTENT
     assert len(site.requests) == 1
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Sends as long as somebody listens, whatever it has announced; or leads elsewhere."""
+
+    announced: str | None = None
+    location: str | None = None
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.location is None else 302)
+        if self.location is not None:
+            self.send_header("Location", self.location)
+        if self.announced is not None:
+            self.send_header("Content-Length", self.announced)
+        self.end_headers()
+        with suppress(OSError):
+            while self.location is None:
+                self.wfile.write(b"x" * 65_536)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(**behaviour: str) -> Iterator[str]:
+    handler = type("Handler", (Endless,), behaviour)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/file"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("behaviour", [{}, {"announced": str(10**15)}, {"announced": "-5"}])
+def test_a_server_that_never_ends_is_given_up(behaviour: dict[str, str], tmp_path: Path) -> None:
+    received: list[int] = []
+    with answering(**behaviour) as url, pytest.raises(DownloadError, match="more than 1,000,000"):
+        fetch(
+            url, tmp_path / "file", max_bytes=1_000_000,
+            progress=lambda _, done, __: received.append(done),
+        )  # fmt: skip
+    assert max(received) < 1_000_000 + 2 * CHUNK_BYTES
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_what_comes_after_the_announced_length_is_not_read(tmp_path: Path) -> None:
+    with answering(announced="1000") as url:
+        assert fetch(url, tmp_path / "file").read_bytes() == b"x" * 1000
+
+
+@pytest.mark.parametrize("announced", ["many", "9" * 5000])
+def test_a_length_that_is_no_number(announced: str, tmp_path: Path) -> None:
+    with answering(announced=announced) as url, pytest.raises(DownloadError):
+        fetch(url, tmp_path / "file", max_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "data", "javascript"])
+def test_a_server_cannot_lead_to_files_of_this_machine(scheme: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    target = {"file": secret.as_uri(), "ftp": "ftp://127.0.0.1:1/x"}.get(scheme, f"{scheme}:x")
+    with answering(location=target) as url, pytest.raises(DownloadError):
+        fetch(url, tmp_path / "file")
+    assert not (tmp_path / "file").exists()

@@ -21,16 +21,16 @@ LAYERS = {
         "frozen", "lr_range"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
     0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
-        "sized_cache", "processes"},
+        "sized_cache", "processes", "printable"},
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 # What makes a run may hand it to the products that describe it.
 EXCEPTIONS = {("runner", "report")}
 
-TORCH_FREE = ("errors", "registry", "suite", "plan", "keys", "cache", "download", "store", "plots",
-              "report", "analysis", "summary", "catalogue", "listing", "cli", "strategies",
-              "schedules", "augmentations", "data", "backbones")  # fmt: skip
+TORCH_FREE = ("errors", "printable", "registry", "suite", "plan", "keys", "cache", "download",
+              "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
+              "strategies", "schedules", "augmentations", "data", "backbones")  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

@@ -362,7 +362,10 @@ def test_what_only_the_backbone_can_tell_is_told_before_anything_runs(
         ({"device": "cuda:"}, "--device must be auto, cpu"),
         ({"device": "cuda:99"}, "usable CUDA devices"),
         ({"workers": 0}, "--workers must be at least 1, got 0"),
-        ({"executor": "cloud"}, "--executor must be auto, in-process, processes or ray, got 'cloud'"),
+        (
+            {"executor": "cloud"},
+            "--executor must be auto, in-process, processes or ray, got 'cloud'",
+        ),
     ],
 )
 def test_bad_arguments(

@@ -39,7 +39,7 @@ def linear() -> HeadShape:
 @HEADS.register("mlp")
 def mlp(
     *,
-    hidden: Annotated[int, Field(ge=1)] = 512,
+    hidden: Annotated[int, Field(ge=1, le=100_000)] = 512,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
 ) -> HeadShape:
     """A linear layer of width `hidden`, ReLU, dropout, and a linear layer to the classes."""

@@ -18,6 +18,10 @@ WRAPPER_KEYS = ("state_dict", "model", "model_state", "model_state_dict", "net",
 
 _PREFIXES = re.compile(r"^(?:(?:module|model|backbone|net|_orig_mod)\.)+")
 _SHOWN = 5
+_MAX_NESTING = 4
+"""Wrappers within wrappers; a pickled dictionary can hold itself."""
+_LARGEST_GRID = 64
+"""How many times more positions than the model a file of position embeddings may have."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -62,10 +66,10 @@ def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line}"
 
 
-def _unwrap(content: object) -> dict[str, Tensor] | None:
-    if not isinstance(content, Mapping):
+def _unwrap(content: object, depth: int = 0) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping) or depth > _MAX_NESTING:
         return None
-    inner = (_unwrap(content[key]) for key in WRAPPER_KEYS if key in content)
+    inner = (_unwrap(content[key], depth + 1) for key in WRAPPER_KEYS if key in content)
     for state in inner:
         if state is not None:
             return state
@@ -90,16 +94,20 @@ def load_weights(
     versions of the library evened out, and position embeddings interpolated to the model's size.
 
     Raises `WeightsError`, naming `source` and up to five examples of each kind, for names that are
-    missing, unexpected or of another shape, and for values that are not finite.
+    missing, unexpected or of another shape, and for values that are of another kind or not finite.
     """
     targets = model.state_dict(keep_vars=True)
-    state = _resampled(_renamed(state, targets), model)
+    state = _renamed(state, targets)
+    _check_plain(state, source)
+    state = _resampled(state, model)
     if not with_classifiers:
         targets = _without(targets, classifiers)
         state = _without(state, classifiers)
     absent = [part for part in optional if not any(_below(name, part) for name in state)]
     targets = _without(targets, absent)
     _check_names(state, targets, source)
+    _check_kinds(state, targets, source)
+    state = {name: tensor.to(targets[name].dtype) for name, tensor in state.items()}
     _check_finite(state, source)
     with torch.no_grad():
         for name, tensor in state.items():
@@ -138,6 +146,9 @@ def _resampled(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     embedding = state.get("encoder.pos_embedding")
     if not isinstance(model, VisionTransformer) or embedding is None:
         return state
+    largest = _LARGEST_GRID * model.encoder.pos_embedding.numel()
+    if not embedding.is_floating_point() or embedding.numel() > largest:
+        return state  # the checks of shapes and kinds tell
     try:
         resampled: dict[str, Tensor] = interpolate_embeddings(
             model.image_size, model.patch_size, OrderedDict(state)
@@ -167,6 +178,35 @@ def _check_names(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], sou
     found = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if found:
         raise WeightsError(f"{source} does not fit the backbone; {'; '.join(found)}")
+
+
+def _check_plain(state: Mapping[str, Tensor], source: str) -> None:
+    """Sparse, quantised and empty shells of tensors have no values that could be copied."""
+    odd = [
+        name
+        for name, tensor in state.items()
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu"
+    ]
+    if odd:
+        raise WeightsError(
+            f"{source} holds tensors that are sparse, quantised or without values: {_some(odd)}; "
+            "write a plain float state dict"
+        )
+
+
+def _check_kinds(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], source: str) -> None:
+    wrong = [
+        f"{name} (file {_dtype(tensor)}, backbone {_dtype(targets[name])})"
+        for name, tensor in state.items()
+        if tensor.is_complex()
+        or (targets[name].is_floating_point() and not tensor.is_floating_point())
+    ]
+    if wrong:
+        raise WeightsError(f"{source} has values of another kind: {_some(wrong)}")
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _check_finite(state: Mapping[str, Tensor], source: str) -> None:

@@ -6,6 +6,7 @@ animation the first frame taken. Colour profiles are ignored: pixel values count
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -40,9 +41,12 @@ def decode_file(path: Path) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return DecodeFailure("not a file")
+        if status.st_size == 0:
             return DecodeFailure("empty file")
-        with Image.open(path, formats=_available_formats()) as image:
+        with Image.open(path, formats=available_formats()) as image:
             return decode_image(image)
     except MemoryError:
         raise
@@ -62,13 +66,14 @@ def decode_image(image: Image.Image) -> Pixels | Converted:
     upright = _upright(image)
     rgb, note = _to_rgb(upright, container=image.format)
     pixels = np.asarray(rgb)
-    if image.format != "MPO" and _frames(image) > 1:
+    if image.format != "MPO" and _is_animated(image):
         note = "first frame of an animation or stack"
     return pixels if note is None else Converted(pixels, note)
 
 
 @lru_cache(maxsize=1)
-def _available_formats() -> tuple[str, ...]:
+def available_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this installation of Pillow reads."""
     from PIL import Image
 
     Image.init()
@@ -84,11 +89,12 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _frames(image: Image.Image) -> int:
+def _is_animated(image: Image.Image) -> bool:
+    """Whether there is a second frame; counting all of them could take hours."""
     try:
-        return int(getattr(image, "n_frames", 1))
+        return bool(getattr(image, "is_animated", False))
     except Exception:  # a damaged later frame; the first one is decoded already
-        return 2
+        return True
 
 
 def _to_rgb(image: Image.Image, *, container: str | None) -> tuple[Image.Image, str | None]:

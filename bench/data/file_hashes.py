@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,14 +54,16 @@ def file_hashes(
 
 def _hashed(path: Path, known: Known | None) -> Known | None:
     try:
-        stat = path.stat()
-        if known is not None and known[:2] == (stat.st_size, stat.st_mtime_ns):
+        status = path.stat()
+        if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
             return known
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            return None
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns, digest
+    return status.st_size, status.st_mtime_ns, digest
 
 
 def _memory_file(root: Path) -> Path:

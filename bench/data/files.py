@@ -41,8 +41,16 @@ def existing_folder(path: str) -> Path:
 
 
 def sample_id(root: Path, path: Path) -> str:
-    """The path below `root`, with / on every platform and printable whatever its encoding."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+    """The path below `root`, with / on every platform and Unicode whatever its encoding."""
+    return name_text(path.relative_to(root).as_posix())
+
+
+def name_text(name: str) -> str:
+    """A file name as Unicode: bytes that are not UTF-8 stand there as `\\xe9`.
+
+    Neither parquet nor JSON nor a terminal takes what Python puts in their place.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def source_from_files(
@@ -55,7 +63,11 @@ def source_from_files(
     issues: Sequence[DataIssue] = (),
 ) -> ImageSource:
     """An image source of files under `root`; sample ids are the paths below it."""
-    by_id = {sample_id(root, file.path): file for file in files}
+    by_id: dict[str, LabelledFile] = {}
+    for file in files:
+        other = by_id.setdefault(sample_id(root, file.path), file)
+        if other is not file:
+            raise DataError(f"two files in {root} both read {sample_id(root, file.path)!r}")
     sample_ids = tuple(sorted(by_id))
     ordered = [by_id[identifier] for identifier in sample_ids]
     classes = tuple(sorted({file.class_name for file in files}))

@@ -1,18 +1,25 @@
 """The data set `folder`: image files in class folders, the layout of torchvision's `ImageFolder`.
 
 Either `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with `val` (also `valid`, `validation`) and
-`test` beside `train`. Folders inside a class folder are searched too, symbolic links are followed.
+`test` beside `train`. Folders inside a class folder are searched too, each once. Symbolic links are
+followed, but for those to pipes and devices: such a file might never end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.decode import IMAGE_SUFFIXES
-from bench.data.files import LabelledFile, existing_folder, sample_id, source_from_files
+from bench.data.files import (
+    LabelledFile,
+    existing_folder,
+    name_text,
+    sample_id,
+    source_from_files,
+)
 from bench.data.source import (
     DATASETS,
     SPLIT_NAMES,
@@ -48,6 +55,9 @@ def folder(progress: Progress | None, /, *, path: str) -> ImageSource:
         return _open_folder(root, progress)
     except PermissionError as error:
         raise DataError(f"{error.filename} must be readable, but permission is denied") from error
+    except OSError as error:  # a path that is too long, a disk that fails
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot read {error.filename or root}: {reason}") from error
 
 
 def _open_folder(root: Path, progress: Progress | None) -> ImageSource:
@@ -57,7 +67,7 @@ def _open_folder(root: Path, progress: Progress | None) -> ImageSource:
     _check_classes(root, split_folders, found, images)
     splits = np.array(list(split_folders), np.int8)
     return source_from_files(
-        name=root.name,
+        name=name_text(root.name),
         root=root,
         files=images,
         progress=progress,
@@ -108,10 +118,13 @@ def _by_split(root: Path, named: Sequence[Path]) -> dict[int, Path]:
 
 def _class_files(split_folder: Path, root: Path) -> dict[str, list[Path]]:
     above = _ids(root) | _ids(split_folder)
-    return {
-        class_folder.name: list(_walk(class_folder, above | _ids(class_folder)))
-        for class_folder in _subfolders(split_folder, above)
-    }
+    found: dict[str, list[Path]] = {}
+    for class_folder in _subfolders(split_folder, above):
+        name = name_text(class_folder.name)
+        if name in found:
+            raise DataError(f"{split_folder} holds two classes that both read {name!r}; rename one")
+        found[name] = _files_below(class_folder, above)
+    return found
 
 
 def _partition_by_suffix(
@@ -197,10 +210,18 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.is_dir() and not _is_hidden(path)]
 
 
-def _walk(folder: Path, above: FolderIds) -> Iterator[Path]:
-    yield from _files(folder)
-    for subfolder in _subfolders(folder, above):
-        yield from _walk(subfolder, above | _ids(subfolder))
+def _files_below(folder: Path, above: FolderIds) -> list[Path]:
+    """All files below `folder`. Links that lead to one folder on many ways do not multiply it."""
+    found: list[Path] = []
+    seen, waiting = set(above), [folder]
+    while waiting:
+        current = waiting.pop()
+        if _ids(current) <= seen:
+            continue
+        seen |= _ids(current)
+        found += _files(current)
+        waiting += reversed(_subfolders(current, frozenset(seen)))
+    return found
 
 
 def _ids(folder: Path) -> FolderIds:
@@ -213,5 +234,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _has_image_suffix(path: Path) -> bool:
-    """Whether the name says so; a broken link counts, a pipe or socket must not be opened."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
+    """Whether the name says so; a broken link counts, a pipe or device must not be opened."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())

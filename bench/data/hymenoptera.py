@@ -8,6 +8,8 @@ every image; whatever else the archive holds is ignored.
 from __future__ import annotations
 
 import hashlib
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,7 +27,14 @@ URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 ARCHIVE_FOLDER = "hymenoptera_data"
 IMAGENET_CLASSES: Mapping[str, tuple[int | str, ...]] = {"ants": (310,), "bees": (309,)}
 SPLITS = {"train": TRAIN, "val": TEST}
-MAX_FILE_BYTES = 1 << 26
+MAX_FILE_BYTES = 1 << 22
+MAX_ARCHIVE_BYTES = 1 << 27
+"""Well above the largest photograph and the archive; what is larger is something else."""
+UNREADABLE_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, KeyError, OSError,
+    OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What `zipfile` and its decompressors raise on archives that are damaged, encrypted or forged."""
 MEND = (
     "Where there is no network, point the suite to a local copy: "
     "dataset: {name: hymenoptera, path: FOLDER-OR-ZIP}"
@@ -90,7 +99,7 @@ def _downloaded(url: str, manifest: Manifest, progress: Progress | None) -> Path
         return folder
     archive = folder.with_suffix(".zip")
     try:
-        fetch(url, archive, progress=progress, mend=MEND)
+        fetch(url, archive, max_bytes=MAX_ARCHIVE_BYTES, progress=progress, mend=MEND)
     except DownloadError as error:
         raise DataError(str(error)) from error
     try:
@@ -115,7 +124,7 @@ def _unpacked(archive: Path, manifest: Manifest) -> Path:
                     for name, digest in manifest.items()
                     if not _unpack(opened, name, digest, new)
                 ]
-        except zipfile.BadZipFile as error:
+        except UNREADABLE_ARCHIVE as error:
             raise DataError(f"{archive} is not a complete zip archive ({error})") from error
         if wrong:
             raise DataError(
@@ -129,7 +138,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, digest: str, folder: Path) -> b
     try:
         with archive.open(f"{ARCHIVE_FOLDER}/{name}") as file:
             content = file.read(MAX_FILE_BYTES)
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):
+    except UNREADABLE_ARCHIVE:
         return False
     if hashlib.sha256(content).hexdigest() != digest:
         return False

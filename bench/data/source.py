@@ -17,11 +17,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.download import Progress
-from bench.errors import DataError, nearest
+from bench.errors import DataError, bounded, nearest
 from bench.registry import Registry
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
+
+MAX_NAME = 200
+"""Characters of a sample in a message."""
 
 Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
@@ -135,7 +138,8 @@ def open_source(
 def naming(names: Sequence[str], *, at_most: int = 5) -> str:
     """The first few of `names` and how many there are besides, for a message."""
     rest = len(names) - at_most
-    return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")
+    shown = ", ".join(bounded(name, MAX_NAME) for name in names[:at_most])
+    return shown + (f" and {rest} more" if rest > 0 else "")
 
 
 def counted(count: int, noun: str) -> str:

@@ -100,13 +100,15 @@ def measure_sizes(root: Path, sample_ids: Sequence[str]) -> npt.NDArray[np.int64
     """Width and height `[m, 2]` of up to `MEASURED` images, evenly spread, from their headers."""
     from PIL import Image
 
+    from bench.data.decode import available_formats
+
     count = len(sample_ids)
     sizes = []
     for index in np.unique(np.linspace(0, count - 1, min(count, MEASURED)).round().astype(int)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with Image.open(root / sample_ids[index]) as image:
+                with Image.open(root / sample_ids[index], formats=available_formats()) as image:
                     sizes.append(image.size)
             except Exception:  # Pillow's plugins raise almost anything; decoding tells of it
                 continue

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from bench.printable import visible
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -202,7 +204,8 @@ def percent(fraction: float) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """`text`, its middle left out if it is longer than `length`."""
+    """`text` with nothing invisible, its middle left out if it is longer than `length`."""
+    text = visible(text)
     if len(text) <= length:
         return text
     kept = length - 1

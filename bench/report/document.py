@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis import wilson_interval
+from bench.errors import BenchError, bounded
 from bench.report.answer import answer
 from bench.report.blocks import (
     Block,
@@ -24,7 +24,7 @@ from bench.report.blocks import (
 from bench.report.evidence import Findings, evidence
 from bench.report.tuning import tuning_limits
 from bench.report.wording import counted
-from bench.store import STATUSES, Run
+from bench.store import STATUSES, Run, read_json
 from bench.summary import UNKNOWN, complete_trials, flat, is_missing
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def _compared(found: Findings) -> Iterator[Block]:
 def _work(folder: Path) -> Iterator[str]:
     """What the last start of the run had to do, in trial-epochs and floating-point operations."""
     try:
-        yield str(json.loads((folder / "accounts.json").read_text(encoding="utf-8"))["sentence"])
-    except (OSError, ValueError, KeyError, TypeError):
+        yield bounded(str(read_json(folder / "accounts.json")["sentence"]))
+    except (BenchError, KeyError, TypeError, IndexError):
         return
 
 

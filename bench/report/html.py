@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from bench.analysis import COSTS, sample_of
 from bench.plots import looks
+from bench.printable import visible
 from bench.report.blocks import Block, Code, Details, Heading, Picture
 from bench.report.evidence import Findings
 from bench.report.markup import code_lines
@@ -32,7 +33,9 @@ def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, 
     listed = [block for block in blocks if not isinstance(block, Details)]
     (title, answer, *rest) = listed
     assert isinstance(title, Heading)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
     environment.filters["relative"] = quote
     environment.filters["code"] = _code
     pictures = {
@@ -149,6 +152,11 @@ def _library() -> str:
     """Plotly's JavaScript, compressed, in base64."""
     source = resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(source, mtime=0)).decode()
+
+
+def _visible(piece: Any) -> Any:
+    """Marks that turn the direction of writing end with no element: they are shown as escapes."""
+    return visible(piece, keep="\n\t") if type(piece) is str else piece
 
 
 def _code(block: Code) -> str:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
+from bench.printable import visible
 from bench.report.blocks import Block, Details, Link, Table
 
 _LATEX = {
@@ -64,7 +65,11 @@ def _text(cell: str | Link) -> str:
 
 
 def _inert(cell: str) -> str:
-    """OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe."""
+    """Nothing invisible, and no formula.
+
+    OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe.
+    """
+    cell = visible(cell)
     number = re.fullmatch(r"[-+]?[\d.,]+( to [-+]?[\d.,]+)?", cell)
     return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") and not number else cell
 

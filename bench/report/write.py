@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.cache import atomic_file
+from bench.errors import BenchError
 from bench.plots import write_plots
 from bench.report.document import document
 from bench.report.evidence import Findings
@@ -32,6 +33,7 @@ def write_report(
     `md` and `html` are the files `report.md` and `report.html`; `csv` and `latex` are the folder
     `tables` with a file for each table. Draws the figures if they are not given.
     """
+    _check_within(run.folder)
     if figures is None:
         figures = write_plots(run, run.folder / "plots")
     targets = {
@@ -55,8 +57,18 @@ def write_report(
     return written
 
 
+def _check_within(folder: Path) -> None:
+    """Raise `BenchError` if what is written below `folder` would land, or remove, elsewhere."""
+    for name in ("plots", "plots/trials", "tables"):
+        inner = folder / name
+        if inner.exists() and not inner.is_dir():
+            raise BenchError(f"{inner} must be a folder; remove the file")
+        if not inner.resolve().is_relative_to(folder.resolve()):
+            raise BenchError(f"{inner} must lie in the run folder, got a link; remove it")
+
+
 def _write(path: Path, content: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as temporary:
-        temporary.write_text(content, encoding="utf-8", newline="")
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
     return path

@@ -1,13 +1,12 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
+from bench.store.checks import PROBABILITY_PREFIX, STATUSES, read_json
 from bench.store.lock import RunLock
 from bench.store.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.store.parts import Part, RunStore
 from bench.store.run import Run, read_run, write_json
 from bench.store.tables import (
-    PROBABILITY_PREFIX,
     SCHEMA_VERSION,
-    STATUSES,
     TABLES,
     TRIAL_COLUMNS,
     Rows,
@@ -30,6 +29,7 @@ __all__ = [
     "RunStore",
     "Tuning",
     "prediction_columns",
+    "read_json",
     "read_lr_ranges",
     "read_run",
     "read_thumbnails",

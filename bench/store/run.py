@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cache import atomic_file
 from bench.errors import BenchError, SuiteError, nearest
+from bench.store.checks import (
+    curves_problem,
+    data_problem,
+    environment_problem,
+    plain_json,
+    predictions_problem,
+    read_text,
+    trials_problem,
+)
 from bench.store.parts import PLANNED_KEY
 from bench.store.tables import TABLES, read_table, to_frame
 from bench.suite.yaml_source import parse_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _MEND = "run the suite again with the same arguments: finished trials are kept, files are rebuilt"
 
@@ -35,28 +46,52 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged."""
+    """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
+
+    The folder may be another's: what it returns has the types and ranges that `bench` writes.
+    """
     _check_run_folder(folder)
-    trials, curves, predictions = (
-        read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES
-    )
+    tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
+    trials, curves, predictions = map(to_frame, tables.values())
+    for name, problem in (
+        ("trials", trials_problem(trials)),
+        ("curves", curves_problem(curves, trials)),
+        ("predictions", predictions_problem(predictions, trials)),
+    ):
+        if problem is not None:
+            raise _damaged(folder / f"{name}.parquet", problem)
     return Run(
         folder=folder,
-        trials=to_frame(trials),
-        curves=to_frame(curves),
-        predictions=to_frame(predictions),
-        environment=_read_mapping(folder / "environment.json", json.loads),
-        data=_read_mapping(folder / "data.json", json.loads),
+        trials=trials,
+        curves=curves,
+        predictions=predictions,
+        environment=_read_mapping(
+            folder / "environment.json", plain_json, check=environment_problem
+        ),
+        data=_read_mapping(folder / "data.json", plain_json, check=data_problem),
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
-        planned=int(trials.schema.metadata.get(PLANNED_KEY, trials.num_rows)),
+        planned=_planned(tables["trials"], folder),
     )
+
+
+def _planned(trials: pa.Table, folder: Path) -> int:
+    written = trials.schema.metadata.get(PLANNED_KEY, b"%d" % trials.num_rows)
+    if not re.fullmatch(rb"[0-9]{1,15}", written):
+        problem = f"the number of planned trials must be one, got {written[:40]!r}"
+        raise _damaged(folder / "trials.parquet", problem)
+    return int(written)
+
+
+def _damaged(path: Path, problem: str) -> BenchError:
+    return BenchError(f"{path} is damaged ({problem}); {_MEND}")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON, atomically; NaN and infinity are refused, as JSON has neither."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # A command line may name files in bytes that are no UTF-8: JSON has an escape for them.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _check_run_folder(folder: Path) -> None:
@@ -76,13 +111,21 @@ def _run_folders(parent: Path) -> list[str]:
     return sorted(path.parent.name for path in parent.glob("*/trials.parquet"))
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any]) -> Mapping[str, Any]:
+def _read_mapping(
+    path: Path,
+    parse: Callable[[str], Any],
+    *,
+    check: Callable[[Any], str | None] = lambda _: None,
+) -> Mapping[str, Any]:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(read_text(path))
     except FileNotFoundError:
         raise BenchError(f"{path} is missing; {_MEND}") from None
     except (OSError, ValueError, SuiteError) as error:
-        raise BenchError(f"{path} is damaged ({error}); {_MEND}") from None
+        raise _damaged(path, str(error)) from None
     if not isinstance(content, Mapping):
-        raise BenchError(f"{path} is damaged (it must hold a mapping); {_MEND}")
+        raise _damaged(path, "it must hold a mapping")
+    problem = check(content)
+    if problem is not None:
+        raise _damaged(path, problem)
     return content

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from bench.cache import atomic_file, flush_to_disk
 from bench.errors import BenchError
+from bench.store.checks import PROBABILITY_PREFIX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
-PROBABILITY_PREFIX = "probability_"
-STATUSES = ("complete", "failed", "skipped", "pruned")
+MAX_CELLS = 500_000_000
+MAX_TABLE_BYTES = 1 << 32
+MAX_TEXT = 100_000
+"""Characters of a cell. A few bytes of parquet can stand for any number of cells and characters."""
 
 Table = Literal["trials", "curves", "predictions"]
 TABLES: tuple[Table, ...] = ("trials", "curves", "predictions")
@@ -162,7 +165,7 @@ def to_table(table: Table, rows: Rows, *, trial: str | None = None) -> pa.Table:
     assert not unknown, f"the table {table} has no columns {unknown}"
     arrays = [
         # NaN stays NaN, apart from null: a diverged loss is a fact, a missing one is not.
-        pa.array(columns.get(field.name, [None] * length), field.type, from_pandas=False)
+        pa.array(_unicode(columns.get(field.name, [None] * length)), field.type, from_pandas=False)
         for field in schema
     ]
     result = pa.Table.from_arrays(arrays, schema=schema)
@@ -177,7 +180,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     nullable = {pa.int64(): pd.Int64Dtype()} if "config" in table.column_names else {}
-    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
+    # What a file says of indices and types of pandas is not ours.
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
     return frame
 
 
@@ -191,16 +195,14 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
     Raises `NewerSchemaError` if it is too new.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+        table = _read_bounded(path)
     except FileNotFoundError:
         raise BenchError(f"{path} is missing; {mend}") from None
     except PermissionError as error:
         raise BenchError(f"{path} must be readable ({error.strerror})") from None
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise BenchError(f"{path} is damaged ({error}); {mend}") from None
     _check_version(path, (table.schema.metadata or {}).get(VERSION_KEY, b"none"), mend)
     return table
@@ -208,12 +210,7 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
 
 def read_table(path: Path, name: Table, *, mend: str) -> pa.Table:
     """One of the three tables, as of `read_parquet`, with exactly its columns."""
-    table = read_parquet(path, mend=mend)
-    probabilities = [c for c in table.column_names if c.startswith(PROBABILITY_PREFIX)]
-    expected = table_schema(name, probabilities if name == "predictions" else ())
-    if table.schema.names != expected.names or table.schema.types != expected.types:
-        raise BenchError(f"{path} is damaged (its columns are others); {mend}")
-    return table
+    return _conform(name, read_parquet(path, mend=mend), path, mend=mend)
 
 
 def _check_version(path: Path, written: bytes, mend: str) -> None:
@@ -227,6 +224,67 @@ def _check_version(path: Path, written: bytes, mend: str) -> None:
             "or give another --out"
         )
     raise BenchError(f"{rule}; read it with the version of bench that wrote it, or {mend}")
+
+
+def _read_bounded(path: Path) -> pa.Table:
+    """The table; raises `ValueError` where it is too large for its memory, or not flat."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.exists() and not path.is_file():
+        raise ValueError("it must be a file")
+    with pq.ParquetFile(path) as file:
+        about, schema = file.metadata, file.schema_arrow
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    if about.num_rows * about.num_columns > MAX_CELLS or size > MAX_TABLE_BYTES:
+        raise ValueError(f"it holds more than {MAX_CELLS:,} cells or {MAX_TABLE_BYTES:,} bytes")
+    if any(pa.types.is_nested(kind) for kind in schema.types):
+        raise ValueError("a column holds lists or mappings")
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    # A text that a million rows repeat is stored once, and must not be spelled out before a look.
+    with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+        table = file.read()
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(index).type):
+            _check_texts(table.column(index), name)
+            field = pa.field(name, pa.string(), nullable=schema.field(index).nullable)
+            table = table.set_column(index, field, table.column(index).cast(pa.string()))
+    table.validate(full=True)
+    return table
+
+
+def _check_texts(column: pa.ChunkedArray, name: str) -> None:
+    import pyarrow.compute as pc
+
+    total = 0
+    for chunk in column.chunks:
+        longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+        total += longest * len(chunk)
+        if longest > MAX_TEXT:
+            raise ValueError(f"a text of the column {name!r} has more than {MAX_TEXT:,} characters")
+    if total > MAX_TABLE_BYTES:
+        raise ValueError(f"the column {name!r} holds more than {MAX_TABLE_BYTES:,} bytes")
+
+
+def _conform(name: Table, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
+    """The columns that the table `name` must have, without others; raises `BenchError`."""
+    names = table.column_names
+    probabilities = [each for each in names if each.startswith(PROBABILITY_PREFIX)]
+    schema = table_schema(name, probabilities if name == "predictions" else ())
+    missing = [each for each in schema.names if each not in names]
+    if missing:
+        raise BenchError(f"{path} is damaged (it lacks {', '.join(missing)}); {mend}")
+    doubled = sorted({each for each in schema.names if names.count(each) > 1})
+    if doubled:
+        raise BenchError(f"{path} is damaged (it holds {', '.join(doubled)} twice); {mend}")
+    for field in schema:
+        found = table.schema.field(field.name).type
+        if found != field.type:
+            cause = f"{field.name} must be {field.type}, got {found}"
+            raise BenchError(f"{path} is damaged ({cause}); {mend}")
+        if not field.nullable and table[field.name].null_count:
+            raise BenchError(f"{path} is damaged ({field.name} must not be null); {mend}")
+    return table.select(schema.names)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -265,6 +323,16 @@ def _columns(rows: Rows) -> dict[str, Any]:
     listed = list(rows)
     names = dict.fromkeys(name for row in listed for name in row)
     return {name: [row.get(name) for row in listed] for name in names}
+
+
+def _unicode(values: Any) -> Any:
+    """Texts as UTF-8 has them: errors may name files whose names are bytes of another encoding."""
+    if not isinstance(values, list):
+        return values
+    return [
+        value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for value in values
+    ]
 
 
 def _row_groups(name: Table, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FILE = "thumbnails.parquet"
 SIDE = 112
 """Pixels of the longer side."""
+MAX_ROWS, MAX_FILE_BYTES = 10_000, 1 << 27
 
 
 def write_thumbnails(folder: Path, images: Mapping[str, npt.NDArray[np.uint8]]) -> None:
@@ -40,16 +41,26 @@ def write_thumbnails(folder: Path, images: Mapping[str, npt.NDArray[np.uint8]]) 
 
 def read_thumbnails(folder: Path) -> dict[str, npt.NDArray[np.uint8]]:
     """The thumbnails by sample; none where the file is missing or damaged: they only illustrate."""
-    import numpy as np
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    path = folder / FILE
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            return {}
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MAX_ROWS:
+                return {}
+            rows: list[dict[str, Any]] = file.read(["sample", "png"]).to_pylist()
+        return {str(row["sample"]): _pixels(row["png"]) for row in rows}
+    except Exception:  # of a forged file Arrow and Pillow raise almost anything
+        return {}
+
+
+def _pixels(png: bytes) -> npt.NDArray[np.uint8]:
+    import numpy as np
     from PIL import Image
 
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(folder / FILE).to_pylist()
-        return {
-            str(row["sample"]): np.asarray(Image.open(io.BytesIO(row["png"])).convert("RGB"))
-            for row in rows
-        }
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return {}
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+        if max(picture.size) > SIDE:
+            raise ValueError("larger than what is written here")
+        return np.asarray(picture.convert("RGB"))

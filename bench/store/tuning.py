@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cache import atomic_file
 from bench.errors import BenchError
+from bench.store.checks import plain_json, trials_problem, tuning_problem
 from bench.store.tables import (
     SCHEMA_VERSION,
     VERSION_KEY,
     arrow_types,
     read_parquet,
+    read_table,
     to_frame,
     write_parquet,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 FILE, UNTUNED = "tuning.parquet", "untuned.parquet"
 PARAM_PREFIX = "param_"
@@ -69,11 +72,31 @@ def read_tuning(folder: Path) -> Tuning | None:
         return None
     table = read_parquet(folder / FILE, mend=_MEND)
     try:
-        description = json.loads(table.schema.metadata[_DESCRIPTION])
+        description = plain_json(table.schema.metadata[_DESCRIPTION].decode())
     except (KeyError, ValueError) as error:
         raise BenchError(f"{folder / FILE} is damaged ({error}); {_MEND}") from None
-    untuned = to_frame(read_parquet(folder / UNTUNED, mend=_MEND))
-    return Tuning(trials=table.to_pandas(), untuned=untuned, description=description)
+    trials: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    problem = _schema_problem(table) or tuning_problem(trials, description)
+    if problem is not None:
+        raise BenchError(f"{folder / FILE} is damaged ({problem}); {_MEND}")
+    path = folder / UNTUNED
+    untuned = to_frame(read_table(path, "trials", mend=_MEND))
+    problem = trials_problem(untuned)
+    if problem is not None:
+        raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
+    return Tuning(trials=trials, untuned=untuned, description=description)
+
+
+def _schema_problem(table: pa.Table) -> str | None:
+    """Which column is missing, stands there twice or has another type than it should."""
+    types = arrow_types()
+    for name, kind in _COLUMNS.items():
+        fields = [table.schema.field(i) for i in table.schema.get_all_field_indices(name)]
+        if [field.type for field in fields] != [types[kind]]:
+            return f"it must hold {name} once, as {types[kind]}"
+    if len(set(table.column_names)) < len(table.column_names):
+        return "two columns have the same name"
+    return None
 
 
 def write_tuning(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, product
 from typing import Any
 
 from bench.errors import Problem, SuiteError
@@ -22,13 +22,16 @@ UNTRAINED_KEEPS = (
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
 
+MAX_TRIALS = 10_000
+"""Of a whole suite, before rules leave cells out: more are a mistake in the axes."""
+
 
 def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
     """All trials of a suite, configs in the order of the file, the seeds of a config together.
 
     A strategy that ignores a setting (from_scratch the weights, pretrained_head the schedule) has
     one cell where the grid would repeat it. Raises `SuiteError` with every rule that selects
-    nothing and every impossible combination.
+    nothing and every impossible combination, or if there are more than `MAX_TRIALS`.
     """
     problems: list[Problem] = []
     trials = _all_trials(loaded, problems)
@@ -51,7 +54,7 @@ def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
 
 def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
     suite, source = loaded.suite, loaded.source
-    trials = list(_cells(suite, suite.axes, suite.settings))
+    trials = _bounded(_cells(suite, suite.axes, suite.settings), loaded, ())
     for rule in suite.exclude:
         kept = [trial for trial in trials if not matches(trial, rule)]
         if len(kept) == len(trials):
@@ -59,18 +62,39 @@ def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
         trials = kept
     grid = list(trials)
     for rule in suite.include:
-        extended = [_extended(trial, rule, suite) for trial in trials]
-        if any(new is not None for new in extended):
-            trials = [t for old, new in zip(trials, extended, strict=True) for t in new or [old]]
+        extended = [(trial, _extended(trial, rule, suite)) for trial in trials]
+        if any(new is not None for _, new in extended):
+            all_of = (t for old, new in extended for t in (new if new is not None else [old]))
+            trials = _bounded(all_of, loaded, rule.location)
             continue
         axes = {**suite.axes, **{axis: (entry,) for axis, entry in rule.entries.items()}}
-        added = list(_cells(suite, axes, {**suite.settings, **rule.settings}))
+        settings = {**suite.settings, **rule.settings}
+        added = _bounded(_cells(suite, axes, settings), loaded, rule.location)
         known = {trial.id({}) for trial in grid}
         if all(trial.id({}) in known for trial in added):
             message = "this include rule adds nothing: its cells are in the grid already"
             problems.append(source.problem(rule.location, message))
-        trials += [trial for trial in added if trial.id({}) not in known]
+        new_ones = (trial for trial in added if trial.id({}) not in known)
+        trials = _bounded(chain(trials, new_ones), loaded, rule.location)
     return trials
+
+
+def _bounded(
+    trials: Iterable[Trial], loaded: LoadedSuite, location: tuple[str | int, ...]
+) -> list[Trial]:
+    """All of them; raises `SuiteError` before the product of long axes fills the memory."""
+    found = list(islice(trials, MAX_TRIALS + 1))
+    if len(found) <= MAX_TRIALS:
+        return found
+    suite = loaded.suite
+    sizes = {
+        name: len(values)
+        for name, values in (*suite.axes.items(), *suite.settings.items())
+        if len(values) > 1
+    }
+    axes = " × ".join(f"{name} ({size})" for name, size in sizes.items())
+    message = f"a suite may have at most {MAX_TRIALS:,} trials, the grid is {axes}"
+    raise SuiteError([loaded.source.problem(location, message)])
 
 
 def _cells(
@@ -126,7 +150,7 @@ def _entry_matches(entry: Entry, wanted: Entry) -> bool:
     )
 
 
-def _extended(trial: Trial, rule: GridRule, suite: Suite) -> list[Trial] | None:
+def _extended(trial: Trial, rule: GridRule, suite: Suite) -> Iterator[Trial] | None:
     """The trial with the rule's new settings, or None where the rule would overwrite an axis."""
     axes = {key for key, values in suite.settings.items() if len(values) > 1}
     fixed = GridRule(
@@ -141,7 +165,7 @@ def _extended(trial: Trial, rule: GridRule, suite: Suite) -> list[Trial] | None:
         added.update(entry.settings)
     if not added or not matches(trial, fixed):
         return None
-    return list(_over_settings(trial, {key: tuple(value) for key, value in added.items()}))
+    return _over_settings(trial, {key: tuple(value) for key, value in added.items()})
 
 
 def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from bench.errors import Problem, SuiteError, nearest
+from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.registry import Registry
 from bench.suite.load_tune import TuneChecker
 from bench.suite.resources import Resources
@@ -29,13 +29,15 @@ from bench.suite.schema import (
 from bench.suite.tune import Tune
 from bench.suite.yaml_source import Location, Source, apply_overrides, read_yaml
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAX_VALUES = 1000
+"""Values of one axis, and rules of one kind: each is compared with each."""
 KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune", "resources")
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
 
 def _adapter(rule: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(rule, config=ConfigDict(strict=True))
+    return TypeAdapter(rule, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
@@ -134,9 +136,11 @@ class _Checker:
 
     def _report(self, location: Location, message: str) -> None:
         self.problems.append(self.source.problem(location, message))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise SuiteError(self.problems)
 
     def _name(self, name: Any) -> str:
-        if not isinstance(name, str) or not NAME.match(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             rule = "name must be letters, digits, '.', '_' or '-' and start with a letter or digit"
             self._report(("name",), f"{rule}, got {name!r}")
         return str(name)
@@ -164,6 +168,10 @@ class _Checker:
             return [(location, value)]
         if not value:
             self._report(location, f"{location[-1]} must not be empty, got []")
+        if len(value) > MAX_VALUES:
+            rule = f"{location[-1]} may have at most {MAX_VALUES:,} values"
+            self._report(location, f"{rule}, got {len(value):,}")
+            value = value[:1]
         return [((*location, index), item) for index, item in enumerate(value)]
 
     def _axis_entry(self, axis: str, value: Any, location: Location) -> AxisEntry:
@@ -359,6 +367,9 @@ class _Checker:
         value = data.get(key, [])
         if not isinstance(value, list):
             self._report((key,), f"{key} must be a list of mappings, got {value!r}")
+            return ()
+        if len(value) > MAX_VALUES:
+            self._report((key,), f"{key} may have at most {MAX_VALUES:,} rules, got {len(value):,}")
             return ()
         return tuple(self.rule(item, (key, index)) for index, item in enumerate(value))
 

@@ -6,9 +6,14 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-STRICT = ConfigDict(strict=True, frozen=True, extra="forbid")
+STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+"""Each epoch has a key of its own, so that a plan of endless ones would never be made."""
+BatchSize = Annotated[int, Field(ge=1, le=100_000)]
+"""Frozen layers see padded batches of this size, whatever the size of the data."""
+Threads = Annotated[int, Field(ge=1, le=1024)]

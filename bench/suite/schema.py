@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from bench.suite.resources import Resources
-from bench.suite.rules import STRICT, Count, Fraction, NotNegative, Positive
+from bench.suite.rules import (
+    STRICT,
+    BatchSize,
+    Count,
+    Epochs,
+    Fraction,
+    NotNegative,
+    Positive,
+    Threads,
+)
 from bench.suite.tune import Tune
 
 AXES = ("backbone", "strategy", "schedule", "augmentation")
@@ -86,10 +95,10 @@ class FractalWeights(BaseModel):
     image_size: Annotated[int, Field(ge=16, le=512)] | None = None
     difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
     family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    epochs: Count = 9
+    epochs: Epochs = 9
     lr: Positive = 0.05
     weight_decay: NotNegative = 5e-4
-    batch_size: Count = 64
+    batch_size: BatchSize = 64
 
 
 class Settings(BaseModel):
@@ -106,8 +115,8 @@ class Settings(BaseModel):
     weight_decay: NotNegative = 0.0
     label_smoothing: Fraction = 0.0
     grad_clip_norm: Positive | None = None
-    epochs: Count = 12
-    batch_size: Count = 16
+    epochs: Epochs = 12
+    batch_size: BatchSize = 16
     micro_batch: Annotated[int, Field(ge=2)] | None = None
     early_stopping: Count | None = None
     class_weights: Literal["none", "balanced"] = "none"
@@ -116,7 +125,7 @@ class Settings(BaseModel):
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     resize: Literal["auto", "crop", "squash", "pad"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: Count = 1
+    threads: Threads = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 

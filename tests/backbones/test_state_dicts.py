@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import random
 import re
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet, VisionTransformer
@@ -19,6 +23,7 @@ from bench.backbones.state_dicts import WRAPPER_KEYS, load_weights, read_state_d
 from bench.errors import WeightsError
 from bench.suite import Entry
 from tests.backbones.small import small_network
+from tests.hostile import mutated_bytes
 
 BACKBONE = "shufflenet_v2_x0_5"
 
@@ -218,3 +223,99 @@ def test_auxiliary_classifier_may_be_absent(tmp_path: Path) -> None:
         network.model.state_dict()["inception5b.branch1.conv.weight"],
         source["inception5b.branch1.conv.weight"],
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])
+def test_values_of_another_kind(state: State, dtype: torch.dtype, tmp_path: Path) -> None:
+    content = {**state, "conv1.0.weight": torch.ones(24, 3, 3, 3).to(dtype)}
+    with pytest.raises(WeightsError, match=r"another kind: conv1\.0\.weight \(file .*backbone flo"):
+        load(content, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn])
+def test_floats_of_other_sizes(state: State, dtype: torch.dtype, tmp_path: Path) -> None:
+    content = {**state, "conv1.0.weight": torch.full((24, 3, 3, 3), 0.5).to(dtype)}
+    network = load(content, tmp_path / "weights.pth")
+    assert (network.model.get_parameter("conv1.0.weight") == 0.5).all()
+
+
+def test_a_double_that_no_single_can_hold(state: State, tmp_path: Path) -> None:
+    content = {**state, "conv1.0.weight": torch.full((24, 3, 3, 3), 1e300, dtype=torch.float64)}
+    with pytest.raises(WeightsError, match="not finite"):
+        load(content, tmp_path / "weights.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.parametrize("kind", ["sparse", "meta", "quantised"])
+def test_tensors_that_are_none(state: State, kind: str, tmp_path: Path) -> None:
+    plain = torch.ones(24, 3, 3, 3)
+    tensor = {
+        "sparse": lambda: plain.to_sparse(),
+        "meta": lambda: plain.to("meta"),
+        "quantised": lambda: torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8),
+    }[kind]()
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        load({**state, "conv1.0.weight": tensor}, tmp_path / "weights.pth")
+
+
+def test_a_tensor_that_claims_to_be_endless(state: State, tmp_path: Path) -> None:
+    """One stored number, seen as a tensor of four exabytes."""
+    content = {**state, "conv1.0.weight": torch.ones(1).expand(10**6, 10**12)}
+    with pytest.raises(WeightsError, match="wrong shape"):
+        load(content, tmp_path / "weights.pth")
+    embeddings = tiny_vit(32).state_dict()
+    embeddings["encoder.pos_embedding"] = torch.ones(1).expand(1, 10**12 + 1, 8)
+    with pytest.raises(WeightsError, match="wrong shape"):
+        load_all(tiny_vit(48), embeddings)
+
+
+def test_wrappers_within_themselves(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"epoch": 1}
+    content["model"] = content
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        read_state_dict(tmp_path / "weights.pth")
+    many: dict[str, Any] = {}
+    for _ in range(40):
+        many = dict.fromkeys(WRAPPER_KEYS, many)
+    torch.save(many, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="holds no state dict"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,99999]}}',
+        b'{"a":{"dtype":"F32","shape":[99999,99999],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"X9","shape":[2,2],"data_offsets":[0,16]}}',
+        b'{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[16,0]}}',
+        b'{"a":1}',
+        b"[" * 10_000,
+        b"",
+    ],
+)
+def test_safetensors_with_a_lying_header(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    for length in (len(header), 2**63, 0):
+        path.write_bytes(length.to_bytes(8, "little") + header + bytes(16))
+        with pytest.raises(WeightsError, match=r"cannot read the weights|no state dict"):
+            read_state_dict(path)
+
+
+@settings(
+    max_examples=80, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(rng=st.randoms(use_true_random=False), suffix=st.sampled_from([".safetensors", ".pth"]))
+def test_fuzzed_files(rng: random.Random, suffix: str, tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(model.state_dict(), path)
+    else:
+        save_file(model.state_dict(), path)
+    path.write_bytes(mutated_bytes(path.read_bytes(), rng))
+    with suppress(WeightsError):
+        load_all(model, read_state_dict(path))

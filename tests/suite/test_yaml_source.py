@@ -72,7 +72,7 @@ def test_anchors_and_merge_keys_work_and_own_keys_win() -> None:
     [
         ("a: 1\na: 2\n", "key 'a' is given twice"),
         ("a: [1, 2\n", "not valid YAML"),
-        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+        ("a: !!python/object:os.system x\n", "the tag .*os.system. means nothing in a suite"),
         ("{[1]: 2}\n", "a key must be a plain word"),
         ("a: &x [*x]\n", "a suite may hold at most"),
         ("[" * 200 + "]" * 200, "a suite may hold at most"),

@@ -1,0 +1,25 @@
+"""Text of unknown origin, shown so that it can do nothing but be read."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """`text` with every character that shows nothing, or steers what shows it, as an escape.
+
+    Control characters (terminal codes, line ends), marks that turn the direction of writing, and
+    bytes of file names that are no Unicode (lone surrogates) become `\\x1b`, `\\u202e`, `\\udcff`.
+    Characters in `keep` stay. Different texts stay different, unless they spell such an escape out.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or _is_visible(c) else _escape(c) for c in text)
+
+
+def _is_visible(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
