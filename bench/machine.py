@@ -37,6 +37,18 @@ def keep_large_buffers() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1) and mmap_kept)
 
 
+def limit_memory(gibibytes: float) -> None:
+    """Let an allocation fail, as an error of the trial, once the process has so much of its own.
+
+    Of data and not of addresses: torch's libraries alone have gigabytes of those.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(gibibytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
 def resolve_device(name: str) -> str:
     """`auto` to the best device here; raises `BenchError` for a device that is not here."""
     import torch

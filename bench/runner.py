@@ -208,7 +208,7 @@ def _run_tasks(
         return
     reporter.training(list(by_id.values()))
     executor = where.executor(tasks, plan.device, plan.loaded.suite.resources)
-    with closing(_results(executor, tasks, reporter)) as results:
+    with closing(executor), closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
             reporter.finished(by_id[result.trial_id], result)

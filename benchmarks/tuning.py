@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -114,7 +115,8 @@ def _searched(work: Path, seed: int, sampler: str) -> dict[str, list[float]]:
             where=Where(name="in-process"),
             reporter=SilentReporter(),
         )
-        search.run()
+        with closing(search):
+            search.run()
         return {
             study.cell.label: [
                 np.inf if row["val_loss"] is None else row["val_loss"] for row in study.rows()

@@ -15,7 +15,8 @@ class Executor(Protocol):
 
     `on_epoch` is called in the caller's process for every finished epoch. A task starts when the
     state that it needs is saved. Closing the iterator stops what still runs. Results do not depend
-    on the executor.
+    on the executor. Its processes stay for further calls of `run`, one after another, until it is
+    closed.
     """
 
     @property
@@ -25,4 +26,8 @@ class Executor(Protocol):
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`."""
+        ...
+
+    def close(self) -> None:
+        """End what waits for further tasks."""
         ...

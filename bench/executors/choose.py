@@ -47,17 +47,21 @@ class Where:
         """
         jobs = [job for task in tasks for job in task.jobs]
         threads = max((job.trial.settings.threads for job in jobs), default=1)
+        cpus = resources.cpus or threads
+        at_once = max(1, _at_once(tasks))
         if self.name == "ray":
             from bench.executors.ray_cluster import RayExecutor
 
+            workers = min(self.workers or at_once, at_once)
             return RayExecutor(
                 address=self.address,
-                workers=min(self.workers or _at_once(tasks), max(1, _at_once(tasks))),
-                threads=threads,
+                workers=workers,
+                cpus=cpus,
                 device=device,
+                resources=resources,
             )
         cores = usable_cores() if device == "cpu" else 1
-        workers = self.workers or max(1, min(cores // threads, _at_once(tasks)))
+        workers = self.workers or max(1, min(cores // cpus, at_once))
         lanes = max(1, cores // (workers * threads))
         alone = self.name == "auto" and workers == 1 and not resources.limited
         if self.name == "in-process" or alone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.executors.agenda import Agenda
@@ -11,6 +12,9 @@ from bench.executors.base import OnEpoch
 from bench.jobs import EpochDone, Event, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers
 from bench.suite import Resources
+
+if TYPE_CHECKING:
+    from bench.engine import Engine
 
 
 class InProcessExecutor:
@@ -25,6 +29,7 @@ class InProcessExecutor:
     def __init__(self, *, lanes: int = 1, resources: Resources | None = None) -> None:
         self._lanes = lanes
         self._resources = resources or Resources()
+        self._engine: Engine | None = None
         if self._resources.memory_gib is not None:
             raise BenchError(
                 "resources.memory_gib limits worker processes and not this one; "
@@ -36,7 +41,8 @@ class InProcessExecutor:
         from bench.engine import Engine
 
         keep_large_buffers()
-        agenda, engine = Agenda(tasks), Engine(lanes=self._lanes)
+        agenda = Agenda(tasks)
+        engine = self._engine = self._engine or Engine(lanes=self._lanes)
         near: str | None = None
         while task := agenda.take(near=near):
             events: list[Event] = []
@@ -62,6 +68,10 @@ class InProcessExecutor:
                     yield event
             if interrupt is not None:
                 raise interrupt
+
+    def close(self) -> None:
+        """Let go of the last task's network."""
+        self._engine = None
 
 
 class _Clock:

@@ -13,13 +13,13 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
+from bench.executors.history import History
 from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
-from bench.machine import keep_large_buffers
+from bench.machine import keep_large_buffers, limit_memory
 from bench.processes import start_process
 from bench.suite import Resources
 
@@ -48,6 +48,7 @@ class ProcessPoolExecutor:
         self.workers = workers
         self._lanes = lanes
         self._resources = resources or Resources()
+        self._idle: list[_Worker] = []
         if self._resources.memory_gib is not None and not sys.platform.startswith("linux"):
             raise BenchError("resources.memory_gib can be kept on Linux only; leave it out here")
 
@@ -55,11 +56,10 @@ class ProcessPoolExecutor:
         """Run all `tasks`, the next one on whichever process is free."""
         agenda = Agenda(tasks)
         busy: dict[Connection, _Worker] = {}
-        idle: list[_Worker] = []
-        history = _History()
+        history = History()
         try:
             while True:
-                self._hand_out(agenda, busy, idle, history)
+                self._hand_out(agenda, busy, history)
                 if not busy:
                     return
                 for worker, messages in self._heard(busy):
@@ -70,7 +70,7 @@ class ProcessPoolExecutor:
                         elif isinstance(message, _TaskDone):
                             del busy[worker.connection]
                             if worker.alive:
-                                idle.append(worker)
+                                self._idle.append(worker)
                             elif worker.unread:
                                 agenda.put_back(worker.unread)
                         elif not isinstance(message, _TaskRead):
@@ -78,26 +78,27 @@ class ProcessPoolExecutor:
                             if isinstance(message, JobResult):
                                 yield message
         finally:
-            for worker in (*busy.values(), *idle):
+            for worker in busy.values():
                 worker.stop()
 
-    def _hand_out(
-        self,
-        agenda: Agenda,
-        busy: dict[Connection, _Worker],
-        idle: list[_Worker],
-        history: _History,
-    ) -> None:
+    def close(self) -> None:
+        """End the processes that wait for further tasks."""
+        while self._idle:
+            self._idle.pop().stop()
+
+    def _hand_out(self, agenda: Agenda, busy: dict[Connection, _Worker], history: History) -> None:
         """Give every free process a task, as long as there are any that are ready."""
         while len(busy) < self.workers:
-            near = idle[-1].near if idle else None
+            near = self._idle[-1].near if self._idle else None
             task = agenda.take(near=near)
             if task is None:
                 return
-            device = task.jobs[0].device
-            worker = idle.pop() if idle else _Worker(self._lanes, self._resources, device, history)
-            worker.start(task)
+            worker = self._idle.pop() if self._idle else self._hired(task.jobs[0].device)
+            worker.start(task, history)
             busy[worker.connection] = worker
+
+    def _hired(self, device: str) -> _Worker:
+        return _Worker(self._lanes, self._resources, device)
 
     def _heard(self, busy: dict[Connection, _Worker]) -> Iterator[tuple[_Worker, list[Any]]]:
         """What the workers have to say, and the end of one that has been silent for too long.
@@ -141,22 +142,6 @@ class _TaskDone:
     ends: bool = False
 
 
-class _History:
-    """The epochs that trials have told of, in whichever process."""
-
-    def __init__(self) -> None:
-        self._records: dict[str, dict[int, EpochRecord]] = {}
-
-    def note(self, done: EpochDone) -> None:
-        for trial in done.trials:
-            self._records.setdefault(trial, {})[done.record.epoch] = done.record
-
-    def records(self, trial: str) -> tuple[EpochRecord, ...]:
-        """From the first epoch on."""
-        told = self._records.get(trial, {})
-        return tuple(told[epoch] for epoch in sorted(told))
-
-
 class _Worker:
     """One process and the pipe to it; `near` is the epoch key of the state that it saved last.
 
@@ -164,7 +149,7 @@ class _Worker:
     without reading. It has been silent for `silent_seconds`.
     """
 
-    def __init__(self, lanes: int, resources: Resources, device: str, history: _History) -> None:
+    def __init__(self, lanes: int, resources: Resources, device: str) -> None:
         self.connection, theirs = Pipe()
         self._process = start_process(_serve, theirs, lanes, resources.memory_gib, device=device)
         theirs.close()
@@ -173,13 +158,13 @@ class _Worker:
         self.unread: Task | None = None
         self.silent_seconds = 0.0
         self._minutes = resources.minutes
-        self._history = history
         self._served = False
         self._reads = False
         self._open: dict[str, Job] = {}
 
-    def start(self, task: Task) -> None:
-        """Hand the task over."""
+    def start(self, task: Task, history: History) -> None:
+        """Hand the task over; `history` hears of its epochs."""
+        self._history = history
         self._open = {job.trial_id: job for job in task.jobs}
         self._first_epoch = task.start
         self._started = datetime.now(UTC)
@@ -268,7 +253,7 @@ def _cause(exitcode: int | None) -> str:
 def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None:
     """A worker process: tasks in, events out, until the pipe closes."""
     if memory_gib is not None:
-        _limit_memory(memory_gib)
+        limit_memory(memory_gib)
     keep_large_buffers()
     from bench.engine import Engine
 
@@ -284,15 +269,3 @@ def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None
                 return
     except (EOFError, OSError):
         return
-
-
-def _limit_memory(gibibytes: float) -> None:
-    """Let an allocation fail, as an error of the trial, once the process has so much of its own.
-
-    Of data and not of addresses: torch's libraries alone have gigabytes of those.
-    """
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = int(gibibytes * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,17 +25,20 @@ from bench.cache import atomic_file, cache_root
 from bench.errors import BenchError, MissingExtraError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
+from bench.executors.history import History
 from bench.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
+from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import arithmetic
 from bench.sized_cache import SizedCache, cache_limit
+from bench.suite import Resources
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
     Ref = ObjectRef[Any]
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 """How soon it shows that nodes have come or gone."""
 
 PIECE_BYTES = 2**26
@@ -44,7 +48,7 @@ LOSSES = 3
 
 @dataclass(eq=False, kw_only=True)
 class _Worker:
-    """An actor; `open` are the trials of its task that nothing has been heard of yet."""
+    """An actor; `open` are the trials of its task that it has not done with."""
 
     actor: Any
     host: str
@@ -53,24 +57,37 @@ class _Worker:
     task: Task | None = None
     open: dict[str, Job] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    silent_since: float = 0.0
 
 
 class RayExecutor:
-    """Actors on a Ray cluster, each with one task at a time and `threads` cores or one GPU.
+    """Actors on a Ray cluster, each with one task at a time, on `cpus` cores or a share of a GPU.
 
     `workers` is how many at most; the cluster's capacity may allow fewer. Raises `BenchError` where
     there is no cluster at `address`, or a node would compute other numbers than this machine.
     """
 
-    def __init__(self, *, address: str | None, workers: int, threads: int, device: str) -> None:
+    def __init__(
+        self,
+        *,
+        address: str | None,
+        workers: int,
+        cpus: int = 1,
+        device: str,
+        resources: Resources | None = None,
+    ) -> None:
         self._ray = _connected(address)
-        self._threads = threads
         self._device = device.partition(":")[0]
+        self._resources = resources or Resources()
+        share = self._resources.gpus or 1.0
+        self._needs = {"GPU": share} if self._device == "cuda" else {"CPU": float(cpus)}
         self._most = workers
         self._cache = cache_mark()
         self._states = SizedCache(cache_root() / "states", cache_limit())
         self._parcels: dict[Path, Parcel] = {}
         self._losses: Counter[str] = Counter()
+        self._idle: list[_Worker] = []
+        self._hiring: dict[Ref, Any] = {}
 
     @property
     def workers(self) -> int:
@@ -79,43 +96,40 @@ class RayExecutor:
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`, the next one on whichever worker is free."""
-        agenda = Agenda(tasks)
+        agenda, history = Agenda(tasks), History()
         busy: dict[Ref, _Worker] = {}
-        hiring: dict[Ref, Any] = {}
-        idle: list[_Worker] = []
         try:
             while True:
-                self._hire(hiring, have=len(busy) + len(idle))
-                while idle and (task := agenda.take(near=idle[-1].near)):
-                    worker = idle.pop()
+                self._hire(busy=len(busy))
+                while self._idle and (task := agenda.take(near=self._idle[-1].near)):
+                    worker = self._idle.pop()
                     busy[self._begin(worker, task)] = worker
-                if not busy and (idle or not hiring):
+                if not busy and (self._idle or not self._hiring):
                     self._check_nothing_left(agenda)
                     return
-                ready, _ = self._ray.wait([*busy, *hiring], timeout=LOOK_SECONDS)
+                ready, _ = self._ray.wait([*busy, *self._hiring], timeout=LOOK_SECONDS)
                 for ref in ready:
-                    if ref in hiring:
-                        idle += self._hired(hiring.pop(ref), ref)
-                        continue
-                    worker = busy.pop(ref)
-                    try:
-                        reports = self._ray.get(ref)
-                    except self._ray.exceptions.RayError:
-                        yield from self._lost(worker, agenda)
-                        continue
-                    yield from self._heard(worker, reports, agenda, on_epoch)
-                    if reports[-1].event is None:
-                        idle.append(worker)
+                    if ref in self._hiring:
+                        self._idle += self._hired(self._hiring.pop(ref), ref)
                     else:
-                        busy[worker.actor.reports.remote()] = worker
+                        yield from self._heard(busy, ref, agenda, history, on_epoch)
+                yield from self._expired(busy, agenda, history)
         finally:
-            for actor in (*(worker.actor for worker in (*busy.values(), *idle)), *hiring.values()):
-                self._ray.kill(actor)
+            for worker in busy.values():
+                self._ray.kill(worker.actor)
+
+    def close(self) -> None:
+        """End the actors that wait for further tasks."""
+        for actor in (*(worker.actor for worker in self._idle), *self._hiring.values()):
+            self._ray.kill(actor)
+        self._idle.clear()
+        self._hiring.clear()
 
     def _begin(self, worker: _Worker, task: Task) -> Ref:
         worker.task = task
         worker.open = {job.trial_id: job for job in task.jobs}
         worker.started = datetime.now(UTC)
+        worker.silent_since = time.monotonic()
         worker.actor.start.remote(self._order(worker, task))
         reports: Ref = worker.actor.reports.remote()
         return reports
@@ -124,34 +138,28 @@ class RayExecutor:
 
     def _capacity(self) -> int:
         """How many workers the living nodes have room for."""
-        found = 0
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                resources = node["Resources"]
-                found += int(resources.get("GPU", 0)) if self._on_gpu else self._slots(resources)
-        return found
+        ((kind, share),) = self._needs.items()
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(int(resources.get(kind, 0) / share) for resources in nodes)
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self._device == "cuda"
-
-    def _slots(self, resources: dict[str, float]) -> int:
-        return int(resources.get("CPU", 0) // self._threads)
-
-    def _hire(self, hiring: dict[Ref, Any], *, have: int) -> None:
+    def _hire(self, *, busy: int) -> None:
         """Ask for as many workers as there is room for; on nodes that are dead none will come."""
-        wanted = self.workers - have
-        while len(hiring) > max(0, wanted):
-            self._ray.kill(hiring.popitem()[1])
-        needed = {"num_gpus": 1} if self._on_gpu else {"num_cpus": self._threads}
+        wanted = self.workers - busy - len(self._idle)
+        while len(self._hiring) > max(0, wanted):
+            self._ray.kill(self._hiring.popitem()[1])
         passive = {"env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}}
-        while len(hiring) < wanted:
+        while len(self._hiring) < wanted:
             actor = (
                 self._ray.remote(RayWorker)
-                .options(**needed, scheduling_strategy="SPREAD", runtime_env=passive)
-                .remote()
+                .options(
+                    num_cpus=self._needs.get("CPU", 0),
+                    num_gpus=self._needs.get("GPU", 0),
+                    scheduling_strategy="SPREAD",
+                    runtime_env=passive,
+                )
+                .remote(self._resources.memory_gib)
             )
-            hiring[actor.facts.remote(self._device)] = actor
+            self._hiring[actor.facts.remote(self._device)] = actor
 
     def _hired(self, actor: Any, facts_ref: Ref) -> list[_Worker]:
         """The worker, if it lives."""
@@ -165,10 +173,10 @@ class RayExecutor:
 
     def _check_nothing_left(self, agenda: Agenda) -> None:
         if agenda.take() is not None:
-            needed = "a GPU" if self._on_gpu else f"{self._threads} CPU"
+            ((kind, share),) = self._needs.items()
             raise BenchError(
-                f"no node of the Ray cluster has room for a trial ({needed}); start the run again "
-                "when there is one: it goes on from what is finished"
+                f"no node of the Ray cluster has room for a trial ({share:g} {kind}); start the "
+                "run again when there is one: it goes on from what is finished"
             )
 
     def _check(self, facts: dict[str, Any]) -> None:
@@ -184,31 +192,74 @@ class RayExecutor:
                 f"machine: {', '.join(different)}; use nodes that are alike"
             )
 
-    def _lost(self, worker: _Worker, agenda: Agenda) -> Iterator[JobResult]:
+    # Ends -------------------------------------------------------------------------------------
+
+    def _lost(self, worker: _Worker, agenda: Agenda, history: History) -> Iterator[JobResult]:
         """The worker is dead: another one takes over, but not what several have died with."""
         assert worker.task is not None
         self._ray.kill(worker.actor)  # it may live, out of reach
         self._losses.update(worker.open.keys())
-        for job in worker.open.values():
+        for job in list(worker.open.values()):
             if self._losses[job.trial_id] >= LOSSES:
-                result = JobResult(
-                    trial_id=job.trial_id,
-                    started=worker.started,
-                    finished=datetime.now(UTC),
-                    error=f"{LOSSES} worker processes died with it, the last one on {worker.host}",
-                )
-                agenda.note(result)
-                yield result
+                error = f"{LOSSES} worker processes died with it, the last one on {worker.host}"
+                yield self._failed(worker, job, error, agenda, history)
         agenda.put_back(replace(worker.task, jobs=tuple(worker.open.values())))
+
+    def _expired(
+        self, busy: dict[Ref, _Worker], agenda: Agenda, history: History
+    ) -> Iterator[JobResult]:
+        """Stop the worker that has been silent for longest, if that is longer than allowed."""
+        seconds, minutes = self._resources.seconds, self._resources.minutes
+        if seconds is None or minutes is None or not busy:
+            return
+        ref, worker = min(busy.items(), key=lambda item: item[1].silent_since)
+        if time.monotonic() - worker.silent_since <= seconds:
+            return
+        del busy[ref]
+        self._ray.kill(worker.actor)
+        for other in busy.values():  # it may have held what the others were waiting for
+            other.silent_since = time.monotonic()
+        for job in list(worker.open.values()):
+            records = history.records(job.trial_id)
+            where = place(len(records), job.end) if records else ""
+            yield self._failed(worker, job, took_too_long(minutes, where), agenda, history)
+
+    def _failed(
+        self, worker: _Worker, job: Job, error: str, agenda: Agenda, history: History
+    ) -> JobResult:
+        del worker.open[job.trial_id]
+        result = JobResult(
+            trial_id=job.trial_id,
+            started=worker.started,
+            finished=datetime.now(UTC),
+            records=history.records(job.trial_id),
+            error=error,
+        )
+        agenda.note(result)
+        return result
 
     # Messages ---------------------------------------------------------------------------------
 
     def _heard(
-        self, worker: _Worker, reports: Sequence[Report], agenda: Agenda, on_epoch: OnEpoch
+        self,
+        busy: dict[Ref, _Worker],
+        ref: Ref,
+        agenda: Agenda,
+        history: History,
+        on_epoch: OnEpoch,
     ) -> Iterator[JobResult]:
+        """What a worker has to say; it is then busy again, idle, or dead."""
+        worker = busy.pop(ref)
+        try:
+            reports: list[Report] = self._ray.get(ref)
+        except self._ray.exceptions.RayError:
+            yield from self._lost(worker, agenda, history)
+            return
+        worker.silent_since = time.monotonic()
         for report in reports:
             event = report.event
             if isinstance(event, EpochDone):
+                history.note(event)
                 on_epoch(event)
             elif isinstance(event, StateSaved):
                 self._keep_state(event.key, report.content)
@@ -223,6 +274,12 @@ class RayExecutor:
                         temporary.write_bytes(report.content)
                 agenda.note(event)
                 yield event
+        if reports[-1].event is not None:
+            busy[worker.actor.reports.remote()] = worker
+        elif reports[-1].ends:
+            self._ray.kill(worker.actor)
+        else:
+            self._idle.append(worker)
 
     def _keep_state(self, key: str, content: bytes | None) -> None:
         if content is not None and self._states.find(key) is None:

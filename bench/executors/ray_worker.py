@@ -26,7 +26,7 @@ from filelock import FileLock
 from bench.cache import atomic_file, atomic_folder, cache_root
 from bench.errors import BenchError
 from bench.jobs import Event, Job, JobResult, StateSaved, Task
-from bench.machine import arithmetic, keep_large_buffers
+from bench.machine import arithmetic, keep_large_buffers, limit_memory
 from bench.sized_cache import SizedCache, cache_limit
 
 if TYPE_CHECKING:
@@ -64,17 +64,20 @@ class Order:
 class Report:
     """An event, with the file that it tells of where the driver cannot read it: else None.
 
-    Without an event the task is done.
+    Without an event the task is done, and the actor with it if it `ends`.
     """
 
     event: Event | None
     content: bytes | None = None
+    ends: bool = False
 
 
 class RayWorker:
     """An actor with one engine, which performs one task at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_gib: float | None = None) -> None:
+        if memory_gib is not None:
+            limit_memory(memory_gib)
         keep_large_buffers()
         self._reports: queue.Queue[Report] = queue.Queue()
         self._engine: Any = None
@@ -119,7 +122,8 @@ class RayWorker:
                     log=traceback.format_exc(),
                 )
                 self._reports.put(Report(event=result))
-        self._reports.put(Report(event=None))
+        # What ran out of memory leaves it in pieces: the next task gets a fresh process.
+        self._reports.put(Report(event=None, ends=self._engine.exhausted))
 
     def _perform_remotely(self, order: Order) -> None:
         root = cache_root() / "ray"

@@ -1,23 +1,30 @@
-"""The section `resources` of a suite: what a trial may take of the machine before it is stopped."""
+"""The section `resources` of a suite: what a trial takes of the machine, and at most."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from typing import Annotated
 
-from bench.suite.rules import STRICT, Positive
+from pydantic import BaseModel, Field
+
+from bench.suite.rules import STRICT, Count, Positive
 
 
 class Resources(BaseModel):
-    """Limits that change no number, so that no id holds them.
+    """Shares and limits that change no number, so that no id holds them.
 
     A trial is stopped when it goes for `minutes` without finishing an epoch (or, after the last,
     its test), and cannot have more than `memory_gib` GiB of main memory. None: no limit.
+
+    `cpus` are kept free for each trial that runs (None: as many as it has threads). `gpus` is the
+    share of a GPU that it takes on a Ray cluster: with 0.25, four run on one (None: a whole one).
     """
 
     model_config = STRICT
 
     minutes: Positive | None = None
     memory_gib: Positive | None = None
+    cpus: Count | None = None
+    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @property
     def limited(self) -> bool:

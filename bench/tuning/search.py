@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
-from bench.executors import Where
+from bench.executors import Executor, Where
 from bench.jobs import Job, JobResult, cut
 from bench.lr_finder import range_of
 from bench.lr_range import HIGH, LOW, STEPS
@@ -70,6 +70,7 @@ class Search:
         self._opened = opened
         self._tune = tune
         self._where = where
+        self._executor: Executor | None = None
         self._reporter = reporter
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".tuning.lock")
@@ -93,6 +94,12 @@ class Search:
                     self._reporter.note("waiting for trials of another process")
                     said = True
                 time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """End the processes that have trained."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
 
     # Studies ----------------------------------------------------------------------------------
 
@@ -208,7 +215,10 @@ class Search:
         self._reporter.training(jobs)
         resources = self._opened.loaded.suite.resources
         executor = self._where.executor(tasks, self._opened.device, resources)
-        return {r.trial_id: r for r in executor.run(tasks, self._reporter.epoch)}
+        if self._executor is None or executor.workers > self._executor.workers:
+            self.close()
+            self._executor = executor
+        return {r.trial_id: r for r in self._executor.run(tasks, self._reporter.epoch)}
 
     def _next(self, attempt: _Try, results: Mapping[str, JobResult]) -> _Try | None:
         """The suggestion on its way to the next look, or None if it has ended."""

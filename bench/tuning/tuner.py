@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ def tune(
         where=where,
         reporter=reporter,
     )
-    search.run()
+    with closing(search):
+        search.run()
     with _alone(folder, reporter):
         _write(search, opened, section, folder, untuned)
         return run(folder / "tuned.yaml", out=out, reporter=reporter, **options)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ SMALL = "shufflenet_v2_x0_5"
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "in-process": InProcessExecutor,
     "processes": lambda: ProcessPoolExecutor(2),
-    "ray": lambda: RayExecutor(address=None, workers=2, threads=1, device="cpu"),
+    "ray": lambda: RayExecutor(address=None, workers=2, device="cpu"),
 }
 
 
@@ -55,8 +56,9 @@ def run(
     def note(done: EpochDone) -> None:
         epochs.extend((trial, done.record.epoch) for trial in done.trials)
 
-    results = executor.run(cut(todo, reuse=reuse), note)
-    return {result.trial_id: result for result in results}, epochs
+    with closing(executor):
+        results = {r.trial_id: r for r in executor.run(cut(todo, reuse=reuse), note)}
+    return results, epochs
 
 
 def numbers(result: JobResult) -> tuple[object, ...]:
@@ -213,11 +215,13 @@ def test_a_worker_that_died_between_tasks_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
-    running = ProcessPoolExecutor(2).run(cut(jobs(tmp_path), reuse=False), lambda *_: None)
+    executor = ProcessPoolExecutor(2)
+    running = executor.run(cut(jobs(tmp_path), reuse=False), lambda *_: None)
     next(running)
     workers = _workers()
     assert workers
     running.close()  # type: ignore[attr-defined]
+    executor.close()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
 

@@ -64,7 +64,7 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
     cluster: Cluster, weights: Entry, tmp_path: Path
 ) -> None:
     alone, _ = run(InProcessExecutor(), jobs(tmp_path / "alone", weights), reuse=False)
-    executor = RayExecutor(address=cluster.address, workers=3, threads=1, device="cpu")
+    executor = RayExecutor(address=cluster.address, workers=3, device="cpu")
     assert executor.workers == 3
     heard: list[EpochDone] = []
 
@@ -91,7 +91,7 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
 
 
 def test_no_node_with_room(cluster: Cluster, weights: Entry, tmp_path: Path) -> None:
-    executor = RayExecutor(address=cluster.address, workers=3, threads=8, device="cpu")
+    executor = RayExecutor(address=cluster.address, workers=3, cpus=8, device="cpu")
     with pytest.raises(BenchError, match=r"no node .* has room for a trial \(8 CPU\)"):
         list(executor.run(cut(jobs(tmp_path, weights), reuse=True), lambda _: None))
 
@@ -99,7 +99,7 @@ def test_no_node_with_room(cluster: Cluster, weights: Entry, tmp_path: Path) -> 
 def test_no_cluster_there() -> None:
     ray.shutdown()
     with pytest.raises(BenchError, match="no Ray cluster at --address"):
-        RayExecutor(address="127.0.0.1:1", workers=1, threads=1, device="cpu")
+        RayExecutor(address="127.0.0.1:1", workers=1, device="cpu")
 
 
 def test_a_worker_sends_states_while_it_trains(
