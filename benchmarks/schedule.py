@@ -26,7 +26,9 @@ from bench.planning import plan_run
 from bench.preparation import planned_jobs
 
 SUITE = Path(__file__).with_name("scale_grid.yaml")
-PER_SEED = 24
+CELLS, SEEDS = 12, 50
+"""What the suite has of strategies and schedules, and how many seeds at most."""
+
 FLOPS_PER_SECOND = 2e11
 TASK_SECONDS = 1.0
 """What a task costs beside its epochs: its data opened, its state read and written."""
@@ -41,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for trials in given.trials:
-        counted, tasks = _planned(math.ceil(trials / PER_SEED))
+        counted, tasks = _planned(trials)
         draw = random.Random(given.seed)
         seconds = {id(task): _seconds(task, counted, draw, given.spread) for task in tasks}
         work, longest = sum(seconds.values()), _critical_path(tasks, seconds)
@@ -58,13 +60,11 @@ def main() -> None:
             )
 
 
-def _planned(seeds: int) -> tuple[Mapping[str, Counted], Sequence[Task]]:
+def _planned(trials: int) -> tuple[Mapping[str, Counted], Sequence[Task]]:
     """The trials by id and their tasks; says what planning them took."""
     start = time.process_time()
     with TemporaryDirectory() as out:
-        plan = plan_run(
-            SUITE, out=Path(out), device="cpu", overrides=[f"seed={list(range(seeds))}"]
-        )
+        plan = plan_run(SUITE, out=Path(out), device="cpu", overrides=_axes(trials))
     counted = planned_jobs(plan)
     planned = time.process_time()
     accounts = account(counted, reuse=True)
@@ -77,6 +77,13 @@ def _planned(seeds: int) -> tuple[Mapping[str, Counted], Sequence[Task]]:
         flush=True,
     )
     return {each.job.trial_id: each for each in counted}, tasks
+
+
+def _axes(trials: int) -> list[str]:
+    """Seeds and learning rates for about so many trials."""
+    seeds = min(SEEDS, math.ceil(trials / CELLS / 2))
+    lrs = max(1, math.ceil(trials / CELLS / seeds))
+    return [f"seed={list(range(seeds))}", f"lr={[1e-3 * 1.02**step for step in range(lrs)]}"]
 
 
 def _seconds(

@@ -22,7 +22,7 @@ UNTRAINED_KEEPS = (
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
 
-MAX_TRIALS = 10_000
+MAX_TRIALS = 200_000
 """Of a whole suite, before rules leave cells out: more are a mistake in the axes."""
 
 

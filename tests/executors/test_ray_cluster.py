@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def jobs(folder: Path, weights: Entry) -> list[Job]:
         )
         for strategy in ("full_finetune", "linear_probe")
         for schedule in schedules
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
 
 
@@ -66,28 +67,28 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
     alone, _ = run(InProcessExecutor(), jobs(tmp_path / "alone", weights), reuse=False)
     executor = RayExecutor(address=cluster.address, workers=3, device="cpu")
     assert executor.workers == 3
-    heard: list[EpochDone] = []
+    last = cluster.list_all_nodes()[-1]
+    fetched = [tmp_path / f"node-{number}" / "ray" for number in range(3)]
 
-    def kill_one(done: EpochDone) -> None:
-        heard.append(done)
-        if len(heard) == 2:
-            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    def kill_one(_: EpochDone) -> None:
+        if last.all_processes and fetched[-1].is_dir():  # it has begun with its first task
+            cluster.remove_node(last, allow_graceful=False)
 
     todo = jobs(tmp_path / "ray", weights)
-    results = {r.trial_id: r for r in executor.run(cut(todo, reuse=True), kill_one)}
-    assert executor.workers == 2
+    with closing(executor):
+        results = {r.trial_id: r for r in executor.run(cut(todo, reuse=True), kill_one)}
+    assert not last.all_processes
+    assert executor._losses
     assert set(results) == set(alone)
     for trial, result in results.items():
         assert numbers(result) == numbers(alone[trial])
         one, other = (tmp_path / side / f"{trial}.safetensors" for side in ("alone", "ray"))
         assert one.read_bytes() == other.read_bytes()
     # What a node needs reaches it once: the images and the weights, each under its digest.
-    for number in range(2):
-        fetched = tmp_path / f"node-{number}" / "ray"
-        assert sorted(p.name for f in fetched.iterdir() if f.is_dir() for p in f.iterdir()) == [
-            todo[0].images.name,
-            "small.safetensors",
-        ]
+    for folder in fetched[:2]:
+        whole = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+        names = sorted(found.name for path in whole for found in path.iterdir())
+        assert names == sorted([todo[0].images.name, "small.safetensors"])
 
 
 def test_no_node_with_room(cluster: Cluster, weights: Entry, tmp_path: Path) -> None:
