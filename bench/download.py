@@ -72,7 +72,9 @@ def fetch(
 
 def _is_there(destination: Path, expected: str) -> bool:
     """Whether the file is there and still what was downloaded."""
-    return destination.is_file() and _sha256(destination).startswith(expected.lower())
+    if not expected or not destination.is_file():
+        return destination.is_file()
+    return _sha256(destination).startswith(expected.lower())
 
 
 @dataclass(frozen=True, kw_only=True)

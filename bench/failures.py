@@ -41,8 +41,8 @@ def took_too_long(minutes: float, where: str) -> str:
 
 
 def place(epochs: int | None, end: int) -> str:
-    """Where a trial of `end` epochs was when so many were finished; nothing if that is unknown."""
-    if epochs is None:
+    """Where a trial of `end` epochs was when so many were finished; nothing if it is not known."""
+    if epochs is None or end == 0:
         return ""
     return f" after epoch {epochs}" if epochs >= end else f" in epoch {epochs + 1}"
 

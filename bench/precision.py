@@ -63,6 +63,9 @@ def measured_precision(backbone: str, image_size: int, device: str, batch_size: 
         "torch": torch.__version__,
     }
     path = _folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    kept = _kept_answer(path)
+    if kept is not None:
+        return kept
     with FileLock(path.with_suffix(".lock")):  # two at once would disturb each other
         kept = _kept_answer(path)
         if kept is not None:

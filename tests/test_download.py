@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bench.download import CHUNK_BYTES, DownloadError, fetch
+from tests.damage import flip
 from tests.http_server import Site, serving
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
@@ -38,6 +39,15 @@ def test_a_file_arrives_once(site: Site, tmp_path: Path) -> None:
         assert destination.read_bytes() == CONTENT
     assert site.requests == [("/file", None)]
     assert not part_of(destination).exists()
+
+
+def test_a_file_that_has_changed_arrives_again(site: Site, tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    fetch(f"{site.address}/file", destination, sha256=SHA256)
+    flip(destination, 1000)
+    fetch(f"{site.address}/file", destination, sha256_prefix=SHA256[:8])
+    assert destination.read_bytes() == CONTENT
+    assert len(site.requests) == 2
 
 
 def test_progress_counts_to_the_total(site: Site, tmp_path: Path) -> None:

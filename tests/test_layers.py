@@ -18,8 +18,8 @@ LAYERS = {
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
         "engine", "accounts", "preparation", "lr_finder", "tuning"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
-        "frozen", "lr_range"},
-    1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue"},
+        "frozen", "lr_range", "failures"},
+    1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
     0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
         "sized_cache", "processes", "printable"},
 }  # fmt: skip
