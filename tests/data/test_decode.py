@@ -255,7 +255,9 @@ FUZZED = {"JPEG": {}, "PNG": {}, "GIF": {}, "TIFF": {"compression": "tiff_deflat
 
 
 @pytest.mark.parametrize("kind", FUZZED)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     position=st.floats(0.2, 1, exclude_max=True),
     replacement=st.binary(max_size=8),
