@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from bench.cache import atomic_file, cache_root
 from bench.errors import BenchError, MissingExtraError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     Ref = ObjectRef[Any]
 
+CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 2.0
 """How soon it shows that nodes have come or gone."""
 
@@ -347,11 +350,23 @@ def _connected(address: str | None) -> ModuleType:
     if ray.is_initialized():
         return ray
     try:
+        _check_reachable(address)
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise BenchError(f"no Ray cluster at --address {address}: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        where = "here" if address is None else f"at --address {address}"
+        raise BenchError(f"no Ray cluster {where}: {error}") from None
     return ray
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for minutes, and end the process; raises `OSError` or `ValueError`."""
+    if address is None or address == "auto":
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("it must be HOST:PORT")
+    socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -99,8 +99,10 @@ def test_no_node_with_room(cluster: Cluster, weights: Entry, tmp_path: Path) -> 
 
 def test_no_cluster_there() -> None:
     ray.shutdown()
-    with pytest.raises(BenchError, match="no Ray cluster at --address"):
+    with pytest.raises(BenchError, match=r"no Ray cluster at --address 127.0.0.1:1: .*refused"):
         RayExecutor(address="127.0.0.1:1", workers=1, device="cpu")
+    with pytest.raises(BenchError, match="it must be HOST:PORT"):
+        RayExecutor(address="head", workers=1, device="cpu")
 
 
 def test_a_worker_sends_states_while_it_trains(
