@@ -314,7 +314,7 @@ class _RunFolder:
         if result.log is not None:
             text += f"\n{result.log}"
         with atomic_file(log) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def command_line() -> str:
