@@ -209,6 +209,7 @@ def plan(
     from bench.planning import plan_run
     from bench.preparation import planned_jobs
     from bench.probe import estimate
+    from bench.tuning.cells import search_in_words
 
     where = Where(name=executor, workers=workers, address=address)
     with ConsoleReporter(out_console) as reporter:
@@ -246,6 +247,8 @@ def plan(
         f"with {used} at once on {escape(planned.device)}",
         highlight=False,
     )
+    if planned.loaded.suite.tune is not None:
+        out_console.print(search_in_words(going, planned.loaded.suite.tune), highlight=False)
 
 
 def _show_earlier_failures(planned: RunPlan) -> None:

@@ -60,6 +60,24 @@ def cells_of(trials: Sequence[Trial], tune: Tune) -> list[Cell]:
     ]
 
 
+def search_in_words(trials: Sequence[Trial], tune: Tune) -> str:
+    """What `bench tune` would search for a suite's trials, and what that costs."""
+    method = tune.method
+    searched = [cell for cell in cells_of(trials, tune) if cell.space]
+    seeds = f"{len(method.seeds)} tuning seeds" if len(method.seeds) > 1 else "one tuning seed"
+    if method.trials is None:
+        budget = (
+            f"{method.images:,} images" if method.images is not None else f"{method.seconds:g} s"
+        )
+        return f"bench tune searches {len(searched)} cells, {budget} each, on {seeds}"
+    epochs = sum(cell.own[0].settings.epochs for cell in searched)
+    total = epochs * method.trials * len(method.seeds)
+    return (
+        f"bench tune searches {len(searched)} cells, {method.trials} trials each, on {seeds}: "
+        f"{total:,} trial-epochs{' at most' if method.pruner != 'none' else ''}"
+    )
+
+
 def space_of(trial: Trial, tune: Tune) -> dict[str, Searched]:
     """What is searched of the trial's cell; what is said of its entries goes before the general."""
     if not STRATEGIES.get(trial.strategy.name).traits.get("trains", True):

@@ -9,7 +9,7 @@ import pytest
 
 from bench.catalogue import catalogue
 from bench.suite import Trial, Tune, dump_compact, expand, load_suite
-from bench.tuning.cells import Cell, cells_of, own_params
+from bench.tuning.cells import Cell, cells_of, own_params, search_in_words
 from bench.tuning.tuned import tuned_suite
 
 SUITE = """\
@@ -136,3 +136,22 @@ def _drawn(cell: Cell, draw: random.Random) -> dict[str, object]:
         "schedule.step_size": draw.randint(1, 6),
     }
     return {name: value for name, value in values.items() if name in cell.space}
+
+
+def test_what_a_search_asks_for_in_words(loaded: tuple[list[Trial], Tune]) -> None:
+    trials, tune = loaded
+    total = 16 * 20 * 2 * 12
+    start = "bench tune searches 16 cells, "
+    assert search_in_words(trials, tune) == (
+        f"{start}20 trials each, on 2 tuning seeds: {total:,} trial-epochs"
+    )
+
+    def asked(**method: object) -> str:
+        changed = tune.method.model_copy(update={"trials": None, **method})
+        return search_in_words(trials, tune.model_copy(update={"method": changed}))
+
+    assert asked(trials=1, pruner="median", seeds=(7,)) == (
+        f"{start}1 trials each, on one tuning seed: 192 trial-epochs at most"
+    )
+    assert asked(images=5000) == f"{start}5,000 images each, on 2 tuning seeds"
+    assert asked(seconds=90.0) == f"{start}90 s each, on 2 tuning seeds"
