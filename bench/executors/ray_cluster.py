@@ -89,6 +89,7 @@ class RayExecutor:
         self._states = SizedCache(cache_root() / "states", cache_limit())
         self._parcels: dict[Path, Parcel] = {}
         self._losses: Counter[str] = Counter()
+        self._stillborn = 0
         self._idle: list[_Worker] = []
         self._hiring: dict[Ref, Any] = {}
 
@@ -165,11 +166,19 @@ class RayExecutor:
             self._hiring[actor.facts.remote(self._device)] = actor
 
     def _hired(self, actor: Any, facts_ref: Ref) -> list[_Worker]:
-        """The worker, if it lives."""
+        """The worker, if it lives; raises `BenchError` where one after another does not."""
         try:
             facts = self._ray.get(facts_ref)
-        except self._ray.exceptions.RayActorError:
+        except self._ray.exceptions.RayError as error:
+            self._stillborn += 1
+            if self._stillborn >= LOSSES:
+                cause = str(error).strip().splitlines()[-1]
+                raise BenchError(
+                    "workers end on the nodes of the Ray cluster before they begin; install this "
+                    f"version of bench on each node, with the extra ray ({cause})"
+                ) from None
             return []
+        self._stillborn = 0
         self._check(facts)
         remote = facts["cache"] != self._cache
         return [_Worker(actor=actor, host=facts["host"], remote=remote)]
