@@ -296,7 +296,7 @@ def test_hostile_folder_names_are_found_again(name: str, tmp_path: Path) -> None
     assert re.fullmatch(r"[A-Za-z0-9][\w.-]*\.yaml", str(written.path), re.A)
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "\udcff", "\ufeff", "\x00\x7f\ud800"])
+@pytest.mark.parametrize("text", [*HOSTILE, "\ufeff", "\x00\x7f"])
 def test_quoted_text_is_one_line_that_reads_back(text: str, tmp_path: Path) -> None:
     line = quoted(text)
     assert len(line.splitlines()) == 1

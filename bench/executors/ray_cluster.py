@@ -361,7 +361,12 @@ def _connected(address: str | None) -> ModuleType:
     try:
         _check_reachable(address)
         with _own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                include_dashboard=False,  # of a cluster that is started here
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         where = "here" if address is None else f"at --address {address}"
         raise BenchError(f"no Ray cluster {where}: {error}") from None

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import ray
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -34,6 +35,13 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "processes": lambda: ProcessPoolExecutor(2),
     "ray": lambda: RayExecutor(address=None, workers=2, device="cpu"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends() -> Iterator[None]:
+    """The cluster that the first test with Ray starts serves them all."""
+    yield
+    ray.shutdown()
 
 
 def jobs(folder: Path) -> list[Job]:
@@ -163,7 +171,8 @@ def test_a_worker_that_dies_while_it_trains_leaves_its_epochs(
             for worker in _workers():
                 worker.send_signal(stop)
 
-    (result,) = ProcessPoolExecutor(1).run(cut([job], reuse=True), kill)
+    with closing(ProcessPoolExecutor(1)) as executor:
+        (result,) = executor.run(cut([job], reuse=True), kill)
     epochs = len(result.records)
     assert [record.epoch for record in result.records] == list(range(1, epochs + 1))
     assert epochs >= 2
@@ -206,12 +215,13 @@ def test_memory_cannot_be_limited_in_process() -> None:
 
 def test_a_worker_that_died_between_tasks_costs_nothing(tmp_path: Path) -> None:
     first, _, second, _ = jobs(tmp_path)
-    results = ProcessPoolExecutor(1).run(cut([first, second], reuse=True), lambda *_: None)
-    assert next(results).error is None
-    for worker in _workers():
-        worker.kill()
-    assert next(results).error is None
-    assert list(results) == []
+    with closing(ProcessPoolExecutor(1)) as executor:
+        results = executor.run(cut([first, second], reuse=True), lambda *_: None)
+        assert next(results).error is None
+        for worker in _workers():
+            worker.kill()
+        assert next(results).error is None
+        assert list(results) == []
 
 
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
