@@ -28,7 +28,7 @@ from bench.preparation import make_job
 from bench.runner import Reporter, ready
 from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.tuning.cells import Cell, cells_of
-from bench.tuning.studies import CellStudy, Ranges, Suggestion, make_pruner
+from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, make_pruner
 
 JOURNAL = "tuning.journal"
 POLL_SECONDS = 1.0
@@ -86,7 +86,8 @@ class Search:
             with self._lock:
                 suggestions = [found for study in self.studies for found in study.ask()]
             if suggestions:
-                self._train(suggestions)
+                with beating(suggestions):
+                    self._train(suggestions)
             elif not any(study.waiting_for_others() for study in self.studies):
                 return
             else:

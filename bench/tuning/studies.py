@@ -12,10 +12,12 @@ import os
 import platform
 import random
 import statistics
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -32,6 +34,9 @@ from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
 REDUCTION = 3
 """A pruner looks after 1, 3, 9 … parts of the epochs and keeps about a third each time."""
+
+BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
+"""How often a process says that it works on a trial, and how long others wait for it to."""
 
 MEDIAN_STARTUP = 4
 TPE_STARTUP = 8
@@ -66,6 +71,7 @@ class CellStudy:
     ranges: Ranges
     epochs: int
     images_per_epoch: int
+    _signs: dict[int, tuple[object, float]] = field(default_factory=dict, init=False)
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -94,7 +100,7 @@ class CellStudy:
 
         Only one process at a time may ask.
         """
-        left = [trial for trial in self._running() if not _alive(trial)]
+        left = [trial for trial in self._running() if not self._alive(trial)]
         fresh = min(self.method.batch - len(left), self._wanted())
         suggestions = [self._adopt(trial) for trial in left]
         for _ in range(fresh):
@@ -105,8 +111,24 @@ class CellStudy:
         return suggestions
 
     def waiting_for_others(self) -> bool:
-        """Whether another process of this machine still works on a trial."""
-        return any(_alive(trial) for trial in self._running())
+        """Whether another process still works on a trial."""
+        return any(self._alive(trial) for trial in self._running())
+
+    def _alive(self, trial: FrozenTrial) -> bool:
+        """Whether a process works on the trial: one of another machine gives signs of life.
+
+        How long they have failed to come is measured by this process, whatever the machines' clocks
+        say.
+        """
+        host, _, rest = str(trial.user_attrs.get("owner", "")).partition("|")
+        if host in ("", platform.node()):
+            return bool(host) and _runs_here(rest)
+        sign = (trial.user_attrs["owner"], trial.user_attrs.get("beats"))
+        known, since = self._signs.get(trial.number, (None, 0.0))
+        if sign != known:
+            since = time.monotonic()
+            self._signs[trial.number] = (sign, since)
+        return time.monotonic() - since < DEAD_SECONDS
 
     def _running(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -223,11 +245,13 @@ class CellStudy:
         }
         if error is None:
             attributes |= _scores(records)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
         complete = state == TrialState.COMPLETE
         values = [attributes[name] for name in self.method.objective] if complete else None
-        self.study.tell(trial, values, state=state)
+        # Another machine that took this process for dead may have ended the trial, equally.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+            self.study.tell(trial, values, state=state, skip_if_finished=True)
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -372,12 +396,32 @@ def owner() -> str:
     return f"{platform.node()}|{os.getpid()}|{created:.2f}"
 
 
-def _alive(trial: FrozenTrial) -> bool:
-    """Whether a process works on the trial; one of another machine is believed to."""
-    host, _, rest = str(trial.user_attrs.get("owner", "")).partition("|")
-    if host != platform.node():
-        return bool(host)
-    pid, _, created = rest.partition("|")
+@contextmanager
+def beating(suggestions: Sequence[Suggestion]) -> Iterator[None]:
+    """Within the block, tell processes of other machines that these are being worked on."""
+    done = threading.Event()
+
+    def beat() -> None:
+        beats = 0
+        while not done.wait(BEAT_SECONDS):
+            beats += 1
+            for suggestion in suggestions:
+                # It may have ended, and a database may be away for a moment.
+                with suppress(Exception):
+                    suggestion.trial.set_user_attr("beats", beats)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _runs_here(process_text: str) -> bool:
+    """Whether the process of an `owner` of this machine, without its host, is another that runs."""
+    pid, _, created = process_text.partition("|")
     try:
         process = psutil.Process(int(pid))
         return f"{process.create_time():.2f}" == created and process.pid != os.getpid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 from bench.checkpoint import EpochRecord, Scores
 from bench.suite import Choices, Method, Range, Searched
 from bench.tuning.cells import Cell
-from bench.tuning.studies import CellStudy, Suggestion, make_pruner, owner
+from bench.tuning.studies import CellStudy, Suggestion, beating, make_pruner, owner
 from tests.tiny import make_trial
 
 EPOCHS, IMAGES = 9, 10
@@ -396,6 +397,62 @@ def test_what_a_dead_process_left_is_taken_up_and_nothing_is_lost(
     assert len(taken.study.trials) == 12
     assert {trial.state for trial in taken.study.trials} == {TrialState.COMPLETE}
     assert _params(taken)[:4] == _params(undisturbed)[:4]
+
+
+def test_a_machine_that_gives_no_sign_of_life_is_replaced(
+    journal: Callable[[], JournalStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = _study(trials=8)
+    _search(undisturbed)
+    away = _study(journal(), trials=8)
+    _search(away, rounds=1)
+    left = away.ask()
+    for suggestion in left:
+        suggestion.trial.set_user_attr("owner", "elsewhere|1|0.00")
+    clock = [1000.0]
+    monkeypatch.setattr("bench.tuning.studies.time.monotonic", lambda: clock[0])
+    other = _study(journal(), trials=8)
+    assert other.waiting_for_others()
+    for beats in range(3):  # it works, and says so
+        clock[0] += 200
+        for suggestion in left:
+            suggestion.trial.set_user_attr("beats", beats)
+        assert other.waiting_for_others()
+        assert not other.ask()
+    clock[0] += 299
+    assert other.waiting_for_others()
+    clock[0] += 2
+    assert not other.waiting_for_others()
+    assert {s.number for s in other.ask()} == {s.number for s in left}
+    _search(_study(journal(), trials=8))
+    assert _params(_study(journal(), trials=8)) == _params(undisturbed)
+
+
+def test_both_sides_may_end_a_trial(journal: Callable[[], JournalStorage]) -> None:
+    slow, quick = _study(journal(), trials=4), _study(journal(), trials=4)
+    suggestion = slow.ask()[0]
+    suggestion.trial.set_user_attr("owner", "")
+    (taken,) = (s for s in quick.ask() if s.number == suggestion.number)
+    quick.fail(taken, "first")
+    slow.fail(suggestion, "second")
+    (row,) = (row for row in slow.rows() if row["number"] == suggestion.number)
+    assert (row["state"], row["error"]) == ("failed", "first")
+
+
+def test_a_process_says_that_it_works(
+    journal: Callable[[], JournalStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.tuning.studies.BEAT_SECONDS", 0.01)
+    study = _study(journal(), trials=4)
+    suggestions = study.ask()
+
+    def beats() -> int:
+        trials = _study(journal(), trials=4).study.get_trials()
+        return min(trials[s.number].user_attrs.get("beats", 0) for s in suggestions)
+
+    with beating(suggestions):
+        while beats() < 2:
+            time.sleep(0.01)
 
 
 def test_a_process_that_died_before_it_said_whose_the_trial_is(
