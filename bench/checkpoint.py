@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.cache import cache_root
 from bench.sealed import read_sealed, save_sealed
-from bench.sized_cache import SizedCache
+from bench.sized_cache import SizedCache, cache_limit
 
 MEMORY_LIMIT = 2**29
 """Bytes of states that a process keeps in memory; older ones are read from disk again."""
@@ -72,6 +73,11 @@ class State:
         """Bytes of all tensors; those of `best` count even where they are those of `model`."""
         optimizer = [tensor for slots in self.optimizer.values() for tensor in slots.values()]
         return sum(t.nbytes for t in (*self.model.values(), *self.best.values(), *optimizer))
+
+
+def state_cache() -> SizedCache:
+    """Where states are kept on this machine, for all runs."""
+    return SizedCache(cache_root() / "states", cache_limit())
 
 
 class StateStore:

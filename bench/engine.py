@@ -15,14 +15,13 @@ from torch import Tensor
 from bench.backbones import Network, build_network, head_start
 from bench.backbones.network import save_tensors
 from bench.cache import cache_root
-from bench.checkpoint import EpochRecord, State, StateStore
+from bench.checkpoint import EpochRecord, State, StateStore, state_cache
 from bench.data import ImageData, Splits
 from bench.failures import failure_of, is_out_of_memory, place
 from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
 from bench.machine import PeakMemory
-from bench.sized_cache import SizedCache, cache_limit
 from bench.suite import content_hash
 from bench.trainer import Branch, Outcome, isolated, outcome, train, trainable_parameters
 from bench.training import Training, copied_tensors, stops_early
@@ -72,9 +71,8 @@ class Engine:
         if not shared:
             return FeatureStore(), StateStore(None)
         if self._features is None or self._states is None:
-            root = cache_root()
-            self._features = FeatureStore(root)
-            self._states = StateStore(SizedCache(root / "states", cache_limit()))
+            self._features = FeatureStore(cache_root())
+            self._states = StateStore(state_cache())
         return self._features, self._states
 
 

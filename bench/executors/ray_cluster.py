@@ -23,7 +23,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.cache import atomic_file, cache_root
+from bench.cache import atomic_file
+from bench.checkpoint import state_cache
 from bench.errors import BenchError, MissingExtraError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
@@ -32,7 +33,6 @@ from bench.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_m
 from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import arithmetic
-from bench.sized_cache import SizedCache, cache_limit
 from bench.suite import Resources
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class RayExecutor:
         self._needs = {"GPU": share} if self._device == "cuda" else {"CPU": float(cpus)}
         self._most = workers
         self._cache = cache_mark()
-        self._states = SizedCache(cache_root() / "states", cache_limit())
+        self._states = state_cache()
         self._parcels: dict[Path, Parcel] = {}
         self._losses: Counter[str] = Counter()
         self._stillborn = 0

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from bench.cache import atomic_file, atomic_folder, cache_root
+from bench.checkpoint import state_cache
 from bench.errors import BenchError
 from bench.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.machine import arithmetic, keep_large_buffers, limit_memory
-from bench.sized_cache import SizedCache, cache_limit
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -153,7 +153,7 @@ def _unpacked(order: Order, scratch: Path) -> Task:
     import ray
 
     paths = {path: _fetched(parcel) for path, parcel in order.parcels.items()}
-    states = _states()
+    states = state_cache()
     for key, content in order.states.items():
         if states.find(key) is None:
             with states.adding(key) as temporary:
@@ -207,14 +207,10 @@ def _packed(event: Event, scratch: Path) -> Report:
     content: bytes | None = None
     path: Path | None = None
     if isinstance(event, StateSaved):
-        path = _states().find(event.key)
+        path = state_cache().find(event.key)
     elif isinstance(event, JobResult):
         path = scratch / f"{event.trial_id}.safetensors"
     if path is not None:
         with suppress(FileNotFoundError):
             content = path.read_bytes()
     return Report(event=event, content=content)
-
-
-def _states() -> SizedCache:
-    return SizedCache(cache_root() / "states", cache_limit())
