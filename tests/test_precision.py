@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench import precision
 from bench.precision import NEEDED_SPEEDUP, faster_precision, measured_precision, step_seconds
@@ -130,6 +132,20 @@ def test_a_real_measurement_leaves_threads_and_random_state_alone() -> None:
     assert all(value > 0 for value in seconds.values())
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_wait_for_others_on_the_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = F.cross_entropy
+
+    def interrupted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.2)
+        return loss(logits, labels)
+
+    monkeypatch.setattr(F, "cross_entropy", interrupted)
+    began = time.perf_counter()
+    seconds = step_seconds("mobilenet_v3_small", 32, "cpu", 2)
+    assert time.perf_counter() - began > 2
+    assert max(seconds.values()) < 0.2
 
 
 @pytest.mark.usefixtures("own_cache")
