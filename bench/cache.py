@@ -6,13 +6,13 @@ and renamed when it is complete, so that a crash or a second process never shows
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 STALE_SECONDS = 24 * 3600.0
@@ -89,10 +89,17 @@ def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) 
 
 def _temporary_sibling(final: Path) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{final.name}{_PARTIAL}"
-    for leftover in final.parent.glob(f"{glob.escape(prefix)}*"):
-        remove_if_stale(leftover)
-    return final.parent / f"{prefix}{uuid.uuid4().hex}"
+    _sweep(final.parent)
+    return final.parent / f".{final.name}{_PARTIAL}{uuid.uuid4().hex}"
+
+
+@lru_cache(maxsize=1024)
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left behind; once, since it takes as long as there are files."""
+    with suppress(OSError):  # it may be written to all the same
+        for name in os.listdir(folder):
+            if is_temporary(name):
+                remove_if_stale(folder / name)
 
 
 def is_temporary(name: str) -> bool:

@@ -8,6 +8,7 @@ the start would give.
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.cache import cache_root
@@ -86,11 +88,13 @@ class StateStore:
     def __init__(self, cache: SizedCache | None) -> None:
         self._cache = cache
         self._memory: OrderedDict[str, State] = OrderedDict()
+        self._bytes = 0
 
     def save(self, key: str, state: State) -> None:
         """Keep `state`, whose tensors must not change any more."""
+        self._forget(key)
         self._memory[key] = state
-        self._memory.move_to_end(key)
+        self._bytes += state.nbytes
         if self._cache is not None:
             self._trim()
             # A full disk costs time later, when the state is made again, and no trial.
@@ -114,44 +118,61 @@ class StateStore:
         return None
 
     def _trim(self) -> None:
-        while len(self._memory) > 1 and self._bytes() > MEMORY_LIMIT:
-            self._memory.popitem(last=False)
+        while len(self._memory) > 1 and self._bytes > MEMORY_LIMIT:
+            self._forget(next(iter(self._memory)))
 
-    def _bytes(self) -> int:
-        return sum(state.nbytes for state in self._memory.values())
+    def _forget(self, key: str) -> None:
+        if key in self._memory:
+            self._bytes -= self._memory.pop(key).nbytes
 
 
 def _write(state: State, path: Path) -> None:
+    """One long tensor a type, and what lies where: files of many tensors take long to write."""
     tensors = {f"model/{name}": tensor for name, tensor in state.model.items()}
     if state.best is not state.model:
         tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
     for name, slots in state.optimizer.items():
         tensors |= {f"optimizer/{name}/{slot}": tensor for slot, tensor in slots.items()}
-    records = json.dumps([asdict(record) for record in state.records])
-    save_sealed(tensors, path, {"records": records})
+    layout: dict[str, list[tuple[str, list[int]]]] = {}
+    flat: dict[str, list[Tensor]] = {}
+    for name, tensor in tensors.items():
+        # The steps of some optimisers stay on the CPU.
+        kind = f"{tensor.dtype} {tensor.device.type}"
+        layout.setdefault(kind, []).append((name, list(tensor.shape)))
+        flat.setdefault(kind, []).append(tensor.reshape(-1))
+    metadata = {
+        "records": json.dumps([asdict(record) for record in state.records]),
+        "layout": json.dumps(layout),
+    }
+    save_sealed({kind: torch.cat(pieces) for kind, pieces in flat.items()}, path, metadata)
 
 
 def _read(path: Path) -> State | None:
     try:
         return _parsed(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None  # damaged, foreign or just evicted: it is trained again
 
 
 def _parsed(path: Path) -> State:
-    parts: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "optimizer": {}}
-    tensors, metadata = read_sealed(path)
-    for full_name, tensor in tensors.items():
-        part, _, name = full_name.partition("/")
-        parts[part][name] = tensor
+    flat, metadata = read_sealed(path)
+    model: dict[str, Tensor] = {}
+    best: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        parameter, _, slot = name.rpartition("/")
-        optimizer.setdefault(parameter, {})[slot] = tensor
+    for kind, entries in json.loads(metadata["layout"]).items():
+        pieces = torch.split(flat[kind], [math.prod(shape) for _, shape in entries])
+        for (full_name, shape), piece in zip(entries, pieces, strict=True):
+            part, _, name = full_name.partition("/")
+            tensor = piece.view(shape)
+            if part == "optimizer":
+                parameter, _, slot = name.rpartition("/")
+                optimizer.setdefault(parameter, {})[slot] = tensor
+            else:
+                {"model": model, "best": best}[part][name] = tensor
     return State(
         records=tuple(_record(record) for record in json.loads(metadata["records"])),
-        model=parts["model"],
-        best=parts["best"] or parts["model"],
+        model=model,
+        best=best or model,
         optimizer=optimizer,
     )
 

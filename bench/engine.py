@@ -207,7 +207,7 @@ class _Performance:
             self._hand_over(following, live[0].keys[end], state)
         for job in live:
             if job.end == end:
-                self._finish(job, self._training(job), state)
+                self._finish(job, self._training_on(branch, job), state)
 
     def _stop_early(self, branch: Branch, jobs: Sequence[Job]) -> None:
         stopping = [
@@ -221,8 +221,12 @@ class _Performance:
             return
         state = branch.state()
         for job in stopping:
-            self._finish(job, self._training(job), state)
+            self._finish(job, self._training_on(branch, job), state)
         branch.training.load(state.model)
+
+    def _training_on(self, branch: Branch, job: Job) -> Training:
+        """The branch's own for the job that it trains as, else one like it."""
+        return branch.training if job is self._task.jobs[0] else self._training(job)
 
     def _heads_again(self, job: Job) -> State:
         """Train a head whose state is gone: evicted, or never made."""

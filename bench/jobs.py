@@ -198,10 +198,12 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
     """The tasks of `jobs`, which have keys: with `reuse` no epoch is in two of them.
 
     Heads on a frozen trunk are stacked, the rest is cut where trials part. Without `reuse` every
-    job is a task.
+    job is a task. Tasks of one network follow one another, seed by seed.
     """
     if not reuse:
-        return [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
+        return _by_network(
+            [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
+        )
     by_id = {job.trial_id: job for job in jobs}
     forest = grow(
         {job.trial_id: job.keys[: job.end + 1] for job in jobs if _leaves_heads(job)},
@@ -223,7 +225,23 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
                     longest=segment.longest,
                 )
             )
-    return tasks
+    return _by_network(tasks)
+
+
+def _by_network(tasks: Sequence[Task]) -> list[Task]:
+    """In such an order a process builds a network once, and not for each of its trials.
+
+    Of a run that ends early there is something of every config.
+    """
+    trunks: dict[tuple[str, str], int] = {}
+    for task in tasks:
+        trunks.setdefault(_trunk(task), len(trunks))
+    return sorted(tasks, key=lambda t: (trunks[_trunk(t)], t.jobs[0].trial.settings.seed))
+
+
+def _trunk(task: Task) -> tuple[str, str]:
+    job = task.jobs[0]
+    return job.trial.backbone.label, job.weights.fingerprint
 
 
 def _leaves_heads(job: Job) -> bool:

@@ -33,11 +33,14 @@ def save_sealed(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # clone: safetensors refuses tensors that share memory; contiguous: it refuses channels_last
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    plain: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()  # safetensors refuses channels_last
+        storage = own.untyped_storage().data_ptr()
+        # And tensors that share memory.
+        plain[name] = own.clone() if storage in memory else own
+        memory.add(storage)
     said = dict(metadata or {})
     try:
         save_file(plain, path, metadata={**said, SEAL: _seal(plain, said)})

@@ -14,6 +14,8 @@ from bench.cache import atomic_file, is_temporary, remove_if_stale
 from bench.errors import BenchError
 
 DEFAULT_LIMIT_GIB = 10.0
+WRITERS = 64
+"""While no more processes than that add to a folder, at the same pace, it keeps its limit."""
 
 
 def cache_limit() -> int:
@@ -46,6 +48,8 @@ class SizedCache:
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         self.folder = folder
         self._limit_bytes = limit_bytes
+        self._found_bytes = limit_bytes
+        self._added_bytes = 0
 
     def find(self, key: str) -> Path | None:
         """The entry's path, or None if there is none; marks the entry as used now."""
@@ -63,7 +67,10 @@ class SizedCache:
         with atomic_file(path, durable=False) as temporary:
             yield temporary
         _mark_used(path)  # the copy of an old file would look old
-        self._evict(kept=key)
+        self._added_bytes += _size(path)
+        # To look takes as long as there are entries. So many others may add as much meanwhile.
+        if self._found_bytes + WRITERS * self._added_bytes > self._limit_bytes:
+            self._evict(kept=key)
 
     def evict(self) -> None:
         """Remove the least recently used entries until the folder keeps its limit."""
@@ -76,7 +83,8 @@ class SizedCache:
 
     def _evict(self, *, kept: str | None) -> None:
         entries = list(_entries(self.folder))
-        excess = sum(entry.size for entry in entries) - self._limit_bytes
+        self._found_bytes, self._added_bytes = sum(entry.size for entry in entries), 0
+        excess = self._found_bytes - self._limit_bytes
         for entry in sorted(entries, key=lambda entry: entry.used):
             if excess <= 0:
                 return
@@ -121,6 +129,13 @@ def _mark_used(path: Path) -> bool:
     except OSError:  # another user's entry, a read-only disk: it can be read all the same
         return path.is_file()
     return True
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process removed it
+        return 0
 
 
 def _remove(path: Path) -> bool:

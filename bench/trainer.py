@@ -100,10 +100,8 @@ class Branch:
 
     def state(self) -> State:
         """A copy of where the trial stands."""
-        current = self._tensors()
-        best = self.best
-        if self.records and best_record(self.records) is self.records[-1]:
-            best = current
+        is_best = bool(self.records) and best_record(self.records) is self.records[-1]
+        current = self.best if is_best else self._tensors()
         names: dict[Tensor, str] = {
             parameter: name for name, parameter in self.training.network.model.named_parameters()
         }
@@ -111,7 +109,9 @@ class Branch:
             names[parameter]: {slot: tensor.detach().clone() for slot, tensor in slots.items()}
             for parameter, slots in self.training.optimizer.state.items()
         }
-        return State(records=tuple(self.records), model=current, best=best, optimizer=optimizer)
+        return State(
+            records=tuple(self.records), model=current, best=self.best, optimizer=optimizer
+        )
 
     def restore(self, state: State) -> None:
         """Go on from `state`."""

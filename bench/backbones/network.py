@@ -117,7 +117,7 @@ class Network(nn.Module):
         self.image_size = image_size
         self._register_members(class_members)
         assert self.groups[-1].name == HEAD, "the last layer group must be the head"
-        self._check_ownership()
+        self._owners = self._owner_of_each()
 
     def _register_members(self, class_members: Sequence[Sequence[int]] | None) -> None:
         if class_members is None:
@@ -131,12 +131,17 @@ class Network(nn.Module):
         self.register_buffer("class_index", index, persistent=False)
         self.register_buffer("class_padding", padding, persistent=False)
 
-    def _check_ownership(self) -> None:
+    def _owner_of_each(self) -> dict[str, LayerGroup]:
+        """The group of every parameter and buffer."""
         named = [name for name, _ in self.model.named_parameters(remove_duplicate=False)]
         named += [name for name, _ in self.model.named_buffers(remove_duplicate=False)]
+        owners = {}
         for name in named:
-            owners = [group.name for group in self.groups if group.owns(name)]
-            assert len(owners) == 1, f"{name} must belong to one layer group, got {owners}"
+            groups = [group for group in self.groups if group.owns(name)]
+            names = [group.name for group in groups]
+            assert len(groups) == 1, f"{name} must belong to one layer group, got {names}"
+            owners[name] = groups[0]
+        return owners
 
     @property
     def boundaries(self) -> tuple[str, ...]:
@@ -196,8 +201,9 @@ class Network(nn.Module):
 
     def group_of(self, name: str) -> LayerGroup:
         """The group of the parameter, buffer or submodule that `model` calls `name`."""
-        (owner,) = (group for group in self.groups if group.owns(name))
-        return owner
+        if name not in self._owners:
+            (self._owners[name],) = (group for group in self.groups if group.owns(name))
+        return self._owners[name]
 
     def address_of(self, name: str) -> str:
         """The address, `group/name`, of what `model` calls `name`.
