@@ -68,6 +68,21 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def equal_gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that `cuda` may mean, as `CUDA_VISIBLE_DEVICES` has them; none for other devices.
+
+    Those that are not of the kind of the first would give other numbers: they are left out.
+    """
+    import torch
+
+    if device != "cuda":
+        return ()
+    kinds = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(index) for index in range(len(kinds))]
+    return tuple(name.strip() for name, kind in zip(names, kinds, strict=False) if kind == kinds[0])
+
+
 def has_native_bf16(device: str) -> bool:
     """Whether matrix work in bfloat16 runs on instructions made for it."""
     import torch

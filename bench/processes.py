@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -26,8 +26,14 @@ def import_early() -> None:
         _start_forkserver()
 
 
-def start_process(target: Callable[..., None], *arguments: Any, device: str) -> BaseProcess:
-    """A daemon that runs `target(*arguments)`, with the environment that this process has now.
+def start_process(
+    target: Callable[..., None],
+    *arguments: Any,
+    device: str,
+    environment: Mapping[str, str] | None = None,
+) -> BaseProcess:
+    """A daemon that runs `target(*arguments)`, with the environment that this process has now,
+    changed by `environment`.
 
     It ignores Ctrl-C, which is for the caller. Its idle OpenMP threads sleep: spinning ones would
     take the others' cores. On Linux and the CPU it is forked from a process that has imported
@@ -36,7 +42,9 @@ def start_process(target: Callable[..., None], *arguments: Any, device: str) -> 
     forked = _FORKS and device == "cpu"
     context = _start_forkserver() if forked else multiprocessing.get_context("spawn")
     process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-        target=_run, args=(dict(os.environ), target, arguments), daemon=True
+        target=_run,
+        args=({**os.environ, **(environment or {})}, target, arguments),
+        daemon=True,
     )
     # A fork waits until everything is imported: a Ctrl-C in these seconds must not be lost.
     interrupts = _interrupts_heard_later() if forked else _interrupts_ignored()

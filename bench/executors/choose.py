@@ -10,7 +10,7 @@ from bench.executors.base import Executor
 from bench.executors.in_process import InProcessExecutor
 from bench.executors.process_pool import ProcessPoolExecutor
 from bench.jobs import Job, Task
-from bench.machine import usable_cores
+from bench.machine import equal_gpus, usable_cores
 from bench.suite import Resources
 
 EXECUTORS = ("auto", "in-process", "processes", "ray")
@@ -60,13 +60,15 @@ class Where:
                 device=device,
                 resources=resources,
             )
+        gpus = equal_gpus(device)
         cores = usable_cores() if device == "cpu" else 1
-        workers = self.workers or max(1, min(cores // cpus, at_once))
+        room = len(gpus) * resources.trials_per_gpu if gpus else cores // cpus
+        workers = self.workers or max(1, min(room, at_once))
         lanes = max(1, cores // (workers * threads))
         alone = self.name == "auto" and workers == 1 and not resources.limited
         if self.name == "in-process" or alone:
             return InProcessExecutor(lanes=lanes, resources=resources)
-        return ProcessPoolExecutor(workers, lanes=lanes, resources=resources)
+        return ProcessPoolExecutor(workers, lanes=lanes, resources=resources, gpus=gpus)
 
 
 def _at_once(tasks: Sequence[Task]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,13 +42,23 @@ class ProcessPoolExecutor:
     """`workers` processes. One that dies, or hangs for longer than `resources` allow, costs its
     trials, which come back as errors with the epochs that they had finished.
 
+    Each process sees one of `gpus`, as `CUDA_VISIBLE_DEVICES` names them, if there are any.
+
     Raises `BenchError` where memory cannot be limited.
     """
 
-    def __init__(self, workers: int, *, lanes: int = 1, resources: Resources | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        lanes: int = 1,
+        resources: Resources | None = None,
+        gpus: Sequence[str] = (),
+    ) -> None:
         self.workers = workers
         self._lanes = lanes
         self._resources = resources or Resources()
+        self._gpus = gpus
         self._idle: list[_Worker] = []
         if self._resources.memory_gib is not None and not sys.platform.startswith("linux"):
             raise BenchError("resources.memory_gib can be kept on Linux only; leave it out here")
@@ -93,12 +104,16 @@ class ProcessPoolExecutor:
             task = agenda.take(near=near)
             if task is None:
                 return
-            worker = self._idle.pop() if self._idle else self._hired(task.jobs[0].device)
+            hired = self._idle or [self._hired(task.jobs[0].device, busy.values())]
+            worker = hired.pop()
             worker.start(task, history)
             busy[worker.connection] = worker
 
-    def _hired(self, device: str) -> _Worker:
-        return _Worker(self._lanes, self._resources, device)
+    def _hired(self, device: str, others: Iterable[_Worker]) -> _Worker:
+        """A new process, on the GPU that the fewest `others` are on."""
+        taken = Counter(worker.gpu for worker in others)
+        gpu = min(self._gpus, key=lambda each: taken[each], default=None)
+        return _Worker(self._lanes, self._resources, device, gpu)
 
     def _heard(self, busy: dict[Connection, _Worker]) -> Iterator[tuple[_Worker, list[Any]]]:
         """What the workers have to say, and the end of one that has been silent for too long.
@@ -149,9 +164,17 @@ class _Worker:
     without reading. It has been silent for `silent_seconds`.
     """
 
-    def __init__(self, lanes: int, resources: Resources, device: str) -> None:
+    def __init__(self, lanes: int, resources: Resources, device: str, gpu: str | None) -> None:
+        self.gpu = gpu
         self.connection, theirs = Pipe()
-        self._process = start_process(_serve, theirs, lanes, resources.memory_gib, device=device)
+        self._process = start_process(
+            _serve,
+            theirs,
+            lanes,
+            resources.memory_gib,
+            device=device,
+            environment={} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu},
+        )
         theirs.close()
         self.alive = True
         self.near: str | None = None

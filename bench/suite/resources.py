@@ -16,7 +16,7 @@ class Resources(BaseModel):
     its test), and cannot have more than `memory_gib` GiB of main memory. None: no limit.
 
     `cpus` are kept free for each trial that runs (None: as many as it has threads). `gpus` is the
-    share of a GPU that it takes on a Ray cluster: with 0.25, four run on one (None: a whole one).
+    share of a GPU that it takes: with 0.25, four run on one (None: a whole one).
     """
 
     model_config = STRICT
@@ -30,6 +30,11 @@ class Resources(BaseModel):
     def limited(self) -> bool:
         """Whether there is any limit."""
         return self.minutes is not None or self.memory_gib is not None
+
+    @property
+    def trials_per_gpu(self) -> int:
+        """How many run on one GPU at once."""
+        return 1 if self.gpus is None else int(1 / self.gpus + 1e-9)
 
     @property
     def seconds(self) -> float | None:
