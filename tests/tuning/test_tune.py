@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import ray
 import yaml
 
 import bench
@@ -164,8 +165,13 @@ def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
 
 
 @pytest.mark.usefixtures("no_report")
-def test_the_number_of_workers_changes_nothing(tuned: Run, suite: Path, tmp_path: Path) -> None:
-    run = tune(suite, out=tmp_path, workers=2, executor="processes")
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+def test_where_and_with_how_many_workers_changes_nothing(
+    tuned: Run, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))  # without states to begin with
+    run = tune(suite, out=tmp_path, workers=2, executor=executor)
+    ray.shutdown()
     pd.testing.assert_frame_equal(_numbers(run), _numbers(tuned))
 
 
