@@ -20,3 +20,9 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["BENCH_CACHE"]
     else:
         os.environ["BENCH_CACHE"] = before
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports take most of the time of so small a run."""
+    monkeypatch.setattr("bench.runner.write_report", lambda *_: None)

@@ -26,6 +26,7 @@ from tests.damage import flip
 from tests.made_up_run import made_up_run
 from tests.tiny import SMOKE_SUITE
 
+pytestmark = pytest.mark.usefixtures("no_report")
 ONE_TRIAL = ("strategy=from_scratch", "weights=none", "seed=0", "epochs=1")
 COMMAND = (sys.executable, "-c", "from bench.cli import main; main()", "run", "tiny.yaml")
 RUN = [

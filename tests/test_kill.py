@@ -20,14 +20,14 @@ weights: {name: fractals, classes: 3, images_per_class: 8, epochs: 1}
 strategy: [from_scratch, linear_probe, {name: gradual_unfreeze, every: 1}]
 schedule: [constant, {name: step, step_size: 2}]
 augmentation: flip_crop
-epochs: [3, 4]
+epochs: 4
 batch_size: 8
 lr: 0.01
 precision: fp32
 seed: [0]
 """
 
-KILLED_AFTER = (7.0,)
+KILLED_AFTER = (6.0,)
 """Seconds; how far a run has come by then depends on the machine, and must not matter."""
 
 TIMES = ("seconds", "train_seconds", "started", "finished", "peak_memory_mib")
@@ -72,7 +72,7 @@ def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
             process.wait()
     assert start(killed).wait() == 0
     expected, found = tables(left_alone), tables(killed)
-    assert len(expected["trials"]) == 12
+    assert len(expected["trials"]) == 6
     assert set(expected["trials"]["status"]) == {"complete"}
     for name, table in expected.items():
         pd.testing.assert_frame_equal(found[name], table, check_exact=True)

@@ -20,11 +20,13 @@ from bench.executors import InProcessExecutor, ProcessPoolExecutor, Where
 from bench.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
+from bench.report import write_report
 from bench.runner import SilentReporter
 from bench.store import Run, read_thumbnails
 from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 
+pytestmark = pytest.mark.usefixtures("no_report")
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
 
 
@@ -250,7 +252,8 @@ def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: 
     result = bench.run(path, out=tmp_path, workers=1)
     assert list(result.trials["status"]) == ["failed"] * 2 + ["complete"] * 2
     assert result.trials["error"].iloc[0].startswith("the training loss is")
-    assert "lower lr" in (result.folder / "report.md").read_text()
+    (report,) = write_report(result, {}, formats=["md"])
+    assert "lower lr" in report.read_text()
     for failed, error in zip(result.trials["trial"][:2], result.trials["error"][:2], strict=True):
         assert error in (result.folder / "logs" / f"{failed}.log").read_text()
 

@@ -42,12 +42,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports take most of the time of so small a run."""
-    monkeypatch.setattr("bench.runner.write_report", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def tuned(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
