@@ -40,8 +40,12 @@ INTERRUPTED = 130
 """The exit code of a command that a signal has ended."""
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Out = Annotated[Path, typer.Option(help="Folder that run folders go to.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, or its URL in an object store.")
+]
+Out = Annotated[
+    str, typer.Option(help="Folder that run folders go to, or a URL (s3://bucket/prefix).")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
     int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
@@ -72,7 +76,7 @@ Retry = Annotated[
 @app.command()
 def run(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -148,7 +152,7 @@ def _exit_with_failures(result: Run, again: str) -> None:
 @app.command()
 def tune(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -190,7 +194,7 @@ def tune(
 @app.command()
 def plan(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -272,7 +276,7 @@ def _duration(seconds: float) -> str:
 @app.command(name="lr-find")
 def lr_find(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     overrides: Set = None,
     only: Only = None,
@@ -378,7 +382,7 @@ def why(
 @app.command()
 def compare(
     run: RunArgument,
-    others: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Later runs.")],
+    others: Annotated[list[str], typer.Argument(metavar="RUN…", help="Later runs.")],
     fail_on_regression: Annotated[
         bool, typer.Option("--fail-on-regression", help="Exit with 1 if a config got worse.")
     ] = False,

@@ -23,10 +23,13 @@ from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.report import mistaken_samples, write_report
 from bench.store import (
+    Push,
     Run,
     RunLock,
     RunStore,
+    part_unit,
     prediction_columns,
+    pushing,
     read_run,
     write_json,
     write_thumbnails,
@@ -101,16 +104,17 @@ def run(
     `reuse=False` trains every trial anew. A trial that has failed stays failed until
     `retry="failed"`, unless what it lacked was outside of it (a file, room on the disk). `workers`
     is the number of processes (default: the cores that the trials' threads leave room for on a
-    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`.
+    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`. `out` may be
+    a URL of an object store (as text): the run's `folder` is its mirror on this disk then.
 
-    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses. A trial
-    that fails is in the tables with its error.
+    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
+    store does. A trial that fails is in the tables with its error.
     """
     reporter = reporter or SilentReporter()
     where = Where(name=executor, workers=workers, address=address)
     plan = plan_run(
         Path(suite),
-        out=Path(out),
+        out=out,
         device=device,
         overrides=overrides,
         only=only,
@@ -120,16 +124,17 @@ def run(
     )
     reporter.planned(plan)
     trained: ImageData | None = None
-    with _RunFolder(plan, reporter) as folder:
-        folder.write_description(overrides)
-        if plan.pending or not folder.has_data:
-            folder.write_accounts(planned_jobs(plan))
-            trained = _train_pending(plan, folder, where, reporter)
-    reporter.status("plots and report")
-    result = read_run(plan.folder)
-    if trained is not None:
-        _write_thumbnails(result, trained)
-    write_report(result)
+    with pushing(plan.remote, reporter.note) as push:
+        with _RunFolder(plan, push, reporter) as folder:
+            folder.write_description(overrides)
+            if plan.pending or not folder.has_data:
+                folder.write_accounts(planned_jobs(plan))
+                trained = _train_pending(plan, folder, where, reporter)
+        reporter.status("plots and report")
+        result = read_run(plan.folder)
+        if trained is not None:
+            _write_thumbnails(result, trained)
+        write_report(result)
     return result
 
 
@@ -226,8 +231,9 @@ def _results(
 class _RunFolder:
     """Writes the run folder; when it is left, also by an error, the tables are made."""
 
-    def __init__(self, plan: RunPlan, reporter: Reporter) -> None:
+    def __init__(self, plan: RunPlan, push: Push, reporter: Reporter) -> None:
         self._plan = plan
+        self._push = push
         self._reporter = reporter
         self._store = RunStore(plan.folder)
         self._lock = RunLock(plan.folder)
@@ -298,6 +304,11 @@ class _RunFolder:
             **_measured(result),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+        self._push(
+            f"logs/{planned.id}.log",
+            f"checkpoints/{planned.id}.safetensors",
+            part_unit(planned.id),
+        )
 
     def _write_log(self, planned: PlannedTrial, result: JobResult) -> None:
         """What is known of a failure; the log of an earlier one goes when the trial completes."""
