@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bench.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
+from bench.object_store import is_url
 from bench.processes import import_early
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def run(
     _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
     from bench.runner import run as run_suite
+    from bench.store import push_run
 
     with _interruptible(), ConsoleReporter(out_console) as reporter:
         result = run_suite(
@@ -109,9 +111,11 @@ def run(
             retry=retry,
             reporter=reporter,
         )
-    _show_result(result)
+    _show_result(result, out)
     for place in trackers.track(result, track):
         out_console.print(f"tracked: {escape(place)}")
+    if track:
+        push_run(_place(result, out))
     _exit_with_failures(result, "the same command with --retry failed")
 
 
@@ -130,10 +134,16 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _show_result(result: Run) -> None:
+def _show_result(result: Run, out: str) -> None:
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
+    if is_url(out):
+        out_console.print(f"stored: {escape(_place(result, out))}")
+
+
+def _place(result: Run, out: str) -> str:
+    return f"{out.rstrip('/')}/{result.folder.name}"
 
 
 def _exit_with_failures(result: Run, again: str) -> None:
@@ -184,7 +194,7 @@ def tune(
             storage=storage,
             reporter=reporter,
         )
-    _show_result(result)
+    _show_result(result, out)
     tuned = result.folder / "tuned.yaml"
     out_console.print(f"tuned suite: {escape(str(tuned))}")
     again = ["bench", "run", str(tuned), "--out", str(out), "--retry", "failed"]
@@ -315,6 +325,8 @@ def lr_find(
     plot = write_lr_range_panels(tested, planned.folder / "plots")
     if plot is not None:
         out_console.print(f"plot: {escape(str(plot))}")
+    if planned.remote is not None:
+        planned.remote.push()
     if any(cell.failed for cell in found):
         raise typer.Exit(1)
 
@@ -330,7 +342,7 @@ def report(
     """Rebuild plots and report from the files of a run folder."""
     from bench import trackers
     from bench.report import FORMATS, write_report
-    from bench.store import read_run
+    from bench.store import push_run, read_run
 
     names = [name.strip() for name in formats.split(",")]
     for name in names:
@@ -345,6 +357,7 @@ def report(
         out_console.print(f"report: {escape(str(path))}")
     for place in trackers.track(found, track):
         out_console.print(f"tracked: {escape(place)}")
+    push_run(run)
 
 
 @app.command()

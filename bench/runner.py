@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from bench.accounts import Accounts, Counted, account
 from bench.cache import atomic_file
+from bench.cache_store import CacheUploads
 from bench.data import ImageData
 from bench.download import Progress
 from bench.errors import BenchError, system_errors_told
@@ -112,29 +113,30 @@ def run(
     """
     reporter = reporter or SilentReporter()
     where = Where(name=executor, workers=workers, address=address)
-    plan = plan_run(
-        Path(suite),
-        out=out,
-        device=device,
-        overrides=overrides,
-        only=only,
-        reuse=reuse,
-        retry=retry,
-        progress=reporter.progress,
-    )
-    reporter.planned(plan)
-    trained: ImageData | None = None
-    with pushing(plan.remote, reporter.note) as push:
-        with _RunFolder(plan, push, reporter) as folder:
-            folder.write_description(overrides)
-            if plan.pending or not folder.has_data:
-                folder.write_accounts(planned_jobs(plan))
-                trained = _train_pending(plan, folder, where, reporter)
-        reporter.status("plots and report")
-        result = read_run(plan.folder)
-        if trained is not None:
-            _write_thumbnails(result, trained)
-        write_report(result)
+    with CacheUploads(reporter.note) as uploads:
+        plan = plan_run(
+            Path(suite),
+            out=out,
+            device=device,
+            overrides=overrides,
+            only=only,
+            reuse=reuse,
+            retry=retry,
+            progress=reporter.progress,
+        )
+        reporter.planned(plan)
+        trained: ImageData | None = None
+        with pushing(plan.remote, reporter.note) as push:
+            with _RunFolder(plan, push, reporter) as folder:
+                folder.write_description(overrides)
+                if plan.pending or not folder.has_data:
+                    folder.write_accounts(planned_jobs(plan))
+                    trained = _train_pending(plan, folder, where, uploads, reporter)
+            reporter.status("plots and report")
+            result = read_run(plan.folder)
+            if trained is not None:
+                _write_thumbnails(result, trained)
+            write_report(result)
     return result
 
 
@@ -142,6 +144,7 @@ def _train_pending(
     plan: RunPlan,
     folder: _RunFolder,
     where: Where,
+    uploads: CacheUploads,
     reporter: Reporter,
 ) -> ImageData:
     """Train in two rounds: source tasks beside the trials that need none, then all the others.
@@ -171,6 +174,7 @@ def _train_pending(
                 folder.write_error(planned, str(job))
             else:
                 jobs.append(job)
+        uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
         _run_tasks(tasks, plan, keep, where, reporter)
     return images.data(plan.trials[0])
