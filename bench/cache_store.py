@@ -164,6 +164,7 @@ class CacheUploads:
 def _files(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
-            return [f for f in found if f.is_file() and not f.name.startswith(".")]
+            entries = [f for f in found if f.is_file() and not f.name.startswith(".")]
     except OSError:  # nothing is there yet, or it is a file
         return []
+    return [entry for entry in entries if not entry.name.endswith(".lock")]

@@ -121,9 +121,8 @@ class RemoteFolder:
                     f"{self.url} holds an object whose name leads out of it, "
                     f"{bounded(repr(name), 200)}; delete it"
                 )
-            if about.size > (MAX_TABLE_BYTES if name.endswith(".parquet") else MAX_FILE_BYTES) and (
-                _is_read(_unit_of(name))
-            ):
+            limit = MAX_FILE_BYTES if name.endswith((".json", ".yaml")) else MAX_TABLE_BYTES
+            if about.size > limit and _is_read(_unit_of(name)):
                 raise BenchError(
                     f"{self.url}/{name} has {about.size:,} bytes, which no run writes; delete it"
                 )
