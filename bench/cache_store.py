@@ -77,8 +77,10 @@ def stored(folder: str) -> StoredFolder | None:
 
 def fetch_file(path: Path) -> None:
     """Bring a file of the cache here from the store, if it is there and not here."""
+    if cache_url() is None or path.exists():
+        return
     folder = stored(path.parent.relative_to(cache_root()).as_posix())
-    if folder is not None and not path.exists():
+    if folder is not None and folder.holds(path.name):
         with suppress(OSError), atomic_file(path) as temporary:
             folder.fetch(path.name, temporary)
 

@@ -306,6 +306,29 @@ def test_what_is_removed_on_one_side_goes_on_the_other(
     assert len(memory.find("/runs/tiny/parts")) == 4
 
 
+def test_whoever_makes_room_on_the_disk_removes_nothing_from_the_store(
+    memory: MemoryFileSystem, machine: Callable[[str], Path]
+) -> None:
+    machine("first")
+    folder, remote = run_folder("memory://runs", "tiny")
+    assert remote is not None
+    written_part(folder, "a")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "a.safetensors").write_text("weights")
+    remote.push()
+    for name in ("parts", "checkpoints"):
+        shutil.rmtree(folder / name)
+    for parts in (False, True):
+        remote.pull(parts=parts)
+        remote.push()
+        assert len(memory.find("/runs/tiny")) == 4 + 1
+    assert RunStore(folder).completed("a")
+    shutil.rmtree(folder)
+    remote.pull(parts=True)
+    remote.push()
+    assert len(memory.find("/runs/tiny")) == 4 + 1
+
+
 # Locks ------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.cache import cache_root, is_temporary
+from bench.cache import atomic_file, cache_root, is_temporary
 from bench.errors import BenchError, StoreError, bounded
 from bench.object_store import Object, ObjectStore, is_url
 from bench.store.checks import MAX_FILE_BYTES, TRIAL_ID
@@ -140,17 +140,21 @@ class RemoteFolder:
 
     def _pull(self, found: Mapping[str, _Unit], *, parts: bool) -> None:
         ledger = _Ledger(self.folder)
-        for unit in [u for u in ledger.units() if (parts or "/" not in u) and u not in found]:
-            if ledger.knows(unit):
-                _remove(self.folder / unit)
-            ledger.forget(unit)
+        for unit in ledger.units():
+            here = _signature(self.folder, unit)
+            if unit not in found and (parts or "/" not in unit):
+                if here is not None and here == ledger.signature(unit):
+                    _remove(self.folder / unit)
+                ledger.known.pop(unit)
+            elif here is None:
+                # Somebody made room here, between runs: that says nothing of the store.
+                ledger.known[unit] = (ledger.version(unit), None)
         wanted = []
         for unit, there in found.items():
-            same = ledger.version(unit) == there.version and (self.folder / unit).exists()
-            if _is_read(unit) and not same:
+            if not _is_read(unit):
+                ledger.known[unit] = (there.version, ledger.signature(unit))
+            elif ledger.version(unit) != there.version or not (self.folder / unit).exists():
                 wanted.append(unit)
-            elif not _is_read(unit):
-                ledger.note(unit, there.version, ledger.signature(unit))
         self._check_room(sum(found[unit].size for unit in wanted))
         staging = self.folder / _STAGING
         _remove(staging)
@@ -164,10 +168,10 @@ class RemoteFolder:
             self._store.fetch(paths)
             for unit in wanted:
                 _replace(staging / unit, self.folder / unit)
-                ledger.note(unit, found[unit].version, _signature(self.folder, unit))
+                ledger.known[unit] = (found[unit].version, _signature(self.folder, unit))
         finally:
             _remove(staging)
-        ledger.write()
+            ledger.write()
 
     def _check_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -222,7 +226,8 @@ class _Pusher:
         """Push and remove whatever differs from what is known to be in the store."""
         self._check_lock()
         here = _units_here(self._folder)
-        gone = [u for u in self._ledger.units() if self._ledger.signature(u) and u not in here]
+        signed = {u for u in self._ledger.units() if self._ledger.signature(u) is not None}
+        gone = signed.difference(here)
         changed = [u for u in here if self._ledger.signature(u) != _signature(self._folder, u)]
         try:
             for unit in gone:
@@ -256,7 +261,7 @@ class _Pusher:
     def _send(self, unit: str) -> None:
         """Make the store's unit what it is here, if it has changed."""
         signature = _signature(self._folder, unit)
-        known = self._ledger.has(unit)
+        known = unit in self._ledger.known
         if signature == self._ledger.signature(unit) and (signature is not None or not known):
             return
         if _is_part(unit):
@@ -309,52 +314,43 @@ class _Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._path = folder / _PUSHED
-        self._known: dict[str, tuple[str, str | None]] = {}
-        with suppress(OSError, ValueError, TypeError):
+        self.known: dict[str, tuple[str, str | None]] = {}
+        with suppress(OSError, ValueError, TypeError):  # what is cut short is pulled again
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 unit, *known = json.loads(line)
-                self._set(unit, (known[0], known[1]) if known else None)
+                self.known.pop(unit, None)
+                if known:
+                    self.known[unit] = (known[0], known[1])
 
     def units(self) -> list[str]:
-        return list(self._known)
+        return list(self.known)
 
-    def has(self, unit: str) -> bool:
-        return unit in self._known
-
-    def version(self, unit: str) -> str | None:
-        return self._known.get(unit, ("", None))[0]
+    def version(self, unit: str) -> str:
+        return self.known.get(unit, ("", None))[0]
 
     def signature(self, unit: str) -> str | None:
-        return self._known.get(unit, ("", None))[1]
-
-    def knows(self, unit: str) -> bool:
-        """Whether the unit is here as it was in the store."""
-        signature = self.signature(unit)
-        return signature is not None and signature == _signature(self._folder, unit)
+        return self.known.get(unit, ("", None))[1]
 
     def note(self, unit: str, version: str, signature: str | None) -> None:
-        self._set(unit, (version, signature))
+        """Say so on the disk at once."""
+        self.known[unit] = (version, signature)
         self._append([unit, version, signature])
 
     def forget(self, unit: str) -> None:
-        self._set(unit, None)
+        """The unit is in the store no more."""
+        self.known.pop(unit, None)
         self._append([unit])
 
     def write(self) -> None:
-        """Leave out the lines that do not count any more."""
-        lines = [json.dumps([unit, *known]) + "\n" for unit, known in self._known.items()]
-        self._path.write_text("".join(lines), encoding="utf-8")
+        """Put what is known in the place of all lines."""
+        lines = [json.dumps([unit, *known]) + "\n" for unit, known in self.known.items()]
+        with atomic_file(self._path, durable=False) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
 
     def _append(self, line: list[str | None]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-    def _set(self, unit: str, known: tuple[str, str | None] | None) -> None:
-        self._known.pop(unit, None)
-        if known is not None:
-            self._known[unit] = known
 
 
 # Where a run lies ------------------------------------------------------------------------------
