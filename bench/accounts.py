@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.backbones import Outline, outline
-from bench.cache import cache_root
+from bench.checkpoint import state_cache
 from bench.costs import epoch_flops, group_flops
 from bench.frozen import frozen_boundary, is_pristine, moving_groups
 from bench.jobs import Job
 from bench.plan import Stage
+from bench.sized_cache import SizedCache
 from bench.suite import content_hash
 
 
@@ -86,6 +87,7 @@ def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
     seen: set[str] = set()
     views: set[str] = set()
     tested: set[str] = set()
+    states = state_cache()
     for counted in trials:
         job = counted.job
         asked = _alone(counted)
@@ -99,7 +101,7 @@ def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
             accounts.flops_done += asked
             accounts.work += _alone_work(counted)
             continue
-        saved = _saved_epochs(job)
+        saved = _saved_epochs(job, states)
         for epoch, key in enumerate(job.keys[1:]):
             if epoch < saved:
                 accounts.earlier += 1
@@ -118,10 +120,9 @@ def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
     return accounts
 
 
-def _saved_epochs(job: Job) -> int:
+def _saved_epochs(job: Job, states: SizedCache) -> int:
     """How many epochs the deepest state of an earlier run has; heads always start anew."""
-    states = cache_root() / "states"
-    found = (e for e in range(job.plan.epochs, 0, -1) if (states / job.keys[e]).is_file())
+    found = (e for e in range(job.plan.epochs, 0, -1) if states.holds(job.keys[e]))
     saved = next(found, 0)
     return saved if saved > job.head_epochs else 0
 

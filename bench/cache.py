@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from bench.object_store import is_url
+
 STALE_SECONDS = 24 * 3600.0
 """A temporary file or folder that is older was left behind by a killed process."""
 
@@ -22,14 +24,24 @@ _PARTIAL = ".partial-"
 
 
 def cache_root() -> Path:
-    """The cache folder, created if need be: `$BENCH_CACHE`, or the platform's user cache folder."""
+    """The cache folder, created if need be: `$BENCH_CACHE`, or the platform's user cache folder.
+
+    Where `$BENCH_CACHE` is the URL of an object store, the folder in front of it:
+    `$BENCH_CACHE_FOLDER`, or the platform's.
+    """
     import platformdirs
 
-    chosen = os.environ.get("BENCH_CACHE")
+    chosen = os.environ.get("BENCH_CACHE" if cache_url() is None else "BENCH_CACHE_FOLDER")
     root = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("bench")
     root = root.absolute()
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+def cache_url() -> str | None:
+    """The object store behind the cache folder, None where there is none."""
+    chosen = os.environ.get("BENCH_CACHE", "")
+    return chosen.rstrip("/") if is_url(chosen) else None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.cache import cache_root
+from bench.cache_store import stored
 from bench.sealed import read_sealed, save_sealed
 from bench.sized_cache import SizedCache, cache_limit
 
@@ -79,7 +80,7 @@ class State:
 
 def state_cache() -> SizedCache:
     """Where states are kept on this machine, for all runs."""
-    return SizedCache(cache_root() / "states", cache_limit())
+    return SizedCache(cache_root() / "states", cache_limit(), stored=stored("states"))
 
 
 class StateStore:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bench.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
+from bench.object_store import is_url
 from bench.processes import import_early
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ INTERRUPTED = 130
 """The exit code of a command that a signal has ended."""
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Out = Annotated[Path, typer.Option(help="Folder that run folders go to.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, or its URL in an object store.")
+]
+Out = Annotated[
+    str, typer.Option(help="Folder that run folders go to, or a URL (s3://bucket/prefix).")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Workers = Annotated[
     int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
@@ -72,7 +77,7 @@ Retry = Annotated[
 @app.command()
 def run(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -90,6 +95,7 @@ def run(
     _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
     from bench.runner import run as run_suite
+    from bench.store import push_run
 
     with _interruptible(), ConsoleReporter(out_console) as reporter:
         result = run_suite(
@@ -105,9 +111,11 @@ def run(
             retry=retry,
             reporter=reporter,
         )
-    _show_result(result)
+    _show_result(result, out)
     for place in trackers.track(result, track):
         out_console.print(f"tracked: {escape(place)}")
+    if track:
+        push_run(_place(result, out))
     _exit_with_failures(result, "the same command with --retry failed")
 
 
@@ -126,10 +134,16 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _show_result(result: Run) -> None:
+def _show_result(result: Run, out: str) -> None:
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
+    if is_url(out):
+        out_console.print(f"stored: {escape(_place(result, out))}")
+
+
+def _place(result: Run, out: str) -> str:
+    return f"{out.rstrip('/')}/{result.folder.name}"
 
 
 def _exit_with_failures(result: Run, again: str) -> None:
@@ -148,7 +162,7 @@ def _exit_with_failures(result: Run, again: str) -> None:
 @app.command()
 def tune(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -180,7 +194,7 @@ def tune(
             storage=storage,
             reporter=reporter,
         )
-    _show_result(result)
+    _show_result(result, out)
     tuned = result.folder / "tuned.yaml"
     out_console.print(f"tuned suite: {escape(str(tuned))}")
     again = ["bench", "run", str(tuned), "--out", str(out), "--retry", "failed"]
@@ -190,7 +204,7 @@ def tune(
 @app.command()
 def plan(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     workers: Workers = None,
     executor: ExecutorName = "auto",
@@ -272,7 +286,7 @@ def _duration(seconds: float) -> str:
 @app.command(name="lr-find")
 def lr_find(
     suite: SuiteArgument,
-    out: Out = Path("results"),
+    out: Out = "results",
     device: Device = "auto",
     overrides: Set = None,
     only: Only = None,
@@ -311,6 +325,8 @@ def lr_find(
     plot = write_lr_range_panels(tested, planned.folder / "plots")
     if plot is not None:
         out_console.print(f"plot: {escape(str(plot))}")
+    if planned.remote is not None:
+        planned.remote.push()
     if any(cell.failed for cell in found):
         raise typer.Exit(1)
 
@@ -326,7 +342,7 @@ def report(
     """Rebuild plots and report from the files of a run folder."""
     from bench import trackers
     from bench.report import FORMATS, write_report
-    from bench.store import read_run
+    from bench.store import push_run, read_run
 
     names = [name.strip() for name in formats.split(",")]
     for name in names:
@@ -341,6 +357,7 @@ def report(
         out_console.print(f"report: {escape(str(path))}")
     for place in trackers.track(found, track):
         out_console.print(f"tracked: {escape(place)}")
+    push_run(run)
 
 
 @app.command()
@@ -378,7 +395,7 @@ def why(
 @app.command()
 def compare(
     run: RunArgument,
-    others: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Later runs.")],
+    others: Annotated[list[str], typer.Argument(metavar="RUN…", help="Later runs.")],
     fail_on_regression: Annotated[
         bool, typer.Option("--fail-on-regression", help="Exit with 1 if a config got worse.")
     ] = False,

@@ -6,8 +6,10 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from bench.cache import cache_root
+from bench.cache import cache_root, cache_url
+from bench.errors import BenchError
 from bench.machine import describe_machine, keep_large_buffers, resolve_device
+from bench.object_store import ObjectStore
 
 OPTIONAL = {
     "timm": "timm",
@@ -40,6 +42,7 @@ def check() -> list[Finding]:
         Finding(True, _buffers()),
         *_optional(),
         _cache(),
+        *_cache_store(),
     ]
 
 
@@ -81,3 +84,14 @@ def _cache() -> Finding:
     used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 2**30
     text = f"cache {root} holds {used:.2f} GiB, {free:.0f} GiB are free"
     return Finding(free >= SMALL_DISK_GIB, text)
+
+
+def _cache_store() -> list[Finding]:
+    url = cache_url()
+    if url is None:
+        return []
+    try:
+        states = len(ObjectStore(url).list("states"))
+    except BenchError as error:
+        return [Finding(False, f"the cache's object store cannot be used: {error}")]
+    return [Finding(True, f"the cache's object store {url} holds {states} states")]

@@ -50,6 +50,13 @@ class MachineError(BenchError):
         super().__init__(f"cannot read or write: {what}{where}; {_mend(error.errno)}")
 
 
+class StoreError(MachineError):
+    """An object store refuses, does not answer, or is not there."""
+
+    def __init__(self, message: str) -> None:
+        BenchError.__init__(self, message)
+
+
 def _mend(number: int | None) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         mend = "make room, or point --out (results) or BENCH_CACHE (the cache) to another disk"

@@ -22,6 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from bench.backbones import Network
+from bench.cache_store import stored
 from bench.sealed import read_sealed, save_sealed
 from bench.sized_cache import SizedCache, cache_limit
 
@@ -109,8 +110,11 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._cache = None if folder is None else SizedCache(folder / "features", cache_limit())
-        self._locks = None if folder is None else folder / "locks"
+        self._cache = self._locks = None
+        if folder is not None:
+            behind = stored("features")
+            self._cache = SizedCache(folder / "features", cache_limit(), stored=behind)
+            self._locks = folder / "locks"
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}
 

@@ -53,6 +53,12 @@ class Job:
     stop: int | None = None
 
     @property
+    def cached(self) -> tuple[Path, ...]:
+        """What it reads that another machine would have to make or fetch again."""
+        weights = () if self.weights.path is None else (self.weights.path,)
+        return (self.images, *weights)
+
+    @property
     def end(self) -> int:
         """After how many epochs it ends, unless it stops early."""
         return self.plan.epochs if self.stop is None else self.stop

@@ -24,7 +24,7 @@ from bench.plan import Plan
 from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
 from bench.sealed import is_whole
-from bench.store import RunStore
+from bench.store import RemoteFolder, RunStore, run_folder
 from bench.strategies import STRATEGIES
 from bench.suite import (
     Entry,
@@ -84,7 +84,10 @@ class PlannedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A checked suite, resolved on this machine, with what an earlier run has finished."""
+    """A checked suite, resolved on this machine, with what an earlier run has finished.
+
+    `folder` is on this machine: of a run in an object store, `remote`, the mirror.
+    """
 
     loaded: LoadedSuite
     folder: Path
@@ -93,6 +96,7 @@ class RunPlan:
     trials: tuple[PlannedTrial, ...]
     issues: tuple[DataIssue, ...]
     reuse: bool = True
+    remote: RemoteFolder | None = None
 
     @property
     def pending(self) -> tuple[PlannedTrial, ...]:
@@ -108,7 +112,7 @@ class RunPlan:
 def plan_run(
     suite: Path,
     *,
-    out: Path,
+    out: str | Path,
     device: str = "auto",
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -119,7 +123,8 @@ def plan_run(
     """Check and resolve the suite; trains nothing.
 
     A trial that failed stays so unless `retry` is "failed", or what it lacked was outside of it.
-    Raises `SuiteError` with every mistake, or another `BenchError` for the device or the data.
+    Raises `SuiteError` with every mistake, or another `BenchError` for the device, the data, or an
+    `out` that is a URL.
     """
     if retry not in (None, FAILED):
         raise BenchError(f"--retry must be {FAILED}, got {retry!r}")
@@ -128,7 +133,7 @@ def plan_run(
     opened = open_suite(suite, device=device, overrides=overrides, progress=progress)
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
-    folder = out / opened.loaded.suite.name
+    folder, remote = run_folder(out, opened.loaded.suite.name)
     store = RunStore(folder)
     return RunPlan(
         loaded=opened.loaded,
@@ -146,6 +151,7 @@ def plan_run(
         ),
         issues=opened.resolver.issues(),
         reuse=reuse,
+        remote=remote,
     )
 
 

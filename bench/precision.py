@@ -16,6 +16,7 @@ from filelock import FileLock
 from bench.backbones import Network, build_network, describe_weights
 from bench.backbones.weights import NONE
 from bench.cache import atomic_file, cache_root
+from bench.cache_store import fetch_file
 from bench.costs import group_flops
 from bench.machine import cpu_name, has_native_bf16, keep_large_buffers
 from bench.suite import Entry, Trial
@@ -66,6 +67,7 @@ def measured_precision(backbone: str, image_size: int, device: str, batch_size: 
     if kept is not None:
         return kept
     with FileLock(path.with_suffix(".lock")):  # two at once would disturb each other
+        fetch_file(path)
         kept = _kept_answer(path)
         if kept is not None:
             return kept

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bench.backbones import Weights, layer_group_names
 from bench.cache import cache_root
+from bench.cache_store import fetch_file
 from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
 from bench.data.images import FORMAT_VERSION
@@ -95,9 +96,11 @@ def describe_fractal_weights(
     }
     key = trial.id(context)
     safe_name = backbone.replace("/", "-")
+    path = cache_root() / "weights" / "fractals" / f"{safe_name}-{key}.safetensors"
+    fetch_file(path)
     return Weights(
         name="fractals",
-        path=cache_root() / "weights" / "fractals" / f"{safe_name}-{key}.safetensors",
+        path=path,
         fingerprint=f"fractals-{key}",
         input_size=recipe.image_size or image_size,
         mean=MEAN,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from bench.accounts import Accounts, Counted, account
 from bench.cache import atomic_file
+from bench.cache_store import CacheUploads
 from bench.data import ImageData
 from bench.download import Progress
 from bench.errors import BenchError, system_errors_told
@@ -23,10 +24,13 @@ from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.report import mistaken_samples, write_report
 from bench.store import (
+    Push,
     Run,
     RunLock,
     RunStore,
+    part_unit,
     prediction_columns,
+    pushing,
     read_run,
     write_json,
     write_thumbnails,
@@ -101,35 +105,38 @@ def run(
     `reuse=False` trains every trial anew. A trial that has failed stays failed until
     `retry="failed"`, unless what it lacked was outside of it (a file, room on the disk). `workers`
     is the number of processes (default: the cores that the trials' threads leave room for on a
-    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`.
+    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`. `out` may be
+    a URL of an object store (as text): the run's `folder` is its mirror on this disk then.
 
-    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses. A trial
-    that fails is in the tables with its error.
+    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
+    store does. A trial that fails is in the tables with its error.
     """
     reporter = reporter or SilentReporter()
     where = Where(name=executor, workers=workers, address=address)
-    plan = plan_run(
-        Path(suite),
-        out=Path(out),
-        device=device,
-        overrides=overrides,
-        only=only,
-        reuse=reuse,
-        retry=retry,
-        progress=reporter.progress,
-    )
-    reporter.planned(plan)
-    trained: ImageData | None = None
-    with _RunFolder(plan, reporter) as folder:
-        folder.write_description(overrides)
-        if plan.pending or not folder.has_data:
-            folder.write_accounts(planned_jobs(plan))
-            trained = _train_pending(plan, folder, where, reporter)
-    reporter.status("plots and report")
-    result = read_run(plan.folder)
-    if trained is not None:
-        _write_thumbnails(result, trained)
-    write_report(result)
+    with CacheUploads(reporter.note) as uploads:
+        plan = plan_run(
+            Path(suite),
+            out=out,
+            device=device,
+            overrides=overrides,
+            only=only,
+            reuse=reuse,
+            retry=retry,
+            progress=reporter.progress,
+        )
+        reporter.planned(plan)
+        trained: ImageData | None = None
+        with pushing(plan.remote, reporter.note) as push:
+            with _RunFolder(plan, push, reporter) as folder:
+                folder.write_description(overrides)
+                if plan.pending or not folder.has_data:
+                    folder.write_accounts(planned_jobs(plan))
+                    trained = _train_pending(plan, folder, where, uploads, reporter)
+            reporter.status("plots and report")
+            result = read_run(plan.folder)
+            if trained is not None:
+                _write_thumbnails(result, trained)
+            write_report(result)
     return result
 
 
@@ -137,6 +144,7 @@ def _train_pending(
     plan: RunPlan,
     folder: _RunFolder,
     where: Where,
+    uploads: CacheUploads,
     reporter: Reporter,
 ) -> ImageData:
     """Train in two rounds: source tasks beside the trials that need none, then all the others.
@@ -166,6 +174,7 @@ def _train_pending(
                 folder.write_error(planned, str(job))
             else:
                 jobs.append(job)
+        uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
         _run_tasks(tasks, plan, keep, where, reporter)
     return images.data(plan.trials[0])
@@ -226,8 +235,9 @@ def _results(
 class _RunFolder:
     """Writes the run folder; when it is left, also by an error, the tables are made."""
 
-    def __init__(self, plan: RunPlan, reporter: Reporter) -> None:
+    def __init__(self, plan: RunPlan, push: Push, reporter: Reporter) -> None:
         self._plan = plan
+        self._push = push
         self._reporter = reporter
         self._store = RunStore(plan.folder)
         self._lock = RunLock(plan.folder)
@@ -298,6 +308,11 @@ class _RunFolder:
             **_measured(result),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+        self._push(
+            f"logs/{planned.id}.log",
+            f"checkpoints/{planned.id}.safetensors",
+            part_unit(planned.id),
+        )
 
     def _write_log(self, planned: PlannedTrial, result: JobResult) -> None:
         """What is known of a failure; the log of an earlier one goes when the trial completes."""

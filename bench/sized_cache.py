@@ -6,11 +6,12 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cache import atomic_file, is_temporary, remove_if_stale
+from bench.cache_store import StoredFolder
 from bench.errors import BenchError
 
 DEFAULT_LIMIT_GIB = 10.0
@@ -43,18 +44,34 @@ class SizedCache:
     share the folder. An entry may vanish as soon as another one is added: open it at once, and make
     it anew if that fails. On POSIX, what is open or mapped into memory outlives its name. Nothing
     waits for the disk, so that a crash of the machine may leave an entry cut short.
+
+    What is not in the folder is fetched from what is `stored`, if anything is.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, limit_bytes: int, *, stored: StoredFolder | None = None
+    ) -> None:
         self.folder = folder
         self._limit_bytes = limit_bytes
         self._found_bytes = limit_bytes
         self._added_bytes = 0
+        self._stored = stored
 
     def find(self, key: str) -> Path | None:
         """The entry's path, or None if there is none; marks the entry as used now."""
         path = self._path(key)
-        return path if _mark_used(path) else None
+        if _mark_used(path):
+            return path
+        if self._stored is None or not self._stored.holds(key):
+            return None
+        with suppress(OSError), self.adding(key) as temporary:
+            self._stored.fetch(key, temporary)
+        return path if path.is_file() else None
+
+    def holds(self, key: str) -> bool:
+        """Whether there is such an entry here, or in the store; it does not count as used."""
+        stored = self._stored is not None and self._stored.holds(key)
+        return stored or self._path(key).is_file()
 
     @contextmanager
     def adding(self, key: str) -> Iterator[Path]:

@@ -59,7 +59,7 @@ class Watch(SilentReporter):
         self.trained_at = time.perf_counter()
 
 
-def measure(executor: str, trials: int, workers: int | None, folder: Path) -> None:
+def measure(executor: str, trials: int, workers: int | None, folder: Path, out: str | None) -> None:
     """Print what a run of so many trials took."""
     suite = folder / "overhead.yaml"
     suite.write_text(SUITE)
@@ -69,7 +69,7 @@ def measure(executor: str, trials: int, workers: int | None, folder: Path) -> No
     watch = Watch()
     run = bench.run(
         suite,
-        out=folder / executor,
+        out=folder / executor if out is None else f"{out}/{executor}",
         executor=executor,
         workers=workers,
         overrides=overrides,
@@ -100,10 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--executors", nargs="+", default=["in-process", "processes", "ray"], metavar="NAME"
     )
+    parser.add_argument("--out", help="Folder or URL of the runs (default: one that is removed).")
     given = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         for executor in given.executors:
-            measure(executor, given.trials, given.workers, Path(folder))
+            measure(executor, given.trials, given.workers, Path(folder), given.out)
 
 
 if __name__ == "__main__":

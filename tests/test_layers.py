@@ -21,7 +21,7 @@ LAYERS = {
         "frozen", "lr_range", "failures"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
     0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
-        "sized_cache", "processes", "printable"},
+        "sized_cache", "processes", "printable", "object_store", "cache_store"},
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 

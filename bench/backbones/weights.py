@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from bench.backbones.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
 from bench.cache import cache_root
+from bench.cache_store import fetch_file
 from bench.download import Progress, fetch
 from bench.errors import WeightsError, nearest
 
@@ -87,6 +88,7 @@ def obtain_weights(
     if entry.name in (NONE, FILE):
         return describe_weights(backbone, entry)
     origin = _origin(backbone, entry.name)
+    fetch_file(origin.destination)
     if origin.url is not None:
         fetch(
             origin.url,

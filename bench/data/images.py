@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.cache import atomic_file, atomic_folder, cache_root
+from bench.cache_store import stored
 from bench.data.source import (
     Converted,
     DataIssue,
@@ -151,22 +152,36 @@ def prepare_images(
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if not _is_whole(folder):
         with atomic_folder(folder, keep=_is_whole) as temporary:
-            described = {
-                "format": FORMAT_VERSION,
-                "name": source.name,
-                "fingerprint": fingerprint,
-                "image_size": image_size,
-                "resize": resize,
-                "generated": source.generated,
-                "classes": source.classes,
-                "source_issues": _plain(source.issues),
-                **_write_images(source, temporary / IMAGES_FILE, image_size, resize, progress),
-            }
-            _check_unchanged(source)
-            (temporary / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
-            _write_checksums(temporary, IMAGES_FILE, METADATA_FILE)
+            if not _fetched(folder.name, temporary):
+                _decode(source, temporary, image_size, resize, progress)
     _renew_source_issues(folder, source)
     return folder
+
+
+def _fetched(name: str, folder: Path) -> bool:
+    """Whether another machine's images came whole from the cache's store."""
+    behind, files = stored("images"), (IMAGES_FILE, METADATA_FILE, CHECKSUMS_FILE)
+    return behind is not None and behind.fetch_folder(name, folder, files) and _is_whole(folder)
+
+
+def _decode(
+    source: ImageSource, folder: Path, image_size: int, resize: Resize, progress: Progress | None
+) -> None:
+    described = {
+        "format": FORMAT_VERSION,
+        "name": source.name,
+        "fingerprint": prepared_fingerprint(source, image_size, resize),
+        "image_size": image_size,
+        "resize": resize,
+        "generated": source.generated,
+        "classes": source.classes,
+        "source_issues": _plain(source.issues),
+        **_write_images(source, folder / IMAGES_FILE, image_size, resize, progress),
+    }
+    _check_unchanged(source)
+    (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
+    _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
 
 
 def _check_unchanged(source: ImageSource) -> None:

@@ -4,6 +4,7 @@ from bench.store.checks import PROBABILITY_PREFIX, STATUSES, read_json
 from bench.store.lock import RunLock
 from bench.store.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.store.parts import Part, RunStore
+from bench.store.remote import Push, RemoteFolder, part_unit, push_run, pushing, run_folder
 from bench.store.run import Run, read_run, write_json
 from bench.store.tables import (
     SCHEMA_VERSION,
@@ -23,17 +24,23 @@ __all__ = [
     "TABLES",
     "TRIAL_COLUMNS",
     "Part",
+    "Push",
+    "RemoteFolder",
     "Rows",
     "Run",
     "RunLock",
     "RunStore",
     "Tuning",
+    "part_unit",
     "prediction_columns",
+    "push_run",
+    "pushing",
     "read_json",
     "read_lr_ranges",
     "read_run",
     "read_thumbnails",
     "read_tuning",
+    "run_folder",
     "table_schema",
     "write_json",
     "write_lr_ranges",

@@ -31,7 +31,7 @@ STATUSES = ("complete", "failed", "skipped", "pruned")
 PROBABILITY_PREFIX = "probability_"
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
-_TRIAL = re.compile(r"[0-9A-Za-z_-]{1,64}")
+TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 MAX_SETTINGS = 100
 """Names of settings in a whole run: each may become an axis, with a figure of its own."""
 _SETTING = re.compile("[A-Za-z_][A-Za-z0-9_]{0,40}")
@@ -109,7 +109,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     yield from _nulls(trials, _NEEDED)
     yield from _out_of_range(trials)
     for name in trials["trial"]:
-        if not _TRIAL.fullmatch(name):
+        if not TRIAL_ID.fullmatch(name):
             yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
     yield from _repeated(trials, ["trial"])
     for status in trials["status"].unique():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cache import atomic_file
 from bench.errors import BenchError, SuiteError, nearest
+from bench.object_store import is_url
 from bench.store.checks import (
     curves_problem,
     data_problem,
@@ -21,6 +22,7 @@ from bench.store.checks import (
     trials_problem,
 )
 from bench.store.parts import PLANNED_KEY
+from bench.store.remote import RemoteFolder
 from bench.store.tables import TABLES, read_table, to_frame
 from bench.suite.yaml_source import parse_yaml
 
@@ -45,11 +47,19 @@ class Run:
     planned: int
 
 
-def read_run(folder: Path) -> Run:
+def read_run(place: str | Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
 
-    The folder may be another's: what it returns has the types and ranges that `bench` writes.
+    A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
+    another's: what it returns has the types and ranges that `bench` writes.
     """
+    folder = Path(place)
+    if is_url(place):
+        remote = RemoteFolder(str(place))
+        remote.pull(parts=False)
+        folder = remote.folder
+        if not (folder / "trials.parquet").is_file():
+            raise BenchError(f"a run folder must hold trials.parquet, {place} does not")
     _check_run_folder(folder)
     tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
     trials, curves, predictions = map(to_frame, tables.values())

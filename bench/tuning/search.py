@@ -26,6 +26,7 @@ from bench.lr_range import HIGH, LOW, STEPS
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job
 from bench.runner import Reporter, ready
+from bench.store import Push
 from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, make_pruner
@@ -65,12 +66,14 @@ class Search:
         folder: Path,
         storage: str | None,
         where: Where,
+        push: Push,
         reporter: Reporter,
     ) -> None:
         self._opened = opened
         self._tune = tune
         self._where = where
         self._executor: Executor | None = None
+        self._push = push
         self._reporter = reporter
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".tuning.lock")
@@ -88,6 +91,7 @@ class Search:
             if suggestions:
                 with beating(suggestions):
                     self._train(suggestions)
+                self._push(JOURNAL, wait=True)  # nothing is written to it meanwhile
             elif not any(study.waiting_for_others() for study in self.studies):
                 return
             else:

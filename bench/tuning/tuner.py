@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from bench.cache import atomic_file
+from bench.cache_store import CacheUploads
 from bench.catalogue import catalogue
 from bench.errors import BenchError
 from bench.executors import Where
 from bench.planning import OpenSuite, open_suite
 from bench.runner import Reporter, SilentReporter, run
-from bench.store import Run, write_tuning
+from bench.store import Run, pushing, run_folder, write_tuning
 from bench.suite import (
     BUDGETS,
     DIRECTIONS,
@@ -55,15 +56,16 @@ def tune(
     The suite itself is run first, to compare with. The search uses the tuning seeds and never the
     test split; the found values are then trained with the suite's own seeds. `trials` replaces the
     suite's budget; `storage` is a URL of Optuna's (default: a journal in the run folder), which
-    several processes may share. An interrupted search goes on where it was.
+    several processes may share, though not where `out` is an object store. An interrupted search
+    goes on where it was.
 
     Raises `BenchError` as `run` does, and where the suite has no section `tune`.
     """
     reporter = reporter or SilentReporter()
-    place, out = Path(suite), Path(out)
+    place = Path(suite)
     opened = open_suite(place, device=device, overrides=overrides, progress=reporter.progress)
     section = _section(opened, trials)
-    folder = out / (opened.loaded.suite.name + SUFFIX)
+    folder, remote = run_folder(out, opened.loaded.suite.name + SUFFIX)
     where = Where(name=executor, workers=workers, address=address)
     options: dict[str, Any] = {
         "device": device,
@@ -74,19 +76,23 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, reporter):
         untuned = run(place, out=out, overrides=overrides, reporter=reporter, **options)
-    search = Search(
-        opened,
-        section,
-        folder=folder,
-        storage=storage,
-        where=where,
-        reporter=reporter,
-    )
-    with closing(search):
-        search.run()
-    with _alone(folder, reporter):
-        _write(search, opened, section, folder, untuned)
-        return run(folder / "tuned.yaml", out=out, reporter=reporter, **options)
+    with ExitStack() as held:
+        push = held.enter_context(pushing(remote, reporter.note))
+        search = Search(
+            opened,
+            section,
+            folder=folder,
+            storage=storage,
+            where=where,
+            push=push,
+            reporter=reporter,
+        )
+        with closing(search), CacheUploads(reporter.note):
+            search.run()
+        with _alone(folder, reporter):
+            _write(search, opened, section, folder, untuned)
+            held.close()  # `run` takes the folder itself
+            return run(folder / "tuned.yaml", out=out, reporter=reporter, **options)
 
 
 @contextmanager
