@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,9 @@ from bench.processes import start_process
 from bench.suite import Resources
 
 GRACE_SECONDS = 5.0
+MOMENT_SECONDS = 0.001
+"""A worker that tells a result says that it is free right after it."""
+
 LOOK_SECONDS = 1.0
 """How often the clocks of the workers are looked at."""
 
@@ -68,12 +71,16 @@ class ProcessPoolExecutor:
         agenda = Agenda(tasks)
         busy: dict[Connection, _Worker] = {}
         history = History()
+        results: deque[JobResult] = deque()
         try:
             while True:
                 self._hand_out(agenda, busy, history)
-                if not busy:
+                if not busy and not results:
                     return
-                for worker, messages in self._heard(busy):
+                heard = False
+                # Whoever takes a result may take long: until then, others get their next tasks.
+                for worker, messages in self._heard(busy, MOMENT_SECONDS if results else None):
+                    heard = True
                     for message in messages:
                         if isinstance(message, EpochDone):
                             history.note(message)
@@ -87,7 +94,12 @@ class ProcessPoolExecutor:
                         elif not isinstance(message, _TaskRead):
                             agenda.note(message)
                             if isinstance(message, JobResult):
-                                yield message
+                                results.append(message)
+                if results and (not heard or len(results) > self.workers):
+                    yield results.popleft()
+        except KeyboardInterrupt:
+            yield from results  # what is finished is handed out first
+            raise
         finally:
             for worker in busy.values():
                 worker.stop()
@@ -115,8 +127,12 @@ class ProcessPoolExecutor:
         gpu = min(self._gpus, key=lambda each: taken[each], default=None)
         return _Worker(self._lanes, self._resources, device, gpu)
 
-    def _heard(self, busy: dict[Connection, _Worker]) -> Iterator[tuple[_Worker, list[Any]]]:
+    def _heard(
+        self, busy: dict[Connection, _Worker], seconds: float | None
+    ) -> Iterator[tuple[_Worker, list[Any]]]:
         """What the workers have to say, and the end of one that has been silent for too long.
+
+        Waits for `seconds` at most (None: until there is something).
 
         Their clocks stand still while nobody listens here: while results are written, or this
         process was suspended.
@@ -125,7 +141,7 @@ class ProcessPoolExecutor:
         listening = time.monotonic()
         ready = {
             connection
-            for connection in wait(list(busy), LOOK_SECONDS if limited else None)
+            for connection in wait(list(busy), seconds or (LOOK_SECONDS if limited else None))
             if isinstance(connection, Connection)
         }
         passed = min(time.monotonic() - listening, 2 * LOOK_SECONDS)

@@ -216,12 +216,27 @@ def test_memory_cannot_be_limited_in_process() -> None:
 def test_a_worker_that_died_between_tasks_costs_nothing(tmp_path: Path) -> None:
     first, _, second, _ = jobs(tmp_path)
     with closing(ProcessPoolExecutor(1)) as executor:
-        results = executor.run(cut([first, second], reuse=True), lambda *_: None)
-        assert next(results).error is None
-        for worker in _workers():
-            worker.kill()
-        assert next(results).error is None
-        assert list(results) == []
+        for job in (first, second):
+            (result,) = executor.run(cut([job], reuse=True), lambda *_: None)
+            assert result.error is None
+            for worker in _workers():
+                worker.kill()
+
+
+def test_results_are_taken_while_the_next_task_runs(tmp_path: Path) -> None:
+    """Whoever writes a result does not keep the processes waiting."""
+    told: list[str] = []
+    with closing(ProcessPoolExecutor(1)) as executor:
+        tasks = cut(jobs(tmp_path)[:2], reuse=False)
+        results = executor.run(tasks, lambda done: told.extend(done.trials))
+        first = next(results).trial_id
+        deadline = time.monotonic() + 60
+        checkpoint = tmp_path / "full_finetune-1.safetensors"
+        while not checkpoint.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert checkpoint.exists()
+        assert set(told) == {first}  # nobody has listened meanwhile
+        assert next(results).trial_id == "full_finetune-1"
 
 
 def test_closing_stops_the_workers(tmp_path: Path) -> None:
