@@ -23,8 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=30)
-"""A rank that is alive may keep the others waiting for so long: the first one writes states."""
+PATIENCE = timedelta(hours=2)
+"""A rank that lives may keep the others waiting for so long: to write a state, to compute the
+features of a large data set. One that dies is noticed at once."""
 
 JOINING = timedelta(minutes=2)
 

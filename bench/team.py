@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -63,29 +64,29 @@ class Team:
             )
         self.count = count
         self.device = device
+        self._followers: list[_Follower] = []
         self._ends = ExitStack()
         try:
             self._start(lanes)
         except BaseException:
-            self._ends.close()
+            self.close()
             raise
 
     def _start(self, lanes: int) -> None:
         folder = Path(mkdtemp(prefix="bench-ranks-"))
         self._ends.callback(rmtree, folder, ignore_errors=True)
-        self._followers = [
-            _Follower(rank, self.count, folder, device_of_rank(self.device, rank), lanes)
-            for rank in range(1, self.count)
-        ]
-        for follower in self._followers:
-            self._ends.callback(follower.end)
+        for rank in range(1, self.count):
+            device = device_of_rank(self.device, rank)
+            self._followers.append(_Follower(rank, self.count, folder, device, lanes))
         for follower in self._followers:
             follower.receive()  # it has imported all it needs
             if follower.failure is not None:
                 raise RankError(follower.rank, self.count, follower.failure)
         self._ends.enter_context(joined(folder, 0, self.count, self.device))
         if self.device.startswith("cuda"):
-            threading.Thread(target=self._abort_with_a_follower, daemon=True).start()
+            sentinels = [follower.sentinel for follower in self._followers]
+            arguments = (sentinels, dist.group.WORLD)
+            threading.Thread(target=_abort_with_a_follower, args=arguments, daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -121,6 +122,8 @@ class Team:
 
     def close(self) -> None:
         """End the followers."""
+        for follower in self._followers:
+            follower.end()
         self._ends.close()
 
     def _finish(self) -> None:
@@ -147,11 +150,12 @@ class Team:
         assert first.failure is not None
         return RankError(first.rank, self.count, first.failure)
 
-    def _abort_with_a_follower(self) -> None:
-        """NCCL would wait for a dead rank; let it give up when the first follower ends."""
-        wait([follower.sentinel for follower in self._followers])
-        with suppress(Exception):  # the group has ended in good order
-            dist.group.WORLD.abort()  # type: ignore[union-attr]
+
+def _abort_with_a_follower(sentinels: Sequence[int], group: Any) -> None:
+    """NCCL would wait for a dead rank; let it give up when the first follower ends."""
+    wait(sentinels)
+    with suppress(Exception):  # the group has ended meanwhile
+        group.abort()
 
 
 class _Follower:
