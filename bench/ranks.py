@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from shutil import rmtree
 from typing import TypeVar
 
 import torch
@@ -145,7 +146,8 @@ class _Step(nn.Module):
 def joined(folder: Path, rank: int, count: int, device: str) -> Iterator[None]:
     """Be one of `count` processes of this machine that meet in `folder`, which is theirs alone.
 
-    Tensors on the CPU travel by Gloo over the loopback device, those on a GPU by NCCL.
+    Tensors on the CPU travel by Gloo over the loopback device, those on a GPU by NCCL. Gloo needs
+    the folder only until all are there, and it is removed.
     """
     cuda = device.startswith("cuda")
     store = dist.FileStore(str(folder / "rendezvous"), count)  # type: ignore[attr-defined]
@@ -158,6 +160,9 @@ def joined(folder: Path, rank: int, count: int, device: str) -> Iterator[None]:
             world_size=count,
             timeout=PATIENCE,
         )
+    dist.all_reduce(torch.zeros(1))  # all are there
+    if rank == 0 and not cuda:
+        rmtree(folder)
     try:
         yield
     finally:

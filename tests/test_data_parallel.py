@@ -43,6 +43,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Gloo and the signals ar
 
 def on_ranks(count: int, folder: Path, work: Callable[..., object], *arguments: Any) -> list[Any]:
     """What `work(ranks, *arguments)` gives on each of `count` ranks."""
+    (folder / "meeting").mkdir()
     processes = [
         start_process(_on_rank, folder, rank, count, work, arguments, device="cpu")
         for rank in range(count)
@@ -58,7 +59,7 @@ def _on_rank(
     folder: Path, rank: int, count: int, work: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
-    with joined(folder, rank, count, "cpu"):
+    with joined(folder / "meeting", rank, count, "cpu"):
         torch.save(work(Ranks(rank, count), *arguments), folder / f"{rank}.pt")
 
 
