@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,9 @@ from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
 from bench.machine import PeakMemory
+from bench.ranks import Ranks
 from bench.suite import content_hash
+from bench.team import Team
 from bench.trainer import Branch, Outcome, isolated, outcome, train, trainable_parameters
 from bench.training import Training, copied_tensors, stops_early
 
@@ -35,7 +38,8 @@ Emit = Callable[[Event], None]
 class Engine:
     """Performs tasks; `lanes` batches of a frozen trunk run at once, which changes no number.
 
-    It is `exhausted` once a task has run out of memory.
+    It is `exhausted` once a task has run out of memory. A task on several devices is led from here:
+    other processes follow, until the engine is closed.
     """
 
     def __init__(self, *, lanes: int = 1) -> None:
@@ -44,19 +48,47 @@ class Engine:
         self.networks = _Networks()
         self._features: FeatureStore | None = None
         self._states: StateStore | None = None
+        self._team: Team | None = None
 
     def perform(self, task: Task, emit: Emit) -> None:
         """Train what the task says. An error ends its trials only: it is told, not raised."""
         performance = _Performance(self, task, emit)
         try:
             performance.prepare()
-            with isolated(task.jobs[0].trial.settings.threads):
-                performance.run()
+            with self._ranks(task) as ranks, isolated(task.jobs[0].trial.settings.threads):
+                performance.run(ranks)
         except Exception as error:
             performance.fail(error)
         if performance.ran_out:
             self.exhausted = True
             self._forget()
+
+    def follow(self, task: Task, ranks: Ranks) -> None:
+        """Take part in a task that another process leads; an error is raised."""
+        performance = _Performance(self, task, lambda event: None)
+        performance.prepare()
+        with isolated(task.jobs[0].trial.settings.threads):
+            performance.run(ranks)
+
+    def close(self) -> None:
+        """End the processes that follow."""
+        if self._team is not None:
+            self._team.close()
+            self._team = None
+
+    @contextmanager
+    def _ranks(self, task: Task) -> Iterator[Ranks]:
+        """The processes that perform the task; those of the last one, if it had as many."""
+        count, device = task.devices, task.jobs[0].device
+        if count == 1:
+            yield Ranks()
+            return
+        team = self._team
+        if team is None or not team.alive or (team.count, team.device) != (count, device):
+            self.close()
+            team = self._team = Team(count, device, lanes=self.lanes)
+        with team.leading(task) as ranks:
+            yield ranks
 
     def _forget(self) -> None:
         """Give back what is kept in memory to save time."""
@@ -89,6 +121,7 @@ class _Performance:
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
         self._outcomes: dict[str, Outcome] = {}
         self._began = False
+        self._ranks = Ranks()
         self.ran_out = False
 
     def prepare(self) -> None:
@@ -96,8 +129,9 @@ class _Performance:
         self._features, self._states = self._engine.stores(shared=self._task.kind != "alone")
         self._data = ImageData.open(self._task.jobs[0].images)
 
-    def run(self) -> None:
+    def run(self, ranks: Ranks) -> None:
         """Perform the task; an error is raised, for the trials that are still open."""
+        self._ranks = ranks
         if self._task.kind == "heads":
             self._heads()
         elif self._task.kind == "segment":
@@ -180,25 +214,34 @@ class _Performance:
                 self._done(tuple(job.trial_id for job in live), record)
             due = time.monotonic() - saved > SAVE_SECONDS
             if due and len(branch.records) < end:
-                key = first.keys[len(branch.records)]
-                self._states.save(key, branch.state())
-                self._emit(StateSaved(key=key, trials=()))
+                if self._ranks.leads:
+                    key = first.keys[len(branch.records)]
+                    self._states.save(key, branch.state())
+                    self._emit(StateSaved(key=key, trials=()))
                 saved = time.monotonic()
         if live:
             self._end_of_segment(branch, live, end)
 
     def _found_state(self, jobs: Sequence[Job], end: int) -> State:
-        """The deepest state of the path at which none of `jobs` should have stopped before."""
+        """The deepest state of the path at which none of `jobs` should have stopped before.
+
+        What the first rank finds: the others might look when it is gone.
+        """
+        state = self._ranks.from_first(lambda: self._kept_state(jobs, end))
+        if state is not None:
+            return state
+        # Heads are trained stacked or not at all, so a state among their epochs is of no use.
+        first = jobs[0]
+        return self._heads_again(first) if first.head_epochs else State()
+
+    def _kept_state(self, jobs: Sequence[Job], end: int) -> State | None:
         first = jobs[0]
         state = self._states.deepest(first.keys[: end + 1])
         if state is not None:
             stop = min(_stopping_epoch(job, state) for job in jobs)
             if stop < state.epochs:
                 state = self._states.deepest(first.keys[: stop + 1])
-        if state is not None and state.epochs >= first.head_epochs:
-            return state
-        # Heads are trained stacked or not at all, so a state among their epochs is of no use.
-        return self._heads_again(first) if first.head_epochs else State()
+        return state if state is not None and state.epochs >= first.head_epochs else None
 
     def _end_of_segment(self, branch: Branch, live: Sequence[Job], end: int) -> None:
         state = branch.state()
@@ -251,6 +294,7 @@ class _Performance:
             start=start,
             features=self._features,
             lanes=self._engine.lanes,
+            ranks=self._ranks,
         )
 
     def _done(self, trials: tuple[str, ...], record: EpochRecord) -> None:
@@ -260,10 +304,14 @@ class _Performance:
 
     def _hand_over(self, jobs: Sequence[Job], key: str, state: State) -> None:
         """Keep the state; from here on `jobs` are no business of this task."""
-        self._states.save(key, state)
+        self._keep(key, state)
         for job in jobs:
             del self._open[job.trial_id]
         self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
+
+    def _keep(self, key: str, state: State) -> None:
+        if self._ranks.leads:
+            self._states.save(key, state)
 
     def _finish(self, job: Job, training: Training, state: State) -> None:
         """Choose, test, write and tell; an error here is this trial's alone.
@@ -283,11 +331,13 @@ class _Performance:
             self._tell(job, training.splits, result)
         except Exception as error:
             self._fail(job, error, ended=True)
+            if self._ranks.count > 1:
+                raise  # the others may not have seen it, and must not go on with another trial
 
     def _stop(self, job: Job, state: State) -> None:
         """Keep the state of a trial that may go on later; nothing is tested."""
         if job.head_epochs <= state.epochs == job.end < job.plan.epochs:
-            self._states.save(job.keys[state.epochs], state)
+            self._keep(job.keys[state.epochs], state)
         self._close(job, records=state.records)
 
     def _tell(self, job: Job, splits: Splits, result: Outcome) -> None:
@@ -309,6 +359,7 @@ class _Performance:
 
     def _fail(self, job: Job, error: Exception, *, ended: bool = False) -> None:
         """The trial's end with an error, while it trained or, all epochs `ended`, was tested."""
+        error = self._ranks.cause_of(error)
         self.ran_out |= is_out_of_memory(error)
         records = tuple(self._records[job.trial_id])
         end = len(records) if ended else job.end
@@ -369,6 +420,7 @@ def make_training(
     start: dict[str, Tensor] | None = None,
     features: FeatureStore | None = None,
     lanes: int = 1,
+    ranks: Ranks | None = None,
 ) -> Training:
     """The network and everything else that the trainer needs for this job."""
     trial = job.trial
@@ -386,6 +438,7 @@ def make_training(
         features=features or FeatureStore(),
         lanes=lanes,
         start=start,
+        ranks=ranks or Ranks(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.errors import BenchError, MachineError
 from bench.suite import Settings
@@ -35,6 +35,14 @@ class Failure:
     outside: bool = False
 
 
+class RankError(RuntimeError):
+    """Another of the processes that train a trial together has failed; `failure` says of what."""
+
+    def __init__(self, rank: int, count: int, failure: Failure) -> None:
+        super().__init__(f"rank {rank} of {count}")
+        self.failure = failure
+
+
 def took_too_long(minutes: float, where: str) -> str:
     """The error of a trial that ran into `resources.minutes`; `where` as of `place`."""
     return f"took longer than {minutes:g} minutes{where} (resources.minutes)"
@@ -49,6 +57,8 @@ def place(epochs: int | None, end: int) -> str:
 
 def failure_of(error: Exception, settings: Settings, where: str) -> Failure:
     """What `error` means for a trial with `settings` that was at `where`."""
+    if isinstance(error, RankError):
+        return replace(error.failure, error=f"{error}{where}: {error.failure.error}")
     log = "".join(traceback.format_exception(error))
     if is_out_of_memory(error):
         return Failure(error=_out_of_memory(error, settings, where), log=log)

@@ -85,6 +85,13 @@ class Task:
     needs: str | None = None
     longest: int = 0
 
+    @property
+    def devices(self) -> int:
+        """How many devices train it together; heads on a frozen trunk need one only."""
+        job = self.jobs[0]
+        heads_alone = self.kind == "heads" or (self.kind == "alone" and job.heads_end == job.end)
+        return 1 if heads_alone else job.trial.settings.devices
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:

@@ -83,6 +83,30 @@ def equal_gpus(device: str) -> tuple[str, ...]:
     return tuple(name.strip() for name, kind in zip(names, kinds, strict=False) if kind == kinds[0])
 
 
+def check_devices(device: str, count: int) -> None:
+    """Raise `BenchError` unless a trial on `device` can have `count` devices, this and the next.
+
+    Processes on the CPU are as good as devices.
+    """
+    import torch
+
+    if count == 1 or device == "cpu":
+        return
+    kind, _, index = device.partition(":")
+    here = torch.cuda.device_count() - int(index or 0) if kind == "cuda" else 1
+    if here < count:
+        raise BenchError(
+            f"devices_per_trial: {count} asks for more devices than there are: {here} from "
+            f"--device {device} on; lower it, or set micro_batch, which needs one"
+        )
+
+
+def device_of_rank(device: str, rank: int) -> str:
+    """The device of one of the processes that train a trial together on `device` and the next."""
+    kind, _, index = device.partition(":")
+    return f"cuda:{int(index or 0) + rank}" if kind == "cuda" else device
+
+
 def has_native_bf16(device: str) -> bool:
     """Whether matrix work in bfloat16 runs on instructions made for it."""
     import torch

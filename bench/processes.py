@@ -17,6 +17,16 @@ from typing import Any
 PRELOADED = ("bench.engine", "torchvision.models")
 """Importing these takes seconds, mostly in torch."""
 
+GRACE_SECONDS = 5.0
+"""A process that was told to end is killed after so long."""
+
+_TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+_HINTS = {
+    "SIGKILL": ", often for want of memory",
+    "SIGABRT": ", often for want of memory",
+    "SIGBUS": ": a file that it was reading was cut short",
+}
+
 _FORKS = sys.platform.startswith("linux")
 
 
@@ -53,6 +63,29 @@ def start_process(
     return process
 
 
+def end_process(process: BaseProcess) -> None:
+    """End it, if it has not ended yet."""
+    if process.is_alive():
+        process.terminate()
+    process.join(GRACE_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def exit_cause(exitcode: int | None) -> str:
+    """What a process died of, in words."""
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"signal {name}{_HINTS.get(name, '')}"
+    return f"exit code {exitcode}"
+
+
+def was_told_to_end(exitcode: int | None) -> bool:
+    """By a signal that somebody sends on purpose: what it was doing then is not at fault."""
+    return exitcode is not None and -exitcode in _TOLD_TO_END
+
+
 def _start_forkserver() -> BaseContext:
     """The context whose processes are forked; the one that they are forked from runs already."""
     from multiprocessing.forkserver import ensure_running
@@ -68,6 +101,8 @@ def _run(
     environment: dict[str, str], target: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It ends with the one that started it, and may start processes itself, which a daemon may not.
+    multiprocessing.current_process().daemon = False
     os.environ.clear()  # a forked process has that of the time when its parent was started
     os.environ.update(environment)
     target(*arguments)

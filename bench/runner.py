@@ -368,8 +368,8 @@ def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, 
 def _other_settings(planned: PlannedTrial) -> str:
     settings = planned.trial.settings
     others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
-    for name in ADDED_LATER:
-        if others[name] is None:
+    for name, absent in ADDED_LATER.items():
+        if others[name] in absent:
             del others[name]
     return json.dumps({**others, "image_size": planned.image_size})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.frozen import head_epochs, moved_groups
 from bench.fused import HeadTrial, train_heads
 from bench.plan import Plan
+from bench.ranks import Shard
 from bench.schedules import Progress
 from bench.training import (
     Inputs,
@@ -37,6 +38,7 @@ from bench.training import (
     stops_early,
     training_batch,
 )
+from bench.whole_batch import whole_batch
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""
@@ -207,6 +209,7 @@ def _train_epoch(
 ) -> tuple[Scores, float]:
     stage = training.plan.stage_at(epoch)
     with_aux = apply_stage(training.network, stage)
+    training.ranks.train(p for p in training.network.parameters() if p.requires_grad)
     boundary, pristine = start_of(training, epoch)
     inputs = Inputs(
         training,
@@ -233,9 +236,11 @@ def _train_epoch(
             training, inputs, batch, boundary=boundary, with_aux=with_aux, epoch=epoch, step=step
         )
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        loss_sum += F.cross_entropy(logits, targets) * len(batch)
-        correct += (logits.argmax(dim=1) == hard).sum()
+        if len(targets):
+            loss_sum += F.cross_entropy(logits, targets) * len(targets)
+            correct += (logits.argmax(dim=1) == hard).sum()
     seen = sum(len(batch) for batch in batches)
+    loss_sum, correct = training.ranks.total(torch.stack([loss_sum, correct]))
     return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
 
 
@@ -252,31 +257,42 @@ def train_step(
     """One optimiser step on `batch`, the `step`-th of `epoch`; `inputs` flow into `boundary`.
 
     With `micro_batch` the batch goes through the network in pieces and their gradients add up to
-    that of the whole. Returns the logits, detached, and the targets: classes or soft labels.
+    that of the whole; of each piece, a rank computes its own rows. Returns their logits, detached,
+    and their targets: classes or soft labels.
     """
+    pieces = _pieces(len(batch), training.settings.micro_batch)
+    shards = [training.ranks.shard(piece) for piece in pieces]
     activations, targets = training_batch(
-        training, inputs, batch, boundary=boundary, epoch=epoch, step=step
+        training,
+        inputs,
+        batch,
+        boundary=boundary,
+        epoch=epoch,
+        step=step,
+        rows=[shard.rows for shard in shards] if training.ranks.count > 1 else None,
     )
     dropout = (training.settings.seed, "dropout", epoch, step)
     training.optimizer.zero_grad(set_to_none=True)
-    whole = _pieces(len(targets), training.settings.micro_batch)
     logits = []
-    for number, piece in enumerate(whole):
+    of_shards = torch.split(activations, [shard.size for shard in shards])
+    for number, (shard, own) in enumerate(zip(shards, of_shards, strict=True)):
         logits.append(
             _add_gradients(
                 training,
-                activations[piece],
-                targets[piece],
-                share=_share(training, targets, piece) if len(whole) > 1 else None,
+                own,
+                targets,
+                shard,
+                last=number == len(shards) - 1,
                 start=boundary,
                 with_aux=with_aux,
-                dropout=(*dropout, number) if len(whole) > 1 else dropout,
+                dropout=(*dropout, number) if len(pieces) > 1 else dropout,
             )
         )
     if training.settings.grad_clip_norm is not None:
         nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
     training.optimizer.step()
-    return torch.cat(logits), targets
+    counting = [targets[shard.rows if shard.counts else slice(0)] for shard in shards]
+    return torch.cat(logits), torch.cat(counting)
 
 
 def _pieces(count: int, micro_batch: int | None) -> list[slice]:
@@ -289,31 +305,48 @@ def _add_gradients(
     training: Training,
     activations: Tensor,
     targets: Tensor,
+    shard: Shard,
     *,
-    share: Tensor | float | None,
+    last: bool,
     start: str | None,
     with_aux: bool,
     dropout: tuple[int | str, ...],
 ) -> Tensor:
-    """Add `share` (None: all) of the gradient of the mean loss; returns the logits, detached."""
-    logits, auxiliary = forward(
-        training, activations, start=start, with_aux=with_aux, dropout=dropout
-    )
-    loss = _loss(training, logits, targets)
-    for aux_logits in auxiliary:
-        loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
-    if share is not None:
-        loss = loss * share
+    """Add the shard's part of the gradient of the mean loss over the batch of `targets`.
+
+    Returns the logits of the rows that count, detached.
+    """
+    own = targets[shard.rows]
+    share = _share(training, targets, shard)
+
+    def compute() -> tuple[Tensor, Tensor]:
+        with whole_batch(shard) if training.ranks.count > 1 else nullcontext():
+            logits, auxiliary = forward(
+                training, activations, start=start, with_aux=with_aux, dropout=dropout
+            )
+        loss = _loss(training, logits, own)
+        for aux_logits in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, own)
+        return loss if share is None else loss * share, logits.detach()
+
+    loss, logits = training.ranks.compute(compute, last=last)
     loss.backward()  # type: ignore[no-untyped-call]
-    return logits.detach()
+    return logits if shard.counts else logits[:0]
 
 
-def _share(training: Training, targets: Tensor, piece: slice) -> Tensor | float:
-    """The part of a piece in the mean over the batch: of the class weights, where these count."""
-    weights = training.loss_weights
+def _share(training: Training, targets: Tensor, shard: Shard) -> Tensor | float | None:
+    """The part of a shard in the mean over the batch: of the class weights, where these count.
+
+    None where it is the whole batch. Times the number of ranks, over which gradients are averaged.
+    """
+    if not shard.counts:
+        return 0.0
+    own, weights, count = targets[shard.rows], training.loss_weights, training.ranks.count
+    if len(own) == len(targets) and count == 1:
+        return None
     if weights is None or targets.ndim > 1:
-        return len(targets[piece]) / len(targets)
-    return weights[targets[piece]].sum() / weights[targets].sum()
+        return count * len(own) / len(targets)
+    return count * weights[own].sum() / weights[targets].sum()
 
 
 def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from bench.features import (
 from bench.frozen import frozen_boundary, is_pristine
 from bench.keys import derive_seed
 from bench.plan import HEAD, Plan, Rule, Stage
+from bench.ranks import Ranks
 from bench.schedules import Progress, lr_factor
 from bench.suite import Entry, Settings, content_hash
 
@@ -53,7 +54,8 @@ class Training:
 
     `trunk_key` names the starting weights, the images and the arithmetic (precision, device): what
     a frozen group's output depends on beside the view. `lanes` frozen batches run at once. `start`
-    are copies of the network's starting weights; without them the network has them now.
+    are copies of the network's starting weights; without them the network has them now. `ranks`
+    are the processes that train it together.
     """
 
     network: Network
@@ -69,6 +71,7 @@ class Training:
     features: FeatureStore = field(default_factory=FeatureStore)
     lanes: int = 1
     start: Mapping[str, Tensor] | None = None
+    ranks: Ranks = field(default_factory=Ranks)
     augmenter: Augmenter = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     loss_weights: Tensor | None = field(init=False)
@@ -126,20 +129,22 @@ def copied_tensors(network: Network) -> dict[str, Tensor]:
 def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tensor:
     """Logits `[samples, classes]` in fp32 on the CPU, in evaluation mode, on the central view.
 
-    What the stage of `epoch` freezes comes from its features; None runs the whole network.
+    What the stage of `epoch` freezes comes from its features; None runs the whole network. The
+    ranks share out whole batches, so that a logit has the same bits on however many.
     """
-    network = training.network
+    network, ranks = training.network, training.ranks
     network.eval()
     boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
     inputs = Inputs(
         training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
     )
-    logits = []
+    logits = torch.zeros(len(samples), len(training.data.classes))
+    first, step = ranks.rank * EVALUATION_BATCH, ranks.count * EVALUATION_BATCH
     with torch.no_grad():
-        for start in range(0, len(samples), EVALUATION_BATCH):
-            batch = inputs.of(samples[start : start + EVALUATION_BATCH])
-            logits.append(forward(training, batch, start=boundary)[0].cpu())
-    return torch.cat(logits)
+        for start in range(first, len(samples), step):
+            rows = slice(start, start + EVALUATION_BATCH)
+            logits[rows] = forward(training, inputs.of(samples[rows]), start=boundary)[0].cpu()
+    return ranks.total(logits)
 
 
 def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:
@@ -395,12 +400,19 @@ def training_batch(
     boundary: str | None,
     epoch: int,
     step: int,
+    rows: Sequence[slice] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What flows into `boundary` in one training step, and its targets: classes or soft labels."""
+    """What flows into `boundary` in one training step, and its targets: classes or soft labels.
+
+    With `rows`, what flows is that of these alone; the targets are always those of all samples.
+    """
     labels = labels_of(training, samples)
     if not training.augmenter.mixes or len(samples) == 1:
-        return inputs.of(samples), labels.to(training.device)
+        own = samples if rows is None else np.concatenate([samples[part] for part in rows])
+        return inputs.of(own), labels.to(training.device)
     images, labels = training.augmenter.mix(inputs.images(samples), labels, epoch=epoch, step=step)
+    if rows is not None:
+        images = torch.cat([images[part] for part in rows])
     batch = images if boundary is None else inputs.through_trunk(images)
     return batch, labels.to(training.device)
 

@@ -49,6 +49,8 @@ def epoch_keys(
     fixed = {name: getattr(settings, name) for name in EPOCH_SETTINGS}
     if settings.micro_batch is not None:
         fixed["micro_batch"] = settings.micro_batch
+    if settings.devices > 1:
+        fixed["devices_per_trial"] = settings.devices
     tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
     for epoch in range(plan.epochs):
         used = {

@@ -10,7 +10,7 @@ from bench.executors.base import Executor
 from bench.executors.in_process import InProcessExecutor
 from bench.executors.process_pool import ProcessPoolExecutor
 from bench.jobs import Job, Task
-from bench.machine import equal_gpus, usable_cores
+from bench.machine import check_devices, equal_gpus, usable_cores
 from bench.suite import Resources
 
 EXECUTORS = ("auto", "in-process", "processes", "ray")
@@ -43,11 +43,12 @@ class Where:
         """The executor of these tasks; Ray's connects to its cluster.
 
         Where `resources` have limits, `auto` takes a process for a single task too: only another
-        process can be held to them.
+        process can be held to them. Raises `BenchError` for a trial on more devices than there are.
         """
         jobs = [job for task in tasks for job in task.jobs]
         threads = max((job.trial.settings.threads for job in jobs), default=1)
-        cpus = resources.cpus or threads
+        devices = max((task.devices for task in tasks), default=1)
+        cpus = devices * (resources.cpus or threads)
         at_once = max(1, _at_once(tasks))
         if self.name == "ray":
             from bench.executors.ray_cluster import RayExecutor
@@ -58,17 +59,26 @@ class Where:
                 workers=workers,
                 cpus=cpus,
                 device=device,
+                devices=devices,
                 resources=resources,
             )
-        gpus = equal_gpus(device)
+        check_devices(device, devices)
+        gpus = _places(equal_gpus(device), devices)
         cores = usable_cores() if device == "cpu" else 1
-        room = len(gpus) * resources.trials_per_gpu if gpus else cores // cpus
+        shares = resources.trials_per_gpu if devices == 1 else 1
+        room = len(gpus) * shares if gpus else cores // cpus
         workers = self.workers or max(1, min(room, at_once))
-        lanes = max(1, cores // (workers * threads))
+        lanes = max(1, cores // (workers * threads * devices))
         alone = self.name == "auto" and workers == 1 and not resources.limited
         if self.name == "in-process" or alone:
             return InProcessExecutor(lanes=lanes, resources=resources)
         return ProcessPoolExecutor(workers, lanes=lanes, resources=resources, gpus=gpus)
+
+
+def _places(gpus: Sequence[str], devices: int) -> list[str]:
+    """What each process sees: as many GPUs as a trial takes."""
+    ends = range(devices, len(gpus) + 1, devices)
+    return [",".join(gpus[end - devices : end]) for end in ends]
 
 
 def _at_once(tasks: Sequence[Task]) -> int:

@@ -70,7 +70,9 @@ class InProcessExecutor:
                 raise interrupt
 
     def close(self) -> None:
-        """Let go of the last task's network."""
+        """Let go of the last task's network, and of the processes that trained it."""
+        if self._engine is not None:
+            self._engine.close()
         self._engine = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections import Counter, deque
@@ -21,24 +20,14 @@ from bench.executors.history import History
 from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.machine import keep_large_buffers, limit_memory
-from bench.processes import start_process
+from bench.processes import GRACE_SECONDS, end_process, exit_cause, start_process, was_told_to_end
 from bench.suite import Resources
 
-GRACE_SECONDS = 5.0
 MOMENT_SECONDS = 0.001
 """A worker that tells a result says that it is free right after it."""
 
 LOOK_SECONDS = 1.0
 """How often the clocks of the workers are looked at."""
-
-TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
-"""Signals that somebody sends on purpose: what a worker was doing then is not at fault."""
-
-HINTS = {
-    "SIGKILL": ", often for want of memory",
-    "SIGABRT": ", often for want of memory",
-    "SIGBUS": ": a file that it was reading was cut short",
-}
 
 
 class ProcessPoolExecutor:
@@ -250,9 +239,9 @@ class _Worker:
 
     def _deaths(self) -> Iterator[JobResult]:
         code = self._process.exitcode
-        outside = code is not None and -code in TOLD_TO_END
+        outside = was_told_to_end(code)
         for job in self._open.values():
-            error = f"the worker process died ({_cause(code)}){self._place(job)}"
+            error = f"the worker process died ({exit_cause(code)}){self._place(job)}"
             yield self._error(job, error, outside=outside)
 
     def _place(self, job: Job) -> str:
@@ -274,19 +263,7 @@ class _Worker:
     def stop(self) -> None:
         self.alive = False
         self.connection.close()
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join(GRACE_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-
-def _cause(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        return f"signal {name}{HINTS.get(name, '')}"
-    return f"exit code {exitcode}"
+        end_process(self._process)
 
 
 def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None:

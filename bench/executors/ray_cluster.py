@@ -64,7 +64,8 @@ class _Worker:
 
 
 class RayExecutor:
-    """Actors on a Ray cluster, each with one task at a time, on `cpus` cores or a share of a GPU.
+    """Actors on a Ray cluster, each with one task at a time, on `cpus` cores or a share of a GPU,
+    or on as many whole GPUs as a trial has `devices`.
 
     `workers` is how many at most; the cluster's capacity may allow fewer. Raises `BenchError` where
     there is no cluster at `address`, or a node would compute other numbers than this machine.
@@ -77,12 +78,13 @@ class RayExecutor:
         workers: int,
         cpus: int = 1,
         device: str,
+        devices: int = 1,
         resources: Resources | None = None,
     ) -> None:
         self._ray = _connected(address)
         self._device = device.partition(":")[0]
         self._resources = resources or Resources()
-        share = self._resources.gpus or 1.0
+        share = (self._resources.gpus or 1.0) if devices == 1 else float(devices)
         self._needs = {"GPU": share} if self._device == "cuda" else {"CPU": float(cpus)}
         self._most = workers
         self._cache = cache_mark()

@@ -15,8 +15,9 @@ class Resources(BaseModel):
     A trial is stopped when it goes for `minutes` without finishing an epoch (or, after the last,
     its test), and cannot have more than `memory_gib` GiB of main memory. None: no limit.
 
-    `cpus` are kept free for each trial that runs (None: as many as it has threads). `gpus` is the
-    share of a GPU that it takes: with 0.25, four run on one (None: a whole one).
+    `cpus` are kept free for each trial that runs (None: as many as it has threads), on each of its
+    devices. `gpus` is the share of a GPU that it takes: with 0.25, four run on one (None: a whole
+    one); a trial on several devices takes whole ones.
     """
 
     model_config = STRICT

@@ -118,6 +118,7 @@ class Settings(BaseModel):
     epochs: Epochs = 12
     batch_size: BatchSize = 16
     micro_batch: Annotated[int, Field(ge=2)] | None = None
+    devices_per_trial: Annotated[int, Field(ge=1, le=1024)] | None = None
     early_stopping: Count | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampler: Literal["shuffle", "balanced"] = "shuffle"
@@ -128,9 +129,17 @@ class Settings(BaseModel):
     threads: Threads = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
+    @property
+    def devices(self) -> int:
+        """How many devices the trial is trained on."""
+        return self.devices_per_trial or 1
 
-ADDED_LATER = ("micro_batch",)
-"""Settings that older ids do not have: where they are None, nor do newer ones."""
+
+ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
+    "micro_batch": (None,),
+    "devices_per_trial": (None, 1),
+}
+"""Settings that older ids do not have: where they have one of these values, nor do newer ones."""
 
 DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}
 """Settings whose default in a suite is more than one value."""
@@ -154,8 +163,8 @@ class Trial(BaseModel):
         axes = {axis: getattr(self, axis).identity() for axis in AXES}
         axes["dataset"] = self.dataset.without_paths().identity()
         settings = {name: _plain(getattr(self.settings, name)) for name in Settings.model_fields}
-        for name in ADDED_LATER:
-            if settings[name] is None:
+        for name, absent in ADDED_LATER.items():
+            if settings[name] in absent:
                 del settings[name]
         return {**axes, **settings}
 

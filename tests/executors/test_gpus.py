@@ -117,3 +117,13 @@ def test_as_many_processes_as_the_gpus_have_shares(
     assert executor.workers == workers
     cut_short = Where().executor(cut(todo[:1], reuse=False), "cuda", Resources(gpus=share))
     assert cut_short.workers == 1
+
+
+def test_a_trial_on_several_gpus_has_them_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus_here(monkeypatch, ["A"] * 5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2,3,4,5")
+    settings = {"devices_per_trial": 2}
+    todo = [make_job(make_trial(seed=seed, **settings), trial_id=str(seed)) for seed in range(4)]
+    executor = Where().executor(cut(todo, reuse=False), "cuda", Resources(gpus=0.5))
+    assert isinstance(executor, ProcessPoolExecutor)
+    assert seen(executor, 4) == {"saw 1,2": 2, "saw 3,4": 2}
