@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# A test's Ray cluster is not that of a test which runs beside it.
+os.environ["RAY_ADDRESS"] = "local"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     Ref = ObjectRef[Any]
 
 CONNECT_SECONDS = 10.0
+MOMENT_SECONDS = 0.01
+"""A worker that tells a result says that it is free right after it."""
+
 LOOK_SECONDS = 2.0
 """How soon it shows that nodes have come or gone."""
 
@@ -104,6 +107,7 @@ class RayExecutor:
         """Run all `tasks`, the next one on whichever worker is free."""
         agenda, history = Agenda(tasks), History()
         busy: dict[Ref, _Worker] = {}
+        results: deque[JobResult] = deque()
         try:
             while True:
                 self._hire(busy=len(busy))
@@ -111,15 +115,23 @@ class RayExecutor:
                     worker = self._idle.pop()
                     busy[self._begin(worker, task)] = worker
                 if not busy and (self._idle or not self._hiring):
+                    yield from results
                     self._check_nothing_left(agenda)
                     return
-                ready, _ = self._ray.wait([*busy, *self._hiring], timeout=LOOK_SECONDS)
+                # Whoever takes a result may take long: until then, others get their next tasks.
+                seconds = MOMENT_SECONDS if results else LOOK_SECONDS
+                ready, _ = self._ray.wait([*busy, *self._hiring], timeout=seconds)
                 for ref in ready:
                     if ref in self._hiring:
                         self._idle += self._hired(self._hiring.pop(ref), ref)
                     else:
-                        yield from self._heard(busy, ref, agenda, history, on_epoch)
-                yield from self._expired(busy, agenda, history)
+                        results += self._heard(busy, ref, agenda, history, on_epoch)
+                results += self._expired(busy, agenda, history)
+                if results and (not ready or len(results) > len(busy)):
+                    yield results.popleft()
+        except (KeyboardInterrupt, BenchError):
+            yield from results  # what is finished is handed out first
+            raise
         finally:
             for worker in busy.values():
                 self._ray.kill(worker.actor)

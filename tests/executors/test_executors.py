@@ -35,6 +35,10 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "processes": lambda: ProcessPoolExecutor(2),
     "ray": lambda: RayExecutor(address=None, workers=2, device="cpu"),
 }
+ONE_CLUSTER = pytest.mark.xdist_group("ray")
+"""Tests with Ray follow one another in one process: to start a cluster takes most of their time."""
+
+NAMES = ["in-process", "processes", pytest.param("ray", marks=ONE_CLUSTER)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,7 +94,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobResult]:
     }
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_results_are_bit_identical_to_each_job_alone(
     name: str, reference: dict[str, JobResult], tmp_path: Path
 ) -> None:
@@ -105,7 +109,7 @@ def test_results_are_bit_identical_to_each_job_alone(
         assert result.started < result.finished
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_error_costs_its_job_only(name: str, tmp_path: Path) -> None:
     good, _, gone, _ = jobs(tmp_path)
     bad = make_job(make_trial("full_finetune", backbone=SMALL, lr=1e30), trial_id="bad")
@@ -116,7 +120,7 @@ def test_an_error_costs_its_job_only(name: str, tmp_path: Path) -> None:
     assert results[good.trial_id].error is None
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_unexpected_error_keeps_its_traceback(name: str, tmp_path: Path) -> None:
     job = replace(jobs(tmp_path)[0], precision="fp32", device="meta")
     results, _ = run(EXECUTORS[name](), [job])

@@ -20,8 +20,10 @@ from bench.executors.ray_worker import Order, RayWorker, Report
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, cut
 from bench.schedules import SCHEDULES
 from bench.suite import Entry
-from tests.executors.test_executors import SMALL, numbers, run
+from tests.executors.test_executors import ONE_CLUSTER, SMALL, numbers, run
 from tests.tiny import entry, make_job, make_trial
+
+pytestmark = ONE_CLUSTER
 
 
 @pytest.fixture(scope="module")

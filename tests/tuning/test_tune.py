@@ -23,6 +23,7 @@ from bench.runner import SilentReporter
 from bench.store import Run, Tuning, read_tuning
 from bench.suite import expand, load_suite
 from bench.tuning import tune
+from tests.executors.test_executors import ONE_CLUSTER
 from tests.tiny import SMOKE_SUITE
 
 SECTION = """\
@@ -159,7 +160,7 @@ def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
 
 
 @pytest.mark.usefixtures("no_report")
-@pytest.mark.parametrize("executor", ["processes", "ray"])
+@pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=ONE_CLUSTER)])
 def test_where_and_with_how_many_workers_changes_nothing(
     tuned: Run, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:
