@@ -70,8 +70,8 @@ class SizedCache:
 
     def holds(self, key: str) -> bool:
         """Whether there is such an entry here, or in the store; it does not count as used."""
-        stored = self._stored is not None and self._stored.holds(key)
-        return stored or self._path(key).is_file()
+        stored = self._stored
+        return self._path(key).is_file() or (stored is not None and stored.holds(key))
 
     @contextmanager
     def adding(self, key: str) -> Iterator[Path]:
@@ -101,12 +101,11 @@ class SizedCache:
     def _evict(self, *, kept: str | None) -> None:
         entries = list(_entries(self.folder))
         self._found_bytes, self._added_bytes = sum(entry.size for entry in entries), 0
-        excess = self._found_bytes - self._limit_bytes
         for entry in sorted(entries, key=lambda entry: entry.used):
-            if excess <= 0:
+            if self._found_bytes <= self._limit_bytes:
                 return
             if entry.path.name != kept and _remove(entry.path):
-                excess -= entry.size
+                self._found_bytes -= entry.size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,8 +105,8 @@ class ProcessPoolExecutor:
             task = agenda.take(near=near)
             if task is None:
                 return
-            hired = self._idle or [self._hired(task.jobs[0].device, busy.values())]
-            worker = hired.pop()
+            device = task.jobs[0].device
+            worker = self._idle.pop() if self._idle else self._hired(device, busy.values())
             worker.start(task, history)
             busy[worker.connection] = worker
 

@@ -28,6 +28,7 @@ from bench.checkpoint import state_cache
 from bench.errors import BenchError
 from bench.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.machine import arithmetic, keep_large_buffers, limit_memory
+from bench.sized_cache import SizedCache
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -128,10 +129,12 @@ class RayWorker:
     def _perform_remotely(self, order: Order) -> None:
         root = cache_root() / "ray"
         root.mkdir(exist_ok=True)
-        with TemporaryDirectory(dir=root, prefix=".") as scratch:
-            task = _unpacked(order, Path(scratch))
+        states = state_cache()
+        with TemporaryDirectory(dir=root, prefix=".") as folder:
+            scratch = Path(folder)
+            task = _unpacked(order, scratch, states)
             self._engine.perform(
-                task, lambda event: self._reports.put(_packed(event, Path(scratch)))
+                task, lambda event: self._reports.put(_packed(event, scratch, states))
             )
 
 
@@ -148,12 +151,11 @@ def cache_mark() -> str:
 # What comes ------------------------------------------------------------------------------------
 
 
-def _unpacked(order: Order, scratch: Path) -> Task:
+def _unpacked(order: Order, scratch: Path, states: SizedCache) -> Task:
     """The task with paths of this node."""
     import ray
 
     paths = {path: _fetched(parcel) for path, parcel in order.parcels.items()}
-    states = state_cache()
     for key, content in order.states.items():
         if states.find(key) is None:
             with states.adding(key) as temporary:
@@ -202,12 +204,12 @@ def _contents(pieces: tuple[Ref, ...]) -> Iterator[bytes]:
 # What goes -------------------------------------------------------------------------------------
 
 
-def _packed(event: Event, scratch: Path) -> Report:
+def _packed(event: Event, scratch: Path, states: SizedCache) -> Report:
     """The event with the state or checkpoint that it tells of."""
     content: bytes | None = None
     path: Path | None = None
     if isinstance(event, StateSaved):
-        path = state_cache().find(event.key)
+        path = states.find(event.key)
     elif isinstance(event, JobResult):
         path = scratch / f"{event.trial_id}.safetensors"
     if path is not None:

@@ -374,16 +374,22 @@ def _owned_by(process: subprocess.Popen[bytes]) -> str:
     return f"{host}|{process.pid}|{psutil.Process(process.pid).create_time():.2f}"
 
 
+def _left_behind(storage: JournalStorage, by: str, *, trials: int) -> list[Suggestion]:
+    """What the process `by` has begun in the second round of a search, and not ended."""
+    study = _study(storage, trials=trials)
+    _search(study, rounds=1)
+    left = study.ask()
+    for suggestion in left:
+        suggestion.trial.set_user_attr("owner", by)
+    return left
+
+
 def test_what_a_dead_process_left_is_taken_up_and_nothing_is_lost(
     journal: Callable[[], JournalStorage], stranger: subprocess.Popen[bytes]
 ) -> None:
     undisturbed = _study(trials=12)
     _search(undisturbed)
-    killed = _study(journal(), trials=12)
-    _search(killed, rounds=1)
-    left = killed.ask()
-    for suggestion in left:
-        suggestion.trial.set_user_attr("owner", _owned_by(stranger))
+    left = _left_behind(journal(), _owned_by(stranger), trials=12)
     other = _study(journal(), trials=12)
     assert other.waiting_for_others()
     assert {s.number for s in other.ask()}.isdisjoint({s.number for s in left})
@@ -404,11 +410,7 @@ def test_a_machine_that_gives_no_sign_of_life_is_replaced(
 ) -> None:
     undisturbed = _study(trials=8)
     _search(undisturbed)
-    away = _study(journal(), trials=8)
-    _search(away, rounds=1)
-    left = away.ask()
-    for suggestion in left:
-        suggestion.trial.set_user_attr("owner", "elsewhere|1|0.00")
+    left = _left_behind(journal(), "elsewhere|1|0.00", trials=8)
     clock = [1000.0]
     monkeypatch.setattr("bench.tuning.studies.time.monotonic", lambda: clock[0])
     other = _study(journal(), trials=8)
