@@ -12,8 +12,8 @@ from bench.costs import epoch_flops, group_flops
 from bench.frozen import frozen_boundary, is_pristine, moving_groups
 from bench.jobs import Job
 from bench.plan import Stage
-from bench.sized_cache import SizedCache
 from bench.suite import content_hash
+from bench.system.lru_folder import SizedCache
 
 
 @dataclass(frozen=True, kw_only=True)

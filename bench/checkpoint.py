@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.cache import cache_root
-from bench.cache_store import stored
 from bench.sealed import read_sealed, save_sealed
-from bench.sized_cache import SizedCache, cache_limit
+from bench.system.cache import cache_root
+from bench.system.cache_mirror import stored
+from bench.system.lru_folder import SizedCache, cache_limit
 
 MEMORY_LIMIT = 2**29
 """Bytes of states that a process keeps in memory; older ones are read from disk again."""

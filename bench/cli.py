@@ -20,8 +20,8 @@ from rich.table import Table
 
 from bench.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
-from bench.object_store import is_url
-from bench.processes import import_early
+from bench.system.object_store import is_url
+from bench.system.processes import import_early
 
 if TYPE_CHECKING:
     from bench.planning import RunPlan

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bench.printable import visible
+from bench.system.printable import visible
 
 if TYPE_CHECKING:
     from bench.accounts import Accounts

@@ -6,10 +6,10 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from bench.cache import cache_root, cache_url
 from bench.errors import BenchError
-from bench.machine import describe_machine, keep_large_buffers, resolve_device
-from bench.object_store import ObjectStore
+from bench.system.cache import cache_root, cache_url
+from bench.system.machine import describe_machine, keep_large_buffers, resolve_device
+from bench.system.object_store import ObjectStore
 
 OPTIONAL = {
     "timm": "timm",

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from bench.backbones import Network, build_network, head_start
 from bench.backbones.network import save_tensors
-from bench.cache import cache_root
 from bench.checkpoint import EpochRecord, State, StateStore, state_cache
 from bench.data import ImageData, Splits
 from bench.failures import failure_of, is_out_of_memory, place
 from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
-from bench.machine import PeakMemory
 from bench.ranks import Ranks
 from bench.suite import content_hash
+from bench.system.cache import cache_root
+from bench.system.machine import PeakMemory
 from bench.team import Team
 from bench.trainer import Branch, Outcome, isolated, outcome, train, trainable_parameters
 from bench.training import Training, copied_tensors, stops_early

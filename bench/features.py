@@ -22,9 +22,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from bench.backbones import Network
-from bench.cache_store import stored
 from bench.sealed import read_sealed, save_sealed
-from bench.sized_cache import SizedCache, cache_limit
+from bench.system.cache_mirror import stored
+from bench.system.lru_folder import SizedCache, cache_limit
 
 FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30

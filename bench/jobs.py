@@ -17,9 +17,9 @@ from bench.backbones import Weights, outline
 from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
 from bench.frozen import head_epochs
-from bench.machine import arithmetic
 from bench.plan import Plan
 from bench.suite import Trial, content_hash
+from bench.system.machine import arithmetic
 from bench.trainer import Outcome
 from bench.training import NUMERICS_VERSION, batch_edges, samples_digest
 from bench.tree import epoch_keys, grow

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.cache import cache_root
 from bench.data import ImageData
 from bench.engine import make_training
 from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.jobs import Job, trial_splits
 from bench.lr_range import LrRange, check_range, lr_range_test
-from bench.machine import keep_large_buffers
 from bench.plan import Plan
 from bench.planning import PlannedTrial, RunPlan
 from bench.runner import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.store.lr_ranges import CELL_COLUMNS
 from bench.suite import Entry
+from bench.system.cache import cache_root
+from bench.system.machine import keep_large_buffers
 
 
 @dataclass(frozen=True, kw_only=True)

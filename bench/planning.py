@@ -17,9 +17,7 @@ from bench.backbones import (
 from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
 from bench.data.images import FORMAT_VERSION
-from bench.download import Progress
 from bench.errors import BenchError, Problem, SuiteError
-from bench.machine import resolve_device
 from bench.plan import Plan
 from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
@@ -38,6 +36,8 @@ from bench.suite import (
     matches,
     selection,
 )
+from bench.system.download import Progress
+from bench.system.machine import resolve_device
 from bench.training import NUMERICS_VERSION
 
 T = TypeVar("T")

@@ -15,11 +15,11 @@ from filelock import FileLock
 
 from bench.backbones import Network, build_network, describe_weights
 from bench.backbones.weights import NONE
-from bench.cache import atomic_file, cache_root
-from bench.cache_store import fetch_file
 from bench.costs import group_flops
-from bench.machine import cpu_name, has_native_bf16, keep_large_buffers
 from bench.suite import Entry, Trial
+from bench.system.cache import atomic_file, cache_root
+from bench.system.cache_mirror import fetch_file
+from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
 
 NEEDED_SPEEDUP = 1.1
 """bfloat16 must be that many times faster: below, its rounding buys nothing."""

@@ -10,12 +10,12 @@ from bench.accounts import Counted
 from bench.backbones import Weights, check_unchanged, obtain_weights
 from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
 from bench.data.images import prepared_fingerprint, resolve_resize
-from bench.download import Progress
 from bench.errors import BenchError
 from bench.jobs import Job, JobResult, keyed, splits_of, trial_splits
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import pretraining_job
 from bench.suite import FractalWeights
+from bench.system.download import Progress
 
 
 def planned_jobs(plan: RunPlan) -> list[Counted]:

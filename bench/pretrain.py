@@ -12,18 +12,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.backbones import Weights, layer_group_names
-from bench.cache import cache_root
-from bench.cache_store import fetch_file
 from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
 from bench.data.images import FORMAT_VERSION
-from bench.download import Progress
 from bench.errors import WeightsError
 from bench.jobs import Job
 from bench.precision import resolve_precision
 from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, FractalWeights, Settings, Trial
+from bench.system.cache import cache_root
+from bench.system.cache_mirror import fetch_file
+from bench.system.download import Progress
 from bench.training import NUMERICS_VERSION
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.accounts import Accounts, Counted, account
-from bench.cache import atomic_file
-from bench.cache_store import CacheUploads
 from bench.data import ImageData
-from bench.download import Progress
 from bench.errors import BenchError, system_errors_told
 from bench.executors import Executor, Where
 from bench.jobs import EpochDone, Job, JobResult, Task, cut
-from bench.machine import describe_machine
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.report import mistaken_samples, write_report
@@ -36,6 +32,10 @@ from bench.store import (
     write_thumbnails,
 )
 from bench.suite import ADDED_LATER, Settings, dump_suite
+from bench.system.cache import atomic_file
+from bench.system.cache_mirror import CacheUploads
+from bench.system.download import Progress
+from bench.system.machine import describe_machine
 from bench.tree import reused_epochs
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")

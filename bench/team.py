@@ -26,15 +26,15 @@ import torch.distributed as dist
 from bench.errors import BenchError
 from bench.failures import Failure, RankError, failure_of, is_out_of_memory
 from bench.jobs import Task
-from bench.machine import check_devices, device_of_rank, keep_large_buffers
-from bench.processes import (
+from bench.ranks import Ranks, joined
+from bench.system.machine import check_devices, device_of_rank, keep_large_buffers
+from bench.system.processes import (
     GRACE_SECONDS,
     end_process,
     exit_cause,
     start_process,
     was_told_to_end,
 )
-from bench.ranks import Ranks, joined
 from bench.training import TrainingDivergedError
 
 FINISHING_SECONDS = 60.0

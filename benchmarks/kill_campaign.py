@@ -36,8 +36,8 @@ import psutil
 
 import bench
 from bench.errors import BenchError
-from bench.machine import describe_machine
 from bench.store import TABLES, RunStore
+from bench.system.machine import describe_machine
 
 NAME = "killed"
 SUITE = f"""\

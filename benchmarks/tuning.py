@@ -24,10 +24,10 @@ from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
 from bench.executors import Where
-from bench.machine import usable_cores
 from bench.planning import open_suite
 from bench.runner import SilentReporter
 from bench.store import read_tuning
+from bench.system.machine import usable_cores
 from bench.tuning.search import Search
 
 SUITE = Path(__file__).parent / "tune_photos.yaml"

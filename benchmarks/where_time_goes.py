@@ -39,9 +39,9 @@ from bench.engine import make_training
 from bench.features import FeatureStore, Trunk
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import Job, trial_splits
-from bench.machine import describe_machine, keep_large_buffers
 from bench.planning import plan_run
 from bench.runner import planned_jobs
+from bench.system.machine import describe_machine, keep_large_buffers
 from bench.trainer import Branch, isolated
 from bench.training import Training
 

@@ -12,7 +12,7 @@ import torch
 from bench.checkpoint import EpochRecord, Scores, State, StateStore
 from bench.frozen import moved_groups
 from bench.plan import Plan, Rule, Stage
-from bench.sized_cache import SizedCache
+from bench.system.lru_folder import SizedCache
 from bench.trainer import Branch, isolated
 from bench.training import Training
 from tests.damage import DAMAGES, damage

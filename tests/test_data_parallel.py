@@ -28,10 +28,10 @@ from bench.engine import Engine, make_training
 from bench.errors import BenchError
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
 from bench.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
-from bench.machine import check_devices, device_of_rank
-from bench.processes import start_process
 from bench.ranks import Ranks, joined
 from bench.suite import Resources, Trial
+from bench.system.machine import check_devices, device_of_rank
+from bench.system.processes import start_process
 from bench.trainer import train
 from bench.whole_batch import batch_norm, whole_batch
 from tests.tiny import make_job, make_trial

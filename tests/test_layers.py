@@ -20,15 +20,15 @@ LAYERS = {
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
         "frozen", "lr_range", "failures", "ranks", "whole_batch"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
-    0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
-        "sized_cache", "processes", "printable", "object_store", "cache_store"},
+    0: {"system", "errors", "registry", "suite", "plan", "keys",
+        },
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 # What makes a run may hand it to the products that describe it.
 EXCEPTIONS = {("runner", "report")}
 
-TORCH_FREE = ("errors", "printable", "registry", "suite", "plan", "keys", "cache", "download",
+TORCH_FREE = ("errors", "registry", "suite", "plan", "keys",
               "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
               "strategies", "schedules", "augmentations", "data", "backbones")  # fmt: skip
 

@@ -280,8 +280,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
 
     A tensor that several names share is written under each of them, so that any loader finds it.
     """
-    from bench.cache import atomic_file
     from bench.sealed import save_sealed
+    from bench.system.cache import atomic_file
 
     with atomic_file(path) as temporary:
         save_sealed(tensors, temporary)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.backbones.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
-from bench.cache import cache_root
-from bench.cache_store import fetch_file
-from bench.download import Progress, fetch
 from bench.errors import WeightsError, nearest
+from bench.system.cache import cache_root
+from bench.system.cache_mirror import fetch_file
+from bench.system.download import Progress, fetch
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from bench.cache import atomic_file, cache_root
-from bench.download import Progress
+from bench.system.cache import atomic_file, cache_root
+from bench.system.download import Progress
 
 UNREADABLE = "unreadable"
 SETTLED_NANOSECONDS = 2_000_000_000

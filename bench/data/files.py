@@ -14,8 +14,8 @@ import numpy.typing as npt
 from bench.data.decode import read_files
 from bench.data.file_hashes import file_hashes
 from bench.data.source import ClassMap, DataIssue, ImageSource, fingerprint_of
-from bench.download import Progress
 from bench.errors import DataError, nearest
+from bench.system.download import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

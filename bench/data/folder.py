@@ -33,8 +33,8 @@ from bench.data.source import (
     naming,
     val_as_test_issue,
 )
-from bench.download import Progress
 from bench.errors import DataError
+from bench.system.download import Progress
 
 SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.data.source import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageSource, Pixels
-from bench.download import Progress
+from bench.system.download import Progress
 
 GENERATOR_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a pixel."""

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from bench.cache import atomic_folder, cache_root
 from bench.data.file_hashes import file_hashes
 from bench.data.files import LabelledFile, existing_folder, source_from_files
 from bench.data.source import DATASETS, TEST, TRAIN, ImageSource, counted, naming
-from bench.download import DownloadError, Progress, fetch
 from bench.errors import DataError
+from bench.system.cache import atomic_folder, cache_root
+from bench.system.download import DownloadError, Progress, fetch
 
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 ARCHIVE_FOLDER = "hymenoptera_data"

@@ -26,8 +26,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bench.cache import atomic_file, atomic_folder, cache_root
-from bench.cache_store import stored
 from bench.data.source import (
     Converted,
     DataIssue,
@@ -38,8 +36,10 @@ from bench.data.source import (
     counted,
     naming,
 )
-from bench.download import Progress
 from bench.errors import DataError
+from bench.system.cache import atomic_file, atomic_folder, cache_root
+from bench.system.cache_mirror import stored
+from bench.system.download import Progress
 
 FORMAT_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a stored pixel."""

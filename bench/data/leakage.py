@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.cache import atomic_file
 from bench.data.images import ImageData
 from bench.data.source import DataIssue, Pixels, counted
 from bench.data.splits import Splits
-from bench.download import Progress
+from bench.system.cache import atomic_file
+from bench.system.download import Progress
 
 FORMAT_VERSION = 1
 """Raise it with every change that alters what counts as a copy."""

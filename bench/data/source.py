@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from bench.download import Progress
 from bench.errors import DataError, bounded, nearest
 from bench.registry import Registry
+from bench.system.download import Progress
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.cache import cache_root
 from bench.data.decode import decode_image
 from bench.data.file_hashes import file_hashes
 from bench.data.source import (
@@ -36,8 +35,9 @@ from bench.data.source import (
     fingerprint_of,
     val_as_test_issue,
 )
-from bench.download import Progress
 from bench.errors import DataError, nearest
+from bench.system.cache import cache_root
+from bench.system.download import Progress
 
 Arguments = Mapping[str, Any]
 

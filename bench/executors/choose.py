@@ -10,8 +10,8 @@ from bench.executors.base import Executor
 from bench.executors.in_process import InProcessExecutor
 from bench.executors.process_pool import ProcessPoolExecutor
 from bench.jobs import Job, Task
-from bench.machine import check_devices, equal_gpus, usable_cores
 from bench.suite import Resources
+from bench.system.machine import check_devices, equal_gpus, usable_cores
 
 EXECUTORS = ("auto", "in-process", "processes", "ray")
 

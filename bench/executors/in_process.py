@@ -10,8 +10,8 @@ from bench.errors import BenchError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
 from bench.jobs import EpochDone, Event, JobResult, StateSaved, Task
-from bench.machine import keep_large_buffers
 from bench.suite import Resources
+from bench.system.machine import keep_large_buffers
 
 if TYPE_CHECKING:
     from bench.engine import Engine

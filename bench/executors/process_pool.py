@@ -19,9 +19,15 @@ from bench.executors.base import OnEpoch
 from bench.executors.history import History
 from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
-from bench.machine import keep_large_buffers, limit_memory
-from bench.processes import GRACE_SECONDS, end_process, exit_cause, start_process, was_told_to_end
 from bench.suite import Resources
+from bench.system.machine import keep_large_buffers, limit_memory
+from bench.system.processes import (
+    GRACE_SECONDS,
+    end_process,
+    exit_cause,
+    start_process,
+    was_told_to_end,
+)
 
 MOMENT_SECONDS = 0.001
 """A worker that tells a result says that it is free right after it."""

@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.cache import atomic_file
 from bench.checkpoint import state_cache
 from bench.errors import BenchError, MissingExtraError
 from bench.executors.agenda import Agenda
@@ -32,8 +31,9 @@ from bench.executors.history import History
 from bench.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
 from bench.failures import place, took_too_long
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
-from bench.machine import arithmetic
 from bench.suite import Resources
+from bench.system.cache import atomic_file
+from bench.system.machine import arithmetic
 
 if TYPE_CHECKING:
     from ray import ObjectRef

@@ -24,10 +24,10 @@ from bench.data import (
     open_source,
     prepare_images,
 )
-from bench.download import Progress
 from bench.initialise.choices import SEEDS, backbones_for, choose_image_size, size_of_weights
-from bench.machine import describe_machine, has_native_bf16, resolve_device
 from bench.suite import Settings
+from bench.system.download import Progress
+from bench.system.machine import describe_machine, has_native_bf16, resolve_device
 
 MEASURED = 500
 

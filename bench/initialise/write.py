@@ -8,16 +8,16 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cache import atomic_file
 from bench.catalogue import catalogue
 from bench.data.files import existing_folder
-from bench.download import Progress
 from bench.errors import BenchError, DataError
 from bench.initialise.choices import choose
 from bench.initialise.comments import quoted
 from bench.initialise.findings import examine
 from bench.initialise.suite_text import suite_text, summary
 from bench.suite import expand, load_suite
+from bench.system.cache import atomic_file
+from bench.system.download import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from bench.printable import visible
+from bench.system.printable import visible
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 from bench.analysis import COSTS, sample_of
 from bench.plots import looks
-from bench.printable import visible
 from bench.report.blocks import Block, Code, Details, Heading, Picture
 from bench.report.evidence import Findings
 from bench.report.markup import code_lines
 from bench.summary import complete_trials, is_missing
+from bench.system.printable import visible
 
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
 DIGITS = 5

@@ -7,8 +7,8 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
-from bench.printable import visible
 from bench.report.blocks import Block, Details, Link, Table
+from bench.system.printable import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",

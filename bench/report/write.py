@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
-from bench.cache import atomic_file
 from bench.errors import BenchError
 from bench.plots import write_plots
 from bench.report.document import document
@@ -16,6 +15,7 @@ from bench.report.html import render_html
 from bench.report.markdown import render_markdown
 from bench.report.tables import render_csv, render_latex, tables
 from bench.store import Run
+from bench.system.cache import atomic_file
 
 Format = Literal["md", "html", "csv", "latex"]
 FORMATS: tuple[Format, ...] = ("md", "html", "csv", "latex")

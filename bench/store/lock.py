@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, StoreError, bounded
-from bench.object_store import ObjectStore
+from bench.system.object_store import ObjectStore
 
 BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
 """How often the holder of a store's lock gives a sign of life, and how long others wait for one."""

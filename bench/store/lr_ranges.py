@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import atomic_file
 from bench.store.tables import (
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -15,6 +14,7 @@ from bench.store.tables import (
     to_frame,
     write_parquet,
 )
+from bench.system.cache import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd

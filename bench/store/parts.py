@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import flush_to_disk
 from bench.errors import BenchError
 from bench.store.tables import (
     TABLES,
@@ -29,6 +28,7 @@ from bench.store.tables import (
     to_table,
     write_parquet,
 )
+from bench.system.cache import flush_to_disk
 
 if TYPE_CHECKING:
     import pandas as pd

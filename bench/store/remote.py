@@ -22,13 +22,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.cache import atomic_file, cache_root, is_temporary
 from bench.errors import BenchError, StoreError, bounded
-from bench.object_store import Object, ObjectStore, is_url
 from bench.store.checks import MAX_FILE_BYTES, TRIAL_ID
 from bench.store.lock import RunLock, StoreLock
 from bench.store.parts import CHECKSUMS
 from bench.store.tables import MAX_TABLE_BYTES, TABLES
+from bench.system.cache import atomic_file, cache_root, is_temporary
+from bench.system.object_store import Object, ObjectStore, is_url
 
 Note = Callable[[str], None]
 Push = Callable[..., None]

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import atomic_file
 from bench.errors import BenchError, SuiteError, nearest
-from bench.object_store import is_url
 from bench.store.checks import (
     curves_problem,
     data_problem,
@@ -25,6 +23,8 @@ from bench.store.parts import PLANNED_KEY
 from bench.store.remote import RemoteFolder
 from bench.store.tables import TABLES, read_table, to_frame
 from bench.suite.yaml_source import parse_yaml
+from bench.system.cache import atomic_file
+from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from bench.cache import atomic_file, flush_to_disk
 from bench.errors import BenchError
 from bench.store.checks import PROBABILITY_PREFIX
+from bench.system.cache import atomic_file, flush_to_disk
 
 if TYPE_CHECKING:
     import numpy as np

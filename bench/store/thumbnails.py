@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import atomic_file
+from bench.system.cache import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import atomic_file
 from bench.errors import BenchError
 from bench.store.checks import plain_json, trials_problem, tuning_problem
 from bench.store.tables import (
@@ -20,6 +19,7 @@ from bench.store.tables import (
     to_frame,
     write_parquet,
 )
+from bench.system.cache import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd

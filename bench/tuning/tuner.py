@@ -10,8 +10,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.cache import atomic_file
-from bench.cache_store import CacheUploads
 from bench.catalogue import catalogue
 from bench.errors import BenchError
 from bench.executors import Where
@@ -30,6 +28,8 @@ from bench.suite import (
     expand,
     load_suite,
 )
+from bench.system.cache import atomic_file
+from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
 from bench.tuning.search import Search
 from bench.tuning.studies import CellStudy

@@ -29,9 +29,9 @@ from bench.backbones import (
     obtain_weights,
 )
 from bench.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
-from bench.download import DownloadError
 from bench.errors import BenchError, MissingExtraError, WeightsError
 from bench.suite import Entry
+from bench.system.download import DownloadError
 from tests.backbones.small import no_weights, random_images, small_network
 from tests.http_server import Site, serving
 

@@ -15,8 +15,8 @@ import torch
 
 from bench.executors import ProcessPoolExecutor, Where, process_pool
 from bench.jobs import JobResult, Task, cut
-from bench.machine import equal_gpus
 from bench.suite import Resources
+from bench.system.machine import equal_gpus
 from tests.tiny import make_job, make_trial
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import sized_cache
-from bench.cache import STALE_SECONDS
 from bench.errors import BenchError
-from bench.sized_cache import SizedCache, cache_limit
+from bench.system import lru_folder as sized_cache
+from bench.system.cache import STALE_SECONDS
+from bench.system.lru_folder import SizedCache, cache_limit
 
 
 def _add(cache: SizedCache, key: str, size: int = 10) -> None:

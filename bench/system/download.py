@@ -13,8 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.cache import flush_to_disk
 from bench.errors import BenchError
+from bench.system.cache import flush_to_disk
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, how much is done, how much there is if known)."""

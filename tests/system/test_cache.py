@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import STALE_SECONDS, atomic_file, atomic_folder, cache_root
+from bench.system.cache import STALE_SECONDS, atomic_file, atomic_folder, cache_root
 
 
 def test_cache_root_is_the_folder_of_the_environment(

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from bench.cache import atomic_file, cache_root, cache_url
 from bench.errors import StoreError
-from bench.object_store import ObjectStore
+from bench.system.cache import atomic_file, cache_root, cache_url
+from bench.system.object_store import ObjectStore
 
 LISTING_SECONDS = 60.0
 """How old what is known of the store may be: machines at work see each other's entries so soon."""

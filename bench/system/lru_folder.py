@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cache import atomic_file, is_temporary, remove_if_stale
-from bench.cache_store import StoredFolder
 from bench.errors import BenchError
+from bench.system.cache import atomic_file, is_temporary, remove_if_stale
+from bench.system.cache_mirror import StoredFolder
 
 DEFAULT_LIMIT_GIB = 10.0
 WRITERS = 64

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from bench.object_store import is_url
+from bench.system.object_store import is_url
 
 STALE_SECONDS = 24 * 3600.0
 """A temporary file or folder that is older was left behind by a killed process."""

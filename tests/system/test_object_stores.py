@@ -23,11 +23,11 @@ import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError, StoreError
 from bench.jobs import EpochDone, Job, JobResult
-from bench.object_store import ObjectStore, is_url
 from bench.runner import SilentReporter
 from bench.store import RemoteFolder, Run, RunStore, run_folder
 from bench.store.lock import StoreLock
 from bench.store.remote import _Pusher
+from bench.system.object_store import ObjectStore, is_url
 from bench.trainer import Branch
 from bench.tuning import tune
 
@@ -78,7 +78,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
     """An empty store; a refusal comes back at once, and no figure is drawn."""
-    monkeypatch.setattr("bench.object_store.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("bench.system.object_store.PAUSES", (0.0, 0.0))
     monkeypatch.setattr("bench.runner.write_report", lambda run: [])
     MemoryFileSystem.store.clear()
     yield fsspec.filesystem("memory")
@@ -458,7 +458,7 @@ def test_what_cannot_be_opened_is_explained(
     s3: Any, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine("first")
-    monkeypatch.setattr("bench.object_store.PAUSES", ())
+    monkeypatch.setattr("bench.system.object_store.PAUSES", ())
     with pytest.raises(BenchError, match="protocol of fsspec, got 's33'; did you mean 's3'"):
         RemoteFolder("s33://bucket/runs")
     with pytest.raises(BenchError, match="must have a name"):
@@ -485,7 +485,7 @@ def test_what_cannot_be_opened_is_explained(
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()  # and never answers
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
-        patch.setattr("bench.object_store.ANSWER_SECONDS", 0.3)
+        patch.setattr("bench.system.object_store.ANSWER_SECONDS", 0.3)
         fsspec.filesystem("s3").clear_instance_cache()
         with pytest.raises(MachineError, match=r"does not answer within 0 s"):
             run_folder("s3://bucket/runs", "tiny")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.download import CHUNK_BYTES, DownloadError, fetch
+from bench.system.download import CHUNK_BYTES, DownloadError, fetch
 from tests.damage import flip
 from tests.http_server import Site, serving
 

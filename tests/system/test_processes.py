@@ -11,7 +11,7 @@ import pytest
 
 START_WHILE_INTERRUPTED = """\
 import os, signal, threading
-from bench import processes
+from bench.system import processes
 
 processes.PRELOADED = ("slow_import",)
 # A shell that runs the tests in the background lets them ignore Ctrl-C.
