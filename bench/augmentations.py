@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bench.keys import derive_seed
-from bench.registry import Registry
 from bench.suite import Entry
+from bench.suite.registry import Registry
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.catalogue import catalogue
-from bench.registry import Registry
 from bench.suite import FractalWeights, Settings
+from bench.suite.registry import Registry
 
 Row = tuple[str, str, str]
 """Name, options, meaning."""

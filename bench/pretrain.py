@@ -18,9 +18,9 @@ from bench.data.images import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.jobs import Job
 from bench.precision import resolve_precision
-from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, FractalWeights, Settings, Trial
+from bench.suite.registry import Registry
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import Progress

@@ -13,8 +13,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bench.registry import Registry
 from bench.suite import Entry
+from bench.suite.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

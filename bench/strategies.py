@@ -18,7 +18,7 @@ from pydantic import Field
 
 from bench.errors import PlanError
 from bench.plan import HEAD, NormMode, Plan, Rule, Stage, group_rule
-from bench.registry import Registry
+from bench.suite.registry import Registry
 
 Strategy = Callable[..., Plan]
 Multiplier = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -20,7 +20,7 @@ LAYERS = {
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
         "frozen", "lr_range", "failures", "ranks", "whole_batch"},
     1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
-    0: {"system", "errors", "registry", "suite", "plan", "keys",
+    0: {"system", "errors", "suite", "plan", "keys",
         },
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -28,7 +28,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 # What makes a run may hand it to the products that describe it.
 EXCEPTIONS = {("runner", "report")}
 
-TORCH_FREE = ("errors", "registry", "suite", "plan", "keys",
+TORCH_FREE = ("errors", "suite", "plan", "keys",
               "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
               "strategies", "schedules", "augmentations", "data", "backbones")  # fmt: skip
 

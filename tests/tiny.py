@@ -10,9 +10,9 @@ from bench.catalogue import catalogue
 from bench.data import ImageData, open_source, prepare_images
 from bench.engine import make_training
 from bench.jobs import Job, keyed, trial_splits
-from bench.registry import Registry
 from bench.strategies import STRATEGIES
 from bench.suite import Entry, Settings, Trial
+from bench.suite.registry import Registry
 from bench.trainer import Training
 
 SIZE = 32

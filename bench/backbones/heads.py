@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.backbones.randomness import keyed_initialisation
 from bench.errors import DataError, nearest
-from bench.registry import Registry
+from bench.suite.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn

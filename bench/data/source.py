@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
-from bench.registry import Registry
+from bench.suite.registry import Registry
 from bench.system.download import Progress
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1

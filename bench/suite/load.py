@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
-from bench.registry import Registry
 from bench.suite.load_tune import TuneChecker
+from bench.suite.registry import Registry
 from bench.suite.resources import Resources
 from bench.suite.schema import (
     AXES,

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from bench.errors import BenchError
-from bench.registry import Registry
+from bench.suite.registry import Registry
 
 
 def make_registry() -> Registry:  # type: ignore[type-arg]
