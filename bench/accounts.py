@@ -11,7 +11,7 @@ from bench.checkpoint import state_cache
 from bench.costs import epoch_flops, group_flops
 from bench.frozen import frozen_boundary, is_pristine, moving_groups
 from bench.jobs import Job
-from bench.plan import Stage
+from bench.methods.plan import Stage
 from bench.suite import content_hash
 from bench.system.lru_folder import SizedCache
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from bench.backbones import Outline
-from bench.plan import HEAD, Plan, Stage
+from bench.methods.plan import HEAD, Plan, Stage
 
 
 @lru_cache(maxsize=4096)

@@ -26,8 +26,8 @@ from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.errors import BenchError
 from bench.keys import derive_seed
-from bench.plan import HEAD
-from bench.schedules import Progress, lr_factor
+from bench.methods.plan import HEAD
+from bench.methods.schedules import Progress, lr_factor
 from bench.training import (
     Inputs,
     Training,

@@ -17,7 +17,7 @@ from bench.backbones import Weights, outline
 from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
 from bench.frozen import head_epochs
-from bench.plan import Plan
+from bench.methods.plan import Plan
 from bench.suite import Trial, content_hash
 from bench.system.machine import arithmetic
 from bench.trainer import Outcome

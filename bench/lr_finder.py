@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.features import FeatureStore
 from bench.jobs import Job, trial_splits
 from bench.lr_range import LrRange, check_range, lr_range_test
-from bench.plan import Plan
+from bench.methods.plan import Plan
 from bench.planning import PlannedTrial, RunPlan
 from bench.runner import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.store.lr_ranges import CELL_COLUMNS

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch.nn.functional as F
 
 from bench.errors import BenchError, PlanError
-from bench.plan import Plan
+from bench.methods.plan import Plan
 from bench.trainer import isolated, train_step, trainable_parameters
 from bench.training import (
     Inputs,

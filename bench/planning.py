@@ -18,12 +18,12 @@ from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
 from bench.data.images import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
-from bench.plan import Plan
+from bench.methods.plan import Plan
+from bench.methods.strategies import STRATEGIES
 from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
 from bench.sealed import is_whole
 from bench.store import RemoteFolder, RunStore, run_folder
-from bench.strategies import STRATEGIES
 from bench.suite import (
     Entry,
     FractalWeights,

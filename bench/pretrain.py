@@ -17,8 +17,8 @@ from bench.data import open_source, prepare_images
 from bench.data.images import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.jobs import Job
+from bench.methods.strategies import STRATEGIES
 from bench.precision import resolve_precision
-from bench.strategies import STRATEGIES
 from bench.suite import Entry, FractalWeights, Settings, Trial
 from bench.suite.registry import Registry
 from bench.system.cache import cache_root

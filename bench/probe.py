@@ -15,7 +15,7 @@ from bench.data.images import resolve_resize
 from bench.engine import make_training
 from bench.errors import BenchError
 from bench.jobs import Job
-from bench.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import source_trial
 from bench.suite import Entry, FractalWeights, Trial

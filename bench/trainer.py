@@ -18,9 +18,9 @@ from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.frozen import head_epochs, moved_groups
 from bench.fused import HeadTrial, train_heads
-from bench.plan import Plan
+from bench.methods.plan import Plan
+from bench.methods.schedules import Progress
 from bench.ranks import Shard
-from bench.schedules import Progress
 from bench.training import (
     Inputs,
     Samples,

@@ -30,9 +30,9 @@ from bench.features import (
 )
 from bench.frozen import frozen_boundary, is_pristine
 from bench.keys import derive_seed
-from bench.plan import HEAD, Plan, Rule, Stage
+from bench.methods.plan import HEAD, Plan, Rule, Stage
+from bench.methods.schedules import Progress, lr_factor
 from bench.ranks import Ranks
-from bench.schedules import Progress, lr_factor
 from bench.suite import Entry, Settings, content_hash
 
 NUMERICS_VERSION = 2

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from bench.backbones import Outline
-from bench.plan import Plan, Stage
-from bench.schedules import SCHEDULES, Progress, lr_factor
+from bench.methods.plan import Plan, Stage
+from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.suite import Entry, Settings, content_hash
 
 EPOCH_SETTINGS = (

@@ -13,7 +13,7 @@ from naive import BATCH_SIZE, IMAGE_SIZE
 
 from bench.backbones import layer_group_names
 from bench.data import ImageSource, make_splits, prepare_images
-from bench.plan import Stage
+from bench.methods.plan import Stage
 from bench.planning import PlannedTrial, plan_run
 from bench.suite import Trial
 

@@ -11,7 +11,7 @@ import torch
 
 from bench.checkpoint import EpochRecord, Scores, State, StateStore
 from bench.frozen import moved_groups
-from bench.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage
 from bench.system.lru_folder import SizedCache
 from bench.trainer import Branch, isolated
 from bench.training import Training

@@ -9,7 +9,7 @@ from torchvision.models import get_model_weights
 from bench.backbones import layer_group_names
 from bench.costs import epoch_flops, group_flops
 from bench.errors import BenchError
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 FLOPS = {"stem": 1, "layer1": 10, "layer2": 100, "head": 1000}
 

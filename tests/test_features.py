@@ -18,7 +18,7 @@ from bench.features import (
     gather,
     positions,
 )
-from bench.plan import HEAD, Rule
+from bench.methods.plan import HEAD, Rule
 from bench.trainer import Branch, isolated
 from bench.training import Inputs, Training
 from tests.damage import DAMAGES, damage

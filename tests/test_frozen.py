@@ -16,8 +16,8 @@ from bench.frozen import (
     moved_groups,
     moving_groups,
 )
-from bench.plan import HEAD, Plan, Rule, Stage, group_rule
-from bench.strategies import STRATEGIES
+from bench.methods.plan import HEAD, Plan, Rule, Stage, group_rule
+from bench.methods.strategies import STRATEGIES
 from bench.suite import Entry
 from tests.tiny import make_trial, tiny_training
 

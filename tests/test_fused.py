@@ -24,8 +24,8 @@ from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import trial_splits
 from bench.keys import derive_seed
-from bench.plan import HEAD
-from bench.schedules import Progress, lr_factor
+from bench.methods.plan import HEAD
+from bench.methods.schedules import Progress, lr_factor
 from bench.suite import Entry, Trial
 from bench.trainer import Branch, isolated
 from bench.training import (

@@ -19,8 +19,8 @@ LAYERS = {
         "engine", "team", "accounts", "preparation", "lr_finder", "tuning"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
         "frozen", "lr_range", "failures", "ranks", "whole_batch"},
-    1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
-    0: {"system", "errors", "suite", "plan", "keys",
+    1: {"methods", "backbones", "augmentations", "data", "catalogue", "sealed"},
+    0: {"system", "errors", "suite", "keys",
         },
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -28,9 +28,9 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 # What makes a run may hand it to the products that describe it.
 EXCEPTIONS = {("runner", "report")}
 
-TORCH_FREE = ("errors", "suite", "plan", "keys",
+TORCH_FREE = ("errors", "suite", "keys",
               "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
-              "strategies", "schedules", "augmentations", "data", "backbones")  # fmt: skip
+              "augmentations", "data", "backbones")  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

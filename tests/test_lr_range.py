@@ -27,7 +27,7 @@ from bench.lr_range import (
     steepest,
     valley,
 )
-from bench.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage
 from bench.trainer import isolated, train, train_step
 from bench.training import Training, batch_order
 from tests.tiny import make_trial, tiny_training

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.data import ImageData
 from bench.engine import make_training
 from bench.jobs import trial_splits
-from bench.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage
 from bench.trainer import isolated, train_step
 from bench.training import Inputs, Training, apply_stage, batch_order, training_batch
 from tests.tiny import make_job, make_trial

@@ -18,8 +18,8 @@ from bench.augmentations import Augmenter
 from bench.catalogue import catalogue
 from bench.checkpoint import EpochRecord, Scores
 from bench.fused import _Stack
-from bench.plan import Plan, Rule, Stage
-from bench.strategies import STRATEGIES
+from bench.methods.plan import Plan, Rule, Stage
+from bench.methods.strategies import STRATEGIES
 from bench.suite import Entry
 from bench.trainer import Outcome, outcome, train
 from bench.training import (

@@ -10,7 +10,7 @@ from bench.catalogue import catalogue
 from bench.data import ImageData, open_source, prepare_images
 from bench.engine import make_training
 from bench.jobs import Job, keyed, trial_splits
-from bench.strategies import STRATEGIES
+from bench.methods.strategies import STRATEGIES
 from bench.suite import Entry, Settings, Trial
 from bench.suite.registry import Registry
 from bench.trainer import Training

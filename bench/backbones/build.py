@@ -25,7 +25,7 @@ from bench.backbones.heads import (
 from bench.backbones.randomness import keyed_initialisation
 from bench.backbones.weights import NONE, Weights, check_unchanged
 from bench.errors import WeightsError
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.backbones.network import LayerGroup, layer_group
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 Groups = tuple[LayerGroup, ...]
 

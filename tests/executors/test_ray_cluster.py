@@ -18,7 +18,7 @@ from bench.executors import InProcessExecutor
 from bench.executors.ray_cluster import RayExecutor
 from bench.executors.ray_worker import Order, RayWorker, Report
 from bench.jobs import EpochDone, Job, JobResult, StateSaved, cut
-from bench.schedules import SCHEDULES
+from bench.methods.schedules import SCHEDULES
 from bench.suite import Entry
 from tests.executors.test_executors import ONE_CLUSTER, SMALL, numbers, run
 from tests.tiny import entry, make_job, make_trial

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.errors import PlanError
-from bench.plan import Plan
-from bench.strategies import STRATEGIES
+from bench.methods.plan import Plan
+from bench.methods.strategies import STRATEGIES
 
 CNN = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 VIT = ("patch_embedding", "block1", "block2", "norm", "head")

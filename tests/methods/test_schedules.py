@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from bench.schedules import SCHEDULES, Progress, lr_factor
+from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.suite import Entry
 
 STEPS_PER_EPOCH, EPOCHS = 5, 12

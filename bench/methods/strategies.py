@@ -2,7 +2,7 @@
 
 A strategy is one function from the backbone's layer groups (input to output, the last is `head`)
 and the number of epochs to a `Plan`. Add one by writing such a function here, registered under its
-name, and a line for it in `tests/test_strategies.py`.
+name, and a line for it in `tests/methods/test_strategies.py`.
 
 Traits tell the suite what a strategy needs: `weights="ignored"` (it starts at random whatever the
 suite gives), `why_weights` (what it does that makes no sense without weights), `head` (the head it
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.errors import PlanError
-from bench.plan import HEAD, NormMode, Plan, Rule, Stage, group_rule
+from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, group_rule
 from bench.suite.registry import Registry
 
 Strategy = Callable[..., Plan]

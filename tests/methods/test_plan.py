@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.errors import PlanError
-from bench.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage
 
 
 def test_first_match_wins() -> None:
