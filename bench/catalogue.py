@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.augmentations import AUGMENTATIONS, MIXES
 from bench.backbones import BACKBONES, HEADS, is_known
 from bench.data import DATASETS
+from bench.data.images.augmentations import AUGMENTATIONS, MIXES
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.suite import Catalogue

@@ -16,7 +16,7 @@ from bench.backbones import (
 )
 from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
-from bench.data.images import FORMAT_VERSION
+from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
 from bench.methods.plan import Plan
 from bench.methods.strategies import STRATEGIES

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from bench.backbones import Weights, layer_group_names
 from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
-from bench.data.images import FORMAT_VERSION
+from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.jobs import Job
 from bench.methods.strategies import STRATEGIES

@@ -11,7 +11,7 @@ import numpy as np
 from bench.accounts import Accounts
 from bench.backbones import describe_weights
 from bench.data import ImageData, Splits, stored_size
-from bench.data.images import resolve_resize
+from bench.data.images.prepared import resolve_resize
 from bench.engine import make_training
 from bench.errors import BenchError
 from bench.jobs import Job

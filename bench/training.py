@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.augmentations import Augmenter
 from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, best_record
 from bench.data import ImageData, Splits
+from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
 from bench.features import (
     FROZEN_BATCH,

@@ -40,8 +40,8 @@ from torch import nn
 
 from bench.backbones.state_dicts import load_weights, read_state_dict
 from bench.catalogue import catalogue
-from bench.data.decode import decode_file
-from bench.data.hymenoptera import open_hymenoptera
+from bench.data.images.decode import decode_file
+from bench.data.images.hymenoptera import open_hymenoptera
 from bench.errors import BenchError
 from bench.store import TABLES, read_run
 from bench.suite import expand, load_suite

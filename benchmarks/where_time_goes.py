@@ -32,9 +32,9 @@ from workload import prepare
 
 import bench.training
 from bench import fused, trainer
-from bench.augmentations import Augmenter
 from bench.checkpoint import EpochRecord
 from bench.data import ImageData, prepare_images
+from bench.data.images.augmentations import Augmenter
 from bench.engine import make_training
 from bench.features import FeatureStore, Trunk
 from bench.fused import HeadTrial, train_heads

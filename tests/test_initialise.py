@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from bench.catalogue import catalogue
 from bench.cli import app
 from bench.data import DataIssue, open_source, prepare_images
-from bench.data.images import resolve_resize
+from bench.data.images.prepared import resolve_resize
 from bench.errors import BenchError, DataError
 from bench.initialise import WrittenSuite, write_suite
 from bench.initialise.choices import choose, choose_image_size

@@ -19,7 +19,7 @@ LAYERS = {
         "engine", "team", "accounts", "preparation", "lr_finder", "tuning"},
     2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
         "frozen", "lr_range", "failures", "ranks", "whole_batch"},
-    1: {"methods", "backbones", "augmentations", "data", "catalogue", "sealed"},
+    1: {"methods", "backbones", "data", "catalogue", "sealed"},
     0: {"system", "errors", "suite", "keys",
         },
 }  # fmt: skip
@@ -30,7 +30,7 @@ EXCEPTIONS = {("runner", "report")}
 
 TORCH_FREE = ("errors", "suite", "keys",
               "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
-              "augmentations", "data", "backbones")  # fmt: skip
+              "data", "backbones")  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from bench.augmentations import Augmenter
 from bench.catalogue import catalogue
 from bench.checkpoint import EpochRecord, Scores
+from bench.data.images.augmentations import Augmenter
 from bench.fused import _Stack
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.strategies import STRATEGIES

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from bench.data import folder, fractals, hymenoptera, torchvision_sets
-from bench.data.images import ImageData, Resize, prepare_images, resize_image, stored_size
+from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
+from bench.data.images.prepared import (
+    ImageData,
+    Resize,
+    prepare_images,
+    resize_image,
+    stored_size,
+)
 from bench.data.leakage import leakage
 from bench.data.source import (
     DATASETS,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.images import ImageData
+from bench.data.images.prepared import ImageData
 from bench.data.source import DataIssue, Pixels, counted
 from bench.data.splits import Splits
 from bench.system.cache import atomic_file

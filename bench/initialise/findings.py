@@ -100,7 +100,7 @@ def measure_sizes(root: Path, sample_ids: Sequence[str]) -> npt.NDArray[np.int64
     """Width and height `[m, 2]` of up to `MEASURED` images, evenly spread, from their headers."""
     from PIL import Image
 
-    from bench.data.decode import available_formats
+    from bench.data.images.decode import available_formats
 
     count = len(sample_ids)
     sizes = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.catalogue import catalogue
-from bench.data.files import existing_folder
+from bench.data.images.files import existing_folder
 from bench.errors import BenchError, DataError
 from bench.initialise.choices import choose
 from bench.initialise.comments import quoted

@@ -552,7 +552,7 @@ def test_a_machine_with_an_empty_disk_goes_on_from_the_last_epoch(
     trained.clear()
 
     second = cached("s3://bucket/cache", "second")
-    monkeypatch.setattr("bench.data.images._decode", None)
+    monkeypatch.setattr("bench.data.images.prepared._decode", None)
     found = bench.run(suite, out="s3://bucket/runs", workers=1)
     assert len(trained) == 1
     assert_equal(found, expected)

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from bench.data.file_hashes import file_hashes
-from bench.data.files import LabelledFile, existing_folder, source_from_files
+from bench.data.images.file_hashes import file_hashes
+from bench.data.images.files import LabelledFile, existing_folder, source_from_files
 from bench.data.source import DATASETS, TEST, TRAIN, ImageSource, counted, naming
 from bench.errors import DataError
 from bench.system.cache import atomic_folder, cache_root
@@ -56,7 +56,11 @@ def hymenoptera(progress: Progress | None, /, *, path: str | None = None) -> Ima
 
 def read_manifest() -> Manifest:
     """The checksums that come with the package (the format of `sha256sum`)."""
-    text = resources.files("bench.data").joinpath("hymenoptera.sha256").read_text(encoding="utf-8")
+    text = (
+        resources.files("bench.data.images")
+        .joinpath("hymenoptera.sha256")
+        .read_text(encoding="utf-8")
+    )
     lines = (line.split("  ", 1) for line in text.splitlines())
     return {path: digest for digest, path in lines}
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bench.data import TEST, TRAIN, ImageSource, open_source
-from bench.data.hymenoptera import open_hymenoptera, read_manifest
+from bench.data.images.hymenoptera import open_hymenoptera, read_manifest
 from bench.errors import DataError
 from tests.data.pictures import write_folder
 from tests.http_server import Site, serving
@@ -27,7 +27,7 @@ LAYOUT = {"train/ants": 3, "train/bees": 3, "val/ants": 2, "val/bees": 2}
 
 def real_copy() -> Path | None:
     """The real photographs, where the machine that runs the tests has them."""
-    beside = Path(__file__).parents[3] / "shared" / "data" / "hymenoptera_data"
+    beside = Path(__file__).parents[4] / "shared" / "data" / "hymenoptera_data"
     folder = Path(os.environ.get("BENCH_HYMENOPTERA", beside))
     return folder if folder.is_dir() else None
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.decode import IMAGE_SUFFIXES
-from bench.data.files import (
+from bench.data.images.decode import IMAGE_SUFFIXES
+from bench.data.images.files import (
     LabelledFile,
     existing_folder,
     name_text,

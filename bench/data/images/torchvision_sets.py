@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.decode import decode_image
-from bench.data.file_hashes import file_hashes
+from bench.data.images.decode import decode_image
+from bench.data.images.file_hashes import file_hashes
 from bench.data.source import (
     DATASETS,
     SPLIT_NAMES,

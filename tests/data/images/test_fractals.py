@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bench.data import fractals, open_source
-from bench.data.fractals import (
+from bench.data import open_source
+from bench.data.images import fractals
+from bench.data.images.fractals import (
     MAX_MAPS,
     MAX_SINGULAR_VALUE,
     MIN_FILL,

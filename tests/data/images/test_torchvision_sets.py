@@ -29,7 +29,7 @@ from bench.data import (
     open_source,
     prepare_images,
 )
-from bench.data.torchvision_sets import (
+from bench.data.images.torchvision_sets import (
     NOT_CLASSIFICATION,
     PARTS,
     classification_sets,

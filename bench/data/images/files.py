@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.decode import read_files
-from bench.data.file_hashes import file_hashes
+from bench.data.images.decode import read_files
+from bench.data.images.file_hashes import file_hashes
 from bench.data.source import ClassMap, DataIssue, ImageSource, fingerprint_of
 from bench.errors import DataError, nearest
 from bench.system.download import Progress

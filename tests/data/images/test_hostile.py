@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.data import Converted, DecodeFailure, ImageData, open_source, prepare_images
-from bench.data import decode as decode_module
-from bench.data.decode import decode_file
-from bench.data.folder import _files
-from bench.data.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
+from bench.data.images import decode as decode_module
+from bench.data.images.decode import decode_file
+from bench.data.images.folder import _files
+from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.errors import DataError
 from bench.initialise.findings import measure_sizes
 from bench.store import RunStore, prediction_columns, write_json
@@ -73,7 +73,7 @@ def test_links_that_multiply_are_followed_once(
         looked_at.append(folder)
         return _files(folder)
 
-    monkeypatch.setattr("bench.data.folder._files", counted)
+    monkeypatch.setattr("bench.data.images.folder._files", counted)
     source = open_source("folder", {"path": str(root)})
     assert len(source) == 7
     assert len(looked_at) < 50

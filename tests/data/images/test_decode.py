@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
 from bench.data import Converted, DecodeFailure
-from bench.data.decode import decode_file
+from bench.data.images.decode import decode_file
 from tests.data.pictures import photograph
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
