@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.backbones import BACKBONES, HEADS, is_known
 from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
+from bench.models import BACKBONES, HEADS, is_known
 from bench.suite import Catalogue
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.sealed import read_sealed, save_sealed
+from bench.models.tensor_files import read_sealed, save_sealed
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import stored
 from bench.system.lru_folder import SizedCache, cache_limit

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.backbones import Network, build_network, head_start
-from bench.backbones.network import save_tensors
 from bench.checkpoint import EpochRecord, State, StateStore, state_cache
 from bench.data import ImageData, Splits
 from bench.failures import failure_of, is_out_of_memory, place
 from bench.features import FeatureStore
 from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
+from bench.models import Network, build_network, head_start
+from bench.models.network import save_tensors
 from bench.ranks import Ranks
 from bench.suite import content_hash
 from bench.system.cache import cache_root

@@ -21,8 +21,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from bench.backbones import Network
-from bench.sealed import read_sealed, save_sealed
+from bench.models import Network
+from bench.models.tensor_files import read_sealed, save_sealed
 from bench.system.cache_mirror import stored
 from bench.system.lru_folder import SizedCache, cache_limit
 

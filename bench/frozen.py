@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise
 
-from bench.backbones import Outline
 from bench.methods.plan import HEAD, Plan, Stage
+from bench.models import Outline
 
 
 @lru_cache(maxsize=4096)

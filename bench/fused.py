@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
+from bench.models import Network
 from bench.training import (
     Inputs,
     Training,

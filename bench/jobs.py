@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.backbones import Weights, outline
 from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
 from bench.frozen import head_epochs
 from bench.methods.plan import Plan
+from bench.models import Weights, outline
 from bench.suite import Trial, content_hash
 from bench.system.machine import arithmetic
 from bench.trainer import Outcome

@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.backbones import (
-    PRETRAINED_HEAD,
-    Weights,
-    check_image_size,
-    describe_weights,
-    layer_group_names,
-)
 from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
 from bench.methods.plan import Plan
 from bench.methods.strategies import STRATEGIES
+from bench.models import (
+    PRETRAINED_HEAD,
+    Weights,
+    check_image_size,
+    describe_weights,
+    layer_group_names,
+)
+from bench.models.tensor_files import is_whole
 from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
-from bench.sealed import is_whole
 from bench.store import RemoteFolder, RunStore, run_folder
 from bench.suite import (
     Entry,

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
-from bench.backbones import Network, build_network, describe_weights
-from bench.backbones.weights import NONE
-from bench.costs import group_flops
+from bench.models import Network, build_network, describe_weights
+from bench.models.flops import group_flops
+from bench.models.weights import NONE
 from bench.suite import Entry, Trial
 from bench.system.cache import atomic_file, cache_root
 from bench.system.cache_mirror import fetch_file

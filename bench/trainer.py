@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.frozen import head_epochs, moved_groups
 from bench.fused import HeadTrial, train_heads
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
+from bench.models import Network
 from bench.ranks import Shard
 from bench.training import (
     Inputs,

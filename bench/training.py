@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.backbones import Network
 from bench.checkpoint import EpochRecord, Scores, best_record
 from bench.data import ImageData, Splits
 from bench.data.images.augmentations import Augmenter
@@ -32,6 +31,7 @@ from bench.frozen import frozen_boundary, is_pristine
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
+from bench.models import Network
 from bench.ranks import Ranks
 from bench.suite import Entry, Settings, content_hash
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bench.backbones import Outline
 from bench.methods.plan import Plan, Stage
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
+from bench.models import Outline
 from bench.suite import Entry, Settings, content_hash
 
 EPOCH_SETTINGS = (

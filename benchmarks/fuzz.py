@@ -38,11 +38,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.backbones.state_dicts import load_weights, read_state_dict
 from bench.catalogue import catalogue
 from bench.data.images.decode import decode_file
 from bench.data.images.hymenoptera import open_hymenoptera
 from bench.errors import BenchError
+from bench.models.state_dicts import load_weights, read_state_dict
 from bench.store import TABLES, read_run
 from bench.suite import expand, load_suite
 from tests.data.pictures import photograph

@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.accounts import Counted, account
-from bench.backbones import outline
-from bench.costs import epoch_flops, group_flops
 from bench.executors.agenda import Agenda
 from bench.frozen import moving_groups
 from bench.jobs import JobResult, StateSaved, Task, cut
+from bench.models import outline
+from bench.models.flops import epoch_flops, group_flops
 from bench.planning import plan_run
 from bench.preparation import planned_jobs
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from make_weights import write_weights
 from naive import BATCH_SIZE, IMAGE_SIZE
 
-from bench.backbones import layer_group_names
 from bench.data import ImageSource, make_splits, prepare_images
 from bench.methods.plan import Stage
+from bench.models import layer_group_names
 from bench.planning import PlannedTrial, plan_run
 from bench.suite import Trial
 

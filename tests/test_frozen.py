@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bench.backbones import Outline, layer_group_names, outline
 from bench.frozen import (
     frozen_boundary,
     head_epochs,
@@ -18,6 +17,7 @@ from bench.frozen import (
 )
 from bench.methods.plan import HEAD, Plan, Rule, Stage, group_rule
 from bench.methods.strategies import STRATEGIES
+from bench.models import Outline, layer_group_names, outline
 from bench.suite import Entry
 from tests.tiny import make_trial, tiny_training
 

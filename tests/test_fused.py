@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.backbones import head_start
 from bench.catalogue import catalogue
 from bench.checkpoint import EpochRecord, Scores
 from bench.data import ImageData
@@ -26,6 +25,7 @@ from bench.jobs import trial_splits
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
+from bench.models import head_start
 from bench.suite import Entry, Trial
 from bench.trainer import Branch, isolated
 from bench.training import (

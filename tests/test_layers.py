@@ -17,9 +17,9 @@ LAYERS = {
         "trackers"},
     3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
         "engine", "team", "accounts", "preparation", "lr_finder", "tuning"},
-    2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
+    2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "precision",
         "frozen", "lr_range", "failures", "ranks", "whole_batch"},
-    1: {"methods", "backbones", "data", "catalogue", "sealed"},
+    1: {"models", "methods", "data", "catalogue", },
     0: {"system", "errors", "suite", "keys",
         },
 }  # fmt: skip
@@ -30,7 +30,7 @@ EXCEPTIONS = {("runner", "report")}
 
 TORCH_FREE = ("errors", "suite", "keys",
               "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
-              "data", "backbones")  # fmt: skip
+              "data", "models", "methods")  # fmt: skip
 
 
 def _imports(path: Path) -> set[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.backbones import describe_weights
+from bench.models import describe_weights
 from bench.suite import Entry
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.backbones.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
 from bench.errors import WeightsError, nearest
+from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import Progress, fetch
@@ -98,11 +98,11 @@ def obtain_weights(
             mend=f"Put the file at {origin.destination} yourself, or use weights: {{file: PATH}}",
         )
     elif backbone == EFFICIENTNET_LITE0:
-        from bench.backbones.timm_models import convert_lite0_weights
+        from bench.models.timm_models import convert_lite0_weights
 
         convert_lite0_weights(origin.destination)
     else:
-        from bench.backbones.timm_models import download_pretrained
+        from bench.models.timm_models import download_pretrained
 
         download_pretrained(backbone, origin.destination)
     return replace(origin.weights, path=origin.destination)
@@ -146,7 +146,7 @@ def _no_weights(backbone: str) -> Weights:
 
 
 def _timm_size(backbone: str) -> int:
-    from bench.backbones.timm_models import pretrained_config
+    from bench.models.timm_models import pretrained_config
 
     config = pretrained_config(backbone)
     return int(config.input_size[-1]) if config.fixed_input_size else 224
@@ -163,7 +163,7 @@ class _Images:
 
 def _imagenet_images(backbone: str) -> _Images:
     if is_timm(backbone):
-        from bench.backbones.timm_models import pretrained_config
+        from bench.models.timm_models import pretrained_config
 
         config = pretrained_config(backbone)
         return _Images(
@@ -271,7 +271,7 @@ def _torchvision(backbone: str, name: str) -> _Origin:
 
 
 def _lite0() -> _Origin:
-    from bench.backbones.timm_models import lite0_weights_file
+    from bench.models.timm_models import lite0_weights_file
 
     file_name = lite0_weights_file().with_suffix(".safetensors").name
     images = _imagenet_images(EFFICIENTNET_LITE0)
@@ -290,7 +290,7 @@ def _lite0() -> _Origin:
 
 
 def _timm_hub(backbone: str) -> _Origin:
-    from bench.backbones.timm_models import address, pretrained_config
+    from bench.models.timm_models import address, pretrained_config
 
     config = pretrained_config(backbone)
     source = address(backbone)

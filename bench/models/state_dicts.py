@@ -47,7 +47,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
-        from bench.sealed import read_if_whole
+        from bench.models.tensor_files import read_if_whole
 
         return read_if_whole(path)
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -8,30 +8,30 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.backbones.catalogue import (
+from bench.errors import WeightsError
+from bench.methods.plan import HEAD
+from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
     check_backbone,
     check_image_size,
     is_timm,
 )
-from bench.backbones.heads import (
+from bench.models.heads import (
     HEADS,
     PRETRAINED_HEAD,
     HeadShape,
     build_head,
     class_members,
 )
-from bench.backbones.randomness import keyed_initialisation
-from bench.backbones.weights import NONE, Weights, check_unchanged
-from bench.errors import WeightsError
-from bench.methods.plan import HEAD
+from bench.models.randomness import keyed_initialisation
+from bench.models.weights import NONE, Weights, check_unchanged
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from bench.backbones.network import LayerGroup, Network, Outline
+    from bench.models.network import LayerGroup, Network, Outline
 
 LIBRARY_CLASSES = 1000
 """The trunk is made with the library's own classifier, so that its random values do not depend on
@@ -70,7 +70,7 @@ def build_network(
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
     """
-    from bench.backbones.network import Network
+    from bench.models.network import Network
 
     assert weights.path is not None or weights.name == NONE, f"{weights.name} was not obtained"
     image_size = weights.input_size if image_size is None else image_size
@@ -88,7 +88,7 @@ def build_network(
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
     if is_timm(backbone):
-        from bench.backbones.timm_models import check_groups, fit_image_size
+        from bench.models.timm_models import check_groups, fit_image_size
 
         fit_image_size(model, backbone, image_size)
         check_groups(model, groups, image_size=image_size)
@@ -145,7 +145,7 @@ def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: in
 
     Names, layer groups and the values of a new head are those of `build_network`.
     """
-    from bench.backbones.network import Network
+    from bench.models.network import Network
 
     model = structure(backbone)
     groups = layer_groups(backbone, model)
@@ -203,7 +203,7 @@ def parameters_on_meta() -> Iterator[None]:
 
 def _library_model(backbone: str, image_size: int) -> nn.Module:
     if is_timm(backbone) or backbone == EFFICIENTNET_LITE0:
-        from bench.backbones.timm_models import create_model
+        from bench.models.timm_models import create_model
 
         return create_model(backbone)
     from torchvision.models import get_model
@@ -226,10 +226,10 @@ def _arguments(backbone: str, image_size: int) -> dict[str, Any]:
 
 
 def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
-    from bench.backbones.families import FAMILIES
+    from bench.models.families import FAMILIES
 
     if is_timm(backbone):
-        from bench.backbones.timm_models import timm_groups
+        from bench.models.timm_models import timm_groups
 
         return timm_groups(model)
     return FAMILIES[BACKBONES[backbone].family](model)
@@ -283,7 +283,7 @@ def _members(
 def _load(
     model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
 ) -> None:
-    from bench.backbones.state_dicts import load_weights, read_state_dict
+    from bench.models.state_dicts import load_weights, read_state_dict
 
     assert weights.path is not None
     check_unchanged(weights)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bench.backbones.randomness import keyed_initialisation
 from bench.errors import DataError, nearest
+from bench.models.randomness import keyed_initialisation
 from bench.suite.registry import Registry
 
 if TYPE_CHECKING:

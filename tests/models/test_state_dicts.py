@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import DenseNet, VisionTransformer
 
-from bench.backbones import Network, Weights, describe_weights
-from bench.backbones.state_dicts import WRAPPER_KEYS, load_weights, read_state_dict
 from bench.errors import WeightsError
+from bench.models import Network, Weights, describe_weights
+from bench.models.state_dicts import WRAPPER_KEYS, load_weights, read_state_dict
 from bench.suite import Entry
-from tests.backbones.small import small_network
 from tests.hostile import mutated_bytes
+from tests.models.small import small_network
 
 BACKBONE = "shufflenet_v2_x0_5"
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 import torchvision.models
 
-from bench.backbones import BACKBONES, check_image_size, is_known, minimum_image_size
-from bench.backbones.catalogue import EFFICIENTNET_LITE0, check_backbone
 from bench.errors import BenchError
+from bench.models import BACKBONES, check_image_size, is_known, minimum_image_size
+from bench.models.catalogue import EFFICIENTNET_LITE0, check_backbone
 
 TORCHVISION = torchvision.models.list_models(module=torchvision.models)
 
@@ -20,7 +20,7 @@ def test_lists_every_torchvision_classifier() -> None:
 
 
 def test_listing_imports_no_torch() -> None:
-    code = "import sys, bench.backbones; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    code = "import sys, bench.models; print(sorted({'torch', 'timm'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 

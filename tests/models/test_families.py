@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backbones import BACKBONES, HeadShape, Network, layer_group_names
-from bench.backbones.build import (
+from bench.errors import BenchError
+from bench.methods.plan import HEAD
+from bench.models import BACKBONES, HeadShape, Network, layer_group_names
+from bench.models.build import (
     LIBRARY_CLASSES,
     layer_groups,
     replace_classifiers,
     structure,
 )
-from bench.backbones.families import FAMILIES
-from bench.errors import BenchError
-from bench.methods.plan import HEAD
+from bench.models.families import FAMILIES
 
 CLASSES = 7
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from bench.backbones import BACKBONES, Network, minimum_image_size
-from bench.backbones.network import LayerGroup, layer_group, save_tensors
-from tests.backbones.small import CLASSES, SMALL, random_images, small_network
+from bench.models import BACKBONES, Network, minimum_image_size
+from bench.models.network import LayerGroup, layer_group, save_tensors
+from tests.models.small import CLASSES, SMALL, random_images, small_network
 
 
 def test_a_member_of_every_family_is_small_enough() -> None:

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.backbones.build import (
+from bench.models.build import (
     build_network,
     head_start,
     layer_group_names,
     outline,
 )
-from bench.backbones.catalogue import (
+from bench.models.catalogue import (
     BACKBONES,
     Backbone,
     check_image_size,
     is_known,
     minimum_image_size,
 )
-from bench.backbones.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
-from bench.backbones.weights import (
+from bench.models.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
+from bench.models.weights import (
     Weights,
     check_unchanged,
     describe_weights,
@@ -30,7 +30,7 @@ from bench.backbones.weights import (
 )
 
 if TYPE_CHECKING:
-    from bench.backbones.network import LayerGroup, Network, Outline, save_tensors
+    from bench.models.network import LayerGroup, Network, Outline, save_tensors
 
 __all__ = [
     "BACKBONES",
@@ -60,7 +60,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("LayerGroup", "Network", "Outline", "save_tensors"):
-        from bench.backbones import network
+        from bench.models import network
 
         return getattr(network, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

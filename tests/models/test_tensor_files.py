@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.sealed import DamagedFileError, read_if_whole, read_sealed, save_sealed
+from bench.models.tensor_files import DamagedFileError, read_if_whole, read_sealed, save_sealed
 from tests.damage import flip
 
 

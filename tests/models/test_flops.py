@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision.models import get_model_weights
 
-from bench.backbones import layer_group_names
-from bench.costs import epoch_flops, group_flops
 from bench.errors import BenchError
 from bench.methods.plan import HEAD
+from bench.models import layer_group_names
+from bench.models.flops import epoch_flops, group_flops
 
 FLOPS = {"stem": 1, "layer1": 10, "layer2": 100, "head": 1000}
 
@@ -93,7 +93,7 @@ def test_the_same_whether_or_not_gradients_are_on_and_draws_nothing() -> None:
 
 
 def test_models_that_need_values_are_counted_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import costs
+    from bench.models import flops as costs
 
     made: list[str] = []
     make = costs._network

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.backbones import HeadShape, LayerGroup, Network, check_image_size
-from bench.backbones.build import (
+from bench.models import HeadShape, LayerGroup, Network, check_image_size
+from bench.models.build import (
     _library_model,
     layer_groups,
     parameters_on_meta,
     replace_classifiers,
 )
-from bench.backbones.catalogue import is_timm
-from bench.backbones.randomness import keyed_initialisation
+from bench.models.catalogue import is_timm
+from bench.models.randomness import keyed_initialisation
 
 
 @functools.cache
@@ -79,7 +79,7 @@ def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -
     replace_classifiers(model, groups, HeadShape(), num_classes, seed=0)
     model.to(device)
     if is_timm(backbone):
-        from bench.backbones.timm_models import fit_image_size
+        from bench.models.timm_models import fit_image_size
 
         fit_image_size(model, backbone, image_size)
     return _as_network(model, groups, image_size=image_size)

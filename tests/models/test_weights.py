@@ -19,7 +19,8 @@ import torchvision.models
 from PIL import Image
 from torchvision.models import ShuffleNet_V2_X0_5_Weights, get_model_weights
 
-from bench.backbones import (
+from bench.errors import BenchError, MissingExtraError, WeightsError
+from bench.models import (
     BACKBONES,
     Network,
     Weights,
@@ -28,12 +29,11 @@ from bench.backbones import (
     file_weights,
     obtain_weights,
 )
-from bench.backbones.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
-from bench.errors import BenchError, MissingExtraError, WeightsError
+from bench.models.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from bench.suite import Entry
 from bench.system.download import DownloadError
-from tests.backbones.small import no_weights, random_images, small_network
 from tests.http_server import Site, serving
+from tests.models.small import no_weights, random_images, small_network
 
 BACKBONE = "shufflenet_v2_x0_5"
 IMAGENET = Entry(name="imagenet")
@@ -141,7 +141,7 @@ def test_download_is_verified(monkeypatch: pytest.MonkeyPatch, cache: Path) -> N
 
 
 def test_every_published_file_names_its_hash() -> None:
-    from bench.backbones import weights
+    from bench.models import weights
 
     for name in torchvision.models.list_models(module=torchvision.models):
         origin = weights._torchvision(name, "imagenet")

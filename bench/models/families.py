@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.backbones.network import LayerGroup, layer_group
 from bench.methods.plan import HEAD
+from bench.models.network import LayerGroup, layer_group
 
 Groups = tuple[LayerGroup, ...]
 

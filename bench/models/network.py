@@ -280,7 +280,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
 
     A tensor that several names share is written under each of them, so that any loader finds it.
     """
-    from bench.sealed import save_sealed
+    from bench.models.tensor_files import save_sealed
     from bench.system.cache import atomic_file
 
     with atomic_file(path) as temporary:

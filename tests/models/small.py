@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.backbones import Network, Weights, build_network, describe_weights
+from bench.models import Network, Weights, build_network, describe_weights
 from bench.suite import Entry
 
 SMALL = {

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backbones import describe_weights, layer_group_names, obtain_weights
 from bench.errors import BenchError, MissingExtraError, WeightsError
+from bench.models import describe_weights, layer_group_names, obtain_weights
 from bench.suite import Entry
-from tests.backbones.small import CLASSES, random_images, small_network
 from tests.http_server import Site, serving
+from tests.models.small import CLASSES, random_images, small_network
 
 timm = pytest.importorskip("timm")
 

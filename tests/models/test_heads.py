@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from bench.backbones import HEADS, HeadShape, class_members
-from bench.backbones.heads import build_head
 from bench.errors import DataError
-from tests.backbones.small import random_images, small_network
+from bench.models import HEADS, HeadShape, class_members
+from bench.models.heads import build_head
+from tests.models.small import random_images, small_network
 
 
 def state_of(network: nn.Module, part: str) -> dict[str, Tensor]:
