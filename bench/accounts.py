@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.checkpoint import state_cache
-from bench.frozen import frozen_boundary, is_pristine, moving_groups
 from bench.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops
 from bench.suite import content_hash
 from bench.system.lru_folder import SizedCache
+from bench.training.freezing import frozen_boundary, is_pristine, moving_groups
+from bench.training.state import state_cache
 
 
 @dataclass(frozen=True, kw_only=True)

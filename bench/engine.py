@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.checkpoint import EpochRecord, State, StateStore, state_cache
 from bench.data import ImageData, Splits
 from bench.failures import failure_of, is_out_of_memory, place
-from bench.features import FeatureStore
-from bench.fused import HeadTrial, train_heads
 from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
 from bench.models import Network, build_network, head_start
 from bench.models.network import save_tensors
-from bench.ranks import Ranks
 from bench.suite import content_hash
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
 from bench.team import Team
-from bench.trainer import Branch, Outcome, isolated, outcome, train, trainable_parameters
-from bench.training import Training, copied_tensors, stops_early
+from bench.training.data_parallel.ranks import Ranks
+from bench.training.frozen_features import FeatureStore
+from bench.training.loop import Branch, Outcome, isolated, outcome, train, trainable_parameters
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord, State, StateStore, state_cache
+from bench.training.trial import Training, copied_tensors, stops_early
 
 SAVE_SECONDS = 30.0
 """A killed run loses about so much training time at most."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError, MachineError
 from bench.suite import Settings
-from bench.training import TrainingDivergedError
+from bench.training.trial import TrainingDivergedError
 
 _NO_MEMORY = (
     "can't allocate memory",

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.checkpoint import EpochRecord
 from bench.data import ImageData, Splits, make_splits
-from bench.frozen import head_epochs
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
 from bench.suite import Trial, content_hash
 from bench.system.machine import arithmetic
-from bench.trainer import Outcome
-from bench.training import NUMERICS_VERSION, batch_edges, samples_digest
+from bench.training.freezing import head_epochs
+from bench.training.loop import Outcome
+from bench.training.state import EpochRecord
+from bench.training.trial import NUMERICS_VERSION, batch_edges, samples_digest
 from bench.tree import epoch_keys, grow
 
 MAX_STACKED = 64

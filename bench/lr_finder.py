@@ -9,9 +9,7 @@ from typing import Any
 from bench.data import ImageData
 from bench.engine import make_training
 from bench.errors import BenchError
-from bench.features import FeatureStore
 from bench.jobs import Job, trial_splits
-from bench.lr_range import LrRange, check_range, lr_range_test
 from bench.methods.plan import Plan
 from bench.planning import PlannedTrial, RunPlan
 from bench.runner import Reporter, SilentReporter, ready_jobs, trial_row
@@ -19,6 +17,8 @@ from bench.store.lr_ranges import CELL_COLUMNS
 from bench.suite import Entry
 from bench.system.cache import cache_root
 from bench.system.machine import keep_large_buffers
+from bench.training.frozen_features import FeatureStore
+from bench.training.lr_range import LrRange, check_range, lr_range_test
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ from bench.models import (
     layer_group_names,
 )
 from bench.models.tensor_files import is_whole
-from bench.precision import resolve_precision
 from bench.pretrain import describe_fractal_weights
 from bench.store import RemoteFolder, RunStore, run_folder
 from bench.suite import (
@@ -38,7 +37,8 @@ from bench.suite import (
 )
 from bench.system.download import Progress
 from bench.system.machine import resolve_device
-from bench.training import NUMERICS_VERSION
+from bench.training.precision import resolve_precision
+from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
 

@@ -18,13 +18,13 @@ from bench.errors import WeightsError
 from bench.jobs import Job
 from bench.methods.strategies import STRATEGIES
 from bench.models import Weights, layer_group_names
-from bench.precision import resolve_precision
 from bench.suite import Entry, FractalWeights, Settings, Trial
 from bench.suite.registry import Registry
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import Progress
-from bench.training import NUMERICS_VERSION
+from bench.training.precision import resolve_precision
+from bench.training.trial import NUMERICS_VERSION
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 """Fractal images fill the range of a byte around its middle."""

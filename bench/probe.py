@@ -19,7 +19,7 @@ from bench.models import describe_weights
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import source_trial
 from bench.suite import Entry, FractalWeights, Trial
-from bench.trainer import train
+from bench.training.loop import train
 
 PROBE_BATCHES = 2
 PROBE_EVALUATED = 32

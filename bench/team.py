@@ -26,7 +26,6 @@ import torch.distributed as dist
 from bench.errors import BenchError
 from bench.failures import Failure, RankError, failure_of, is_out_of_memory
 from bench.jobs import Task
-from bench.ranks import Ranks, joined
 from bench.system.machine import check_devices, device_of_rank, keep_large_buffers
 from bench.system.processes import (
     GRACE_SECONDS,
@@ -35,7 +34,8 @@ from bench.system.processes import (
     start_process,
     was_told_to_end,
 )
-from bench.training import TrainingDivergedError
+from bench.training.data_parallel.ranks import Ranks, joined
+from bench.training.trial import TrainingDivergedError
 
 FINISHING_SECONDS = 60.0
 """After the first rank has finished a task, the others have next to nothing left to do."""

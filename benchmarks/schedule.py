@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 
 from bench.accounts import Counted, account
 from bench.executors.agenda import Agenda
-from bench.frozen import moving_groups
 from bench.jobs import JobResult, StateSaved, Task, cut
 from bench.models import outline
 from bench.models.flops import epoch_flops, group_flops
 from bench.planning import plan_run
 from bench.preparation import planned_jobs
+from bench.training.freezing import moving_groups
 
 SUITE = Path(__file__).with_name("scale_grid.yaml")
 CELLS, SEEDS = 12, 50

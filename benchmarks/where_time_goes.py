@@ -30,20 +30,21 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from workload import prepare
 
-import bench.training
-from bench import fused, trainer
-from bench.checkpoint import EpochRecord
+import bench.training.trial
 from bench.data import ImageData, prepare_images
 from bench.data.images.augmentations import Augmenter
 from bench.engine import make_training
-from bench.features import FeatureStore, Trunk
-from bench.fused import HeadTrial, train_heads
 from bench.jobs import Job, trial_splits
 from bench.planning import plan_run
 from bench.runner import planned_jobs
 from bench.system.machine import describe_machine, keep_large_buffers
-from bench.trainer import Branch, isolated
-from bench.training import Training
+from bench.training import loop as trainer
+from bench.training import stacked_heads as fused
+from bench.training.frozen_features import FeatureStore, Trunk
+from bench.training.loop import Branch, isolated
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord
+from bench.training.trial import Training
 
 SUITE = Path(__file__).parent / "reference_grid.yaml"
 SHOWN_IMAGES = 32
@@ -81,7 +82,7 @@ SCOPES: Sequence[tuple[Any, str, str]] = (
     (trainer, "training_batch", READING),
     (fused, "training_batch", READING),
     (Augmenter, "images", AUGMENTING),
-    (bench.training, "_normalised", NORMALISING),
+    (bench.training.trial, "_normalised", NORMALISING),
     (Trunk, "_forward", FROZEN),
     (trainer, "_loss", LOSS),
     (fused._Stack, "_step", HEADS),

@@ -12,7 +12,7 @@ import torch
 from bench.errors import WeightsError
 from bench.failures import failure_of, place
 from bench.suite import Settings
-from bench.training import TrainingDivergedError
+from bench.training.trial import TrainingDivergedError
 
 HERE = place(1, 5)
 

@@ -13,7 +13,7 @@ from bench.methods.strategies import STRATEGIES
 from bench.models import describe_weights, layer_group_names
 from bench.suite import Entry, Settings, Trial
 from bench.suite.registry import Registry
-from bench.trainer import Training
+from bench.training.loop import Training
 
 SIZE = 32
 DATA = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.checkpoint import EpochRecord
 from bench.jobs import EpochDone
+from bench.training.state import EpochRecord
 
 
 class History:

@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.checkpoint import state_cache
 from bench.errors import BenchError, MissingExtraError
 from bench.executors.agenda import Agenda
 from bench.executors.base import OnEpoch
@@ -34,6 +33,7 @@ from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.cache import atomic_file
 from bench.system.machine import arithmetic
+from bench.training.state import state_cache
 
 if TYPE_CHECKING:
     from ray import ObjectRef

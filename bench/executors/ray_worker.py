@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from bench.checkpoint import state_cache
 from bench.errors import BenchError
 from bench.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.system.cache import atomic_file, atomic_folder, cache_root
 from bench.system.lru_folder import SizedCache
 from bench.system.machine import arithmetic, keep_large_buffers, limit_memory
+from bench.training.state import state_cache
 
 if TYPE_CHECKING:
     from ray import ObjectRef

@@ -17,17 +17,17 @@ from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
-from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
 from bench.executors import Executor, Where
 from bench.jobs import Job, JobResult, cut
 from bench.lr_finder import range_of
-from bench.lr_range import HIGH, LOW, STEPS
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job
 from bench.runner import Reporter, ready
 from bench.store import Push
 from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
+from bench.training.lr_range import HIGH, LOW, STEPS
+from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, make_pruner
 

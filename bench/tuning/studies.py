@@ -26,10 +26,10 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.checkpoint import EpochRecord, best_record
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.suite import DIRECTIONS, Choices, Method, Objective, Range
+from bench.training.state import EpochRecord, best_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
 REDUCTION = 3

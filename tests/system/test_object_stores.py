@@ -28,7 +28,7 @@ from bench.store import RemoteFolder, Run, RunStore, run_folder
 from bench.store.lock import StoreLock
 from bench.store.remote import _Pusher
 from bench.system.object_store import ObjectStore, is_url
-from bench.trainer import Branch
+from bench.training.loop import Branch
 from bench.tuning import tune
 
 SUITE = """\

@@ -28,12 +28,12 @@ from bench.engine import Engine, make_training
 from bench.errors import BenchError
 from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
 from bench.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
-from bench.ranks import Ranks, joined
 from bench.suite import Resources, Trial
 from bench.system.machine import check_devices, device_of_rank
 from bench.system.processes import start_process
-from bench.trainer import train
-from bench.whole_batch import batch_norm, whole_batch
+from bench.training.data_parallel.ranks import Ranks, joined
+from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
+from bench.training.loop import train
 from tests.tiny import make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
@@ -323,7 +323,7 @@ def test_a_follower_that_fails_costs_the_trial(
 LEADER = """\
 from bench.executors import InProcessExecutor
 from bench.jobs import cut
-from tests.test_data_parallel import two_jobs
+from tests.training.data_parallel.test_data_parallel import two_jobs
 
 for _ in InProcessExecutor().run(cut(two_jobs(), reuse=False), lambda done: print("epoch")):
     pass
@@ -331,7 +331,7 @@ for _ in InProcessExecutor().run(cut(two_jobs(), reuse=False), lambda done: prin
 
 
 def test_nothing_is_left_of_a_leader_that_is_killed() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     leader = subprocess.Popen(
         [sys.executable, "-u", "-c", LEADER],
         cwd=root,

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.features import (
+from bench.methods.plan import HEAD, Rule
+from bench.training.frozen_features import (
     FROZEN_BATCH,
     FeatureStore,
     Trunk,
     gather,
     positions,
 )
-from bench.methods.plan import HEAD, Rule
-from bench.trainer import Branch, isolated
-from bench.training import Inputs, Training
+from bench.training.loop import Branch, isolated
+from bench.training.trial import Inputs, Training
 from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
 
@@ -182,10 +182,10 @@ def test_a_view_that_is_too_large_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute = Computation(torch.randn(40, 6))
-    monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", 40 * 6 * 4 - 1)
+    monkeypatch.setattr("bench.training.frozen_features.MAX_VIEW_BYTES", 40 * 6 * 4 - 1)
     for store in (FeatureStore(tmp_path), FeatureStore()):
         assert store.view("key", compute, count=40) is None
-    monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", 40 * 6 * 4)
+    monkeypatch.setattr("bench.training.frozen_features.MAX_VIEW_BYTES", 40 * 6 * 4)
     for store in (FeatureStore(tmp_path), FeatureStore()):
         assert store.view("key", compute, count=40) is not None
 
@@ -193,7 +193,7 @@ def test_a_view_that_is_too_large_is_not_kept(
 def test_views_that_are_too_large_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     curves = []
     for limit in (2**30, 0):
-        monkeypatch.setattr("bench.features.MAX_VIEW_BYTES", limit)
+        monkeypatch.setattr("bench.training.frozen_features.MAX_VIEW_BYTES", limit)
         branch = Branch(training=_training("partial_finetune", backbone="shufflenet_v2_x0_5"))
         curves.append([(r.train, r.val) for r in (branch.train_epoch(), branch.train_epoch())])
     assert curves[0] == curves[1]

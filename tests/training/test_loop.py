@@ -15,14 +15,14 @@ import torchvision
 from torch import Tensor, nn
 
 from bench.catalogue import catalogue
-from bench.checkpoint import EpochRecord, Scores
 from bench.data.images.augmentations import Augmenter
-from bench.fused import _Stack
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.strategies import STRATEGIES
 from bench.suite import Entry
-from bench.trainer import Outcome, outcome, train
-from bench.training import (
+from bench.training.loop import Outcome, outcome, train
+from bench.training.stacked_heads import _Stack
+from bench.training.state import EpochRecord, Scores
+from bench.training.trial import (
     Inputs,
     Training,
     TrainingDivergedError,
@@ -56,7 +56,7 @@ def _last_state(training: Training) -> dict[str, Tensor]:
 
 def _train_to_the_last_epoch(training: Training) -> None:
     """Train, and leave the last epoch's state in the network instead of the best one's."""
-    with patch("bench.trainer.outcome", wraps=outcome) as finished:
+    with patch("bench.training.loop.outcome", wraps=outcome) as finished:
         _train(training)
     (_, state), _ = finished.call_args
     training.load(state.model)
@@ -440,8 +440,8 @@ def _with_val_scores(
             return next(scripted)
         return real(logits, labels)
 
-    monkeypatch.setattr("bench.trainer.score", scored)
-    monkeypatch.setattr("bench.fused.score", scored)
+    monkeypatch.setattr("bench.training.loop.score", scored)
+    monkeypatch.setattr("bench.training.stacked_heads.score", scored)
     records: list[EpochRecord] = []
     outcome = train(training, records.append)
     assert outcome.records == tuple(records)

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-import bench.lr_range
+import bench.training.lr_range
 from bench.errors import BenchError, PlanError
-from bench.features import FeatureStore
-from bench.lr_range import (
+from bench.methods.plan import Plan, Rule, Stage
+from bench.training.frozen_features import FeatureStore
+from bench.training.loop import isolated, train, train_step
+from bench.training.lr_range import (
     LrRange,
     _longest_fall,
     diverged,
@@ -27,9 +29,7 @@ from bench.lr_range import (
     steepest,
     valley,
 )
-from bench.methods.plan import Plan, Rule, Stage
-from bench.trainer import isolated, train, train_step
-from bench.training import Training, batch_order
+from bench.training.trial import Training, batch_order
 from tests.tiny import make_trial, tiny_training
 
 LRS = np.geomspace(1e-6, 10, 100).tolist()
@@ -167,7 +167,7 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rates: list[dict[bool, set[float]]] = []
         self.state: dict[str, Tensor] = {}
-        monkeypatch.setattr(bench.lr_range, "train_step", self._step)
+        monkeypatch.setattr(bench.training.lr_range, "train_step", self._step)
 
     def _step(self, training: Training, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
         result = train_step(training, *arguments, **options)

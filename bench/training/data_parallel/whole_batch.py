@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.ranks import Shard
+from bench.training.data_parallel.ranks import Shard
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench.checkpoint import EpochRecord, Scores, State, StateStore
-from bench.frozen import moved_groups
 from bench.methods.plan import Plan, Rule, Stage
 from bench.system.lru_folder import SizedCache
-from bench.trainer import Branch, isolated
-from bench.training import Training
+from bench.training.freezing import moved_groups
+from bench.training.loop import Branch, isolated
+from bench.training.state import EpochRecord, Scores, State, StateStore
+from bench.training.trial import Training
 from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
 
@@ -135,7 +135,7 @@ def test_memory_has_a_limit_and_disk_keeps_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = {f"key{index}": _state(1) for index in range(6)}
-    monkeypatch.setattr("bench.checkpoint.MEMORY_LIMIT", 2 * states["key0"].nbytes)
+    monkeypatch.setattr("bench.training.state.MEMORY_LIMIT", 2 * states["key0"].nbytes)
     store = _store(tmp_path)
     for key, state in states.items():
         store.save(key, state)
@@ -151,7 +151,7 @@ def test_what_was_used_last_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b, c = (_state(1) for _ in range(3))
-    monkeypatch.setattr("bench.checkpoint.MEMORY_LIMIT", 2 * a.nbytes)
+    monkeypatch.setattr("bench.training.state.MEMORY_LIMIT", 2 * a.nbytes)
     store = _store(tmp_path)
     store.save("a", a)
     store.save("b", b)
@@ -162,7 +162,7 @@ def test_what_was_used_last_stays_in_memory(
 
 
 def test_without_a_disk_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.checkpoint.MEMORY_LIMIT", 1)
+    monkeypatch.setattr("bench.training.state.MEMORY_LIMIT", 1)
     store = StateStore(None)
     states = {f"key{index}": _state(1) for index in range(3)}
     for key, state in states.items():
@@ -244,7 +244,9 @@ def test_a_state_holds_what_moved_and_no_more() -> None:
 
 def test_the_best_epoch_of_an_earlier_stage_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.9, 0.5, 0.6])
-    monkeypatch.setattr("bench.trainer.score", lambda *_: Scores(loss=1.0, accuracy=next(scores)))
+    monkeypatch.setattr(
+        "bench.training.loop.score", lambda *_: Scores(loss=1.0, accuracy=next(scores))
+    )
     branch = Branch(training=_training("gradual_unfreeze", "sgd", backbone="resnet18"))
     weight = branch.training.network.model.get_parameter("fc.weight")
     branch.train_epoch()

@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.catalogue import catalogue
-from bench.checkpoint import EpochRecord, Scores
 from bench.data import ImageData
 from bench.engine import build, make_training
-from bench.features import FeatureStore
-from bench.fused import HeadTrial, train_heads
 from bench.jobs import trial_splits
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import head_start
 from bench.suite import Entry, Trial
-from bench.trainer import Branch, isolated
-from bench.training import (
+from bench.training.frozen_features import FeatureStore
+from bench.training.loop import Branch, isolated
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord, Scores
+from bench.training.trial import (
     Inputs,
     Training,
     TrainingDivergedError,
@@ -398,7 +398,9 @@ def test_early_stopping_removes_a_trial_and_keeps_its_row(
         _trial(epochs=4, lr=0.3),
     ]
     heads = _head_trials(trials, tmp_path, with_keys=True)
-    monkeypatch.setattr("bench.fused.score", lambda *_: Scores(loss=1.0, accuracy=0.5))
+    monkeypatch.setattr(
+        "bench.training.stacked_heads.score", lambda *_: Scores(loss=1.0, accuracy=0.5)
+    )
     alone = [_run([trial])[0] for trial in heads]
     together = _run(heads)
     assert [trial.state.epochs for trial in together] == [2, 4, 3, 4]
@@ -409,7 +411,9 @@ def test_early_stopping_removes_a_trial_and_keeps_its_row(
 def test_the_best_epochs_head_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (trial,) = _head_trials([_trial(epochs=3, lr=0.1)], tmp_path)
     scores = iter([0.5, 0.9, 0.7])
-    monkeypatch.setattr("bench.fused.score", lambda *_: Scores(loss=1.0, accuracy=next(scores)))
+    monkeypatch.setattr(
+        "bench.training.stacked_heads.score", lambda *_: Scores(loss=1.0, accuracy=next(scores))
+    )
     states = []
     for _ in train_heads([trial]):
         states.append(trial.state)

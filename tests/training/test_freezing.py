@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from bench.frozen import (
+from bench.methods.plan import HEAD, Plan, Rule, Stage, group_rule
+from bench.methods.strategies import STRATEGIES
+from bench.models import Outline, layer_group_names, outline
+from bench.suite import Entry
+from bench.training.freezing import (
     frozen_boundary,
     head_epochs,
     is_pristine,
     moved_groups,
     moving_groups,
 )
-from bench.methods.plan import HEAD, Plan, Rule, Stage, group_rule
-from bench.methods.strategies import STRATEGIES
-from bench.models import Outline, layer_group_names, outline
-from bench.suite import Entry
 from tests.tiny import make_trial, tiny_training
 
 ALL = Rule(pattern="*", lr=1.0)

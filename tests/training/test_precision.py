@@ -11,8 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import precision
-from bench.precision import NEEDED_SPEEDUP, faster_precision, measured_precision, step_seconds
+from bench.training import precision
+from bench.training.precision import (
+    NEEDED_SPEEDUP,
+    faster_precision,
+    measured_precision,
+    step_seconds,
+)
 
 Calls = list[tuple[str, int, str, int]]
 

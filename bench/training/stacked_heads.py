@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.checkpoint import EpochRecord, Scores, State, best_record
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
-from bench.training import (
+from bench.training.state import EpochRecord, Scores, State, best_record
+from bench.training.trial import (
     Inputs,
     Training,
     TrainingDivergedError,

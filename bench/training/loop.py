@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.checkpoint import EpochRecord, Scores, State, best_record
-from bench.frozen import head_epochs, moved_groups
-from bench.fused import HeadTrial, train_heads
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
-from bench.ranks import Shard
-from bench.training import (
+from bench.training.data_parallel.ranks import Shard
+from bench.training.data_parallel.whole_batch import whole_batch
+from bench.training.freezing import head_epochs, moved_groups
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord, Scores, State, best_record
+from bench.training.trial import (
     Inputs,
     Samples,
     Training,
@@ -38,7 +39,6 @@ from bench.training import (
     stops_early,
     training_batch,
 )
-from bench.whole_batch import whole_batch
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""

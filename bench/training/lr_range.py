@@ -18,8 +18,8 @@ import torch.nn.functional as F
 
 from bench.errors import BenchError, PlanError
 from bench.methods.plan import Plan
-from bench.trainer import isolated, train_step, trainable_parameters
-from bench.training import (
+from bench.training.loop import isolated, train_step, trainable_parameters
+from bench.training.trial import (
     Inputs,
     Samples,
     Training,

@@ -15,11 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.checkpoint import EpochRecord, Scores, best_record
 from bench.data import ImageData, Splits
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
-from bench.features import (
+from bench.keys import derive_seed
+from bench.methods.plan import HEAD, Plan, Rule, Stage
+from bench.methods.schedules import Progress, lr_factor
+from bench.models import Network
+from bench.suite import Entry, Settings, content_hash
+from bench.training.data_parallel.ranks import Ranks
+from bench.training.freezing import frozen_boundary, is_pristine
+from bench.training.frozen_features import (
     FROZEN_BATCH,
     FeatureStore,
     Trunk,
@@ -27,13 +33,7 @@ from bench.features import (
     gather,
     positions,
 )
-from bench.frozen import frozen_boundary, is_pristine
-from bench.keys import derive_seed
-from bench.methods.plan import HEAD, Plan, Rule, Stage
-from bench.methods.schedules import Progress, lr_factor
-from bench.models import Network
-from bench.ranks import Ranks
-from bench.suite import Entry, Settings, content_hash
+from bench.training.state import EpochRecord, Scores, best_record
 
 NUMERICS_VERSION = 2
 """Raised with every change that alters the numbers of a trial; part of every trial id."""

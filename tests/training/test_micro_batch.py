@@ -14,8 +14,8 @@ from bench.data import ImageData
 from bench.engine import make_training
 from bench.jobs import trial_splits
 from bench.methods.plan import Plan, Rule, Stage
-from bench.trainer import isolated, train_step
-from bench.training import Inputs, Training, apply_stage, batch_order, training_batch
+from bench.training.loop import isolated, train_step
+from bench.training.trial import Inputs, Training, apply_stage, batch_order, training_batch
 from tests.tiny import make_job, make_trial
 
 FIXED_NORMS = Plan(stages=(Stage(epochs=2, rules=(Rule(pattern="*", lr=1.0, norm="fixed"),)),))
