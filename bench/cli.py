@@ -215,11 +215,11 @@ def plan(
     retry: Retry = None,
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
-    from bench.accounts import account
     from bench.analysis import outlook
     from bench.console import ConsoleReporter
-    from bench.executors import Where
-    from bench.jobs import cut
+    from bench.execution.executors import Where
+    from bench.execution.jobs import cut
+    from bench.execution.work import account
     from bench.planning import plan_run
     from bench.preparation import planned_jobs
     from bench.probe import estimate

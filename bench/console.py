@@ -22,8 +22,8 @@ from rich.text import Text
 from bench.system.printable import visible
 
 if TYPE_CHECKING:
-    from bench.accounts import Accounts
-    from bench.jobs import EpochDone, Job, JobResult
+    from bench.execution.jobs import EpochDone, Job, JobResult
+    from bench.execution.work import Accounts
     from bench.planning import RunPlan
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.data import ImageData
-from bench.engine import make_training
 from bench.errors import BenchError
-from bench.jobs import Job, trial_splits
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
 from bench.planning import PlannedTrial, RunPlan
 from bench.runner import Reporter, SilentReporter, ready_jobs, trial_row

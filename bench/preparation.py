@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.accounts import Counted
 from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
 from bench.data.images.prepared import prepared_fingerprint, resolve_resize
 from bench.errors import BenchError
-from bench.jobs import Job, JobResult, keyed, splits_of, trial_splits
+from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
+from bench.execution.work import Counted
 from bench.models import Weights, check_unchanged, obtain_weights
 from bench.planning import PlannedTrial, RunPlan
 from bench.pretrain import pretraining_job

@@ -15,7 +15,7 @@ from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import WeightsError
-from bench.jobs import Job
+from bench.execution.jobs import Job
 from bench.methods.strategies import STRATEGIES
 from bench.models import Weights, layer_group_names
 from bench.suite import Entry, FractalWeights, Settings, Trial

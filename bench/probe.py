@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.accounts import Accounts
 from bench.data import ImageData, Splits, stored_size
 from bench.data.images.prepared import resolve_resize
-from bench.engine import make_training
 from bench.errors import BenchError
-from bench.jobs import Job
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job
+from bench.execution.work import Accounts
 from bench.methods.plan import Plan, Rule, Stage
 from bench.models import describe_weights
 from bench.planning import PlannedTrial, RunPlan

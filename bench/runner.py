@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.accounts import Accounts, Counted, account
 from bench.data import ImageData
 from bench.errors import BenchError, system_errors_told
-from bench.executors import Executor, Where
-from bench.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.executors import Executor, Where
+from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.tree import reused_epochs
+from bench.execution.work import Accounts, Counted, account
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.report import mistaken_samples, write_report
@@ -36,7 +37,6 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import Progress
 from bench.system.machine import describe_machine
-from bench.tree import reused_epochs
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 

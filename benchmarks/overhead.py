@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 import bench
-from bench.jobs import Job, JobResult
+from bench.execution.jobs import Job, JobResult
 from bench.planning import RunPlan
 from bench.runner import SilentReporter
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.accounts import Counted, account
-from bench.executors.agenda import Agenda
-from bench.jobs import JobResult, StateSaved, Task, cut
+from bench.execution.executors.agenda import Agenda
+from bench.execution.jobs import JobResult, StateSaved, Task, cut
+from bench.execution.work import Counted, account
 from bench.models import outline
 from bench.models.flops import epoch_flops, group_flops
 from bench.planning import plan_run

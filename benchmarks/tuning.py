@@ -23,7 +23,7 @@ import pandas as pd
 from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
-from bench.executors import Where
+from bench.execution.executors import Where
 from bench.planning import open_suite
 from bench.runner import SilentReporter
 from bench.store import read_tuning

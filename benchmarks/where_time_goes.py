@@ -33,8 +33,8 @@ from workload import prepare
 import bench.training.trial
 from bench.data import ImageData, prepare_images
 from bench.data.images.augmentations import Augmenter
-from bench.engine import make_training
-from bench.jobs import Job, trial_splits
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, trial_splits
 from bench.planning import plan_run
 from bench.runner import planned_jobs
 from bench.system.machine import describe_machine, keep_large_buffers

@@ -10,7 +10,7 @@ import pytest
 
 from bench.analysis import LrCell, lr_cells
 from bench.errors import BenchError
-from bench.jobs import Job
+from bench.execution.jobs import Job
 from bench.lr_finder import CellRange, find_lrs, range_of, step_rows
 from bench.methods.plan import Plan
 from bench.planning import RunPlan, plan_run

@@ -16,8 +16,8 @@ import yaml
 
 import bench
 from bench.errors import BenchError, SuiteError
-from bench.executors import InProcessExecutor, ProcessPoolExecutor, Where
-from bench.jobs import Job, JobResult
+from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Where
+from bench.execution.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
 from bench.report import write_report

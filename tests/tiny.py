@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.catalogue import catalogue
 from bench.data import ImageData, open_source, prepare_images
-from bench.engine import make_training
-from bench.jobs import Job, keyed, trial_splits
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, keyed, trial_splits
 from bench.methods.strategies import STRATEGIES
 from bench.models import describe_weights, layer_group_names
 from bench.suite import Entry, Settings, Trial

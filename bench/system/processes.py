@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
-PRELOADED = ("bench.engine", "torchvision.models")
+PRELOADED = ("bench.execution.engine", "torchvision.models")
 """Importing these takes seconds, mostly in torch."""
 
 GRACE_SECONDS = 5.0

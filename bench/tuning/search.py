@@ -18,8 +18,8 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
 from bench.errors import BenchError
-from bench.executors import Executor, Where
-from bench.jobs import Job, JobResult, cut
+from bench.execution.executors import Executor, Where
+from bench.execution.jobs import Job, JobResult, cut
 from bench.lr_finder import range_of
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job

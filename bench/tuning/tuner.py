@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from bench.catalogue import catalogue
 from bench.errors import BenchError
-from bench.executors import Where
+from bench.execution.executors import Where
 from bench.planning import OpenSuite, open_suite
 from bench.runner import Reporter, SilentReporter, run
 from bench.store import Run, pushing, run_folder, write_tuning

@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError, StoreError
-from bench.jobs import EpochDone, Job, JobResult
+from bench.execution.jobs import EpochDone, Job, JobResult
 from bench.runner import SilentReporter
 from bench.store import RemoteFolder, Run, RunStore, run_folder
 from bench.store.lock import StoreLock
@@ -518,7 +518,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return train_epoch(self)
 
     monkeypatch.setattr(Branch, "train_epoch", counted)
-    monkeypatch.setattr("bench.engine.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("bench.execution.engine.SAVE_SECONDS", 0.0)
     return epochs
 
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import ImageData
-from bench.engine import make_training
-from bench.jobs import trial_splits
+from bench.execution.engine import make_training
+from bench.execution.jobs import trial_splits
 from bench.methods.plan import Plan, Rule, Stage
 from bench.training.loop import isolated, train_step
 from bench.training.trial import Inputs, Training, apply_stage, batch_order, training_batch

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from bench.catalogue import catalogue
 from bench.data import ImageData
-from bench.engine import build, make_training
-from bench.jobs import trial_splits
+from bench.execution.engine import build, make_training
+from bench.execution.jobs import trial_splits
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor

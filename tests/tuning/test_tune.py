@@ -23,7 +23,7 @@ from bench.runner import SilentReporter
 from bench.store import Run, Tuning, read_tuning
 from bench.suite import expand, load_suite
 from bench.tuning import tune
-from tests.executors.test_executors import ONE_CLUSTER
+from tests.execution.executors.test_executors import ONE_CLUSTER
 from tests.tiny import SMOKE_SUITE
 
 SECTION = """\
@@ -117,11 +117,11 @@ def test_a_trial_of_the_search_is_a_trial_of_a_run(tuned: Run, suite: Path, tmp_
 def test_the_test_split_is_not_read_while_searching(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import bench.engine
+    import bench.execution.engine
     from bench.tuning.search import Search
 
     searching, tested = [False], [0, 0]
-    outcome, search = bench.engine.outcome, Search.run
+    outcome, search = bench.execution.engine.outcome, Search.run
 
     def counted(*args: Any) -> Any:
         tested[searching[0]] += 1
@@ -132,7 +132,7 @@ def test_the_test_split_is_not_read_while_searching(
         search(self)
         searching[0] = False
 
-    monkeypatch.setattr(bench.engine, "outcome", counted)
+    monkeypatch.setattr(bench.execution.engine, "outcome", counted)
     monkeypatch.setattr(Search, "run", watched)
     tune(suite, out=tmp_path, workers=1, overrides=["tune.trials=2", "strategy=linear_probe"])
     assert tested == [4, 0]  # two seeds untuned, two tuned

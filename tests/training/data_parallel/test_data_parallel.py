@@ -22,12 +22,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-import bench.engine
+import bench.execution.engine
 from bench.data import ImageData
-from bench.engine import Engine, make_training
 from bench.errors import BenchError
-from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
-from bench.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
+from bench.execution.engine import Engine, make_training
+from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
+from bench.execution.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
 from bench.suite import Resources, Trial
 from bench.system.machine import check_devices, device_of_rank
 from bench.system.processes import start_process
@@ -321,8 +321,8 @@ def test_a_follower_that_fails_costs_the_trial(
 
 
 LEADER = """\
-from bench.executors import InProcessExecutor
-from bench.jobs import cut
+from bench.execution.executors import InProcessExecutor
+from bench.execution.jobs import cut
 from tests.training.data_parallel.test_data_parallel import two_jobs
 
 for _ in InProcessExecutor().run(cut(two_jobs(), reuse=False), lambda done: print("epoch")):
@@ -352,7 +352,7 @@ def test_nothing_is_left_of_a_leader_that_is_killed() -> None:
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench.engine, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(bench.execution.engine, "SAVE_SECONDS", 0.0)
     trial = make_trial(backbone=SMALL, epochs=4, devices_per_trial=2)
     expected = trained(engine, trial)
     engine.close()  # a process leads one team at a time
@@ -412,7 +412,7 @@ def test_it_is_part_of_ids_and_keys_where_it_is_above_one_only() -> None:
 
 
 def test_workers_leave_room_for_followers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.executors.choose.usable_cores", lambda: 8)
+    monkeypatch.setattr("bench.execution.executors.choose.usable_cores", lambda: 8)
     job = make_job(make_trial(threads=2, devices_per_trial=2))
     tasks = cut([replace(job, trial_id=str(i)) for i in range(9)], reuse=False)
     assert Where().executor(tasks, "cpu", Resources()).workers == 2

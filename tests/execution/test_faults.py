@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError
-from bench.jobs import EpochDone, Job
+from bench.execution.jobs import EpochDone, Job
 from bench.runner import SilentReporter
 from bench.store import read_run
 from tests.damage import flip

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from bench.errors import BenchError
-from bench.jobs import Event, Job, JobResult, StateSaved, Task
+from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.system.cache import atomic_file, atomic_folder, cache_root
 from bench.system.lru_folder import SizedCache
 from bench.system.machine import arithmetic, keep_large_buffers, limit_memory
@@ -85,7 +85,7 @@ class RayWorker:
 
     def facts(self, device: str) -> dict[str, Any]:
         """What decides whether this node may take part, and what it shares with the driver."""
-        from bench.engine import Engine
+        from bench.execution.engine import Engine
 
         self._engine = Engine()
         return {

@@ -14,14 +14,23 @@ import torch
 from torch import Tensor
 
 from bench.data import ImageData, Splits
-from bench.failures import failure_of, is_out_of_memory, place
-from bench.jobs import EpochDone, Event, Job, JobResult, Predictions, StateSaved, Task, trial_splits
+from bench.execution.failures import failure_of, is_out_of_memory, place
+from bench.execution.jobs import (
+    EpochDone,
+    Event,
+    Job,
+    JobResult,
+    Predictions,
+    StateSaved,
+    Task,
+    trial_splits,
+)
+from bench.execution.team import Team
 from bench.models import Network, build_network, head_start
 from bench.models.network import save_tensors
 from bench.suite import content_hash
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
-from bench.team import Team
 from bench.training.data_parallel.ranks import Ranks
 from bench.training.frozen_features import FeatureStore
 from bench.training.loop import Branch, Outcome, isolated, outcome, train, trainable_parameters

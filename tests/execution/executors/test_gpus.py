@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 import pytest
 import torch
 
-from bench.executors import ProcessPoolExecutor, Where, process_pool
-from bench.jobs import JobResult, Task, cut
+from bench.execution.executors import ProcessPoolExecutor, Where, process_pool
+from bench.execution.jobs import JobResult, Task, cut
 from bench.suite import Resources
 from bench.system.machine import equal_gpus
 from tests.tiny import make_job, make_trial

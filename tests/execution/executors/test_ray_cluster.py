@@ -14,13 +14,13 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import save_file
 
 from bench.errors import BenchError
-from bench.executors import InProcessExecutor
-from bench.executors.ray_cluster import RayExecutor
-from bench.executors.ray_worker import Order, RayWorker, Report
-from bench.jobs import EpochDone, Job, JobResult, StateSaved, cut
+from bench.execution.executors import InProcessExecutor
+from bench.execution.executors.ray_cluster import RayExecutor
+from bench.execution.executors.ray_worker import Order, RayWorker, Report
+from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, cut
 from bench.methods.schedules import SCHEDULES
 from bench.suite import Entry
-from tests.executors.test_executors import ONE_CLUSTER, SMALL, numbers, run
+from tests.execution.executors.test_executors import ONE_CLUSTER, SMALL, numbers, run
 from tests.tiny import entry, make_job, make_trial
 
 pytestmark = ONE_CLUSTER
@@ -111,7 +111,7 @@ def test_a_worker_sends_states_while_it_trains(
     weights: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "node"))
-    monkeypatch.setattr("bench.engine.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("bench.execution.engine.SAVE_SECONDS", 0.0)
     job = jobs(tmp_path, weights)[0]
     worker = RayWorker()
     worker.facts("cpu")

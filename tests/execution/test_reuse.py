@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench.catalogue import catalogue
-from bench.executors import InProcessExecutor
-from bench.jobs import Job, JobResult, Task, cut
+from bench.execution.executors import InProcessExecutor
+from bench.execution.jobs import Job, JobResult, Task, cut
 from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from bench.jobs import EpochDone, JobResult, Task
+from bench.execution.jobs import EpochDone, JobResult, Task
 
 OnEpoch = Callable[[EpochDone], None]
 

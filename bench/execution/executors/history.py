@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.jobs import EpochDone
+from bench.execution.jobs import EpochDone
 from bench.training.state import EpochRecord
 
 

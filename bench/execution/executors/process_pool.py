@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from bench.errors import BenchError
-from bench.executors.agenda import Agenda
-from bench.executors.base import OnEpoch
-from bench.executors.history import History
-from bench.failures import place, took_too_long
-from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
+from bench.execution.executors.agenda import Agenda
+from bench.execution.executors.base import OnEpoch
+from bench.execution.executors.history import History
+from bench.execution.failures import place, took_too_long
+from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.machine import keep_large_buffers, limit_memory
 from bench.system.processes import (
@@ -277,7 +277,7 @@ def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None
     if memory_gib is not None:
         limit_memory(memory_gib)
     keep_large_buffers()
-    from bench.engine import Engine
+    from bench.execution.engine import Engine
 
     engine = Engine(lanes=lanes)
     try:

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 
 from bench.data import ImageData
 from bench.errors import BenchError
-from bench.executors import Executor, InProcessExecutor, ProcessPoolExecutor
-from bench.executors.ray_cluster import RayExecutor
-from bench.jobs import EpochDone, Job, JobResult, cut, trial_splits
+from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor
+from bench.execution.executors.ray_cluster import RayExecutor
+from bench.execution.jobs import EpochDone, Job, JobResult, cut, trial_splits
 from bench.suite import Resources
 from tests.tiny import make_job, make_trial
 
@@ -270,7 +270,7 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import pickle, sys\n"
-        "from bench.executors import ProcessPoolExecutor\n"
+        "from bench.execution.executors import ProcessPoolExecutor\n"
         "print('started')\n"
         "jobs = pickle.load(open(sys.argv[1], 'rb'))\n"
         "for result in ProcessPoolExecutor(2).run(jobs, lambda *_: None):\n"

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bench.errors import BenchError, MissingExtraError
-from bench.executors.agenda import Agenda
-from bench.executors.base import OnEpoch
-from bench.executors.history import History
-from bench.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
-from bench.failures import place, took_too_long
-from bench.jobs import EpochDone, Job, JobResult, StateSaved, Task
+from bench.execution.executors.agenda import Agenda
+from bench.execution.executors.base import OnEpoch
+from bench.execution.executors.history import History
+from bench.execution.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
+from bench.execution.failures import place, took_too_long
+from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.cache import atomic_file
 from bench.system.machine import arithmetic

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.executors.agenda import Agenda
-from bench.executors.base import OnEpoch
-from bench.jobs import EpochDone, Event, JobResult, StateSaved, Task
+from bench.execution.executors.agenda import Agenda
+from bench.execution.executors.base import OnEpoch
+from bench.execution.jobs import EpochDone, Event, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.machine import keep_large_buffers
 
 if TYPE_CHECKING:
-    from bench.engine import Engine
+    from bench.execution.engine import Engine
 
 
 class InProcessExecutor:
@@ -38,7 +38,7 @@ class InProcessExecutor:
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`, going on from the state just made where that is possible."""
-        from bench.engine import Engine
+        from bench.execution.engine import Engine
 
         keep_large_buffers()
         agenda = Agenda(tasks)
@@ -85,7 +85,7 @@ class _Clock:
 
     def check(self, done: EpochDone) -> None:
         """Raise `TookTooLongError`, for all trials of the task, if this epoch took too long."""
-        from bench.failures import TookTooLongError, took_too_long
+        from bench.execution.failures import TookTooLongError, took_too_long
 
         before, self._since = self._since, time.monotonic()
         minutes, seconds = self._resources.minutes, self._resources.seconds

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.jobs import Job
+from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops

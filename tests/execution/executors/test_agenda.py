@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bench.executors.agenda import Agenda
-from bench.jobs import Event, Job, JobResult, StateSaved, Task
+from bench.execution.executors.agenda import Agenda
+from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
 from tests.tiny import make_job, make_trial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -24,8 +24,8 @@ import torch
 import torch.distributed as dist
 
 from bench.errors import BenchError
-from bench.failures import Failure, RankError, failure_of, is_out_of_memory
-from bench.jobs import Task
+from bench.execution.failures import Failure, RankError, failure_of, is_out_of_memory
+from bench.execution.jobs import Task
 from bench.system.machine import check_devices, device_of_rank, keep_large_buffers
 from bench.system.processes import (
     GRACE_SECONDS,
@@ -218,7 +218,7 @@ def _follow(
 ) -> None:
     """A follower: tasks in, how they end out, until the leader ends."""
     keep_large_buffers()
-    from bench.engine import Engine
+    from bench.execution.engine import Engine
 
     tasks: SimpleQueue[Task] = SimpleQueue()
     threading.Thread(target=_hear, args=(connection, tasks, folder), daemon=True).start()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data import ImageData, Splits, make_splits
+from bench.execution.tree import epoch_keys, grow
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
 from bench.suite import Trial, content_hash
@@ -22,7 +23,6 @@ from bench.training.freezing import head_epochs
 from bench.training.loop import Outcome
 from bench.training.state import EpochRecord
 from bench.training.trial import NUMERICS_VERSION, batch_edges, samples_digest
-from bench.tree import epoch_keys, grow
 
 MAX_STACKED = 64
 """How many trials' heads train at once; with hidden layers a quarter of it, which bounds memory.

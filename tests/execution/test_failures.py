@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.errors import WeightsError
-from bench.failures import failure_of, place
+from bench.execution.failures import failure_of, place
 from bench.suite import Settings
 from bench.training.trial import TrainingDivergedError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
-from bench.jobs import Event, Job, JobResult, StateSaved, Task
+from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
 
 
 class _Entry:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.errors import BenchError
-from bench.executors.base import Executor
-from bench.executors.in_process import InProcessExecutor
-from bench.executors.process_pool import ProcessPoolExecutor
-from bench.jobs import Job, Task
+from bench.execution.executors.base import Executor
+from bench.execution.executors.in_process import InProcessExecutor
+from bench.execution.executors.process_pool import ProcessPoolExecutor
+from bench.execution.jobs import Job, Task
 from bench.suite import Resources
 from bench.system.machine import check_devices, equal_gpus, usable_cores
 
@@ -51,7 +51,7 @@ class Where:
         cpus = devices * (resources.cpus or threads)
         at_once = max(1, _at_once(tasks))
         if self.name == "ray":
-            from bench.executors.ray_cluster import RayExecutor
+            from bench.execution.executors.ray_cluster import RayExecutor
 
             workers = min(self.workers or at_once, at_once)
             return RayExecutor(
