@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.results.folder import Run, read_run
     from bench.runner import run
-    from bench.store import Run, read_run
     from bench.tuning import tune
 
 __all__ = ["Run", "read_run", "run", "tune"]
@@ -18,8 +18,8 @@ __all__ = ["Run", "read_run", "run", "tune"]
 _HOMES = {
     "run": "bench.runner",
     "tune": "bench.tuning",
-    "Run": "bench.store",
-    "read_run": "bench.store",
+    "Run": "bench.results.folder",
+    "read_run": "bench.results.folder",
 }
 
 

@@ -25,7 +25,7 @@ from bench.system.processes import import_early
 
 if TYPE_CHECKING:
     from bench.planning import RunPlan
-    from bench.store import Run
+    from bench.results.folder import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -89,13 +89,13 @@ def run(
     track: Track = "",
 ) -> None:
     """Train what is not complete, then write tables, plots and a report."""
-    from bench import trackers
+    from bench.results import trackers
 
     trackers.known_trackers(track)
     _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
+    from bench.results.folder import push_run
     from bench.runner import run as run_suite
-    from bench.store import push_run
 
     with _interruptible(), ConsoleReporter(out_console) as reporter:
         result = run_suite(
@@ -215,7 +215,6 @@ def plan(
     retry: Retry = None,
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
-    from bench.analysis import outlook
     from bench.console import ConsoleReporter
     from bench.execution.executors import Where
     from bench.execution.jobs import cut
@@ -223,6 +222,7 @@ def plan(
     from bench.planning import plan_run
     from bench.preparation import planned_jobs
     from bench.probe import estimate
+    from bench.results.analysis import outlook
     from bench.tuning.cells import search_in_words
 
     where = Where(name=executor, workers=workers, address=address)
@@ -295,13 +295,13 @@ def lr_find(
     steps: Annotated[int, typer.Option(help="Steps of each test.")] = 100,
 ) -> None:
     """Test each cell over a range of learning rates, and suggest one: the LR range test."""
-    from bench.analysis import lr_cells
     from bench.console import ConsoleReporter
     from bench.lr_finder import find_lrs, step_rows
     from bench.planning import plan_run
-    from bench.plots import write_lr_range_panels
-    from bench.report.terminal import show_lr_ranges
-    from bench.store import read_lr_ranges, write_lr_ranges
+    from bench.results.analysis import lr_cells
+    from bench.results.folder import read_lr_ranges, write_lr_ranges
+    from bench.results.plots import write_lr_range_panels
+    from bench.results.report.terminal import show_lr_ranges
 
     with ConsoleReporter(out_console) as reporter:
         planned = plan_run(
@@ -340,9 +340,9 @@ def report(
     track: Track = "",
 ) -> None:
     """Rebuild plots and report from the files of a run folder."""
-    from bench import trackers
-    from bench.report import FORMATS, write_report
-    from bench.store import push_run, read_run
+    from bench.results import trackers
+    from bench.results.folder import push_run, read_run
+    from bench.results.report import FORMATS, write_report
 
     names = [name.strip() for name in formats.split(",")]
     for name in names:
@@ -368,9 +368,9 @@ def show(
     ] = None,
 ) -> None:
     """Show a run, or one trial of it, in the terminal."""
-    from bench.report.reasons import find_trial
-    from bench.report.terminal import show_run, show_trial
-    from bench.store import read_run
+    from bench.results.folder import read_run
+    from bench.results.report.reasons import find_trial
+    from bench.results.report.terminal import show_run, show_trial
 
     found = read_run(run)
     shown = show_run(found) if trial is None else show_trial(found, find_trial(found, trial))
@@ -384,8 +384,8 @@ def why(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
 ) -> None:
     """Say why a trial was trained, kept, shared, skipped or failed."""
-    from bench.report import reasons
-    from bench.store import read_run
+    from bench.results.folder import read_run
+    from bench.results.report import reasons
 
     found = read_run(run)
     for sentence in reasons.why(found, reasons.find_trial(found, trial)):
@@ -401,9 +401,9 @@ def compare(
     ] = False,
 ) -> None:
     """Compare later runs with a first one, config by config: what changed more than by chance."""
-    from bench.analysis import compare_runs
-    from bench.report.terminal import show_comparison
-    from bench.store import read_run
+    from bench.results.analysis import compare_runs
+    from bench.results.folder import read_run
+    from bench.results.report.terminal import show_comparison
 
     before, regressions = read_run(run), 0
     for folder in others:
@@ -470,7 +470,7 @@ def init(
 
 
 def _show_ranking(result: Run) -> None:
-    from bench.summary import rank_configs, read_grid
+    from bench.results.grid import rank_configs, read_grid
 
     table = Table("", "cell", "test accuracy", "± sd", "seeds", box=None, pad_edge=False)
     for config in rank_configs(result.trials, read_grid(result.trials)):

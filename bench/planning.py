@@ -22,7 +22,7 @@ from bench.models import (
 )
 from bench.models.tensor_files import is_whole
 from bench.pretrain import describe_fractal_weights
-from bench.store import RemoteFolder, RunStore, run_folder
+from bench.results.folder import RemoteFolder, RunStore, run_folder
 from bench.suite import (
     Entry,
     FractalWeights,

@@ -19,8 +19,7 @@ from bench.execution.tree import reused_epochs
 from bench.execution.work import Accounts, Counted, account
 from bench.planning import PlannedTrial, RunPlan, plan_run
 from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
-from bench.report import mistaken_samples, write_report
-from bench.store import (
+from bench.results.folder import (
     Push,
     Run,
     RunLock,
@@ -32,6 +31,7 @@ from bench.store import (
     write_json,
     write_thumbnails,
 )
+from bench.results.report import mistaken_samples, write_report
 from bench.suite import ADDED_LATER, Settings, dump_suite
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads

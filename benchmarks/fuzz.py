@@ -43,14 +43,14 @@ from bench.data.images.decode import decode_file
 from bench.data.images.hymenoptera import open_hymenoptera
 from bench.errors import BenchError
 from bench.models.state_dicts import load_weights, read_state_dict
-from bench.store import TABLES, read_run
+from bench.results.folder import TABLES, read_run
 from bench.suite import expand, load_suite
 from tests.data.pictures import photograph
 from tests.hostile import NASTY_TEXTS, changed_cells, mutated_bytes, mutated_text, mutated_tree
 from tests.made_up_run import made_up_run
 from tests.made_up_tuning import made_up_tuning
+from tests.results.folder.test_hostile import rewrite, use
 from tests.suite.test_hostile import VALID
-from tests.test_hostile_runs import rewrite, use
 
 CPU_SECONDS = 30
 MEMORY_GIB = 12

@@ -36,7 +36,7 @@ import psutil
 
 import bench
 from bench.errors import BenchError
-from bench.store import TABLES, RunStore
+from bench.results.folder import TABLES, RunStore
 from bench.system.machine import describe_machine
 
 NAME = "killed"

@@ -25,8 +25,8 @@ from workload import Workload, prepare
 
 from bench.execution.executors import Where
 from bench.planning import open_suite
+from bench.results.folder import read_tuning
 from bench.runner import SilentReporter
-from bench.store import read_tuning
 from bench.system.machine import usable_cores
 from bench.tuning.search import Search
 

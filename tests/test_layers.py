@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 
 LAYERS = {
     5: {"cli", "console"},
-    4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise",
-        "trackers"},
-    3: {"execution", "runner", "planning", "pretrain", "probe", "store",
+    4: {"listing", "doctor", "initialise",
+        },
+    3: {"execution", "runner", "planning", "pretrain", "probe",
         "preparation", "lr_finder", "tuning"},
-    2: {"training",
+    2: {"training", "results",
         },
     1: {"models", "methods", "data", "catalogue", },
     0: {"system", "errors", "suite", "keys",
@@ -29,7 +29,8 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 EXCEPTIONS = {("runner", "report")}
 
 TORCH_FREE = ("errors", "suite", "keys",
-              "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
+              "catalogue", "listing", "cli", "results.folder", "results.analysis", "results.plots",
+              "results.report", "results.grid",
               "data", "models", "methods")  # fmt: skip
 
 

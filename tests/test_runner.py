@@ -20,9 +20,9 @@ from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Wh
 from bench.execution.jobs import Job, JobResult
 from bench.planning import plan_run
 from bench.pretrain import SUITE
-from bench.report import write_report
+from bench.results.folder import Run, read_thumbnails
+from bench.results.report import write_report
 from bench.runner import SilentReporter
-from bench.store import Run, read_thumbnails
 from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 

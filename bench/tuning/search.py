@@ -23,8 +23,8 @@ from bench.execution.jobs import Job, JobResult, cut
 from bench.lr_finder import range_of
 from bench.planning import OpenSuite, RunPlan
 from bench.preparation import make_job
+from bench.results.folder import Push
 from bench.runner import Reporter, ready
-from bench.store import Push
 from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord

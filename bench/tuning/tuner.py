@@ -14,8 +14,8 @@ from bench.catalogue import catalogue
 from bench.errors import BenchError
 from bench.execution.executors import Where
 from bench.planning import OpenSuite, open_suite
+from bench.results.folder import Run, pushing, run_folder, write_tuning
 from bench.runner import Reporter, SilentReporter, run
-from bench.store import Run, pushing, run_folder, write_tuning
 from bench.suite import (
     BUDGETS,
     DIRECTIONS,

@@ -20,8 +20,8 @@ import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError
 from bench.execution.jobs import EpochDone, Job
+from bench.results.folder import read_run
 from bench.runner import SilentReporter
-from bench.store import read_run
 from tests.damage import flip
 from tests.made_up_run import made_up_run
 from tests.tiny import SMOKE_SUITE
@@ -284,9 +284,9 @@ def test_a_clock_that_was_set_back_breaks_no_report(tmp_path: Path) -> None:
     def backwards(row: dict[str, object], _: dict[str, object]) -> None:
         row["finished"] = row["started"] - timedelta(days=3)  # type: ignore[operator]
 
-    from bench.report import write_report
-    from bench.report.reasons import find_trial, why
-    from bench.report.terminal import show_run
+    from bench.results.report import write_report
+    from bench.results.report.reasons import find_trial, why
+    from bench.results.report.terminal import show_run
 
     run = made_up_run(tmp_path, strategies=["a", "b"], seeds=2, epochs=2, change=backwards)
     written = write_report(read_run(tmp_path))

@@ -23,10 +23,10 @@ import bench
 from bench.cli import main
 from bench.errors import BenchError, MachineError, StoreError
 from bench.execution.jobs import EpochDone, Job, JobResult
+from bench.results.folder import RemoteFolder, Run, RunStore, run_folder
+from bench.results.folder.lock import StoreLock
+from bench.results.folder.remote import _Pusher
 from bench.runner import SilentReporter
-from bench.store import RemoteFolder, Run, RunStore, run_folder
-from bench.store.lock import StoreLock
-from bench.store.remote import _Pusher
 from bench.system.object_store import ObjectStore, is_url
 from bench.training.loop import Branch
 from bench.tuning import tune
@@ -335,7 +335,7 @@ def test_whoever_makes_room_on_the_disk_removes_nothing_from_the_store(
 def test_a_lock_is_kept_by_signs_of_life_and_lost_to_whoever_takes_it(
     memory: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.store.lock.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("bench.results.folder.lock.BEAT_SECONDS", 0.01)
     name = "/runs/.lock.json"
     store = ObjectStore("memory://runs")
     first = StoreLock(store, mark=tmp_path / "first")
@@ -345,8 +345,8 @@ def test_a_lock_is_kept_by_signs_of_life_and_lost_to_whoever_takes_it(
     second = StoreLock(store, mark=tmp_path / "second")
     with pytest.raises(BenchError, match=r"last sign of life 0 s ago.*for 5 minutes"):
         second.acquire()
-    monkeypatch.setattr("bench.store.lock.DEAD_SECONDS", -1.0)
-    monkeypatch.setattr("bench.store.lock.BEAT_SECONDS", 60.0)
+    monkeypatch.setattr("bench.results.folder.lock.DEAD_SECONDS", -1.0)
+    monkeypatch.setattr("bench.results.folder.lock.BEAT_SECONDS", 60.0)
     second.acquire()
     until(lambda: first.lost)
     first.release()
@@ -358,7 +358,7 @@ def test_a_lock_is_kept_by_signs_of_life_and_lost_to_whoever_takes_it(
 def test_whoever_has_lost_the_lock_writes_no_more(
     memory: MemoryFileSystem, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.store.lock.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("bench.results.folder.lock.BEAT_SECONDS", 0.01)
     machine("first")
     folder, remote = run_folder("memory://runs", "tiny")
     assert remote is not None
@@ -444,11 +444,11 @@ def test_absurd_sizes_are_refused_and_strange_files_left_alone(
         memory.pipe_file(f"/runs/tiny/{name}", b"1")
     folder, _ = run_folder("memory://runs", "tiny")
     assert [path for path in folder.rglob("*") if path.name != ".pushed"] == []
-    monkeypatch.setattr("bench.store.remote.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("bench.results.folder.remote.MAX_FILE_BYTES", 10)
     memory.pipe_file("/runs/tiny/data.json", b"{" + b" " * 10 + b"}")
     with pytest.raises(BenchError, match=r"data.json has 12 bytes, which no run writes"):
         run_folder("memory://runs", "tiny")
-    monkeypatch.setattr("bench.store.remote.MAX_FILE_BYTES", 10**20)
+    monkeypatch.setattr("bench.results.folder.remote.MAX_FILE_BYTES", 10**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 1))
     with pytest.raises(BenchError, match="make room"):
         run_folder("memory://runs", "tiny")

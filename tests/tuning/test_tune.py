@@ -19,8 +19,8 @@ import yaml
 import bench
 from bench.catalogue import catalogue
 from bench.errors import BenchError, SuiteError
+from bench.results.folder import Run, Tuning, read_tuning
 from bench.runner import SilentReporter
-from bench.store import Run, Tuning, read_tuning
 from bench.suite import expand, load_suite
 from bench.tuning import tune
 from tests.execution.executors.test_executors import ONE_CLUSTER

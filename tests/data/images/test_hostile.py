@@ -25,7 +25,7 @@ from bench.data.images.folder import _files
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.errors import DataError
 from bench.initialise.findings import measure_sizes
-from bench.store import RunStore, prediction_columns, write_json
+from bench.results.folder import RunStore, prediction_columns, write_json
 from tests.data.pictures import photograph, write_folder
 from tests.hostile import mutated_bytes
 
