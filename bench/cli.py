@@ -24,8 +24,8 @@ from bench.system.object_store import is_url
 from bench.system.processes import import_early
 
 if TYPE_CHECKING:
-    from bench.planning import RunPlan
     from bench.results.folder import Run
+    from bench.runs.resolve import RunPlan
 
 app = typer.Typer(
     add_completion=False,
@@ -95,7 +95,7 @@ def run(
     _prepare_processes(workers, executor, device)
     from bench.console import ConsoleReporter
     from bench.results.folder import push_run
-    from bench.runner import run as run_suite
+    from bench.runs.run import run as run_suite
 
     with _interruptible(), ConsoleReporter(out_console) as reporter:
         result = run_suite(
@@ -219,10 +219,10 @@ def plan(
     from bench.execution.executors import Where
     from bench.execution.jobs import cut
     from bench.execution.work import account
-    from bench.planning import plan_run
-    from bench.preparation import planned_jobs
-    from bench.probe import estimate
     from bench.results.analysis import outlook
+    from bench.runs.prepare import planned_jobs
+    from bench.runs.resolve import plan_run
+    from bench.runs.time_estimate import estimate
     from bench.tuning.cells import search_in_words
 
     where = Where(name=executor, workers=workers, address=address)
@@ -296,12 +296,12 @@ def lr_find(
 ) -> None:
     """Test each cell over a range of learning rates, and suggest one: the LR range test."""
     from bench.console import ConsoleReporter
-    from bench.lr_finder import find_lrs, step_rows
-    from bench.planning import plan_run
     from bench.results.analysis import lr_cells
     from bench.results.folder import read_lr_ranges, write_lr_ranges
     from bench.results.plots import write_lr_range_panels
     from bench.results.report.terminal import show_lr_ranges
+    from bench.runs.lr_find import find_lrs, step_rows
+    from bench.runs.resolve import plan_run
 
     with ConsoleReporter(out_console) as reporter:
         planned = plan_run(

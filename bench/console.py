@@ -24,7 +24,7 @@ from bench.system.printable import visible
 if TYPE_CHECKING:
     from bench.execution.jobs import EpochDone, Job, JobResult
     from bench.execution.work import Accounts
-    from bench.planning import RunPlan
+    from bench.runs.resolve import RunPlan
 
 
 class PlainConsole(Console):
@@ -155,7 +155,7 @@ class ConsoleReporter:
 
 
 def _is_source(job: Job) -> bool:
-    from bench.pretrain import SUITE
+    from bench.runs.source_weights import SUITE
 
     return job.trial.suite == SUITE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.catalogue import catalogue
+from bench.runs.catalogue import catalogue
 from bench.suite import FractalWeights, Settings
 from bench.suite.registry import Registry
 

@@ -38,12 +38,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.catalogue import catalogue
 from bench.data.images.decode import decode_file
 from bench.data.images.hymenoptera import open_hymenoptera
 from bench.errors import BenchError
 from bench.models.state_dicts import load_weights, read_state_dict
 from bench.results.folder import TABLES, read_run
+from bench.runs.catalogue import catalogue
 from bench.suite import expand, load_suite
 from tests.data.pictures import photograph
 from tests.hostile import NASTY_TEXTS, changed_cells, mutated_bytes, mutated_text, mutated_tree

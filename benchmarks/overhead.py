@@ -16,8 +16,8 @@ import psutil
 
 import bench
 from bench.execution.jobs import Job, JobResult
-from bench.planning import RunPlan
-from bench.runner import SilentReporter
+from bench.runs.resolve import RunPlan
+from bench.runs.run import SilentReporter
 
 SUITE = """\
 name: overhead

@@ -21,8 +21,8 @@ from bench.execution.jobs import JobResult, StateSaved, Task, cut
 from bench.execution.work import Counted, account
 from bench.models import outline
 from bench.models.flops import epoch_flops, group_flops
-from bench.planning import plan_run
-from bench.preparation import planned_jobs
+from bench.runs.prepare import planned_jobs
+from bench.runs.resolve import plan_run
 from bench.training.freezing import moving_groups
 
 SUITE = Path(__file__).with_name("scale_grid.yaml")

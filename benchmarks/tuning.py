@@ -24,9 +24,9 @@ from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
 from bench.execution.executors import Where
-from bench.planning import open_suite
 from bench.results.folder import read_tuning
-from bench.runner import SilentReporter
+from bench.runs.resolve import open_suite
+from bench.runs.run import SilentReporter
 from bench.system.machine import usable_cores
 from bench.tuning.search import Search
 

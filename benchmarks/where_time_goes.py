@@ -35,8 +35,8 @@ from bench.data import ImageData, prepare_images
 from bench.data.images.augmentations import Augmenter
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
-from bench.planning import plan_run
-from bench.runner import planned_jobs
+from bench.runs.resolve import plan_run
+from bench.runs.run import planned_jobs
 from bench.system.machine import describe_machine, keep_large_buffers
 from bench.training import loop as trainer
 from bench.training import stacked_heads as fused

@@ -14,7 +14,7 @@ from naive import BATCH_SIZE, IMAGE_SIZE
 from bench.data import ImageSource, make_splits, prepare_images
 from bench.methods.plan import Stage
 from bench.models import layer_group_names
-from bench.planning import PlannedTrial, plan_run
+from bench.runs.resolve import PlannedTrial, plan_run
 from bench.suite import Trial
 
 Mode = tuple[str, str, bool]

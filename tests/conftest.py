@@ -28,4 +28,4 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take most of the time of so small a run."""
-    monkeypatch.setattr("bench.runner.write_report", lambda *_: None)
+    monkeypatch.setattr("bench.runs.run.write_report", lambda *_: None)

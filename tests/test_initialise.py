@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.catalogue import catalogue
 from bench.cli import app
 from bench.data import DataIssue, open_source, prepare_images
 from bench.data.images.prepared import resolve_resize
@@ -27,7 +26,8 @@ from bench.initialise.comments import comment, quoted
 from bench.initialise.findings import Findings, examine, measure_sizes, wilson_half_width
 from bench.initialise.suite_text import suite_text, summary
 from bench.initialise.write import dataset_path, safe_name
-from bench.planning import plan_run
+from bench.runs.catalogue import catalogue
+from bench.runs.resolve import plan_run
 from bench.suite import LoadedSuite, Trial, expand, load_suite
 from bench.suite.yaml_source import read_yaml
 

@@ -15,11 +15,11 @@ LAYERS = {
     5: {"cli", "console"},
     4: {"listing", "doctor", "initialise",
         },
-    3: {"execution", "runner", "planning", "pretrain", "probe",
-        "preparation", "lr_finder", "tuning"},
+    3: {"runs", "execution",
+        "tuning"},
     2: {"training", "results",
         },
-    1: {"models", "methods", "data", "catalogue", },
+    1: {"models", "methods", "data", },
     0: {"system", "errors", "suite", "keys",
         },
 }  # fmt: skip
@@ -29,7 +29,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 EXCEPTIONS = {("runner", "report")}
 
 TORCH_FREE = ("errors", "suite", "keys",
-              "catalogue", "listing", "cli", "results.folder", "results.analysis", "results.plots",
+              "listing", "cli", "results.folder", "results.analysis", "results.plots",
               "results.report", "results.grid",
               "data", "models", "methods")  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.catalogue import catalogue
 from bench.data import ImageData, open_source, prepare_images
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
 from bench.methods.strategies import STRATEGIES
 from bench.models import describe_weights, layer_group_names
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
 from bench.suite.registry import Registry
 from bench.training.loop import Training

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.catalogue import catalogue
 from bench.methods.strategies import STRATEGIES
+from bench.runs.catalogue import catalogue
 from bench.suite import (
     AXES,
     Entry,

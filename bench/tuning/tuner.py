@@ -10,12 +10,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.catalogue import catalogue
 from bench.errors import BenchError
 from bench.execution.executors import Where
-from bench.planning import OpenSuite, open_suite
 from bench.results.folder import Run, pushing, run_folder, write_tuning
-from bench.runner import Reporter, SilentReporter, run
+from bench.runs.catalogue import catalogue
+from bench.runs.resolve import OpenSuite, open_suite
+from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import (
     BUDGETS,
     DIRECTIONS,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.catalogue import catalogue
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, JobResult, Task, cut
+from bench.runs.catalogue import catalogue
 from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.catalogue import catalogue
 from bench.execution.jobs import MAX_STACKED, Job, Task, cut
 from bench.execution.tree import EPOCH_SETTINGS, Segment, epoch_keys, grow, reused_epochs
 from bench.methods.plan import Plan
 from bench.methods.strategies import STRATEGIES
 from bench.models import layer_group_names, outline
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings
 from bench.training.freezing import head_epochs
 from tests.tiny import entry, make_job, make_trial

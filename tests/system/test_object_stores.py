@@ -26,7 +26,7 @@ from bench.execution.jobs import EpochDone, Job, JobResult
 from bench.results.folder import RemoteFolder, Run, RunStore, run_folder
 from bench.results.folder.lock import StoreLock
 from bench.results.folder.remote import _Pusher
-from bench.runner import SilentReporter
+from bench.runs.run import SilentReporter
 from bench.system.object_store import ObjectStore, is_url
 from bench.training.loop import Branch
 from bench.tuning import tune
@@ -71,7 +71,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("disk")
     (folder / "tiny.yaml").write_text(SUITE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.runner.write_report", lambda run: [])
+        patch.setattr("bench.runs.run.write_report", lambda run: [])
         return bench.run(folder / "tiny.yaml", out=folder, workers=1)
 
 
@@ -79,7 +79,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
     """An empty store; a refusal comes back at once, and no figure is drawn."""
     monkeypatch.setattr("bench.system.object_store.PAUSES", (0.0, 0.0))
-    monkeypatch.setattr("bench.runner.write_report", lambda run: [])
+    monkeypatch.setattr("bench.runs.run.write_report", lambda run: [])
     MemoryFileSystem.store.clear()
     yield fsspec.filesystem("memory")
     MemoryFileSystem.store.clear()
@@ -204,7 +204,7 @@ def test_a_run_on_s3_is_the_run_on_a_disk(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("bench.runner.write_report", lambda run: [])
+    monkeypatch.setattr("bench.runs.run.write_report", lambda run: [])
     machine("first")
     assert_equal(bench.run(suite, out="s3://bucket/results/", workers=1), expected)
     names = {name.removeprefix("bucket/results/tiny/") for name in s3.find("bucket/results")}
@@ -542,7 +542,7 @@ def test_a_machine_with_an_empty_disk_goes_on_from_the_last_epoch(
     trained: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bench.runner.write_report", lambda run: [])
+    monkeypatch.setattr("bench.runs.run.write_report", lambda run: [])
     first = cached("s3://bucket/cache", "first")
     with pytest.raises(KeyboardInterrupt):
         # In the second trial's last epoch: its first two have left states.

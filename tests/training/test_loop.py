@@ -14,10 +14,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from bench.catalogue import catalogue
 from bench.data.images.augmentations import Augmenter
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.strategies import STRATEGIES
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry
 from bench.training.loop import Outcome, outcome, train
 from bench.training.stacked_heads import _Stack

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.catalogue import catalogue
 from bench.data import ImageData
 from bench.execution.engine import build, make_training
 from bench.execution.jobs import trial_splits
@@ -23,6 +22,7 @@ from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import head_start
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Trial
 from bench.training.frozen_features import FeatureStore
 from bench.training.loop import Branch, isolated

@@ -17,10 +17,10 @@ import ray
 import yaml
 
 import bench
-from bench.catalogue import catalogue
 from bench.errors import BenchError, SuiteError
 from bench.results.folder import Run, Tuning, read_tuning
-from bench.runner import SilentReporter
+from bench.runs.catalogue import catalogue
+from bench.runs.run import SilentReporter
 from bench.suite import expand, load_suite
 from bench.tuning import tune
 from tests.execution.executors.test_executors import ONE_CLUSTER
@@ -46,7 +46,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.runner.write_report", lambda *_: None)
+        patch.setattr("bench.runs.run.write_report", lambda *_: None)
         return tune(suite, out=tmp_path_factory.mktemp("out"), workers=1)
 
 
@@ -260,7 +260,7 @@ def test_refusals(tmp_path: Path, suite: Path) -> None:
 
 
 def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
-    code = "import bench.runner as r; r.write_report = print; from bench.cli import main; main()"
+    code = "import bench.runs.run as r; r.write_report = print; from bench.cli import main; main()"
     command = [sys.executable, "-c", code, "tune", str(suite), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--workers", "1"],

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.catalogue import catalogue
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, Augmenter
+from bench.runs.catalogue import catalogue
 from tests.tiny import entry
 
 STORED, SIZE, CLASSES = 37, 32, 3

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.catalogue import catalogue
 from bench.data import open_source, prepare_images
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.execution.jobs import Job
 from bench.methods.strategies import STRATEGIES
 from bench.models import Weights, layer_group_names
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry, FractalWeights, Settings, Trial
 from bench.suite.registry import Registry
 from bench.system.cache import cache_root

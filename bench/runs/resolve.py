@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.catalogue import catalogue
 from bench.data import DataIssue, ImageSource, open_source
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
@@ -21,8 +20,9 @@ from bench.models import (
     layer_group_names,
 )
 from bench.models.tensor_files import is_whole
-from bench.pretrain import describe_fractal_weights
 from bench.results.folder import RemoteFolder, RunStore, run_folder
+from bench.runs.catalogue import catalogue
+from bench.runs.source_weights import describe_fractal_weights
 from bench.suite import (
     Entry,
     FractalWeights,

@@ -18,11 +18,11 @@ import bench
 from bench.errors import BenchError, SuiteError
 from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Where
 from bench.execution.jobs import Job, JobResult
-from bench.planning import plan_run
-from bench.pretrain import SUITE
 from bench.results.folder import Run, read_thumbnails
 from bench.results.report import write_report
-from bench.runner import SilentReporter
+from bench.runs.resolve import plan_run
+from bench.runs.run import SilentReporter
+from bench.runs.source_weights import SUITE
 from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 

@@ -16,8 +16,8 @@ from bench.execution.jobs import Job
 from bench.execution.work import Accounts
 from bench.methods.plan import Plan, Rule, Stage
 from bench.models import describe_weights
-from bench.planning import PlannedTrial, RunPlan
-from bench.pretrain import source_trial
+from bench.runs.resolve import PlannedTrial, RunPlan
+from bench.runs.source_weights import source_trial
 from bench.suite import Entry, FractalWeights, Trial
 from bench.training.loop import train
 

@@ -12,8 +12,8 @@ from bench.errors import BenchError
 from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
 from bench.execution.work import Counted
 from bench.models import Weights, check_unchanged, obtain_weights
-from bench.planning import PlannedTrial, RunPlan
-from bench.pretrain import pretraining_job
+from bench.runs.resolve import PlannedTrial, RunPlan
+from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights
 from bench.system.download import Progress
 

@@ -17,8 +17,6 @@ from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Accounts, Counted, account
-from bench.planning import PlannedTrial, RunPlan, plan_run
-from bench.preparation import PreparedImages, StartingWeights, make_job, planned_jobs
 from bench.results.folder import (
     Push,
     Run,
@@ -32,6 +30,8 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.report import mistaken_samples, write_report
+from bench.runs.prepare import PreparedImages, StartingWeights, make_job, planned_jobs
+from bench.runs.resolve import PlannedTrial, RunPlan, plan_run
 from bench.suite import ADDED_LATER, Settings, dump_suite
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads

@@ -10,11 +10,11 @@ import pytest
 
 from bench.errors import BenchError
 from bench.execution.jobs import Job
-from bench.lr_finder import CellRange, find_lrs, range_of, step_rows
 from bench.methods.plan import Plan
-from bench.planning import RunPlan, plan_run
 from bench.results.analysis import LrCell, lr_cells
 from bench.results.folder import read_lr_ranges, write_lr_ranges
+from bench.runs.lr_find import CellRange, find_lrs, range_of, step_rows
+from bench.runs.resolve import RunPlan, plan_run
 from bench.training.lr_range import LrRange, lr_range_test
 from tests.tiny import SMOKE_SUITE, make_job, make_trial, tiny_training
 

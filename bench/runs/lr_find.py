@@ -11,9 +11,9 @@ from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
-from bench.planning import PlannedTrial, RunPlan
 from bench.results.folder.lr_ranges import CELL_COLUMNS
-from bench.runner import Reporter, SilentReporter, ready_jobs, trial_row
+from bench.runs.resolve import PlannedTrial, RunPlan
+from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.suite import Entry
 from bench.system.cache import cache_root
 from bench.system.machine import keep_large_buffers
