@@ -60,7 +60,7 @@ precision: fp32
 seed: [0, 1]
 """
 
-MAIN = "from bench.cli import main; main()"
+MAIN = "from bench.cli.main import main; main()"
 EXECUTORS: Mapping[str, tuple[str, Sequence[str]]] = {
     "processes": (MAIN, ("--workers", "2")),
     # Saves a state after almost every epoch, so that kills fall between a state and the next.

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import bench
-from bench.cli import main
+from bench.cli.main import main
 from bench.errors import BenchError, MachineError
 from bench.execution.jobs import EpochDone, Job
 from bench.results.folder import read_run
@@ -28,7 +28,7 @@ from tests.tiny import SMOKE_SUITE
 
 pytestmark = pytest.mark.usefixtures("no_report")
 ONE_TRIAL = ("strategy=from_scratch", "weights=none", "seed=0", "epochs=1")
-COMMAND = (sys.executable, "-c", "from bench.cli import main; main()", "run", "tiny.yaml")
+COMMAND = (sys.executable, "-c", "from bench.cli.main import main; main()", "run", "tiny.yaml")
 RUN = [
     *COMMAND,
     *("--workers", "1", *(word for change in ONE_TRIAL for word in ("--set", change))),

@@ -37,7 +37,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     """`bench run` in a process group of its own."""
     suite = folder / "suite.yaml"
     suite.write_text(SUITE)
-    code = "from bench.cli import main; main()"
+    code = "from bench.cli.main import main; main()"
     command = [sys.executable, "-c", code, "run", str(suite), "--out", str(folder / "out")]
     return subprocess.Popen(
         [*command, "--workers", "2"],

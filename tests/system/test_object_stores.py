@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moto.server import ThreadedMotoServer
 
 import bench
-from bench.cli import main
+from bench.cli.main import main
 from bench.errors import BenchError, MachineError, StoreError
 from bench.execution.jobs import EpochDone, Job, JobResult
 from bench.results.folder import RemoteFolder, Run, RunStore, run_folder

@@ -260,7 +260,10 @@ def test_refusals(tmp_path: Path, suite: Path) -> None:
 
 
 def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
-    code = "import bench.runs.run as r; r.write_report = print; from bench.cli import main; main()"
+    code = (
+        "import bench.runs.run as r; r.write_report = print; "
+        "from bench.cli.main import main; main()"
+    )
     command = [sys.executable, "-c", code, "tune", str(suite), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--workers", "1"],

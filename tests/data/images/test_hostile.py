@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.cli.init.findings import measure_sizes
 from bench.data import Converted, DecodeFailure, ImageData, open_source, prepare_images
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
 from bench.data.images.folder import _files
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.errors import DataError
-from bench.initialise.findings import measure_sizes
 from bench.results.folder import RunStore, prediction_columns, write_json
 from tests.data.pictures import photograph, write_folder
 from tests.hostile import mutated_bytes

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from bench.console import PlainConsole
+from bench.cli.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
 from bench.system.object_store import is_url
 from bench.system.processes import import_early
@@ -93,7 +93,7 @@ def run(
 
     trackers.known_trackers(track)
     _prepare_processes(workers, executor, device)
-    from bench.console import ConsoleReporter
+    from bench.cli.console import ConsoleReporter
     from bench.results.folder import push_run
     from bench.runs.run import run as run_suite
 
@@ -178,7 +178,7 @@ def tune(
 ) -> None:
     """Search settings for every cell with equal budgets, then run the suite with what was found."""
     _prepare_processes(workers, executor, device)
-    from bench.console import ConsoleReporter
+    from bench.cli.console import ConsoleReporter
     from bench.tuning import tune as tune_suite
 
     with _interruptible(), ConsoleReporter(out_console) as reporter:
@@ -215,7 +215,7 @@ def plan(
     retry: Retry = None,
 ) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
-    from bench.console import ConsoleReporter
+    from bench.cli.console import ConsoleReporter
     from bench.execution.executors import Where
     from bench.execution.jobs import cut
     from bench.execution.work import account
@@ -295,7 +295,7 @@ def lr_find(
     steps: Annotated[int, typer.Option(help="Steps of each test.")] = 100,
 ) -> None:
     """Test each cell over a range of learning rates, and suggest one: the LR range test."""
-    from bench.console import ConsoleReporter
+    from bench.cli.console import ConsoleReporter
     from bench.results.analysis import lr_cells
     from bench.results.folder import read_lr_ranges, write_lr_ranges
     from bench.results.plots import write_lr_range_panels
@@ -424,7 +424,7 @@ def list_catalogue(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
 ) -> None:
     """Show the catalogue: what a suite may name."""
-    from bench.listing import listings, plural
+    from bench.cli.listing import listings, plural
 
     kinds = listings()
     chosen = [name for name in kinds if kind in (None, name, plural(name))]
@@ -440,7 +440,7 @@ def list_catalogue(
 @app.command()
 def doctor() -> None:
     """Check this machine: packages, devices, memory, cache."""
-    from bench.doctor import check
+    from bench.cli.doctor import check
 
     findings = check()
     for finding in findings:
@@ -459,8 +459,8 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
 ) -> None:
     """Look at a folder of images and write a suite for it, ready to run."""
-    from bench.console import ConsoleReporter
-    from bench.initialise import write_suite
+    from bench.cli.console import ConsoleReporter
+    from bench.cli.init import write_suite
 
     with ConsoleReporter(out_console) as reporter:
         written = write_suite(folder, output, force=force, progress=reporter.progress)

@@ -16,16 +16,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.cli import app
+from bench.cli.init import WrittenSuite, write_suite
+from bench.cli.init.choices import choose, choose_image_size
+from bench.cli.init.comments import comment, quoted
+from bench.cli.init.findings import Findings, examine, measure_sizes, wilson_half_width
+from bench.cli.init.suite_text import suite_text, summary
+from bench.cli.init.write import dataset_path, safe_name
+from bench.cli.main import app
 from bench.data import DataIssue, open_source, prepare_images
 from bench.data.images.prepared import resolve_resize
 from bench.errors import BenchError, DataError
-from bench.initialise import WrittenSuite, write_suite
-from bench.initialise.choices import choose, choose_image_size
-from bench.initialise.comments import comment, quoted
-from bench.initialise.findings import Findings, examine, measure_sizes, wilson_half_width
-from bench.initialise.suite_text import suite_text, summary
-from bench.initialise.write import dataset_path, safe_name
 from bench.runs.catalogue import catalogue
 from bench.runs.resolve import plan_run
 from bench.suite import LoadedSuite, Trial, expand, load_suite

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.cli import main
+from bench.cli.main import main
 from tests.tiny import SMOKE_SUITE
 
-COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from bench.cli.main import main; main()"]
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
 
 INTERRUPTED_IN_A_CALLBACK = """\
 import signal, time, weakref
-from bench import cli
+from bench.cli import main as cli
 
 class Thing: ...
 
@@ -236,7 +236,13 @@ def test_an_interrupt_that_falls_into_a_callback_is_heard_all_the_same() -> None
 def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals) -> None:
     code = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); "
     process = subprocess.Popen(
-        [sys.executable, "-c", code + "from bench.cli import main; main()", "list", "schedules"],
+        [
+            sys.executable,
+            "-c",
+            code + "from bench.cli.main import main; main()",
+            "list",
+            "schedules",
+        ],
         stdin=subprocess.PIPE,  # the end waits for the thread, and that until this is closed
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

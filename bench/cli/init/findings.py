@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.cli.init.choices import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.data import (
     DATASETS,
     TEST,
@@ -24,7 +25,6 @@ from bench.data import (
     open_source,
     prepare_images,
 )
-from bench.initialise.choices import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.suite import Settings
 from bench.system.download import Progress
 from bench.system.machine import describe_machine, has_native_bf16, resolve_device

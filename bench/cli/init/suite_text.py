@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.cli.init.choices import MANY_IMAGES, SEEDS, Choices
+from bench.cli.init.comments import WIDTH, comment, item, printable, quoted, short_name
+from bench.cli.init.findings import MEASURED, Findings, wilson_half_width
 from bench.data import DATASETS
-from bench.initialise.choices import MANY_IMAGES, SEEDS, Choices
-from bench.initialise.comments import WIDTH, comment, item, printable, quoted, short_name
-from bench.initialise.findings import MEASURED, Findings, wilson_half_width
 
 SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
 FEW_TO_CHOOSE_BY = 100

@@ -14,7 +14,7 @@ from bench.models import describe_weights
 from bench.suite import Entry
 
 if TYPE_CHECKING:
-    from bench.initialise.findings import Findings
+    from bench.cli.init.findings import Findings
 
 SEEDS = (0, 1, 2)
 IMBALANCED = 3.0

@@ -13,8 +13,8 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from tests.cli.test_cli import call
 from tests.data.pictures import photograph
-from tests.test_cli import call
 
 CLASSES = (
     b"<img src=x onerror=alert(1)>",

@@ -8,12 +8,12 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.cli.init.choices import choose
+from bench.cli.init.comments import quoted
+from bench.cli.init.findings import examine
+from bench.cli.init.suite_text import suite_text, summary
 from bench.data.images.files import existing_folder
 from bench.errors import BenchError, DataError
-from bench.initialise.choices import choose
-from bench.initialise.comments import quoted
-from bench.initialise.findings import examine
-from bench.initialise.suite_text import suite_text, summary
 from bench.runs.catalogue import catalogue
 from bench.suite import expand, load_suite
 from bench.system.cache import atomic_file
