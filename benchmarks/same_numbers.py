@@ -423,6 +423,17 @@ ROW_KEYS: Mapping[str, tuple[str, ...]] = {
     "curves": ("trial", "epoch", "split"),
     "predictions": ("trial", "sample"),
 }
+SITE = """\
+import sys
+sys.meta_path[:] = [
+    finder
+    for finder in sys.meta_path
+    if not getattr(finder, "__module__", "").startswith("__editable___bench_")
+]
+"""
+"""Run at the start of a side's processes. An editable installation of this package would lend a
+side the modules that it lacks, and those are of another checkout."""
+
 SHOWN = 20
 """How many differences of a check are printed."""
 
@@ -508,9 +519,12 @@ def result_of(side: Side, check: Check) -> tuple[Path, str]:
 
 def start(side: Side, folder: Path, command: Sequence[str]) -> None:
     """Run Python with the side's package and a cache of its own; raises `SideError`."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE, encoding="utf-8")
     environment = {
         **os.environ,
-        "PYTHONPATH": str(side.checkout),
+        "PYTHONPATH": os.pathsep.join([str(side.checkout), str(site)]),
         "BENCH_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
