@@ -38,6 +38,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 # The package's names ------------------------------------------------------------------------------
 
 HOMES: Mapping[str, tuple[str, ...]] = {
@@ -699,10 +701,12 @@ def compare_counts(before: Path, now: Path) -> Found:
     for name in sorted(set(other["suites"]) - set(one["suites"])):
         print(f"unique-epochs: {name} is new and not compared")
         del other["suites"][name]
-    skipped = {n: s["skipped"] for n, s in one["suites"].items() if "skipped" in s}
-    for name, reason in skipped.items():
-        print(f"unique-epochs: {name} skipped: {reason}")
-    shapes = [s for s in one["suites"].values() if "skipped" not in s]
+    skipped = {name for name in one["suites"] if "skipped" in one["suites"][name]}
+    for name in sorted(skipped):
+        print(f"unique-epochs: {name} skipped: {one['suites'][name]['skipped']}")
+        if "skipped" in other["suites"].get(name, ()):  # for a reason that may be worded otherwise
+            other["suites"][name] = one["suites"][name]
+    shapes = [one["suites"][name] for name in one["suites"] if name not in skipped]
     trials = sum(len(each["same as"]) for each in (*shapes, one["all grids"]))
     epochs = sum(each["unique epochs"] for each in (*shapes, one["all grids"]))
     return Found(
@@ -719,14 +723,16 @@ def differences_of(before: Any, now: Any, where: str) -> Iterator[str]:
             if name in now:
                 yield from differences_of(before[name], now[name], f"{where}, {name}")
             else:
-                yield f"{where}: {name} only before"
-        yield from (f"{where}: {name} only now" for name in now if name not in before)
+                yield f"{where}: {name} only before ({in_short(before[name])})"
+        for name in now:
+            if name not in before:
+                yield f"{where}: {name} only now ({in_short(now[name])})"
     elif isinstance(before, list) and isinstance(now, list):
         if len(before) != len(now):
             yield f"{where}: {len(before)} before, {len(now)} now"
         for number, (one, other) in enumerate(zip(before, now, strict=False)):
-            yield from differences_of(one, other, f"{where}, {number}" if number else where)
-    elif repr(before) != repr(now):
+            yield from differences_of(one, other, f"{where}, {number}")
+    elif repr(before) != repr(now):  # of a float it has every bit
         yield f"{where}: {in_short(before)} before, {in_short(now)} now"
 
 
@@ -751,9 +757,10 @@ def reference(ref: str, work: Path) -> Side:
     commit = git("rev-parse", "--verify", f"{ref}^{{commit}}")
     folder = work / commit[:12]
     checkout = folder / "checkout"
-    if not checkout.is_dir():
-        # One that git remembers and that was deleted is in nobody's way.
-        git("worktree", "add", "--force", "--detach", str(checkout), commit)
+    with FileLock(f"{folder}.lock"):
+        if not checkout.is_dir():
+            # With force, since git may remember a worktree there that was deleted by hand.
+            git("worktree", "add", "--force", "--detach", str(checkout), commit)
     found = git("rev-parse", "HEAD", folder=checkout)
     if found != commit or git("status", "--porcelain", folder=checkout):
         raise SystemExit(f"{checkout} must be {commit[:12]} without changes: remove it")
@@ -784,7 +791,8 @@ def examine(check: Check, before: Side, now: Side) -> Row:
     """Run both sides and compare; prints what differs."""
     row = Row(check=check.name)
     try:
-        one, row.before = result_of(before, check)
+        with FileLock(f"{before.folder}.lock"):  # calls from several checkouts may share it
+            one, row.before = result_of(before, check)
         other, row.now = result_of(now, check)
     except SideError as error:
         row.differences.append(str(error))
@@ -834,7 +842,8 @@ def main() -> None:
         suite_check(name, full=given.full, workers=given.workers, ignore=given.ignore)
         for name in given.suites
     ]
-    rows = [examine(check, before, now) for check in checks]
+    with FileLock(f"{now.folder}.lock"):
+        rows = [examine(check, before, now) for check in checks]
     show(rows)
     if any(row.differences for row in rows):
         raise SystemExit(1)
