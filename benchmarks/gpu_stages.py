@@ -35,19 +35,19 @@ from torch import Tensor
 from torchvision import models
 
 from bench.data import ImageData
-from bench.engine import make_training
-from bench.fused import HeadTrial, train_heads
-from bench.jobs import trial_splits
-from bench.precision import faster_precision, measured_precision, step_seconds
-from bench.trainer import Branch, isolated, train
-from bench.training import Training
+from bench.execution.engine import make_training
+from bench.execution.jobs import trial_splits
+from bench.training.loop import Branch, isolated, train
+from bench.training.precision import faster_precision, measured_precision, step_seconds
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.trial import Training
 from tests.emulated_device import emulated_device
 from tests.tiny import make_job, make_trial
 
 Finding = dict[str, Any]
 """Facts by name; `ok` says whether they are as they should be."""
 
-MAIN = "from bench.cli import main; main()"
+MAIN = "from bench.cli.main import main; main()"
 HOOK = Path(__file__).parent / "one_gpu"
 
 FLOOR = 0.85

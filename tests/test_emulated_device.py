@@ -16,10 +16,10 @@ import torch.optim.optimizer as torch_optimizer
 
 import bench
 from bench.data import ImageData
-from bench.engine import make_training
-from bench.jobs import trial_splits
-from bench.trainer import Branch, isolated, train
-from bench.training import Training
+from bench.execution.engine import make_training
+from bench.execution.jobs import trial_splits
+from bench.training.loop import Branch, isolated, train
+from bench.training.trial import Training
 from tests.emulated_device import Counts, DeviceTensor, emulated_device
 from tests.tiny import SMOKE_SUITE, make_job, make_trial
 

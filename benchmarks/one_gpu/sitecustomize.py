@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from bench.machine import check_devices, device_of_rank
+from bench.system.machine import check_devices, device_of_rank
 
 _init_process_group = dist.init_process_group
 
