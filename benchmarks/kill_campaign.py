@@ -65,7 +65,7 @@ EXECUTORS: Mapping[str, tuple[str, Sequence[str]]] = {
     "processes": (MAIN, ("--workers", "2")),
     # Saves a state after almost every epoch, so that kills fall between a state and the next.
     "in-process": (
-        f"from bench import engine; engine.SAVE_SECONDS = 0.1; {MAIN}",
+        f"from bench.execution import engine; engine.SAVE_SECONDS = 0.1; {MAIN}",
         ("--executor", "in-process"),
     ),
 }

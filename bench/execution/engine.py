@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.data import ImageData, Splits
-from bench.execution.failures import failure_of, is_out_of_memory, place
 from bench.execution.jobs import (
     EpochDone,
     Event,
@@ -25,18 +25,25 @@ from bench.execution.jobs import (
     Task,
     trial_splits,
 )
-from bench.execution.team import Team
 from bench.models import Network, build_network, head_start
 from bench.models.network import save_tensors
 from bench.suite import content_hash
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
-from bench.training.data_parallel.ranks import Ranks
+from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches
+from bench.training.failures import Failure, failure_of, is_out_of_memory, place
 from bench.training.frozen_features import FeatureStore
 from bench.training.loop import Branch, Outcome, isolated, outcome, train, trainable_parameters
+from bench.training.one_device import OneDevice
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, State, StateStore, state_cache
-from bench.training.trial import Training, copied_tensors, stops_early
+from bench.training.trial import (
+    Compute,
+    Training,
+    TrainingDivergedError,
+    copied_tensors,
+    stops_early,
+)
 
 SAVE_SECONDS = 30.0
 """A killed run loses about so much training time at most."""
@@ -57,47 +64,56 @@ class Engine:
         self.networks = _Networks()
         self._features: FeatureStore | None = None
         self._states: StateStore | None = None
-        self._team: Team | None = None
+        self._followers: Followers | None = None
 
     def perform(self, task: Task, emit: Emit) -> None:
         """Train what the task says. An error ends its trials only: it is told, not raised."""
         performance = _Performance(self, task, emit)
         try:
             performance.prepare()
-            with self._ranks(task) as ranks, isolated(task.jobs[0].trial.settings.threads):
-                performance.run(ranks)
+            with self._compute(task) as compute, isolated(task.jobs[0].trial.settings.threads):
+                performance.run(compute)
         except Exception as error:
             performance.fail(error)
         if performance.ran_out:
             self.exhausted = True
             self._forget()
 
-    def follow(self, task: Task, ranks: Ranks) -> None:
-        """Take part in a task that another process leads; an error is raised."""
+    def follow(self, task: Task, ranks: Ranks) -> Failure | None:
+        """Take part in a task that another process leads; returns what went wrong here alone."""
         performance = _Performance(self, task, lambda event: None)
-        performance.prepare()
-        with isolated(task.jobs[0].trial.settings.threads):
-            performance.run(ranks)
+        settings = task.jobs[0].trial.settings
+        try:
+            performance.prepare()
+            with isolated(settings.threads):
+                performance.run(SharedBatches(ranks))
+        except TrainingDivergedError:
+            return None  # which all ranks find, from the same losses
+        except Exception as error:
+            return failure_of(error, settings, "")
+        return None
 
     def close(self) -> None:
         """End the processes that follow."""
-        if self._team is not None:
-            self._team.close()
-            self._team = None
+        if self._followers is not None:
+            self._followers.close()
+            self._followers = None
 
     @contextmanager
-    def _ranks(self, task: Task) -> Iterator[Ranks]:
-        """The processes that perform the task; those of the last one, if it had as many."""
+    def _compute(self, task: Task) -> Iterator[Compute]:
+        """Where the task is computed; the followers of the last one stay, if they are as many."""
         count, device = task.devices, task.jobs[0].device
         if count == 1:
-            yield Ranks()
+            yield OneDevice()
             return
-        team = self._team
-        if team is None or not team.alive or (team.count, team.device) != (count, device):
+        followers = self._followers
+        alike = followers is not None and (followers.count, followers.device) == (count, device)
+        if followers is None or not alike or not followers.alive:
             self.close()
-            team = self._team = Team(count, device, lanes=self.lanes)
-        with team.leading(task) as ranks:
-            yield ranks
+            make_follow = partial(_follow_with, self.lanes)
+            followers = self._followers = Followers(count, device, make_follow)
+        with followers.working(lambda device: _without_files(task, device)) as ranks:
+            yield SharedBatches(ranks)
 
     def _forget(self) -> None:
         """Give back what is kept in memory to save time."""
@@ -129,18 +145,20 @@ class _Performance:
         self._open = {job.trial_id: job for job in task.jobs}
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
         self._outcomes: dict[str, Outcome] = {}
+        self._tested: set[str] = set()
         self._began = False
-        self._ranks = Ranks()
+        self._compute: Compute = OneDevice()
         self.ran_out = False
 
     def prepare(self) -> None:
         """Open what the task works with."""
-        self._features, self._states = self._engine.stores(shared=self._task.kind != "alone")
+        self._features, self._own_states = self._engine.stores(shared=self._task.kind != "alone")
         self._data = ImageData.open(self._task.jobs[0].images)
 
-    def run(self, ranks: Ranks) -> None:
+    def run(self, compute: Compute) -> None:
         """Perform the task; an error is raised, for the trials that are still open."""
-        self._ranks = ranks
+        self._compute = compute
+        self._states = compute.states(self._own_states)
         if self._task.kind == "heads":
             self._heads()
         elif self._task.kind == "segment":
@@ -223,34 +241,25 @@ class _Performance:
                 self._done(tuple(job.trial_id for job in live), record)
             due = time.monotonic() - saved > SAVE_SECONDS
             if due and len(branch.records) < end:
-                if self._ranks.leads:
-                    key = first.keys[len(branch.records)]
-                    self._states.save(key, branch.state())
-                    self._emit(StateSaved(key=key, trials=()))
+                key = first.keys[len(branch.records)]
+                self._states.save(key, branch.state())
+                self._emit(StateSaved(key=key, trials=()))
                 saved = time.monotonic()
         if live:
             self._end_of_segment(branch, live, end)
 
     def _found_state(self, jobs: Sequence[Job], end: int) -> State:
-        """The deepest state of the path at which none of `jobs` should have stopped before.
-
-        What the first rank finds: the others might look when it is gone.
-        """
-        state = self._ranks.from_first(lambda: self._kept_state(jobs, end))
-        if state is not None:
-            return state
-        # Heads are trained stacked or not at all, so a state among their epochs is of no use.
-        first = jobs[0]
-        return self._heads_again(first) if first.head_epochs else State()
-
-    def _kept_state(self, jobs: Sequence[Job], end: int) -> State | None:
+        """The deepest state of the path at which none of `jobs` should have stopped before."""
         first = jobs[0]
         state = self._states.deepest(first.keys[: end + 1])
         if state is not None:
             stop = min(_stopping_epoch(job, state) for job in jobs)
             if stop < state.epochs:
                 state = self._states.deepest(first.keys[: stop + 1])
-        return state if state is not None and state.epochs >= first.head_epochs else None
+        if state is not None and state.epochs >= first.head_epochs:
+            return state
+        # Heads are trained stacked or not at all, so a state among their epochs is of no use.
+        return self._heads_again(first) if first.head_epochs else State()
 
     def _end_of_segment(self, branch: Branch, live: Sequence[Job], end: int) -> None:
         state = branch.state()
@@ -303,7 +312,7 @@ class _Performance:
             start=start,
             features=self._features,
             lanes=self._engine.lanes,
-            ranks=self._ranks,
+            compute=self._compute,
         )
 
     def _done(self, trials: tuple[str, ...], record: EpochRecord) -> None:
@@ -313,14 +322,10 @@ class _Performance:
 
     def _hand_over(self, jobs: Sequence[Job], key: str, state: State) -> None:
         """Keep the state; from here on `jobs` are no business of this task."""
-        self._keep(key, state)
+        self._states.save(key, state)
         for job in jobs:
             del self._open[job.trial_id]
         self._emit(StateSaved(key=key, trials=tuple(job.trial_id for job in jobs)))
-
-    def _keep(self, key: str, state: State) -> None:
-        if self._ranks.leads:
-            self._states.save(key, state)
 
     def _finish(self, job: Job, training: Training, state: State) -> None:
         """Choose, test, write and tell; an error here is this trial's alone.
@@ -331,6 +336,7 @@ class _Performance:
             self._stop(job, state)
             return
         key = job.keys[state.epochs]
+        self._tested.add(job.trial_id)
         try:
             if key in self._outcomes:
                 params = trainable_parameters(training.network, job.plan)
@@ -339,14 +345,14 @@ class _Performance:
                 result = self._outcomes[key] = outcome(training, state)
             self._tell(job, training.splits, result)
         except Exception as error:
-            self._fail(job, error, ended=True)
-            if self._ranks.count > 1:
+            if self._task.devices > 1:
                 raise  # the others may not have seen it, and must not go on with another trial
+            self._fail(job, error)
 
     def _stop(self, job: Job, state: State) -> None:
         """Keep the state of a trial that may go on later; nothing is tested."""
         if job.head_epochs <= state.epochs == job.end < job.plan.epochs:
-            self._keep(job.keys[state.epochs], state)
+            self._states.save(job.keys[state.epochs], state)
         self._close(job, records=state.records)
 
     def _tell(self, job: Job, splits: Splits, result: Outcome) -> None:
@@ -366,12 +372,11 @@ class _Performance:
             peak_memory_mib=self._memory.mebibytes(),
         )
 
-    def _fail(self, job: Job, error: Exception, *, ended: bool = False) -> None:
-        """The trial's end with an error, while it trained or, all epochs `ended`, was tested."""
-        error = self._ranks.cause_of(error)
+    def _fail(self, job: Job, error: Exception) -> None:
+        """The trial's end with an error, while it trained or, its epochs ended, was tested."""
         self.ran_out |= is_out_of_memory(error)
         records = tuple(self._records[job.trial_id])
-        end = len(records) if ended else job.end
+        end = len(records) if job.trial_id in self._tested else job.end
         where = place(len(records) if self._began else None, end)
         failure = failure_of(error, job.trial.settings, where)
         self._close(
@@ -420,6 +425,17 @@ class _Networks:
         return self._last
 
 
+def _follow_with(lanes: int) -> Follow:
+    """What a process that follows another's engine does."""
+    return Engine(lanes=lanes).follow
+
+
+def _without_files(task: Task, device: str) -> Task:
+    """The task on another device, without the files that the first rank writes."""
+    jobs = (replace(job, checkpoint=None, device=device) for job in task.jobs)
+    return replace(task, jobs=tuple(jobs))
+
+
 def make_training(
     job: Job,
     data: ImageData,
@@ -429,7 +445,7 @@ def make_training(
     start: dict[str, Tensor] | None = None,
     features: FeatureStore | None = None,
     lanes: int = 1,
-    ranks: Ranks | None = None,
+    compute: Compute | None = None,
 ) -> Training:
     """The network and everything else that the trainer needs for this job."""
     trial = job.trial
@@ -443,11 +459,11 @@ def make_training(
         augmentation=trial.augmentation,
         device=torch.device(job.device),
         precision=job.precision,
+        compute=compute or OneDevice(),
         trunk_key=job.trunk_key,
         features=features or FeatureStore(),
         lanes=lanes,
         start=start,
-        ranks=ranks or Ranks(),
     )
 
 

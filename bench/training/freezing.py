@@ -40,6 +40,15 @@ def frozen_boundary(outline: Outline, stage: Stage) -> str | None:
     return boundary
 
 
+def epoch_start(outline: Outline, plan: Plan, epoch: int) -> tuple[str | None, bool]:
+    """Where an epoch starts: the boundary, and whether all before it has its starting weights.
+
+    Only then are the activations at the boundary those of the starting weights, which trials share.
+    """
+    boundary = frozen_boundary(outline, plan.stage_at(epoch))
+    return boundary, boundary is not None and is_pristine(outline, plan, epoch, boundary)
+
+
 def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool:
     """Whether everything in front of `boundary` has its starting weights during `epoch`."""
     prefix = set(outline.groups[: outline.groups.index(boundary)])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,31 +16,23 @@ from torch import Tensor, nn
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
-from bench.training.data_parallel.ranks import Shard
-from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.freezing import head_epochs, moved_groups
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, best_record
 from bench.training.trial import (
     Inputs,
-    Samples,
+    Step,
     Training,
     apply_stage,
-    batch_edges,
     batch_order,
     check_finite,
-    forward,
     labels_of,
     predict,
     score,
     set_lr,
     start_of,
     stops_early,
-    training_batch,
 )
-
-AUXILIARY_WEIGHT = 0.4
-"""Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,155 +198,43 @@ def trainable_parameters(network: Network, plan: Plan) -> int:
 def _train_epoch(
     training: Training, epoch: int, val_losses: tuple[float, ...]
 ) -> tuple[Scores, float]:
-    stage = training.plan.stage_at(epoch)
-    with_aux = apply_stage(training.network, stage)
-    training.ranks.train(p for p in training.network.parameters() if p.requires_grad)
+    with_aux = apply_stage(training.network, training.plan.stage_at(epoch))
+    training.compute.begin_epoch(training)
     boundary, pristine = start_of(training, epoch)
-    inputs = Inputs(
-        training,
-        boundary,
-        training.augmenter,
-        epoch,
-        among=training.splits.train,
-        pristine=pristine,
-    )
+    train = training.splits.train
+    inputs = Inputs(training, boundary, training.augmenter, epoch, among=train, pristine=pristine)
     batches = batch_order(training, epoch)
     first_lr = 0.0
     loss_sum = torch.zeros((), device=training.device)
     correct = torch.zeros((), device=training.device)
-    for step, batch in enumerate(batches):
+    for number, samples in enumerate(batches):
         progress = Progress(
-            step=epoch * len(batches) + step,
+            step=epoch * len(batches) + number,
             steps_per_epoch=len(batches),
             num_epochs=training.plan.epochs,
             val_losses=val_losses,
         )
         head_lr = set_lr(training, epoch, progress)
-        first_lr = head_lr if step == 0 else first_lr
-        logits, targets = train_step(
-            training, inputs, batch, boundary=boundary, with_aux=with_aux, epoch=epoch, step=step
-        )
+        first_lr = head_lr if number == 0 else first_lr
+        step = Step(inputs=inputs, samples=samples, number=number, with_aux=with_aux)
+        logits, targets = train_step(training, step)
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         if len(targets):
             loss_sum += F.cross_entropy(logits, targets) * len(targets)
             correct += (logits.argmax(dim=1) == hard).sum()
-    seen = sum(len(batch) for batch in batches)
-    loss_sum, correct = training.ranks.total(torch.stack([loss_sum, correct]))
+    seen = sum(len(samples) for samples in batches)
+    loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
     return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
 
 
-def train_step(
-    training: Training,
-    inputs: Inputs,
-    batch: Samples,
-    *,
-    boundary: str | None,
-    with_aux: bool,
-    epoch: int,
-    step: int,
-) -> tuple[Tensor, Tensor]:
-    """One optimiser step on `batch`, the `step`-th of `epoch`; `inputs` flow into `boundary`.
-
-    With `micro_batch` the batch goes through the network in pieces and their gradients add up to
-    that of the whole; of each piece, a rank computes its own rows. Returns their logits, detached,
-    and their targets: classes or soft labels.
-    """
-    pieces = _pieces(len(batch), training.settings.micro_batch)
-    shards = [training.ranks.shard(piece) for piece in pieces]
-    activations, targets = training_batch(
-        training,
-        inputs,
-        batch,
-        boundary=boundary,
-        epoch=epoch,
-        step=step,
-        rows=[shard.rows for shard in shards] if training.ranks.count > 1 else None,
-    )
-    dropout = (training.settings.seed, "dropout", epoch, step)
+def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:
+    """One optimiser step; returns logits, detached, and their targets: classes or soft labels."""
     training.optimizer.zero_grad(set_to_none=True)
-    logits = []
-    of_shards = torch.split(activations, [shard.size for shard in shards])
-    for number, (shard, own) in enumerate(zip(shards, of_shards, strict=True)):
-        logits.append(
-            _add_gradients(
-                training,
-                own,
-                targets,
-                shard,
-                last=number == len(shards) - 1,
-                start=boundary,
-                with_aux=with_aux,
-                dropout=(*dropout, number) if len(pieces) > 1 else dropout,
-            )
-        )
+    logits, targets = training.compute.add_gradients(training, step)
     if training.settings.grad_clip_norm is not None:
         nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
     training.optimizer.step()
-    counting = [targets[shard.rows if shard.counts else slice(0)] for shard in shards]
-    return torch.cat(logits), torch.cat(counting)
-
-
-def _pieces(count: int, micro_batch: int | None) -> list[slice]:
-    """A batch in pieces of `micro_batch`; none is of one sample, as batch statistics need two."""
-    edges = [0] if micro_batch is None else batch_edges(count, micro_batch)
-    return [slice(start, end) for start, end in pairwise([*edges, count])]
-
-
-def _add_gradients(
-    training: Training,
-    activations: Tensor,
-    targets: Tensor,
-    shard: Shard,
-    *,
-    last: bool,
-    start: str | None,
-    with_aux: bool,
-    dropout: tuple[int | str, ...],
-) -> Tensor:
-    """Add the shard's part of the gradient of the mean loss over the batch of `targets`.
-
-    Returns the logits of the rows that count, detached.
-    """
-    own = targets[shard.rows]
-    share = _share(training, targets, shard)
-
-    def compute() -> tuple[Tensor, Tensor]:
-        with whole_batch(shard) if training.ranks.count > 1 else nullcontext():
-            logits, auxiliary = forward(
-                training, activations, start=start, with_aux=with_aux, dropout=dropout
-            )
-        loss = _loss(training, logits, own)
-        for aux_logits in auxiliary:
-            loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, own)
-        return loss if share is None else loss * share, logits.detach()
-
-    loss, logits = training.ranks.compute(compute, last=last)
-    loss.backward()  # type: ignore[no-untyped-call]
-    return logits if shard.counts else logits[:0]
-
-
-def _share(training: Training, targets: Tensor, shard: Shard) -> Tensor | float | None:
-    """The part of a shard in the mean over the batch: of the class weights, where these count.
-
-    None where it is the whole batch. Times the number of ranks, over which gradients are averaged.
-    """
-    if not shard.counts:
-        return 0.0
-    own, weights, count = targets[shard.rows], training.loss_weights, training.ranks.count
-    if len(own) == len(targets) and count == 1:
-        return None
-    if weights is None or targets.ndim > 1:
-        return count * len(own) / len(targets)
-    return count * weights[own].sum() / weights[targets].sum()
-
-
-def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(
-        logits.float(),
-        targets,
-        weight=training.loss_weights,
-        label_smoothing=training.settings.label_smoothing,
-    )
+    return logits, targets
 
 
 @contextmanager

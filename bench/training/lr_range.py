@@ -21,7 +21,7 @@ from bench.methods.plan import Plan
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.trial import (
     Inputs,
-    Samples,
+    Step,
     Training,
     apply_stage,
     batch_order,
@@ -122,20 +122,15 @@ def _check_plan(training: Training) -> None:
 def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     """The loss of one step at each of `lrs`, before the step."""
     with_aux = apply_stage(training.network, training.plan.stages[0])
-    boundary, pristine = start_of(training, 0)
-    batches = _batches(training, boundary, pristine=pristine)
-    for lr, (epoch, step, batch, inputs) in zip(lrs, batches, strict=False):
+    for lr, step in zip(lrs, _steps(training, with_aux=with_aux), strict=False):
         set_group_lrs(training, 0, lr)
-        logits, targets = train_step(
-            training, inputs, batch, boundary=boundary, with_aux=with_aux, epoch=epoch, step=step
-        )
+        logits, targets = train_step(training, step)
         yield F.cross_entropy(logits, targets).item()
 
 
-def _batches(
-    training: Training, boundary: str | None, *, pristine: bool
-) -> Iterator[tuple[int, int, Samples, Inputs]]:
-    """(epoch, step, samples, inputs) of epoch after epoch, without end."""
+def _steps(training: Training, *, with_aux: bool) -> Iterator[Step]:
+    """The steps of epoch after epoch, without end."""
+    boundary, pristine = start_of(training, 0)
     for epoch in count():
         inputs = Inputs(
             training,
@@ -145,8 +140,8 @@ def _batches(
             among=training.splits.train,
             pristine=pristine,
         )
-        for step, batch in enumerate(batch_order(training, epoch)):
-            yield epoch, step, batch, inputs
+        for number, samples in enumerate(batch_order(training, epoch)):
+            yield Step(inputs=inputs, samples=samples, number=number, with_aux=with_aux)
 
 
 # Losses ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from bench.models import Network
 from bench.training.state import EpochRecord, Scores, State, best_record
 from bench.training.trial import (
     Inputs,
+    Step,
     Training,
     TrainingDivergedError,
     batch_order,
@@ -194,7 +195,7 @@ class _Stack:
         optimizer = _Optimizer(trainings, self._device)
         for step in range(steps):
             batches = [
-                training_batch(w, i, order[step], boundary=HEAD, epoch=epoch, step=step)
+                training_batch(w, Step(inputs=i, samples=order[step], number=step))
                 for w, i, order in zip(worlds, inputs, orders, strict=True)
             ]
             features = torch.stack([batch.float() for batch, _ in batches])[world_of]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -81,6 +81,16 @@ class State:
 def state_cache() -> SizedCache:
     """Where states are kept on this machine, for all runs."""
     return SizedCache(cache_root() / "states", cache_limit(), stored=stored("states"))
+
+
+class States(Protocol):
+    """States by epoch key."""
+
+    def save(self, key: str, state: State) -> None:
+        """Keep `state`, whose tensors must not change any more."""
+
+    def deepest(self, keys: Sequence[str]) -> State | None:
+        """The last of the states called `keys` that is there; the first key is the start's."""
 
 
 class StateStore:

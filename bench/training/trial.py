@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ from bench.methods.plan import HEAD, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.suite import Entry, Settings, content_hash
-from bench.training.data_parallel.ranks import Ranks
-from bench.training.freezing import frozen_boundary, is_pristine
+from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
     FROZEN_BATCH,
     FeatureStore,
@@ -33,7 +32,7 @@ from bench.training.frozen_features import (
     gather,
     positions,
 )
-from bench.training.state import EpochRecord, Scores, best_record
+from bench.training.state import EpochRecord, Scores, States, best_record
 
 NUMERICS_VERSION = 2
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
@@ -54,8 +53,8 @@ class Training:
 
     `trunk_key` names the starting weights, the images and the arithmetic (precision, device): what
     a frozen group's output depends on beside the view. `lanes` frozen batches run at once. `start`
-    are copies of the network's starting weights; without them the network has them now. `ranks`
-    are the processes that train it together.
+    are copies of the network's starting weights; without them the network has them now. `compute`
+    is where its batches are computed.
     """
 
     network: Network
@@ -67,11 +66,11 @@ class Training:
     augmentation: Entry
     device: torch.device
     precision: str
+    compute: Compute
     trunk_key: str = ""
     features: FeatureStore = field(default_factory=FeatureStore)
     lanes: int = 1
     start: Mapping[str, Tensor] | None = None
-    ranks: Ranks = field(default_factory=Ranks)
     augmenter: Augmenter = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     loss_weights: Tensor | None = field(init=False)
@@ -129,29 +128,19 @@ def copied_tensors(network: Network) -> dict[str, Tensor]:
 def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tensor:
     """Logits `[samples, classes]` in fp32 on the CPU, in evaluation mode, on the central view.
 
-    What the stage of `epoch` freezes comes from its features; None runs the whole network. The
-    ranks share out whole batches, so that a logit has the same bits on however many.
+    What the stage of `epoch` freezes comes from its features; None runs the whole network.
     """
-    network, ranks = training.network, training.ranks
-    network.eval()
+    training.network.eval()
     boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
     inputs = Inputs(
         training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
     )
-    logits = torch.zeros(len(samples), len(training.data.classes))
-    first, step = ranks.rank * EVALUATION_BATCH, ranks.count * EVALUATION_BATCH
-    with torch.no_grad():
-        for start in range(first, len(samples), step):
-            rows = slice(start, start + EVALUATION_BATCH)
-            logits[rows] = forward(training, inputs.of(samples[rows]), start=boundary)[0].cpu()
-    return ranks.total(logits)
+    return training.compute.logits(training, inputs, samples)
 
 
 def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:
-    """Where an epoch starts: the boundary, and whether all before it has its starting weights."""
-    outline, plan = training.network.outline, training.plan
-    boundary = frozen_boundary(outline, plan.stage_at(epoch))
-    return boundary, boundary is not None and is_pristine(outline, plan, epoch, boundary)
+    """Where an epoch starts, as `epoch_start` has it."""
+    return epoch_start(training.network.outline, training.plan, epoch)
 
 
 def forward(
@@ -336,15 +325,15 @@ class Inputs:
         pristine: bool,
     ) -> None:
         self._training = training
-        self._boundary = boundary
+        self.boundary = boundary
         self._augmenter = augmenter
-        self._epoch = epoch
+        self.epoch = epoch
         self._among = among
         self._keeps = pristine
 
     def of(self, samples: Samples) -> Tensor:
         """Images `[n, 3, S, S]`, normalised, or activations, of `samples`."""
-        if self._boundary is None:
+        if self.boundary is None:
             return self.images(samples)
         if self._keeps and self._view is not None:
             rows = positions(self._universe, samples)
@@ -353,14 +342,14 @@ class Inputs:
 
     def through_trunk(self, images: Tensor) -> Tensor:
         """Activations of normalised images."""
-        assert self._boundary is not None
-        pieces = self._training.trunk(self._boundary)([images])
+        assert self.boundary is not None
+        pieces = self._training.trunk(self.boundary)([images])
         return as_input(torch.cat(list(pieces)))
 
     def images(self, samples: Samples) -> Tensor:
         """Normalised views `[n, 3, S, S]` on the device."""
         cached = _cached_images(self._training.data, samples)
-        views = self._augmenter.images(cached, samples, epoch=self._epoch)
+        views = self._augmenter.images(cached, samples, epoch=self.epoch)
         return _normalised(self._training, views)
 
     @cached_property
@@ -376,12 +365,12 @@ class Inputs:
     def _view(self) -> Tensor | None:
         """Activations of the universe; None if they are too large to be kept."""
         training, universe = self._training, self._universe
-        view = self._augmenter.view(self._epoch)
+        view = self._augmenter.view(self.epoch)
         key = content_hash(
-            [training.trunk_key, self._boundary, view, samples_digest(universe)], digits=32
+            [training.trunk_key, self.boundary, view, samples_digest(universe)], digits=32
         )
-        assert self._boundary is not None
-        trunk = training.trunk(self._boundary)
+        assert self.boundary is not None
+        trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         images = (self.images(chunk) for chunk in chunks)
         return training.features.view(key, lambda: trunk(images), count=len(universe))
@@ -392,28 +381,60 @@ def samples_digest(samples: Samples) -> str:
     return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`."""
+
+    inputs: Inputs
+    samples: Samples
+    number: int
+    with_aux: bool = False
+
+
+class Compute(Protocol):
+    """Where the batches of a trial are computed: on one device, or shared among several.
+
+    All of it computes the same numbers, up to the order of additions.
+    """
+
+    def begin_epoch(self, training: Training) -> None:
+        """What trains in the coming steps has been decided."""
+
+    def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the mean loss over the batch.
+
+        Returns the logits of the rows that are computed here, detached, and their targets: classes
+        or soft labels.
+        """
+
+    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+        """Logits `[samples, classes]` in fp32 on the CPU; the network is in evaluation mode."""
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of what every device has found; may change `values`."""
+
+    def states(self, own: States) -> States:
+        """Where all devices find the same states, and one of them keeps new ones."""
+
+
 def training_batch(
-    training: Training,
-    inputs: Inputs,
-    samples: Samples,
-    *,
-    boundary: str | None,
-    epoch: int,
-    step: int,
-    rows: Sequence[slice] | None = None,
+    training: Training, step: Step, *, rows: Sequence[slice] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What flows into `boundary` in one training step, and its targets: classes or soft labels.
+    """What flows into the network in one training step, and its targets: classes or soft labels.
 
     With `rows`, what flows is that of these alone; the targets are always those of all samples.
     """
+    inputs, samples = step.inputs, step.samples
     labels = labels_of(training, samples)
     if not training.augmenter.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
         return inputs.of(own), labels.to(training.device)
-    images, labels = training.augmenter.mix(inputs.images(samples), labels, epoch=epoch, step=step)
+    images, labels = training.augmenter.mix(
+        inputs.images(samples), labels, epoch=inputs.epoch, step=step.number
+    )
     if rows is not None:
         images = torch.cat([images[part] for part in rows])
-    batch = images if boundary is None else inputs.through_trunk(images)
+    batch = images if inputs.boundary is None else inputs.through_trunk(images)
     return batch, labels.to(training.device)
 
 

@@ -15,7 +15,7 @@ from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
 from bench.methods.plan import Plan, Rule, Stage
 from bench.training.loop import isolated, train_step
-from bench.training.trial import Inputs, Training, apply_stage, batch_order, training_batch
+from bench.training.trial import Inputs, Step, Training, apply_stage, batch_order, training_batch
 from tests.tiny import make_job, make_trial
 
 FIXED_NORMS = Plan(stages=(Stage(epochs=2, rules=(Rule(pattern="*", lr=1.0, norm="fixed"),)),))
@@ -31,25 +31,21 @@ def fixed_norm_training(**settings: Any) -> Training:
 def one_step(training: Training) -> dict[str, Tensor]:
     """The gradients that one step over all images leaves."""
     with_aux = apply_stage(training.network, training.plan.stage_at(0))
-    train_step(
-        training, _inputs(training), batch_order(training, 0)[0],
-        boundary=None, with_aux=with_aux, epoch=0, step=0,
-    )  # fmt: skip
+    train_step(training, _first_step(training, with_aux=with_aux))
     named = training.network.model.named_parameters()
     return {name: p.grad for name, p in named if p.grad is not None}
 
 
-def _inputs(training: Training) -> Inputs:
+def _first_step(training: Training, *, with_aux: bool = False) -> Step:
     samples = training.splits.train
-    return Inputs(training, None, training.augmenter, 0, among=samples, pristine=False)
+    inputs = Inputs(training, None, training.augmenter, 0, among=samples, pristine=False)
+    return Step(inputs=inputs, samples=batch_order(training, 0)[0], number=0, with_aux=with_aux)
 
 
 def whole_gradients(training: Training) -> dict[str, Tensor]:
     """The gradients of the mean loss over all images at once, as torch itself has them."""
     apply_stage(training.network, training.plan.stage_at(0))
-    images, targets = training_batch(
-        training, _inputs(training), batch_order(training, 0)[0], boundary=None, epoch=0, step=0
-    )
+    images, targets = training_batch(training, _first_step(training))
     loss = F.cross_entropy(
         training.network(images),
         targets,

@@ -30,6 +30,7 @@ from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores
 from bench.training.trial import (
     Inputs,
+    Step,
     Training,
     TrainingDivergedError,
     batch_order,
@@ -249,7 +250,7 @@ def _plain_loop(
         for step, batch in enumerate(batches):
             with torch.no_grad():
                 features, targets = training_batch(
-                    training, inputs, batch, boundary=HEAD, epoch=epoch, step=step
+                    training, Step(inputs=inputs, samples=batch, number=step)
                 )
             progress = Progress(
                 step=epoch * len(batches) + step,

@@ -85,7 +85,7 @@ class _Clock:
 
     def check(self, done: EpochDone) -> None:
         """Raise `TookTooLongError`, for all trials of the task, if this epoch took too long."""
-        from bench.execution.failures import TookTooLongError, took_too_long
+        from bench.training.failures import TookTooLongError, took_too_long
 
         before, self._since = self._since, time.monotonic()
         minutes, seconds = self._resources.minutes, self._resources.seconds

@@ -17,7 +17,6 @@ from bench.errors import BenchError
 from bench.execution.executors.agenda import Agenda
 from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
-from bench.execution.failures import place, took_too_long
 from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.machine import keep_large_buffers, limit_memory
@@ -28,6 +27,7 @@ from bench.system.processes import (
     start_process,
     was_told_to_end,
 )
+from bench.training.failures import place, took_too_long
 
 MOMENT_SECONDS = 0.001
 """A worker that tells a result says that it is free right after it."""

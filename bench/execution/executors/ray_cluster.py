@@ -28,11 +28,11 @@ from bench.execution.executors.agenda import Agenda
 from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
 from bench.execution.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
-from bench.execution.failures import place, took_too_long
 from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
 from bench.suite import Resources
 from bench.system.cache import atomic_file
 from bench.system.machine import arithmetic
+from bench.training.failures import place, took_too_long
 from bench.training.state import state_cache
 
 if TYPE_CHECKING:

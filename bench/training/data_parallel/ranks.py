@@ -50,21 +50,11 @@ class Shard:
 
 
 class Ranks:
-    """This process is the one of `rank`, from 0, among the `count` that train a trial together.
+    """This process is the one of `rank`, from 0, among the `count` that train a trial together."""
 
-    `cause_of` finds what is behind an error here: another rank may have failed first.
-    """
-
-    def __init__(
-        self,
-        rank: int = 0,
-        count: int = 1,
-        *,
-        cause_of: Callable[[Exception], Exception] = lambda error: error,
-    ) -> None:
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank = rank
         self.count = count
-        self.cause_of = cause_of
         self._step: DistributedDataParallel | None = None
 
     @property

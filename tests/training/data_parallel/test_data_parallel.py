@@ -31,6 +31,7 @@ from bench.execution.jobs import EpochDone, Event, Job, JobResult, cut, trial_sp
 from bench.suite import Resources, Trial
 from bench.system.machine import check_devices, device_of_rank
 from bench.system.processes import start_process
+from bench.training.data_parallel import SharedBatches
 from bench.training.data_parallel.ranks import Ranks, joined
 from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
 from bench.training.loop import train
@@ -244,7 +245,7 @@ def test_heads_on_a_frozen_trunk_stay_on_one_device(engine: Engine) -> None:
 def states_of(ranks: Ranks, job: Job) -> list[dict[str, Tensor]]:
     """The network's tensors at the start and after each epoch."""
     data = ImageData.open(job.images)
-    training = make_training(job, data, trial_splits(job.trial, data), ranks=ranks)
+    training = make_training(job, data, trial_splits(job.trial, data), compute=SharedBatches(ranks))
     states = [dict(training.start or {})]
 
     def keep(record: object) -> None:

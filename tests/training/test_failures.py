@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.errors import WeightsError
-from bench.execution.failures import failure_of, place
 from bench.suite import Settings
+from bench.training.failures import failure_of, place
 from bench.training.trial import TrainingDivergedError
 
 HERE = place(1, 5)

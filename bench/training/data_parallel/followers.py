@@ -1,7 +1,8 @@
 """The processes beside this one that train a trial with it, whatever runs this one.
 
-They perform the same tasks with the same code, and keep and tell nothing. They stay for the tasks
-that follow, and end with this process however it ends: each of them waits at a pipe from it.
+They do the same work with the same code, and keep and tell nothing. They stay for the work that
+follows, and end with this process however it ends: each of them waits at a pipe from it. What work
+is, whoever starts them says.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -24,8 +25,6 @@ import torch
 import torch.distributed as dist
 
 from bench.errors import BenchError
-from bench.execution.failures import Failure, RankError, failure_of, is_out_of_memory
-from bench.execution.jobs import Task
 from bench.system.machine import check_devices, device_of_rank, keep_large_buffers
 from bench.system.processes import (
     GRACE_SECONDS,
@@ -35,27 +34,32 @@ from bench.system.processes import (
     was_told_to_end,
 )
 from bench.training.data_parallel.ranks import Ranks, joined
+from bench.training.failures import Failure, RankError, is_out_of_memory
 from bench.training.trial import TrainingDivergedError
 
 FINISHING_SECONDS = 60.0
-"""After the first rank has finished a task, the others have next to nothing left to do."""
+"""After the first rank has finished its work, the others have next to nothing left to do."""
+
+Follow = Callable[[Any, Ranks], Failure | None]
+"""Does the work of a rank; returns what went wrong here, unless all ranks find that alike."""
 
 
 @dataclass(frozen=True)
 class _Report:
-    """What a follower says when a task is over; `failure` ends it, at a time of the system."""
+    """What a follower says when its work is over; `failure` ends it, at a time of the system."""
 
     failure: Failure | None = None
     at: float = 0.0
 
 
-class Team:
-    """This process, which leads, and `count` - 1 followers on `device` and the next ones.
+class Followers:
+    """The `count` - 1 processes that follow this one, which leads, on `device` and the next ones.
 
+    `make_follow` gives each of them what it does; it is called there, and has to be picklable.
     Raises `BenchError` if there are not so many devices, `RankError` if a follower does not start.
     """
 
-    def __init__(self, count: int, device: str, *, lanes: int) -> None:
+    def __init__(self, count: int, device: str, make_follow: Callable[[], Follow]) -> None:
         check_devices(device, count)
         if dist.is_initialized():
             raise BenchError(
@@ -67,17 +71,17 @@ class Team:
         self._followers: list[_Follower] = []
         self._ends = ExitStack()
         try:
-            self._start(lanes)
+            self._start(make_follow)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, lanes: int) -> None:
+    def _start(self, make_follow: Callable[[], Follow]) -> None:
         folder = Path(mkdtemp(prefix="bench-ranks-"))
         self._ends.callback(rmtree, folder, ignore_errors=True)
         for rank in range(1, self.count):
             device = device_of_rank(self.device, rank)
-            self._followers.append(_Follower(rank, self.count, folder, device, lanes))
+            self._followers.append(_Follower(rank, self.count, folder, device, make_follow))
         for follower in self._followers:
             follower.receive()  # it has imported all it needs
             if follower.failure is not None:
@@ -90,32 +94,30 @@ class Team:
 
     @property
     def alive(self) -> bool:
-        """Whether it can perform another task."""
+        """Whether they take more work."""
         return all(follower.alive for follower in self._followers)
 
     @contextmanager
-    def leading(self, task: Task) -> Iterator[Ranks]:
-        """Perform `task` here, as the first rank; the followers do so meanwhile.
+    def working(self, work_on: Callable[[str], Any]) -> Iterator[Ranks]:
+        """Be the first rank meanwhile; the others do the work that `work_on` says for their device.
 
-        The team is closed unless all end the task alike.
+        An error leaves as its cause, a `RankError` where another rank has failed before. They are
+        ended unless all have finished alike.
         """
-        cause: Exception | None = None
-
-        def cause_of(error: Exception) -> Exception:
-            nonlocal cause
-            cause = cause or self._cause(error)
-            return cause
-
         for follower in self._followers:
-            follower.begin(task)
+            follower.begin(work_on(follower.device))
         try:
-            yield Ranks(0, self.count, cause_of=cause_of)
+            yield Ranks(0, self.count)
         except TrainingDivergedError:
             self._finish()  # which all ranks find, from the same losses
             raise
-        except BaseException as error:
-            if isinstance(error, Exception):
-                cause_of(error)
+        except Exception as error:
+            cause = self._cause(error)
+            self.close()
+            if cause is error:
+                raise
+            raise cause from error
+        except BaseException:
             self.close()
             raise
         self._finish()
@@ -161,14 +163,21 @@ def _abort_with_a_follower(sentinels: Sequence[int], group: Any) -> None:
 class _Follower:
     """A process and the pipe to it; `failure`, if there is one, ended it."""
 
-    def __init__(self, rank: int, count: int, folder: Path, device: str, lanes: int) -> None:
+    def __init__(
+        self,
+        rank: int,
+        count: int,
+        folder: Path,
+        device: str,
+        make_follow: Callable[[], Follow],
+    ) -> None:
         self.rank = rank
         self.device = device
         self.failure: Failure | None = None
         self.failed_at = 0.0
         self.busy = True
         self._connection, theirs = Pipe()
-        arguments = (theirs, rank, count, folder, device, lanes)
+        arguments = (theirs, rank, count, folder, device, make_follow)
         self._process = start_process(_follow, *arguments, device=device)
         theirs.close()
 
@@ -179,15 +188,14 @@ class _Follower:
 
     @property
     def alive(self) -> bool:
-        """Whether it takes tasks."""
+        """Whether it takes more work."""
         return self.failure is None and self._process.is_alive()
 
-    def begin(self, task: Task) -> None:
-        """Let it perform the task, without the files that the first rank writes."""
+    def begin(self, work: Any) -> None:
+        """Let it do this."""
         self.busy = True
-        jobs = (replace(job, checkpoint=None, device=self.device) for job in task.jobs)
         with suppress(OSError):  # it is dead, which the first rank finds
-            self._connection.send(replace(task, jobs=tuple(jobs)))
+            self._connection.send(work)
 
     def receive(self, seconds: float | None = None) -> None:
         """Note what it has to say, or that it has died; waits so long for it."""
@@ -214,39 +222,34 @@ class _Follower:
 
 
 def _follow(
-    connection: Connection, rank: int, count: int, folder: Path, device: str, lanes: int
+    connection: Connection,
+    rank: int,
+    count: int,
+    folder: Path,
+    device: str,
+    make_follow: Callable[[], Follow],
 ) -> None:
-    """A follower: tasks in, how they end out, until the leader ends."""
+    """A follower: work in, how it ends out, until the leader ends."""
     keep_large_buffers()
-    from bench.execution.engine import Engine
-
-    tasks: SimpleQueue[Task] = SimpleQueue()
-    threading.Thread(target=_hear, args=(connection, tasks, folder), daemon=True).start()
+    follow = make_follow()
+    received: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_hear, args=(connection, received, folder), daemon=True).start()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     connection.send(_Report())
-    engine = Engine(lanes=lanes)
     with joined(folder, rank, count, device):
         while True:
-            task = tasks.get()
-            try:
-                engine.follow(task, Ranks(rank, count))
-            except TrainingDivergedError:
-                connection.send(_Report())
-            except Exception as error:
-                at = time.monotonic()
-                failure = failure_of(error, task.jobs[0].trial.settings, "")
-                connection.send(_Report(failure, at))
+            failure = follow(received.get(), Ranks(rank, count))
+            connection.send(_Report(failure, time.monotonic()))
+            if failure is not None:
                 return  # closes its connections: nobody waits for it any longer
-            else:
-                connection.send(_Report())
 
 
-def _hear(connection: Connection, tasks: SimpleQueue[Task], folder: Path) -> None:
-    """Hand tasks on as they come; end with the leader, in the middle of whatever is done."""
+def _hear(connection: Connection, received: SimpleQueue[Any], folder: Path) -> None:
+    """Hand work on as it comes; end with the leader, in the middle of whatever is done."""
     try:
         while True:
-            tasks.put(connection.recv())
+            received.put(connection.recv())
     except (EOFError, OSError):
         rmtree(folder, ignore_errors=True)
         os._exit(0)
