@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
-from bench.results.folder.lr_ranges import CELL_COLUMNS
+from bench.results.folder.columns import CELL_COLUMNS
 from bench.runs.resolve import PlannedTrial, RunPlan
 from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.suite import Entry

@@ -1,6 +1,7 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
-from bench.results.folder.checks import PROBABILITY_PREFIX, STATUSES, read_json
+from bench.results.folder.checks import STATUSES, read_json
+from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.results.folder.parts import Part, RunStore
@@ -8,7 +9,6 @@ from bench.results.folder.remote import Push, RemoteFolder, part_unit, push_run,
 from bench.results.folder.run import Run, read_run, write_json
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
-    TABLES,
     TRIAL_COLUMNS,
     Rows,
     prediction_columns,

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,13 +23,19 @@ from pydantic import (
 )
 
 from bench.errors import BenchError, bounded
+from bench.results.folder.columns import (
+    COLUMNS,
+    PROBABILITY,
+    PROBABILITY_PREFIX,
+    TUNING_COLUMNS,
+    Kind,
+)
 from bench.suite.grid import MAX_TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STATUSES = ("complete", "failed", "skipped", "pruned")
-PROBABILITY_PREFIX = "probability_"
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
 TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -36,35 +43,6 @@ MAX_SETTINGS = 100
 """Names of settings in a whole run: each may become an axis, with a figure of its own."""
 _SETTING = re.compile("[A-Za-z_][A-Za-z0-9_]{0,40}")
 """Names of settings become those of axes, and of files."""
-_WHOLE = (0, 2**53)
-_FRACTION = (0.0, 1.0)
-_TIME = (0.0, 1e12)
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "seed": _WHOLE,
-    "epochs": (0, 10**6),
-    "batch_size": _WHOLE,
-    "lr": (0.0, 1e300),
-    "best_epoch": (0, 10**6),
-    "reused_epochs": _WHOLE,
-    "trainable_params": _WHOLE,
-    "total_params": _WHOLE,
-    "train_seconds": _TIME,
-    "peak_memory_mib": _TIME,
-    "seconds": _TIME,
-    "epoch": (1, 10**6),
-    "number": _WHOLE,
-    "images": (0, 10**15),
-    **dict.fromkeys(
-        ("val_accuracy", "test_accuracy", "last_val_accuracy", "last_test_accuracy", "accuracy"),
-        _FRACTION,
-    ),
-    "val_accuracy_sd": _FRACTION,
-}
-"""What a column may hold besides null and NaN. Losses may be anything."""
-
-_PROBABILITY = (0.0, 1.001)
-"""A softmax in single precision may round up."""
-
 _NEEDED = (
     "dataset", "backbone", "weights", "head", "strategy", "schedule", "augmentation", "seed",
     "epochs", "batch_size", "optimizer", "lr",
@@ -89,7 +67,9 @@ def predictions_problem(predictions: pd.DataFrame, trials: pd.DataFrame) -> str 
 
 def tuning_problem(rows: pd.DataFrame, description: Any) -> str | None:
     """What is wrong with the table of a search, or with its description."""
-    found = next(_out_of_range(rows), None) or next(_nulls(rows, ("study", "number")), None)
+    found = next(_out_of_range(rows, TUNING_COLUMNS), None) or next(
+        _nulls(rows, ("study", "number")), None
+    )
     return found or _misfit(_Search, description)
 
 
@@ -107,7 +87,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     if len(trials) > MAX_TRIALS:
         yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
     yield from _nulls(trials, _NEEDED)
-    yield from _out_of_range(trials)
+    yield from _out_of_range(trials, COLUMNS["trials"])
     for name in trials["trial"]:
         if not TRIAL_ID.fullmatch(name):
             yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
@@ -134,7 +114,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
 
 def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
     yield from _strangers(curves, trials)
-    yield from _out_of_range(curves)
+    yield from _out_of_range(curves, COLUMNS["curves"])
     if not set(curves["split"].unique()) <= {"train", "val"}:
         yield "split must be train or val"
     yield from _repeated(curves, ["trial", "epoch", "split"])
@@ -151,7 +131,7 @@ def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator
             shown = bounded(repr(unknown[0]), 100)
             yield f"{name} must be a class with a column of probabilities, got {shown}"
     for name in columns:
-        if _beyond(predictions[name], *_PROBABILITY):
+        if _beyond(predictions[name], PROBABILITY.low, PROBABILITY.high):
             yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
 
 
@@ -172,10 +152,11 @@ def _nulls(rows: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
             yield f"the column {name} must have a value in every row"
 
 
-def _out_of_range(rows: pd.DataFrame) -> Iterator[str]:
-    for name, (low, high) in _RANGES.items():
-        if name in rows and _beyond(rows[name], low, high):
-            yield f"the column {name} must lie in [{low:g}, {high:g}]"
+def _out_of_range(rows: pd.DataFrame, columns: Mapping[str, Kind]) -> Iterator[str]:
+    for name, kind in columns.items():
+        bounded_above = kind.high < inf and name in rows
+        if bounded_above and _beyond(rows[name], kind.low, kind.high):
+            yield f"the column {name} must lie in [{kind.low:g}, {kind.high:g}]"
 
 
 def _beyond(column: pd.Series[Any], low: float, high: float) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.results.folder.columns import LR_FIND_COLUMNS
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -21,37 +22,6 @@ if TYPE_CHECKING:
 
 FILE = "lr_find.parquet"
 _MEND = "run bench lr-find again with the same arguments"
-CELL_COLUMNS: Mapping[str, str] = {
-    "config": "string",  # of the cell's first learning rate
-    "dataset": "string",
-    "backbone": "string",
-    "weights": "string",
-    "head": "string",
-    "strategy": "string",
-    "schedule": "string",
-    "augmentation": "string",
-    "seed": "int64",
-    "epochs": "int64",
-    "batch_size": "int64",
-    "optimizer": "string",
-    "settings": "string",  # JSON of the settings that are not columns
-    "device": "string",
-    "precision": "string",
-}
-"""The columns that a cell shares with the table of trials."""
-
-_COLUMNS = {
-    "cell": "string",  # the cell in words
-    **CELL_COLUMNS,
-    "suite_lr_low": "float64",  # the least and the largest learning rate that the suite gives it
-    "suite_lr_high": "float64",
-    "steepest": "float64",  # the suggestions, null where the loss does not fall
-    "valley": "float64",
-    "step": "int64",  # from 1
-    "lr": "float64",
-    "loss": "float64",
-    "smoothed": "float64",
-}
 
 
 def write_lr_ranges(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -60,7 +30,7 @@ def write_lr_ranges(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     types = arrow_types()
     schema = pa.schema(
-        [pa.field(name, types[kind]) for name, kind in _COLUMNS.items()],
+        [pa.field(name, types[kind.type]) for name, kind in LR_FIND_COLUMNS.items()],
         metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
     )
     listed = list(rows)

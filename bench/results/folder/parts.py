@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
+from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.tables import (
-    TABLES,
     NewerSchemaError,
     Rows,
-    Table,
     merge_parquet,
     read_table,
     to_frame,
@@ -173,7 +172,7 @@ def _write_checksums(folder: Path) -> None:
     flush_to_disk(path)
 
 
-def _read(folder: Path, table: Table) -> pa.Table:
+def _read(folder: Path, table: TableName) -> pa.Table:
     """One table of a part; raises `BenchError` if it is not what was written."""
     path, sums = folder / f"{table}.parquet", folder / CHECKSUMS
     try:

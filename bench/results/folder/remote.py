@@ -24,9 +24,10 @@ from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, StoreError, bounded
 from bench.results.folder.checks import MAX_FILE_BYTES, TRIAL_ID
+from bench.results.folder.columns import TABLES
 from bench.results.folder.lock import RunLock, StoreLock
 from bench.results.folder.parts import CHECKSUMS
-from bench.results.folder.tables import MAX_TABLE_BYTES, TABLES
+from bench.results.folder.tables import MAX_TABLE_BYTES
 from bench.system.cache import atomic_file, cache_root, is_temporary
 from bench.system.object_store import Object, ObjectStore, is_url
 

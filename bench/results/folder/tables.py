@@ -1,7 +1,7 @@
-"""The three tables of a run: their columns and types, and how they are read and written.
+"""The three tables of a run: how they are read and written.
 
-The columns stand here and nowhere else. They are plain types, int64, float64, string and
-timestamp[us, UTC], so any reader of parquet opens them with nothing of `bench` installed.
+Their columns are of plain types, so any reader of parquet opens them with nothing of `bench`
+installed.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.errors import BenchError
-from bench.results.folder.checks import PROBABILITY_PREFIX
+from bench.results.folder.columns import COLUMNS, NEVER_NULL, PROBABILITY_PREFIX, TableName
 from bench.system.cache import atomic_file, flush_to_disk
 
 if TYPE_CHECKING:
@@ -26,66 +26,9 @@ MAX_TABLE_BYTES = 1 << 32
 MAX_TEXT = 100_000
 """Characters of a cell. A few bytes of parquet can stand for any number of cells and characters."""
 
-Table = Literal["trials", "curves", "predictions"]
-TABLES: tuple[Table, ...] = ("trials", "curves", "predictions")
-
-_COLUMNS: Mapping[Table, Mapping[str, str]] = {
-    "trials": {
-        "trial": "string",
-        "config": "string",
-        "suite": "string",
-        "dataset": "string",
-        "backbone": "string",
-        "weights": "string",
-        "head": "string",
-        "strategy": "string",
-        "schedule": "string",
-        "augmentation": "string",
-        "seed": "int64",
-        "epochs": "int64",
-        "batch_size": "int64",
-        "optimizer": "string",
-        "lr": "float64",
-        "settings": "string",  # JSON of the trial's settings that are not columns
-        "status": "string",
-        "error": "string",
-        "best_epoch": "int64",
-        "val_loss": "float64",
-        "val_accuracy": "float64",
-        "test_loss": "float64",
-        "test_accuracy": "float64",
-        "last_val_accuracy": "float64",
-        "last_test_accuracy": "float64",
-        "trainable_params": "int64",
-        "total_params": "int64",
-        "train_seconds": "float64",
-        "reused_epochs": "int64",
-        "peak_memory_mib": "float64",
-        "device": "string",
-        "precision": "string",
-        "started": "timestamp",
-        "finished": "timestamp",
-    },
-    "curves": {
-        "trial": "string",
-        "epoch": "int64",
-        "split": "string",
-        "loss": "float64",
-        "accuracy": "float64",
-        "lr": "float64",
-        "seconds": "float64",
-    },
-    "predictions": {
-        "trial": "string",
-        "sample": "string",
-        "label": "string",
-        "predicted": "string",
-    },
-}
-TRIAL_COLUMNS = tuple(_COLUMNS["trials"])
+TRIAL_COLUMNS = tuple(COLUMNS["trials"])
 """The columns of `trials.parquet`, in order."""
 
-_NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
 VERSION_KEY = b"bench.schema_version"
 # Parts are gathered up to this many rows and written as one row group: memory stays small, and a
 # run of thousands of trials is still quick to read.
@@ -117,14 +60,14 @@ def arrow_types() -> dict[str, pa.DataType]:
     }
 
 
-def table_schema(table: Table, probabilities: Sequence[str] = ()) -> pa.Schema:
+def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Schema:
     """The schema of a table; `probabilities` are the further columns of `predictions`."""
     import pyarrow as pa
 
     types = arrow_types()
     fields = [
-        pa.field(name, types[kind], nullable=name not in _NEVER_NULL)
-        for name, kind in _COLUMNS[table].items()
+        pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
+        for name, kind in COLUMNS[table].items()
     ]
     fields += [pa.field(name, pa.float64()) for name in probabilities]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
@@ -151,7 +94,7 @@ def prediction_columns(
     return columns
 
 
-def to_table(table: Table, rows: Rows, *, trial: str | None = None) -> pa.Table:
+def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Table:
     """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
     import pyarrow as pa
 
@@ -169,7 +112,7 @@ def to_table(table: Table, rows: Rows, *, trial: str | None = None) -> pa.Table:
         for field in schema
     ]
     result = pa.Table.from_arrays(arrays, schema=schema)
-    empty = sorted(name for name in _NEVER_NULL & set(columns) if result[name].null_count)
+    empty = sorted(name for name in NEVER_NULL & set(columns) if result[name].null_count)
     assert not empty, f"the table {table} needs values in {empty}"
     return result
 
@@ -208,7 +151,7 @@ def read_parquet(path: Path, *, mend: str) -> pa.Table:
     return table
 
 
-def read_table(path: Path, name: Table, *, mend: str) -> pa.Table:
+def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
     """One of the three tables, as of `read_parquet`, with exactly its columns."""
     return _conform(name, read_parquet(path, mend=mend), path, mend=mend)
 
@@ -266,7 +209,7 @@ def _check_texts(column: pa.ChunkedArray, name: str) -> None:
         raise ValueError(f"the column {name!r} holds more than {MAX_TABLE_BYTES:,} bytes")
 
 
-def _conform(name: Table, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
+def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
     """The columns that the table `name` must have, without others; raises `BenchError`."""
     names = table.column_names
     probabilities = [each for each in names if each.startswith(PROBABILITY_PREFIX)]
@@ -296,7 +239,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def merge_parquet(
-    name: Table, tables: Iterable[pa.Table], path: Path, *, metadata: Mapping[bytes, bytes]
+    name: TableName, tables: Iterable[pa.Table], path: Path, *, metadata: Mapping[bytes, bytes]
 ) -> None:
     """Write `tables` below each other into one file, atomically, with further `metadata`."""
     import pyarrow.parquet as pq
@@ -335,7 +278,7 @@ def _unicode(values: Any) -> Any:
     ]
 
 
-def _row_groups(name: Table, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _row_groups(name: TableName, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """`tables` gathered into few large ones, at least one."""
     import pyarrow as pa
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.folder.checks import plain_json, trials_problem, tuning_problem
+from bench.results.folder.columns import TUNING_COLUMNS
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -29,27 +30,6 @@ FILE, UNTUNED = "tuning.parquet", "untuned.parquet"
 PARAM_PREFIX = "param_"
 _DESCRIPTION = b"bench.tuning"
 _MEND = "run bench tune again with the same arguments: finished trials are kept"
-_COLUMNS = {
-    "study": "string",
-    "dataset": "string",
-    "backbone": "string",
-    "weights": "string",
-    "strategy": "string",
-    "schedule": "string",
-    "augmentation": "string",
-    "number": "int64",
-    "state": "string",  # complete, pruned, failed
-    "origin": "string",  # suite: its own values, tried first; sampler
-    "val_accuracy": "float64",  # mean over tuning seeds, each at its best epoch
-    "val_accuracy_sd": "float64",
-    "val_loss": "float64",
-    "seconds": "float64",
-    "epochs": "int64",  # of each seed
-    "images": "int64",  # training images, over all seeds
-    "error": "string",
-    "started": "timestamp",
-    "finished": "timestamp",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,10 +70,10 @@ def read_tuning(folder: Path) -> Tuning | None:
 def _schema_problem(table: pa.Table) -> str | None:
     """Which column is missing, stands there twice or has another type than it should."""
     types = arrow_types()
-    for name, kind in _COLUMNS.items():
+    for name, kind in TUNING_COLUMNS.items():
         fields = [table.schema.field(i) for i in table.schema.get_all_field_indices(name)]
-        if [field.type for field in fields] != [types[kind]]:
-            return f"it must hold {name} once, as {types[kind]}"
+        if [field.type for field in fields] != [types[kind.type]]:
+            return f"it must hold {name} once, as {types[kind.type]}"
     if len(set(table.column_names)) < len(table.column_names):
         return "two columns have the same name"
     return None
@@ -107,7 +87,7 @@ def write_tuning(
 
     listed = list(rows)
     types = arrow_types()
-    fields = [pa.field(name, types[kind]) for name, kind in _COLUMNS.items()]
+    fields = [pa.field(name, types[kind.type]) for name, kind in TUNING_COLUMNS.items()]
     names = dict.fromkeys(name for row in listed for name in row if name.startswith(PARAM_PREFIX))
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in listed)
