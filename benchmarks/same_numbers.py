@@ -551,10 +551,13 @@ def start(side: Side, folder: Path, command: Sequence[str]) -> None:
 def suite_check(name: str, *, full: bool, workers: int | None, ignore: Sequence[str]) -> Check:
     """A suite, trained by the command line."""
     overrides = [*FIXED, *(() if full else REDUCED.get(name, ()))]
+    suite = ROOT / "suites" / f"{name}.yaml"
     photographs = os.environ.get("BENCH_HYMENOPTERA", "")
+    if photographs and suite.is_file() and needs_photographs(suite):
+        overrides += photographs_of(photographs)
     return Check(
         name=f"suite-{name}",
-        asked={"overrides": overrides, "photographs": photographs},
+        asked={"overrides": overrides},
         run=partial(run_suite, name, overrides, workers),
         compare=partial(compare_runs, ignore=ignore),
     )
@@ -567,9 +570,6 @@ def run_suite(
     suite = side.checkout / "suites" / f"{name}.yaml"
     if not suite.is_file():
         raise SideError(f"{side.name} has no {suite.relative_to(side.checkout)}")
-    photographs = os.environ.get("BENCH_HYMENOPTERA", "")
-    if photographs and needs_photographs(suite):
-        overrides = [*overrides, *photographs_of(photographs)]
     project = tomllib.loads((side.checkout / "pyproject.toml").read_text(encoding="utf-8"))
     module, _, function = project["project"]["scripts"]["bench"].partition(":")
     code = (
