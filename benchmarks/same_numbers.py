@@ -595,10 +595,10 @@ def compare_runs(before: Path, now: Path, *, ignore: Sequence[str]) -> Found:
         rows, differences = compare_tables(one / file, other / file, ignore)
         counts.append(f"{rows:,} {Path(file).stem}")
         found += differences
-    checkpoints = [tensors_of(run) for run in (one, other)]
+    checkpoints = (tensors_of(one), tensors_of(other))
     counts.append(f"{len(checkpoints[0])} checkpoints")
     found += differences_of(*checkpoints, "checkpoints")
-    accounts = [accounts_of(run) for run in (one, other)]
+    accounts = (accounts_of(one), accounts_of(other))
     counts.append("accounts")
     found += differences_of(*accounts, "accounts")
     return Found(compared=", ".join(counts), differences=found)
@@ -608,25 +608,27 @@ def compare_tables(one: Path, other: Path, ignore: Sequence[str]) -> tuple[int, 
     """How many rows the first table has, and the differences."""
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path) for path in (one, other)]
-    columns = [
-        {
-            each.name: str(each.type)
-            for each in table.schema
-            if not is_measured(each.name) and each.name not in ignore
-        }
-        for table in tables
-    ]
+    tables = (pq.read_table(one), pq.read_table(other))
+    columns = (columns_of(tables[0], ignore), columns_of(tables[1], ignore))
     both = [name for name in columns[0] if name in columns[1]]
     keys = [name for name in ROW_KEYS.get(one.stem, ()) if name in both]
-    rows: list[dict[str, list[Plain]]] = []
-    for table in tables:
-        by_key: dict[str, list[Plain]] = {}
-        for row in table.select(both).to_pylist():
-            by_key.setdefault(" ".join(str(row[name]) for name in keys), []).append(row)
-        rows.append(by_key)
+    rows = (rows_of(tables[0], both, keys), rows_of(tables[1], both, keys))
     found = differences_of(*columns, f"{one.stem}, columns")
     return tables[0].num_rows, [*found, *differences_of(*rows, one.stem)]
+
+
+def columns_of(table: Any, ignore: Sequence[str]) -> dict[str, str]:
+    """The columns that are compared, and their types."""
+    names = (name for name in table.column_names if not is_measured(name) and name not in ignore)
+    return {name: str(table.schema.field(name).type) for name in names}
+
+
+def rows_of(table: Any, columns: list[str], keys: Sequence[str]) -> dict[str, list[Plain]]:
+    """The rows by what tells them apart: a list each, since nothing may be passed over."""
+    rows: dict[str, list[Plain]] = {}
+    for row in table.select(columns).to_pylist():
+        rows.setdefault(" ".join(str(row[name]) for name in keys), []).append(row)
+    return rows
 
 
 def tensors_of(run: Path) -> dict[str, Plain]:
