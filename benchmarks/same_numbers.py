@@ -220,6 +220,28 @@ def draw_grid(number: int, families: int) -> list[Plain]:
     return list({json.dumps(trial): trial for trial in trials}.values())
 
 
+def one_change_each() -> list[list[Plain]]:
+    """Two grids of a trial and all that differ from it in one thing: what a key may leave out."""
+    grids = []
+    for strategy in ("full_finetune", "linear_probe"):
+        drawn = draw_trial(random.Random(strategy))
+        settings = {**drawn["settings"], "epochs": 2, "optimizer": "sgd", "lr": 0.1, "seed": 0}
+        base = {
+            "strategy": (strategy, {}),
+            "head": ("linear", {}),
+            "schedule": SCHEDULES[0],
+            "augmentation": "flip_crop",
+            "mix": None,
+            "settings": {**settings, "early_stopping": None},
+        }
+        changes: list[Plain] = [{"schedule": schedule} for schedule in SCHEDULES]
+        changes += [{"augmentation": "none"}, {"mix": "mixup"}, {"head": ("mlp", {"hidden": 8})}]
+        changes += [{"settings": {**base["settings"], **changed}} for changed in RARE]
+        trials = [{**base, **change} for change in changes]
+        grids.append(list({json.dumps(trial): trial for trial in trials}.values()))
+    return grids
+
+
 # One side: everything below, up to the next line, runs with that side's package -------------------
 
 
@@ -663,8 +685,9 @@ def grids_check(number: int) -> Check:
 
 def count_check(number: int) -> Check:
     """The keys of epochs."""
+    drawn = [draw_grid(each, COUNTED_FAMILIES) for each in range(number)]
     asked = {
-        "grids": [draw_grid(each, COUNTED_FAMILIES) for each in range(number)],
+        "grids": [*one_change_each(), *drawn],
         "photographs": os.environ.get("BENCH_HYMENOPTERA", ""),
     }
     return Check(
