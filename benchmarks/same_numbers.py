@@ -160,7 +160,7 @@ RARE: tuple[dict[str, Any], ...] = (
     {"class_weights": "balanced"},
     {"sampler": "balanced"},
     {"micro_batch": 3},
-    {"batch_size": 4},
+    {"batch_size": 8},  # as many steps as with 6
     {"shots": 4},
     {"optimizer": "adam"},
     {"early_stopping": 1},
@@ -218,6 +218,28 @@ def draw_grid(number: int, families: int) -> list[Plain]:
     first, second = (draw_family(each) for each in draw.sample(range(families), 2))
     trials = draw.sample(first, draw.randint(1, 4)) + draw.sample(second, draw.randint(1, 2))
     return list({json.dumps(trial): trial for trial in trials}.values())
+
+
+def one_change_each() -> list[list[Plain]]:
+    """Two grids of a trial and all that differ from it in one thing: what a key may leave out."""
+    grids = []
+    for strategy in ("full_finetune", "linear_probe"):
+        drawn = draw_trial(random.Random(strategy))
+        settings = {**drawn["settings"], "epochs": 2, "optimizer": "sgd", "lr": 0.1, "seed": 0}
+        base = {
+            "strategy": (strategy, {}),
+            "head": ("linear", {}),
+            "schedule": SCHEDULES[0],
+            "augmentation": "flip_crop",
+            "mix": None,
+            "settings": {**settings, "early_stopping": None},
+        }
+        changes: list[Plain] = [{"schedule": schedule} for schedule in SCHEDULES]
+        changes += [{"augmentation": "none"}, {"mix": "mixup"}, {"head": ("mlp", {"hidden": 8})}]
+        changes += [{"settings": {**base["settings"], **changed}} for changed in RARE]
+        trials = [{**base, **change} for change in changes]
+        grids.append(list({json.dumps(trial): trial for trial in trials}.values()))
+    return grids
 
 
 # One side: everything below, up to the next line, runs with that side's package -------------------
@@ -551,10 +573,13 @@ def start(side: Side, folder: Path, command: Sequence[str]) -> None:
 def suite_check(name: str, *, full: bool, workers: int | None, ignore: Sequence[str]) -> Check:
     """A suite, trained by the command line."""
     overrides = [*FIXED, *(() if full else REDUCED.get(name, ()))]
+    suite = ROOT / "suites" / f"{name}.yaml"
     photographs = os.environ.get("BENCH_HYMENOPTERA", "")
+    if photographs and suite.is_file() and needs_photographs(suite):
+        overrides += photographs_of(photographs)
     return Check(
         name=f"suite-{name}",
-        asked={"overrides": overrides, "photographs": photographs},
+        asked={"overrides": overrides},
         run=partial(run_suite, name, overrides, workers),
         compare=partial(compare_runs, ignore=ignore),
     )
@@ -567,9 +592,6 @@ def run_suite(
     suite = side.checkout / "suites" / f"{name}.yaml"
     if not suite.is_file():
         raise SideError(f"{side.name} has no {suite.relative_to(side.checkout)}")
-    photographs = os.environ.get("BENCH_HYMENOPTERA", "")
-    if photographs and needs_photographs(suite):
-        overrides = [*overrides, *photographs_of(photographs)]
     project = tomllib.loads((side.checkout / "pyproject.toml").read_text(encoding="utf-8"))
     module, _, function = project["project"]["scripts"]["bench"].partition(":")
     code = (
@@ -595,10 +617,10 @@ def compare_runs(before: Path, now: Path, *, ignore: Sequence[str]) -> Found:
         rows, differences = compare_tables(one / file, other / file, ignore)
         counts.append(f"{rows:,} {Path(file).stem}")
         found += differences
-    checkpoints = [tensors_of(run) for run in (one, other)]
+    checkpoints = (tensors_of(one), tensors_of(other))
     counts.append(f"{len(checkpoints[0])} checkpoints")
     found += differences_of(*checkpoints, "checkpoints")
-    accounts = [accounts_of(run) for run in (one, other)]
+    accounts = (accounts_of(one), accounts_of(other))
     counts.append("accounts")
     found += differences_of(*accounts, "accounts")
     return Found(compared=", ".join(counts), differences=found)
@@ -608,25 +630,27 @@ def compare_tables(one: Path, other: Path, ignore: Sequence[str]) -> tuple[int, 
     """How many rows the first table has, and the differences."""
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path) for path in (one, other)]
-    columns = [
-        {
-            each.name: str(each.type)
-            for each in table.schema
-            if not is_measured(each.name) and each.name not in ignore
-        }
-        for table in tables
-    ]
+    tables = (pq.read_table(one), pq.read_table(other))
+    columns = (columns_of(tables[0], ignore), columns_of(tables[1], ignore))
     both = [name for name in columns[0] if name in columns[1]]
     keys = [name for name in ROW_KEYS.get(one.stem, ()) if name in both]
-    rows: list[dict[str, list[Plain]]] = []
-    for table in tables:
-        by_key: dict[str, list[Plain]] = {}
-        for row in table.select(both).to_pylist():
-            by_key.setdefault(" ".join(str(row[name]) for name in keys), []).append(row)
-        rows.append(by_key)
+    rows = (rows_of(tables[0], both, keys), rows_of(tables[1], both, keys))
     found = differences_of(*columns, f"{one.stem}, columns")
     return tables[0].num_rows, [*found, *differences_of(*rows, one.stem)]
+
+
+def columns_of(table: Any, ignore: Sequence[str]) -> dict[str, str]:
+    """The columns that are compared, and their types."""
+    names = (name for name in table.column_names if not is_measured(name) and name not in ignore)
+    return {name: str(table.schema.field(name).type) for name in names}
+
+
+def rows_of(table: Any, columns: list[str], keys: Sequence[str]) -> dict[str, list[Plain]]:
+    """The rows by what tells them apart: a list each, since nothing may be passed over."""
+    rows: dict[str, list[Plain]] = {}
+    for row in table.select(columns).to_pylist():
+        rows.setdefault(" ".join(str(row[name]) for name in keys), []).append(row)
+    return rows
 
 
 def tensors_of(run: Path) -> dict[str, Plain]:
@@ -661,8 +685,9 @@ def grids_check(number: int) -> Check:
 
 def count_check(number: int) -> Check:
     """The keys of epochs."""
+    drawn = [draw_grid(each, COUNTED_FAMILIES) for each in range(number)]
     asked = {
-        "grids": [draw_grid(each, COUNTED_FAMILIES) for each in range(number)],
+        "grids": [*one_change_each(), *drawn],
         "photographs": os.environ.get("BENCH_HYMENOPTERA", ""),
     }
     return Check(
