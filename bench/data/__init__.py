@@ -23,7 +23,7 @@ from bench.data.source import (
     ImageSource,
     open_source,
 )
-from bench.data.splits import Splits, class_counts, make_splits
+from bench.data.splits import Splits, class_counts, make_splits, samples_digest
 
 __all__ = [
     "DATASETS",
@@ -47,6 +47,7 @@ __all__ = [
     "open_source",
     "prepare_images",
     "resize_image",
+    "samples_digest",
     "stored_size",
     "torchvision_sets",
 ]

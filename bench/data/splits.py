@@ -144,3 +144,8 @@ def _check_classes(splits: Splits, labels: npt.NDArray[np.int64], classes: Seque
         for name, count in counts.items():
             if count == 0:
                 raise DataError(f"class {name!r} has no usable image in the {split} split")
+
+
+def samples_digest(samples: npt.NDArray[np.int64]) -> str:
+    """A hash of which samples these are, in their order."""
+    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()

@@ -25,9 +25,9 @@ from bench.execution.jobs import (
     Task,
     trial_splits,
 )
+from bench.keys import content_hash
 from bench.models import Network, build_network, head_start
 from bench.models.network import save_tensors
-from bench.suite import content_hash
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
 from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches

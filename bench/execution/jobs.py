@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data import ImageData, Splits, make_splits
-from bench.execution.tree import epoch_keys, grow
+from bench.execution.epoch_keys import trial_keys, trunk_key
+from bench.execution.tree import grow
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
-from bench.suite import Trial, content_hash
-from bench.system.machine import arithmetic
+from bench.suite import Trial
 from bench.training.freezing import head_epochs
 from bench.training.loop import Outcome
+from bench.training.stacked_heads import stack_key
 from bench.training.state import EpochRecord
-from bench.training.trial import NUMERICS_VERSION, batch_edges, samples_digest
 
 MAX_STACKED = 64
 """How many trials' heads train at once; with hidden layers a quarter of it, which bounds memory.
@@ -150,58 +148,22 @@ Event = EpochDone | StateSaved | JobResult
 
 def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
     """The job with its keys; `fingerprint` is that of the prepared images."""
-    trial, settings = job.trial, job.trial.settings
-    weights = job.weights
-    trunk = {
-        "numerics": NUMERICS_VERSION,
-        "arithmetic": arithmetic(job.device),
-        "precision": job.precision,
-        "threads": settings.threads,
-        "images": fingerprint,
-        "backbone": trial.backbone.identity(),
-        "weights": weights.fingerprint,
-        # The recipe of fractal weights leaves their last bits open.
-        "made": _file_digest(weights.path) if weights.name == "fractals" else None,
-        # A trunk without weights is drawn from the seed.
-        "drawn": settings.seed if weights.path is None else None,
-        "normalisation": (weights.mean, weights.std),
-    }
-    start = {
-        **trunk,
-        "seed": settings.seed,
-        "head": settings.head.identity(),
-        "classes": list(classes),
-        "class_map": job.class_map if settings.head.name == "pretrained" else None,
-        "splits": {name: samples_digest(part) for name, part in splits.named().items()},
-    }
-    shape = outline(trial.backbone.name, settings.head)
+    trial = job.trial
+    meets = {"device": job.device, "precision": job.precision, "fingerprint": fingerprint}
     return replace(
         job,
-        trunk_key=content_hash(trunk, digits=32),
-        head_epochs=head_epochs(shape, job.plan),
-        keys=epoch_keys(
-            start,
-            plan=job.plan,
-            settings=settings,
-            schedule=trial.schedule,
-            augmentation=trial.augmentation,
-            outline=shape,
-            steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
+        trunk_key=trunk_key(trial, job.weights, **meets),
+        head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
+        keys=trial_keys(
+            trial,
+            job.plan,
+            job.weights,
+            **meets,
+            splits=splits,
+            classes=classes,
+            class_map=job.class_map,
         ),
     )
-
-
-def _file_digest(path: Path | None) -> str | None:
-    """Of a file that exists; read once per process and version of the file."""
-    if path is None or not path.is_file():
-        return None
-    return _content_digest(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _content_digest(path: Path, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # Tasks ----------------------------------------------------------------------------------------
@@ -266,7 +228,9 @@ def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     alike: dict[str, list[Job]] = {}
     for job in jobs:
         if job.head_epochs:
-            alike.setdefault(_stack_key(job), []).append(job)
+            trial = job.trial
+            key = stack_key(job.trunk_key, trial.settings, trial.augmentation)
+            alike.setdefault(key, []).append(job)
     stacks = []
     for members in alike.values():
         size = MAX_STACKED if members[0].trial.settings.head.name == "linear" else MAX_STACKED // 4
@@ -286,24 +250,6 @@ def _by_first_epoch(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in sorted(jobs, key=lambda job: job.trial.settings.seed):
         groups.setdefault(job.keys[1], []).append(job)
     return list(groups.values())
-
-
-def _stack_key(job: Job) -> str:
-    """What heads must agree in to be one stack; without variation their seeds may differ."""
-    settings = job.trial.settings
-    varies = job.trial.augmentation.name != "none"
-    shape = [
-        job.trunk_key,
-        settings.head.identity(),
-        job.trial.augmentation.identity(),
-        settings.seed if varies else None,
-        settings.shots,
-        settings.batch_size,
-        settings.optimizer,
-        settings.nesterov,
-        settings.threads,
-    ]
-    return content_hash(shape)
 
 
 def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:

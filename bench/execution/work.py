@@ -6,28 +6,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.data import Splits
+from bench.data.images.augmentations import CENTRAL, view_name
 from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops
-from bench.suite import content_hash
 from bench.system.lru_folder import SizedCache
-from bench.training.freezing import frozen_boundary, is_pristine, moving_groups
+from bench.training.freezing import epoch_start, moving_groups
+from bench.training.frozen_features import view_key, viewed_samples
 from bench.training.state import state_cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """A trial to be counted: images of its splits, and of the data set as a whole."""
+    """A trial to be counted: its splits, and how many images the data set has as a whole."""
 
     job: Job
     complete: bool
     image_size: int
     num_classes: int
-    train: int
-    val: int
-    test: int
+    splits: Splits
     all: int
+
+    @property
+    def train(self) -> int:
+        """Images of the training split."""
+        return len(self.splits.train)
+
+    @property
+    def val(self) -> int:
+        """Images of the validation split."""
+        return len(self.splits.val)
+
+    @property
+    def test(self) -> int:
+        """Images of the test split."""
+        return len(self.splits.test)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,33 +144,37 @@ def _saved_epochs(job: Job, states: SizedCache) -> int:
 
 def _epoch_work(counted: Counted, epoch: int, seen: set[str]) -> EpochWork:
     job = counted.job
-    shape, stage = _outline(job), job.plan.stage_at(epoch)
-    boundary = frozen_boundary(shape, stage)
-    if boundary is None or not is_pristine(shape, job.plan, epoch, boundary):
+    boundary, pristine = epoch_start(_outline(job), job.plan, epoch)
+    stage = job.plan.stage_at(epoch)
+    if boundary is None or not pristine:
         return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
     fresh = 0
-    for name, images in _views(counted, epoch):
-        key = content_hash([job.trunk_key, boundary, name], digits=32)
+    for key, images in _views(counted, boundary, epoch):
         if key not in seen:
-            seen.add(key)
             fresh += images
+        if key is not None:
+            seen.add(key)
     return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
 
 
-def _views(counted: Counted, epoch: int) -> Iterator[tuple[list[Any], int]]:
-    """(name, images) of the views that an epoch looks at, the test split's included."""
-    trial = counted.job.trial
-    seed, shots = trial.settings.seed, trial.settings.shots
-    if trial.augmentation.name == "none" and shots is None:
-        yield ["all"], counted.all
-        return
-    varied = [trial.augmentation.identity(), seed, epoch]
-    yield (
-        ["train", *(varied if trial.augmentation.name != "none" else [seed]), shots],
-        counted.train,
-    )
-    yield ["val", seed], counted.val
-    yield ["test"], counted.test
+def _views(counted: Counted, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
+    """(key, images) of the views that an epoch looks at, the test split's included.
+
+    Mixed batches have no key: what the trunk makes of them is not kept.
+    """
+    job, splits = counted.job, counted.splits
+    augmentation, settings = job.trial.augmentation, job.trial.settings
+    varied = view_name(augmentation, seed=settings.seed, epoch=epoch)
+    looked_at = [(splits.val, CENTRAL), (splits.test, CENTRAL)]
+    if augmentation.options.get("mix") is None:
+        looked_at.append((splits.train, varied))
+    else:
+        yield None, counted.train
+    for samples, view in looked_at:
+        viewed = viewed_samples(
+            samples, of=counted.all, varies=varied != CENTRAL, shots=settings.shots
+        )
+        yield view_key(job.trunk_key, boundary, view, viewed), len(viewed)
 
 
 def _done(work: EpochWork) -> int:

@@ -24,11 +24,15 @@ def planned_jobs(plan: RunPlan) -> list[Counted]:
     Where images turn out to be unreadable, the keys of the run are others.
     """
     source, counted = plan.source, []
+    drawn: dict[tuple[int, int | None], Splits] = {}
     for planned in plan.trials:
         if planned.skip_reason is not None or planned.stays_failed:
             continue
         settings = planned.trial.settings
-        splits = splits_of(planned.trial, source.labels, source.splits, source.classes)
+        key = (settings.seed, settings.shots)
+        if key not in drawn:
+            drawn[key] = splits_of(planned.trial, source.labels, source.splits, source.classes)
+        splits = drawn[key]
         resize = resolve_resize(settings.resize, source.native_size)
         counted.append(
             Counted(
@@ -41,9 +45,7 @@ def planned_jobs(plan: RunPlan) -> list[Counted]:
                 complete=not planned.pending,
                 image_size=planned.image_size,
                 num_classes=len(source.classes),
-                train=len(splits.train),
-                val=len(splits.val),
-                test=len(splits.test),
+                splits=splits,
                 all=len(source),
             )
         )

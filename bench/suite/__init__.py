@@ -14,7 +14,6 @@ from bench.suite.schema import (
     Settings,
     Suite,
     Trial,
-    content_hash,
 )
 from bench.suite.tune import (
     BUDGETS,
@@ -50,7 +49,6 @@ __all__ = [
     "Suite",
     "Trial",
     "Tune",
-    "content_hash",
     "dump_compact",
     "dump_suite",
     "expand",

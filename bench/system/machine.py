@@ -210,16 +210,38 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def arithmetic(device: str) -> dict[str, str]:
-    """What the last bits of a result depend on, beside what is computed: device and library."""
+def arithmetic(device: str) -> dict[str, Any]:
+    """What the last bits of a result depend on, beside what is computed: device, libraries and
+    the switches of torch that change how it multiplies."""
     import torch
 
-    cuda = device.startswith("cuda")
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else cpu_name(),
         "kind": device.partition(":")[0],
         **{name: version for name, version in package_versions().items() if name in NUMERIC},
+        "build": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **(_cuda_arithmetic(device) if device.startswith("cuda") else {"device": cpu_name()}),
+        # Images are decoded and varied on the CPU, whatever trains.
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": torch.backends.mkldnn.enabled,
+    }
+
+
+def _cuda_arithmetic(device: str) -> dict[str, Any]:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "compute_capability": torch.cuda.get_device_capability(device),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn_enabled": cudnn.enabled,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_tf32": cudnn.allow_tf32,
+        "matmul_tf32": matmul.allow_tf32,
+        "reduced_bf16": matmul.allow_bf16_reduced_precision_reduction,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
 
 

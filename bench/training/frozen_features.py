@@ -9,7 +9,7 @@ sample's companions change a bit: what is shared equals what a trial computes fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +21,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from bench.data import samples_digest
+from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_sealed, save_sealed
 from bench.system.cache_mirror import stored
@@ -91,6 +93,23 @@ class Trunk:
 def _rows(activations: Tensor) -> Tensor:
     """Contiguous with channels last: a row a sample, as they are stored and gathered."""
     return activations.movedim(1, -1).contiguous() if activations.ndim == 4 else activations
+
+
+def view_key(trunk_key: str, boundary: str, view: Sequence[Any], samples: Samples) -> str:
+    """What names the activations of `samples` at `boundary` under `view`: equal names, equal bits.
+
+    `trunk_key` stands for the weights, the images and the arithmetic.
+    """
+    return content_hash([trunk_key, boundary, view, samples_digest(samples)], digits=32)
+
+
+def viewed_samples(among: Samples, *, of: int, varies: bool, shots: int | None) -> Samples:
+    """The samples that are computed together when some of `among` are asked for, ascending.
+
+    Where a view does not vary, one of all the images that there are (`of`) serves every split and
+    seed; a few shots do not pay for that.
+    """
+    return np.unique(among) if varies or shots is not None else np.arange(of)
 
 
 def gather(view: Tensor, rows: Tensor) -> Tensor:

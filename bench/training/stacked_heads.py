@@ -23,10 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.keys import derive_seed
+from bench.keys import content_hash, derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
+from bench.suite import Entry, Settings
 from bench.training.state import EpochRecord, Scores, State, best_record
 from bench.training.trial import (
     Inputs,
@@ -65,6 +66,11 @@ class HeadTrial:
     state: State = field(default_factory=State)
     error: BenchError | None = None
 
+    @property
+    def settings(self) -> Settings:
+        """Those of its training."""
+        return self.training.settings
+
     def key(self, epochs: int) -> object:
         """What names its state after so many epochs."""
         return id(self) if self.keys is None else self.keys[epochs]
@@ -80,13 +86,34 @@ class HeadTrial:
         )
 
 
+def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
+    """What the heads of one stack agree in; where views do not vary, their seeds may differ.
+
+    `trunk_key` names the frozen trunk and the images. What is not here, each head has of its own.
+    """
+    return content_hash(
+        [
+            trunk_key,
+            settings.head.identity(),
+            augmentation.identity(),
+            settings.seed if augmentation.name != "none" else None,
+            settings.shots,
+            settings.batch_size,
+            settings.optimizer,
+            settings.nesterov,
+            settings.threads,
+        ]
+    )
+
+
 def train_heads(trials: Sequence[HeadTrial]) -> Iterator[tuple[list[HeadTrial], EpochRecord]]:
     """Train all `trials`, epoch by epoch; yields each new record with the trials that it is of.
 
-    They must agree in the trunk, its view (but for the seed), the layers of the head, the number
-    of training samples, the batch size and the optimiser. A trial whose loss is not finite gets
-    its `error` and leaves; the others go on.
+    They must have one `stack_key`. A trial whose loss is not finite gets its `error` and leaves;
+    the others go on.
     """
+    keys = {stack_key(t.training.trunk_key, t.settings, t.training.augmentation) for t in trials}
+    assert len(keys) == 1, "these heads cannot be one stack"
     stack = _Stack(trials)
     while stack.trials:
         yield from stack.train_epoch()

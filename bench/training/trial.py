@@ -3,7 +3,6 @@ what is frozen, in which order samples come, what the network sees of them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +21,7 @@ from bench.keys import derive_seed
 from bench.methods.plan import HEAD, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
-from bench.suite import Entry, Settings, content_hash
+from bench.suite import Entry, Settings
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
     FROZEN_BATCH,
@@ -31,6 +30,8 @@ from bench.training.frozen_features import (
     as_input,
     gather,
     positions,
+    view_key,
+    viewed_samples,
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
 
@@ -354,31 +355,26 @@ class Inputs:
 
     @cached_property
     def _universe(self) -> Samples:
-        """The samples of the view, ascending; one of all images serves every split and seed."""
+        """The samples of the view."""
         training = self._training
-        varies = training.augmenter.varies
-        if training.features.shares and not varies and training.settings.shots is None:
-            return np.arange(len(training.data))
-        return np.unique(self._among)
+        return viewed_samples(
+            self._among,
+            of=len(training.data),
+            varies=training.augmenter.varies or not training.features.shares,
+            shots=training.settings.shots,
+        )
 
     @cached_property
     def _view(self) -> Tensor | None:
         """Activations of the universe; None if they are too large to be kept."""
         training, universe = self._training, self._universe
         view = self._augmenter.view(self.epoch)
-        key = content_hash(
-            [training.trunk_key, self.boundary, view, samples_digest(universe)], digits=32
-        )
         assert self.boundary is not None
+        key = view_key(training.trunk_key, self.boundary, view, universe)
         trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         images = (self.images(chunk) for chunk in chunks)
         return training.features.view(key, lambda: trunk(images), count=len(universe))
-
-
-def samples_digest(samples: Samples) -> str:
-    """A hash of which samples these are, in their order."""
-    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,13 @@ from optuna.storages.journal import JournalFileBackend
 from bench.errors import BenchError
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
+from bench.keys import content_hash
 from bench.results.folder import Push
 from bench.runs.lr_find import range_of
 from bench.runs.prepare import make_job
 from bench.runs.resolve import OpenSuite, RunPlan
 from bench.runs.run import Reporter, ready
-from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
+from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of

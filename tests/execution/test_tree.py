@@ -1,4 +1,4 @@
-"""Epoch keys: which trials share which epochs, and how the tree is cut into tasks."""
+"""The training tree: which trials share which epochs, and how it is cut into tasks."""
 
 from __future__ import annotations
 
@@ -11,158 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.execution.epoch_keys import epoch_keys
 from bench.execution.jobs import MAX_STACKED, Job, Task, cut
-from bench.execution.tree import EPOCH_SETTINGS, Segment, epoch_keys, grow, reused_epochs
-from bench.methods.plan import Plan
-from bench.methods.strategies import STRATEGIES
-from bench.models import layer_group_names, outline
+from bench.execution.tree import Segment, grow, reused_epochs
+from bench.models import outline
 from bench.runs.catalogue import catalogue
-from bench.suite import Entry, Settings
 from bench.training.freezing import head_epochs
+from tests.execution.plans import CONSTANT, plan_of
 from tests.tiny import entry, make_job, make_trial
-
-LINEAR = Entry(name="linear")
-GROUPS = layer_group_names("resnet18")
-CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
-
-
-def _plan(strategy: str, epochs: int, **options: Any) -> Plan:
-    return STRATEGIES.get(strategy).function(GROUPS, epochs, **options)
-
-
-def _keys(
-    strategy: str = "full_finetune",
-    epochs: int = 6,
-    *,
-    schedule: tuple[str, dict[str, Any]] = CONSTANT,
-    augmentation: tuple[str, dict[str, Any]] = ("flip_crop", {}),
-    options: dict[str, Any] | None = None,
-    steps_per_epoch: int = 3,
-    **settings: Any,
-) -> tuple[str, ...]:
-    names = catalogue()
-    checked = Settings(**settings)
-    return epoch_keys(
-        {"seed": checked.seed},
-        plan=_plan(strategy, epochs, **(options or {})),
-        settings=checked,
-        schedule=entry(names.schedule, schedule[0], **schedule[1]),
-        augmentation=entry(names.augmentation, augmentation[0], **augmentation[1]),
-        outline=outline("resnet18", LINEAR),
-        steps_per_epoch=steps_per_epoch,
-    )
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many first epochs agree; afterwards nothing does."""
-    epochs = 0
-    pairs = list(zip(one, other, strict=False))
-    while epochs + 1 < len(pairs) and pairs[epochs + 1][0] == pairs[epochs + 1][1]:
-        epochs += 1
-    assert pairs[0][0] == pairs[0][1]
-    assert set(one[epochs + 1 :]).isdisjoint(other[epochs + 1 :])
-    return epochs
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "epochs"),
-    [
-        ({}, {"schedule": ("step", {"step_size": 7})}, 7),
-        ({}, {"schedule": ("multistep", {"milestones": (2, 4)})}, 2),
-        ({}, {"schedule": ("constant", {"warmup_epochs": 1.0})}, 0),
-        ({}, {"schedule": ("constant", {"warmup_epochs": 0.3})}, 10),
-        ({}, {"schedule": ("plateau", {})}, 0),
-        ({"schedule": ("plateau", {})}, {"schedule": ("plateau", {}), "epochs": 20}, 10),
-        ({"schedule": ("plateau", {})}, {"schedule": ("plateau", {"patience": 9})}, 0),
-        ({"schedule": ("cosine", {})}, {"schedule": ("cosine", {}), "epochs": 20}, 0),
-        ({"schedule": ("linear", {})}, {"schedule": ("cosine", {})}, 0),
-        ({"schedule": ("one_cycle", {})}, {"schedule": ("one_cycle", {}), "epochs": 9}, 0),
-        ({"schedule": ("step", {"step_size": 2})}, {"schedule": ("step", {"step_size": 3})}, 2),
-        ({}, {"schedule": ("exponential", {})}, 1),
-        ({}, {"schedule": ("linear", {"end": 1.0})}, 10),
-        ({}, {"early_stopping": 3}, 10),
-        (
-            {"strategy": "linear_probe"},
-            {"strategy": "gradual_unfreeze", "options": {"every": 4}},
-            4,
-        ),
-        ({"strategy": "linear_probe"}, {"strategy": "lp_ft"}, 5),
-        ({"strategy": "linear_probe"}, {"strategy": "lp_ft", "options": {"probe_epochs": 8}}, 8),
-        ({"strategy": "lp_ft"}, {"strategy": "gradual_unfreeze", "options": {"every": 4}}, 4),
-        ({}, {"strategy": "two_rates", "options": {"backbone_multiplier": 1.0}}, 10),
-        ({}, {"strategy": "two_rates", "options": {"backbone_multiplier": 0.1}}, 0),
-        ({}, {"strategy": "layerwise_decay", "options": {"decay": 1.0}}, 10),
-        ({}, {"strategy": "from_scratch"}, 10),
-        ({}, {"options": {"norm": "fixed"}}, 0),
-        (
-            {"strategy": "linear_probe"},
-            {"strategy": "two_rates", "options": {"backbone_multiplier": 0.0, "norm": "fixed"}},
-            0,
-        ),
-        ({}, {"steps_per_epoch": 4}, 0),
-        ({}, {"augmentation": ("flip_crop", {"min_scale": 0.5})}, 0),
-        ({}, {"augmentation": ("flip_crop", {"mix": "mixup"})}, 0),
-        ({}, {"augmentation": ("none", {})}, 0),
-        ({}, {"lr": 0.002}, 0),
-        ({}, {"threads": 1}, 10),
-    ],
-)
-def test_how_many_epochs_agree(one: dict[str, Any], other: dict[str, Any], epochs: int) -> None:
-    assert _shared(_keys(**{"epochs": 10, **one}), _keys(**{"epochs": 10, **other})) == epochs
-
-
-def test_more_epochs_of_a_constant_rate_go_on_on_the_same_path() -> None:
-    five, ten, twenty = (_keys(epochs=epochs) for epochs in (5, 10, 20))
-    assert five == ten[:6] == twenty[:6]
-    assert ten == twenty[:11]
-    assert len(set(twenty)) == 21
-
-
-def test_each_setting_of_an_epoch_changes_every_key() -> None:
-    changed: dict[str, Any] = {
-        "optimizer": "adam",
-        "momentum": 0.5,
-        "nesterov": True,
-        "weight_decay": 0.1,
-        "label_smoothing": 0.1,
-        "grad_clip_norm": 1.0,
-        "batch_size": 7,
-        "class_weights": "balanced",
-        "sampler": "balanced",
-    }
-    assert set(changed) == set(EPOCH_SETTINGS)
-    for name, value in changed.items():
-        assert getattr(Settings(), name) != value
-        assert _shared(_keys(), _keys(**{name: value})) == 0, name
-
-
-def test_a_seed_shares_not_even_the_start() -> None:
-    assert set(_keys(seed=0)).isdisjoint(_keys(seed=1))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"threads": 2},
-        {"precision": "bf16"},
-        {"weights": Entry(name="none"), "shots": 2},
-        {"data": {"family_seed": 5}},
-        {"backbone": "shufflenet_v2_x0_5"},
-        {"head": Entry(name="mlp", options={"hidden": 8, "dropout": 0.0})},
-    ],
-)
-def test_what_the_start_depends_on_changes_its_key(change: dict[str, Any]) -> None:
-    one, other = make_job(make_trial()), make_job(make_trial(**change))
-    assert set(one.keys).isdisjoint(other.keys)
-
-
-def test_a_job_has_a_key_for_every_epoch_and_knows_its_heads() -> None:
-    for strategy, heads in (("linear_probe", 4), ("lp_ft", 2), ("full_finetune", 0)):
-        job = make_job(make_trial(strategy, epochs=4))
-        assert len(job.keys) == 5
-        assert job.head_epochs == heads
-
 
 # The forest -----------------------------------------------------------------------------------
 
@@ -277,7 +133,7 @@ def _jobs(*changes: dict[str, Any]) -> list[Job]:
         trial = make_trial(
             strategy, options=own, schedule=entry(catalogue().schedule, name, **options), **given
         )
-        plan = _plan(strategy, given["epochs"], **own)
+        plan = plan_of(strategy, given["epochs"], **own)
         shape = outline("resnet18", trial.settings.head)
         keys = epoch_keys(
             {"seed": trial.settings.seed, "head": trial.settings.head.identity()},

@@ -147,15 +147,31 @@ def mixup_cutmix(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
     return v2.RandomChoice([mixup(num_classes, alpha=alpha), cutmix(num_classes, alpha=alpha)])
 
 
+CENTRAL = ("central",)
+"""The name of the views without variation, whatever the epoch."""
+
+
+def view_name(entry: Entry, *, seed: int, epoch: int) -> tuple[Any, ...]:
+    """What names the views of `epoch`: equal names mean equal pixels of every sample.
+
+    Mixing comes after it, and is no part of it.
+    """
+    if entry.name == "none":
+        return CENTRAL
+    own = entry.options.keys() - AUGMENTATIONS.shared_options.keys()
+    options = {key: value for key, value in entry.options.items() if key in own}
+    return ({"name": entry.name, **options}, seed, epoch)
+
+
 class Augmenter:
     """One augmentation, ready to be applied with keyed draws."""
 
     def __init__(self, entry: Entry, *, size: int, num_classes: int, seed: int) -> None:
         options = dict(entry.options)
         mix, alpha = options.pop("mix", None), options.pop("mix_alpha", 1.0)
+        self._entry = entry
         self._seed = seed
         self._varies = entry.name != "none"
-        self._identity = {"name": entry.name, **options}
         self._transform = AUGMENTATIONS.get(entry.name).function(size, **options)
         self._mix = MIXES.get(mix).function(num_classes, alpha=alpha) if mix else None
 
@@ -165,8 +181,8 @@ class Augmenter:
         return self._varies
 
     def view(self, epoch: int) -> tuple[Any, ...]:
-        """What names the views of `epoch`: equal names mean equal pixels of every sample."""
-        return (self._identity, self._seed, epoch) if self._varies else ("central",)
+        """The name of the views of `epoch`, see `view_name`."""
+        return view_name(self._entry, seed=self._seed, epoch=epoch)
 
     @property
     def mixes(self) -> bool:
