@@ -59,9 +59,9 @@ STAGES: Mapping[str, Stage] = {
     "ceiling": Stage(seconds=60),
     "loop": Stage(seconds=70),
     "auto": Stage(seconds=20),
-    "resume": Stage(seconds=60),
+    "resume": Stage(seconds=75),
     "oom": Stage(seconds=35),
-    "cpu_on_gpu": Stage(seconds=20),
+    "cpu_on_gpu": Stage(seconds=40),
     "grid": Stage(seconds=80),
     "limit": Stage(seconds=20),
     "ddp": Stage(seconds=40),
@@ -77,18 +77,12 @@ class Record:
 
     def add(self, stage: str, finding: Finding) -> None:
         """Write a line."""
-        line = json.dumps({"stage": stage, **finding}, default=str)
-        print(line, flush=True)
         with self._path.open("a") as file:
-            file.write(line + "\n")
+            file.write(json.dumps({"stage": stage, **finding}, default=str) + "\n")
 
-    def faults(self, start: int = 0) -> int:
-        """How many findings from line `start` on are not `ok`; some do not judge."""
-        lines = self._path.read_text().splitlines()[start:]
-        return sum(json.loads(line).get("ok") is False for line in lines)
-
-    def __len__(self) -> int:
-        return len(self._path.read_text().splitlines()) if self._path.is_file() else 0
+    def lines(self) -> list[str]:
+        """All that are written, those of earlier calls first."""
+        return self._path.read_text().splitlines() if self._path.is_file() else []
 
 
 # A stage's own process -------------------------------------------------------------------------
@@ -167,11 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.inside:
         perform(given.inside, out, given.device, given.small, record)
         return 0
-    start = len(record)
+    earlier = len(record.lines())
     for name in given.stages or STAGES:
+        before = len(record.lines())
         record.add(name, run_stage(name, out, given.device, given.small))
-    faults = record.faults(start)
-    print(f"{len(record) - start} findings, {faults} not as they should be: {out}/campaign.jsonl")
+        print(*record.lines()[before:], sep="\n", flush=True)
+    findings = record.lines()[earlier:]
+    faults = sum(json.loads(line).get("ok") is False for line in findings)
+    print(f"{len(findings)} lines, {faults} not as they should be: {out}/campaign.jsonl")
     return 1 if faults else 0
 
 

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -53,13 +53,17 @@ HOOK = Path(__file__).parent / "one_gpu"
 FLOOR = 0.85
 """What the trainer should reach of the bare network's speed."""
 
-WAITS_AN_EPOCH = 2
-"""How often the host may wait for the device in an epoch: for its loss and its accuracy."""
+WAITS_AN_EPOCH = 3
+"""How often the host may wait for the device in an epoch: for the loss and the accuracy of
+training, and for the logits of a batch of validation. No step waits."""
 
 MPS_SPEEDUP = 6.0
 """How many times faster 16 trials at once, under the MPS daemon, should be than one by one."""
 
 MEASURED_SECONDS = 1.5
+
+LOOKING_SECONDS = 25.0
+"""How long a run on the CPU is watched: start, images, and some epochs of four trials at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +128,9 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def facts(setup: Setup) -> Iterator[Finding]:
     """The machine."""
+    asked = "name,driver_version,compute_mode,memory.total,mig.mode.current"
     yield {
-        "gpu": _asked_of_driver("gpu", "name,driver_version,compute_mode,mig.mode.current")
-        if setup.on_gpu
-        else None,
+        "gpu": _asked_of_driver("gpu", asked) if setup.on_gpu else None,
         "device": setup.device,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -282,6 +285,7 @@ def _emulated_waits(options: Mapping[str, Any]) -> Counter[str]:
 
 def ceiling(setup: Setup) -> Iterator[Finding]:
     """Images a second of nothing but the network: step by step, and as a CUDA graph."""
+    torch.set_num_threads(1)  # as a trial has
     for batch in (8,) if setup.small else (16, 32, 64, 128, 256):
         for precision in ("fp32", "bf16"):
             step = _bare_step(setup, batch, precision)
@@ -293,6 +297,7 @@ def ceiling(setup: Setup) -> Iterator[Finding]:
 
 def loop(setup: Setup) -> Iterator[Finding]:
     """Images a second of the trainer itself, and which part that is of the bare network's."""
+    torch.set_num_threads(1)  # as a trial has
     for batch in (8,) if setup.small else (16, 128):
         step = _bare_step(setup, batch, "bf16")
         bare = _graphed(step) if setup.on_gpu else step
@@ -348,7 +353,7 @@ def _bare_step(setup: Setup, batch: int, precision: str) -> Callable[[], None]:
         with torch.autocast(place.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = network(images)
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
 
     return step
@@ -433,10 +438,8 @@ class SuiteRun:
 
     def outcomes(self) -> list[tuple[Any, ...]]:
         """(batch size, status, the beginning of the error) of each trial"""
-        rows = self.trials.sort_values("batch_size", ascending=False)
-        return [
-            (row.batch_size, row.status, str(row.error or "")[:200]) for row in rows.itertuples()
-        ]
+        rows = self.trials.sort_values("batch_size", ascending=False).fillna({"error": ""})
+        return [(row.batch_size, row.status, str(row.error)[:200]) for row in rows.itertuples()]
 
     def _table(self, name: str) -> pd.DataFrame:
         path = self.folder / "campaign" / f"{name}.parquet"
@@ -445,18 +448,21 @@ class SuiteRun:
         return pd.read_parquet(path)
 
 
-def _suite(setup: Setup, images: int | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    dataset = {
+def _suite(
+    setup: Setup, dataset: Mapping[str, Any] | None, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    images = {
         "name": "fractals",
         "classes": 2,
-        "train_per_class": images or setup.images(122),
+        "train_per_class": setup.images(122),
         "val_per_class": 16,
         "test_per_class": 16,
         "image_size": setup.image_size,
+        **(dataset or {}),
     }
     suite = {
         "name": "campaign",
-        "dataset": dataset,
+        "dataset": images,
         "backbone": "resnet18",
         "weights": "none",
         "strategy": "from_scratch",
@@ -476,7 +482,7 @@ def start_run(
     name: str,
     *options: str,
     device: str | None = None,
-    images: int | None = None,
+    dataset: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> SuiteRun:
@@ -484,7 +490,7 @@ def start_run(
     folder = setup.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     suite = folder / "suite.yaml"
-    suite.write_text(yaml.safe_dump(_suite(setup, images, changes)))
+    suite.write_text(yaml.safe_dump(_suite(setup, dataset, changes)))
     command = [sys.executable, "-c", MAIN, "run", str(suite), "--out", str(folder)]
     with (folder / "log.txt").open("a") as log:
         process = subprocess.Popen(
@@ -538,7 +544,7 @@ def oom(setup: Setup) -> Iterator[Finding]:
                 setup,
                 f"left{left}",
                 *("--executor", "processes", "--workers", "1"),
-                images=300,
+                dataset={"train_per_class": 300},
                 batch_size=batches,
                 epochs=1,
                 schedule="constant",
@@ -574,23 +580,32 @@ def _ballast(left_mib: int) -> Iterator[None]:
 
 def cpu_on_gpu(setup: Setup) -> Iterator[Finding]:
     """Does a run on the CPU leave the GPU alone?"""
+    if not setup.on_gpu:
+        yield {"skipped": "needs a GPU"}
+        return
+    held = torch.ones(1, device="cuda")
+    before = len(_asked_of_driver("compute-apps", "pid"))  # at least this one, if it tells
     run = start_run(
         setup,
         "cpu",
-        *("--workers", "2" if setup.small else "4"),
+        *("--workers", "4"),
         device="cpu",
-        images=setup.images(200),
+        dataset={"train_per_class": 200, "image_size": 64},
         seed=[0, 1, 2, 3],
-        epochs=2,
         precision="fp32",
     )
     seen: Counter[int] = Counter()
-    while run.process.poll() is None and seen.total() < 40:
-        if setup.on_gpu:
-            seen[len(_asked_of_driver("compute-apps", "pid,used_memory"))] += 1
-        time.sleep(0.4)
+    end = time.monotonic() + LOOKING_SECONDS
+    while run.process.poll() is None and time.monotonic() < end:
+        seen[len(_asked_of_driver("compute-apps", "pid"))] += 1
+        time.sleep(0.2)
     _kill(run.process)
-    yield {"ok": not any(seen) if seen else None, "times_by_processes_on_gpu": dict(seen)}
+    del held
+    yield {
+        "ok": set(seen) == {before} if before else None,
+        "processes_before": before,
+        "times_by_processes": dict(seen),
+    }
 
 
 def limit(setup: Setup) -> Iterator[Finding]:
@@ -601,14 +616,9 @@ def limit(setup: Setup) -> Iterator[Finding]:
 
 def grid(setup: Setup) -> Iterator[Finding]:
     """Fine-tunes one by one and many at once, with and without the MPS daemon."""
-    sizes = (
-        {"lr": [0.001, 0.002], "seed": 0}
-        if setup.small
-        else {
-            "lr": [0.001, 0.002, 0.005, 0.01],
-            "seed": [0, 1, 2],
-        }
-    )
+    sizes: Mapping[str, Any] = {"lr": [0.001, 0.002, 0.005, 0.01], "seed": [0, 1, 2]}
+    if setup.small:
+        sizes = {"lr": [0.001, 0.002]}
     one = start_run(setup, "one", "--workers", "1", **sizes)
     alone = one.seconds()
     yield {"ok": _all_complete(one), "way": "one by one", "seconds": alone}
@@ -616,7 +626,7 @@ def grid(setup: Setup) -> Iterator[Finding]:
         if daemon and not (setup.on_gpu and shutil.which("nvidia-cuda-mps-control")):
             yield {"way": name, "skipped": "no MPS daemon"}
             continue
-        with _mps_daemon() if daemon else _nothing() as environment:
+        with _mps_daemon() if daemon else nullcontext() as environment:
             run = start_run(
                 setup, name, environment=environment, resources={"gpus": 1 / at_once}, **sizes
             )
@@ -647,14 +657,9 @@ def _mps_daemon() -> Iterator[Mapping[str, str]]:
             subprocess.run([control], input="quit\n", text=True, env=environment)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def ddp(setup: Setup) -> Iterator[Finding]:
     """Two ranks on one GPU, by Gloo, against one process; then NCCL, which takes one rank here."""
-    plain = {"epochs": 1, "precision": "fp32"}
+    plain: Mapping[str, Any] = {"epochs": 1, "precision": "fp32"}
     alone = finished_run(setup, "alone", **plain)
     path = os.pathsep.join([str(HOOK), os.environ.get("PYTHONPATH", "")])
     together = finished_run(
@@ -676,12 +681,12 @@ def ddp(setup: Setup) -> Iterator[Finding]:
 def _nccl_alone() -> Finding:
     """A sum over one rank, and the end of a group that is aborted."""
     with TemporaryDirectory() as folder:
-        store = dist.FileStore(f"{folder}/store", 1)  # type: ignore[attr-defined]
+        store = dist.FileStore(f"{folder}/store", 1)
         dist.init_process_group("cpu:gloo,cuda:nccl", store=store, rank=0, world_size=1)
         values = torch.ones(4, device="cuda")
         dist.all_reduce(values)
         total = values.tolist()
-        dist.group.WORLD.abort()  # type: ignore[union-attr]
+        dist.group.WORLD.abort()
     return {"ok": total == [1.0] * 4, "nccl_sum": total}
 
 

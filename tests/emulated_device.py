@@ -20,7 +20,7 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
-import torch._dynamo  # imported later, by an optimiser, it would keep what stands in for functions
+import torch._dynamo  # now: an optimiser imports it, and it keeps the functions that it meets
 import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +33,8 @@ aten = torch.ops.aten
 NAME = "Emulated GPU"
 _PACKAGE = Path(bench.__file__).parent
 _TORCH = Path(torch.__file__).parent
+
+_META, _CPU = torch.device("meta"), torch.device("cpu")
 
 _CONVERTED = ("dtype", "layout", "memory_format")
 """Arguments of a conversion that say something of values; the others say where they go."""
@@ -85,7 +87,7 @@ class DeviceTensor(Tensor):
 
     @staticmethod
     def __new__(cls, values: Tensor, owner: _Device) -> DeviceTensor:
-        tensor: DeviceTensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        tensor: DeviceTensor = torch.Tensor._make_wrapper_subclass(
             cls,
             values.size(),
             strides=values.stride(),
@@ -156,7 +158,7 @@ class _Device:
 
     def is_meant_by(self, device: object) -> bool:
         """Whether an argument called `device` names this one."""
-        return device is not None and torch.device(device).type == self.device.type  # type: ignore[call-overload]
+        return device is not None and torch.device(device).type == self.device.type
 
     def put(self, values: Tensor) -> DeviceTensor:
         """A tensor on the device."""
@@ -191,14 +193,11 @@ class _Device:
         values = func(_values(source), **{k: v for k, v in kwargs.items() if k in _CONVERTED})
         return self.put(values) if is_here else values
 
-    def _copy(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], waits: bool = True
-    ) -> Tensor:
+    def _copy(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         target, source, *more = args
+        was_here, is_here = (isinstance(tensor, DeviceTensor) for tensor in (source, target))
         waits = not (more[0] if more else kwargs.get("non_blocking", False))
-        self._count_copy(
-            func, isinstance(source, DeviceTensor), isinstance(target, DeviceTensor), waits=waits
-        )
+        self._count_copy(func, was_here, is_here, waits=waits)
         _values(target).copy_(_values(source))
         return target
 
@@ -221,7 +220,7 @@ class _Device:
         wanted = kwargs.get("device")
         is_here = bool(inputs) if wanted is None else torch.device(wanted).type != "cpu"
         if wanted is not None:
-            kwargs = {**kwargs, "device": torch.device("cpu")}
+            kwargs = {**kwargs, "device": _CPU}
         # What is changed in place, or written to, comes back as the object that it was.
         known: dict[int, Tensor] = {id(tensor): tensor for tensor in _tensors((args, kwargs))}
         known |= {id(tensor.values): tensor for tensor in inputs}
@@ -243,9 +242,9 @@ class _Device:
                     "indices should be either on cpu or on the same device as the indexed tensor",
                 )
             args, kwargs = (target, *others), {}
-        foreign = [t for t in _tensors((args, kwargs)) if not isinstance(t, DeviceTensor)]
+        foreign = [t for t in _tensors((args, kwargs)) if t.device.type == "cpu"]
         strict = packet in _TAKES_NO_SCALARS
-        if _on_device((args, kwargs)) and any(strict or tensor.ndim for tensor in foreign):
+        if _on_device((args, kwargs)) and any(strict or each.ndim for each in foreign):
             raise self.error(
                 RuntimeError,
                 "Expected all tensors to be on the same device, but found at least two devices, "
@@ -277,7 +276,7 @@ class _Mode(TorchDispatchMode):
     """Catches operations that name the device and have no tensor on it."""
 
     def __init__(self, device: _Device) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._device = device
 
     def __torch_dispatch__(
@@ -288,8 +287,13 @@ class _Mode(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
-        if _on_device((args, options)) or self._device.is_meant_by(options.get("device")):
+        wanted = options.get("device")
+        if _on_device((args, options)) or self._device.is_meant_by(wanted):
             return self._device.run(func, args, options)
+        if func.overloadpacket is aten.scalar_tensor and wanted == _META:
+            # A number that torch's core is about to combine with one of our tensors.
+            number = func(*args, **{**options, "device": _CPU})
+            return DeviceTensor(number, self._device)
         return func(*args, **options)
 
 
@@ -360,8 +364,8 @@ class _Stream:
 
 
 def _cuda_functions() -> dict[str, Callable[..., Any]]:
-    nothing = ("_lazy_init", "init", "set_rng_state", "manual_seed", "manual_seed_all")
-    nothing += ("reset_peak_memory_stats", "empty_cache", "synchronize", "set_device")
+    nothing = ["_lazy_init", "init", "set_rng_state", "manual_seed", "manual_seed_all"]
+    nothing += ["reset_peak_memory_stats", "empty_cache", "synchronize", "set_device"]
     return {
         **dict.fromkeys(nothing, _always(None)),
         "is_available": _always(True),
@@ -379,18 +383,11 @@ def _cuda_functions() -> dict[str, Callable[..., Any]]:
 
 def _conversions(device: _Device) -> Iterator[_Substitute]:
     """Functions of torch's core that look at devices before an operation is dispatched."""
-    make, choose = torch.tensor, torch.where
-    convert, parse = torch.Tensor.to, torch._C._nn._parse_to
+    make, convert, parse = torch.tensor, torch.Tensor.to, torch._C._nn._parse_to
 
     def tensor(data: Any, *, device: Any = None, **options: Any) -> Tensor:
         made = make(data, **options)
         return made if device is None else made.to(device)
-
-    def where(condition: Tensor, *values: Any, **options: Any) -> Any:
-        # A number would become a tensor of the device that torch's core believes in, without value.
-        dtype = next((value.dtype for value in values if isinstance(value, Tensor)), None)
-        tensors = (v if isinstance(v, Tensor) else make(v, dtype=dtype) for v in values)
-        return choose(condition, *tensors, **options)
 
     def known(argument: Any, place: torch.device) -> Any:
         named = isinstance(argument, str | torch.device) and device.is_meant_by(argument)
@@ -398,7 +395,7 @@ def _conversions(device: _Device) -> Iterator[_Substitute]:
 
     def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         # The core takes a tensor that is on the device for one on the meta device.
-        place = torch.device("meta") if isinstance(self, DeviceTensor) else device.device
+        place = _META if isinstance(self, DeviceTensor) else device.device
         moved = [known(argument, place) for argument in args]
         return convert(self, *moved, **{k: known(v, place) for k, v in kwargs.items()})
 
@@ -408,6 +405,5 @@ def _conversions(device: _Device) -> Iterator[_Substitute]:
         return parse(*moved, **{k: known(v, place) for k, v in kwargs.items()})
 
     yield torch, "tensor", tensor
-    yield torch, "where", where
     yield torch.Tensor, "to", to
     yield torch._C._nn, "_parse_to", parse_to

@@ -68,6 +68,9 @@ def test_numbers_are_welcome(counts: Counts) -> None:
     there = torch.ones(2, device="cuda")
     assert (there + torch.tensor(1.0)).tolist() == [2, 2]
     assert torch.where(there > 0, 3.0, there).tolist() == [3, 3]
+    there[1:] = 4
+    assert there.tolist() == [1, 4]
+    assert not counts.to_device
 
 
 def test_a_cpu_tensor_takes_no_indices_from_the_device(counts: Counts) -> None:
@@ -142,11 +145,10 @@ def test_afterwards_everything_is_as_before(kind: Any) -> None:
 
 
 def _functions_of_torch() -> dict[tuple[str, str], Any]:
-    owners = (torch, torch.cuda, torch.accelerator, torch.backends.mps, torch.Tensor)
-    owners += (torch._C._nn, torch_optimizer)
+    modules = (torch, torch.cuda, torch.accelerator, torch.backends.mps, torch._C._nn)
     return {
         (str(owner), name): value
-        for owner in owners
+        for owner in (*modules, torch_optimizer, torch.Tensor)
         for name, value in vars(owner).items()
         if callable(value) or name == "_foreach_supported_types"
     }
