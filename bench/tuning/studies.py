@@ -301,8 +301,9 @@ class _ExhaustedError(Exception):
 def make_sampler(name: str, *, seed: int, study_seed: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial; raises `MissingExtraError` where its package is missing.
 
-    Quasi-random points are a sequence of the whole study, so they have its seed. The points of a
-    grid are enqueued.
+    Quasi-random points are a sequence of the whole study, so they have its seed; what is not part
+    of the sequence (the momentum that only some trials have) is drawn for each trial. The points
+    of a grid are enqueued.
     """
     samplers = optuna.samplers
     if name in ("random", "grid"):
@@ -310,7 +311,11 @@ def make_sampler(name: str, *, seed: int, study_seed: int) -> optuna.samplers.Ba
     if name == "gp":
         return samplers.GPSampler(seed=seed, n_startup_trials=TPE_STARTUP)
     if name == "qmc":
-        return samplers.QMCSampler(seed=study_seed, scramble=True)
+        return samplers.QMCSampler(
+            seed=study_seed,
+            scramble=True,
+            independent_sampler=samplers.RandomSampler(seed=seed),
+        )
     if name == "cmaes":
         try:
             import cmaes  # noqa: F401

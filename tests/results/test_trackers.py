@@ -33,6 +33,7 @@ def _curve(run: Run, trial: str, split: str, metric: str) -> dict[int, float]:
 
 
 def test_tensorboard_reads_curves_and_settings(run: Run) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -60,6 +61,7 @@ def test_tensorboard_reads_curves_and_settings(run: Run) -> None:
 
 
 def test_mlflow_reads_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
     from mlflow import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -85,6 +87,7 @@ def test_mlflow_reads_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_mlflow_is_can_be_said(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "elsewhere").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     assert track(run, "mlflow") == [

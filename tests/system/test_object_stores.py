@@ -17,7 +17,6 @@ import fsspec
 import pandas as pd
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 
 import bench
 from bench.cli.main import main
@@ -88,7 +87,9 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """A server of S3 on this machine, with an empty bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:

@@ -229,6 +229,19 @@ def test_momentum_is_searched_with_sgd_only() -> None:
         assert ("momentum" in trial.params) == (trial.params["optimizer"] == "sgd")
 
 
+def test_what_is_no_part_of_a_quasi_random_sequence_is_drawn_for_each_trial() -> None:
+    ranges = {
+        "optimizer": Choices(values=("adamw", "sgd")),
+        "momentum": Range(low=0.5, high=0.8),  # the suite's own is beyond it
+        "lr": LR,
+    }
+    study = _study(ranges=ranges, sampler="qmc", trials=16)
+    _search(study)
+    drawn = [t.params["momentum"] for t in study.study.trials if "momentum" in t.params]
+    assert len(drawn) > 2
+    assert len(set(drawn)) == len(drawn)
+
+
 def test_whole_numbers_stay_whole() -> None:
     sizes = Range(low=8, high=32, step=8)
     cell = Cell(

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import ray
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -35,7 +35,10 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "processes": lambda: ProcessPoolExecutor(2),
     "ray": lambda: RayExecutor(address=None, workers=2, device="cpu"),
 }
-ONE_CLUSTER = pytest.mark.xdist_group("ray")
+ONE_CLUSTER = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
+]
 """Tests with Ray follow one another in one process: to start a cluster takes most of their time."""
 
 NAMES = ["in-process", "processes", pytest.param("ray", marks=ONE_CLUSTER)]
@@ -45,7 +48,8 @@ NAMES = ["in-process", "processes", pytest.param("ray", marks=ONE_CLUSTER)]
 def ray_ends() -> Iterator[None]:
     """The cluster that the first test with Ray starts serves them all."""
     yield
-    ray.shutdown()
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()
 
 
 def jobs(folder: Path) -> list[Job]:

@@ -7,10 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 import torchvision
-from ray.cluster_utils import Cluster
 from safetensors.torch import save_file
 
 from bench.errors import BenchError
@@ -22,6 +20,9 @@ from bench.methods.schedules import SCHEDULES
 from bench.suite import Entry
 from tests.execution.executors.test_executors import ONE_CLUSTER, SMALL, numbers, run
 from tests.tiny import entry, make_job, make_trial
+
+ray = pytest.importorskip("ray", reason="ray is not installed")
+Cluster = pytest.importorskip("ray.cluster_utils").Cluster
 
 pytestmark = ONE_CLUSTER
 

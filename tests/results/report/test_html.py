@@ -32,9 +32,9 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-    with sync_playwright() as playwright:
+    with api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield started
         started.close()
