@@ -262,7 +262,10 @@ def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
-    suite: Path, tmp_path: Path, stop: signal.Signals
+    cli,  # type: ignore[no-untyped-def]
+    suite: Path,
+    tmp_path: Path,
+    stop: signal.Signals,
 ) -> None:
     command = [*COMMAND, "run", str(suite), "--out", str(tmp_path), "--workers", "2",
                "--set", "epochs=40"]  # fmt: skip
@@ -290,13 +293,9 @@ def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
     assert "Traceback" not in out + err
     finished = len(pd.read_parquet(tmp_path / "tiny" / "trials.parquet"))
     assert 1 <= finished < 4
-    done = subprocess.run(
-        [*COMMAND, "plan", str(suite), "--out", str(tmp_path), "--set", "epochs=40"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"{finished} complete" in done.stdout
+    code, out, _ = cli("plan", suite, "--out", tmp_path, "--set", "epochs=40")
+    assert code == 0
+    assert f"{finished} complete" in out
 
 
 def test_show_why_compare(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -92,6 +92,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(
     assert list(pd.read_parquet(tmp_path / "found.parquet")["status"]) == ["complete"]
 
 
+@pytest.mark.campaign
 def test_a_read_only_folder_is_told(suite: Path, tmp_path: Path) -> None:
     done = on_a_disk(tmp_path, size="100m", then="ro")
     said = " ".join(done.stderr.split())
@@ -112,6 +113,7 @@ BENCH_CACHE=$PWD/cache "$@" --out read-only --set seed=1
 """
 
 
+@pytest.mark.campaign
 def test_a_cache_that_cannot_be_written_costs_time_and_no_trial(
     suite: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     }
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(os.name == "nt", reason="process groups are those of POSIX")
 def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
     left_alone, killed = tmp_path / "left_alone", tmp_path / "killed"

@@ -18,8 +18,10 @@ from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
 
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "60"))
-"""How many random grids: 200 take about three minutes of two cores."""
+"""How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
+others make a campaign."""
 GRIDS_PER_TEST = 20
+STOPPED_PER_TEST = 3
 FAMILIES = 24
 BACKBONE = "shufflenet_v2_x0_5"
 DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
@@ -129,7 +131,13 @@ def numbers(result: JobResult) -> tuple[object, ...]:
     return (curves, result.outcome.best, result.outcome.last, probabilities)
 
 
-@pytest.mark.parametrize("block", range(0, GRIDS, GRIDS_PER_TEST))
+def blocks(grids: int, size: int) -> list[Any]:
+    """Where each test's grids begin; all but the first are a campaign."""
+    campaign = pytest.mark.campaign
+    return [pytest.param(at, marks=campaign if at else ()) for at in range(0, grids, size)]
+
+
+@pytest.mark.parametrize("block", blocks(GRIDS, GRIDS_PER_TEST))
 def test_random_grids_equal_every_trial_alone(
     block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,11 +155,12 @@ def test_random_grids_equal_every_trial_alone(
     assert shared_epochs > GRIDS_PER_TEST / 4
 
 
+@pytest.mark.parametrize("block", blocks(GRIDS // 6, STOPPED_PER_TEST))
 def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random grids, each trial stopped at random epochs; stopped ones read no test split."""
-    for grid in range(GRIDS // 6):
+    for grid in range(block, min(block + STOPPED_PER_TEST, GRIDS // 6)):
         draw = random.Random(f"stops {grid}")
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
         jobs = draw_grid(draw)

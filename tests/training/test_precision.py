@@ -129,7 +129,7 @@ def test_costly_models_are_measured_on_fewer_images(timing: Callable[..., Calls]
     assert [images for *_, images in calls] == [4, 8, 2, 2]
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "two_threads")
 def test_a_real_measurement_leaves_threads_and_random_state_alone() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     seconds = step_seconds("mobilenet_v3_small", 32, "cpu", 2)
@@ -153,7 +153,7 @@ def test_a_wait_for_others_on_the_machine_does_not_count(monkeypatch: pytest.Mon
     assert max(seconds.values()) < 0.2
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "two_threads")
 def test_a_failed_measurement_leaves_threads_and_no_answer(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch, native: None
 ) -> None:

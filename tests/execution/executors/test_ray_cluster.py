@@ -52,26 +52,33 @@ def jobs(folder: Path, weights: Entry) -> list[Job]:
     ]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the cache folder of each node."""
+    return tmp_path_factory.mktemp("nodes")
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes: Path) -> Iterator[Cluster]:
     ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for number in range(3):
-        cluster.add_node(num_cpus=1, env_vars={"BENCH_CACHE": str(tmp_path / f"node-{number}")})
+        cluster.add_node(num_cpus=1, env_vars={"BENCH_CACHE": str(nodes / f"node-{number}")})
     cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()
     cluster.shutdown()
 
 
+@pytest.mark.campaign
 def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
-    cluster: Cluster, weights: Entry, tmp_path: Path
+    cluster: Cluster, nodes: Path, weights: Entry, tmp_path: Path
 ) -> None:
     alone, _ = run(InProcessExecutor(), jobs(tmp_path / "alone", weights), reuse=False)
     executor = RayExecutor(address=cluster.address, workers=3, device="cpu")
     assert executor.workers == 3
     last = cluster.list_all_nodes()[-1]
-    fetched = [tmp_path / f"node-{number}" / "ray" for number in range(3)]
+    fetched = [nodes / f"node-{number}" / "ray" for number in range(3)]
 
     def kill_one(_: EpochDone) -> None:
         if last.all_processes and fetched[-1].is_dir():  # it has begun with its first task
@@ -94,6 +101,7 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
         assert names == sorted([todo[0].images.name, "small.safetensors"])
 
 
+@pytest.mark.campaign
 def test_no_node_with_room(cluster: Cluster, weights: Entry, tmp_path: Path) -> None:
     executor = RayExecutor(address=cluster.address, workers=3, cpus=8, device="cpu")
     with pytest.raises(BenchError, match=r"no node .* has room for a trial \(8 CPU\)"):

@@ -27,6 +27,9 @@ FLAGS = (
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
+pytestmark = pytest.mark.xdist_group("page")
+"""In one process, which starts one browser and writes one report for them."""
+
 Open = Callable[..., Any]
 
 
@@ -254,6 +257,7 @@ def test_failed_and_diverged_trials(tmp_path: Path, opened: Open) -> None:
     assert set(_column(page, "test %")) == {"–"}
 
 
+@pytest.mark.campaign
 def test_a_run_of_200_trials_stays_small(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "large", schedules=list("abcde"), seeds=10, epochs=50)
     assert len(run.trials) == 200
