@@ -132,7 +132,7 @@ def checkpoint(rng: random.Random, folder: Path) -> None:
 def _read_weights(path: Path, rng: random.Random) -> None:
     path.write_bytes(mutated_bytes(path.read_bytes(), rng))
     state = read_state_dict(path)
-    load_weights(_model(), state, source="file", classifiers=(), with_classifiers=True)
+    load_weights(_model(), state, origin="file", classifiers=(), with_classifiers=True)
 
 
 def _model() -> nn.Module:

@@ -63,13 +63,13 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "describe_weights": ("bench.models:describe_weights", "bench.backbones:describe_weights"),
     "keyed": ("bench.execution.jobs:keyed", "bench.jobs:keyed"),
     "layer_group_names": ("bench.models:layer_group_names", "bench.backbones:layer_group_names"),
-    "open_source": ("bench.data:open_source",),
+    "open_source": ("bench.data:open_dataset", "bench.data:open_source"),
     "plan_run": (
         "bench.runs.resolve:resolve_run",
         "bench.runs.resolve:plan_run",
         "bench.planning:plan_run",
     ),
-    "planned_jobs": ("bench.runs.prepare:planned_jobs", "bench.preparation:planned_jobs"),
+    "planned_jobs": ("bench.runs.prepare:counted_trials", "bench.preparation:planned_jobs"),
     "prepare_images": ("bench.data:prepare_images",),
     "trial_splits": ("bench.execution.jobs:trial_splits", "bench.jobs:trial_splits"),
 }

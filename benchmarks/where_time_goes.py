@@ -35,8 +35,8 @@ from bench.data import ImageData, prepare_images
 from bench.data.images.augmentations import Augmenter
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
-from bench.runs.resolve import plan_run
-from bench.runs.run import planned_jobs
+from bench.runs.resolve import resolve_run
+from bench.runs.run import counted_trials
 from bench.system.machine import describe_machine, keep_large_buffers
 from bench.training import loop as trainer
 from bench.training import stacked_heads as fused
@@ -147,12 +147,12 @@ def prepared_training(given: argparse.Namespace, part: str) -> tuple[Training, J
         work=given.work,
         overrides=(f"name={part}", *PARTS[part], schedule, *fixed),
     )
-    plan = plan_run(
-        workload.suite, out=given.work / "planned", device="cpu", overrides=workload.overrides
+    resolved_run = resolve_run(
+        workload.suite, out=given.work / "resolved", device="cpu", overrides=workload.overrides
     )
-    (planned,), (counted,) = plan.trials, planned_jobs(plan)
-    resize = planned.trial.settings.resize
-    folder = prepare_images(plan.source, image_size=planned.image_size, resize=resize)
+    (resolved,), (counted,) = resolved_run.trials, counted_trials(resolved_run)
+    resize = resolved.trial.settings.resize
+    folder = prepare_images(resolved_run.dataset, image_size=resolved.image_size, resize=resize)
     data = ImageData.open(folder)
     job = replace(counted.job, images=folder)
     return make_training(job, data, trial_splits(job.trial, data)), job

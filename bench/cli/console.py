@@ -23,8 +23,8 @@ from bench.system.printable import visible
 
 if TYPE_CHECKING:
     from bench.execution.jobs import EpochDone, Job, JobResult
-    from bench.execution.work import Accounts
-    from bench.runs.resolve import RunPlan
+    from bench.execution.work import Work
+    from bench.runs.resolve import ResolvedRun
 
 
 class PlainConsole(Console):
@@ -79,23 +79,27 @@ class ConsoleReporter:
         if total is not None and done >= total:
             self._bars.update(self._transfers[what], visible=False)
 
-    def planned(self, plan: RunPlan) -> None:
+    def resolved(self, resolved_run: ResolvedRun) -> None:
         """Say what will be done."""
-        complete = sum(trial.complete for trial in plan.trials)
-        skipped = sum(trial.skip_reason is not None for trial in plan.trials)
+        complete = sum(trial.complete for trial in resolved_run.trials)
+        skipped = sum(trial.skip_reason is not None for trial in resolved_run.trials)
         parts = [
-            f"{len(plan.trials)} trials",
+            f"{len(resolved_run.trials)} trials",
             f"{complete} complete",
-            f"{len(plan.pending)} to train",
+            f"{len(resolved_run.pending)} to train",
         ]
         if skipped:
             parts.append(f"{skipped} skipped")
-        if plan.failed:
-            parts.append(f"{len(plan.failed)} failed before (--retry failed tries them again)")
-        self._done, self._total = 0, len(plan.pending)
-        self._console.print(f"[bold]{escape(plan.loaded.suite.name)}[/]: {', '.join(parts)}")
+        if resolved_run.failed:
+            parts.append(
+                f"{len(resolved_run.failed)} failed before (--retry failed tries them again)"
+            )
+        self._done, self._total = 0, len(resolved_run.pending)
+        self._console.print(
+            f"[bold]{escape(resolved_run.loaded.suite.name)}[/]: {', '.join(parts)}"
+        )
 
-    def accounts(self, accounts: Accounts) -> None:
+    def accounts(self, accounts: Work) -> None:
         """Say what is shared."""
         self._console.print(f"[dim]{accounts.sentence()}[/]", highlight=False)
 

@@ -25,7 +25,7 @@ from bench.system.processes import import_early
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
-    from bench.runs.resolve import RunPlan
+    from bench.runs.resolve import ResolvedRun
 
 app = typer.Typer(
     add_completion=False,
@@ -218,16 +218,16 @@ def plan(
     from bench.cli.console import ConsoleReporter
     from bench.execution.executors import Where
     from bench.execution.jobs import cut
-    from bench.execution.work import account
+    from bench.execution.work import count_work
     from bench.results.analysis import outlook
-    from bench.runs.prepare import planned_jobs
-    from bench.runs.resolve import plan_run
+    from bench.runs.prepare import counted_trials
+    from bench.runs.resolve import resolve_run
     from bench.runs.time_estimate import estimate
     from bench.tuning.cells import search_in_words
 
     where = Where(name=executor, workers=workers, address=address)
     with ConsoleReporter(out_console) as reporter:
-        planned = plan_run(
+        resolved = resolve_run(
             suite,
             out=out,
             device=device,
@@ -237,20 +237,20 @@ def plan(
             retry=retry,
             progress=reporter.progress,
         )
-        counted = planned_jobs(planned)
-        accounts = account(counted, reuse=planned.reuse)
-        tasks = cut([c.job for c in counted if not c.complete], reuse=planned.reuse)
-        resources = planned.loaded.suite.resources
-        used = where.executor(tasks, planned.device, resources).workers
-        reporter.planned(planned)
+        counted = counted_trials(resolved)
+        accounts = count_work(counted, reuse=resolved.reuse)
+        tasks = cut([c.job for c in counted if not c.complete], reuse=resolved.reuse)
+        resources = resolved.loaded.suite.resources
+        used = where.executor(tasks, resolved.device, resources).workers
+        reporter.resolved(resolved)
         reporter.status("timing a few batches on this machine")
-        work = estimate(planned, accounts, workers=used)
-    out_console.print(_plan_table(planned))
-    _show_earlier_failures(planned)
-    for issue in planned.issues:
+        work = estimate(resolved, accounts, workers=used)
+    out_console.print(_plan_table(resolved))
+    _show_earlier_failures(resolved)
+    for issue in resolved.issues:
         out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
     out_console.print(accounts.sentence(), highlight=False)
-    going = [trial.trial for trial in planned.trials if trial.skip_reason is None]
+    going = [trial.trial for trial in resolved.trials if trial.skip_reason is None]
     strategies = {trial.strategy.label for trial in going}
     if len(strategies) > 1:
         seeds = len({trial.settings.seed for trial in going})
@@ -258,19 +258,19 @@ def plan(
     out_console.print(
         f"{work.epochs} epochs, {work.trained_images:,} images to train on and "
         f"{work.evaluated_images:,} to evaluate; about {_duration(work.seconds)} "
-        f"with {used} at once on {escape(planned.device)}",
+        f"with {used} at once on {escape(resolved.device)}",
         highlight=False,
     )
-    if planned.loaded.suite.tune is not None:
-        out_console.print(search_in_words(going, planned.loaded.suite.tune), highlight=False)
+    if resolved.loaded.suite.tune is not None:
+        out_console.print(search_in_words(going, resolved.loaded.suite.tune), highlight=False)
 
 
-def _show_earlier_failures(planned: RunPlan) -> None:
-    for trial in planned.failed:
+def _show_earlier_failures(resolved: ResolvedRun) -> None:
+    for trial in resolved.failed:
         label = f"{trial.trial.label} · seed {trial.trial.settings.seed}"
         out_console.print(f"[red]failed[/] {escape(f'{label}: {trial.failure}')}", highlight=False)
-    if planned.failed:
-        count = len(planned.failed)
+    if resolved.failed:
+        count = len(resolved.failed)
         out_console.print(
             f"{count} trials failed and stay so; --retry failed tries them again", highlight=False
         )
@@ -301,10 +301,10 @@ def lr_find(
     from bench.results.plots import write_lr_range_panels
     from bench.results.report.terminal import show_lr_ranges
     from bench.runs.lr_find import find_lrs, step_rows
-    from bench.runs.resolve import plan_run
+    from bench.runs.resolve import resolve_run
 
     with ConsoleReporter(out_console) as reporter:
-        planned = plan_run(
+        resolved = resolve_run(
             suite,
             out=out,
             device=device,
@@ -312,21 +312,21 @@ def lr_find(
             only=only or (),
             progress=reporter.progress,
         )
-        found = find_lrs(planned, low=low, high=high, steps=steps, reporter=reporter)
-    write_lr_ranges(planned.folder, step_rows(planned, found))
-    tested = lr_cells(read_lr_ranges(planned.folder))
+        found = find_lrs(resolved, low=low, high=high, steps=steps, reporter=reporter)
+    write_lr_ranges(resolved.folder, step_rows(resolved, found))
+    tested = lr_cells(read_lr_ranges(resolved.folder))
     if tested:
         out_console.print(show_lr_ranges(tested), highlight=False)
     for cell in found:
         if cell.reason is not None:
             mark = "[red]failed[/]" if cell.failed else "[dim]left out[/]"
-            text = f"{cell.planned.trial.label}: {cell.reason}"
+            text = f"{cell.resolved.trial.label}: {cell.reason}"
             out_console.print(f"{mark} {escape(text)}", highlight=False)
-    plot = write_lr_range_panels(tested, planned.folder / "plots")
+    plot = write_lr_range_panels(tested, resolved.folder / "plots")
     if plot is not None:
         out_console.print(f"plot: {escape(str(plot))}")
-    if planned.remote is not None:
-        planned.remote.push()
+    if resolved.remote is not None:
+        resolved.remote.push()
     if any(cell.failed for cell in found):
         raise typer.Exit(1)
 
@@ -486,10 +486,10 @@ def _show_ranking(result: Run) -> None:
         out_console.print(table)
 
 
-def _plan_table(planned: RunPlan) -> Table:
+def _plan_table(resolved: ResolvedRun) -> Table:
     table = Table("trials", "to train", "epochs", "cell", "seeds", box=None, pad_edge=False)
     cells: dict[str, list[Any]] = {}
-    for trial in planned.trials:
+    for trial in resolved.trials:
         cells.setdefault(trial.trial.config, []).append(trial)
     for trials in cells.values():
         seeds = ", ".join(str(trial.trial.settings.seed) for trial in trials)

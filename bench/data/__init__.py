@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from bench.data.dataset import (
+    DATASETS,
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VAL,
+    Converted,
+    DataIssue,
+    DecodeFailure,
+    ImageDataset,
+    open_dataset,
+)
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
 from bench.data.images.prepared import (
     ImageData,
@@ -11,18 +23,6 @@ from bench.data.images.prepared import (
     stored_size,
 )
 from bench.data.leakage import leakage
-from bench.data.source import (
-    DATASETS,
-    TEST,
-    TRAIN,
-    UNASSIGNED,
-    VAL,
-    Converted,
-    DataIssue,
-    DecodeFailure,
-    ImageSource,
-    open_source,
-)
 from bench.data.splits import Splits, class_counts, make_splits, samples_digest
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "DataIssue",
     "DecodeFailure",
     "ImageData",
-    "ImageSource",
+    "ImageDataset",
     "Resize",
     "Splits",
     "class_counts",
@@ -44,7 +44,7 @@ __all__ = [
     "hymenoptera",
     "leakage",
     "make_splits",
-    "open_source",
+    "open_dataset",
     "prepare_images",
     "resize_image",
     "samples_digest",

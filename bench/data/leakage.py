@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.dataset import DataIssue, Pixels, counted
 from bench.data.images.prepared import ImageData
-from bench.data.source import DataIssue, Pixels, counted
 from bench.data.splits import Splits
 from bench.system.cache import atomic_file
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 FORMAT_VERSION = 1
 """Raise it with every change that alters what counts as a copy."""
@@ -46,7 +46,7 @@ Pairs = npt.NDArray[np.int64]
 
 
 def leakage(
-    data: ImageData, splits: Sequence[Splits], *, progress: Progress | None = None
+    data: ImageData, splits: Sequence[Splits], *, progress: OnProgress | None = None
 ) -> list[DataIssue]:
     """Pairs of equal or nearly equal images that some of the `splits` put on different sides.
 
@@ -65,7 +65,7 @@ def leakage(
     ]
 
 
-def _copies(data: ImageData, progress: Progress | None) -> tuple[Indices, Pairs]:
+def _copies(data: ImageData, progress: OnProgress | None) -> tuple[Indices, Pairs]:
     """For each image the first one that equals it; and pairs of such first ones that are near."""
     path = data.folder / f"copies-{FORMAT_VERSION}.npz"
     known = _load(path, len(data))
@@ -90,7 +90,7 @@ def _load(path: Path, count: int) -> tuple[Indices, Pairs] | None:
 
 
 def _describe(
-    data: ImageData, progress: Progress | None
+    data: ImageData, progress: OnProgress | None
 ) -> tuple[Indices, npt.NDArray[np.uint64], Pixels]:
     """Per image: the first one with the same content, the perceptual hash, the small grey one."""
     hashes = np.empty(len(data), np.uint64)

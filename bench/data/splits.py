@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.source import SPLIT_NAMES, TEST, VAL, counted
+from bench.data.dataset import SPLIT_NAMES, TEST, VAL, counted
 from bench.errors import DataError
 
 Indices = npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ class Splits:
 
 def make_splits(
     labels: npt.NDArray[np.int64],
-    source_splits: npt.NDArray[np.int8],
+    given_splits: npt.NDArray[np.int8],
     classes: Sequence[str],
     *,
     seed: int,
@@ -41,8 +41,8 @@ def make_splits(
 ) -> Splits:
     """The splits of a trial with the given `seed`.
 
-    The source's own test and val splits stay as they are, except that a val split without a test
-    split is the test split. What the source lacks is drawn from the rest: first the test split
+    The data set's own test and val splits stay as they are, except that a val split without a test
+    split is the test split. What the data set lacks is drawn from the rest: first the test split
     (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
     (`val_fraction` of what remains, by `seed`). `shots` keeps that many training images per class,
     by `seed`; the images of fewer shots are among those of more.
@@ -53,7 +53,7 @@ def make_splits(
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise DataError(f"{name} must lie in (0, 1), got {value}")
-    own = _with_test(source_splits)
+    own = _with_test(given_splits)
     test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
     if not test.size:
         test, rest = _draw(
@@ -81,10 +81,10 @@ def class_counts(
     }
 
 
-def _with_test(source_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    if np.any(source_splits == TEST):
-        return source_splits
-    return np.where(source_splits == VAL, np.int8(TEST), source_splits)
+def _with_test(given_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    if np.any(given_splits == TEST):
+        return given_splits
+    return np.where(given_splits == VAL, np.int8(TEST), given_splits)
 
 
 def _draw(

@@ -52,14 +52,14 @@ Emit = Callable[[Event], None]
 
 
 class Engine:
-    """Performs tasks; `lanes` batches of a frozen trunk run at once, which changes no number.
+    """Performs tasks; `parallel_batches` of a frozen trunk run at once, which changes no number.
 
     It is `exhausted` once a task has run out of memory. A task on several devices is led from here:
     other processes follow, until the engine is closed.
     """
 
-    def __init__(self, *, lanes: int = 1) -> None:
-        self.lanes = lanes
+    def __init__(self, *, parallel_batches: int = 1) -> None:
+        self.parallel_batches = parallel_batches
         self.exhausted = False
         self.networks = _Networks()
         self._features: FeatureStore | None = None
@@ -110,7 +110,7 @@ class Engine:
         alike = followers is not None and (followers.count, followers.device) == (count, device)
         if followers is None or not alike or not followers.alive:
             self.close()
-            make_follow = partial(_follow_with, self.lanes)
+            make_follow = partial(_follow_with, self.parallel_batches)
             followers = self._followers = Followers(count, device, make_follow)
         with followers.working(lambda device: _without_files(task, device)) as ranks:
             yield SharedBatches(ranks)
@@ -311,7 +311,7 @@ class _Performance:
             network=network,
             start=start,
             features=self._features,
-            lanes=self._engine.lanes,
+            parallel_batches=self._engine.parallel_batches,
             compute=self._compute,
         )
 
@@ -380,7 +380,7 @@ class _Performance:
         where = place(len(records) if self._began else None, end)
         failure = failure_of(error, job.trial.settings, where)
         self._close(
-            job, records=records, error=failure.error, log=failure.log, outside=failure.outside
+            job, records=records, error=failure.error, log=failure.log, external=failure.external
         )
 
     def _close(self, job: Job, **values: Any) -> None:
@@ -425,9 +425,9 @@ class _Networks:
         return self._last
 
 
-def _follow_with(lanes: int) -> Follow:
+def _follow_with(parallel_batches: int) -> Follow:
     """What a process that follows another's engine does."""
-    return Engine(lanes=lanes).follow
+    return Engine(parallel_batches=parallel_batches).follow
 
 
 def _without_files(task: Task, device: str) -> Task:
@@ -444,7 +444,7 @@ def make_training(
     network: Network | None = None,
     start: dict[str, Tensor] | None = None,
     features: FeatureStore | None = None,
-    lanes: int = 1,
+    parallel_batches: int = 1,
     compute: Compute | None = None,
 ) -> Training:
     """The network and everything else that the trainer needs for this job."""
@@ -462,7 +462,7 @@ def make_training(
         compute=compute or OneDevice(),
         trunk_key=job.trunk_key,
         features=features or FeatureStore(),
-        lanes=lanes,
+        parallel_batches=parallel_batches,
         start=start,
     )
 

@@ -105,7 +105,7 @@ class Predictions:
 class JobResult:
     """What became of a job: an outcome, or the error that ended it; neither if it has stopped.
 
-    The cause of an error may lie `outside` of the trial: a file that is missing, a full disk, a
+    The cause of an error may lie `external` to the trial: a file that is missing, a full disk, a
     process that was told to end. Such a trial has had no fair start.
     """
 
@@ -117,7 +117,7 @@ class JobResult:
     predictions: Predictions | None = None
     peak_memory_mib: float | None = None
     error: str | None = None
-    outside: bool = False
+    external: bool = False
     log: str | None = None
 
 
@@ -262,20 +262,20 @@ def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
 
 def trial_splits(trial: Trial, data: ImageData) -> Splits:
     """The splits of the trial's seed: the same for every trial of that seed."""
-    return splits_of(trial, data.labels, data.source_splits, data.classes)
+    return splits_of(trial, data.labels, data.given_splits, data.classes)
 
 
 def splits_of(
     trial: Trial,
     labels: npt.NDArray[np.int64],
-    source_splits: npt.NDArray[np.int8],
+    given_splits: npt.NDArray[np.int8],
     classes: Sequence[str],
 ) -> Splits:
     """`trial_splits` of images that need not have been decoded yet."""
     options = trial.dataset.options
     return make_splits(
         labels,
-        source_splits,
+        given_splits,
         classes,
         seed=trial.settings.seed,
         val_fraction=options["val_fraction"],

@@ -12,14 +12,14 @@ from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops
-from bench.system.lru_folder import SizedCache
+from bench.system.lru_folder import LruFolder
 from bench.training.freezing import epoch_start, moving_groups
 from bench.training.frozen_features import view_key, viewed_samples
 from bench.training.state import state_cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class CountedTrial:
     """A trial to be counted: its splits, and how many images the data set has as a whole."""
 
     job: Job
@@ -53,14 +53,14 @@ class EpochWork:
     groups in front of it for the first time.
     """
 
-    counted: Counted
+    counted: CountedTrial
     stage: Stage
     boundary: str | None
     views: int
 
 
 @dataclass(kw_only=True)
-class Accounts:
+class Work:
     """Epochs of trials: asked for, and where they come from; operations asked for and done.
 
     `asked` = `earlier` (complete trials, and states that an earlier run left) + `tree` (shared with
@@ -96,9 +96,9 @@ class Accounts:
         )
 
 
-def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
+def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
     """Count `trials`, in the order of the grid."""
-    accounts = Accounts()
+    accounts = Work()
     seen: set[str] = set()
     views: set[str] = set()
     tested: set[str] = set()
@@ -135,14 +135,14 @@ def account(trials: Sequence[Counted], *, reuse: bool) -> Accounts:
     return accounts
 
 
-def _saved_epochs(job: Job, states: SizedCache) -> int:
+def _saved_epochs(job: Job, states: LruFolder) -> int:
     """How many epochs the deepest state of an earlier run has; heads always start anew."""
     found = (e for e in range(job.plan.epochs, 0, -1) if states.holds(job.keys[e]))
     saved = next(found, 0)
     return saved if saved > job.head_epochs else 0
 
 
-def _epoch_work(counted: Counted, epoch: int, seen: set[str]) -> EpochWork:
+def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
     job = counted.job
     boundary, pristine = epoch_start(_outline(job), job.plan, epoch)
     stage = job.plan.stage_at(epoch)
@@ -157,7 +157,7 @@ def _epoch_work(counted: Counted, epoch: int, seen: set[str]) -> EpochWork:
     return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
 
 
-def _views(counted: Counted, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
+def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
     """(key, images) of the views that an epoch looks at, the test split's included.
 
     Mixed batches have no key: what the trunk makes of them is not kept.
@@ -194,7 +194,7 @@ def _done(work: EpochWork) -> int:
     return total
 
 
-def _alone(counted: Counted) -> int:
+def _alone(counted: CountedTrial) -> int:
     """Operations of the trial if it shares nothing: all of its network, in every epoch."""
     flops, shape = _flops(counted), _outline(counted.job)
     total = _test(counted)
@@ -209,17 +209,17 @@ def _alone(counted: Counted) -> int:
     return total
 
 
-def _alone_work(counted: Counted) -> Iterator[EpochWork]:
+def _alone_work(counted: CountedTrial) -> Iterator[EpochWork]:
     for stage in counted.job.plan.stages:
         for _ in range(stage.epochs):
             yield EpochWork(counted=counted, stage=stage, boundary=None, views=0)
 
 
-def _test(counted: Counted) -> int:
+def _test(counted: CountedTrial) -> int:
     return counted.test * sum(_flops(counted).values())
 
 
-def _flops(counted: Counted) -> Mapping[str, int]:
+def _flops(counted: CountedTrial) -> Mapping[str, int]:
     return group_flops(counted.job.trial.backbone.name, counted.image_size, counted.num_classes)
 
 

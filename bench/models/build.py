@@ -291,7 +291,7 @@ def _load(
     load_weights(
         model,
         state,
-        source=f"the weights file {weights.path}",
+        origin=f"the weights file {weights.path}",
         classifiers=tuple(_classifiers(model, groups).values()),
         with_classifiers=with_classifiers,
         optional=[prefix for group in groups if group.branch for prefix in group.prefixes],

@@ -280,9 +280,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
 
     A tensor that several names share is written under each of them, so that any loader finds it.
     """
-    from bench.models.tensor_files import save_sealed
+    from bench.models.tensor_files import write_tensor_file
     from bench.system.cache import atomic_file
 
     with atomic_file(path) as temporary:
-        save_sealed(tensors, temporary)
+        write_tensor_file(tensors, temporary)
     return path

@@ -81,7 +81,7 @@ def load_weights(
     model: nn.Module,
     state: Mapping[str, Tensor],
     *,
-    source: str,
+    origin: str,
     classifiers: Collection[str],
     with_classifiers: bool,
     optional: Collection[str] = (),
@@ -93,22 +93,22 @@ def load_weights(
     Prefixes that wrappers leave (`module.`, `_orig_mod.` …) are dropped, the differences between
     versions of the library evened out, and position embeddings interpolated to the model's size.
 
-    Raises `WeightsError`, naming `source` and up to five examples of each kind, for names that are
+    Raises `WeightsError`, naming `origin` and up to five examples of each kind, for names that are
     missing, unexpected or of another shape, and for values that are of another kind or not finite.
     """
     targets = model.state_dict(keep_vars=True)
     state = _renamed(state, targets)
-    _check_plain(state, source)
+    _check_plain(state, origin)
     state = _resampled(state, model)
     if not with_classifiers:
         targets = _without(targets, classifiers)
         state = _without(state, classifiers)
     absent = [part for part in optional if not any(_below(name, part) for name in state)]
     targets = _without(targets, absent)
-    _check_names(state, targets, source)
-    _check_kinds(state, targets, source)
+    _check_names(state, targets, origin)
+    _check_kinds(state, targets, origin)
     state = {name: tensor.to(targets[name].dtype) for name, tensor in state.items()}
-    _check_finite(state, source)
+    _check_finite(state, origin)
     with torch.no_grad():
         for name, tensor in state.items():
             targets[name].copy_(tensor)
@@ -158,10 +158,10 @@ def _resampled(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     return resampled
 
 
-def _check_names(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], source: str) -> None:
+def _check_names(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], origin: str) -> None:
     if not targets.keys() & state.keys():
         raise WeightsError(
-            f"{source} has no parameter in common with the backbone; it has "
+            f"{origin} has no parameter in common with the backbone; it has "
             f"{_some(state)}, the backbone has {_some(targets)}"
         )
     # files from before BatchNorm counted its batches lack the counter; it changes no output
@@ -177,10 +177,10 @@ def _check_names(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], sou
     kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong}
     found = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if found:
-        raise WeightsError(f"{source} does not fit the backbone; {'; '.join(found)}")
+        raise WeightsError(f"{origin} does not fit the backbone; {'; '.join(found)}")
 
 
-def _check_plain(state: Mapping[str, Tensor], source: str) -> None:
+def _check_plain(state: Mapping[str, Tensor], origin: str) -> None:
     """Sparse, quantised and empty shells of tensors have no values that could be copied."""
     odd = [
         name
@@ -189,12 +189,12 @@ def _check_plain(state: Mapping[str, Tensor], source: str) -> None:
     ]
     if odd:
         raise WeightsError(
-            f"{source} holds tensors that are sparse, quantised or without values: {_some(odd)}; "
+            f"{origin} holds tensors that are sparse, quantised or without values: {_some(odd)}; "
             "write a plain float state dict"
         )
 
 
-def _check_kinds(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], source: str) -> None:
+def _check_kinds(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], origin: str) -> None:
     wrong = [
         f"{name} (file {_dtype(tensor)}, backbone {_dtype(targets[name])})"
         for name, tensor in state.items()
@@ -202,18 +202,18 @@ def _check_kinds(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], sou
         or (targets[name].is_floating_point() and not tensor.is_floating_point())
     ]
     if wrong:
-        raise WeightsError(f"{source} has values of another kind: {_some(wrong)}")
+        raise WeightsError(f"{origin} has values of another kind: {_some(wrong)}")
 
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+def _check_finite(state: Mapping[str, Tensor], origin: str) -> None:
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise WeightsError(
-            f"{source} has values that are not finite (NaN or infinity): {_some(bad)}"
+            f"{origin} has values that are not finite (NaN or infinity): {_some(bad)}"
         )
 
 

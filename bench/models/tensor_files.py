@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SEAL = "crc32"
+CHECKSUM = "crc32"
 WRONG = "it has changed since it was written: its checksum is another"
 
 
@@ -23,7 +23,7 @@ class DamagedFileError(ValueError):
     """The content of a file is not what was written, or it has no checksum and should have one."""
 
 
-def save_sealed(
+def write_tensor_file(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write `tensors` and `metadata`; raises `OSError` where the disk is full or read-only.
@@ -43,12 +43,14 @@ def save_sealed(
         memory.add(storage)
     said = dict(metadata or {})
     try:
-        save_file(plain, path, metadata={**said, SEAL: _seal(plain, said)})
+        save_file(plain, path, metadata={**said, CHECKSUM: _checksum(plain, said)})
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
 
-def read_sealed(path: Path, *, verify: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensor_file(
+    path: Path, *, verify: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors, mapped from the file, and the metadata.
 
     Raises `DamagedFileError` unless they are what was written (not `verify`: that is known).
@@ -61,8 +63,8 @@ def read_sealed(path: Path, *, verify: bool = True) -> tuple[dict[str, Tensor], 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise DamagedFileError(str(error)) from error
-    if verify and metadata.get(SEAL) != _seal(tensors, metadata):
-        raise DamagedFileError(WRONG if SEAL in metadata else "it has no checksum")
+    if verify and metadata.get(CHECKSUM) != _checksum(tensors, metadata):
+        raise DamagedFileError(WRONG if CHECKSUM in metadata else "it has no checksum")
     return tensors, metadata
 
 
@@ -71,9 +73,9 @@ def read_if_whole(path: Path) -> dict[str, Tensor]:
 
     Raises `DamagedFileError`.
     """
-    tensors, metadata = read_sealed(path, verify=False)
-    seal = metadata.get(SEAL)
-    if seal is not None and seal != _seal(tensors, metadata):
+    tensors, metadata = read_tensor_file(path, verify=False)
+    checksum = metadata.get(CHECKSUM)
+    if checksum is not None and checksum != _checksum(tensors, metadata):
         raise DamagedFileError(WRONG)
     return tensors
 
@@ -96,10 +98,10 @@ def _is_whole(path: Path, _file: int, _modified: int) -> bool:
     return True
 
 
-def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     named = sorted(tensors.items())
     shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named]
-    said = sorted((key, value) for key, value in metadata.items() if key != SEAL)
+    said = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM)
     sum_ = zlib.crc32(json.dumps([shapes, said]).encode())
     for _, tensor in named:
         sum_ = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, sum_)

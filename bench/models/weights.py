@@ -14,7 +14,7 @@ from bench.errors import WeightsError, nearest
 from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
-from bench.system.download import Progress, fetch
+from bench.system.download import OnProgress, fetch
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -78,7 +78,7 @@ def describe_weights(backbone: str, entry: WeightsEntry) -> Weights:
 
 
 def obtain_weights(
-    backbone: str, entry: WeightsEntry, *, progress: Progress | None = None
+    backbone: str, entry: WeightsEntry, *, progress: OnProgress | None = None
 ) -> Weights:
     """The described weights, with the file on this machine: downloaded into the cache if need be.
 
@@ -293,14 +293,14 @@ def _timm_hub(backbone: str) -> _Origin:
     from bench.models.timm_models import address, pretrained_config
 
     config = pretrained_config(backbone)
-    source = address(backbone)
+    origin = address(backbone)
     images = _imagenet_images(backbone)
     file_name = re.sub(r"[^\w.-]", "-", f"{config.architecture}.{config.tag}.safetensors")
     return _Origin(
         weights=Weights(
             name=IMAGENET,
             path=None,
-            fingerprint=f"{source}@{config.tag}",
+            fingerprint=f"{origin}@{config.tag}",
             input_size=images.size,
             mean=images.mean,
             std=images.std,

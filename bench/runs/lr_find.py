@@ -12,7 +12,7 @@ from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
 from bench.results.folder.columns import CELL_COLUMNS
-from bench.runs.resolve import PlannedTrial, RunPlan
+from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.suite import Entry
 from bench.system.cache import cache_root
@@ -25,12 +25,12 @@ from bench.training.lr_range import LrRange, check_range, lr_range_test
 class CellRange:
     """The test of one cell: a config with its learning rate left out.
 
-    `planned` is its first trial, with the seed that was tested; `suite_lrs` are the learning rates
+    `resolved` is its first trial, with the seed that was tested; `suite_lrs` are the learning rates
     that the suite gives it. Where there is no `range`, `reason` says why; `failed` tells what went
     wrong from what cannot be tested.
     """
 
-    planned: PlannedTrial
+    resolved: ResolvedTrial
     suite_lrs: tuple[float, ...]
     range: LrRange | None = None
     reason: str | None = None
@@ -38,7 +38,7 @@ class CellRange:
 
 
 def find_lrs(
-    plan: RunPlan,
+    resolved_run: ResolvedRun,
     *,
     low: float,
     high: float,
@@ -54,14 +54,14 @@ def find_lrs(
     check_range(low=low, high=high, steps=steps)
     keep_large_buffers()
     reporter = reporter or SilentReporter()
-    cells = _cells(plan)
-    tested = tuple(_tested(cell.planned) for cell in cells if cell.planned.plan.stages)
-    jobs = iter(ready_jobs(replace(plan, trials=tested), reporter))
+    cells = _cells(resolved_run)
+    tested = tuple(_tested(cell.resolved) for cell in cells if cell.resolved.plan.stages)
+    jobs = iter(ready_jobs(replace(resolved_run, trials=tested), reporter))
     tests: dict[str, LrRange | BenchError] = {}
     found = []
     for done, cell in enumerate(cells):
         _tell(reporter, done, len(cells))
-        if not cell.planned.plan.stages:
+        if not cell.resolved.plan.stages:
             found.append(replace(cell, reason="it trains nothing"))
             continue
         result: Job | LrRange | BenchError = next(jobs)
@@ -88,15 +88,15 @@ def range_of(job: Job, *, low: float, high: float, steps: int) -> LrRange:
     return lr_range_test(training, low=low, high=high, steps=steps)
 
 
-def step_rows(plan: RunPlan, cells: Sequence[CellRange]) -> Iterator[dict[str, Any]]:
+def step_rows(resolved_run: ResolvedRun, cells: Sequence[CellRange]) -> Iterator[dict[str, Any]]:
     """The rows of `lr_find.parquet`: one for every step of every cell that was tested."""
     for cell in cells:
         if cell.range is None:
             continue
-        row = trial_row(plan, cell.planned)
+        row = trial_row(resolved_run, cell.resolved)
         fixed = {
             **{name: row[name] for name in CELL_COLUMNS},
-            "cell": cell.planned.trial.label,
+            "cell": cell.resolved.trial.label,
             "suite_lr_low": min(cell.suite_lrs),
             "suite_lr_high": max(cell.suite_lrs),
             "steepest": cell.range.steepest,
@@ -108,31 +108,31 @@ def step_rows(plan: RunPlan, cells: Sequence[CellRange]) -> Iterator[dict[str, A
             yield {**fixed, "step": step, "lr": lr, "loss": loss, "smoothed": mean}
 
 
-def _cells(plan: RunPlan) -> list[CellRange]:
+def _cells(resolved_run: ResolvedRun) -> list[CellRange]:
     """The cells of the plan without results, in the order of the grid."""
-    cells: dict[str, list[PlannedTrial]] = {}
-    for planned in plan.trials:
-        if planned.skip_reason is None:
-            key = planned.trial.with_settings(lr=1.0).config
-            cells.setdefault(key, []).append(planned)
+    cells: dict[str, list[ResolvedTrial]] = {}
+    for resolved in resolved_run.trials:
+        if resolved.skip_reason is None:
+            key = resolved.trial.with_settings(lr=1.0).config
+            cells.setdefault(key, []).append(resolved)
     return [
         CellRange(
-            planned=trials[0],
-            suite_lrs=tuple(sorted({planned.trial.settings.lr for planned in trials})),
+            resolved=trials[0],
+            suite_lrs=tuple(sorted({resolved.trial.settings.lr for resolved in trials})),
         )
         for trials in cells.values()
     ]
 
 
-def _tested(planned: PlannedTrial) -> PlannedTrial:
+def _tested(resolved: ResolvedTrial) -> ResolvedTrial:
     """The trial with nothing that its test does not look at, so that equal tests have equal keys.
 
     Of its two epoch keys, the second then names the test.
     """
-    (first, *_) = planned.plan.stages
-    trial = planned.trial.with_settings(lr=1.0, epochs=1)
+    (first, *_) = resolved.plan.stages
+    trial = resolved.trial.with_settings(lr=1.0, epochs=1)
     return replace(
-        planned,
+        resolved,
         trial=trial.model_copy(update={"schedule": Entry(name="constant")}),
         plan=Plan(stages=(replace(first, epochs=1),)),
         reuse=False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.data import DataIssue, ImageSource, open_source
+from bench.data import DataIssue, ImageDataset, open_dataset
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
 from bench.methods.plan import Plan
@@ -35,7 +35,7 @@ from bench.suite import (
     matches,
     selection,
 )
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
 from bench.training.precision import resolve_precision
 from bench.training.trial import NUMERICS_VERSION
@@ -47,7 +47,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedTrial:
+class ResolvedTrial:
     """A trial with everything resolved, and whether it has to be trained.
 
     `failure` is the error that ended an earlier attempt, where that is kept.
@@ -83,7 +83,7 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPlan:
+class ResolvedRun:
     """A checked suite, resolved on this machine, with what an earlier run has finished.
 
     `folder` is on this machine: of a run in an object store, `remote`, the mirror.
@@ -92,24 +92,24 @@ class RunPlan:
     loaded: LoadedSuite
     folder: Path
     device: str
-    source: ImageSource
-    trials: tuple[PlannedTrial, ...]
+    dataset: ImageDataset
+    trials: tuple[ResolvedTrial, ...]
     issues: tuple[DataIssue, ...]
     reuse: bool = True
     remote: RemoteFolder | None = None
 
     @property
-    def pending(self) -> tuple[PlannedTrial, ...]:
+    def pending(self) -> tuple[ResolvedTrial, ...]:
         """The trials that have to be trained."""
-        return tuple(planned for planned in self.trials if planned.pending)
+        return tuple(resolved for resolved in self.trials if resolved.pending)
 
     @property
-    def failed(self) -> tuple[PlannedTrial, ...]:
+    def failed(self) -> tuple[ResolvedTrial, ...]:
         """The trials that failed earlier and are not tried again."""
-        return tuple(planned for planned in self.trials if planned.stays_failed)
+        return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
 
-def plan_run(
+def resolve_run(
     suite: Path,
     *,
     out: str | Path,
@@ -118,8 +118,8 @@ def plan_run(
     only: Sequence[str] = (),
     reuse: bool = True,
     retry: str | None = None,
-    progress: Progress | None = None,
-) -> RunPlan:
+    progress: OnProgress | None = None,
+) -> ResolvedRun:
     """Check and resolve the suite; trains nothing.
 
     A trial that failed stays so unless `retry` is "failed", or what it lacked was outside of it.
@@ -135,13 +135,13 @@ def plan_run(
     opened.resolver.check()
     folder, remote = run_folder(out, opened.loaded.suite.name)
     store = RunStore(folder)
-    return RunPlan(
+    return ResolvedRun(
         loaded=opened.loaded,
         folder=folder,
         device=opened.device,
-        source=opened.source,
+        dataset=opened.dataset,
         trials=tuple(
-            PlannedTrial(
+            ResolvedTrial(
                 **fields,
                 **_earlier(store.row(fields["id"]), retry),
                 reuse=reuse,
@@ -161,26 +161,28 @@ class OpenSuite:
 
     loaded: LoadedSuite
     trials: tuple[Trial, ...]
-    source: ImageSource
+    dataset: ImageDataset
     device: str
     resolver: Resolver
 
 
 def open_suite(
-    suite: Path, *, device: str, overrides: Sequence[str] = (), progress: Progress | None = None
+    suite: Path, *, device: str, overrides: Sequence[str] = (), progress: OnProgress | None = None
 ) -> OpenSuite:
-    """Check the suite and open its data set; raises as `plan_run` does, but resolves no trial."""
+    """Check the suite and open its data set; raises as `resolve_run` does, resolves no trial."""
     names = catalogue()
     device = resolve_device(device)
     loaded = load_suite(suite, names, overrides)
     trials = expand(loaded, names)
-    source = open_source(loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress)
+    dataset = open_dataset(
+        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
+    )
     return OpenSuite(
         loaded=loaded,
         trials=tuple(trials),
-        source=source,
+        dataset=dataset,
         device=device,
-        resolver=Resolver(loaded, source, device, trials),
+        resolver=Resolver(loaded, dataset, device, trials),
     )
 
 
@@ -205,10 +207,10 @@ class Resolver:
     """What a trial becomes on this machine; `trials` are all that share the suite."""
 
     def __init__(
-        self, loaded: LoadedSuite, source: ImageSource, device: str, trials: Sequence[Trial]
+        self, loaded: LoadedSuite, dataset: ImageDataset, device: str, trials: Sequence[Trial]
     ) -> None:
         self._loaded = loaded
-        self._source = source
+        self._dataset = dataset
         self._device = device
         self._peers = _weights_by_backbone(trials)
         self._known: dict[tuple[Any, ...], Any] = {}
@@ -216,7 +218,7 @@ class Resolver:
         self._notes: dict[str, int] = {}
 
     def resolve(self, trial: Trial) -> dict[str, Any]:
-        """The fields of the planned trial; mistakes are gathered in `problems`."""
+        """The fields of the resolved trial; mistakes are gathered in `problems`."""
         size = self._try(trial, "weights", lambda: self._image_size(trial))
         if size is None:
             return {"id": "", "trial": trial}
@@ -234,7 +236,7 @@ class Resolver:
             lambda: resolve_precision(trial, size, self._device),
         )
         context = {
-            "data": self._source.fingerprint,
+            "data": self._dataset.fingerprint,
             "images": FORMAT_VERSION,
             "weights": weights.fingerprint,
             "normalisation": (weights.mean, weights.std),
@@ -258,11 +260,11 @@ class Resolver:
         if problems:
             raise SuiteError(list(problems.values()))
 
-    def planned(self, trial: Trial) -> PlannedTrial:
+    def resolved(self, trial: Trial) -> ResolvedTrial:
         """A trial that is to be trained; raises `SuiteError`."""
         fields = self.resolve(trial)
         self.check()
-        return PlannedTrial(**fields, complete=False, reuse=True)
+        return ResolvedTrial(**fields, complete=False, reuse=True)
 
     def issues(self) -> tuple[DataIssue, ...]:
         """Notes on settings that contradict the weights."""
@@ -280,7 +282,7 @@ class Resolver:
 
     def _report(self, trial: Trial, key: str, message: str) -> None:
         location = locate(self._loaded.suite, key, trial)
-        self.problems.setdefault(message, self._loaded.source.problem(location, message))
+        self.problems.setdefault(message, self._loaded.yaml_file.problem(location, message))
 
     def _image_size(self, trial: Trial) -> int:
         """The suite's own size, else the largest that the weights ask for, else the images'.
@@ -297,8 +299,8 @@ class Resolver:
             if entry.name != "none"
         ]
         largest = max(asked, default=0)
-        if largest == 0 and self._source.native_size is not None:
-            return self._source.native_size
+        if largest == 0 and self._dataset.native_size is not None:
+            return self._dataset.native_size
         return largest or describe_weights(trial.backbone.name, Entry(name="none")).input_size
 
     def _normalised(self, trial: Trial, size: int) -> Weights:
@@ -345,7 +347,7 @@ class Resolver:
         if weights.classes is None:
             message = f"strategy {name!r} needs weights with a classifier of known classes"
             self._report(trial, "strategy", f"{message}, got {weights.name!r}")
-        missing = set(self._source.classes) - set(self._source.class_map or {})
+        missing = set(self._dataset.classes) - set(self._dataset.class_map or {})
         if missing:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")

@@ -16,7 +16,7 @@ from bench.errors import BenchError, system_errors_told
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
-from bench.execution.work import Accounts, Counted, account
+from bench.execution.work import CountedTrial, Work, count_work
 from bench.results.folder import (
     Push,
     Run,
@@ -30,12 +30,12 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.report import mistaken_samples, write_report
-from bench.runs.prepare import PreparedImages, StartingWeights, make_job, planned_jobs
-from bench.runs.resolve import PlannedTrial, RunPlan, plan_run
+from bench.runs.prepare import PreparedImages, StartingWeights, counted_trials, make_job
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.suite import ADDED_LATER, Settings, dump_suite
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
@@ -45,13 +45,13 @@ class Reporter(Protocol):
     """Is told how a run goes on; the command line shows it."""
 
     @property
-    def progress(self) -> Progress | None:
+    def progress(self) -> OnProgress | None:
         """Is told of downloads and decoding."""
 
-    def planned(self, plan: RunPlan) -> None:
+    def resolved(self, resolved_run: ResolvedRun) -> None:
         """The suite is checked."""
 
-    def accounts(self, accounts: Accounts) -> None:
+    def accounts(self, accounts: Work) -> None:
         """So much is asked for, and so much has to be done."""
 
     def training(self, jobs: Sequence[Job]) -> None:
@@ -73,10 +73,10 @@ class Reporter(Protocol):
 class SilentReporter:
     """Shows nothing."""
 
-    progress: Progress | None = None
+    progress: OnProgress | None = None
 
-    def planned(self, plan: RunPlan) -> None: ...
-    def accounts(self, accounts: Accounts) -> None: ...
+    def resolved(self, resolved_run: ResolvedRun) -> None: ...
+    def accounts(self, accounts: Work) -> None: ...
     def training(self, jobs: Sequence[Job]) -> None: ...
     def epoch(self, done: EpochDone) -> None: ...
     def finished(self, job: Job, result: JobResult) -> None: ...
@@ -114,7 +114,7 @@ def run(
     reporter = reporter or SilentReporter()
     where = Where(name=executor, workers=workers, address=address)
     with CacheUploads(reporter.note) as uploads:
-        plan = plan_run(
+        resolved_run = resolve_run(
             Path(suite),
             out=out,
             device=device,
@@ -124,16 +124,16 @@ def run(
             retry=retry,
             progress=reporter.progress,
         )
-        reporter.planned(plan)
+        reporter.resolved(resolved_run)
         trained: ImageData | None = None
-        with pushing(plan.remote, reporter.note) as push:
-            with _RunFolder(plan, push, reporter) as folder:
+        with pushing(resolved_run.remote, reporter.note) as push:
+            with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(overrides)
-                if plan.pending or not folder.has_data:
-                    folder.write_accounts(planned_jobs(plan))
-                    trained = _train_pending(plan, folder, where, uploads, reporter)
+                if resolved_run.pending or not folder.has_data:
+                    folder.write_accounts(counted_trials(resolved_run))
+                    trained = _train_pending(resolved_run, folder, where, uploads, reporter)
             reporter.status("plots and report")
-            result = read_run(plan.folder)
+            result = read_run(resolved_run.folder)
             if trained is not None:
                 _write_thumbnails(result, trained)
             write_report(result)
@@ -141,7 +141,7 @@ def run(
 
 
 def _train_pending(
-    plan: RunPlan,
+    resolved_run: ResolvedRun,
     folder: _RunFolder,
     where: Where,
     uploads: CacheUploads,
@@ -151,11 +151,11 @@ def _train_pending(
 
     Returns the images that the first trial sees.
     """
-    images = PreparedImages(plan, reporter.progress)
+    images = PreparedImages(resolved_run, reporter.progress)
     folder.write_data(images.describe())
-    weights = StartingWeights(plan, reporter.progress)
+    weights = StartingWeights(resolved_run, reporter.progress)
     sources = weights.source_jobs()
-    planned_by_id = {planned.id: planned for planned in plan.pending}
+    planned_by_id = {resolved.id: resolved for resolved in resolved_run.pending}
 
     def keep(result: JobResult) -> None:
         if result.trial_id in planned_by_id:
@@ -163,38 +163,38 @@ def _train_pending(
         else:
             weights.note_source(result)
 
-    rounds: tuple[list[PlannedTrial], list[PlannedTrial]] = ([], [])
-    for planned in plan.pending:
-        rounds[planned.weights.fingerprint in sources].append(planned)
+    rounds: tuple[list[ResolvedTrial], list[ResolvedTrial]] = ([], [])
+    for resolved in resolved_run.pending:
+        rounds[resolved.weights.fingerprint in sources].append(resolved)
     for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
         jobs = []
-        for planned in trials:
-            job = make_job(plan, planned, weights, images)
+        for resolved in trials:
+            job = make_job(resolved_run, resolved, weights, images)
             if isinstance(job, BenchError):
-                folder.write_error(planned, str(job))
+                folder.write_error(resolved, str(job))
             else:
                 jobs.append(job)
         uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
-        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=plan.reuse)]
-        _run_tasks(tasks, plan, keep, where, reporter)
-    return images.data(plan.trials[0])
+        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse)]
+        _run_tasks(tasks, resolved_run, keep, where, reporter)
+    return images.data(resolved_run.trials[0])
 
 
-def ready_jobs(plan: RunPlan, reporter: Reporter) -> list[Job | BenchError]:
+def ready_jobs(resolved_run: ResolvedRun, reporter: Reporter) -> list[Job | BenchError]:
     """A job with its keys for every pending trial: images decoded, weights fetched or made.
 
     Where the weights cannot be had, the reason stands in the job's place.
     """
-    images, weights = ready(plan, reporter)
-    return [make_job(plan, planned, weights, images) for planned in plan.pending]
+    images, weights = ready(resolved_run, reporter)
+    return [make_job(resolved_run, resolved, weights, images) for resolved in resolved_run.pending]
 
 
-def ready(plan: RunPlan, reporter: Reporter) -> tuple[PreparedImages, StartingWeights]:
+def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedImages, StartingWeights]:
     """The images of the pending trials, decoded, and their weights, made where they are to be."""
-    images = PreparedImages(plan, reporter.progress)
-    weights = StartingWeights(plan, reporter.progress)
+    images = PreparedImages(resolved_run, reporter.progress)
+    weights = StartingWeights(resolved_run, reporter.progress)
     tasks = cut(list(weights.source_jobs().values()), reuse=False)
-    _run_tasks(tasks, plan, weights.note_source, Where(), reporter)
+    _run_tasks(tasks, resolved_run, weights.note_source, Where(), reporter)
     return images, weights
 
 
@@ -207,7 +207,7 @@ def _write_thumbnails(run: Run, data: ImageData) -> None:
 
 def _run_tasks(
     tasks: Sequence[Task],
-    plan: RunPlan,
+    resolved_run: ResolvedRun,
     keep: Callable[[JobResult], None],
     where: Where,
     reporter: Reporter,
@@ -216,7 +216,7 @@ def _run_tasks(
     if not by_id:
         return
     reporter.training(list(by_id.values()))
-    executor = where.executor(tasks, plan.device, plan.loaded.suite.resources)
+    executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
     with closing(executor), closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
@@ -235,16 +235,16 @@ def _results(
 class _RunFolder:
     """Writes the run folder; when it is left, also by an error, the tables are made."""
 
-    def __init__(self, plan: RunPlan, push: Push, reporter: Reporter) -> None:
-        self._plan = plan
+    def __init__(self, resolved_run: ResolvedRun, push: Push, reporter: Reporter) -> None:
+        self._resolved_run = resolved_run
         self._push = push
         self._reporter = reporter
-        self._store = RunStore(plan.folder)
-        self._lock = RunLock(plan.folder)
+        self._store = RunStore(resolved_run.folder)
+        self._lock = RunLock(resolved_run.folder)
         self._reused: dict[str, int] = {}
 
     def __enter__(self) -> _RunFolder:
-        self._plan.folder.mkdir(parents=True, exist_ok=True)
+        self._resolved_run.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
         try:
             self._write_skipped()
@@ -254,25 +254,27 @@ class _RunFolder:
         return self
 
     def _write_skipped(self) -> None:
-        for planned in self._plan.trials:
-            if planned.skip_reason is not None and not self._store.has_part(planned.id):
-                row = trial_row(self._plan, planned, status="skipped", error=planned.skip_reason)
+        for resolved in self._resolved_run.trials:
+            if resolved.skip_reason is not None and not self._store.has_part(resolved.id):
+                row = trial_row(
+                    self._resolved_run, resolved, status="skipped", error=resolved.skip_reason
+                )
                 self._store.write_part(row)
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._store.consolidate([planned.id for planned in self._plan.trials])
+            self._store.consolidate([resolved.id for resolved in self._resolved_run.trials])
         finally:
             self._lock.release()
 
     def write_description(self, overrides: Sequence[str]) -> None:
-        folder = self._plan.folder
+        folder = self._resolved_run.folder
         with atomic_file(folder / "suite.yaml") as temporary:
-            temporary.write_text(dump_suite(self._plan.loaded.suite), encoding="utf-8")
-        if not self._plan.pending and (folder / "environment.json").is_file():
+            temporary.write_text(dump_suite(self._resolved_run.loaded.suite), encoding="utf-8")
+        if not self._resolved_run.pending and (folder / "environment.json").is_file():
             return
         environment = {
-            **describe_machine(self._plan.device),
+            **describe_machine(self._resolved_run.device),
             "command": command_line(),
             "overrides": list(overrides),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -281,47 +283,49 @@ class _RunFolder:
 
     @property
     def has_data(self) -> bool:
-        return (self._plan.folder / "data.json").is_file()
+        return (self._resolved_run.folder / "data.json").is_file()
 
     def write_data(self, description: Mapping[str, Any]) -> None:
-        write_json(self._plan.folder / "data.json", description)
+        write_json(self._resolved_run.folder / "data.json", description)
 
-    def write_accounts(self, counted: Sequence[Counted]) -> None:
+    def write_accounts(self, counted: Sequence[CountedTrial]) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
-        if self._plan.reuse:
+        if self._resolved_run.reuse:
             self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
-        accounts = account(counted, reuse=self._plan.reuse)
-        write_json(self._plan.folder / "accounts.json", accounts.plain())
+        accounts = count_work(counted, reuse=self._resolved_run.reuse)
+        write_json(self._resolved_run.folder / "accounts.json", accounts.plain())
         self._reporter.accounts(accounts)
 
-    def write_error(self, planned: PlannedTrial, error: str) -> None:
-        self._store.write_part(trial_row(self._plan, planned, status="failed", error=error))
+    def write_error(self, resolved: ResolvedTrial, error: str) -> None:
+        self._store.write_part(
+            trial_row(self._resolved_run, resolved, status="failed", error=error)
+        )
 
-    def write_result(self, planned: PlannedTrial, result: JobResult) -> None:
-        self._write_log(planned, result)
+    def write_result(self, resolved: ResolvedTrial, result: JobResult) -> None:
+        self._write_log(resolved, result)
         row = trial_row(
-            self._plan,
-            planned,
+            self._resolved_run,
+            resolved,
             status="failed" if result.error is not None else "complete",
             error=result.error,
-            reused_epochs=min(self._reused.get(planned.id, 0), len(result.records)),
+            reused_epochs=min(self._reused.get(resolved.id, 0), len(result.records)),
             **_measured(result),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
         self._push(
-            f"logs/{planned.id}.log",
-            f"checkpoints/{planned.id}.safetensors",
-            part_unit(planned.id),
+            f"logs/{resolved.id}.log",
+            f"checkpoints/{resolved.id}.safetensors",
+            part_unit(resolved.id),
         )
 
-    def _write_log(self, planned: PlannedTrial, result: JobResult) -> None:
+    def _write_log(self, resolved: ResolvedTrial, result: JobResult) -> None:
         """What is known of a failure; the log of an earlier one goes when the trial completes."""
-        log = self._plan.folder / "logs" / f"{planned.id}.log"
+        log = self._resolved_run.folder / "logs" / f"{resolved.id}.log"
         if result.error is None:
             log.unlink(missing_ok=True)
             return
         text = (
-            f"{planned.trial.label} · seed {planned.trial.settings.seed}\n"
+            f"{resolved.trial.label} · seed {resolved.trial.settings.seed}\n"
             f"started {result.started:%Y-%m-%d %H:%M:%S} UTC, "
             f"failed {result.finished:%Y-%m-%d %H:%M:%S} UTC "
             f"after {len(result.records)} finished epochs\n{result.error}\n"
@@ -338,14 +342,14 @@ def command_line() -> str:
     return shlex.join([program, *sys.argv[1:]])
 
 
-def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, Any]:
+def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any) -> dict[str, Any]:
     """The trial's row of `trials`: what the suite says of it, and `values`."""
-    trial, settings = planned.trial, planned.trial.settings
+    trial, settings = resolved.trial, resolved.trial.settings
     return {
-        "trial": planned.id,
+        "trial": resolved.id,
         "config": trial.config,
         "suite": trial.suite,
-        "dataset": plan.source.name,
+        "dataset": resolved_run.dataset.name,
         "backbone": trial.backbone.label,
         "weights": settings.weights.label,
         "head": settings.head.label,
@@ -353,33 +357,33 @@ def trial_row(plan: RunPlan, planned: PlannedTrial, **values: Any) -> dict[str, 
         "schedule": trial.schedule.label,
         "augmentation": trial.augmentation.label,
         "seed": settings.seed,
-        "epochs": planned.plan.epochs,
+        "epochs": resolved.plan.epochs,
         "batch_size": settings.batch_size,
         "optimizer": settings.optimizer,
         "lr": settings.lr,
-        "settings": _other_settings(planned),
+        "settings": _other_settings(resolved),
         "reused_epochs": 0,
-        "device": plan.device,
-        "precision": planned.precision,
+        "device": resolved_run.device,
+        "precision": resolved.precision,
         **values,
     }
 
 
-def _other_settings(planned: PlannedTrial) -> str:
-    settings = planned.trial.settings
+def _other_settings(resolved: ResolvedTrial) -> str:
+    settings = resolved.trial.settings
     others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
     for name, absent in ADDED_LATER.items():
         if others[name] in absent:
             del others[name]
-    return json.dumps({**others, "image_size": planned.image_size})
+    return json.dumps({**others, "image_size": resolved.image_size})
 
 
 def _measured(result: JobResult) -> dict[str, Any]:
     outcome = result.outcome
     times = {
         # Without a start the trial counts as not tried, and the next run tries it.
-        "started": None if result.outside else result.started,
-        "finished": None if result.outside else result.finished,
+        "started": None if result.external else result.started,
+        "finished": None if result.external else result.finished,
         "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records),
         "peak_memory_mib": result.peak_memory_mib,
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.data import open_source, prepare_images
+from bench.data import open_dataset, prepare_images
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.execution.jobs import Job
@@ -22,7 +22,7 @@ from bench.suite import Entry, FractalWeights, Settings, Trial
 from bench.suite.registry import Registry
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 from bench.training.precision import resolve_precision
 from bench.training.trial import NUMERICS_VERSION
 
@@ -87,7 +87,7 @@ def describe_fractal_weights(
     """The weights as they will be; `path` is where they lie once the source task is trained."""
     trial = source_trial(backbone, recipe, image_size=image_size)
     context = {
-        "data": open_source(trial.dataset.name, trial.dataset.options).fingerprint,
+        "data": open_dataset(trial.dataset.name, trial.dataset.options).fingerprint,
         "images": FORMAT_VERSION,
         "normalisation": (MEAN, STD),
         "precision": resolve_precision(trial, recipe.image_size or image_size, device),
@@ -116,14 +116,14 @@ def pretraining_job(
     *,
     image_size: int,
     device: str,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> Job:
     """The job that trains the source task and writes `weights.path`."""
     trial = source_trial(backbone, recipe, image_size=image_size)
-    source = open_source(trial.dataset.name, trial.dataset.options, progress=progress)
+    dataset = open_dataset(trial.dataset.name, trial.dataset.options, progress=progress)
     size = trial.settings.image_size
     assert size is not None
-    images = prepare_images(source, image_size=size, resize="auto", progress=progress)
+    images = prepare_images(dataset, image_size=size, resize="auto", progress=progress)
     plan = STRATEGIES.get("from_scratch").function(
         layer_group_names(backbone), trial.settings.epochs
     )

@@ -23,7 +23,7 @@ from bench.suite.tune import (
     Tune,
     Values,
 )
-from bench.suite.yaml_source import Location
+from bench.suite.yaml_file import Location
 
 DEFAULT_TRIALS = 20
 HERE: Location = ("tune",)

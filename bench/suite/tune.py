@@ -30,8 +30,8 @@ FIRST_SEED = 1000
 """Tuning seeds start here where the suite gives none."""
 
 Number = int | float
-Objective = Literal["val_accuracy", "val_loss", "seconds"]
-DIRECTIONS: Mapping[Objective, Literal["maximize", "minimize"]] = {
+Goal = Literal["val_accuracy", "val_loss", "seconds"]
+DIRECTIONS: Mapping[Goal, Literal["maximize", "minimize"]] = {
     "val_accuracy": "maximize",
     "val_loss": "minimize",
     "seconds": "minimize",
@@ -109,9 +109,7 @@ class Method(BaseModel):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1, max_length=100)
     ] = (FIRST_SEED, FIRST_SEED + 1)
-    objective: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = (
-        "val_accuracy",
-    )
+    objective: Annotated[tuple[Goal, ...], Field(min_length=1, max_length=2)] = ("val_accuracy",)
     batch: Count = 4
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from bench.errors import BenchError
 from bench.system.cache import flush_to_disk
 
-Progress = Callable[[str, int, int | None], None]
+OnProgress = Callable[[str, int, int | None], None]
 """Called with (what is being done, how much is done, how much there is if known)."""
 
 CHUNK_BYTES = 1 << 20
@@ -37,7 +37,7 @@ def fetch(
     sha256: str | None = None,
     sha256_prefix: str | None = None,
     max_bytes: int = MAX_BYTES,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     mend: str = "",
     timeout: float = TIMEOUT_SECONDS,
 ) -> Path:
@@ -82,7 +82,7 @@ class _Download:
     url: str
     destination: Path
     max_bytes: int
-    progress: Progress | None
+    progress: OnProgress | None
     mend: str
     timeout: float
 

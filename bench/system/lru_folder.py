@@ -20,7 +20,7 @@ WRITERS = 64
 
 
 def cache_limit() -> int:
-    """The size in bytes that a `SizedCache` may take: `$BENCH_CACHE_GIB` (in GiB), or 10 GiB.
+    """The size in bytes that a `LruFolder` may take: `$BENCH_CACHE_GIB` (in GiB), or 10 GiB.
 
     Raises `BenchError` if the variable is no number of at least 0.
     """
@@ -37,7 +37,7 @@ def cache_limit() -> int:
     return int(gibibytes * 2**30)
 
 
-class SizedCache:
+class LruFolder:
     """A folder of entries named by content keys, kept below a size; least recently used go first.
 
     An entry is one file; it was used when it was added or last found. Any number of processes may

@@ -28,11 +28,11 @@ class TookTooLongError(BenchError):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """The `error` of a trial, its traceback where it tells more, and whether it lies `outside`."""
+    """The `error` of a trial, its traceback where it tells more, and whether it is `external`."""
 
     error: str
     log: str | None = None
-    outside: bool = False
+    external: bool = False
 
 
 class RankError(RuntimeError):
@@ -65,9 +65,9 @@ def failure_of(error: Exception, settings: Settings, where: str) -> Failure:
     if isinstance(error, TrainingDivergedError | TookTooLongError):
         return Failure(error=str(error))
     if isinstance(error, BenchError):
-        return Failure(error=str(error), outside=True)
+        return Failure(error=str(error), external=True)
     if isinstance(error, OSError):
-        return Failure(error=str(MachineError(error)), log=log, outside=True)
+        return Failure(error=str(MachineError(error)), log=log, external=True)
     return Failure(
         error=f"{type(error).__name__}: {error}{where and f' ({where.strip()})'}", log=log
     )

@@ -24,9 +24,9 @@ from torch import Tensor
 from bench.data import samples_digest
 from bench.keys import content_hash
 from bench.models import Network
-from bench.models.tensor_files import read_sealed, save_sealed
+from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.system.cache_mirror import stored
-from bench.system.lru_folder import SizedCache, cache_limit
+from bench.system.lru_folder import LruFolder, cache_limit
 
 FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30
@@ -38,8 +38,8 @@ Samples = npt.NDArray[np.int64]
 class Trunk:
     """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
 
-    `lanes` batches run at once, each in a thread of its own with `threads` intra-op threads: that
-    changes the time and no number.
+    So many `parallel_batches` run at once, each in a thread of its own with `threads` intra-op
+    threads: that changes the time and no number.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Trunk:
         *,
         autocast: Callable[[], torch.autocast],
         threads: int,
-        lanes: int,
+        parallel_batches: int,
     ) -> None:
         self._network = network
         self._boundary = boundary
         self._autocast = autocast
         self._threads = threads
-        self._lanes = lanes
+        self._lanes = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Activations `[n, ...]`, channels last, of each batch of normalised images."""
@@ -132,7 +132,7 @@ class FeatureStore:
         self._cache = self._locks = None
         if folder is not None:
             behind = stored("features")
-            self._cache = SizedCache(folder / "features", cache_limit(), stored=behind)
+            self._cache = LruFolder(folder / "features", cache_limit(), stored=behind)
             self._locks = folder / "locks"
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}
@@ -170,7 +170,7 @@ class FeatureStore:
             return None
         try:
             file = path.stat().st_ino
-            tensors, _ = read_sealed(path, verify=self._verified.get(key) != file)
+            tensors, _ = read_tensor_file(path, verify=self._verified.get(key) != file)
             view = tensors["features"]
         except (OSError, ValueError, KeyError):
             return None  # damaged or just evicted: it is made again
@@ -181,7 +181,7 @@ class FeatureStore:
         assert self._cache is not None
         # A full disk costs time later, and no trial.
         with suppress(OSError), self._cache.adding(key) as temporary:
-            save_sealed({"features": view}, temporary)
+            write_tensor_file({"features": view}, temporary)
 
     @contextmanager
     def _computing(self, key: str) -> Iterator[None]:

@@ -129,7 +129,7 @@ class _Stack:
         assert layers is not None
         self._layers: Layers = layers
         self._device = first.device
-        self._worlds = _worlds(trials)
+        self._streams = _streams(trials)
         self._rows: list[list[HeadTrial]] = [[trial] for trial in trials]
         self._parameters = _stacked([_start(trial) for trial in trials])
         self._slots: dict[str, Tensors] = {}
@@ -143,8 +143,8 @@ class _Stack:
 
     def train_epoch(self) -> Iterator[tuple[list[HeadTrial], EpochRecord]]:
         started = time.perf_counter()
-        for world in self._worlds.values():
-            world.network.eval()
+        for stream in self._streams.values():
+            stream.network.eval()
         scores, lrs = self._train()
         trained = time.perf_counter()
         vals = self._validate()
@@ -208,12 +208,15 @@ class _Stack:
 
     def _train(self) -> tuple[list[Scores], list[float]]:
         epoch, trainings = self._epoch, [row[0].training for row in self._rows]
-        worlds = list({id(world): world for world in self._worlds_of(trainings)}.values())
-        world_of = self._vector([worlds.index(w) for w in self._worlds_of(trainings)], torch.long)
+        streams = list({id(stream): stream for stream in self._streams_of(trainings)}.values())
+        stream_of = self._vector(
+            [streams.index(w) for w in self._streams_of(trainings)], torch.long
+        )
         inputs = [
-            Inputs(w, HEAD, w.augmenter, epoch, among=w.splits.train, pristine=True) for w in worlds
+            Inputs(w, HEAD, w.augmenter, epoch, among=w.splits.train, pristine=True)
+            for w in streams
         ]
-        orders = [batch_order(world, epoch) for world in worlds]
+        orders = [batch_order(stream, epoch) for stream in streams]
         steps = len(orders[0])
         lrs = self._learning_rates(trainings, steps)
         loss_sum = torch.zeros(len(trainings), device=self._device)
@@ -223,11 +226,11 @@ class _Stack:
         for step in range(steps):
             batches = [
                 training_batch(w, Step(inputs=i, samples=order[step], number=step))
-                for w, i, order in zip(worlds, inputs, orders, strict=True)
+                for w, i, order in zip(streams, inputs, orders, strict=True)
             ]
-            features = torch.stack([batch.float() for batch, _ in batches])[world_of]
-            targets = torch.stack([targets for _, targets in batches])[world_of]
-            masks = self._masks(worlds, world_of, features.shape[1], step)
+            features = torch.stack([batch.float() for batch, _ in batches])[stream_of]
+            targets = torch.stack([targets for _, targets in batches])[stream_of]
+            masks = self._masks(streams, stream_of, features.shape[1], step)
             with _one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
                 loss_sum += losses.plain(logits, targets) * features.shape[1]
@@ -264,8 +267,8 @@ class _Stack:
         )
         return logits.detach()
 
-    def _worlds_of(self, trainings: Sequence[Training]) -> list[Training]:
-        return [self._worlds[_world_key(training)] for training in trainings]
+    def _streams_of(self, trainings: Sequence[Training]) -> list[Training]:
+        return [self._streams[_stream_key(training)] for training in trainings]
 
     def _learning_rates(self, trainings: Sequence[Training], steps: int) -> Tensor:
         """`[rows, steps]` in double precision, as `set_lr` computes them."""
@@ -287,15 +290,15 @@ class _Stack:
         return torch.from_numpy(rates)
 
     def _masks(
-        self, worlds: Sequence[Training], world_of: Tensor, batch: int, step: int
+        self, streams: Sequence[Training], stream_of: Tensor, batch: int, step: int
     ) -> list[Tensor]:
         """One `[rows, batch, width]` for each dropout layer: the draws of the seed, epoch, step."""
         dropouts = [layer for _, layer in self._layers if isinstance(layer, nn.Dropout)]
         if not any(layer.p for layer in dropouts):
             return []
         drawn: list[list[Tensor]] = []
-        for world in worlds:
-            key = (world.settings.seed, "dropout", self._epoch, step, HEAD)
+        for stream in streams:
+            key = (stream.settings.seed, "dropout", self._epoch, step, HEAD)
             torch.manual_seed(derive_seed(*key))
             widths = _dropout_widths(self._layers)
             drawn.append(
@@ -304,19 +307,19 @@ class _Stack:
                     for layer, width in zip(dropouts, widths, strict=True)
                 ]
             )
-        return [torch.stack(masks)[world_of] for masks in zip(*drawn, strict=True)]
+        return [torch.stack(masks)[stream_of] for masks in zip(*drawn, strict=True)]
 
     # Evaluation ---------------------------------------------------------------------------
 
     def _validate(self) -> list[Scores]:
         trainings = [row[0].training for row in self._rows]
         scores: list[Scores] = [Scores(loss=0.0, accuracy=0.0)] * len(trainings)
-        for world in self._worlds.values():
-            rows = [i for i, w in enumerate(self._worlds_of(trainings)) if w is world]
+        for stream in self._streams.values():
+            rows = [i for i, w in enumerate(self._streams_of(trainings)) if w is stream]
             if not rows:
                 continue
-            samples, logits = world.splits.val, []
-            inputs = Inputs(world, HEAD, world.central, self._epoch, among=samples, pristine=True)
+            samples, logits = stream.splits.val, []
+            inputs = Inputs(stream, HEAD, stream.central, self._epoch, among=samples, pristine=True)
             chosen = self._vector(rows, torch.long)
             parameters = _chosen(self._parameters, chosen)
             for start in range(0, len(samples), EVALUATION_BATCH):
@@ -325,7 +328,7 @@ class _Stack:
                 stacked = features.expand(len(rows), *features.shape).contiguous()
                 with torch.no_grad(), _one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
-            labels = labels_of(world, samples)
+            labels = labels_of(stream, samples)
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
                 scores[row] = score(own, labels)
         return scores
@@ -345,16 +348,16 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _world_key(training: Training) -> tuple[object, ...]:
+def _stream_key(training: Training) -> tuple[object, ...]:
     return (training.settings.seed, training.settings.sampler)
 
 
-def _worlds(trials: Sequence[HeadTrial]) -> dict[tuple[object, ...], Training]:
+def _streams(trials: Sequence[HeadTrial]) -> dict[tuple[object, ...], Training]:
     """One training for each seed and sampler: what its features, batches and draws come from."""
-    worlds: dict[tuple[object, ...], Training] = {}
+    streams: dict[tuple[object, ...], Training] = {}
     for trial in trials:
-        worlds.setdefault(_world_key(trial.training), trial.training)
-    return worlds
+        streams.setdefault(_stream_key(trial.training), trial.training)
+    return streams
 
 
 def _start(trial: HeadTrial) -> Tensors:

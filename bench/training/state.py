@@ -19,10 +19,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bench.models.tensor_files import read_sealed, save_sealed
+from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import stored
-from bench.system.lru_folder import SizedCache, cache_limit
+from bench.system.lru_folder import LruFolder, cache_limit
 
 MEMORY_LIMIT = 2**29
 """Bytes of states that a process keeps in memory; older ones are read from disk again."""
@@ -78,9 +78,9 @@ class State:
         return sum(t.nbytes for t in (*self.model.values(), *self.best.values(), *optimizer))
 
 
-def state_cache() -> SizedCache:
+def state_cache() -> LruFolder:
     """Where states are kept on this machine, for all runs."""
-    return SizedCache(cache_root() / "states", cache_limit(), stored=stored("states"))
+    return LruFolder(cache_root() / "states", cache_limit(), stored=stored("states"))
 
 
 class States(Protocol):
@@ -96,7 +96,7 @@ class States(Protocol):
 class StateStore:
     """States by epoch key: the latest in memory, all of them in `cache` if there is one."""
 
-    def __init__(self, cache: SizedCache | None) -> None:
+    def __init__(self, cache: LruFolder | None) -> None:
         self._cache = cache
         self._memory: OrderedDict[str, State] = OrderedDict()
         self._bytes = 0
@@ -155,7 +155,7 @@ def _write(state: State, path: Path) -> None:
         "records": json.dumps([asdict(record) for record in state.records]),
         "layout": json.dumps(layout),
     }
-    save_sealed({kind: torch.cat(pieces) for kind, pieces in flat.items()}, path, metadata)
+    write_tensor_file({kind: torch.cat(pieces) for kind, pieces in flat.items()}, path, metadata)
 
 
 def _read(path: Path) -> State | None:
@@ -166,7 +166,7 @@ def _read(path: Path) -> State | None:
 
 
 def _parsed(path: Path) -> State:
-    flat, metadata = read_sealed(path)
+    flat, metadata = read_tensor_file(path)
     model: dict[str, Tensor] = {}
     best: dict[str, Tensor] = {}
     optimizer: dict[str, dict[str, Tensor]] = {}

@@ -53,9 +53,9 @@ class Training:
     """Everything that one trial trains with; the network and optimiser hold its state.
 
     `trunk_key` names the starting weights, the images and the arithmetic (precision, device): what
-    a frozen group's output depends on beside the view. `lanes` frozen batches run at once. `start`
-    are copies of the network's starting weights; without them the network has them now. `compute`
-    is where its batches are computed.
+    a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
+    run at once. `start` are copies of the network's starting weights; without them the network has
+    them now. `compute` is where its batches are computed.
     """
 
     network: Network
@@ -70,7 +70,7 @@ class Training:
     compute: Compute
     trunk_key: str = ""
     features: FeatureStore = field(default_factory=FeatureStore)
-    lanes: int = 1
+    parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
     augmenter: Augmenter = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -104,7 +104,7 @@ class Training:
             boundary,
             autocast=self.autocast,
             threads=self.settings.threads,
-            lanes=self.lanes,
+            parallel_batches=self.parallel_batches,
         )
 
     @cached_property

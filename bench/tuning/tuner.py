@@ -158,7 +158,7 @@ def _check(place: Path, chosen: Sequence[Trial]) -> None:
 def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
     trial = cell.own[0]
     return {
-        "dataset": opened.source.name,
+        "dataset": opened.dataset.name,
         "backbone": trial.backbone.label,
         "weights": trial.settings.weights.label,
         "strategy": trial.strategy.label,

@@ -17,19 +17,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench.cli.init import WrittenSuite, write_suite
-from bench.cli.init.choices import choose, choose_image_size
+from bench.cli.init.choose import choose, choose_image_size
 from bench.cli.init.comments import comment, quoted
-from bench.cli.init.findings import Findings, examine, measure_sizes, wilson_half_width
+from bench.cli.init.examine import Examined, examine, measure_sizes, wilson_half_width
 from bench.cli.init.suite_text import suite_text, summary
 from bench.cli.init.write import dataset_path, safe_name
 from bench.cli.main import app
-from bench.data import DataIssue, open_source, prepare_images
+from bench.data import DataIssue, open_dataset, prepare_images
 from bench.data.images.prepared import resolve_resize
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
-from bench.runs.resolve import plan_run
+from bench.runs.resolve import resolve_run
 from bench.suite import LoadedSuite, Trial, expand, load_suite
-from bench.suite.yaml_source import read_yaml
+from bench.suite.yaml_file import read_yaml
 
 HOSTILE = (
     "x\nstrategy: [evil]\n#",
@@ -93,9 +93,9 @@ def comments(path: Path) -> str:
     return re.sub(r"\s+", " ", " ".join(texts))
 
 
-def made_up(counts: Mapping[str, Mapping[str, int]], **changes: Any) -> Findings:
-    """Findings as on a machine and with a data set that a test does not have."""
-    found = Findings(
+def made_up(counts: Mapping[str, Mapping[str, int]], **changes: Any) -> Examined:
+    """Examined as on a machine and with a data set that a test does not have."""
+    found = Examined(
         folder=Path("/data/flowers"),
         counts=counts,
         drawn=(),
@@ -127,9 +127,9 @@ def test_a_flat_folder_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     assert loaded.suite.name == "insects"
     assert loaded.suite.dataset.options["path"] == str(folder)
     assert len({trial.config for trial in trials}) * 3 == len(trials)
-    planned = plan_run(written.path, out=tmp_path / "results", device="cpu")
-    assert len(planned.pending) == len(trials)
-    assert {trial.image_size for trial in planned.trials} == {settings(written)["image_size"]}
+    resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
+    assert len(resolved.pending) == len(trials)
+    assert {trial.image_size for trial in resolved.trials} == {settings(written)["image_size"]}
 
 
 def test_the_later_run_finds_the_images_decoded(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_the_later_run_finds_the_images_decoded(tmp_path: Path) -> None:
     loaded, trials = load(written.path)
     before = sorted((tmp_path / "cache" / "images").iterdir())
     options = loaded.suite.dataset.options
-    source = open_source("folder", options)
-    size = plan_run(written.path, out=tmp_path / "out", device="cpu").trials[0].image_size
+    dataset = open_dataset("folder", options)
+    size = resolve_run(written.path, out=tmp_path / "out", device="cpu").trials[0].image_size
     resize = trials[0].settings.resize
-    assert prepare_images(source, image_size=size, resize=resize) == before[0]
+    assert prepare_images(dataset, image_size=size, resize=resize) == before[0]
     assert sorted((tmp_path / "cache" / "images").iterdir()) == before
-    assert resolve_resize(resize, source.native_size) == "crop"
+    assert resolve_resize(resize, dataset.native_size) == "crop"
 
 
 def test_comments_state_counts_sizes_and_what_runs(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert isinstance(again.exception, BenchError)
 
 
-# Choices --------------------------------------------------------------------------------------
+# ChosenGrid --------------------------------------------------------------------------------------
 
 
 def test_more_images_mean_larger_batches_and_fewer_epochs() -> None:

@@ -236,7 +236,7 @@ def test_images_that_change_while_they_are_read_are_refused(tmp_path: Path) -> N
     import numpy as np
     from PIL import Image
 
-    from bench.data import open_source, prepare_images
+    from bench.data import open_dataset, prepare_images
 
     for label in ("dark", "light"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -249,10 +249,10 @@ def test_images_that_change_while_they_are_read_are_refused(tmp_path: Path) -> N
             last = tmp_path / "photos" / "light" / "3.png"
             Image.new("RGB", (20, 20), (1, 2, 3)).save(last)
 
-    source = open_source("folder", {"path": str(tmp_path / "photos")})
+    source = open_dataset("folder", {"path": str(tmp_path / "photos")})
     with pytest.raises(BenchError, match="changed while they were read; run the same command"):
         prepare_images(source, image_size=16, resize="squash", progress=change)
-    changed = open_source("folder", {"path": str(tmp_path / "photos")})
+    changed = open_dataset("folder", {"path": str(tmp_path / "photos")})
     assert changed.fingerprint != source.fingerprint
     prepare_images(changed, image_size=16, resize="squash")
 

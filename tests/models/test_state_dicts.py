@@ -173,7 +173,7 @@ def tiny_vit(image_size: int) -> VisionTransformer:
 
 
 def load_all(model: nn.Module, state: State) -> None:
-    load_weights(model, state, source="file", classifiers=(), with_classifiers=True)
+    load_weights(model, state, origin="file", classifiers=(), with_classifiers=True)
 
 
 def assert_loads_renamed(source: nn.Module, model: nn.Module, *renames: tuple[str, str]) -> None:

@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.models.tensor_files import DamagedFileError, read_if_whole, read_sealed, save_sealed
+from bench.models.tensor_files import (
+    DamagedFileError,
+    read_if_whole,
+    read_tensor_file,
+    write_tensor_file,
+)
 from tests.damage import flip
 
 
@@ -28,8 +33,8 @@ def _tensors() -> dict[str, Tensor]:
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
-    save_sealed(_tensors(), path, {"records": "[0.5]"})
-    tensors, metadata = read_sealed(path)
+    write_tensor_file(_tensors(), path, {"records": "[0.5]"})
+    tensors, metadata = read_tensor_file(path)
     assert metadata["records"] == "[0.5]"
     for found in (tensors, read_if_whole(path), load_file(path)):
         assert found.keys() == _tensors().keys()
@@ -38,23 +43,23 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
-    save_sealed(_tensors(), path, {"records": "[0.5]"})
+    write_tensor_file(_tensors(), path, {"records": "[0.5]"})
     content = path.read_bytes()
     for at in range(len(content)):
         flip(path, at)
         with pytest.raises(DamagedFileError):
-            read_sealed(path)
+            read_tensor_file(path)
         path.write_bytes(content)
-    read_sealed(path)
+    read_tensor_file(path)
 
 
 def test_a_changed_value_is_found_in_files_of_unknown_origin_too(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_sealed(_tensors(), path)
+    write_tensor_file(_tensors(), path)
     flip(path, -3)
     with pytest.raises(DamagedFileError, match="changed since it was written"):
         read_if_whole(path)
     save_file({"a": torch.ones(2)}, path)
     assert torch.equal(read_if_whole(path)["a"], torch.ones(2))
     with pytest.raises(DamagedFileError, match="no checksum"):
-        read_sealed(path)
+        read_tensor_file(path)

@@ -14,7 +14,7 @@ from bench.methods.plan import Plan
 from bench.results.analysis import LrCell, lr_cells
 from bench.results.folder import read_lr_ranges, write_lr_ranges
 from bench.runs.lr_find import CellRange, find_lrs, range_of, step_rows
-from bench.runs.resolve import RunPlan, plan_run
+from bench.runs.resolve import ResolvedRun, resolve_run
 from bench.training.lr_range import LrRange, lr_range_test
 from tests.tiny import SMOKE_SUITE, make_job, make_trial, tiny_training
 
@@ -25,28 +25,28 @@ GRID = [
 ]
 
 
-def planned(tmp_path: Path, *overrides: str, only: tuple[str, ...] = ()) -> RunPlan:
+def resolved(tmp_path: Path, *overrides: str, only: tuple[str, ...] = ()) -> ResolvedRun:
     path = tmp_path / "tiny.yaml"
     path.write_text(SMOKE_SUITE)
-    return plan_run(path, out=tmp_path, overrides=overrides, only=only)
+    return resolve_run(path, out=tmp_path, overrides=overrides, only=only)
 
 
-def find(plan: RunPlan) -> list[CellRange]:
-    return find_lrs(plan, low=1e-4, high=1e-1, steps=20)
+def find(resolved_run: ResolvedRun) -> list[CellRange]:
+    return find_lrs(resolved_run, low=1e-4, high=1e-1, steps=20)
 
 
 def test_a_cell_is_a_config_without_its_learning_rate_and_equal_tests_run_once(
     tmp_path: Path,
 ) -> None:
-    plan = planned(tmp_path, *GRID)
-    cells = find(plan)
-    named = [(c.planned.trial.strategy.name, c.planned.trial.schedule.name) for c in cells]
+    resolved_run = resolved(tmp_path, *GRID)
+    cells = find(resolved_run)
+    named = [(c.resolved.trial.strategy.name, c.resolved.trial.schedule.name) for c in cells]
     assert named == [
         (strategy, schedule)
         for strategy in ("from_scratch", "linear_probe", "lp_ft")
         for schedule in ("constant", "cosine")
     ]
-    assert {c.planned.trial.settings.seed for c in cells} == {0}
+    assert {c.resolved.trial.settings.seed for c in cells} == {0}
     assert [c.suite_lrs for c in cells[:3]] == [(0.01,), (0.01,), (0.01, 0.2, 1.0)]
     scratch, probe = cells[0].range, cells[2].range
     assert scratch is not None
@@ -54,31 +54,31 @@ def test_a_cell_is_a_config_without_its_learning_rate_and_equal_tests_run_once(
     assert scratch != probe
     assert cells[1].range is scratch
     assert all(cell.range is probe for cell in cells[2:])
-    assert not plan.folder.exists()
+    assert not resolved_run.folder.exists()
 
 
 def test_each_cell_has_the_test_of_its_own_trial(tmp_path: Path) -> None:
-    (cell,) = find(planned(tmp_path, "strategy=from_scratch", "seed=1"))
+    (cell,) = find(resolved(tmp_path, "strategy=from_scratch", "seed=1"))
     options = {"backbone": "shufflenet_v2_x0_5", "seed": 1, "lr": 0.5, "epochs": 7}
     training = tiny_training(make_trial("from_scratch", **options))
     # Without weights, images are normalised as for the weights of the suite's other trials.
     training.network.mean, training.network.std = (
-        cell.planned.weights.mean,
-        cell.planned.weights.std,
+        cell.resolved.weights.mean,
+        cell.resolved.weights.std,
     )
     assert cell.range == lr_range_test(training, low=1e-4, high=1e-1, steps=20)
 
 
 def test_only_chooses_cells_and_their_seed(tmp_path: Path) -> None:
-    (cell,) = find(planned(tmp_path, only=("strategy=from_scratch,seed=1",)))
-    assert cell.planned.trial.strategy.name == "from_scratch"
-    assert cell.planned.trial.settings.seed == 1
+    (cell,) = find(resolved(tmp_path, only=("strategy=from_scratch,seed=1",)))
+    assert cell.resolved.trial.strategy.name == "from_scratch"
+    assert cell.resolved.trial.settings.seed == 1
 
 
 def test_what_trains_nothing_is_left_out_with_its_reason(tmp_path: Path) -> None:
-    plan = planned(tmp_path, "strategy=from_scratch")
-    trials = [replace(trial, plan=Plan(stages=())) for trial in plan.trials]
-    (cell,) = find(replace(plan, trials=tuple(trials)))
+    resolved_run = resolved(tmp_path, "strategy=from_scratch")
+    trials = [replace(trial, plan=Plan(stages=())) for trial in resolved_run.trials]
+    (cell,) = find(replace(resolved_run, trials=tuple(trials)))
     assert (cell.range, cell.reason, cell.failed) == (None, "it trains nothing", False)
 
 
@@ -91,16 +91,16 @@ def test_weights_that_cannot_be_had_fail_their_cells_only(
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", offline)
-    first, second = find(planned(tmp_path, "weights=imagenet", "image_size=32"))
+    first, second = find(resolved(tmp_path, "weights=imagenet", "image_size=32"))
     assert (first.failed, second.failed) == (False, True)
     assert first.range is not None
     assert "https://download.pytorch.org/models/shufflenet" in str(second.reason)
 
 
 def test_an_impossible_range_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    plan = replace(planned(tmp_path), trials=())
+    resolved_run = replace(resolved(tmp_path), trials=())
     with pytest.raises(BenchError, match="low must be above 0 and below high"):
-        find_lrs(plan, low=1.0, high=0.1, steps=20)
+        find_lrs(resolved_run, low=1.0, high=0.1, steps=20)
 
 
 @pytest.mark.parametrize("strategy", ["full_finetune", "linear_probe"])
@@ -113,14 +113,14 @@ def test_the_range_of_a_job_is_that_of_its_training(strategy: str) -> None:
 
 
 def test_the_table_holds_a_row_for_each_step(tmp_path: Path) -> None:
-    plan = planned(tmp_path, *GRID)
-    cells = find(plan)
+    resolved_run = resolved(tmp_path, *GRID)
+    cells = find(resolved_run)
     losses = (0.7, 0.6, float("nan"))
     broken = LrRange(lrs=(0.1, 0.2, 0.3), losses=losses)
     cells[0] = replace(cells[0], range=broken)
     cells[1] = replace(cells[1], range=None, reason="it trains nothing")
-    write_lr_ranges(plan.folder, step_rows(plan, cells))
-    steps = read_lr_ranges(plan.folder)
+    write_lr_ranges(resolved_run.folder, step_rows(resolved_run, cells))
+    steps = read_lr_ranges(resolved_run.folder)
     first = steps[steps["strategy"].eq("from_scratch")]
     assert first["step"].tolist() == [1, 2, 3]
     assert first["lr"].tolist() == [0.1, 0.2, 0.3]

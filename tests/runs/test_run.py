@@ -20,7 +20,7 @@ from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Wh
 from bench.execution.jobs import Job, JobResult
 from bench.results.folder import Run, read_thumbnails
 from bench.results.report import write_report
-from bench.runs.resolve import plan_run
+from bench.runs.resolve import resolve_run
 from bench.runs.run import SilentReporter
 from bench.runs.source_weights import SUITE
 from bench.suite import Resources
@@ -226,10 +226,10 @@ def test_a_second_run_on_the_same_folder_is_refused(suite: Path, tmp_path: Path)
 
 
 def test_precisions_start_from_the_same_weights(suite: Path, tmp_path: Path) -> None:
-    plan = plan_run(suite, out=tmp_path, overrides=["precision=[fp32, bf16]"])
-    probes = [p for p in plan.trials if p.trial.strategy.name == "linear_probe"]
-    assert {planned.precision for planned in probes} == {"fp32", "bf16"}
-    assert len({planned.weights.path for planned in probes}) == 1
+    resolved_run = resolve_run(suite, out=tmp_path, overrides=["precision=[fp32, bf16]"])
+    probes = [p for p in resolved_run.trials if p.trial.strategy.name == "linear_probe"]
+    assert {resolved.precision for resolved in probes} == {"fp32", "bf16"}
+    assert len({resolved.weights.path for resolved in probes}) == 1
 
 
 def test_from_scratch_is_normalised_like_its_peers(suite: Path, tmp_path: Path) -> None:
@@ -261,8 +261,10 @@ def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: 
     again = bench.run(path, out=tmp_path, workers=1, reporter=recorder)
     assert recorder.trained == []
     assert_equal(again, result)
-    plan = plan_run(path, out=tmp_path)
-    assert [planned.failure for planned in plan.failed] == list(result.trials["error"][:2])
+    resolved_run = resolve_run(path, out=tmp_path)
+    assert [resolved.failure for resolved in resolved_run.failed] == list(
+        result.trials["error"][:2]
+    )
 
     bench.run(path, out=tmp_path, workers=1, retry="failed", reporter=recorder)
     assert set(recorder.trained) == set(result.trials["trial"][:2])
@@ -291,8 +293,8 @@ def test_weights_that_cannot_be_had_fail_their_trials_only(
     assert "https://download.pytorch.org/models/shufflenet" in error
     assert "file:" in error
     # Nothing of it was trained: it is tried again without being asked for.
-    plan = plan_run(path, out=tmp_path, overrides=["image_size=32", "seed=0"])
-    assert [planned.id for planned in plan.pending] == [result.trials["trial"].iloc[1]]
+    resolved_run = resolve_run(path, out=tmp_path, overrides=["image_size=32", "seed=0"])
+    assert [resolved.id for resolved in resolved_run.pending] == [result.trials["trial"].iloc[1]]
 
 
 def test_weights_are_pretrained_once_and_kept_in_the_cache(

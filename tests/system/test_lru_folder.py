@@ -15,10 +15,10 @@ import pytest
 from bench.errors import BenchError
 from bench.system import lru_folder as sized_cache
 from bench.system.cache import STALE_SECONDS
-from bench.system.lru_folder import SizedCache, cache_limit
+from bench.system.lru_folder import LruFolder, cache_limit
 
 
-def _add(cache: SizedCache, key: str, size: int = 10) -> None:
+def _add(cache: LruFolder, key: str, size: int = 10) -> None:
     with cache.adding(key) as path:
         path.write_bytes(b"x" * size)
 
@@ -28,7 +28,7 @@ def _keys(folder: Path) -> set[str]:
 
 
 def test_an_entry_is_found_once_it_is_complete(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path / "deep" / "cache", 100)
+    cache = LruFolder(tmp_path / "deep" / "cache", 100)
     assert cache.find("a") is None
     with cache.adding("a") as path:
         path.write_text("content")
@@ -39,14 +39,14 @@ def test_an_entry_is_found_once_it_is_complete(tmp_path: Path) -> None:
 
 
 def test_an_entry_can_be_replaced(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 100)
+    cache = LruFolder(tmp_path, 100)
     _add(cache, "a", 10)
     _add(cache, "a", 20)
     assert (tmp_path / "a").stat().st_size == 20
 
 
 def test_the_limit_is_kept_and_the_oldest_go_first(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
     for key in "abc":
         _add(cache, key)
     assert _keys(tmp_path) == {"a", "b", "c"}
@@ -57,7 +57,7 @@ def test_the_limit_is_kept_and_the_oldest_go_first(tmp_path: Path) -> None:
 
 
 def test_what_was_found_counts_as_used(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
     for key in "abc":
         _add(cache, key)
     assert cache.find("a") is not None
@@ -66,16 +66,16 @@ def test_what_was_found_counts_as_used(tmp_path: Path) -> None:
 
 
 def test_the_newest_survives_even_above_the_limit(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
     _add(cache, "a")
     _add(cache, "big", 100)
     assert _keys(tmp_path) == {"big"}
-    SizedCache(tmp_path, 30).evict()
+    LruFolder(tmp_path, 30).evict()
     assert _keys(tmp_path) == set()
 
 
 def test_the_copy_of_an_old_file_is_new(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path / "cache", 20)
+    cache = LruFolder(tmp_path / "cache", 20)
     old = tmp_path / "old"
     old.write_bytes(b"x" * 10)
     os.utime(old, (1, 1))
@@ -88,14 +88,14 @@ def test_the_copy_of_an_old_file_is_new(tmp_path: Path) -> None:
 
 def test_eviction_follows_a_lower_limit(tmp_path: Path) -> None:
     for key in "abc":
-        _add(SizedCache(tmp_path, 30), key)
-    SizedCache(tmp_path, 10).evict()
+        _add(LruFolder(tmp_path, 30), key)
+    LruFolder(tmp_path, 10).evict()
     assert _keys(tmp_path) == {"c"}
-    SizedCache(tmp_path / "missing", 10).evict()
+    LruFolder(tmp_path / "missing", 10).evict()
 
 
 def test_failure_leaves_nothing(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
 
     def fail() -> None:
         with cache.adding("a") as path:
@@ -109,7 +109,7 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_failure_keeps_the_older_entry_of_that_name(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
     _add(cache, "a")
 
     def fail() -> None:
@@ -126,7 +126,7 @@ def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path) -> None:
     for leftover in (old, young):
         leftover.write_bytes(b"x" * 100)
     os.utime(old, (time.time() - STALE_SECONDS - 60,) * 2)
-    _add(SizedCache(tmp_path, 30), "a")
+    _add(LruFolder(tmp_path, 30), "a")
     assert _keys(tmp_path) == {young.name, "a"}
 
 
@@ -135,13 +135,13 @@ def test_entries_that_another_process_removes_are_no_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     for key in "abc":
-        _add(SizedCache(tmp_path, 30), key)
+        _add(LruFolder(tmp_path, 30), key)
     if moment == "stat":
         monkeypatch.setattr(os, "scandir", _then(os.scandir, (tmp_path / "a").unlink))
     else:
         removal = _then(sized_cache._entries, (tmp_path / "a").unlink)
         monkeypatch.setattr(sized_cache, "_entries", removal)
-    SizedCache(tmp_path, 20 if moment == "unlink" else 10).evict()
+    LruFolder(tmp_path, 20 if moment == "unlink" else 10).evict()
     assert _keys(tmp_path) == ({"b", "c"} if moment == "unlink" else {"c"})
 
 
@@ -165,7 +165,7 @@ def _then(listing: Callable[..., object], event: Callable[[], None]) -> Callable
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX keeps what is mapped")
 def test_a_mapped_entry_outlives_its_eviction(tmp_path: Path) -> None:
-    cache = SizedCache(tmp_path, 10)
+    cache = LruFolder(tmp_path, 10)
     _add(cache, "a")
     with (
         (tmp_path / "a").open("rb") as file,
@@ -178,7 +178,7 @@ def test_a_mapped_entry_outlives_its_eviction(tmp_path: Path) -> None:
 
 def test_many_writers_keep_the_limit(tmp_path: Path) -> None:
     def write(who: int) -> None:
-        cache = SizedCache(tmp_path, 50)
+        cache = LruFolder(tmp_path, 50)
         for index in range(20):
             _add(cache, f"{who}-{index}")
             cache.find(f"{(who + 1) % 4}-{index}")
@@ -194,14 +194,14 @@ def test_many_writers_keep_the_limit(tmp_path: Path) -> None:
     finally:
         threading.excepthook = hook
     assert failures == []
-    SizedCache(tmp_path, 50).evict()
+    LruFolder(tmp_path, 50).evict()
     assert 1 <= len(_keys(tmp_path)) <= 5
 
 
 @pytest.mark.parametrize("key", ["", ".hidden", "a/b", ".."])
 def test_keys_are_plain_names(tmp_path: Path, key: str) -> None:
     with pytest.raises(AssertionError):
-        SizedCache(tmp_path, 10).find(key)
+        LruFolder(tmp_path, 10).find(key)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_nonsense_is_no_cache_limit(monkeypatch: pytest.MonkeyPatch, value: str)
 
 def test_entries_from_the_future_are_found_and_go_like_others(tmp_path: Path) -> None:
     """The clock was set back: what seemed to be used last is, until it is used again."""
-    cache = SizedCache(tmp_path, 30)
+    cache = LruFolder(tmp_path, 30)
     for key in "abc":
         _add(cache, key)
     tomorrow = time.time() + 24 * 3600

@@ -31,7 +31,7 @@ def test_want_of_memory_whoever_notices_it(error: Exception) -> None:
     failure = failure_of(error, Settings(batch_size=64), HERE)
     first_line = (str(error) or "MemoryError").partition("\n")[0]
     assert failure.error.startswith(f"out of memory in epoch 2: {first_line}; set micro_batch: 32")
-    assert not failure.outside
+    assert not failure.external
     assert failure.log is not None
 
 
@@ -51,17 +51,17 @@ def test_the_advice_is_half_of_what_was_too_much(settings: dict[str, int], advic
 def test_what_lies_outside_of_a_trial() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/results/x")
     failure = failure_of(full, Settings(), HERE)
-    assert failure.outside
+    assert failure.external
     assert failure.error == (
         "cannot read or write: No space left on device (/results/x); make room, or point --out "
         "(results) or BENCH_CACHE (the cache) to another disk; then the same command goes on from "
         "what is finished"
     )
-    assert failure_of(WeightsError("no such file"), Settings(), "").outside
+    assert failure_of(WeightsError("no such file"), Settings(), "").external
     diverged = failure_of(TrainingDivergedError("loss is nan in epoch 2"), Settings(), HERE)
-    assert (diverged.error, diverged.outside) == ("loss is nan in epoch 2", False)
+    assert (diverged.error, diverged.external) == ("loss is nan in epoch 2", False)
     own = failure_of(ValueError("boom"), Settings(), HERE)
-    assert (own.error, own.outside) == ("ValueError: boom (in epoch 2)", False)
+    assert (own.error, own.external) == ("ValueError: boom (in epoch 2)", False)
 
 
 def test_places() -> None:

@@ -63,11 +63,13 @@ def test_activations_have_the_same_bits_in_any_company(
     network = _training(**changes).network
     images = torch.randn(70, 3, size, size, generator=torch.Generator().manual_seed(0))
 
-    def activations(*batches: Tensor, lanes: int = 1) -> Tensor:
+    def activations(*batches: Tensor, parallel_batches: int = 1) -> Tensor:
         def autocast() -> torch.autocast:
             return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
-        trunk = Trunk(network, boundary, autocast=autocast, threads=1, lanes=lanes)
+        trunk = Trunk(
+            network, boundary, autocast=autocast, threads=1, parallel_batches=parallel_batches
+        )
         return torch.cat(list(trunk(batches)))
 
     expected = activations(images)
@@ -78,8 +80,8 @@ def test_activations_have_the_same_bits_in_any_company(
         "alone": lambda: torch.cat([activations(images[i : i + 1]) for i in (0, 33, 69)]),
         "position": lambda: activations(images[order])[order.argsort()],
         "small batches": lambda: activations(*images.split(7)),
-        "lanes": lambda: activations(*images.split(16), lanes=2),
-        "many lanes": lambda: activations(images, lanes=5),
+        "parallel_batches": lambda: activations(*images.split(16), parallel_batches=2),
+        "many parallel_batches": lambda: activations(images, parallel_batches=5),
     }
     for name, way in ways.items():
         found = way()

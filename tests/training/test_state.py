@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.methods.plan import Plan, Rule, Stage
-from bench.system.lru_folder import SizedCache
+from bench.system.lru_folder import LruFolder
 from bench.training.freezing import moved_groups
 from bench.training.loop import Branch, isolated
 from bench.training.state import EpochRecord, Scores, State, StateStore
@@ -55,7 +55,7 @@ def _state(epochs: int, *, own_best: bool = True) -> State:
 
 
 def _store(folder: Path) -> StateStore:
-    return StateStore(SizedCache(folder / "states", 2**30))
+    return StateStore(LruFolder(folder / "states", 2**30))
 
 
 def _assert_same(one: State, other: State) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cli.init.choices import MANY_IMAGES, SEEDS, Choices
+from bench.cli.init.choose import MANY_IMAGES, SEEDS, ChosenGrid
 from bench.cli.init.comments import WIDTH, comment, item, printable, quoted, short_name
-from bench.cli.init.findings import MEASURED, Findings, wilson_half_width
+from bench.cli.init.examine import MEASURED, Examined, wilson_half_width
 from bench.data import DATASETS
 
 SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
@@ -22,7 +22,7 @@ FEW_TO_CHOOSE_BY = 100
 SHOTS = 50
 
 
-def suite_text(found: Findings, chosen: Choices, *, path: Path, name: str, dataset: str) -> str:
+def suite_text(found: Examined, chosen: ChosenGrid, *, path: Path, name: str, dataset: str) -> str:
     """The file: `path` is where it goes, `name` the suite's name, `dataset` the folder's path."""
     blocks = [
         list(_header(found, chosen, path)),
@@ -35,7 +35,7 @@ def suite_text(found: Findings, chosen: Choices, *, path: Path, name: str, datas
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def summary(found: Findings, chosen: Choices, *, path: Path) -> str:
+def summary(found: Examined, chosen: ChosenGrid, *, path: Path) -> str:
     """What was found and chosen, in a few lines."""
     return "\n".join(_summary(found, chosen, path))
 
@@ -43,7 +43,7 @@ def summary(found: Findings, chosen: Choices, *, path: Path) -> str:
 # The header -----------------------------------------------------------------------------------
 
 
-def _header(found: Findings, chosen: Choices, path: Path) -> Iterator[str]:
+def _header(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
     suite = shlex.quote(str(path))
     yield from comment(f"bench run {suite}")
     yield "#"
@@ -65,7 +65,7 @@ def _header(found: Findings, chosen: Choices, path: Path) -> Iterator[str]:
     yield from item(_work(found, chosen))
 
 
-def _table(found: Findings) -> Iterator[str]:
+def _table(found: Examined) -> Iterator[str]:
     """Images of each class and split; of many classes the largest and the smallest."""
     train = found.counts["train"]
     names, half = list(train), SHOWN_CLASSES // 2
@@ -83,7 +83,7 @@ def _table(found: Findings) -> Iterator[str]:
     yield f"{total:{width}}" + "".join(f"{found.total(split):>9,}" for split in found.counts)
 
 
-def _found(found: Findings) -> Iterator[str]:
+def _found(found: Examined) -> Iterator[str]:
     if len(found.sizes):
         yield _sizes(found)
     yield from (issue.message for issue in found.issues)
@@ -95,7 +95,7 @@ def _found(found: Findings) -> Iterator[str]:
     yield _machine(found)
 
 
-def _sizes(found: Findings) -> str:
+def _sizes(found: Examined) -> str:
     sizes = found.sizes
     areas = sizes.prod(axis=1)
     smallest, largest = (f"{w} × {h}" for w, h in (sizes[areas.argmin()], sizes[areas.argmax()]))
@@ -111,7 +111,7 @@ def _sizes(found: Findings) -> str:
     )
 
 
-def _machine(found: Findings) -> str:
+def _machine(found: Examined) -> str:
     machine, precision = found.machine, found.precision
     native = "which it computes natively" if precision == "bf16" else "as bf16 is not native to it"
     device = "the CPU" if found.device == "cpu" else f"{machine['device_name']} ({found.device})"
@@ -121,7 +121,7 @@ def _machine(found: Findings) -> str:
     )
 
 
-def _certainty(found: Findings) -> Iterator[str]:
+def _certainty(found: Examined) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
@@ -134,11 +134,11 @@ def _certainty(found: Findings) -> Iterator[str]:
         yield f"{num_val} validation images choose the epoch: there is luck in that choice."
 
 
-def _half_width(found: Findings) -> str:
+def _half_width(found: Examined) -> str:
     return f"± {100 * wilson_half_width(0.9, found.total('test')):.1f} points"
 
 
-def _work(found: Findings, chosen: Choices) -> str:
+def _work(found: Examined, chosen: ChosenGrid) -> str:
     factors = (
         (len(chosen.strategies), "strategies"),
         (len(chosen.schedules), "schedules" if len(chosen.schedules) > 1 else "schedule"),
@@ -155,7 +155,7 @@ def _work(found: Findings, chosen: Choices) -> str:
 # The settings ---------------------------------------------------------------------------------
 
 
-def _dataset(found: Findings, dataset: str) -> Iterator[str]:
+def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     yield "dataset:"
     yield "  name: folder"
     if not dataset.startswith("/"):
@@ -173,7 +173,7 @@ def _dataset(found: Findings, dataset: str) -> Iterator[str]:
         yield f"  {split}_fraction: {defaults[f'{split}_fraction']}"
 
 
-def _network(found: Findings, chosen: Choices) -> Iterator[str]:
+def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     size = (
         "Large enough to be a yardstick, quick on a GPU"
         if found.device.startswith("cuda")
@@ -200,14 +200,14 @@ def _network(found: Findings, chosen: Choices) -> Iterator[str]:
         yield f"image_size: {chosen.image_size}"
 
 
-def _strategies(chosen: Choices) -> Iterator[str]:
+def _strategies(chosen: ChosenGrid) -> Iterator[str]:
     yield "strategy:"
     for why, entry in chosen.strategies:
         yield from comment(why, indent="  ")
         yield f"  - {entry}"
 
 
-def _variation(chosen: Choices) -> Iterator[str]:
+def _variation(chosen: ChosenGrid) -> Iterator[str]:
     if len(chosen.schedules) == 1:
         yield from comment(
             "Large steps first, small ones at the end. To compare, for twice the trials:"
@@ -225,7 +225,7 @@ def _variation(chosen: Choices) -> Iterator[str]:
     yield "augmentation: flip_crop"
 
 
-def _training(found: Findings, chosen: Choices) -> Iterator[str]:
+def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     num_train = found.total("train")
     steps = math.ceil(num_train / chosen.batch_size)
     yield from comment(
@@ -251,7 +251,7 @@ def _training(found: Findings, chosen: Choices) -> Iterator[str]:
     yield f"seed: [{', '.join(map(str, SEEDS))}]"
 
 
-def _why_balanced(found: Findings) -> str:
+def _why_balanced(found: Examined) -> str:
     train = found.counts["train"]
     small, large = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
     return (
@@ -264,7 +264,7 @@ def _why_balanced(found: Findings) -> str:
 # The summary ----------------------------------------------------------------------------------
 
 
-def _summary(found: Findings, chosen: Choices, path: Path) -> Iterator[str]:
+def _summary(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
     splits = ", ".join(f"{found.total(split):,} {split}" for split in found.counts)
     classes = len(found.counts["train"])
     yield f"found {classes} classes in {short_name(found.folder.name)}; images: {splits}"

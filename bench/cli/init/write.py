@@ -8,16 +8,16 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.init.choices import choose
+from bench.cli.init.choose import choose
 from bench.cli.init.comments import quoted
-from bench.cli.init.findings import examine
+from bench.cli.init.examine import examine
 from bench.cli.init.suite_text import suite_text, summary
 from bench.data.images.files import existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.suite import expand, load_suite
 from bench.system.cache import atomic_file
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def write_suite(
     output: Path | None = None,
     *,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> WrittenSuite:
     """Look at `folder` and write a commented suite to `output` (default: the folder's name).
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.data.source import Converted, Decoded, DecodeFailure, Pixels
+from bench.data.dataset import Converted, Decoded, DecodeFailure, Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,7 +32,7 @@ FORMATS = (
 
 
 def read_files(paths: Sequence[Path], indices: Sequence[int]) -> list[Decoded]:
-    """Decode `paths[i]` for each i of `indices`: an `ImageSource.read` once `paths` is bound."""
+    """Decode `paths[i]` for each i of `indices`: an `ImageDataset.read` once `paths` is bound."""
     return [decode_file(paths[index]) for index in indices]
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.system.cache import atomic_file, cache_root
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 UNREADABLE = "unreadable"
 SETTLED_NANOSECONDS = 2_000_000_000
@@ -24,7 +24,7 @@ Known = tuple[int, int, str]
 
 
 def file_hashes(
-    root: Path, paths: Sequence[Path], *, progress: Progress | None = None
+    root: Path, paths: Sequence[Path], *, progress: OnProgress | None = None
 ) -> list[str]:
     """The hex SHA-256 of each file, or `UNREADABLE`; all `paths` should lie under `root`.
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
 from bench.data.images.decode import read_files
 from bench.data.images.file_hashes import file_hashes
-from bench.data.source import ClassMap, DataIssue, ImageSource, fingerprint_of
 from bench.errors import DataError, nearest
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +53,16 @@ def name_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def source_from_files(
+def dataset_from_files(
     *,
     name: str,
     root: Path,
     files: Sequence[LabelledFile],
-    progress: Progress | None,
+    progress: OnProgress | None,
     class_map: ClassMap | None = None,
     issues: Sequence[DataIssue] = (),
-) -> ImageSource:
-    """An image source of files under `root`; sample ids are the paths below it."""
+) -> ImageDataset:
+    """A data set of files under `root`; sample ids are the paths below it."""
     by_id: dict[str, LabelledFile] = {}
     for file in files:
         other = by_id.setdefault(sample_id(root, file.path), file)
@@ -77,7 +77,7 @@ def source_from_files(
     paths = [file.path for file in ordered]
 
     fingerprint = partial(_fingerprint, root, paths, classes, sample_ids, labels, splits)
-    return ImageSource(
+    return ImageDataset(
         name=name,
         classes=classes,
         sample_ids=sample_ids,
@@ -99,7 +99,7 @@ def _fingerprint(
     sample_ids: tuple[str, ...],
     labels: npt.NDArray[np.int64],
     splits: npt.NDArray[np.int8],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> str:
     return fingerprint_of(
         classes=classes,

@@ -12,15 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.images.decode import IMAGE_SUFFIXES
-from bench.data.images.files import (
-    LabelledFile,
-    existing_folder,
-    name_text,
-    sample_id,
-    source_from_files,
-)
-from bench.data.source import (
+from bench.data.dataset import (
     DATASETS,
     SPLIT_NAMES,
     TEST,
@@ -28,13 +20,21 @@ from bench.data.source import (
     UNASSIGNED,
     VAL,
     DataIssue,
-    ImageSource,
+    ImageDataset,
     counted,
     naming,
     val_as_test_issue,
 )
+from bench.data.images.decode import IMAGE_SUFFIXES
+from bench.data.images.files import (
+    LabelledFile,
+    dataset_from_files,
+    existing_folder,
+    name_text,
+    sample_id,
+)
 from bench.errors import DataError
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -44,7 +44,7 @@ FolderIds = frozenset[tuple[int, int]]
 
 
 @DATASETS.register("folder")
-def folder(progress: Progress | None, /, *, path: str) -> ImageSource:
+def folder(progress: OnProgress | None, /, *, path: str) -> ImageDataset:
     """Image files in class folders, with or without train, val and test folders above them.
 
     Raises `DataError` if the folder is missing or is not laid out so, and if a class has no image
@@ -60,13 +60,13 @@ def folder(progress: Progress | None, /, *, path: str) -> ImageSource:
         raise DataError(f"cannot read {error.filename or root}: {reason}") from error
 
 
-def _open_folder(root: Path, progress: Progress | None) -> ImageSource:
+def _open_folder(root: Path, progress: OnProgress | None) -> ImageDataset:
     split_folders = _split_folders(root)
     found = {split: _class_files(where, root) for split, where in split_folders.items()}
     images, others = _partition_by_suffix(found)
     _check_classes(root, split_folders, found, images)
     splits = np.array(list(split_folders), np.int8)
-    return source_from_files(
+    return dataset_from_files(
         name=name_text(root.name),
         root=root,
         files=images,

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.data.source import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageSource, Pixels
-from bench.system.download import Progress
+from bench.data.dataset import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageDataset, Pixels
+from bench.system.download import OnProgress
 
 GENERATOR_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a pixel."""
@@ -68,7 +68,7 @@ PerClass: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
 
 @DATASETS.register("fractals")
 def fractals(
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     /,
     *,
     classes: Annotated[int, Field(ge=2, le=1000)] = 2,
@@ -78,7 +78,7 @@ def fractals(
     image_size: Annotated[int, Field(ge=16, le=512)] = 64,
     difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5,
     family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
-) -> ImageSource:
+) -> ImageDataset:
     """Generated pictures of random fractals, one iterated function system per class.
 
     `difficulty` scales the jitter of the shapes and the noise behind them: at 0 the images of a
@@ -96,7 +96,7 @@ def fractals(
         ],
         np.int64,
     )
-    return ImageSource(
+    return ImageDataset(
         name="fractals",
         classes=tuple(f"fractal-{c:02d}" for c in range(classes)),
         sample_ids=tuple(f"{SPLIT_NAMES[s]}/{c}/{index}" for s, c, index in keys.tolist()),

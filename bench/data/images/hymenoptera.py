@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
+from bench.data.dataset import DATASETS, TEST, TRAIN, ImageDataset, counted, naming
 from bench.data.images.file_hashes import file_hashes
-from bench.data.images.files import LabelledFile, existing_folder, source_from_files
-from bench.data.source import DATASETS, TEST, TRAIN, ImageSource, counted, naming
+from bench.data.images.files import LabelledFile, dataset_from_files, existing_folder
 from bench.errors import DataError
 from bench.system.cache import atomic_folder, cache_root
-from bench.system.download import DownloadError, Progress, fetch
+from bench.system.download import DownloadError, OnProgress, fetch
 
 URL = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"
 ARCHIVE_FOLDER = "hymenoptera_data"
@@ -45,7 +45,7 @@ Manifest = Mapping[str, str]
 
 
 @DATASETS.register("hymenoptera")
-def hymenoptera(progress: Progress | None, /, *, path: str | None = None) -> ImageSource:
+def hymenoptera(progress: OnProgress | None, /, *, path: str | None = None) -> ImageDataset:
     """397 photographs of ants and bees (PyTorch's transfer-learning tutorial), 47 MB.
 
     `path` is a local copy, a folder or the archive itself; without it the archive is downloaded
@@ -66,8 +66,8 @@ def read_manifest() -> Manifest:
 
 
 def open_hymenoptera(
-    *, path: str | None, url: str, manifest: Manifest, progress: Progress | None
-) -> ImageSource:
+    *, path: str | None, url: str, manifest: Manifest, progress: OnProgress | None
+) -> ImageDataset:
     """The data set with the files and checksums of `manifest`, from `path` or else from `url`."""
     if path is None:
         root = _downloaded(url, manifest, progress)
@@ -86,7 +86,7 @@ def open_hymenoptera(
         )
         for name in manifest
     ]
-    return source_from_files(
+    return dataset_from_files(
         name="hymenoptera", root=root, files=files, progress=progress, class_map=IMAGENET_CLASSES
     )
 
@@ -97,7 +97,7 @@ def _local_copy(path: str) -> Path:
     return inner if inner.is_dir() else root
 
 
-def _downloaded(url: str, manifest: Manifest, progress: Progress | None) -> Path:
+def _downloaded(url: str, manifest: Manifest, progress: OnProgress | None) -> Path:
     folder = _unpacked_folder()
     if _is_complete(folder, manifest):
         return folder
@@ -159,7 +159,7 @@ def _is_complete(folder: Path, manifest: Manifest) -> bool:
     return folder.is_dir() and not _wrong_files(folder, manifest, None)
 
 
-def _wrong_files(root: Path, manifest: Manifest, progress: Progress | None) -> list[str]:
+def _wrong_files(root: Path, manifest: Manifest, progress: OnProgress | None) -> list[str]:
     """The files of the manifest that are missing, unreadable or changed under `root`."""
     paths = [root / name for name in manifest]
     actual = dict(zip(manifest, file_hashes(root, paths, progress=progress), strict=True))

@@ -26,12 +26,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.source import (
+from bench.data.dataset import (
     Converted,
     DataIssue,
     Decoded,
     DecodeFailure,
-    ImageSource,
+    ImageDataset,
     Pixels,
     counted,
     naming,
@@ -39,7 +39,7 @@ from bench.data.source import (
 from bench.errors import DataError
 from bench.system.cache import atomic_file, atomic_folder, cache_root
 from bench.system.cache_mirror import stored
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 FORMAT_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a stored pixel."""
@@ -60,7 +60,7 @@ Resize: TypeAlias = Literal["crop", "squash", "pad", "auto"]
 class ImageData:
     """A prepared data set. Cheap to open in every process: the pixels are mapped, not read.
 
-    `images` is uint8 [n, S, S, 3], read-only; `labels` int64 [n]; `source_splits` int8 [n].
+    `images` is uint8 [n, S, S, 3], read-only; `labels` int64 [n]; `given_splits` int8 [n].
     `image_size` is what a network sees, S the stored side: larger with `resize` "crop", so that
     training can crop at random and evaluation takes the centre.
     """
@@ -69,7 +69,7 @@ class ImageData:
     name: str
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
-    source_splits: npt.NDArray[np.int8]
+    given_splits: npt.NDArray[np.int8]
     sample_ids: tuple[str, ...]
     classes: tuple[str, ...]
     fingerprint: str
@@ -104,7 +104,7 @@ class ImageData:
             folder=folder,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
             labels=np.array(metadata.pop("labels"), np.int64),
-            source_splits=np.array(metadata.pop("source_splits"), np.int8),
+            given_splits=np.array(metadata.pop("source_splits"), np.int8),
             sample_ids=tuple(metadata.pop("sample_ids")),
             classes=tuple(metadata.pop("classes")),
             issues=tuple(
@@ -133,9 +133,9 @@ def resolve_resize(resize: Resize, native_size: int | None) -> Resize:
 
 
 def prepare_images(
-    source: ImageSource, *, image_size: int, resize: Resize, progress: Progress | None = None
+    dataset: ImageDataset, *, image_size: int, resize: Resize, progress: OnProgress | None = None
 ) -> Path:
-    """Decode and resize all images of `source` once; the folder for `ImageData.open`.
+    """Decode and resize all images of `dataset` once; the folder for `ImageData.open`.
 
     "crop" brings the shorter side to the stored size and keeps the central square, "squash" the
     whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
@@ -143,18 +143,18 @@ def prepare_images(
 
     What is there already is verified by its checksum, and made again if it is damaged.
 
-    Raises `DataError` if no image can be decoded, the disk is too small, or the source changes
+    Raises `DataError` if no image can be decoded, the disk is too small, or the data set changes
     meanwhile.
     """
-    resize = resolve_resize(resize, source.native_size)
-    fingerprint = prepared_fingerprint(source, image_size, resize)
-    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source.name)[:60].strip(".-") or "images"
+    resize = resolve_resize(resize, dataset.native_size)
+    fingerprint = prepared_fingerprint(dataset, image_size, resize)
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if not _is_whole(folder):
         with atomic_folder(folder, keep=_is_whole) as temporary:
             if not _fetched(folder.name, temporary):
-                _decode(source, temporary, image_size, resize, progress)
-    _renew_source_issues(folder, source)
+                _decode(dataset, temporary, image_size, resize, progress)
+    _renew_source_issues(folder, dataset)
     return folder
 
 
@@ -165,30 +165,34 @@ def _fetched(name: str, folder: Path) -> bool:
 
 
 def _decode(
-    source: ImageSource, folder: Path, image_size: int, resize: Resize, progress: Progress | None
+    dataset: ImageDataset,
+    folder: Path,
+    image_size: int,
+    resize: Resize,
+    progress: OnProgress | None,
 ) -> None:
     described = {
         "format": FORMAT_VERSION,
-        "name": source.name,
-        "fingerprint": prepared_fingerprint(source, image_size, resize),
+        "name": dataset.name,
+        "fingerprint": prepared_fingerprint(dataset, image_size, resize),
         "image_size": image_size,
         "resize": resize,
-        "generated": source.generated,
-        "classes": source.classes,
-        "source_issues": _plain(source.issues),
-        **_write_images(source, folder / IMAGES_FILE, image_size, resize, progress),
+        "generated": dataset.generated,
+        "classes": dataset.classes,
+        "source_issues": _plain(dataset.issues),
+        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, progress),
     }
-    _check_unchanged(source)
+    _check_unchanged(dataset)
     (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
     _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
 
 
-def _check_unchanged(source: ImageSource) -> None:
+def _check_unchanged(dataset: ImageDataset) -> None:
     """Pixels must not be kept under the fingerprint of other files."""
-    if source.current is not None and source.current() != source.fingerprint:
+    if dataset.current is not None and dataset.current() != dataset.fingerprint:
         raise DataError(
-            f"the images of {source.name} changed while they were read; "
+            f"the images of {dataset.name} changed while they were read; "
             "run the same command again once they stay as they are"
         )
 
@@ -233,36 +237,36 @@ def _central_box(width: int, height: int, side: int) -> tuple[float, float, floa
 
 
 def _write_images(
-    source: ImageSource, path: Path, image_size: int, resize: Resize, progress: Progress | None
+    dataset: ImageDataset, path: Path, image_size: int, resize: Resize, progress: OnProgress | None
 ) -> dict[str, Any]:
     """Write the pixels one image after the other; the metadata of those that were kept."""
     side = stored_size(image_size, resize)
-    _check_disk(path.parent, len(source) * side * side * 3)
+    _check_disk(path.parent, len(dataset) * side * side * 3)
     kept: list[int] = []
     failed: list[_Remark] = []
     converted: list[_Remark] = []
     with path.open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
-        file.write(_npy_header(len(source), side))
-        for index, image in enumerate(_resized_images(source, side, resize)):
+        file.write(_npy_header(len(dataset), side))
+        for index, image in enumerate(_resized_images(dataset, side, resize)):
             if isinstance(image, DecodeFailure):
-                failed.append((source.sample_ids[index], image.reason))
+                failed.append((dataset.sample_ids[index], image.reason))
             else:
                 if isinstance(image, Converted):
-                    converted.append((source.sample_ids[index], image.note))
+                    converted.append((dataset.sample_ids[index], image.note))
                     image = image.pixels
                 file.write(np.ascontiguousarray(image).data)
                 kept.append(index)
             if progress is not None:
-                progress(f"decode {source.name}", index + 1, len(source))
+                progress(f"decode {dataset.name}", index + 1, len(dataset))
         file.seek(0)
         file.write(_npy_header(len(kept), side))
     if not kept:
-        raise DataError(f"no image of {source.name} can be decoded: {_shown(failed)}")
+        raise DataError(f"no image of {dataset.name} can be decoded: {_shown(failed)}")
     return {
-        "sample_ids": [source.sample_ids[index] for index in kept],
-        "labels": source.labels[kept].tolist(),
-        "source_splits": source.splits[kept].tolist(),
+        "sample_ids": [dataset.sample_ids[index] for index in kept],
+        "labels": dataset.labels[kept].tolist(),
+        "source_splits": dataset.splits[kept].tolist(),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
@@ -272,15 +276,17 @@ def _write_images(
     }
 
 
-def _resized_images(source: ImageSource, side: int, resize: Resize) -> Iterator[Decoded]:
+def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterator[Decoded]:
     """All images in order; reading and resizing run ahead in threads, a few images at most."""
 
     def read(indices: Sequence[int]) -> list[Decoded]:
-        return [_resized(decoded, side, resize) for decoded in source.read(indices)]
+        return [_resized(decoded, side, resize) for decoded in dataset.read(indices)]
 
-    step = GENERATED_CHUNK if source.generated else 1
-    chunks = (range(start, min(start + step, len(source))) for start in range(0, len(source), step))
-    workers = 1 if source.generated else os.cpu_count() or 1
+    step = GENERATED_CHUNK if dataset.generated else 1
+    chunks = (
+        range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)
+    )
+    workers = 1 if dataset.generated else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Future[list[Decoded]]] = deque()
         for chunk in chunks:
@@ -332,9 +338,9 @@ def _check_disk(folder: Path, needed: int) -> None:
         )
 
 
-def prepared_fingerprint(source: ImageSource, image_size: int, resize: Resize) -> str:
+def prepared_fingerprint(dataset: ImageDataset, image_size: int, resize: Resize) -> str:
     """What names the prepared images; `resize` must have been resolved."""
-    key = json.dumps([FORMAT_VERSION, source.fingerprint, image_size, resize])
+    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize])
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -358,15 +364,15 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _renew_source_issues(folder: Path, source: ImageSource) -> None:
+def _renew_source_issues(folder: Path, dataset: ImageDataset) -> None:
     """What lies beside the images may have changed while the images have not."""
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-    if metadata["source_issues"] == _plain(source.issues):
+    if metadata["source_issues"] == _plain(dataset.issues):
         return
     # Whoever opens the images meanwhile finds no checksum of the metadata, and no wrong one.
     _write_checksums(folder, IMAGES_FILE)
     with atomic_file(folder / METADATA_FILE) as temporary:
-        changed = metadata | {"source_issues": _plain(source.issues)}
+        changed = metadata | {"source_issues": _plain(dataset.issues)}
         temporary.write_text(json.dumps(changed), encoding="ascii")
     _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
 

@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.images.decode import decode_image
-from bench.data.images.file_hashes import file_hashes
-from bench.data.source import (
+from bench.data.dataset import (
     DATASETS,
     SPLIT_NAMES,
     TEST,
@@ -31,13 +29,15 @@ from bench.data.source import (
     VAL,
     Decoded,
     DecodeFailure,
-    ImageSource,
+    ImageDataset,
     fingerprint_of,
     val_as_test_issue,
 )
+from bench.data.images.decode import decode_image
+from bench.data.images.file_hashes import file_hashes
 from bench.errors import DataError, nearest
 from bench.system.cache import cache_root
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 Arguments = Mapping[str, Any]
 
@@ -84,8 +84,8 @@ CLASS_ATTRIBUTES = ("classes", "categories")
 
 @DATASETS.register("torchvision")
 def torchvision_set(
-    progress: Progress | None, /, *, dataset: str, root: str | None = None
-) -> ImageSource:
+    progress: OnProgress | None, /, *, dataset: str, root: str | None = None
+) -> ImageDataset:
     """A classification data set of torchvision.datasets by name, downloaded once.
 
     `root` is the folder that torchvision looks in and downloads to (default: in the cache). Raises
@@ -110,9 +110,9 @@ def classification_sets() -> list[str]:
 
 
 def source_from_parts(
-    *, name: str, parts: Mapping[int, Any], folder: Path, progress: Progress | None
-) -> ImageSource:
-    """A source of map-style data sets of (PIL image, class index), one for each split.
+    *, name: str, parts: Mapping[int, Any], folder: Path, progress: OnProgress | None
+) -> ImageDataset:
+    """A data set of map-style ones of (PIL image, class index), one for each split.
 
     Images are fetched when they are read. Classes without a sample are left out.
     """
@@ -125,7 +125,7 @@ def source_from_parts(
         for index in range(len(part))
     )
     classes = tuple(_class_names(next(iter(parts.values())), used))
-    return ImageSource(
+    return ImageDataset(
         name=name,
         classes=classes,
         sample_ids=sample_ids,
@@ -224,7 +224,7 @@ def _accepts(constructor: Callable[..., Any], parameter: str) -> bool:
     return False
 
 
-def _labels(name: str, part: Any, progress: Progress | None) -> npt.NDArray[np.int64]:
+def _labels(name: str, part: Any, progress: OnProgress | None) -> npt.NDArray[np.int64]:
     """The class index of each sample, without decoding all images where the data set lists them."""
     count = len(part)
     probes = _probes(part)
@@ -313,7 +313,7 @@ def _read(parts: Sequence[Any], indices: Sequence[int]) -> list[Decoded]:
     return images
 
 
-def _digest(part: Any, folder: Path, progress: Progress | None) -> str:
+def _digest(part: Any, folder: Path, progress: OnProgress | None) -> str:
     """A hash of all that a data set holds: arrays, and the content of the files that it names."""
     digest = hashlib.sha256()
     files: list[Path] = []

@@ -68,11 +68,13 @@ class Where:
         shares = resources.trials_per_gpu if devices == 1 else 1
         room = len(gpus) * shares if gpus else cores // cpus
         workers = self.workers or max(1, min(room, at_once))
-        lanes = max(1, cores // (workers * threads * devices))
+        parallel_batches = max(1, cores // (workers * threads * devices))
         alone = self.name == "auto" and workers == 1 and not resources.limited
         if self.name == "in-process" or alone:
-            return InProcessExecutor(lanes=lanes, resources=resources)
-        return ProcessPoolExecutor(workers, lanes=lanes, resources=resources, gpus=gpus)
+            return InProcessExecutor(parallel_batches=parallel_batches, resources=resources)
+        return ProcessPoolExecutor(
+            workers, parallel_batches=parallel_batches, resources=resources, gpus=gpus
+        )
 
 
 def _places(gpus: Sequence[str], devices: int) -> list[str]:

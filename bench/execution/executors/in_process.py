@@ -26,8 +26,8 @@ class InProcessExecutor:
 
     workers = 1
 
-    def __init__(self, *, lanes: int = 1, resources: Resources | None = None) -> None:
-        self._lanes = lanes
+    def __init__(self, *, parallel_batches: int = 1, resources: Resources | None = None) -> None:
+        self._lanes = parallel_batches
         self._resources = resources or Resources()
         self._engine: Engine | None = None
         if self._resources.memory_gib is not None:
@@ -42,7 +42,7 @@ class InProcessExecutor:
 
         keep_large_buffers()
         agenda = Agenda(tasks)
-        engine = self._engine = self._engine or Engine(lanes=self._lanes)
+        engine = self._engine = self._engine or Engine(parallel_batches=self._lanes)
         near: str | None = None
         while task := agenda.take(near=near):
             events: list[Event] = []

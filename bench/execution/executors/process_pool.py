@@ -49,12 +49,12 @@ class ProcessPoolExecutor:
         self,
         workers: int,
         *,
-        lanes: int = 1,
+        parallel_batches: int = 1,
         resources: Resources | None = None,
         gpus: Sequence[str] = (),
     ) -> None:
         self.workers = workers
-        self._lanes = lanes
+        self._lanes = parallel_batches
         self._resources = resources or Resources()
         self._gpus = gpus
         self._idle: list[_Worker] = []
@@ -175,13 +175,15 @@ class _Worker:
     without reading. It has been silent for `silent_seconds`.
     """
 
-    def __init__(self, lanes: int, resources: Resources, device: str, gpu: str | None) -> None:
+    def __init__(
+        self, parallel_batches: int, resources: Resources, device: str, gpu: str | None
+    ) -> None:
         self.gpu = gpu
         self.connection, theirs = Pipe()
         self._process = start_process(
             _serve,
             theirs,
-            lanes,
+            parallel_batches,
             resources.memory_gib,
             device=device,
             environment={} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu},
@@ -245,10 +247,10 @@ class _Worker:
 
     def _deaths(self) -> Iterator[JobResult]:
         code = self._process.exitcode
-        outside = was_told_to_end(code)
+        external = was_told_to_end(code)
         for job in self._open.values():
             error = f"the worker process died ({exit_cause(code)}){self._place(job)}"
-            yield self._error(job, error, outside=outside)
+            yield self._error(job, error, external=external)
 
     def _place(self, job: Job) -> str:
         if not self._reads:
@@ -256,14 +258,14 @@ class _Worker:
         records = self._history.records(job.trial_id)
         return place(records[-1].epoch if records else self._first_epoch, job.end)
 
-    def _error(self, job: Job, error: str, *, outside: bool = False) -> JobResult:
+    def _error(self, job: Job, error: str, *, external: bool = False) -> JobResult:
         return JobResult(
             trial_id=job.trial_id,
             started=self._started,
             finished=datetime.now(UTC),
             records=self._history.records(job.trial_id),
             error=error,
-            outside=outside,
+            external=external,
         )
 
     def stop(self) -> None:
@@ -272,14 +274,14 @@ class _Worker:
         end_process(self._process)
 
 
-def _serve(connection: Connection, lanes: int, memory_gib: float | None) -> None:
+def _serve(connection: Connection, parallel_batches: int, memory_gib: float | None) -> None:
     """A worker process: tasks in, events out, until the pipe closes."""
     if memory_gib is not None:
         limit_memory(memory_gib)
     keep_large_buffers()
     from bench.execution.engine import Engine
 
-    engine = Engine(lanes=lanes)
+    engine = Engine(parallel_batches=parallel_batches)
     try:
         while True:
             task: Task = connection.recv()

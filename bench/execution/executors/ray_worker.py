@@ -26,7 +26,7 @@ from filelock import FileLock
 from bench.errors import BenchError
 from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.system.cache import atomic_file, atomic_folder, cache_root
-from bench.system.lru_folder import SizedCache
+from bench.system.lru_folder import LruFolder
 from bench.system.machine import arithmetic, keep_large_buffers, limit_memory
 from bench.training.state import state_cache
 
@@ -151,7 +151,7 @@ def cache_mark() -> str:
 # What comes ------------------------------------------------------------------------------------
 
 
-def _unpacked(order: Order, scratch: Path, states: SizedCache) -> Task:
+def _unpacked(order: Order, scratch: Path, states: LruFolder) -> Task:
     """The task with paths of this node."""
     import ray
 
@@ -204,7 +204,7 @@ def _contents(pieces: tuple[Ref, ...]) -> Iterator[bytes]:
 # What goes -------------------------------------------------------------------------------------
 
 
-def _packed(event: Event, scratch: Path, states: SizedCache) -> Report:
+def _packed(event: Event, scratch: Path, states: LruFolder) -> Report:
     """The event with the state or checkpoint that it tells of."""
     content: bytes | None = None
     path: Path | None = None

@@ -30,11 +30,11 @@ from bench.results.analysis.strategies import (
     seed_table,
 )
 from bench.results.analysis.studies import (
-    Objective,
+    Goal,
     Setting,
     Study,
     number_text,
-    read_objectives,
+    read_goals,
     read_studies,
 )
 from bench.results.analysis.tuning import (
@@ -66,9 +66,9 @@ __all__ = [
     "Edge",
     "Effect",
     "Gain",
+    "Goal",
     "LrCell",
     "Mistake",
-    "Objective",
     "Ranking",
     "Reliability",
     "RunComparison",
@@ -100,7 +100,7 @@ __all__ = [
     "pareto_front",
     "probability_of_improvement",
     "rank_over_blocks",
-    "read_objectives",
+    "read_goals",
     "read_studies",
     "reliability",
     "representatives",

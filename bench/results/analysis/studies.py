@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Goal:
     """A figure that the search made as large or as small as it could."""
 
     name: str
@@ -156,10 +156,10 @@ def read_studies(tuning: Tuning) -> list[Study]:
     ]
 
 
-def read_objectives(tuning: Tuning) -> list[Objective]:
+def read_goals(tuning: Tuning) -> list[Goal]:
     """What the search optimised, the most important first."""
     return [
-        Objective(name=each["name"], maximize=each["direction"] == "maximize")
+        Goal(name=each["name"], maximize=each["direction"] == "maximize")
         for each in tuning.description["objectives"]
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.results.analysis.effects import pareto_front
 from bench.results.analysis.paired import Comparison, compare_pairs
 from bench.results.analysis.strategies import seed_table
-from bench.results.analysis.studies import Objective, Setting, Study
+from bench.results.analysis.studies import Goal, Setting, Study
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import Spread, is_missing, spread
 
@@ -67,7 +67,7 @@ class Gain:
     comparison: Comparison | None
 
 
-def incumbents(study: Study, objective: Objective) -> pd.DataFrame:
+def incumbents(study: Study, objective: Goal) -> pd.DataFrame:
     """The best complete trial so far, a row for each trial in order.
 
     Columns: `number`; `images`, training images of the study up to and with this trial; `value` of
@@ -170,7 +170,7 @@ def overtakings(found: Sequence[Gain], trials: pd.DataFrame) -> list[Comparison]
     ]
 
 
-def front(study: Study, objectives: Sequence[Objective]) -> pd.DataFrame:
+def front(study: Study, objectives: Sequence[Goal]) -> pd.DataFrame:
     """The complete trials that none beats in both of two objectives, best in the first first."""
     first, second = objectives
     known = study.complete.dropna(subset=[first.name, second.name])
@@ -181,7 +181,7 @@ def front(study: Study, objectives: Sequence[Objective]) -> pd.DataFrame:
     return known[kept].sort_values(first.name, ascending=not first.maximize, kind="stable")
 
 
-def importances(study: Study, objective: Objective) -> dict[str, float]:
+def importances(study: Study, objective: Goal) -> dict[str, float]:
     """The share of each setting in what tells a study's best trials from the others.
 
     PED-ANOVA (Watanabe, Bansal and Hutter, 2023) on complete trials; shares add up to 1. Empty
@@ -205,7 +205,7 @@ def _ped_anova(
     space: Sequence[Setting],
     params: Sequence[dict[str, Any]],
     values: Sequence[float],
-    objective: Objective,
+    objective: Goal,
 ) -> dict[str, float]:
     import warnings
 

@@ -23,7 +23,7 @@ from bench.results.folder.columns import TABLES
 from bench.results.folder.parts import PLANNED_KEY
 from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import read_table, to_frame
-from bench.suite.yaml_source import parse_yaml
+from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
 from bench.system.object_store import is_url
 

@@ -15,7 +15,7 @@ from bench.results.analysis import (
     compare_strategies,
     confident_mistakes,
     rank_over_blocks,
-    read_objectives,
+    read_goals,
     read_studies,
     representatives,
 )
@@ -167,7 +167,7 @@ def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | Non
     tuning = read_tuning(run.folder)
     if tuning is None:
         return {}
-    studies, objective = read_studies(tuning), read_objectives(tuning)[0]
+    studies, objective = read_studies(tuning), read_goals(tuning)[0]
     look = study_looks(studies, grid)
     return {
         "tuning_curves": lambda: tuning_curves(studies, look),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.results.analysis import Objective, Setting, Study, importances, number_text
+from bench.results.analysis import Goal, Setting, Study, importances, number_text
 from bench.results.grid import is_missing
 from bench.results.plots.style import (
     GREY,
@@ -33,7 +33,7 @@ ACCURACY = "val_accuracy"
 
 
 @styled
-def setting_importances(studies: Sequence[Study], objective: Objective) -> Figure | None:
+def setting_importances(studies: Sequence[Study], objective: Goal) -> Figure | None:
     """Which settings tell the best trials from the others: a row a study, a column a setting.
 
     `None` if no study searched two settings with enough complete trials.

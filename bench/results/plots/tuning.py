@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.results.analysis import (
     LR,
-    Objective,
+    Goal,
     Study,
     incumbents,
     number_text,
@@ -45,7 +45,7 @@ MAX_LINES = 16
 """Studies in one legend."""
 
 LINES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-ACCURACY = Objective(name="val_accuracy", maximize=True)
+ACCURACY = Goal(name="val_accuracy", maximize=True)
 
 # Beyond this ratio the smallest and the largest figure cannot both be read on a linear axis.
 _LOG_RATIO = 20.0
@@ -79,7 +79,7 @@ def _unused(look: Look, marker: str, found: Mapping[str, Look]) -> bool:
 
 @styled
 def tuning_history(
-    studies: Sequence[Study], objective: Objective, look: Mapping[str, Look]
+    studies: Sequence[Study], objective: Goal, look: Mapping[str, Look]
 ) -> Figure | None:
     """The objective of every trial by number with the best so far, a panel for each study.
 
@@ -212,7 +212,7 @@ def _finite(columns: Any) -> np.ndarray:
     return np.asarray(values[np.isfinite(values)])
 
 
-def _draw_history(ax: Axes, study: Study, objective: Objective, colour: str) -> None:
+def _draw_history(ax: Axes, study: Study, objective: Goal, colour: str) -> None:
     trials = study.trials
     known = trials[np.isfinite(trials[objective.name].to_numpy(float))]
     unknown = trials[~trials.index.isin(known.index)]
@@ -254,7 +254,7 @@ def _history_handles(shown: Sequence[Study]) -> list[Artist]:
     return [line_handle(label, **style) for label, (there, style) in entries.items() if there]
 
 
-def _history_note(shown: Sequence[Study], objective: Objective, *, hidden: int) -> str:
+def _history_note(shown: Sequence[Study], objective: Goal, *, hidden: int) -> str:
     seconds = objective.name == "seconds"
     notes = ["Of all tuning seeds." if seconds else "Of validation, means over tuning seeds."]
     figures = (study.trials[objective.name].to_numpy(float) for study in shown)
@@ -265,7 +265,7 @@ def _history_note(shown: Sequence[Study], objective: Objective, *, hidden: int) 
     return " ".join(notes)
 
 
-def _objective_axis(ax: Axes, objective: Objective, values: np.ndarray) -> None:
+def _objective_axis(ax: Axes, objective: Goal, values: np.ndarray) -> None:
     if objective.name == ACCURACY.name:
         percent_axis(ax.yaxis, "accuracy")
         return
@@ -323,14 +323,14 @@ def _rates(study: Study) -> pd.DataFrame:
     return rows[rows["lr"] > 0]
 
 
-def _objective_text(objective: Objective) -> Callable[[float], str]:
+def _objective_text(objective: Goal) -> Callable[[float], str]:
     if objective.name == ACCURACY.name:
         return percent
     unit = "nats" if objective.name == "val_loss" else "s"
     return lambda value: f"{value:.3g}\N{NO-BREAK SPACE}{unit}"
 
 
-def _history_message(studies: Sequence[Study], objective: Objective) -> str:
+def _history_message(studies: Sequence[Study], objective: Goal) -> str:
     """In how many studies the suite's own values were bettered, and where most."""
     text = _objective_text(objective)
     steps = {}

@@ -14,7 +14,7 @@ from bench.results.analysis import (
     Comparison,
     Edge,
     Gain,
-    Objective,
+    Goal,
     Study,
     budgets,
     edges,
@@ -23,7 +23,7 @@ from bench.results.analysis import (
     image_gap,
     number_text,
     overtakings,
-    read_objectives,
+    read_goals,
     read_studies,
     seeds_to_decide,
 )
@@ -52,7 +52,7 @@ OBJECTIVES: Mapping[str, tuple[str, float, str]] = {
 
 def tuning_section(tuning: Tuning, trials: pd.DataFrame) -> Iterator[Block]:
     """The blocks below "Tuning"; `trials` are those of the tuned run."""
-    studies, objectives = read_studies(tuning), read_objectives(tuning)
+    studies, objectives = read_studies(tuning), read_goals(tuning)
     found = gains(tuning, studies, trials)
     yield Heading("Tuning", 3)
     first, *rest = _outcome(found, trials)
@@ -253,7 +253,7 @@ def _values(texts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or UNKNOWN
 
 
-def _fronts(studies: Sequence[Study], objectives: Sequence[Objective]) -> Iterator[Block]:
+def _fronts(studies: Sequence[Study], objectives: Sequence[Goal]) -> Iterator[Block]:
     """Of two objectives, what cannot be bettered in one without losing in the other."""
     if len(objectives) != 2:
         return
@@ -285,11 +285,11 @@ def _fronts(studies: Sequence[Study], objectives: Sequence[Objective]) -> Iterat
         yield paragraph(f"{len(rows) - MAX_FRONT} more are in tuning.parquet.")
 
 
-def _name(objective: Objective) -> str:
+def _name(objective: Goal) -> str:
     return OBJECTIVES[objective.name][0]
 
 
-def _objective(objective: Objective, value: float) -> str:
+def _objective(objective: Goal, value: float) -> str:
     _, factor, form = OBJECTIVES[objective.name]
     return or_unknown(factor * value, form)
 
@@ -330,7 +330,7 @@ def _equality(spent: Sequence[Budget]) -> Inline:
 def _method(
     tuning: Tuning,
     studies: Sequence[Study],
-    objectives: Sequence[Objective],
+    objectives: Sequence[Goal],
     trials: pd.DataFrame,
 ) -> Iterator[Block]:
     about = tuning.description

@@ -208,7 +208,7 @@ class _Follower:
             self._process.join(GRACE_SECONDS)
             code = self._process.exitcode
             self.failure = Failure(
-                error=f"the process died ({exit_cause(code)})", outside=was_told_to_end(code)
+                error=f"the process died ({exit_cause(code)})", external=was_told_to_end(code)
             )
         self.busy = False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageSource, open_source
+from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageDataset, open_dataset
 from bench.errors import BenchError, DataError
 from tests.data.pictures import photograph, write_folder
 
@@ -26,8 +26,8 @@ FULL = {
 }
 
 
-def open_folder(root: Path, **options: object) -> ImageSource:
-    return open_source("folder", {"path": str(root), **options})
+def open_folder(root: Path, **options: object) -> ImageDataset:
+    return open_dataset("folder", {"path": str(root), **options})
 
 
 def message_for(root: Path) -> str:
@@ -36,53 +36,53 @@ def message_for(root: Path) -> str:
     return str(caught.value)
 
 
-def issues_of(source: ImageSource) -> dict[str, tuple[int, str]]:
-    return {issue.kind: (issue.count, issue.message) for issue in source.issues}
+def issues_of(dataset: ImageDataset) -> dict[str, tuple[int, str]]:
+    return {issue.kind: (issue.count, issue.message) for issue in dataset.issues}
 
 
 def test_flat_class_folders(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", FLAT))
-    assert source.name == "insects"
-    assert source.classes == ("ants", "bees")
-    assert source.sample_ids == (
+    dataset = open_folder(write_folder(tmp_path / "insects", FLAT))
+    assert dataset.name == "insects"
+    assert dataset.classes == ("ants", "bees")
+    assert dataset.sample_ids == (
         "ants/000.png", "ants/001.png", "ants/002.png", "bees/000.png", "bees/001.png",
     )  # fmt: skip
-    assert source.labels.tolist() == [0, 0, 0, 1, 1]
-    assert set(source.splits) == {UNASSIGNED}
-    assert source.issues == ()
-    assert source.native_size is None
-    assert not source.generated
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1]
+    assert set(dataset.splits) == {UNASSIGNED}
+    assert dataset.issues == ()
+    assert dataset.native_size is None
+    assert not dataset.generated
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_split_folders(val: str, tmp_path: Path) -> None:
     layout = {folder.replace("val", val): count for folder, count in FULL.items()}
-    source = open_folder(write_folder(tmp_path / "insects", layout))
+    dataset = open_folder(write_folder(tmp_path / "insects", layout))
     splits = {
-        split: sorted(np.array(source.sample_ids)[source.splits == split])
+        split: sorted(np.array(dataset.sample_ids)[dataset.splits == split])
         for split in (TRAIN, VAL, TEST)
     }
     assert [len(splits[split]) for split in (TRAIN, VAL, TEST)] == [5, 2, 3]
     assert splits[VAL] == [f"{val}/ants/000.png", f"{val}/bees/000.png"]
-    assert source.issues == ()
+    assert dataset.issues == ()
 
 
 def test_reading_gives_the_pixels_of_the_named_file(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", FLAT))
-    images = source.read([4, 0])
+    dataset = open_folder(write_folder(tmp_path / "insects", FLAT))
+    images = dataset.read([4, 0])
     assert np.array_equal(images[0], np.asarray(photograph(5)))
     assert np.array_equal(images[1], np.asarray(photograph(1)))
 
 
 def test_val_without_test_is_told(tmp_path: Path) -> None:
     layout = {folder: count for folder, count in FULL.items() if "test" not in folder}
-    source = open_folder(write_folder(tmp_path / "insects", layout))
-    assert "val split is used as the test split" in issues_of(source)["split-note"][1]
+    dataset = open_folder(write_folder(tmp_path / "insects", layout))
+    assert "val split is used as the test split" in issues_of(dataset)["split-note"][1]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "vehicles", {"bus": 2, "car": 2, "train": 2}))
-    assert source.classes == ("bus", "car", "train")
+    dataset = open_folder(write_folder(tmp_path / "vehicles", {"bus": 2, "car": 2, "train": 2}))
+    assert dataset.classes == ("bus", "car", "train")
 
 
 def test_folders_inside_class_folders_and_upper_case_suffixes(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_files_that_are_no_images_are_left_out_and_told(tmp_path: Path) -> None:
         (root / "train" / "ants" / f"note{index}.txt").write_text("x")
     photograph(60).save(root / "train" / "stray.png")
     (root / "unlabelled" / "x").mkdir(parents=True)
-    source = open_folder(root)
-    assert len(source) == 10
-    issues = issues_of(source)
+    dataset = open_folder(root)
+    assert len(dataset) == 10
+    issues = issues_of(dataset)
     assert issues["not-an-image"] == (
         7,
         "7 files left out (not an image by the suffix): "
@@ -118,9 +118,9 @@ def test_hidden_files_are_ignored_silently(tmp_path: Path) -> None:
         (root / "ants" / name).write_text("x")
     for name in (".git", "__MACOSX"):
         (root / name).mkdir()
-    source = open_folder(root)
-    assert len(source) == 5
-    assert source.issues == ()
+    dataset = open_folder(root)
+    assert len(dataset) == 5
+    assert dataset.issues == ()
 
 
 def test_a_missing_folder_names_the_nearest_one(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_missing_folder_is_named_absolutely(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "no" / "such"))):
-        open_source("folder", {"path": "no/such"})
+        open_dataset("folder", {"path": "no/such"})
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
@@ -198,12 +198,12 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (root / "ants" / "broken.png").symlink_to(tmp_path / "nothing.png")
     (root / "ants" / "turning.png").symlink_to(root / "ants" / "turning.png")
     os.mkfifo(root / "ants" / "pipe.png")
-    source = open_folder(root)
-    assert source.classes == ("ants", "bees")
-    assert "ants/linked/000.png" in source.sample_ids
-    assert not any("loop" in name for name in source.sample_ids)
-    assert {"ants/broken.png", "ants/turning.png"} <= set(source.sample_ids)  # told when decoded
-    assert issues_of(source)["not-an-image"][0] == 1
+    dataset = open_folder(root)
+    assert dataset.classes == ("ants", "bees")
+    assert "ants/linked/000.png" in dataset.sample_ids
+    assert not any("loop" in name for name in dataset.sample_ids)
+    assert {"ants/broken.png", "ants/turning.png"} <= set(dataset.sample_ids)  # told when decoded
+    assert issues_of(dataset)["not-an-image"][0] == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
@@ -213,9 +213,9 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
         os.rename(root / "ants" / "000.png", os.fsencode(root / "ants") + b"/caf\xe9.png")
     except OSError:
         pytest.skip("this file system takes Unicode names only")
-    source = open_folder(root)
-    assert "ants/caf\\xe9.png" in source.sample_ids
-    assert isinstance(source.read([source.sample_ids.index("ants/caf\\xe9.png")])[0], np.ndarray)
+    dataset = open_folder(root)
+    assert "ants/caf\\xe9.png" in dataset.sample_ids
+    assert isinstance(dataset.read([dataset.sample_ids.index("ants/caf\\xe9.png")])[0], np.ndarray)
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
@@ -251,8 +251,8 @@ def test_hashes_are_remembered_by_size_and_time(tmp_path: Path, cache: Path) -> 
 
 def test_class_map_is_checked(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects", FLAT)
-    source = open_folder(root, class_map={"ants": [310], "bees": ["bee"]})
-    assert source.class_map == {"ants": (310,), "bees": ("bee",)}
+    dataset = open_folder(root, class_map={"ants": [310], "bees": ["bee"]})
+    assert dataset.class_map == {"ants": (310,), "bees": ("bee",)}
     assert open_folder(root).class_map is None
     with pytest.raises(DataError, match="did you mean 'ants'"):
         open_folder(root, class_map={"ant": [310]})
@@ -260,11 +260,11 @@ def test_class_map_is_checked(tmp_path: Path) -> None:
 
 def test_an_unknown_data_set_names_the_nearest() -> None:
     with pytest.raises(BenchError, match="did you mean 'hymenoptera'"):
-        open_source("hymenopterra", {})
+        open_dataset("hymenopterra", {})
 
 
 def test_progress_counts_the_files(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
     root = write_folder(tmp_path / "insects", FLAT)
-    open_source("folder", {"path": str(root)}, progress=lambda *call: calls.append(call))
+    open_dataset("folder", {"path": str(root)}, progress=lambda *call: calls.append(call))
     assert calls[-1] == ("hash insects", 5, 5)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bench.data import open_source
+from bench.data import open_dataset
+from bench.data.dataset import DATASETS, TEST, TRAIN, VAL, Pixels
 from bench.data.images import fractals
 from bench.data.images.fractals import (
     MAX_MAPS,
@@ -28,7 +29,6 @@ from bench.data.images.fractals import (
     largest_singular_value,
     log_density,
 )
-from bench.data.source import DATASETS, TEST, TRAIN, VAL, Pixels
 
 WHOLE = np.array([[1.0, 0.0, 0.0]], np.float32)
 SIERPINSKI = np.zeros((1, MAX_MAPS, 2, 3), np.float32)
@@ -211,25 +211,25 @@ SMALL = {"classes": 3, "train_per_class": 5, "val_per_class": 2, "test_per_class
 
 
 def read(options: dict[str, Any], indices: Sequence[int] | None = None) -> dict[str, Pixels]:
-    source = open_source("fractals", {"image_size": 32, **options})
-    chosen = range(len(source)) if indices is None else indices
-    images = source.read(chosen)
+    dataset = open_dataset("fractals", {"image_size": 32, **options})
+    chosen = range(len(dataset)) if indices is None else indices
+    images = dataset.read(chosen)
     return {
-        source.sample_ids[i]: np.asarray(image) for i, image in zip(chosen, images, strict=True)
+        dataset.sample_ids[i]: np.asarray(image) for i, image in zip(chosen, images, strict=True)
     }
 
 
 def test_the_source_knows_its_samples_without_generating() -> None:
-    source = open_source("fractals", SMALL)
-    assert source.classes == ("fractal-00", "fractal-01", "fractal-02")
-    assert source.native_size == 64
-    assert source.generated
-    assert len(source) == 3 * (5 + 2 + 4)
+    dataset = open_dataset("fractals", SMALL)
+    assert dataset.classes == ("fractal-00", "fractal-01", "fractal-02")
+    assert dataset.native_size == 64
+    assert dataset.generated
+    assert len(dataset) == 3 * (5 + 2 + 4)
     for split, name, count in ((TRAIN, "train", 5), (VAL, "val", 2), (TEST, "test", 4)):
-        ids = [source.sample_ids[i] for i in np.flatnonzero(source.splits == split)]
+        ids = [dataset.sample_ids[i] for i in np.flatnonzero(dataset.splits == split)]
         assert ids == [f"{name}/{c}/{index}" for c in range(3) for index in range(count)]
-    labels = [int(sample.split("/")[1]) for sample in source.sample_ids]
-    np.testing.assert_array_equal(source.labels, labels)
+    labels = [int(sample.split("/")[1]) for sample in dataset.sample_ids]
+    np.testing.assert_array_equal(dataset.labels, labels)
 
 
 def test_more_images_or_classes_change_none_of_the_earlier_ones() -> None:
@@ -250,9 +250,9 @@ def test_any_selection_reads_the_same_images() -> None:
 
 
 def test_a_source_travels_to_other_processes() -> None:
-    source = open_source("fractals", SMALL)
-    again = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(again.read([7])[0], source.read([7])[0])
+    dataset = open_dataset("fractals", SMALL)
+    again = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(again.read([7])[0], dataset.read([7])[0])
 
 
 @pytest.mark.parametrize(
@@ -270,15 +270,15 @@ def test_a_source_travels_to_other_processes() -> None:
 def test_every_option_and_the_version_are_in_the_fingerprint(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fingerprint = open_source("fractals", SMALL).fingerprint
-    assert open_source("fractals", dict(SMALL)).fingerprint == fingerprint
-    assert open_source("fractals", {**SMALL, **change}).fingerprint != fingerprint
+    fingerprint = open_dataset("fractals", SMALL).fingerprint
+    assert open_dataset("fractals", dict(SMALL)).fingerprint == fingerprint
+    assert open_dataset("fractals", {**SMALL, **change}).fingerprint != fingerprint
     monkeypatch.setattr(fractals, "GENERATOR_VERSION", fractals.GENERATOR_VERSION + 1)
-    assert open_source("fractals", SMALL).fingerprint != fingerprint
+    assert open_dataset("fractals", SMALL).fingerprint != fingerprint
 
 
 def test_whole_difficulties_are_the_same_recipe_however_written() -> None:
-    written = [open_source("fractals", {**SMALL, "difficulty": d}).fingerprint for d in (1, 1.0)]
+    written = [open_dataset("fractals", {**SMALL, "difficulty": d}).fingerprint for d in (1, 1.0)]
     assert written[0] == written[1]
 
 

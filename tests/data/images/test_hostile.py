@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.cli.init.findings import measure_sizes
-from bench.data import Converted, DecodeFailure, ImageData, open_source, prepare_images
+from bench.cli.init.examine import measure_sizes
+from bench.data import Converted, DecodeFailure, ImageData, open_dataset, prepare_images
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
 from bench.data.images.folder import _files
@@ -43,14 +43,14 @@ def test_links_to_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
     (root / "ants" / "pipe.png").symlink_to(tmp_path / "pipe")
     (root / "ants" / "zero.jpg").symlink_to("/dev/zero")
     (root / "bees" / "folder.jpg").mkdir()
-    source = open_source("folder", {"path": str(root)})
-    assert len(source) == 6
-    (issue,) = source.issues
+    dataset = open_dataset("folder", {"path": str(root)})
+    assert len(dataset) == 6
+    (issue,) = dataset.issues
     assert issue.kind == "not-an-image"
     assert issue.samples == ("ants/pipe.png", "ants/zero.jpg")
     for name in ("ants/pipe.png", "ants/zero.jpg", "bees/folder.jpg"):
         assert decode_file(root / name) == DecodeFailure("not a file")
-    assert len(measure_sizes(root, source.sample_ids)) == 6
+    assert len(measure_sizes(root, dataset.sample_ids)) == 6
 
 
 @posix
@@ -74,8 +74,8 @@ def test_links_that_multiply_are_followed_once(
         return _files(folder)
 
     monkeypatch.setattr("bench.data.images.folder._files", counted)
-    source = open_source("folder", {"path": str(root)})
-    assert len(source) == 7
+    dataset = open_dataset("folder", {"path": str(root)})
+    assert len(dataset) == 7
     assert len(looked_at) < 50
 
 
@@ -88,7 +88,7 @@ def test_folders_in_folders_without_end(tmp_path: Path) -> None:
     for level in range(1, depth):
         os.mkdir(root / "ants" / "/".join("d" * (level + 1)))
     try:
-        assert len(open_source("folder", {"path": str(root)})) == 6
+        assert len(open_dataset("folder", {"path": str(root)})) == 6
     finally:  # what removes temporary folders recurses
         for folder in (deepest, *list(deepest.parents)[: depth - 1]):
             folder.rmdir()
@@ -102,10 +102,10 @@ def test_names_that_are_no_unicode_are_written(tmp_path: Path) -> None:
         os.rename(root, os.fsencode(tmp_path) + b"/\xff")
     except OSError:
         pytest.skip("this file system takes Unicode names only")
-    source = open_source("folder", {"path": os.fsdecode(os.fsencode(tmp_path) + b"/\xff")})
-    assert source.name == "\\xff"
-    assert source.classes == ("bees", "caf\\xe9")
-    data = ImageData.open(prepare_images(source, image_size=8, resize="squash"))
+    dataset = open_dataset("folder", {"path": os.fsdecode(os.fsencode(tmp_path) + b"/\xff")})
+    assert dataset.name == "\\xff"
+    assert dataset.classes == ("bees", "caf\\xe9")
+    data = ImageData.open(prepare_images(dataset, image_size=8, resize="squash"))
     probabilities = np.full((len(data), 2), 0.5)
     columns = prediction_columns(
         samples=data.sample_ids, labels=data.labels, probabilities=probabilities,
@@ -126,7 +126,7 @@ def test_two_names_that_read_the_same_are_refused(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes Unicode names only")
     with pytest.raises(DataError, match="two classes that both read"):
-        open_source("folder", {"path": str(root)})
+        open_dataset("folder", {"path": str(root)})
 
 
 def test_messages_about_many_files_are_short(tmp_path: Path) -> None:
@@ -136,11 +136,11 @@ def test_messages_about_many_files_are_short(tmp_path: Path) -> None:
     for index in range(300):
         (root / f"empty{'y' * 200}{index}").mkdir()
     with pytest.raises(DataError, match="and 295 more") as caught:
-        open_source("folder", {"path": str(root)})
+        open_dataset("folder", {"path": str(root)})
     assert len(str(caught.value)) < 4000
     for index in range(300):
         (root / f"empty{'y' * 200}{index}").rmdir()
-    (issue,) = open_source("folder", {"path": str(root)}).issues
+    (issue,) = open_dataset("folder", {"path": str(root)}).issues
     assert issue.count == 2000
     assert len(issue.message) < 2000
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import TEST, TRAIN, ImageSource, open_source
+from bench.data import TEST, TRAIN, ImageDataset, open_dataset
 from bench.data.images.hymenoptera import open_hymenoptera, read_manifest
 from bench.errors import DataError
 from tests.data.pictures import write_folder
@@ -62,7 +62,7 @@ def site(local: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def download(site: Site, manifest: dict[str, str]) -> Callable[[], ImageSource]:
+def download(site: Site, manifest: dict[str, str]) -> Callable[[], ImageDataset]:
     return lambda: open_hymenoptera(
         path=None, url=f"{site.address}/hymenoptera.zip", manifest=manifest, progress=None
     )
@@ -74,7 +74,7 @@ def test_the_manifest_lists_the_397_images_of_the_tutorial() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in read_manifest().values())
 
 
-def test_it_is_downloaded_once(download: Callable[[], ImageSource], site: Site) -> None:
+def test_it_is_downloaded_once(download: Callable[[], ImageDataset], site: Site) -> None:
     first, second = download(), download()
     assert len(site.requests) == 1
     assert first.name == "hymenoptera"
@@ -88,7 +88,7 @@ def test_it_is_downloaded_once(download: Callable[[], ImageSource], site: Site) 
 
 
 def test_nothing_but_the_images_stays_in_the_cache(
-    download: Callable[[], ImageSource], cache: Path
+    download: Callable[[], ImageDataset], cache: Path
 ) -> None:
     download()
     left = {path.name for path in (cache / "datasets").iterdir() if path.suffix != ".lock"}
@@ -96,7 +96,7 @@ def test_nothing_but_the_images_stays_in_the_cache(
 
 
 def test_an_interrupted_download_is_resumed(
-    download: Callable[[], ImageSource], site: Site
+    download: Callable[[], ImageDataset], site: Site
 ) -> None:
     site.drops = [1000, 0]
     with pytest.raises(DataError, match="closed before the end"):
@@ -105,13 +105,13 @@ def test_an_interrupted_download_is_resumed(
     assert [wanted for _, wanted in site.requests] == [None, "bytes=1000-", "bytes=1000-"]
 
 
-def test_a_server_that_ignores_ranges(download: Callable[[], ImageSource], site: Site) -> None:
+def test_a_server_that_ignores_ranges(download: Callable[[], ImageDataset], site: Site) -> None:
     site.resumes, site.drops = False, [1000]
     assert len(download()) == 10
 
 
 def test_a_changed_file_is_named_and_the_archive_is_not_kept(
-    download: Callable[[], ImageSource], site: Site, local: Path
+    download: Callable[[], ImageDataset], site: Site, local: Path
 ) -> None:
     good = site.files["/hymenoptera.zip"]
     write_folder(local / "x", {"y": 1}, suffix=".jpg")
@@ -125,7 +125,7 @@ def test_a_changed_file_is_named_and_the_archive_is_not_kept(
 
 @pytest.mark.parametrize("content", [b"<html>log in first</html>", b""])
 def test_an_answer_that_is_no_archive(
-    content: bytes, download: Callable[[], ImageSource], site: Site
+    content: bytes, download: Callable[[], ImageDataset], site: Site
 ) -> None:
     site.files["/hymenoptera.zip"] = content
     with pytest.raises(DataError, match=r"sent is not hymenoptera.*path: FOLDER-OR-ZIP"):
@@ -133,7 +133,7 @@ def test_an_answer_that_is_no_archive(
 
 
 def test_a_missing_archive_names_address_and_mend(
-    download: Callable[[], ImageSource], site: Site
+    download: Callable[[], ImageDataset], site: Site
 ) -> None:
     site.files.clear()
     with pytest.raises(DataError) as caught:
@@ -152,7 +152,7 @@ def test_no_network_names_address_and_mend(manifest: dict[str, str]) -> None:
 
 
 def test_only_names_of_the_manifest_are_unpacked(
-    download: Callable[[], ImageSource], site: Site, local: Path, cache: Path
+    download: Callable[[], ImageDataset], site: Site, local: Path, cache: Path
 ) -> None:
     extra = {
         "hymenoptera_data/../../escaped.jpg": b"x",
@@ -167,7 +167,7 @@ def test_only_names_of_the_manifest_are_unpacked(
 
 
 def test_a_damaged_copy_in_the_cache_is_downloaded_again(
-    download: Callable[[], ImageSource], site: Site, cache: Path
+    download: Callable[[], ImageDataset], site: Site, cache: Path
 ) -> None:
     download()
     (cache / "datasets" / "hymenoptera" / "train" / "ants" / "000.jpg").unlink()
@@ -177,14 +177,14 @@ def test_a_damaged_copy_in_the_cache_is_downloaded_again(
 
 @pytest.mark.parametrize("form", ["folder", "folder above", "zip"])
 def test_a_local_copy(
-    form: str, local: Path, manifest: dict[str, str], download: Callable[[], ImageSource]
+    form: str, local: Path, manifest: dict[str, str], download: Callable[[], ImageDataset]
 ) -> None:
     path = {"folder": local, "folder above": local.parent, "zip": local.with_suffix(".zip")}[form]
     local.with_suffix(".zip").write_bytes(zipped(local))
     (local / "train" / "ants" / "imageNotFound.gif").write_bytes(b"GIF")
-    source = open_hymenoptera(path=str(path), url="unused:", manifest=manifest, progress=None)
-    assert len(source) == 10
-    assert source.fingerprint == download().fingerprint, "wherever the files lie"
+    dataset = open_hymenoptera(path=str(path), url="unused:", manifest=manifest, progress=None)
+    assert len(dataset) == 10
+    assert dataset.fingerprint == download().fingerprint, "wherever the files lie"
 
 
 def test_an_incomplete_local_copy_names_the_files(local: Path, manifest: dict[str, str]) -> None:
@@ -208,20 +208,20 @@ def test_a_damaged_local_archive_is_named(local: Path, manifest: dict[str, str])
 
 def test_a_local_path_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(str(tmp_path / "none"))):
-        open_source("hymenoptera", {"path": str(tmp_path / "none")})
+        open_dataset("hymenoptera", {"path": str(tmp_path / "none")})
 
 
 def test_another_data_set_is_not_hymenoptera(local: Path) -> None:
     with pytest.raises(DataError, match=r"no complete copy of hymenoptera.*and 392 more"):
-        open_source("hymenoptera", {"path": str(local)})
+        open_dataset("hymenoptera", {"path": str(local)})
 
 
 @pytest.mark.skipif(real_copy() is None, reason="the real photographs are not on this machine")
 def test_the_real_photographs() -> None:
-    source = open_source("hymenoptera", {"path": str(real_copy())})
-    assert Counter(source.splits.tolist()) == {TRAIN: 244, TEST: 153}
-    assert Counter(source.labels.tolist()) == {0: 193, 1: 204}
-    assert all(isinstance(image, np.ndarray) for image in source.read(range(0, 397, 40)))
+    dataset = open_dataset("hymenoptera", {"path": str(real_copy())})
+    assert Counter(dataset.splits.tolist()) == {TRAIN: 244, TEST: 153}
+    assert Counter(dataset.labels.tolist()) == {0: 193, 1: 204}
+    assert all(isinstance(image, np.ndarray) for image in dataset.read(range(0, 397, 40)))
 
 
 @pytest.mark.skipif(real_copy() is None, reason="the real photographs are not on this machine")
@@ -234,4 +234,4 @@ def test_one_changed_byte_of_the_real_photographs_is_found(tmp_path: Path) -> No
     content[-10] ^= 1
     changed.write_bytes(content)
     with pytest.raises(DataError, match=r"val/ants/10308379_1b6c72e180\.jpg \(changed\)$"):
-        open_source("hymenoptera", {"path": str(copy)})
+        open_dataset("hymenoptera", {"path": str(copy)})

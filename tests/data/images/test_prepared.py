@@ -24,8 +24,8 @@ from bench.data import (
     Converted,
     DecodeFailure,
     ImageData,
-    ImageSource,
-    open_source,
+    ImageDataset,
+    open_dataset,
     prepare_images,
     resize_image,
     stored_size,
@@ -37,16 +37,16 @@ from tests.data.pictures import photograph, prepare_when_all_are_ready, write_fo
 LAYOUT = {"ants": 3, "bees": 2}
 
 
-def open_folder(root: Path) -> ImageSource:
-    return open_source("folder", {"path": str(root)})
+def open_folder(root: Path) -> ImageDataset:
+    return open_dataset("folder", {"path": str(root)})
 
 
-def prepared(source: ImageSource, **changed: Any) -> ImageData:
+def prepared(dataset: ImageDataset, **changed: Any) -> ImageData:
     options = {"image_size": 14, "resize": "squash"}
-    return ImageData.open(prepare_images(source, **{**options, **changed}))
+    return ImageData.open(prepare_images(dataset, **{**options, **changed}))
 
 
-def source_of(images: Sequence[Any], **changed: Any) -> ImageSource:
+def source_of(images: Sequence[Any], **changed: Any) -> ImageDataset:
     count = len(images)
     fields: dict[str, Any] = {
         "name": "made up",
@@ -58,7 +58,7 @@ def source_of(images: Sequence[Any], **changed: Any) -> ImageSource:
         "native_size": None,
         "read": lambda indices: [images[index] for index in indices],
     }
-    return ImageSource(**{**fields, **changed})
+    return ImageDataset(**{**fields, **changed})
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -136,8 +136,8 @@ def test_auto_squashes_what_is_square_already() -> None:
 
 
 def test_what_is_stored(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    data = prepared(source, image_size=14, resize="crop")
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    data = prepared(dataset, image_size=14, resize="crop")
     assert data.images.shape == (5, 16, 16, 3)
     assert data.images.dtype == np.uint8
     assert isinstance(data.images, np.memmap)
@@ -145,11 +145,11 @@ def test_what_is_stored(tmp_path: Path) -> None:
     for index in range(5):
         expected = resize_image(np.asarray(photograph(index + 1)), 16, "crop")
         assert np.array_equal(data.images[index], expected)
-    assert data.labels.tolist() == source.labels.tolist()
+    assert data.labels.tolist() == dataset.labels.tolist()
     assert data.labels.dtype == np.int64
-    assert data.source_splits.dtype == np.int8
-    assert data.sample_ids == source.sample_ids
-    assert data.classes == source.classes
+    assert data.given_splits.dtype == np.int8
+    assert data.sample_ids == dataset.sample_ids
+    assert data.classes == dataset.classes
     assert (data.name, data.image_size, data.resize) == ("insects", 14, "crop")
     assert not data.generated
     assert data.issues == ()
@@ -164,10 +164,10 @@ def test_any_reader_of_npy_opens_the_images(tmp_path: Path) -> None:
 
 
 def test_images_are_decoded_once(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    folder = prepare_images(source, image_size=8, resize="crop")
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(dataset, image_size=8, resize="crop")
     shutil.rmtree(tmp_path / "insects")
-    assert prepare_images(source, image_size=8, resize="crop") == folder
+    assert prepare_images(dataset, image_size=8, resize="crop") == folder
 
 
 def test_size_rule_and_content_have_folders_and_fingerprints_of_their_own() -> None:
@@ -241,8 +241,8 @@ def test_generated_sources_are_read_in_large_chunks_from_one_thread() -> None:
 
 def test_progress_counts_the_images() -> None:
     calls: list[tuple[str, int, int | None]] = []
-    source = source_of([noise(4, 4), noise(4, 4, 1)])
-    prepare_images(source, image_size=4, resize="pad", progress=lambda *call: calls.append(call))
+    dataset = source_of([noise(4, 4), noise(4, 4, 1)])
+    prepare_images(dataset, image_size=4, resize="pad", progress=lambda *call: calls.append(call))
     assert calls == [("decode made up", 1, 2), ("decode made up", 2, 2)]
 
 
@@ -260,8 +260,8 @@ def test_a_disk_that_is_too_small_is_told_before_decoding(monkeypatch: pytest.Mo
     "damage", ["truncated", "no images", "no metadata", "half metadata", "old", "a label"]
 )
 def test_a_damaged_folder_is_refused_and_made_anew(damage: str, tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    folder = prepare_images(source, image_size=14, resize="squash")
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(dataset, image_size=14, resize="squash")
     before = np.array(ImageData.open(folder).images)
     images, metadata = folder / "images.npy", folder / "metadata.json"
     if damage == "truncated":
@@ -278,28 +278,28 @@ def test_a_damaged_folder_is_refused_and_made_anew(damage: str, tmp_path: Path) 
         metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"format": 0}))
     with pytest.raises(DataError, match="damaged"):
         ImageData.open(folder)
-    assert np.array_equal(ImageData.open(prepare_images(source, image_size=14, resize="squash"))
+    assert np.array_equal(ImageData.open(prepare_images(dataset, image_size=14, resize="squash"))
                           .images, before)  # fmt: skip
 
 
 def test_a_changed_pixel_is_found_and_made_anew(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    folder = prepare_images(source, image_size=14, resize="squash")
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(dataset, image_size=14, resize="squash")
     before = np.array(ImageData.open(folder).images)
     flip(folder / "images.npy", -7)
     assert not np.array_equal(ImageData.open(folder).images, before)
-    prepare_images(source, image_size=14, resize="squash")
+    prepare_images(dataset, image_size=14, resize="squash")
     assert np.array_equal(ImageData.open(folder).images, before)
 
 
 def test_images_that_an_earlier_version_prepared_get_their_checksum(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    folder = prepare_images(source, image_size=14, resize="squash")
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    folder = prepare_images(dataset, image_size=14, resize="squash")
     checksums = folder / "checksums.json"
     noted = checksums.read_text()
     checksums.unlink()
     written = (folder / "images.npy").stat().st_mtime_ns
-    prepare_images(source, image_size=14, resize="squash")
+    prepare_images(dataset, image_size=14, resize="squash")
     assert checksums.read_text() == noted
     assert (folder / "images.npy").stat().st_mtime_ns == written
 
@@ -343,9 +343,9 @@ def test_a_failing_reader_leaves_nothing_behind(cache: Path) -> None:
 
 
 def test_folder_sources_travel_to_other_processes(tmp_path: Path) -> None:
-    source = open_folder(write_folder(tmp_path / "insects", LAYOUT))
-    again = pickle.loads(pickle.dumps(source))
-    assert np.array_equal(again.read([2])[0], source.read([2])[0])
+    dataset = open_folder(write_folder(tmp_path / "insects", LAYOUT))
+    again = pickle.loads(pickle.dumps(dataset))
+    assert np.array_equal(again.read([2])[0], dataset.read([2])[0])
 
 
 def test_few_full_size_images_are_held_at_a_time(tmp_path: Path) -> None:

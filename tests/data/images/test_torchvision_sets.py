@@ -25,8 +25,8 @@ from bench.data import (
     VAL,
     DecodeFailure,
     ImageData,
-    ImageSource,
-    open_source,
+    ImageDataset,
+    open_dataset,
     prepare_images,
 )
 from bench.data.images.torchvision_sets import (
@@ -44,15 +44,17 @@ CLASSES = ["airplane", "automobile", "bird"]
 PER_BATCH = 6
 
 
-def open_set(dataset: str, root: Path | None = None) -> ImageSource:
+def open_set(dataset: str, root: Path | None = None) -> ImageDataset:
     options = {"dataset": dataset} | ({} if root is None else {"root": str(root)})
-    return open_source("torchvision", options)
+    return open_dataset("torchvision", options)
 
 
-def parts_of(source: ImageSource) -> dict[int, list[str]]:
+def parts_of(dataset: ImageDataset) -> dict[int, list[str]]:
     return {
-        int(split): [n for n, s in zip(source.sample_ids, source.splits, strict=True) if s == split]
-        for split in np.unique(source.splits)
+        int(split): [
+            n for n, s in zip(dataset.sample_ids, dataset.splits, strict=True) if s == split
+        ]
+        for split in np.unique(dataset.splits)
     }
 
 
@@ -94,24 +96,24 @@ def cifar(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def test_cifar10_is_downloaded_once_and_read_right(cifar: Site, cache: Path) -> None:
-    source = open_set("CIFAR10")
+    dataset = open_set("CIFAR10")
     downloads = len(cifar.requests)
     assert downloads >= 1
     assert (cache / "torchvision" / "cifar-10-batches-py").is_dir()
-    assert source.name == "CIFAR10"
-    assert source.classes == tuple(CLASSES)
-    assert source.native_size == 32
-    assert {split: len(names) for split, names in parts_of(source).items()} == {TRAIN: 30, TEST: 6}
-    assert source.sample_ids[0] == "train/0"
-    assert source.sample_ids[-1] == "test/5"
+    assert dataset.name == "CIFAR10"
+    assert dataset.classes == tuple(CLASSES)
+    assert dataset.native_size == 32
+    assert {split: len(names) for split, names in parts_of(dataset).items()} == {TRAIN: 30, TEST: 6}
+    assert dataset.sample_ids[0] == "train/0"
+    assert dataset.sample_ids[-1] == "test/5"
     expected = [cifar_batch(seed) for seed in range(1, 7)]
-    assert source.labels.tolist() == [label for batch in expected for label in batch["labels"]]
+    assert dataset.labels.tolist() == [label for batch in expected for label in batch["labels"]]
     pixels = np.concatenate([batch["data"] for batch in expected])
     pixels = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    assert np.array_equal(source.read(range(36)), pixels)
-    assert np.array_equal(source.read([35, 2])[0], pixels[35])
+    assert np.array_equal(dataset.read(range(36)), pixels)
+    assert np.array_equal(dataset.read([35, 2])[0], pixels[35])
     again = open_set("CIFAR10")
-    assert again.fingerprint == source.fingerprint
+    assert again.fingerprint == dataset.fingerprint
     assert len(cifar.requests) == downloads
     data = ImageData.open(prepare_images(again, image_size=32, resize="auto"))
     assert np.array_equal(data.images, pixels)
@@ -158,11 +160,11 @@ def test_mnist_is_grey_made_rgb(tmp_path: Path) -> None:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
         labels = struct.pack(">2i", 0x801, 10) + bytes(range(10))
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
-    source = open_set("MNIST", tmp_path)
-    assert source.native_size == 28
-    assert source.classes[:2] == ("0 - zero", "1 - one")
-    assert source.labels.tolist() == [*range(10), *range(10)]
-    assert np.array_equal(source.read([11])[0], np.stack([images["t10k"][1]] * 3, -1))
+    dataset = open_set("MNIST", tmp_path)
+    assert dataset.native_size == 28
+    assert dataset.classes[:2] == ("0 - zero", "1 - one")
+    assert dataset.labels.tolist() == [*range(10), *range(10)]
+    assert np.array_equal(dataset.read([11])[0], np.stack([images["t10k"][1]] * 3, -1))
 
 
 def eurosat(root: Path) -> None:
@@ -175,11 +177,11 @@ def eurosat(root: Path) -> None:
 
 def test_eurosat_leaves_the_splits_to_us(tmp_path: Path) -> None:
     eurosat(tmp_path)
-    source = open_set("EuroSAT", tmp_path)
-    assert parts_of(source) == {UNASSIGNED: ["all/0", "all/1", "all/2", "all/3"]}
-    assert source.classes == ("Forest", "River")
-    assert source.native_size == 64
-    assert np.array_equal(source.read([1])[0], np.asarray(photograph(2, width=64, height=64)))
+    dataset = open_set("EuroSAT", tmp_path)
+    assert parts_of(dataset) == {UNASSIGNED: ["all/0", "all/1", "all/2", "all/3"]}
+    assert dataset.classes == ("Forest", "River")
+    assert dataset.native_size == 64
+    assert np.array_equal(dataset.read([1])[0], np.asarray(photograph(2, width=64, height=64)))
 
 
 def test_the_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
@@ -214,14 +216,14 @@ def test_oxford_pets(tmp_path: Path) -> None:
         lines[("trainval", "test")[seed // 4]].append(f"{name} {seed % 2 + 1} 1 1")
     for part, entries in lines.items():
         (base / "annotations" / f"{part}.txt").write_text("\n".join(entries))
-    source = open_set("OxfordIIITPet", tmp_path)
-    assert source.classes == ("Abyssinian", "Shiba Inu")
-    assert {split: len(names) for split, names in parts_of(source).items()} == {TRAIN: 4, TEST: 4}
-    assert source.labels.tolist() == [0, 1] * 4
-    assert source.native_size is None
+    dataset = open_set("OxfordIIITPet", tmp_path)
+    assert dataset.classes == ("Abyssinian", "Shiba Inu")
+    assert {split: len(names) for split, names in parts_of(dataset).items()} == {TRAIN: 4, TEST: 4}
+    assert dataset.labels.tolist() == [0, 1] * 4
+    assert dataset.native_size is None
     with Image.open(base / "images" / "shiba_inu_5.jpg") as image:
-        assert np.array_equal(source.read([5])[0], np.asarray(image))
-    assert source.issues == ()
+        assert np.array_equal(dataset.read([5])[0], np.asarray(image))
+    assert dataset.issues == ()
 
 
 def test_a_set_with_train_valid_and_test(tmp_path: Path) -> None:
@@ -239,10 +241,10 @@ def test_a_set_with_train_and_val_tells_what_becomes_of_val(tmp_path: Path) -> N
             folder = tmp_path / "imagenette2" / part / wnid
             folder.mkdir(parents=True)
             photograph(1).save(folder / "0.JPEG")
-    source = open_set("Imagenette", tmp_path)
-    assert source.classes == ("tench", "English springer")
-    assert set(parts_of(source)) == {TRAIN, VAL}
-    assert [issue.kind for issue in source.issues] == ["split-note"]
+    dataset = open_set("Imagenette", tmp_path)
+    assert dataset.classes == ("tench", "English springer")
+    assert set(parts_of(dataset)) == {TRAIN, VAL}
+    assert [issue.kind for issue in dataset.issues] == ["split-note"]
 
 
 # Any map-style data set -----------------------------------------------------------------------
@@ -265,7 +267,7 @@ class InMemory:
         return image, label
 
 
-def source_of(tmp_path: Path, **parts: InMemory) -> ImageSource:
+def source_of(tmp_path: Path, **parts: InMemory) -> ImageDataset:
     codes = {"train": TRAIN, "test": TEST, "all": UNASSIGNED}
     by_split = {codes[name]: part for name, part in parts.items()}
     return source_from_parts(name="MadeUp", parts=by_split, folder=tmp_path, progress=None)
@@ -273,10 +275,10 @@ def source_of(tmp_path: Path, **parts: InMemory) -> ImageSource:
 
 def test_labels_are_looked_up_one_by_one_where_they_are_not_listed(tmp_path: Path) -> None:
     images = [photograph(seed) for seed in range(4)]
-    source = source_of(tmp_path, all=InMemory(images, [3, 5, 3, 5]))
-    assert source.classes == ("3", "5")
-    assert source.labels.tolist() == [0, 1, 0, 1]
-    assert np.array_equal(source.read([2])[0], np.asarray(images[2]))
+    dataset = source_of(tmp_path, all=InMemory(images, [3, 5, 3, 5]))
+    assert dataset.classes == ("3", "5")
+    assert dataset.labels.tolist() == [0, 1, 0, 1]
+    assert np.array_equal(dataset.read([2])[0], np.asarray(images[2]))
 
 
 def test_listed_labels_that_disagree_with_the_samples_are_not_believed(tmp_path: Path) -> None:
@@ -290,14 +292,14 @@ def test_class_names_of_unused_classes_are_left_out_and_repeated_ones_told_apart
 ) -> None:
     images = [photograph(seed) for seed in range(3)]
     names = ["N/A", ("crane", "bird"), "tench", "crane"]
-    source = source_of(tmp_path, all=InMemory(images, [1, 2, 3], classes=names))
-    assert source.classes == ("crane (1)", "tench", "crane (3)")
+    dataset = source_of(tmp_path, all=InMemory(images, [1, 2, 3], classes=names))
+    assert dataset.classes == ("crane (1)", "tench", "crane (3)")
 
 
 def test_a_sample_that_raises_is_a_failure_of_that_sample(tmp_path: Path) -> None:
     images = [photograph(0), OSError("bad sector"), photograph(2), photograph(3), photograph(4)]
-    source = source_of(tmp_path, all=InMemory(images, [0, 1, 0, 1, 0], targets=[0, 1, 0, 1, 0]))
-    assert source.read([1, 2])[0] == DecodeFailure("bad sector")
+    dataset = source_of(tmp_path, all=InMemory(images, [0, 1, 0, 1, 0], targets=[0, 1, 0, 1, 0]))
+    assert dataset.read([1, 2])[0] == DecodeFailure("bad sector")
 
 
 def test_targets_that_are_no_class_labels_are_refused(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_worker_that_hangs_costs_its_job_only(tmp_path: Path) -> None:
     limits = Resources(minutes=0.25)
     results, _ = run(ProcessPoolExecutor(1, resources=limits), [hung, *rest[:1]])
     assert results[hung.trial_id].error == "took longer than 0.25 minutes (resources.minutes)"
-    assert not results[hung.trial_id].outside
+    assert not results[hung.trial_id].external
     assert results[rest[0].trial_id].error is None
 
 
@@ -187,7 +187,7 @@ def test_a_worker_that_dies_while_it_trains_leaves_its_epochs(
     hint = ", often for want of memory" if stop == signal.SIGKILL else ""
     expected = f"the worker process died (signal {stop.name}{hint}) in epoch {epochs + 1}"
     assert result.error == expected
-    assert result.outside == (stop == signal.SIGTERM)
+    assert result.external == (stop == signal.SIGTERM)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits memory")

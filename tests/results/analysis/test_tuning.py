@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.results.analysis import (
-    Objective,
+    Goal,
     Setting,
     Study,
     budgets,
@@ -27,15 +27,15 @@ from bench.results.analysis import (
     incumbents,
     number_text,
     overtakings,
-    read_objectives,
+    read_goals,
     read_studies,
     sign_flip_p,
 )
 from bench.results.folder import Tuning, read_tuning
 from tests.made_up_tuning import ACCURACY, SECONDS, made_up_tuning
 
-HIGHEST = Objective(name="val_accuracy", maximize=True)
-SHORTEST = Objective(name="seconds", maximize=False)
+HIGHEST = Goal(name="val_accuracy", maximize=True)
+SHORTEST = Goal(name="seconds", maximize=False)
 
 
 def _tuning(folder: Path, **options: Any) -> Tuning:
@@ -80,7 +80,7 @@ def test_studies_are_those_of_the_description(tmp_path: Path) -> None:
             "weight_decay": "0.001",
             "optimizer": "sgd",
         }
-    assert read_objectives(tuning) == [HIGHEST]
+    assert read_goals(tuning) == [HIGHEST]
 
 
 def test_the_best_so_far_is_that_of_complete_trials(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_overtakings_are_pairs_that_changed_places(tmp_path: Path) -> None:
 
 def test_the_front_is_what_nothing_dominates(tmp_path: Path) -> None:
     tuning = _tuning(tmp_path / "r", objectives=(ACCURACY, SECONDS), change=_some, trials=20)
-    objectives = read_objectives(tuning)
+    objectives = read_goals(tuning)
     rows = pd.read_parquet(tmp_path / "r" / "tuning.parquet").query("state == 'complete'")
     for study in read_studies(tuning):
         own = rows[rows["study"] == study.name]

@@ -9,11 +9,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bench.results.analysis import (
-    Objective,
+    Goal,
     Study,
     importances,
     incumbents,
-    read_objectives,
+    read_goals,
     read_studies,
 )
 from bench.results.folder import Run, read_tuning
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from bench.results.plots import Look
 
-HIGHEST = Objective(name="val_accuracy", maximize=True)
+HIGHEST = Goal(name="val_accuracy", maximize=True)
 FIGURES = (
     "tuning_curves",
     "tuning_learning_rates",
@@ -95,7 +95,7 @@ def _figures(run: Run) -> dict[str, Figure]:
     tuning = read_tuning(run.folder)
     assert tuning is not None
     studies, look = _read(run)
-    objective = read_objectives(tuning)[0]
+    objective = read_goals(tuning)[0]
     drawn = (
         tuning_curves(studies, look),
         tuned_learning_rates(studies, look),
@@ -292,7 +292,7 @@ def test_the_first_objective_is_drawn(tmp_path: Path) -> None:
     run = made_up_tuning(tmp_path / "r", seeds=1, objectives=(SECONDS, ACCURACY))
     tuning = read_tuning(run.folder)
     assert tuning is not None
-    assert [o.name for o in read_objectives(tuning)] == ["seconds", "val_accuracy"]
+    assert [o.name for o in read_goals(tuning)] == ["seconds", "val_accuracy"]
     figure = _figures(run)["tuning_history"]
     assert figure.axes[0].get_ylabel() == "training time (s)"
     assert " s in validation" not in _title(figure)

@@ -14,7 +14,7 @@ from bench.models import describe_weights
 from bench.suite import Entry
 
 if TYPE_CHECKING:
-    from bench.cli.init.findings import Findings
+    from bench.cli.init.examine import Examined
 
 SEEDS = (0, 1, 2)
 IMBALANCED = 3.0
@@ -28,7 +28,7 @@ PASSES_ON_CPU = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
+class ChosenGrid:
     """The grid. `strategies` holds (why, YAML entry); `image_size` is None for the weights' own.
 
     `others` are backbones that the suite only suggests.
@@ -51,7 +51,7 @@ class Choices:
         return len(self.strategies) * len(self.schedules) * len(SEEDS)
 
 
-def choose(found: Findings) -> Choices:
+def choose(found: Examined) -> ChosenGrid:
     """The grid for these findings."""
     num_train = found.total("train")
     batch_size, epochs, lr = _pace(num_train)
@@ -64,7 +64,7 @@ def choose(found: Findings) -> Choices:
     load = passes * ((image_size or weights_size) / 224) ** 2
     if found.device == "cpu" and load > PASSES_ON_CPU:
         schedules = schedules[:1]
-    return Choices(
+    return ChosenGrid(
         backbone=backbone,
         others=tuple(others),
         weights_size=weights_size,

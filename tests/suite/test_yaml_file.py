@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import SuiteError
-from bench.suite.yaml_source import apply_overrides, parse_yaml, read_yaml
+from bench.suite.yaml_file import apply_overrides, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -51,20 +51,20 @@ def test_nan() -> None:
 
 
 def test_every_value_has_its_line() -> None:
-    source = parse_yaml("a: 1\nb:\n  - x\n  - {c: 2,\n     d: 3}\n", path=Path("s.yaml"))
-    assert source.data == {"a": 1, "b": ["x", {"c": 2, "d": 3}]}
-    assert {key: source.lines[key] for key in [("a",), ("b",), ("b", 0), ("b", 1, "d")]} == {
+    yaml_file = parse_yaml("a: 1\nb:\n  - x\n  - {c: 2,\n     d: 3}\n", path=Path("s.yaml"))
+    assert yaml_file.data == {"a": 1, "b": ["x", {"c": 2, "d": 3}]}
+    assert {key: yaml_file.lines[key] for key in [("a",), ("b",), ("b", 0), ("b", 1, "d")]} == {
         ("a",): 1,
         ("b",): 2,
         ("b", 0): 3,
         ("b", 1, "d"): 5,
     }
-    assert str(source.problem(("b", 1, "unknown"), "wrong")) == "wrong (s.yaml:4)"
+    assert str(yaml_file.problem(("b", 1, "unknown"), "wrong")) == "wrong (s.yaml:4)"
 
 
 def test_anchors_and_merge_keys_work_and_own_keys_win() -> None:
-    source = parse_yaml("base: &b {x: 1, y: 2}\nuse: {<<: *b, y: 3}\n")
-    assert source.data["use"] == {"x": 1, "y": 3}
+    yaml_file = parse_yaml("base: &b {x: 1, y: 2}\nuse: {<<: *b, y: 3}\n")
+    assert yaml_file.data["use"] == {"x": 1, "y": 3}
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_into_the_suite() -> None:
-    source = parse_yaml("dataset: fractals\nstrategy: [a, {name: b, lr: 1}]\nlr: 0.1\n")
+    yaml_file = parse_yaml("dataset: fractals\nstrategy: [a, {name: b, lr: 1}]\nlr: 0.1\n")
     changed = apply_overrides(
-        source, ["dataset.classes=3", "strategy.1.lr=1e-2", "strategy.0=c", "seed=[4, 5]"]
+        yaml_file, ["dataset.classes=3", "strategy.1.lr=1e-2", "strategy.0=c", "seed=[4, 5]"]
     )
     assert changed.data == {
         "dataset": {"name": "fractals", "classes": 3},
@@ -116,7 +116,7 @@ def test_overrides_reach_into_the_suite() -> None:
         "lr": 0.1,
         "seed": [4, 5],
     }
-    assert source.data["dataset"] == "fractals"
+    assert yaml_file.data["dataset"] == "fractals"
     problem = changed.problem(("dataset", "classes"), "wrong")
     assert str(problem) == "wrong (--set dataset.classes=3)"
 

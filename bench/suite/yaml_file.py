@@ -59,7 +59,7 @@ _Loader.add_constructor(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class YamlFile:
     """Plain data with the place of every value: a file and line, or the `--set` that gave it."""
 
     data: Any
@@ -78,7 +78,7 @@ class Source:
         return Problem(message=message, path=self.path)
 
 
-def read_yaml(path: Path) -> Source:
+def read_yaml(path: Path) -> YamlFile:
     """Read one YAML file; raises `SuiteError` when it is missing or not valid YAML."""
     try:
         raw = _read_bytes(path)
@@ -115,7 +115,7 @@ def _missing_file(path: Path) -> Problem:
     return Problem(message=f"no such suite file{listing}", path=path)
 
 
-def parse_yaml(text: str, *, path: Path | None = None) -> Source:
+def parse_yaml(text: str, *, path: Path | None = None) -> YamlFile:
     """Parse YAML text; raises `SuiteError` with every duplicate key, or the syntax error."""
     converter = _Converter(path)
     try:
@@ -136,7 +136,7 @@ def parse_yaml(text: str, *, path: Path | None = None) -> Source:
         raise SuiteError([Problem(message=message, path=path)]) from None
     if converter.problems:
         raise SuiteError(converter.problems)
-    return Source(data=data, path=path, lines=converter.lines, overrides={})
+    return YamlFile(data=data, path=path, lines=converter.lines, overrides={})
 
 
 class _Converter:
@@ -235,13 +235,13 @@ class _Converter:
             raise SuiteError(self.problems)
 
 
-def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
+def apply_overrides(yaml_file: YamlFile, overrides: Sequence[str]) -> YamlFile:
     """Apply `key=value` overrides (dotted path into the suite, value in YAML) in order.
 
     A name on the way is widened: `dataset.classes=3` turns `dataset: fractals` into a mapping.
     Raises `SuiteError` with every override that cannot be applied.
     """
-    data, places = source.data, dict(source.overrides)
+    data, places = yaml_file.data, dict(yaml_file.overrides)
     problems: list[Problem] = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -264,7 +264,7 @@ def apply_overrides(source: Source, overrides: Sequence[str]) -> Source:
         places[location] = override
     if problems:
         raise SuiteError(problems)
-    return Source(data=data, path=source.path, lines=source.lines, overrides=places)
+    return YamlFile(data=data, path=yaml_file.path, lines=yaml_file.lines, overrides=places)
 
 
 def _locate(data: Any, keys: Sequence[str]) -> Location:

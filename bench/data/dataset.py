@@ -1,8 +1,8 @@
-"""Image sources: a data set before anything of it is decoded, and the registry of data sets.
+"""A data set before anything of it is decoded, and the registry of data sets.
 
-An entry of `DATASETS` is a function `(progress, /, *, option: type = default, ...) -> ImageSource`.
-Its only positional parameter takes a `Progress` callable or `None`; its keyword-only parameters
-are the options that a suite may give.
+An entry of `DATASETS` is a function `(progress, /, *, option: type = default, ...)` that returns an
+`ImageDataset`. Its only positional parameter takes an `OnProgress` callable or `None`; its
+keyword-only parameters are the options that a suite may give.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
 from bench.suite.registry import Registry
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
@@ -64,10 +64,10 @@ Reader = Callable[[Sequence[int]], Sequence[Decoded]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageSource:
+class ImageDataset:
     """A labelled image data set before anything is decoded.
 
-    `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the source
+    `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
     leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
     images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
@@ -76,8 +76,8 @@ class ImageSource:
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
-    `generated` source is read from one thread in chunks of a few hundred indices, and leakage is
-    not looked for; any other source is read from several threads at once, few indices at a time.
+    `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
+    not looked for; any other data set is read from several threads at once, few indices at a time.
     """
 
     name: str
@@ -105,22 +105,22 @@ class ImageSource:
         return len(self.sample_ids)
 
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
+SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 
-DATASETS: Registry[Callable[..., ImageSource]] = Registry(
+DATASETS: Registry[Callable[..., ImageDataset]] = Registry(
     "dataset",
     shared_options={
-        "val_fraction": (Fraction, 0.2),
-        "test_fraction": (Fraction, 0.2),
+        "val_fraction": (SplitFraction, 0.2),
+        "test_fraction": (SplitFraction, 0.2),
         "split_seed": (Annotated[int, Field(ge=0)], 0),
         "class_map": (dict[str, list[int | str]] | None, None),
     },
 )
 
 
-def open_source(
-    name: str, options: Mapping[str, Any], *, progress: Progress | None = None
-) -> ImageSource:
+def open_dataset(
+    name: str, options: Mapping[str, Any], *, progress: OnProgress | None = None
+) -> ImageDataset:
     """Open the data set `name` with the options of a suite, shared options among them.
 
     Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
@@ -128,11 +128,11 @@ def open_source(
     """
     function = DATASETS.get(name).function
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
-    source = function(progress, **own)
+    dataset = function(progress, **own)
     class_map = options.get("class_map")
     if class_map is None:
-        return source
-    return replace(source, class_map=_checked_class_map(class_map, source))
+        return dataset
+    return replace(dataset, class_map=_checked_class_map(class_map, dataset))
 
 
 def naming(names: Sequence[str], *, at_most: int = 5) -> str:
@@ -148,7 +148,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def val_as_test_issue(splits: npt.NDArray[np.int8]) -> tuple[DataIssue, ...]:
-    """What to tell if a source has a val split but no test split (see `make_splits`)."""
+    """What to tell if a data set has a val split but no test split (see `make_splits`)."""
     if not (np.any(splits == VAL) and not np.any(splits == TEST)):
         return ()
     message = (
@@ -166,7 +166,7 @@ def fingerprint_of(
     splits: npt.NDArray[np.int8],
     contents: Sequence[str],
 ) -> str:
-    """The hex fingerprint of a source whose samples have the content hashes `contents`."""
+    """The hex fingerprint of a data set whose samples have the content hashes `contents`."""
     digest = hashlib.sha256()
     for text in (*classes, "", *sample_ids, "", *contents):
         digest.update(text.encode() + b"\0")
@@ -176,12 +176,12 @@ def fingerprint_of(
 
 
 def _checked_class_map(
-    class_map: Mapping[str, Sequence[int | str]], source: ImageSource
+    class_map: Mapping[str, Sequence[int | str]], dataset: ImageDataset
 ) -> ClassMap:
     for name in class_map:
-        if name not in source.classes:
+        if name not in dataset.classes:
             raise DataError(
-                f"class_map must name classes of {source.name}, "
-                f"got {name!r}{nearest(name, source.classes)}"
+                f"class_map must name classes of {dataset.name}, "
+                f"got {name!r}{nearest(name, dataset.classes)}"
             )
     return {name: tuple(targets) for name, targets in class_map.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.cli.init.choices import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.cli.init.choose import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.data import (
     DATASETS,
     TEST,
@@ -22,18 +22,18 @@ from bench.data import (
     class_counts,
     leakage,
     make_splits,
-    open_source,
+    open_dataset,
     prepare_images,
 )
 from bench.suite import Settings
-from bench.system.download import Progress
+from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, has_native_bf16, resolve_device
 
 MEASURED = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class Examined:
     """What was seen of the folder and of this machine.
 
     `counts` is {split: {class: images}}; `drawn` names the splits that the folder does not have.
@@ -61,17 +61,17 @@ class Findings:
         return max(train) / min(train)
 
 
-def examine(folder: Path, *, progress: Progress | None = None) -> Findings:
+def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     """Decode the folder as a run would, and count, measure and compare what is in it."""
     device = resolve_device("auto")
     # A suite's path is resolved too, so that the run finds these images in the cache.
     root = folder.resolve()
     options = DATASETS.get("folder").options(path=str(root)).model_dump()
-    source = open_source("folder", options, progress=progress)
-    sizes = measure_sizes(root, source.sample_ids)
+    dataset = open_dataset("folder", options, progress=progress)
+    sizes = measure_sizes(root, dataset.sample_ids)
     weights_size = size_of_weights(backbones_for(device)[0])
     prepared = prepare_images(
-        source,
+        dataset,
         image_size=choose_image_size(sizes, weights_size) or weights_size,
         resize=Settings().resize,
         progress=progress,
@@ -80,14 +80,14 @@ def examine(folder: Path, *, progress: Progress | None = None) -> Findings:
     fractions = {key: options[key] for key in ("val_fraction", "test_fraction", "split_seed")}
     splits = [
         make_splits(
-            data.labels, data.source_splits, data.classes, seed=seed, shots=None, **fractions
+            data.labels, data.given_splits, data.classes, seed=seed, shots=None, **fractions
         )
         for seed in SEEDS
     ]
-    return Findings(
+    return Examined(
         folder=folder,
         counts=class_counts(data.labels, splits[0], data.classes),
-        drawn=_drawn(data.source_splits),
+        drawn=_drawn(data.given_splits),
         sizes=sizes,
         issues=(*data.issues, *leakage(data, splits, progress=progress)),
         device=device,
@@ -124,8 +124,8 @@ def wilson_half_width(accuracy: float, num_images: int) -> float:
     return z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + (z / (2 * n)) ** 2)
 
 
-def _drawn(source_splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
-    has_test, has_val = bool(np.any(source_splits == TEST)), bool(np.any(source_splits == VAL))
+def _drawn(given_splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
+    has_test, has_val = bool(np.any(given_splits == TEST)), bool(np.any(given_splits == VAL))
     if has_test and has_val:
         return ()
     # A val split without a test split is used as the test split.
