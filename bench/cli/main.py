@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bench.cli.console import PlainConsole
 from bench.errors import BenchError, MachineError, SuiteError, nearest
+from bench.execution import PRELOADED
 from bench.system.object_store import is_url
 from bench.system.processes import import_early
 
@@ -122,7 +123,7 @@ def run(
 def _prepare_processes(workers: int | None, executor: str, device: str) -> None:
     """Where processes of this machine will train, begin to import what they need."""
     if workers != 1 and executor in ("auto", "processes") and device in ("auto", "cpu"):
-        import_early()
+        import_early(*PRELOADED)
 
 
 @contextmanager

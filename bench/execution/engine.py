@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.data import ImageData, Splits
+from bench.execution import PRELOADED
 from bench.execution.jobs import (
     EpochDone,
     Event,
@@ -111,7 +112,7 @@ class Engine:
         if followers is None or not alike or not followers.alive:
             self.close()
             make_follow = partial(_follow_with, self.parallel_batches)
-            followers = self._followers = Followers(count, device, make_follow)
+            followers = self._followers = Followers(count, device, make_follow, preload=PRELOADED)
         with followers.working(lambda device: _without_files(task, device)) as ranks:
             yield SharedBatches(ranks)
 

@@ -7,15 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
-
-PRELOADED = ("bench.execution.engine", "torchvision.models")
-"""Importing these takes seconds, mostly in torch."""
 
 GRACE_SECONDS = 5.0
 """A process that was told to end is killed after so long."""
@@ -30,10 +27,10 @@ _HINTS = {
 _FORKS = sys.platform.startswith("linux")
 
 
-def import_early() -> None:
+def import_early(*modules: str) -> None:
     """Begin to import what workers on the CPU need, beside what this process does meanwhile."""
     if _FORKS:
-        _start_forkserver()
+        _start_forkserver(modules)
 
 
 def start_process(
@@ -41,16 +38,18 @@ def start_process(
     *arguments: Any,
     device: str,
     environment: Mapping[str, str] | None = None,
+    preload: Sequence[str] = (),
 ) -> BaseProcess:
     """A daemon that runs `target(*arguments)`, with the environment that this process has now,
     changed by `environment`.
 
     It ignores Ctrl-C, which is for the caller. Its idle OpenMP threads sleep: spinning ones would
-    take the others' cores. On Linux and the CPU it is forked from a process that has imported
-    torch and never computed anything; CUDA does not survive a fork, so elsewhere it is spawned.
+    take the others' cores. On Linux and the CPU it is forked from a process that has imported the
+    modules `preload` and never computed anything; CUDA does not survive a fork, so elsewhere it is
+    spawned.
     """
     forked = _FORKS and device == "cpu"
-    context = _start_forkserver() if forked else multiprocessing.get_context("spawn")
+    context = _start_forkserver(preload) if forked else multiprocessing.get_context("spawn")
     process: BaseProcess = context.Process(  # type: ignore[attr-defined]
         target=_run,
         args=({**os.environ, **(environment or {})}, target, arguments),
@@ -86,12 +85,15 @@ def was_told_to_end(exitcode: int | None) -> bool:
     return exitcode is not None and -exitcode in _TOLD_TO_END
 
 
-def _start_forkserver() -> BaseContext:
-    """The context whose processes are forked; the one that they are forked from runs already."""
+def _start_forkserver(modules: Sequence[str]) -> BaseContext:
+    """The context whose processes are forked; the one that they are forked from runs then.
+
+    It imports `modules` if it has not been started yet.
+    """
     from multiprocessing.forkserver import ensure_running
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload(list(modules))
     with _passive_threads(), _without_main_module(), _interrupts_ignored():
         ensure_running()
     return context

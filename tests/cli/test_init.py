@@ -17,7 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench.cli.init import WrittenSuite, write_suite
-from bench.cli.init.choose import choose, choose_image_size
+from bench.cli.init.backbone import choose_image_size
+from bench.cli.init.choose import choose
 from bench.cli.init.comments import comment, quoted
 from bench.cli.init.examine import Examined, examine, measure_sizes, wilson_half_width
 from bench.cli.init.suite_text import suite_text, summary

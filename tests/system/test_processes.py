@@ -13,10 +13,9 @@ START_WHILE_INTERRUPTED = """\
 import os, signal, threading
 from bench.system import processes
 
-processes.PRELOADED = ("slow_import",)
 # A shell that runs the tests in the background lets them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-processes.import_early()
+processes.import_early("slow_import")
 threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     processes.start_process(print, "started", device="cpu").join()

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from bench.cli.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.cli.init.examine import Examined
 
-from bench.models import describe_weights
-from bench.suite import Entry
-
-if TYPE_CHECKING:
-    from bench.cli.init.examine import Examined
-
-SEEDS = (0, 1, 2)
 IMBALANCED = 3.0
 """Classes are weighted where the largest has more than so many times the images of the smallest."""
 FEW_IMAGES, MANY_IMAGES = 1_000, 10_000
 """Training images."""
-MIN_IMAGE_SIZE, SIZE_STEP = 96, 32
-"""In pixels. The backbones halve the side five times: 96 px leave a last map of 3 × 3."""
 PASSES_ON_CPU = 60_000
 """Images of 224 px that a suite for a CPU may train on in all: an hour or so on two cores."""
 
@@ -76,27 +65,6 @@ def choose(found: Examined) -> ChosenGrid:
         lr=lr,
         balanced=found.imbalance > IMBALANCED,
     )
-
-
-def choose_image_size(sizes: npt.NDArray[np.int64], weights_size: int) -> int | None:
-    """About twice the median shorter side, where that is below what the weights ask for."""
-    if not len(sizes):
-        return None
-    doubled = 2 * float(np.median(sizes.min(axis=1)))
-    size = max(MIN_IMAGE_SIZE, math.ceil(doubled / SIZE_STEP) * SIZE_STEP)
-    return size if size < weights_size else None
-
-
-def backbones_for(device: str) -> tuple[str, ...]:
-    """The one that the suite names, and others to compare it with."""
-    if device.startswith("cuda"):
-        return ("resnet50", "efficientnet_b0", "mobilenet_v3_large", "vit_b_16")
-    return ("resnet18", "mobilenet_v3_large", "efficientnet_b0")
-
-
-def size_of_weights(backbone: str) -> int:
-    """The image size in pixels that the ImageNet weights of the backbone were trained at."""
-    return describe_weights(backbone, Entry(name="imagenet")).input_size
 
 
 def _pace(num_train: int) -> tuple[int, int, float]:

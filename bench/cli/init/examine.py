@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.cli.init.choose import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.cli.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.data import (
     DATASETS,
     TEST,

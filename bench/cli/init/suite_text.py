@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cli.init.choose import MANY_IMAGES, SEEDS, ChosenGrid
+from bench.cli.init.backbone import SEEDS
+from bench.cli.init.choose import MANY_IMAGES, ChosenGrid
 from bench.cli.init.comments import WIDTH, comment, item, printable, quoted, short_name
 from bench.cli.init.examine import MEASURED, Examined, wilson_half_width
 from bench.data import DATASETS

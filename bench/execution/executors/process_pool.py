@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from bench.errors import BenchError
+from bench.execution import PRELOADED
 from bench.execution.executors.agenda import Agenda
 from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
@@ -187,6 +188,7 @@ class _Worker:
             resources.memory_gib,
             device=device,
             environment={} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu},
+            preload=PRELOADED,
         )
         theirs.close()
         self.alive = True

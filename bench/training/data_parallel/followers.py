@@ -55,11 +55,19 @@ class _Report:
 class Followers:
     """The `count` - 1 processes that follow this one, which leads, on `device` and the next ones.
 
-    `make_follow` gives each of them what it does; it is called there, and has to be picklable.
+    `make_follow` gives each of them what it does; it is called there, and has to be picklable. They
+    import the modules `preload` first.
     Raises `BenchError` if there are not so many devices, `RankError` if a follower does not start.
     """
 
-    def __init__(self, count: int, device: str, make_follow: Callable[[], Follow]) -> None:
+    def __init__(
+        self,
+        count: int,
+        device: str,
+        make_follow: Callable[[], Follow],
+        *,
+        preload: Sequence[str] = (),
+    ) -> None:
         check_devices(device, count)
         if dist.is_initialized():
             raise BenchError(
@@ -71,17 +79,19 @@ class Followers:
         self._followers: list[_Follower] = []
         self._ends = ExitStack()
         try:
-            self._start(make_follow)
+            self._start(make_follow, preload)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, make_follow: Callable[[], Follow]) -> None:
+    def _start(self, make_follow: Callable[[], Follow], preload: Sequence[str]) -> None:
         folder = Path(mkdtemp(prefix="bench-ranks-"))
         self._ends.callback(rmtree, folder, ignore_errors=True)
         for rank in range(1, self.count):
             device = device_of_rank(self.device, rank)
-            self._followers.append(_Follower(rank, self.count, folder, device, make_follow))
+            self._followers.append(
+                _Follower(rank, self.count, folder, device, make_follow, preload)
+            )
         for follower in self._followers:
             follower.receive()  # it has imported all it needs
             if follower.failure is not None:
@@ -170,6 +180,7 @@ class _Follower:
         folder: Path,
         device: str,
         make_follow: Callable[[], Follow],
+        preload: Sequence[str],
     ) -> None:
         self.rank = rank
         self.device = device
@@ -178,7 +189,7 @@ class _Follower:
         self.busy = True
         self._connection, theirs = Pipe()
         arguments = (theirs, rank, count, folder, device, make_follow)
-        self._process = start_process(_follow, *arguments, device=device)
+        self._process = start_process(_follow, *arguments, device=device, preload=preload)
         theirs.close()
 
     @property
