@@ -41,6 +41,10 @@ class PlainConsole(Console):
         return super().render_str(visible(text, keep="\n\t"), **options)
 
 
+out_console = PlainConsole()
+error_console = PlainConsole(stderr=True)
+
+
 class ConsoleReporter:
     """Shows progress bars on a terminal, and plain lines where output goes to a file."""
 

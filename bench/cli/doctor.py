@@ -6,6 +6,10 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
+import typer
+from rich.markup import escape
+
+from bench.cli.console import out_console
 from bench.errors import BenchError
 from bench.system.cache import cache_root, cache_url
 from bench.system.machine import describe_machine, keep_large_buffers, resolve_device
@@ -24,6 +28,16 @@ class Finding:
 
     ok: bool
     text: str
+
+
+def doctor() -> None:
+    """Check this machine: packages, devices, memory, cache."""
+    findings = check()
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.ok else "[red]fail[/]"
+        out_console.print(f"{mark} {escape(finding.text)}", highlight=False)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
 
 
 def check() -> list[Finding]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.cli.init import WrittenSuite, write_suite
+from bench.cli.init.write import WrittenSuite, write_suite
 from bench.cli.init.backbone import choose_image_size
 from bench.cli.init.choose import choose
 from bench.cli.init.comments import comment, quoted

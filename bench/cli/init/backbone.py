@@ -1,4 +1,4 @@
-"""What does not depend on the images alone: the seeds, the backbones of a device, and their size."""
+"""What is the same for all folders: seeds, the backbones of a device, and the size they ask for."""
 
 from __future__ import annotations
 
