@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bench.system.printable import visible
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
     from bench.execution.jobs import EpochDone, Job, JobResult
@@ -103,9 +103,9 @@ class ConsoleReporter:
             f"[bold]{escape(resolved_run.loaded.suite.name)}[/]: {', '.join(parts)}"
         )
 
-    def accounts(self, accounts: Work) -> None:
+    def work(self, work: Work) -> None:
         """Say what is shared."""
-        self._console.print(f"[dim]{accounts.sentence()}[/]", highlight=False)
+        self._console.print(f"[dim]{work.sentence()}[/]", highlight=False)
 
     def training(self, jobs: Sequence[Job]) -> None:
         """Jobs start: one bar counts their epochs."""

@@ -74,15 +74,15 @@ class Work:
     features: int = 0
     flops_asked: int = 0
     flops_done: int = 0
-    work: list[EpochWork] = field(default_factory=list)
+    epoch_work: list[EpochWork] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """The numbers, and the sentence."""
-        numbers = {name: value for name, value in vars(self).items() if name != "work"}
+        numbers = {name: value for name, value in vars(self).items() if name != "epoch_work"}
         return {**numbers, "sentence": self.sentence()}
 
     def sentence(self) -> str:
-        """The accounts in words, true before and after the run."""
+        """The work in words, true before and after the run."""
         on_features = f" ({self.features:,} of them on kept features)" if self.features else ""
         parts = [f"{self.asked:,} trial-epochs: {self.trained:,} trained{on_features}"]
         if self.tree:
@@ -98,7 +98,7 @@ class Work:
 
 def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
     """Count `trials`, in the order of the grid."""
-    accounts = Work()
+    total = Work()
     seen: set[str] = set()
     views: set[str] = set()
     tested: set[str] = set()
@@ -106,33 +106,33 @@ def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
     for counted in trials:
         job = counted.job
         asked = _alone(counted)
-        accounts.asked += job.plan.epochs
-        accounts.flops_asked += asked
+        total.asked += job.plan.epochs
+        total.flops_asked += asked
         if counted.complete:
-            accounts.earlier += job.plan.epochs
+            total.earlier += job.plan.epochs
             continue
         if not reuse:
-            accounts.trained += job.plan.epochs
-            accounts.flops_done += asked
-            accounts.work += _alone_work(counted)
+            total.trained += job.plan.epochs
+            total.flops_done += asked
+            total.epoch_work += _alone_work(counted)
             continue
         saved = _saved_epochs(job, states)
         for epoch, key in enumerate(job.keys[1:]):
             if epoch < saved:
-                accounts.earlier += 1
+                total.earlier += 1
             elif key in seen:
-                accounts.tree += 1
+                total.tree += 1
             else:
-                accounts.trained += 1
+                total.trained += 1
                 work = _epoch_work(counted, epoch, views)
-                accounts.features += work.boundary is not None
-                accounts.flops_done += _done(work)
-                accounts.work.append(work)
+                total.features += work.boundary is not None
+                total.flops_done += _done(work)
+                total.epoch_work.append(work)
             seen.add(key)
         if job.keys[-1] not in tested:  # trials that end in one state are tested once
-            accounts.flops_done += _test(counted)
+            total.flops_done += _test(counted)
         tested.add(job.keys[-1])
-    return accounts
+    return total
 
 
 def _saved_epochs(job: Job, states: LruFolder) -> int:

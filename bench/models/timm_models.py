@@ -205,12 +205,12 @@ def _ordered(model: Any, names: Sequence[str]) -> list[list[str]]:
     try:
         matcher = model.group_matcher(coarse=True)
     except (AttributeError, AssertionError, NotImplementedError):
-        matcher = partial(_unit_number, units=list(_units(model)))
+        matcher = partial(_block_number, blocks=list(_blocks(model)))
     grouped = group_with_matcher(((name, None) for name in names), matcher)
     return [grouped[number] for number in sorted(grouped)]
 
 
-def _units(model: nn.Module) -> Iterator[str]:
+def _blocks(model: nn.Module) -> Iterator[str]:
     """The child modules in order, and the children of those that are mere sequences."""
     for name, child in model.named_children():
         if isinstance(child, nn.Sequential | nn.ModuleList):
@@ -219,9 +219,9 @@ def _units(model: nn.Module) -> Iterator[str]:
             yield name
 
 
-def _unit_number(name: str, units: Sequence[str]) -> int:
-    """The position of the unit that holds `name`; 0 for parameters of the model itself."""
-    return next((at for at, unit in enumerate(units) if name.startswith(f"{unit}.")), 0)
+def _block_number(name: str, blocks: Sequence[str]) -> int:
+    """The position of the block that holds `name`; 0 for parameters of the model itself."""
+    return next((at for at, block in enumerate(blocks) if name.startswith(f"{block}.")), 0)
 
 
 def _prefixes(members: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.system.printable import visible
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
     import pandas as pd

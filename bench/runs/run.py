@@ -22,7 +22,7 @@ from bench.results.folder import (
     Run,
     RunLock,
     RunStore,
-    part_unit,
+    part_item,
     prediction_columns,
     pushing,
     read_run,
@@ -51,7 +51,7 @@ class Reporter(Protocol):
     def resolved(self, resolved_run: ResolvedRun) -> None:
         """The suite is checked."""
 
-    def accounts(self, accounts: Work) -> None:
+    def work(self, work: Work) -> None:
         """So much is asked for, and so much has to be done."""
 
     def training(self, jobs: Sequence[Job]) -> None:
@@ -76,7 +76,7 @@ class SilentReporter:
     progress: OnProgress | None = None
 
     def resolved(self, resolved_run: ResolvedRun) -> None: ...
-    def accounts(self, accounts: Work) -> None: ...
+    def work(self, work: Work) -> None: ...
     def training(self, jobs: Sequence[Job]) -> None: ...
     def epoch(self, done: EpochDone) -> None: ...
     def finished(self, job: Job, result: JobResult) -> None: ...
@@ -130,7 +130,7 @@ def run(
             with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(overrides)
                 if resolved_run.pending or not folder.has_data:
-                    folder.write_accounts(counted_trials(resolved_run))
+                    folder.write_work(counted_trials(resolved_run))
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
             reporter.status("plots and report")
             result = read_run(resolved_run.folder)
@@ -288,13 +288,13 @@ class _RunFolder:
     def write_data(self, description: Mapping[str, Any]) -> None:
         write_json(self._resolved_run.folder / "data.json", description)
 
-    def write_accounts(self, counted: Sequence[CountedTrial]) -> None:
+    def write_work(self, counted: Sequence[CountedTrial]) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
         if self._resolved_run.reuse:
             self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
-        accounts = count_work(counted, reuse=self._resolved_run.reuse)
-        write_json(self._resolved_run.folder / "accounts.json", accounts.plain())
-        self._reporter.accounts(accounts)
+        work = count_work(counted, reuse=self._resolved_run.reuse)
+        write_json(self._resolved_run.folder / "accounts.json", work.plain())
+        self._reporter.work(work)
 
     def write_error(self, resolved: ResolvedTrial, error: str) -> None:
         self._store.write_part(
@@ -315,7 +315,7 @@ class _RunFolder:
         self._push(
             f"logs/{resolved.id}.log",
             f"checkpoints/{resolved.id}.safetensors",
-            part_unit(resolved.id),
+            part_item(resolved.id),
         )
 
     def _write_log(self, resolved: ResolvedTrial, result: JobResult) -> None:

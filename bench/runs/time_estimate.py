@@ -35,7 +35,7 @@ class TimeEstimate:
     seconds: float
 
 
-def estimate(resolved_run: ResolvedRun, accounts: Work, *, workers: int) -> TimeEstimate:
+def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEstimate:
     """Count the pending work and time one short epoch of each distinct kind of it.
 
     A kind is a backbone under one table of rules with all settings but the seed. The timings run
@@ -45,18 +45,18 @@ def estimate(resolved_run: ResolvedRun, accounts: Work, *, workers: int) -> Time
     by_id = {resolved.id: resolved for resolved in resolved_run.trials}
     epochs = trained = evaluated = 0
     seconds = 0.0
-    for work in accounts.work:
-        counted = work.counted
-        train, evaluate = timings.seconds_per_image(by_id[counted.job.trial_id], work.stage)
+    for epoch in work.epoch_work:
+        counted = epoch.counted
+        train, evaluate = timings.seconds_per_image(by_id[counted.job.trial_id], epoch.stage)
         epochs += 1
         trained += counted.train
         evaluated += counted.val
-        if work.boundary is None:
+        if epoch.boundary is None:
             seconds += (counted.train * train + counted.val * evaluate) / workers
         else:
             # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
             rest = max(0.0, train - evaluate)
-            seconds += (counted.train * rest + work.views * evaluate) / workers
+            seconds += (counted.train * rest + epoch.views * evaluate) / workers
     for resolved, source, share in _source_tasks(resolved_run, workers):
         options, settings = source.dataset.options, source.settings
         sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.system.cache import atomic_file, is_temporary, remove_if_stale
-from bench.system.cache_mirror import StoredFolder
+from bench.system.cache_mirror import StoredFolder, stored
 
 DEFAULT_LIMIT_GIB = 10.0
 WRITERS = 64
@@ -35,6 +35,14 @@ def cache_limit() -> int:
             f"got {chosen!r}"
         )
     return int(gibibytes * 2**30)
+
+
+def cached_folder(folder: Path) -> LruFolder:
+    """A folder of the cache, kept below the cache's limit; of its store, if the cache has one.
+
+    Raises `BenchError` for a limit or a store that cannot be.
+    """
+    return LruFolder(folder, cache_limit(), stored=stored(folder.name))
 
 
 class LruFolder:

@@ -25,8 +25,7 @@ from bench.data import samples_digest
 from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
-from bench.system.cache_mirror import stored
-from bench.system.lru_folder import LruFolder, cache_limit
+from bench.system.lru_folder import cached_folder
 
 FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30
@@ -55,7 +54,7 @@ class Trunk:
         self._boundary = boundary
         self._autocast = autocast
         self._threads = threads
-        self._lanes = parallel_batches
+        self._parallel_batches = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Activations `[n, ...]`, channels last, of each batch of normalised images."""
@@ -64,14 +63,14 @@ class Trunk:
             for batch in batches
             for at in range(0, len(batch), FROZEN_BATCH)
         )
-        if self._lanes == 1:
+        if self._parallel_batches == 1:
             yield from map(self._forward, pieces)
             return
-        with ThreadPoolExecutor(self._lanes, initializer=self._enter_thread) as pool:
+        with ThreadPoolExecutor(self._parallel_batches, initializer=self._enter_thread) as pool:
             ahead = []
             for piece in pieces:
                 ahead.append(pool.submit(self._forward, piece))
-                if len(ahead) > self._lanes:
+                if len(ahead) > self._parallel_batches:
                     yield ahead.pop(0).result()
             for future in ahead:
                 yield future.result()
@@ -131,8 +130,7 @@ class FeatureStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._cache = self._locks = None
         if folder is not None:
-            behind = stored("features")
-            self._cache = LruFolder(folder / "features", cache_limit(), stored=behind)
+            self._cache = cached_folder(folder / "features")
             self._locks = folder / "locks"
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}

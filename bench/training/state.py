@@ -21,8 +21,7 @@ from torch import Tensor
 
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.system.cache import cache_root
-from bench.system.cache_mirror import stored
-from bench.system.lru_folder import LruFolder, cache_limit
+from bench.system.lru_folder import LruFolder, cached_folder
 
 MEMORY_LIMIT = 2**29
 """Bytes of states that a process keeps in memory; older ones are read from disk again."""
@@ -80,7 +79,7 @@ class State:
 
 def state_cache() -> LruFolder:
     """Where states are kept on this machine, for all runs."""
-    return LruFolder(cache_root() / "states", cache_limit(), stored=stored("states"))
+    return cached_folder(cache_root() / "states")
 
 
 class States(Protocol):

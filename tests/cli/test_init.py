@@ -16,13 +16,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.cli.init.write import WrittenSuite, write_suite
 from bench.cli.init.backbone import choose_image_size
 from bench.cli.init.choose import choose
 from bench.cli.init.comments import comment, quoted
 from bench.cli.init.examine import Examined, examine, measure_sizes, wilson_half_width
 from bench.cli.init.suite_text import suite_text, summary
-from bench.cli.init.write import dataset_path, safe_name
+from bench.cli.init.write import WrittenSuite, dataset_path, safe_name, write_suite
 from bench.cli.main import app
 from bench.data import DataIssue, open_dataset, prepare_images
 from bench.data.images.prepared import resolve_resize

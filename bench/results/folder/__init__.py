@@ -5,7 +5,7 @@ from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.results.folder.parts import Part, RunStore
-from bench.results.folder.remote import Push, RemoteFolder, part_unit, push_run, pushing, run_folder
+from bench.results.folder.remote import Push, RemoteFolder, part_item, push_run, pushing, run_folder
 from bench.results.folder.run import Run, read_run, write_json
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
@@ -31,7 +31,7 @@ __all__ = [
     "RunLock",
     "RunStore",
     "Tuning",
-    "part_unit",
+    "part_item",
     "prediction_columns",
     "push_run",
     "pushing",

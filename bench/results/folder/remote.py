@@ -1,6 +1,6 @@
 """Run folders in object stores: a mirror on this disk that all else works with, pulled and pushed.
 
-What is pulled, pushed and removed as a whole is a unit: a part, or any other file. A part's
+What is pulled, pushed and removed as a whole is an item: a part, or any other file. A part's
 checksums go up last, and a part without them in the store is none, so that one that was uploaded
 by halves is never taken for whole.
 """
@@ -33,7 +33,7 @@ from bench.system.object_store import Object, ObjectStore, is_url
 
 Note = Callable[[str], None]
 Push = Callable[..., None]
-"""Is told of units that were written or removed; `wait=True` returns when they are in the store."""
+"""Is told of items that were written or removed; `wait=True` returns when they are in the store."""
 
 AGAIN_SECONDS = 30.0
 """How long a store that has failed is left alone while trials go on."""
@@ -46,8 +46,8 @@ _STAGING = ".pulled"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Unit:
-    """A unit in the store."""
+class _Item:
+    """An item in the store."""
 
     names: tuple[str, ...]
     size: int
@@ -83,7 +83,7 @@ class RemoteFolder:
         except Timeout:
             return
         try:
-            self._pull(self._units(parts=parts), parts=parts)
+            self._pull(self._items(parts=parts), parts=parts)
         finally:
             lock.release()
 
@@ -113,8 +113,8 @@ class RemoteFolder:
         finally:
             mine.release()
 
-    def _units(self, *, parts: bool) -> dict[str, _Unit]:
-        """What the store holds, by unit. Whoever may write there chooses the names."""
+    def _items(self, *, parts: bool) -> dict[str, _Item]:
+        """What the store holds, by item. Whoever may write there chooses the names."""
         files: dict[str, dict[str, Object]] = {}
         for name, about in self._store.list(deep=parts).items():
             if _climbs(name):
@@ -123,53 +123,53 @@ class RemoteFolder:
                     f"{bounded(repr(name), 200)}; delete it"
                 )
             limit = MAX_FILE_BYTES if name.endswith((".json", ".yaml")) else MAX_TABLE_BYTES
-            if about.size > limit and _is_read(_unit_of(name)):
+            if about.size > limit and _is_read(_item_of(name)):
                 raise BenchError(
                     f"{self.url}/{name} has {about.size:,} bytes, which no run writes; delete it"
                 )
             if not name.startswith("."):
-                files.setdefault(_unit_of(name), {})[name] = about
+                files.setdefault(_item_of(name), {})[name] = about
         return {
-            unit: _Unit(
+            item: _Item(
                 names=tuple(found),
                 size=sum(about.size for about in found.values()),
-                version=found[_main(unit)].version,
+                version=found[_main(item)].version,
             )
-            for unit, found in files.items()
-            if not _is_part(unit) or set(found) >= {f"{unit}/{name}" for name in _PART_FILES}
+            for item, found in files.items()
+            if not _is_part(item) or set(found) >= {f"{item}/{name}" for name in _PART_FILES}
         }
 
-    def _pull(self, found: Mapping[str, _Unit], *, parts: bool) -> None:
+    def _pull(self, found: Mapping[str, _Item], *, parts: bool) -> None:
         ledger = _Ledger(self.folder)
-        for unit in ledger.units():
-            here = _signature(self.folder, unit)
-            if unit not in found and (parts or "/" not in unit):
-                if here is not None and here == ledger.signature(unit):
-                    _remove(self.folder / unit)
-                ledger.known.pop(unit)
+        for item in ledger.items():
+            here = _signature(self.folder, item)
+            if item not in found and (parts or "/" not in item):
+                if here is not None and here == ledger.signature(item):
+                    _remove(self.folder / item)
+                ledger.known.pop(item)
             elif here is None:
                 # Somebody made room here, between runs: that says nothing of the store.
-                ledger.known[unit] = (ledger.version(unit), None)
+                ledger.known[item] = (ledger.version(item), None)
         wanted = []
-        for unit, there in found.items():
-            if not _is_read(unit):
-                ledger.known[unit] = (there.version, ledger.signature(unit))
-            elif ledger.version(unit) != there.version or not (self.folder / unit).exists():
-                wanted.append(unit)
-        self._check_room(sum(found[unit].size for unit in wanted))
+        for item, there in found.items():
+            if not _is_read(item):
+                ledger.known[item] = (there.version, ledger.signature(item))
+            elif ledger.version(item) != there.version or not (self.folder / item).exists():
+                wanted.append(item)
+        self._check_room(sum(found[item].size for item in wanted))
         staging = self.folder / _STAGING
         _remove(staging)
         try:
             paths = {
                 name: staging / name
-                for unit in wanted
-                for name in found[unit].names
-                if name == unit or name.rpartition("/")[2] in _PART_FILES
+                for item in wanted
+                for name in found[item].names
+                if name == item or name.rpartition("/")[2] in _PART_FILES
             }
             self._store.fetch(paths)
-            for unit in wanted:
-                _replace(staging / unit, self.folder / unit)
-                ledger.known[unit] = (found[unit].version, _signature(self.folder, unit))
+            for item in wanted:
+                _replace(staging / item, self.folder / item)
+                ledger.known[item] = (found[item].version, _signature(self.folder, item))
         finally:
             _remove(staging)
             ledger.write()
@@ -184,7 +184,7 @@ class RemoteFolder:
 
 
 class _Pusher:
-    """Takes the mirror's units to the store: in a thread while it is entered, all at the end."""
+    """Takes the mirror's items to the store: in a thread while it is entered, all at the end."""
 
     def __init__(
         self, remote: RemoteFolder, lock: StoreLock | None = None, note: Note = lambda _: None
@@ -215,11 +215,11 @@ class _Pusher:
                 raise
             self._note(str(error))
 
-    def push(self, *units: str, wait: bool = False) -> None:
-        """Have these units pushed, in this order; raises `StoreError` if the lock is lost."""
+    def push(self, *items: str, wait: bool = False) -> None:
+        """Have these items pushed, in this order; raises `StoreError` if the lock is lost."""
         self._check_lock()
         done = threading.Event()
-        self._queue.put((units, done))
+        self._queue.put((items, done))
         if wait:
             done.wait()
 
@@ -227,15 +227,15 @@ class _Pusher:
         """Push and remove whatever differs from what is known to be in the store."""
         self._check_lock()
         here = _units_here(self._folder)
-        signed = {u for u in self._ledger.units() if self._ledger.signature(u) is not None}
+        signed = {u for u in self._ledger.items() if self._ledger.signature(u) is not None}
         gone = signed.difference(here)
         changed = [u for u in here if self._ledger.signature(u) != _signature(self._folder, u)]
         try:
-            for unit in gone:
-                self._send(unit)
-            for unit in filter(_is_part, changed):
-                self._send(unit)
-            self._send_files([unit for unit in changed if not _is_part(unit)])
+            for item in gone:
+                self._send(item)
+            for item in filter(_is_part, changed):
+                self._send(item)
+            self._send_files([item for item in changed if not _is_part(item)])
         except StoreError as error:
             raise StoreError(
                 f"{error}. Nothing is lost: all of the run is in {self._folder}, and the same "
@@ -246,8 +246,8 @@ class _Pusher:
         waiting: list[str] = []
         not_before = 0.0
         while (order := self._queue.get()) is not None:
-            units, done = order
-            waiting += units
+            items, done = order
+            waiting += items
             try:
                 while waiting and time.monotonic() >= not_before and not self._lock_lost():
                     self._send(waiting[0])
@@ -259,42 +259,42 @@ class _Pusher:
                     self._note(f"{error}. The run goes on in {self._folder} and tries again")
             done.set()
 
-    def _send(self, unit: str) -> None:
-        """Make the store's unit what it is here, if it has changed."""
-        signature = _signature(self._folder, unit)
-        known = unit in self._ledger.known
-        if signature == self._ledger.signature(unit) and (signature is not None or not known):
+    def _send(self, item: str) -> None:
+        """Make the store's item what it is here, if it has changed."""
+        signature = _signature(self._folder, item)
+        known = item in self._ledger.known
+        if signature == self._ledger.signature(item) and (signature is not None or not known):
             return
-        if _is_part(unit):
-            checksums = _main(unit)
+        if _is_part(item):
+            checksums = _main(item)
             if known:  # no earlier part's checksums beside tables of this one
                 self._store.remove([checksums])
-            names = [f"{unit}/{name}" for name in _PART_FILES if name != CHECKSUMS]
+            names = [f"{item}/{name}" for name in _PART_FILES if name != CHECKSUMS]
             if signature is None:
                 self._store.remove(names)
             else:
                 self._store.send({name: self._folder / name for name in names})
                 self._store.send({checksums: self._folder / checksums})
         elif signature is not None:
-            self._store.send({unit: self._folder / unit})
+            self._store.send({item: self._folder / item})
         else:
-            self._store.remove([unit])
+            self._store.remove([item])
         if signature is None:
-            self._ledger.forget(unit)
+            self._ledger.forget(item)
         else:
-            version = self._store.version(_main(unit)) if _is_read(unit) else ""
-            self._ledger.note(unit, version, signature)
+            version = self._store.version(_main(item)) if _is_read(item) else ""
+            self._ledger.note(item, version, signature)
 
-    def _send_files(self, units: list[str]) -> None:
+    def _send_files(self, items: list[str]) -> None:
         """Many files at once."""
-        if not units:
+        if not items:
             return
-        signatures = {unit: _signature(self._folder, unit) for unit in units}
-        self._store.send({unit: self._folder / unit for unit in units})
+        signatures = {item: _signature(self._folder, item) for item in items}
+        self._store.send({item: self._folder / item for item in items})
         versions = self._store.list(deep=False)
-        for unit, signature in signatures.items():
-            version = versions[unit].version if unit in versions else ""
-            self._ledger.note(unit, version, signature)
+        for item, signature in signatures.items():
+            version = versions[item].version if item in versions else ""
+            self._ledger.note(item, version, signature)
 
     def _lock_lost(self) -> bool:
         return self._lock is not None and self._lock.lost
@@ -309,7 +309,7 @@ class _Pusher:
 
 
 class _Ledger:
-    """What of the mirror is known to be in the store: a line for every unit, the last one counts.
+    """What of the mirror is known to be in the store: a line for every item, the last one counts.
 
     `version` is the store's, `signature` that of the file here; it is None for what is only there.
     """
@@ -319,33 +319,33 @@ class _Ledger:
         self.known: dict[str, tuple[str, str | None]] = {}
         with suppress(OSError, ValueError, TypeError):  # what is cut short is pulled again
             for line in self._path.read_text(encoding="utf-8").splitlines():
-                unit, *known = json.loads(line)
-                self.known.pop(unit, None)
+                item, *known = json.loads(line)
+                self.known.pop(item, None)
                 if known:
-                    self.known[unit] = (known[0], known[1])
+                    self.known[item] = (known[0], known[1])
 
-    def units(self) -> list[str]:
+    def items(self) -> list[str]:
         return list(self.known)
 
-    def version(self, unit: str) -> str:
-        return self.known.get(unit, ("", None))[0]
+    def version(self, item: str) -> str:
+        return self.known.get(item, ("", None))[0]
 
-    def signature(self, unit: str) -> str | None:
-        return self.known.get(unit, ("", None))[1]
+    def signature(self, item: str) -> str | None:
+        return self.known.get(item, ("", None))[1]
 
-    def note(self, unit: str, version: str, signature: str | None) -> None:
+    def note(self, item: str, version: str, signature: str | None) -> None:
         """Say so on the disk at once."""
-        self.known[unit] = (version, signature)
-        self._append([unit, version, signature])
+        self.known[item] = (version, signature)
+        self._append([item, version, signature])
 
-    def forget(self, unit: str) -> None:
-        """The unit is in the store no more."""
-        self.known.pop(unit, None)
-        self._append([unit])
+    def forget(self, item: str) -> None:
+        """The item is in the store no more."""
+        self.known.pop(item, None)
+        self._append([item])
 
     def write(self) -> None:
         """Put what is known in the place of all lines."""
-        lines = [json.dumps([unit, *known]) + "\n" for unit, known in self.known.items()]
+        lines = [json.dumps([item, *known]) + "\n" for item, known in self.known.items()]
         with atomic_file(self._path, durable=False) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
 
@@ -388,28 +388,28 @@ def push_run(place: str | Path) -> None:
 # Names ------------------------------------------------------------------------------------------
 
 
-def part_unit(trial: str) -> str:
-    """The unit that is the part of `trial`."""
+def part_item(trial: str) -> str:
+    """The item that is the part of `trial`."""
     return f"parts/{trial}"
 
 
-def _unit_of(name: str) -> str:
+def _item_of(name: str) -> str:
     folder = name.rpartition("/")[0]
     return folder if _is_part(folder) else name
 
 
-def _is_part(unit: str) -> bool:
-    folder, _, trial = unit.partition("/")
+def _is_part(item: str) -> bool:
+    folder, _, trial = item.partition("/")
     return folder == "parts" and TRIAL_ID.fullmatch(trial) is not None
 
 
-def _is_read(unit: str) -> bool:
-    return _is_part(unit) or _READ.fullmatch(unit) is not None
+def _is_read(item: str) -> bool:
+    return _is_part(item) or _READ.fullmatch(item) is not None
 
 
-def _main(unit: str) -> str:
-    """The object whose version is the unit's."""
-    return f"{unit}/{CHECKSUMS}" if _is_part(unit) else unit
+def _main(item: str) -> str:
+    """The object whose version is the item's."""
+    return f"{item}/{CHECKSUMS}" if _is_part(item) else item
 
 
 def _climbs(name: str) -> bool:
@@ -428,13 +428,13 @@ def _units_here(folder: Path) -> list[str]:
             continue
         prefix = "" if inside == "." else f"{inside}/"
         found += [prefix + n for n in files if not n.startswith(".") and not is_temporary(n)]
-    return sorted(found, key=lambda unit: ("/" not in unit, unit))
+    return sorted(found, key=lambda item: ("/" not in item, item))
 
 
-def _signature(folder: Path, unit: str) -> str | None:
-    """What changes whenever the unit does, None if it is not there."""
+def _signature(folder: Path, item: str) -> str | None:
+    """What changes whenever the item does, None if it is not there."""
     try:
-        status = (folder / _main(unit)).stat()
+        status = (folder / _main(item)).stat()
     except OSError:
         return None
     return f"{status.st_size} {status.st_mtime_ns}"

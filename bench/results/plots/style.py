@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from bench.system.printable import visible
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

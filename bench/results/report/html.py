@@ -18,7 +18,7 @@ from bench.results.plots import looks
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
-from bench.system.printable import visible
+from bench.system.visible_text import visible
 
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
 DIGITS = 5

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from bench.results.report.blocks import Block, Details, Link, Table
-from bench.system.printable import visible
+from bench.system.visible_text import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",
