@@ -110,6 +110,34 @@ def test_nothing_imports_in_a_circle() -> None:
     sorter.prepare()  # raises CycleError, which names the circle
 
 
+def test_several_devices_stand_behind_one_seam() -> None:
+    """A loop, a step or a prediction that is read knows of one device."""
+    several = "bench.training.data_parallel"
+    inside = {name for name in MODULES if name.startswith(several)}
+    users = {name for name, imports in IMPORTS.items() if imports & inside} - inside
+    assert users == {"bench.execution.engine"}
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    silent = [
+        name
+        for name, path in MODULES.items()
+        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_tests_mirror_the_tree() -> None:
+    tests = Path(__file__).parent
+    folders = {path.parent for path in tests.rglob("test_*.py")} - {tests}
+    strange = [
+        str(folder.relative_to(tests))
+        for folder in folders
+        if not (PACKAGE / folder.relative_to(tests)).is_dir()
+    ]
+    assert strange == []
+
+
 def test_the_catalogue_and_the_files_need_no_torch() -> None:
     code = (
         f"import sys\nfor name in {TORCH_FREE}: __import__('bench.' + name)\n"
