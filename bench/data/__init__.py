@@ -23,7 +23,7 @@ from bench.data.images.prepared import (
     stored_size,
 )
 from bench.data.leakage import leakage
-from bench.data.splits import Splits, class_counts, make_splits, samples_digest
+from bench.data.splits import Samples, Splits, class_counts, make_splits, samples_digest
 
 __all__ = [
     "DATASETS",
@@ -37,6 +37,7 @@ __all__ = [
     "ImageData",
     "ImageDataset",
     "Resize",
+    "Samples",
     "Splits",
     "class_counts",
     "folder",

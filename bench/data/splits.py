@@ -12,18 +12,18 @@ import numpy.typing as npt
 from bench.data.dataset import SPLIT_NAMES, TEST, VAL, counted
 from bench.errors import DataError
 
-Indices = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Indices of the images of each split, ascending; no image is in two of them."""
+    """The images of each split by their index, ascending; no image is in two of them."""
 
-    train: Indices
-    val: Indices
-    test: Indices
+    train: Samples
+    val: Samples
+    test: Samples
 
-    def named(self) -> dict[str, Indices]:
+    def named(self) -> dict[str, Samples]:
         """The three splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
@@ -88,14 +88,14 @@ def _with_test(given_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 
 def _draw(
-    pool: Indices,
+    pool: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
     fraction: float,
     split: int,
     seed: int,
-) -> tuple[Indices, Indices]:
+) -> tuple[Samples, Samples]:
     """`fraction` of each class of `pool`, and what remains."""
     drawn = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):
@@ -111,13 +111,13 @@ def _draw(
 
 
 def _few(
-    train: Indices,
+    train: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
     shots: int,
     seed: int,
-) -> Indices:
+) -> Samples:
     if shots < 1:
         raise DataError(f"shots must be at least 1, got {shots}")
     kept = []
@@ -132,7 +132,7 @@ def _few(
     return np.sort(np.concatenate(kept))
 
 
-def _shuffled(members: Indices, purpose: str, seed: int, class_name: str) -> Indices:
+def _shuffled(members: Samples, purpose: str, seed: int, class_name: str) -> Samples:
     """`members` in an order fixed by the key alone, whatever else is drawn."""
     key = hashlib.sha256(f"{purpose}\0{seed}\0{class_name}".encode()).digest()[:16]
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from bench.suite import Entry
 from bench.suite.registry import Registry
+from bench.suite.rules import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,6 @@ class Progress:
 Schedule = Callable[..., float]
 Gamma = Annotated[float, Field(gt=0, le=1)]
 Floor = Annotated[float, Field(ge=0, le=1)]
-Epochs = Annotated[int, Field(ge=1)]
 
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",
@@ -75,7 +75,7 @@ def constant(progress: Progress) -> float:
 
 
 @SCHEDULES.register("step")
-def step(progress: Progress, *, step_size: Epochs = 7, gamma: Gamma = 0.1) -> float:
+def step(progress: Progress, *, step_size: Count = 7, gamma: Gamma = 0.1) -> float:
     """Times `gamma` after every `step_size` epochs."""
     return float(gamma ** (progress.epoch // step_size))
 
@@ -84,7 +84,7 @@ def step(progress: Progress, *, step_size: Epochs = 7, gamma: Gamma = 0.1) -> fl
 def multistep(
     progress: Progress,
     *,
-    milestones: Annotated[tuple[Epochs, ...], Field(min_length=1)],
+    milestones: Annotated[tuple[Count, ...], Field(min_length=1)],
     gamma: Gamma = 0.1,
 ) -> float:
     """Times `gamma` after each of the epochs in `milestones`."""

@@ -19,10 +19,10 @@ from pydantic import Field
 from bench.errors import PlanError
 from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, group_rule
 from bench.suite.registry import Registry
+from bench.suite.rules import Count
 
 Strategy = Callable[..., Plan]
 Multiplier = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 Norm = Literal["update", "fixed"]
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.methods.plan import HEAD
 
-Step = str | Callable[[nn.Module, Tensor], Tensor]
+Layer = str | Callable[[nn.Module, Tensor], Tensor]
 """A submodule's name, or a function of (model, activations)."""
 
 
@@ -33,7 +33,7 @@ class LayerGroup:
     run: Callable[[nn.Module, Tensor], Tensor] | None
     branch: bool = False
     min_image_size: int = 1
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Layer, ...] = ()
 
     def owns(self, name: str) -> bool:
         """Whether the parameter, buffer or submodule called `name` belongs to this group."""
@@ -42,7 +42,7 @@ class LayerGroup:
 
 def layer_group(
     name: str,
-    *steps: Step,
+    *steps: Layer,
     owns: Sequence[str] = (),
     branch: bool = False,
     min_image_size: int = 1,
@@ -58,7 +58,7 @@ def layer_group(
     )
 
 
-def _run_steps(model: nn.Module, activations: Tensor, *, steps: Sequence[Step]) -> Tensor:
+def _run_steps(model: nn.Module, activations: Tensor, *, steps: Sequence[Layer]) -> Tensor:
     for step in steps:
         if isinstance(step, str):
             activations = model.get_submodule(step)(activations)

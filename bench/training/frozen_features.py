@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from bench.data import samples_digest
+from bench.data import Samples, samples_digest
 from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
@@ -30,8 +30,6 @@ from bench.system.lru_folder import cached_folder
 FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30
 """A larger view is computed batch by batch and not kept."""
-
-Samples = npt.NDArray[np.int64]
 
 
 class Trunk:

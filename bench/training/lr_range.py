@@ -45,8 +45,8 @@ DIVERGED = 4.0
 
 _LEAST_FALL = 1e-6  # of the loss: below, rounding may be all there is
 
-Values = npt.NDArray[np.float64]
-Losses = Sequence[float] | Values
+Curve = npt.NDArray[np.float64]
+Losses = Sequence[float] | Curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def _steps(training: Training, *, with_aux: bool) -> Iterator[Step]:
 # Losses ---------------------------------------------------------------------------------------
 
 
-def exponential_means(losses: Losses) -> Values:
+def exponential_means(losses: Losses) -> Curve:
     """For each loss, the mean of it and those before with weights that fall by `SMOOTHING` a step.
 
     Weights add up to 1 from the first loss on (the bias correction of Kingma and Ba, Adam, 2015).
@@ -162,7 +162,7 @@ def diverged(losses: Losses) -> bool:
     return not math.isfinite(losses[-1]) or bool(means[-1] > DIVERGED * means.min())
 
 
-def smoothed(losses: Losses) -> Values:
+def smoothed(losses: Losses) -> Curve:
     """The finite `losses` without the noise of single steps.
 
     Each is the mean of all up to where the loss diverges, with weights that fall by `SMOOTHING` a
@@ -179,7 +179,7 @@ def smoothed(losses: Losses) -> Values:
     return np.concatenate([centred, means[len(before) :]])
 
 
-def _divergence(losses: Values, means: Values) -> int:
+def _divergence(losses: Curve, means: Curve) -> int:
     """The first step behind the least mean whose loss is above all in front; else the end."""
     settled = min(_MEMORY, len(losses)) - 1  # the first means are of few losses
     least = settled + int(means[settled:].argmin())
@@ -187,11 +187,11 @@ def _divergence(losses: Values, means: Values) -> int:
     return least + 1 + int(above[0]) if len(above) else len(losses)
 
 
-def _sums_of_both_sides(values: Values) -> Values:
+def _sums_of_both_sides(values: Curve) -> Curve:
     return _fading_sums(values) + _fading_sums(values[::-1])[::-1] - values
 
 
-def _fading_sums(values: Values) -> Values:
+def _fading_sums(values: Curve) -> Curve:
     sums = np.empty_like(values)
     total = 0.0
     for index, value in enumerate(values):
@@ -229,7 +229,7 @@ def valley(lrs: Sequence[float], losses: Sequence[float]) -> float | None:
     return float(lrs[last - (length - 1) + round(2 / 3 * (length - 1))])
 
 
-def _descent(losses: Sequence[float]) -> Values | None:
+def _descent(losses: Sequence[float]) -> Curve | None:
     """The smoothed losses up to the least of them; None if they do not fall."""
     finite = _finite(losses)
     values = smoothed(finite)
@@ -254,7 +254,7 @@ def _longest_fall(values: Sequence[float]) -> tuple[int, int]:
     return last, length
 
 
-def _finite(losses: Sequence[float]) -> Values:
+def _finite(losses: Sequence[float]) -> Curve:
     """The losses up to the first that is not finite."""
     values = np.asarray(losses, dtype=np.float64)
     broken = np.flatnonzero(~np.isfinite(values))

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.data import Samples
 from bench.training.state import States
 from bench.training.trial import (
     EVALUATION_BATCH,
     Inputs,
-    Samples,
     Step,
     Training,
     batch_edges,

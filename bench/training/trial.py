@@ -9,12 +9,11 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data import ImageData, Splits
+from bench.data import ImageData, Samples, Splits
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
 from bench.keys import derive_seed
@@ -40,8 +39,6 @@ NUMERICS_VERSION = 2
 
 EVALUATION_BATCH = 64
 """Fixed, because the batch size can change the last bits of a logit."""
-
-Samples = npt.NDArray[np.int64]
 
 
 class TrainingDivergedError(BenchError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FAR = 10.0
 """A learning rate that many times above or below the suggested one is worth a word."""
 
-Values = npt.NDArray[np.float64]
+Curve = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,9 +29,9 @@ class LrCell:
 
     label: str
     lead: str
-    lrs: Values
-    losses: Values
-    smoothed: Values
+    lrs: Curve
+    losses: Curve
+    smoothed: Curve
     suite_lrs: tuple[float, float]
     steepest: float | None
     valley: float | None

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bench.data import Samples
 from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.one_device import evaluated, loss_and_logits, pieces_of, share_of
 from bench.training.state import State, States
-from bench.training.trial import EVALUATION_BATCH, Inputs, Samples, Step, Training, training_batch
+from bench.training.trial import EVALUATION_BATCH, Inputs, Step, Training, training_batch
 
 
 class SharedBatches:
