@@ -132,9 +132,10 @@ def numbers(result: JobResult) -> tuple[object, ...]:
 
 
 def blocks(grids: int, size: int) -> list[Any]:
-    """Where each test's grids begin; all but the first are a campaign."""
-    campaign = pytest.mark.campaign
-    return [pytest.param(at, marks=campaign if at else ()) for at in range(0, grids, size)]
+    """Where each test's grids begin. The first are in the line, in one process: they have trials in
+    common that are trained alone."""
+    first, other = pytest.mark.xdist_group("grids"), pytest.mark.campaign
+    return [pytest.param(at, marks=other if at else first) for at in range(0, grids, size)]
 
 
 @pytest.mark.parametrize("block", blocks(GRIDS, GRIDS_PER_TEST))

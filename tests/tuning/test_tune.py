@@ -34,6 +34,9 @@ tune:
 SUITE = SMOKE_SUITE.replace("epochs: 2", "epochs: 4") + SECTION
 VOLATILE = ["started", "finished", "seconds"]
 
+pytestmark = pytest.mark.xdist_group("tune")
+"""In one process: one search is what most of them are compared with."""
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -276,6 +279,7 @@ def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.campaign
 def test_two_processes_share_a_study_without_losing_or_doubling_a_trial(
     suite: Path, tmp_path: Path
 ) -> None:
