@@ -15,6 +15,7 @@ from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import epoch_start, moving_groups
 from bench.training.frozen_features import view_key, viewed_samples
+from bench.training.stacked_heads import stack_key
 from bench.training.state import state_cache
 
 
@@ -160,7 +161,8 @@ def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
 def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
     """(key, images) of the views that an epoch looks at, the test split's included.
 
-    Mixed batches have no key: what the trunk makes of them is not kept.
+    What the trunk makes of mixed batches is not kept: it has no key, or that of the heads which
+    train on it together (of those that are too many for one stack, as if they were not).
     """
     job, splits = counted.job, counted.splits
     augmentation, settings = job.trial.augmentation, job.trial.settings
@@ -168,6 +170,9 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     looked_at = [(splits.val, CENTRAL), (splits.test, CENTRAL)]
     if augmentation.options.get("mix") is None:
         looked_at.append((splits.train, varied))
+    elif epoch < job.head_epochs:
+        stack = stack_key(job.trunk_key, settings, augmentation)
+        yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train
     for samples, view in looked_at:
