@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.runner import run
-    from bench.store import Run, read_run
+    from bench.results.folder import Run, read_run
+    from bench.runs.run import run
     from bench.tuning import tune
 
 __all__ = ["Run", "read_run", "run", "tune"]
 
 _HOMES = {
-    "run": "bench.runner",
+    "run": "bench.runs.run",
     "tune": "bench.tuning",
-    "Run": "bench.store",
-    "read_run": "bench.store",
+    "Run": "bench.results.folder",
+    "read_run": "bench.results.folder",
 }
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from bench.machine import keep_large_buffers
+from bench.system.machine import keep_large_buffers
 
 Precision = Literal["fp32", "bf16"]
 

@@ -38,19 +38,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.backbones.state_dicts import load_weights, read_state_dict
-from bench.catalogue import catalogue
-from bench.data.decode import decode_file
-from bench.data.hymenoptera import open_hymenoptera
+from bench.data.images.decode import decode_file
+from bench.data.images.hymenoptera import open_hymenoptera
 from bench.errors import BenchError
-from bench.store import TABLES, read_run
+from bench.models.state_dicts import load_weights, read_state_dict
+from bench.results.folder import TABLES, read_run
+from bench.runs.catalogue import catalogue
 from bench.suite import expand, load_suite
 from tests.data.pictures import photograph
 from tests.hostile import NASTY_TEXTS, changed_cells, mutated_bytes, mutated_text, mutated_tree
 from tests.made_up_run import made_up_run
 from tests.made_up_tuning import made_up_tuning
+from tests.results.folder.test_hostile import rewrite, use
 from tests.suite.test_hostile import VALID
-from tests.test_hostile_runs import rewrite, use
 
 CPU_SECONDS = 30
 MEMORY_GIB = 12
@@ -132,7 +132,7 @@ def checkpoint(rng: random.Random, folder: Path) -> None:
 def _read_weights(path: Path, rng: random.Random) -> None:
     path.write_bytes(mutated_bytes(path.read_bytes(), rng))
     state = read_state_dict(path)
-    load_weights(_model(), state, source="file", classifiers=(), with_classifiers=True)
+    load_weights(_model(), state, origin="file", classifiers=(), with_classifiers=True)
 
 
 def _model() -> nn.Module:

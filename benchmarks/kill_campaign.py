@@ -36,8 +36,8 @@ import psutil
 
 import bench
 from bench.errors import BenchError
-from bench.machine import describe_machine
-from bench.store import TABLES, RunStore
+from bench.results.folder import TABLES, RunStore
+from bench.system.machine import describe_machine
 
 NAME = "killed"
 SUITE = f"""\
@@ -60,12 +60,12 @@ precision: fp32
 seed: [0, 1]
 """
 
-MAIN = "from bench.cli import main; main()"
+MAIN = "from bench.cli.main import main; main()"
 EXECUTORS: Mapping[str, tuple[str, Sequence[str]]] = {
     "processes": (MAIN, ("--workers", "2")),
     # Saves a state after almost every epoch, so that kills fall between a state and the next.
     "in-process": (
-        f"from bench import engine; engine.SAVE_SECONDS = 0.1; {MAIN}",
+        f"from bench.execution import engine; engine.SAVE_SECONDS = 0.1; {MAIN}",
         ("--executor", "in-process"),
     ),
 }

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from bench.backbones import save_tensors
+from bench.models import save_tensors
 
 
 def write_weights(model_name: str, path: Path) -> Path:

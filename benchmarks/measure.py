@@ -35,7 +35,7 @@ from processes import (
 )
 from workload import Mode, Workload, prepare
 
-from bench.machine import describe_machine, usable_cores
+from bench.system.machine import describe_machine, usable_cores
 
 SUITES = Path(__file__).parent
 SIDES = ("naive", "reuse", "no-reuse")

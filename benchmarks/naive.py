@@ -85,7 +85,7 @@ def _freeze(model: nn.Module, model_name: str, mode: str) -> None:
     if mode == "full":
         return
     # The groups are those of `bench`, so that both train the same parameters.
-    from bench.backbones.build import layer_groups
+    from bench.models.build import layer_groups
 
     groups = layer_groups(model_name, model)
     top = 0 if mode == "probe" else int(mode.removeprefix("top"))

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 import psutil
 
 import bench
-from bench.jobs import Job, JobResult
-from bench.planning import RunPlan
-from bench.runner import SilentReporter
+from bench.execution.jobs import Job, JobResult
+from bench.runs.resolve import ResolvedRun
+from bench.runs.run import SilentReporter
 
 SUITE = """\
 name: overhead
@@ -44,7 +44,7 @@ class Watch(SilentReporter):
         self.memory: list[float] = []
         self.training_seconds = 0.0
 
-    def planned(self, plan: RunPlan) -> None:
+    def resolved(self, resolved_run: ResolvedRun) -> None:
         """The suite is checked."""
         self.planned_at = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""How tasks spread over workers: the real plan, tree and agenda, with simulated training times.
+"""How tasks spread over workers: the real tasks, tree and agenda, with simulated training times.
 
 python benchmarks/schedule.py --trials 24 1000 100000 --workers 1 10 100 1000
 """
@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.accounts import Counted, account
-from bench.backbones import outline
-from bench.costs import epoch_flops, group_flops
-from bench.executors.agenda import Agenda
-from bench.frozen import moving_groups
-from bench.jobs import JobResult, StateSaved, Task, cut
-from bench.planning import plan_run
-from bench.preparation import planned_jobs
+from bench.execution.executors.agenda import Agenda
+from bench.execution.jobs import JobResult, StateSaved, Task, cut
+from bench.execution.work import CountedTrial, count_work
+from bench.models import outline
+from bench.models.flops import epoch_flops, group_flops
+from bench.runs.prepare import counted_trials
+from bench.runs.resolve import resolve_run
+from bench.training.freezing import moving_groups
 
 SUITE = Path(__file__).with_name("scale_grid.yaml")
 CELLS, SEEDS = 12, 50
@@ -60,19 +60,19 @@ def main() -> None:
             )
 
 
-def _planned(trials: int) -> tuple[Mapping[str, Counted], Sequence[Task]]:
+def _planned(trials: int) -> tuple[Mapping[str, CountedTrial], Sequence[Task]]:
     """The trials by id and their tasks; says what planning them took."""
     start = time.process_time()
     with TemporaryDirectory() as out:
-        plan = plan_run(SUITE, out=Path(out), device="cpu", overrides=_axes(trials))
-    counted = planned_jobs(plan)
-    planned = time.process_time()
-    accounts = account(counted, reuse=True)
+        resolved_run = resolve_run(SUITE, out=Path(out), device="cpu", overrides=_axes(trials))
+    counted = counted_trials(resolved_run)
+    resolved = time.process_time()
+    accounts = count_work(counted, reuse=True)
     tasks = cut([each.job for each in counted], reuse=True)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{len(counted)} trials: planned in {planned - start:.1f} s, accounts and tasks in "
-        f"{time.process_time() - planned:.1f} s of CPU time, {memory:,.0f} MiB; "
+        f"{len(counted)} trials: resolved in {resolved - start:.1f} s, accounts and tasks in "
+        f"{time.process_time() - resolved:.1f} s of CPU time, {memory:,.0f} MiB; "
         f"{accounts.sentence()}",
         flush=True,
     )
@@ -87,7 +87,7 @@ def _axes(trials: int) -> list[str]:
 
 
 def _seconds(
-    task: Task, counted: Mapping[str, Counted], draw: random.Random, spread: float
+    task: Task, counted: Mapping[str, CountedTrial], draw: random.Random, spread: float
 ) -> float:
     """The task's time: its operations at a fixed speed, and luck that differs between tasks."""
     first = counted[task.jobs[0].trial_id]
@@ -100,7 +100,7 @@ def _seconds(
     return TASK_SECONDS + flops / FLOPS_PER_SECOND * draw.lognormvariate(0.0, spread)
 
 
-def _epoch(counted: Counted, epoch: int) -> int:
+def _epoch(counted: CountedTrial, epoch: int) -> int:
     shape = outline(counted.job.trial.backbone.name, counted.job.trial.settings.head)
     return epoch_flops(
         _group_flops(counted),
@@ -111,7 +111,7 @@ def _epoch(counted: Counted, epoch: int) -> int:
     )
 
 
-def _group_flops(counted: Counted) -> Mapping[str, int]:
+def _group_flops(counted: CountedTrial) -> Mapping[str, int]:
     backbone = counted.job.trial.backbone.name
     return group_flops(backbone, counted.image_size, counted.num_classes)
 

@@ -23,11 +23,11 @@ import pandas as pd
 from processes import BENCH, cold_cache, timed
 from workload import Workload, prepare
 
-from bench.executors import Where
-from bench.machine import usable_cores
-from bench.planning import open_suite
-from bench.runner import SilentReporter
-from bench.store import read_tuning
+from bench.execution.executors import Where
+from bench.results.folder import read_tuning
+from bench.runs.resolve import open_suite
+from bench.runs.run import SilentReporter
+from bench.system.machine import usable_cores
 from bench.tuning.search import Search
 
 SUITE = Path(__file__).parent / "tune_photos.yaml"

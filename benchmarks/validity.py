@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bench.analysis import compare, wilson_interval
+from bench.results.analysis import compare, wilson_interval
 
 ACCURACY = 0.92
 SEED_SD = 0.015

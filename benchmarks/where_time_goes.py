@@ -30,20 +30,21 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from workload import prepare
 
-import bench.training
-from bench import fused, trainer
-from bench.augmentations import Augmenter
-from bench.checkpoint import EpochRecord
+import bench.training.trial
 from bench.data import ImageData, prepare_images
-from bench.engine import make_training
-from bench.features import FeatureStore, Trunk
-from bench.fused import HeadTrial, train_heads
-from bench.jobs import Job, trial_splits
-from bench.machine import describe_machine, keep_large_buffers
-from bench.planning import plan_run
-from bench.runner import planned_jobs
-from bench.trainer import Branch, isolated
-from bench.training import Training
+from bench.data.images.augmentations import Augmenter
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, trial_splits
+from bench.runs.resolve import resolve_run
+from bench.runs.run import counted_trials
+from bench.system.machine import describe_machine, keep_large_buffers
+from bench.training import loop as trainer
+from bench.training import stacked_heads as fused
+from bench.training.frozen_features import FeatureStore, Trunk
+from bench.training.loop import Branch, isolated
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord
+from bench.training.trial import Training
 
 SUITE = Path(__file__).parent / "reference_grid.yaml"
 SHOWN_IMAGES = 32
@@ -81,7 +82,7 @@ SCOPES: Sequence[tuple[Any, str, str]] = (
     (trainer, "training_batch", READING),
     (fused, "training_batch", READING),
     (Augmenter, "images", AUGMENTING),
-    (bench.training, "_normalised", NORMALISING),
+    (bench.training.trial, "_normalised", NORMALISING),
     (Trunk, "_forward", FROZEN),
     (trainer, "_loss", LOSS),
     (fused._Stack, "_step", HEADS),
@@ -146,12 +147,12 @@ def prepared_training(given: argparse.Namespace, part: str) -> tuple[Training, J
         work=given.work,
         overrides=(f"name={part}", *PARTS[part], schedule, *fixed),
     )
-    plan = plan_run(
-        workload.suite, out=given.work / "planned", device="cpu", overrides=workload.overrides
+    resolved_run = resolve_run(
+        workload.suite, out=given.work / "resolved", device="cpu", overrides=workload.overrides
     )
-    (planned,), (counted,) = plan.trials, planned_jobs(plan)
-    resize = planned.trial.settings.resize
-    folder = prepare_images(plan.source, image_size=planned.image_size, resize=resize)
+    (resolved,), (counted,) = resolved_run.trials, counted_trials(resolved_run)
+    resize = resolved.trial.settings.resize
+    folder = prepare_images(resolved_run.dataset, image_size=resolved.image_size, resize=resize)
     data = ImageData.open(folder)
     job = replace(counted.job, images=folder)
     return make_training(job, data, trial_splits(job.trial, data)), job

@@ -11,10 +11,10 @@ from pathlib import Path
 from make_weights import write_weights
 from naive import BATCH_SIZE, IMAGE_SIZE
 
-from bench.backbones import layer_group_names
-from bench.data import ImageSource, make_splits, prepare_images
-from bench.plan import Stage
-from bench.planning import PlannedTrial, plan_run
+from bench.data import ImageDataset, make_splits, prepare_images
+from bench.methods.plan import Stage
+from bench.models import layer_group_names
+from bench.runs.resolve import ResolvedTrial, resolve_run
 from bench.suite import Trial
 
 Mode = tuple[str, str, bool]
@@ -47,32 +47,38 @@ def prepare(
         work.mkdir(parents=True, exist_ok=True)
         write_weights(model, weights)
     fixed = (f"backbone={model}", f"dataset.path={data}", f"weights.file={weights}")
-    plan = plan_run(suite, out=work / "planned", device="cpu", overrides=(*fixed, *overrides))
-    for planned in plan.trials:
+    resolved_run = resolve_run(
+        suite, out=work / "resolved", device="cpu", overrides=(*fixed, *overrides)
+    )
+    for resolved in resolved_run.trials:
         prepare_images(
-            plan.source, image_size=planned.image_size, resize=planned.trial.settings.resize
+            resolved_run.dataset,
+            image_size=resolved.image_size,
+            resize=resolved.trial.settings.resize,
         )
-    images, train_images = _link_split(plan.source, plan.trials[0].trial, data, work)
+    images, train_images = _link_split(
+        resolved_run.dataset, resolved_run.trials[0].trial, data, work
+    )
     return Workload(
         suite=suite,
         overrides=(*fixed, *overrides),
-        naive_epochs=_naive_epochs(plan.trials),
+        naive_epochs=_naive_epochs(resolved_run.trials),
         train_images=train_images,
         images=images,
     )
 
 
-def _naive_epochs(trials: Sequence[PlannedTrial]) -> Counter[Mode]:
+def _naive_epochs(trials: Sequence[ResolvedTrial]) -> Counter[Mode]:
     epochs: Counter[Mode] = Counter()
-    for planned in trials:
-        trial = planned.trial
-        if (trial.settings.batch_size, planned.image_size) != (BATCH_SIZE, IMAGE_SIZE):
+    for resolved in trials:
+        trial = resolved.trial
+        if (trial.settings.batch_size, resolved.image_size) != (BATCH_SIZE, IMAGE_SIZE):
             raise SystemExit(
                 f"the plain loop takes batches of {BATCH_SIZE} images of {IMAGE_SIZE} px, "
-                f"the suite has {trial.settings.batch_size} of {planned.image_size} px"
+                f"the suite has {trial.settings.batch_size} of {resolved.image_size} px"
             )
         groups = layer_group_names(trial.backbone.name)
-        for stage in planned.plan.stages:
+        for stage in resolved.plan.stages:
             augmented = trial.augmentation.name != "none"
             epochs[trial.backbone.name, _mode(stage, groups), augmented] += stage.epochs
     return epochs
@@ -88,7 +94,7 @@ def _mode(stage: Stage, groups: Sequence[str]) -> str:
     return "probe" if len(trained) == 1 else f"top{len(trained) - 1}"
 
 
-def _link_split(source: ImageSource, trial: Trial, data: Path, work: Path) -> tuple[Path, int]:
+def _link_split(source: ImageDataset, trial: Trial, data: Path, work: Path) -> tuple[Path, int]:
     """Links to the images of the trial's splits, so that both sides see equally many an epoch."""
     options = trial.dataset.options
     splits = make_splits(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 # A test's Ray cluster is not that of a test which runs beside it.
 os.environ["RAY_ADDRESS"] = "local"
@@ -25,7 +26,25 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["BENCH_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_each() -> Iterator[None]:
+    """Tests beside each other would wait for each other's threads; trials have one anyhow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two threads, for tests of what leaves their number alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take most of the time of so small a run."""
-    monkeypatch.setattr("bench.runner.write_report", lambda *_: None)
+    monkeypatch.setattr("bench.runs.run.write_report", lambda *_: None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.store import Run, RunStore, prediction_columns, read_run, write_json
+from bench.results.folder import Run, RunStore, prediction_columns, read_run, write_json
 
 START = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 CLASSES = ("ants", "bees")

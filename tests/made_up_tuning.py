@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.store import Run, write_tuning
+from bench.results.folder import Run, write_tuning
 from tests.made_up_run import START, STRATEGIES, made_up_run
 
 SPACE: Mapping[str, Any] = {

@@ -1,72 +1,141 @@
-"""The folder listing states the architecture: imports go down only."""
+"""The folder listing states the architecture: imports go down only, and never in a circle."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bench"
 
-LAYERS = {
-    5: {"cli", "console"},
-    4: {"analysis", "plots", "report", "summary", "listing", "doctor", "initialise",
-        "trackers"},
-    3: {"runner", "executors", "jobs", "planning", "pretrain", "probe", "store",
-        "engine", "team", "accounts", "preparation", "lr_finder", "tuning"},
-    2: {"trainer", "training", "tree", "features", "fused", "checkpoint", "costs", "precision",
-        "frozen", "lr_range", "failures", "ranks", "whole_batch"},
-    1: {"backbones", "strategies", "schedules", "augmentations", "data", "catalogue", "sealed"},
-    0: {"errors", "registry", "suite", "plan", "keys", "cache", "download", "machine",
-        "sized_cache", "processes", "printable", "object_store", "cache_store"},
+MAY_IMPORT = {
+    "cli": {"tuning", "runs", "execution", "training", "models", "methods", "data", "results",
+            "suite", "system"},
+    "tuning": {"runs", "execution", "training", "models", "methods", "data", "results", "suite",
+               "system"},
+    "runs": {"execution", "training", "models", "methods", "data", "results", "suite", "system"},
+    "execution": {"training", "models", "methods", "data", "suite", "system"},
+    "training": {"models", "methods", "data", "suite", "system"},
+    "models": {"methods", "suite", "system"},
+    "methods": {"suite"},
+    "data": {"suite", "system"},
+    "results": {"suite", "system"},
+    "suite": set(),
+    "system": set(),
 }  # fmt: skip
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
+"""Folder → the folders below it. `errors` and `keys` are below all of them."""
 
-# What makes a run may hand it to the products that describe it.
-EXCEPTIONS = {("runner", "report")}
+GROUND = {"errors", "keys"}
 
-TORCH_FREE = ("errors", "printable", "registry", "suite", "plan", "keys", "cache", "download",
-              "store", "plots", "report", "analysis", "summary", "catalogue", "listing", "cli",
-              "strategies", "schedules", "augmentations", "data", "backbones")  # fmt: skip
+MOST_ENTRIES = 15
 
-
-def _imports(path: Path) -> set[str]:
-    """Modules of `bench` that the file imports, anywhere in it but for type checking."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bench."):
-            found.add(node.module.split(".")[1])
-        if isinstance(node, ast.ImportFrom) and node.module == "bench":
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("bench.")}
-    return found
+TORCH_FREE = ("errors", "keys", "system.cache", "system.download", "suite", "methods", "data",
+              "models", "results.folder", "results.analysis", "results.plots", "results.report",
+              "runs.catalogue", "cli.listing", "cli.main")  # fmt: skip
 
 
-def _modules() -> dict[str, set[str]]:
-    modules: dict[str, set[str]] = {}
+def _modules() -> dict[str, Path]:
+    """Every module by its dotted name; a package goes by the name of its folder."""
+    modules = {}
     for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts != ("__init__",):
-            modules.setdefault(parts[0], set()).update(_imports(path))
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return modules
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(_modules()) == set(LAYER_OF)
+MODULES = _modules()
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules of `bench` that the file imports, anywhere in it, for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in inner}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(MODULES)
+
+
+IMPORTS = {name: _imports(path) for name, path in MODULES.items()}
+
+
+def _folder(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_the_listing_is_short_and_every_entry_has_its_place() -> None:
+    entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    assert entries == {*MAY_IMPORT, *(f"{name}.py" for name in GROUND), "py.typed"}
+    assert len(entries) <= MOST_ENTRIES
 
 
 def test_imports_go_down() -> None:
     wrong = [
-        f"{module} (layer {LAYER_OF[module]}) imports {imported} (layer {LAYER_OF[imported]})"
-        for module, imports in _modules().items()
+        f"{module} imports {imported}"
+        for module, imports in IMPORTS.items()
         for imported in imports
-        if LAYER_OF[imported] > LAYER_OF[module] and (module, imported) not in EXCEPTIONS
+        if _folder(module) not in ("", _folder(imported))
+        and _folder(imported) not in MAY_IMPORT.get(_folder(module), set()) | GROUND
     ]
     assert wrong == []
+
+
+def test_no_module_is_named_in_a_text_that_may_not_be_imported() -> None:
+    """A module that is imported by name, by another process for instance, is an import too."""
+    named = {
+        (module, other)
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in MODULES and "." in str(node.value)
+        for other in [str(node.value)]
+    }
+    wrong = [
+        f"{module} names {other}"
+        for module, other in named
+        if _folder(module) not in ("", _folder(other))
+        and _folder(other) not in MAY_IMPORT.get(_folder(module), set()) | GROUND
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    """Module by module, so inside a folder either; a package's face counts as a module."""
+    sorter = TopologicalSorter(IMPORTS)
+    sorter.prepare()  # raises CycleError, which names the circle
+
+
+def test_several_devices_stand_behind_one_seam() -> None:
+    """A loop, a step or a prediction that is read knows of one device."""
+    several = "bench.training.data_parallel"
+    inside = {name for name in MODULES if name.startswith(several)}
+    users = {name for name, imports in IMPORTS.items() if imports & inside} - inside
+    assert users == {"bench.execution.engine"}
+
+
+def test_every_folder_says_what_it_is_for() -> None:
+    silent = [
+        name
+        for name, path in MODULES.items()
+        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_tests_mirror_the_tree() -> None:
+    tests = Path(__file__).parent
+    folders = {path.parent for path in tests.rglob("test_*.py")} - {tests}
+    strange = [
+        str(folder.relative_to(tests))
+        for folder in folders
+        if not (PACKAGE / folder.relative_to(tests)).is_dir()
+    ]
+    assert strange == []
 
 
 def test_the_catalogue_and_the_files_need_no_torch() -> None:
@@ -82,7 +151,7 @@ def test_the_catalogue_and_the_files_need_no_torch() -> None:
 def test_the_face_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = "{'torch', 'torchvision', 'pandas', 'pyarrow', 'matplotlib', 'scipy', 'PIL'}"
     code = (
-        "import sys\nfrom bench.cli import app\n"
+        "import sys\nfrom bench.cli.main import app\n"
         f"try: app({arguments})\nexcept SystemExit: pass\n"
         f"print(sorted({heavy} & set(sys.modules)))"
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.backbones import describe_weights, layer_group_names
-from bench.catalogue import catalogue
-from bench.data import ImageData, open_source, prepare_images
-from bench.engine import make_training
-from bench.jobs import Job, keyed, trial_splits
-from bench.registry import Registry
-from bench.strategies import STRATEGIES
+from bench.data import ImageData, open_dataset, prepare_images
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, keyed, trial_splits
+from bench.methods.strategies import STRATEGIES
+from bench.models import describe_weights, layer_group_names
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
-from bench.trainer import Training
+from bench.suite.registry import Registry
+from bench.training.loop import Training
 
 SIZE = 32
 DATA = {
@@ -80,10 +80,10 @@ def make_trial(
 
 
 def prepare(trial: Trial) -> Path:
-    source = open_source(trial.dataset.name, trial.dataset.options)
+    dataset = open_dataset(trial.dataset.name, trial.dataset.options)
     size = trial.settings.image_size
     assert size is not None
-    return prepare_images(source, image_size=size, resize=trial.settings.resize)
+    return prepare_images(dataset, image_size=size, resize=trial.settings.resize)
 
 
 def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "tiny") -> Job:

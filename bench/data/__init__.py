@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from bench.data import folder, fractals, hymenoptera, torchvision_sets
-from bench.data.images import ImageData, Resize, prepare_images, resize_image, stored_size
-from bench.data.leakage import leakage
-from bench.data.source import (
+from bench.data.dataset import (
     DATASETS,
     TEST,
     TRAIN,
@@ -14,10 +11,19 @@ from bench.data.source import (
     Converted,
     DataIssue,
     DecodeFailure,
-    ImageSource,
-    open_source,
+    ImageDataset,
+    open_dataset,
 )
-from bench.data.splits import Splits, class_counts, make_splits
+from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
+from bench.data.images.prepared import (
+    ImageData,
+    Resize,
+    prepare_images,
+    resize_image,
+    stored_size,
+)
+from bench.data.leakage import leakage
+from bench.data.splits import Samples, Splits, class_counts, make_splits, samples_digest
 
 __all__ = [
     "DATASETS",
@@ -29,8 +35,9 @@ __all__ = [
     "DataIssue",
     "DecodeFailure",
     "ImageData",
-    "ImageSource",
+    "ImageDataset",
     "Resize",
+    "Samples",
     "Splits",
     "class_counts",
     "folder",
@@ -38,9 +45,10 @@ __all__ = [
     "hymenoptera",
     "leakage",
     "make_splits",
-    "open_source",
+    "open_dataset",
     "prepare_images",
     "resize_image",
+    "samples_digest",
     "stored_size",
     "torchvision_sets",
 ]

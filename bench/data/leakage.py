@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.cache import atomic_file
-from bench.data.images import ImageData
-from bench.data.source import DataIssue, Pixels, counted
-from bench.data.splits import Splits
-from bench.download import Progress
+from bench.data.dataset import DataIssue, Pixels, counted
+from bench.data.images.prepared import ImageData
+from bench.data.splits import Samples, Splits
+from bench.system.cache import atomic_file
+from bench.system.download import OnProgress
 
 FORMAT_VERSION = 1
 """Raise it with every change that alters what counts as a copy."""
@@ -40,13 +40,12 @@ MAX_COPIES = 50
 ROWS, COLUMNS, CORRELATED_AT_ONCE = 256, 4096, 4096
 NAMED_PAIRS = 5
 
-Indices = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.int64]
 """[m, 2]: indices of two images, the smaller one first."""
 
 
 def leakage(
-    data: ImageData, splits: Sequence[Splits], *, progress: Progress | None = None
+    data: ImageData, splits: Sequence[Splits], *, progress: OnProgress | None = None
 ) -> list[DataIssue]:
     """Pairs of equal or nearly equal images that some of the `splits` put on different sides.
 
@@ -65,7 +64,7 @@ def leakage(
     ]
 
 
-def _copies(data: ImageData, progress: Progress | None) -> tuple[Indices, Pairs]:
+def _copies(data: ImageData, progress: OnProgress | None) -> tuple[Samples, Pairs]:
     """For each image the first one that equals it; and pairs of such first ones that are near."""
     path = data.folder / f"copies-{FORMAT_VERSION}.npz"
     known = _load(path, len(data))
@@ -80,7 +79,7 @@ def _copies(data: ImageData, progress: Progress | None) -> tuple[Indices, Pairs]
     return original, near
 
 
-def _load(path: Path, count: int) -> tuple[Indices, Pairs] | None:
+def _load(path: Path, count: int) -> tuple[Samples, Pairs] | None:
     try:
         with path.open("rb") as file, np.load(file) as stored:
             original, near = stored["original"], stored["near"]
@@ -90,8 +89,8 @@ def _load(path: Path, count: int) -> tuple[Indices, Pairs] | None:
 
 
 def _describe(
-    data: ImageData, progress: Progress | None
-) -> tuple[Indices, npt.NDArray[np.uint64], Pixels]:
+    data: ImageData, progress: OnProgress | None
+) -> tuple[Samples, npt.NDArray[np.uint64], Pixels]:
     """Per image: the first one with the same content, the perceptual hash, the small grey one."""
     hashes = np.empty(len(data), np.uint64)
     thumbnails = np.empty((len(data), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
@@ -175,7 +174,7 @@ def _crosses(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> npt.NDArray[np
     return crosses
 
 
-def _groups(original: Indices) -> list[Indices]:
+def _groups(original: Samples) -> list[Samples]:
     """The indices of each set of equal images, of two at least."""
     order = np.argsort(original, kind="stable")
     bounds = np.flatnonzero(np.diff(original[order])) + 1
@@ -183,7 +182,7 @@ def _groups(original: Indices) -> list[Indices]:
 
 
 def _exact_issue(
-    data: ImageData, original: Indices, assigned: npt.NDArray[np.int8]
+    data: ImageData, original: Samples, assigned: npt.NDArray[np.int8]
 ) -> Iterator[DataIssue]:
     count, examples = 0, []
     for group in _groups(original):
@@ -204,7 +203,7 @@ def _exact_issue(
 
 
 def _near_issue(
-    data: ImageData, original: Indices, near: Pairs, assigned: npt.NDArray[np.int8]
+    data: ImageData, original: Samples, near: Pairs, assigned: npt.NDArray[np.int8]
 ) -> Iterator[DataIssue]:
     copies = {int(group[0]): group[:MAX_COPIES] for group in _groups(original)}
     pairs = np.array(
@@ -228,7 +227,7 @@ def _pair_issue(
     kind: str,
     what: str,
     count: int,
-    examples: Sequence[Indices],
+    examples: Sequence[Samples],
     assigned: npt.NDArray[np.int8],
 ) -> DataIssue:
     named = examples[:NAMED_PAIRS]
@@ -241,14 +240,14 @@ def _pair_issue(
     )
 
 
-def _shown_pair(data: ImageData, pair: Indices, assigned: npt.NDArray[np.int8]) -> str:
+def _shown_pair(data: ImageData, pair: Samples, assigned: npt.NDArray[np.int8]) -> str:
     trial = int(np.argmax([_crosses(*row[pair][:, None, None]) for row in assigned]))
     names = ("train", "val", "test")
     left, right = (f"{data.sample_ids[index]} ({names[assigned[trial, index]]})" for index in pair)
     return f"{left} and {right}"
 
 
-def _conflict_issue(data: ImageData, original: Indices) -> Iterator[DataIssue]:
+def _conflict_issue(data: ImageData, original: Samples) -> Iterator[DataIssue]:
     conflicts = [group for group in _groups(original) if len(np.unique(data.labels[group])) > 1]
     if not conflicts:
         return

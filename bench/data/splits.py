@@ -9,28 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.source import SPLIT_NAMES, TEST, VAL, counted
+from bench.data.dataset import SPLIT_NAMES, TEST, VAL, counted
 from bench.errors import DataError
 
-Indices = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Indices of the images of each split, ascending; no image is in two of them."""
+    """The images of each split by their index, ascending; no image is in two of them."""
 
-    train: Indices
-    val: Indices
-    test: Indices
+    train: Samples
+    val: Samples
+    test: Samples
 
-    def named(self) -> dict[str, Indices]:
+    def named(self) -> dict[str, Samples]:
         """The three splits by name, in the order train, val, test."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def make_splits(
     labels: npt.NDArray[np.int64],
-    source_splits: npt.NDArray[np.int8],
+    given_splits: npt.NDArray[np.int8],
     classes: Sequence[str],
     *,
     seed: int,
@@ -41,8 +41,8 @@ def make_splits(
 ) -> Splits:
     """The splits of a trial with the given `seed`.
 
-    The source's own test and val splits stay as they are, except that a val split without a test
-    split is the test split. What the source lacks is drawn from the rest: first the test split
+    The data set's own test and val splits stay as they are, except that a val split without a test
+    split is the test split. What the data set lacks is drawn from the rest: first the test split
     (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
     (`val_fraction` of what remains, by `seed`). `shots` keeps that many training images per class,
     by `seed`; the images of fewer shots are among those of more.
@@ -53,7 +53,7 @@ def make_splits(
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise DataError(f"{name} must lie in (0, 1), got {value}")
-    own = _with_test(source_splits)
+    own = _with_test(given_splits)
     test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
     if not test.size:
         test, rest = _draw(
@@ -81,21 +81,21 @@ def class_counts(
     }
 
 
-def _with_test(source_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    if np.any(source_splits == TEST):
-        return source_splits
-    return np.where(source_splits == VAL, np.int8(TEST), source_splits)
+def _with_test(given_splits: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    if np.any(given_splits == TEST):
+        return given_splits
+    return np.where(given_splits == VAL, np.int8(TEST), given_splits)
 
 
 def _draw(
-    pool: Indices,
+    pool: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
     fraction: float,
     split: int,
     seed: int,
-) -> tuple[Indices, Indices]:
+) -> tuple[Samples, Samples]:
     """`fraction` of each class of `pool`, and what remains."""
     drawn = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):
@@ -111,13 +111,13 @@ def _draw(
 
 
 def _few(
-    train: Indices,
+    train: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
     shots: int,
     seed: int,
-) -> Indices:
+) -> Samples:
     if shots < 1:
         raise DataError(f"shots must be at least 1, got {shots}")
     kept = []
@@ -132,7 +132,7 @@ def _few(
     return np.sort(np.concatenate(kept))
 
 
-def _shuffled(members: Indices, purpose: str, seed: int, class_name: str) -> Indices:
+def _shuffled(members: Samples, purpose: str, seed: int, class_name: str) -> Samples:
     """`members` in an order fixed by the key alone, whatever else is drawn."""
     key = hashlib.sha256(f"{purpose}\0{seed}\0{class_name}".encode()).digest()[:16]
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
@@ -144,3 +144,8 @@ def _check_classes(splits: Splits, labels: npt.NDArray[np.int64], classes: Seque
         for name, count in counts.items():
             if count == 0:
                 raise DataError(f"class {name!r} has no usable image in the {split} split")
+
+
+def samples_digest(samples: npt.NDArray[np.int64]) -> str:
+    """A hash of which samples these are, in their order."""
+    return hashlib.sha256(samples.astype(np.int64).tobytes()).hexdigest()

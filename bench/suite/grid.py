@@ -39,10 +39,10 @@ def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
     for trial in trials:
         for key, message in _contradictions(trial, catalogue):
             location = locate(loaded.suite, key, trial)
-            impossible.setdefault(message, loaded.source.problem(location, message))
+            impossible.setdefault(message, loaded.yaml_file.problem(location, message))
     problems += impossible.values()
     if not problems and not trials:
-        problems.append(loaded.source.problem(("exclude",), "the rules leave no trial"))
+        problems.append(loaded.yaml_file.problem(("exclude",), "the rules leave no trial"))
     if problems:
         raise SuiteError(problems)
     unique: dict[str, Trial] = {}
@@ -53,12 +53,12 @@ def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
 
 
 def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
-    suite, source = loaded.suite, loaded.source
+    suite, yaml_file = loaded.suite, loaded.yaml_file
     trials = _bounded(_cells(suite, suite.axes, suite.settings), loaded, ())
     for rule in suite.exclude:
         kept = [trial for trial in trials if not matches(trial, rule)]
         if len(kept) == len(trials):
-            problems.append(source.problem(rule.location, "this exclude rule matches no cell"))
+            problems.append(yaml_file.problem(rule.location, "this exclude rule matches no cell"))
         trials = kept
     grid = list(trials)
     for rule in suite.include:
@@ -73,7 +73,7 @@ def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
         known = {trial.id({}) for trial in grid}
         if all(trial.id({}) in known for trial in added):
             message = "this include rule adds nothing: its cells are in the grid already"
-            problems.append(source.problem(rule.location, message))
+            problems.append(yaml_file.problem(rule.location, message))
         new_ones = (trial for trial in added if trial.id({}) not in known)
         trials = _bounded(chain(trials, new_ones), loaded, rule.location)
     return trials
@@ -94,7 +94,7 @@ def _bounded(
     }
     axes = " × ".join(f"{name} ({size})" for name, size in sizes.items())
     message = f"a suite may have at most {MAX_TRIALS:,} trials, the grid is {axes}"
-    raise SuiteError([loaded.source.problem(location, message)])
+    raise SuiteError([loaded.yaml_file.problem(location, message)])
 
 
 def _cells(

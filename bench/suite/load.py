@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
-from bench.registry import Registry
 from bench.suite.load_tune import TuneChecker
+from bench.suite.registry import Registry
 from bench.suite.resources import Resources
 from bench.suite.schema import (
     AXES,
@@ -27,7 +27,7 @@ from bench.suite.schema import (
     Suite,
 )
 from bench.suite.tune import Tune
-from bench.suite.yaml_source import Location, Source, apply_overrides, read_yaml
+from bench.suite.yaml_file import Location, YamlFile, apply_overrides, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_VALUES = 1000
@@ -63,17 +63,17 @@ class Catalogue:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedSuite:
-    """A checked suite with the source that places later problems."""
+    """A checked suite with the yaml_file that places later problems."""
 
     suite: Suite
-    source: Source
+    yaml_file: YamlFile
 
 
 def load_suite(path: Path, catalogue: Catalogue, overrides: Sequence[str] = ()) -> LoadedSuite:
     """Read and check the suite at `path`; raises `SuiteError` with all mistakes at once."""
-    source = apply_overrides(read_yaml(path), overrides)
-    suite = _Checker(source, catalogue, path).suite()
-    return LoadedSuite(suite=suite, source=source)
+    yaml_file = apply_overrides(read_yaml(path), overrides)
+    suite = _Checker(yaml_file, catalogue, path).suite()
+    return LoadedSuite(suite=suite, yaml_file=yaml_file)
 
 
 def selection(texts: Sequence[str], catalogue: Catalogue) -> tuple[GridRule, ...]:
@@ -86,13 +86,13 @@ def selection(texts: Sequence[str], catalogue: Catalogue) -> tuple[GridRule, ...
 
 def _selection(text: str, catalogue: Catalogue) -> GridRule:
     place = Path(f"--only {text}")
-    empty = Source(data={}, path=None, lines={}, overrides={})
+    empty = YamlFile(data={}, path=None, lines={}, overrides={})
     try:
         data = apply_overrides(empty, text.split(",")).data
     except SuiteError as error:
         raise SuiteError([Problem(message=p.message, path=place) for p in error.problems]) from None
-    source = Source(data=data, path=place, lines={}, overrides={})
-    checker = _Checker(source, catalogue, place, selects=True)
+    yaml_file = YamlFile(data=data, path=place, lines={}, overrides={})
+    checker = _Checker(yaml_file, catalogue, place, selects=True)
     rule = checker.rule(data, ())
     if checker.problems:
         raise SuiteError(checker.problems)
@@ -101,16 +101,16 @@ def _selection(text: str, catalogue: Catalogue) -> GridRule:
 
 class _Checker:
     def __init__(
-        self, source: Source, catalogue: Catalogue, path: Path, *, selects: bool = False
+        self, yaml_file: YamlFile, catalogue: Catalogue, path: Path, *, selects: bool = False
     ) -> None:
-        self.source = source
+        self.yaml_file = yaml_file
         self.catalogue = catalogue
         self.path = path
         self._selects = selects
         self.problems: list[Problem] = []
 
     def suite(self) -> Suite:
-        data = self.source.data
+        data = self.yaml_file.data
         if not isinstance(data, dict):
             found = "nothing" if data is None else type(data).__name__
             self._report((), f"a suite must be a mapping of keys to values, got {found}")
@@ -135,7 +135,7 @@ class _Checker:
         return suite
 
     def _report(self, location: Location, message: str) -> None:
-        self.problems.append(self.source.problem(location, message))
+        self.problems.append(self.yaml_file.problem(location, message))
         if len(self.problems) >= MAX_PROBLEMS:
             raise SuiteError(self.problems)
 

@@ -20,10 +20,10 @@ from bench.suite.tune import (
     Method,
     Range,
     Searched,
+    SearchedValues,
     Tune,
-    Values,
 )
-from bench.suite.yaml_source import Location
+from bench.suite.yaml_file import Location
 
 DEFAULT_TRIALS = 20
 HERE: Location = ("tune",)
@@ -167,7 +167,7 @@ class TuneChecker:
             return
         yield Searched(key=key, values=values, whole=whole)
 
-    def _values(self, key: str, value: Any, here: Location) -> Values | None:
+    def _values(self, key: str, value: Any, here: Location) -> SearchedValues | None:
         if isinstance(value, list):
             if len(value) < 2 or len({repr(item) for item in value}) < len(value):
                 rule = f"{key}: choices must be two values or more, all different"
@@ -210,7 +210,7 @@ class TuneChecker:
             return None
 
 
-def _ends(values: Values) -> list[Any]:
+def _ends(values: SearchedValues) -> list[Any]:
     if isinstance(values, Range):
         return [values.low, values.high]
     return list(values.values) if isinstance(values, Choices) else []

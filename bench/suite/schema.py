@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from bench.keys import content_hash
 from bench.suite.resources import Resources
 from bench.suite.rules import (
     STRICT,
@@ -28,12 +27,6 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
-
-
-def content_hash(content: Any, *, digits: int = 12) -> str:
-    """That many hexadecimal digits of the SHA-256 of `content` in canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 class Entry(BaseModel):
@@ -162,7 +155,9 @@ class Trial(BaseModel):
         """Everything that the suite says and that changes the trial's numbers."""
         axes = {axis: getattr(self, axis).identity() for axis in AXES}
         axes["dataset"] = self.dataset.without_paths().identity()
-        settings = {name: _plain(getattr(self.settings, name)) for name in Settings.model_fields}
+        settings = {
+            name: _plain(getattr(self.settings, name)) for name in type(self.settings).model_fields
+        }
         for name, absent in ADDED_LATER.items():
             if settings[name] in absent:
                 del settings[name]

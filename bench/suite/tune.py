@@ -30,8 +30,8 @@ FIRST_SEED = 1000
 """Tuning seeds start here where the suite gives none."""
 
 Number = int | float
-Objective = Literal["val_accuracy", "val_loss", "seconds"]
-DIRECTIONS: Mapping[Objective, Literal["maximize", "minimize"]] = {
+GoalName = Literal["val_accuracy", "val_loss", "seconds"]
+DIRECTIONS: Mapping[GoalName, Literal["maximize", "minimize"]] = {
     "val_accuracy": "maximize",
     "val_loss": "minimize",
     "seconds": "minimize",
@@ -66,7 +66,7 @@ class Choices(BaseModel):
     values: tuple[str | bool | int | float | None, ...]
 
 
-Values = Range | FoundRange | Choices
+SearchedValues = Range | FoundRange | Choices
 
 
 class Searched(BaseModel):
@@ -79,7 +79,7 @@ class Searched(BaseModel):
     model_config = STRICT
 
     key: str
-    values: Values
+    values: SearchedValues
     axis: str | None = None
     entry: str | None = None
     option: bool = False
@@ -109,7 +109,7 @@ class Method(BaseModel):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1, max_length=100)
     ] = (FIRST_SEED, FIRST_SEED + 1)
-    objective: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)] = (
+    objective: Annotated[tuple[GoalName, ...], Field(min_length=1, max_length=2)] = (
         "val_accuracy",
     )
     batch: Count = 4

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.catalogue import catalogue
-from bench.strategies import STRATEGIES
+from bench.keys import content_hash
+from bench.methods.strategies import STRATEGIES
+from bench.runs.catalogue import catalogue
 from bench.suite import (
     AXES,
     Entry,
@@ -15,7 +16,6 @@ from bench.suite import (
     Settings,
     Trial,
     Tune,
-    content_hash,
     normal_form,
 )
 

@@ -17,17 +17,18 @@ from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 
-from bench.checkpoint import EpochRecord
 from bench.errors import BenchError
-from bench.executors import Executor, Where
-from bench.jobs import Job, JobResult, cut
-from bench.lr_finder import range_of
-from bench.lr_range import HIGH, LOW, STEPS
-from bench.planning import OpenSuite, RunPlan
-from bench.preparation import make_job
-from bench.runner import Reporter, ready
-from bench.store import Push
-from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune, content_hash
+from bench.execution.executors import Executor, Where
+from bench.execution.jobs import Job, JobResult, cut
+from bench.keys import content_hash
+from bench.results.folder import Push
+from bench.runs.lr_find import range_of
+from bench.runs.prepare import make_job
+from bench.runs.resolve import OpenSuite, ResolvedRun
+from bench.runs.run import Reporter, ready
+from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune
+from bench.training.lr_range import HIGH, LOW, STEPS
+from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, make_pruner
 
@@ -78,8 +79,8 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".tuning.lock")
         self.cells = cells_of(opened.trials, tune)
-        self._plan = self._first_plan(folder)
-        self._images, self._weights = ready(self._plan, reporter)
+        self._resolved_run = self._first_plan(folder)
+        self._images, self._weights = ready(self._resolved_run, reporter)
         self.studies = self._open_studies(folder, storage)
 
     def run(self) -> None:
@@ -108,15 +109,15 @@ class Search:
 
     # Studies ----------------------------------------------------------------------------------
 
-    def _first_plan(self, folder: Path) -> RunPlan:
+    def _first_plan(self, folder: Path) -> ResolvedRun:
         seed = self._tune.method.seeds[0]
         trials = [cell.own[0].with_settings(seed=seed) for cell in self.cells]
-        return RunPlan(
+        return ResolvedRun(
             loaded=self._opened.loaded,
             folder=folder,
             device=self._opened.device,
-            source=self._opened.source,
-            trials=tuple(self._opened.resolver.planned(trial) for trial in trials),
+            dataset=self._opened.dataset,
+            trials=tuple(self._opened.resolver.resolved(trial) for trial in trials),
             issues=(),
         )
 
@@ -131,16 +132,16 @@ class Search:
 
     def _open_study(self, cell: Cell, storage: BaseStorage) -> CellStudy:
         method = self._tune.method
-        planned = self._opened.resolver.planned(cell.trial({}, seed=method.seeds[0]))
+        resolved = self._opened.resolver.resolved(cell.trial({}, seed=method.seeds[0]))
         study = self._optuna_study(cell, storage)
-        study.pruner = make_pruner(method.pruner, epochs=planned.plan.epochs)
+        study.pruner = make_pruner(method.pruner, epochs=resolved.plan.epochs)
         made = CellStudy(
             cell=cell,
             study=study,
             method=method,
             ranges=self._ranges(cell, study),
-            epochs=planned.plan.epochs,
-            images_per_epoch=len(self._images.splits(planned).train),
+            epochs=resolved.plan.epochs,
+            images_per_epoch=len(self._images.splits(resolved).train),
         )
         made.enqueue_own()
         return made
@@ -152,7 +153,7 @@ class Search:
             "cell": cell.key,
             "space": [item.model_dump() for item in cell.space.values()],
             "method": method.model_dump(exclude=set(BUDGETS)),
-            "context": self._opened.resolver.planned(cell.trial({}, seed=0)).id,
+            "context": self._opened.resolver.resolved(cell.trial({}, seed=0)).id,
         }
         return optuna.create_study(
             study_name=f"{self._opened.loaded.suite.name} · {cell.label} · {content_hash(how)}",
@@ -209,8 +210,8 @@ class Search:
         return _Try(suggestion=suggestion, jobs=tuple(jobs), stop=study.stops[0])
 
     def _job(self, trial: Trial) -> Job:
-        planned = self._opened.resolver.planned(trial)
-        job = make_job(self._plan, planned, self._weights, self._images)
+        resolved = self._opened.resolver.resolved(trial)
+        job = make_job(self._resolved_run, resolved, self._weights, self._images)
         if isinstance(job, BenchError):
             raise job
         return replace(job, checkpoint=None)

@@ -26,10 +26,10 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.checkpoint import EpochRecord, best_record
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
-from bench.suite import DIRECTIONS, Choices, Method, Objective, Range
+from bench.suite import DIRECTIONS, Choices, GoalName, Method, Range
+from bench.training.state import EpochRecord, best_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
 REDUCTION = 3
@@ -262,7 +262,7 @@ class CellStudy:
         With two objectives it is still the first one that chooses.
         """
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        first: Objective = self.method.objective[0]
+        first: GoalName = self.method.objective[0]
         sign = -1 if DIRECTIONS[first] == "maximize" else 1
 
         def rank(trial: FrozenTrial) -> tuple[float, float, int]:

@@ -10,14 +10,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.cache import atomic_file
-from bench.cache_store import CacheUploads
-from bench.catalogue import catalogue
 from bench.errors import BenchError
-from bench.executors import Where
-from bench.planning import OpenSuite, open_suite
-from bench.runner import Reporter, SilentReporter, run
-from bench.store import Run, pushing, run_folder, write_tuning
+from bench.execution.executors import Where
+from bench.results.folder import Run, pushing, run_folder, write_tuning
+from bench.runs.catalogue import catalogue
+from bench.runs.resolve import OpenSuite, open_suite
+from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import (
     BUDGETS,
     DIRECTIONS,
@@ -30,6 +28,8 @@ from bench.suite import (
     expand,
     load_suite,
 )
+from bench.system.cache import atomic_file
+from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
 from bench.tuning.search import Search
 from bench.tuning.studies import CellStudy
@@ -158,7 +158,7 @@ def _check(place: Path, chosen: Sequence[Trial]) -> None:
 def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
     trial = cell.own[0]
     return {
-        "dataset": opened.source.name,
+        "dataset": opened.dataset.name,
         "backbone": trial.backbone.label,
         "weights": trial.settings.weights.label,
         "strategy": trial.strategy.label,

@@ -8,7 +8,7 @@ from threading import Barrier
 import numpy as np
 from PIL import Image
 
-from bench.data import open_source, prepare_images
+from bench.data import open_dataset, prepare_images
 
 
 def photograph(seed: int, *, width: int = 40, height: int = 30) -> Image.Image:
@@ -31,6 +31,6 @@ def write_folder(root: Path, layout: dict[str, int], *, suffix: str = ".png") ->
 
 def prepare_when_all_are_ready(root: str, barrier: Barrier) -> None:
     """What each process does in the test of several that prepare the same folder."""
-    source = open_source("folder", {"path": root})
+    dataset = open_dataset("folder", {"path": root})
     barrier.wait()
-    prepare_images(source, image_size=96, resize="pad")
+    prepare_images(dataset, image_size=96, resize="pad")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from bench.data import ImageData, Splits, leakage, open_source, prepare_images
+from bench.data import ImageData, Splits, leakage, open_dataset, prepare_images
 from bench.data.leakage import (
     MAX_NEAR_PAIRS,
     NEAR_BITS,
@@ -23,8 +23,8 @@ from tests.data.pictures import photograph, write_folder
 
 
 def prepared(root: Path) -> ImageData:
-    source = open_source("folder", {"path": str(root)})
-    return ImageData.open(prepare_images(source, image_size=64, resize="squash"))
+    dataset = open_dataset("folder", {"path": str(root)})
+    return ImageData.open(prepare_images(dataset, image_size=64, resize="squash"))
 
 
 def splits_by_name(data: ImageData) -> Splits:
@@ -172,9 +172,9 @@ def test_the_search_is_made_once(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_generated_data_is_not_searched() -> None:
-    source = open_source("fractals", {"train_per_class": 2, "val_per_class": 2,
+    dataset = open_dataset("fractals", {"train_per_class": 2, "val_per_class": 2,
                                       "test_per_class": 2, "image_size": 16})  # fmt: skip
-    data = ImageData.open(prepare_images(source, image_size=16, resize="auto"))
+    data = ImageData.open(prepare_images(dataset, image_size=16, resize="auto"))
     everything = np.arange(len(data))
     assert leakage(data, [Splits(everything[:4], everything[4:8], everything[8:])]) == []
     assert not list(data.folder.glob("copies-*"))

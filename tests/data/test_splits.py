@@ -16,13 +16,13 @@ from bench.errors import DataError
 CLASSES = ("ants", "bees", "wasps")
 
 
-def split(labels: list[int], source: list[int] | None = None, **changed: Any) -> Splits:
+def split(labels: list[int], dataset: list[int] | None = None, **changed: Any) -> Splits:
     options = {
         "seed": 0, "val_fraction": 0.2, "test_fraction": 0.2, "split_seed": 0, "shots": None,
     }  # fmt: skip
     return make_splits(
         np.array(labels, np.int64),
-        np.array(source if source is not None else [UNASSIGNED] * len(labels), np.int8),
+        np.array(dataset if dataset is not None else [UNASSIGNED] * len(labels), np.int8),
         CLASSES[: max(labels) + 1],
         **{**options, **changed},
     )
@@ -79,7 +79,7 @@ def test_seeds_draw_different_splits() -> None:
 
 def test_every_image_is_drawn_about_equally_often() -> None:
     labels = [0, 1] * 10
-    drawn = np.concatenate([split(labels, seed=seed, source=[TRAIN] * 18 + [TEST] * 2).val
+    drawn = np.concatenate([split(labels, seed=seed, dataset=[TRAIN] * 18 + [TEST] * 2).val
                             for seed in range(500)])  # fmt: skip
     counts = np.bincount(drawn, minlength=20)[:18]
     assert counts.sum() == 500 * 4

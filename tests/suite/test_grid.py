@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.catalogue import catalogue
 from bench.errors import SuiteError
+from bench.runs.catalogue import catalogue
 from bench.suite import Trial, expand, matches, selection
 from tests.suite.test_load import MINIMAL, load
 

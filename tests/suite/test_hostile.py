@@ -15,10 +15,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.catalogue import catalogue
 from bench.errors import MAX_MESSAGE, MAX_PROBLEMS, BenchError, SuiteError
+from bench.runs.catalogue import catalogue
 from bench.suite import expand, load_suite, selection
-from bench.suite.yaml_source import MAX_BYTES, apply_overrides, parse_yaml, read_yaml
+from bench.suite.yaml_file import MAX_BYTES, apply_overrides, parse_yaml, read_yaml
 from tests.hostile import mutated_text, mutated_tree
 
 VALID = """\

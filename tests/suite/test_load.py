@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.catalogue import catalogue
 from bench.errors import SuiteError
+from bench.runs.catalogue import catalogue
 from bench.suite import AXES, LoadedSuite, Settings, dump_suite, expand, load_suite
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalogue import catalogue
 from bench.errors import SuiteError
+from bench.runs.catalogue import catalogue
 from bench.suite import Resources, dump_suite, expand, load_suite
 from tests.tiny import SMOKE_SUITE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalogue import catalogue
 from bench.errors import SuiteError
+from bench.runs.catalogue import catalogue
 from bench.suite import Choices, FoundRange, Range, Suite, Tune, dump_suite, load_suite
 
 HEAD = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalogue import catalogue
+from bench.runs.catalogue import catalogue
 from bench.suite import Trial, Tune, dump_compact, expand, load_suite
 from bench.tuning.cells import Cell, cells_of, own_params, search_in_words
 from bench.tuning.tuned import tuned_suite

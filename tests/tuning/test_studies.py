@@ -17,8 +17,8 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from bench.checkpoint import EpochRecord, Scores
 from bench.suite import Choices, Method, Range, Searched
+from bench.training.state import EpochRecord, Scores
 from bench.tuning.cells import Cell
 from bench.tuning.studies import CellStudy, Suggestion, beating, make_pruner, owner
 from tests.tiny import make_trial

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 import bench
-from bench.catalogue import catalogue
 from bench.errors import BenchError, SuiteError
-from bench.runner import SilentReporter
-from bench.store import Run, Tuning, read_tuning
+from bench.results.folder import Run, Tuning, read_tuning
+from bench.runs.catalogue import catalogue
+from bench.runs.run import SilentReporter
 from bench.suite import expand, load_suite
 from bench.tuning import tune
-from tests.executors.test_executors import ONE_CLUSTER
+from tests.execution.executors.test_executors import ONE_CLUSTER
 from tests.tiny import SMOKE_SUITE
 
 SECTION = """\
@@ -33,6 +33,9 @@ tune:
 """
 SUITE = SMOKE_SUITE.replace("epochs: 2", "epochs: 4") + SECTION
 VOLATILE = ["started", "finished", "seconds"]
+
+pytestmark = pytest.mark.xdist_group("tune")
+"""In one process: one search is what most of them are compared with."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.runner.write_report", lambda *_: None)
+        patch.setattr("bench.runs.run.write_report", lambda *_: None)
         return tune(suite, out=tmp_path_factory.mktemp("out"), workers=1)
 
 
@@ -116,11 +119,11 @@ def test_a_trial_of_the_search_is_a_trial_of_a_run(tuned: Run, suite: Path, tmp_
 def test_the_test_split_is_not_read_while_searching(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import bench.engine
+    import bench.execution.engine
     from bench.tuning.search import Search
 
     searching, tested = [False], [0, 0]
-    outcome, search = bench.engine.outcome, Search.run
+    outcome, search = bench.execution.engine.outcome, Search.run
 
     def counted(*args: Any) -> Any:
         tested[searching[0]] += 1
@@ -131,7 +134,7 @@ def test_the_test_split_is_not_read_while_searching(
         search(self)
         searching[0] = False
 
-    monkeypatch.setattr(bench.engine, "outcome", counted)
+    monkeypatch.setattr(bench.execution.engine, "outcome", counted)
     monkeypatch.setattr(Search, "run", watched)
     tune(suite, out=tmp_path, workers=1, overrides=["tune.trials=2", "strategy=linear_probe"])
     assert tested == [4, 0]  # two seeds untuned, two tuned
@@ -159,7 +162,9 @@ def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
 
 
 @pytest.mark.usefixtures("no_report")
-@pytest.mark.parametrize("executor", ["processes", pytest.param("ray", marks=ONE_CLUSTER)])
+@pytest.mark.parametrize(
+    "executor", ["processes", pytest.param("ray", marks=[ONE_CLUSTER, pytest.mark.campaign])]
+)
 def test_where_and_with_how_many_workers_changes_nothing(
     tuned: Run, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:
@@ -260,7 +265,10 @@ def test_refusals(tmp_path: Path, suite: Path) -> None:
 
 
 def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
-    code = "import bench.runner as r; r.write_report = print; from bench.cli import main; main()"
+    code = (
+        "import bench.runs.run as r; r.write_report = print; "
+        "from bench.cli.main import main; main()"
+    )
     command = [sys.executable, "-c", code, "tune", str(suite), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--workers", "1"],
@@ -271,6 +279,7 @@ def _start(suite: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.campaign
 def test_two_processes_share_a_study_without_losing_or_doubling_a_trial(
     suite: Path, tmp_path: Path
 ) -> None:

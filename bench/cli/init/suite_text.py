@@ -1,0 +1,289 @@
+"""The suite as text: every choice with the reason for it, and the summary for the terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench.cli.init.backbone import SEEDS
+from bench.cli.init.choose import MANY_IMAGES, ChosenGrid
+from bench.cli.init.comments import WIDTH, comment, item, printable, quoted, short_name
+from bench.cli.init.examine import MEASURED, Examined, wilson_half_width
+from bench.data import DATASETS
+
+SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
+FEW_TO_CHOOSE_BY = 100
+"""Validation images; with fewer the choice of the epoch is mentioned."""
+SHOTS = 50
+
+
+def suite_text(found: Examined, chosen: ChosenGrid, *, path: Path, name: str, dataset: str) -> str:
+    """The file: `path` is where it goes, `name` the suite's name, `dataset` the folder's path."""
+    blocks = [
+        list(_header(found, chosen, path)),
+        [*([f"name: {quoted(name)}"] if name != path.stem else []), *_dataset(found, dataset)],
+        list(_network(found, chosen)),
+        list(_strategies(chosen)),
+        list(_variation(chosen)),
+        list(_training(found, chosen)),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def summary(found: Examined, chosen: ChosenGrid, *, path: Path) -> str:
+    """What was found and chosen, in a few lines."""
+    return "\n".join(_summary(found, chosen, path))
+
+
+# The header -----------------------------------------------------------------------------------
+
+
+def _header(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
+    suite = shlex.quote(str(path))
+    yield from comment(f"bench run {suite}")
+    yield "#"
+    yield from comment(
+        "Written by `bench init`: proposals for what it found, with the reason above each. "
+        f"`bench plan {suite}` checks this file and says how long it will take."
+    )
+    yield "#"
+    yield "# Found"
+    yield from (f"#   {line}".rstrip() for line in _table(found))
+    for text in _found(found):
+        yield from item(text)
+    yield "#"
+    yield "# How sure a result can be"
+    for text in _certainty(found):
+        yield from item(text)
+    yield "#"
+    yield "# What runs"
+    yield from item(_work(found, chosen))
+
+
+def _table(found: Examined) -> Iterator[str]:
+    """Images of each class and split; of many classes the largest and the smallest."""
+    train = found.counts["train"]
+    names, half = list(train), SHOWN_CLASSES // 2
+    if len(names) > SHOWN_CLASSES:
+        ordered = sorted(names, key=lambda name: -train[name])
+        names = [*ordered[:half], *ordered[-half:]]
+    total = f"all {len(train)} classes"
+    width = max(len(text) for text in (*map(short_name, names), total))
+    yield f"{'':{width}}" + "".join(f"{split:>9}" for split in found.counts)
+    for position, name in enumerate(names):
+        if position == half and len(names) < len(train):
+            yield "…"
+        cells = (f"{counts[name]:>9,}" for counts in found.counts.values())
+        yield f"{short_name(name):{width}}" + "".join(cells)
+    yield f"{total:{width}}" + "".join(f"{found.total(split):>9,}" for split in found.counts)
+
+
+def _found(found: Examined) -> Iterator[str]:
+    if len(found.sizes):
+        yield _sizes(found)
+    yield from (issue.message for issue in found.issues)
+    if any(issue.kind.startswith("leakage") for issue in found.issues):
+        yield (
+            "Images on both sides of a split make a test accuracy too good: remove one of each "
+            "pair."
+        )
+    yield _machine(found)
+
+
+def _sizes(found: Examined) -> str:
+    sizes = found.sizes
+    areas = sizes.prod(axis=1)
+    smallest, largest = (f"{w} × {h}" for w, h in (sizes[areas.argmin()], sizes[areas.argmax()]))
+    width, height = np.median(sizes, axis=0).astype(int)
+    sample = f" (of {MEASURED} images measured)" if len(sizes) == MEASURED else ""
+    text = f"Median size {width} × {height} pixels, smallest {smallest}, largest {largest}{sample}."
+    share = np.median(sizes.min(axis=1) / sizes.max(axis=1))
+    if share == 1:
+        return text
+    return (
+        f"{text} Networks see the central square, {share:.0%} of the median image; "
+        "`resize: pad` would show all of it."
+    )
+
+
+def _machine(found: Examined) -> str:
+    machine, precision = found.machine, found.precision
+    native = "which it computes natively" if precision == "bf16" else "as bf16 is not native to it"
+    device = "the CPU" if found.device == "cpu" else f"{machine['device_name']} ({found.device})"
+    return (
+        f"This machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of "
+        f"memory. It trains on {device} in {precision}, {native}."
+    )
+
+
+def _certainty(found: Examined) -> Iterator[str]:
+    num_test, num_val = found.total("test"), found.total("val")
+    largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
+    yield (
+        f"{num_test:,} test images: an accuracy of 90% is known to about {_half_width(found)} "
+        f"(half of the 95% Wilson score interval); one image is {100 / num_test:.2g} points. All "
+        "strategies see the same test images, so a difference is usually surer than either."
+    )
+    yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
+    if num_val < FEW_TO_CHOOSE_BY:
+        yield f"{num_val} validation images choose the epoch: there is luck in that choice."
+
+
+def _half_width(found: Examined) -> str:
+    return f"± {100 * wilson_half_width(0.9, found.total('test')):.1f} points"
+
+
+def _work(found: Examined, chosen: ChosenGrid) -> str:
+    factors = (
+        (len(chosen.strategies), "strategies"),
+        (len(chosen.schedules), "schedules" if len(chosen.schedules) > 1 else "schedule"),
+        (len(SEEDS), "seeds"),
+    )
+    grid = " × ".join(f"{count} {what}" for count, what in factors)
+    epochs = chosen.num_trials * chosen.epochs
+    return (
+        f"{chosen.num_trials} trials ({grid}) of {chosen.epochs} epochs: {epochs:,} epochs, "
+        f"{epochs * found.total('train'):,} images to train on."
+    )
+
+
+# The settings ---------------------------------------------------------------------------------
+
+
+def _dataset(found: Examined, dataset: str) -> Iterator[str]:
+    yield "dataset:"
+    yield "  name: folder"
+    if not dataset.startswith("/"):
+        yield "  # A relative path starts at the folder that this file lies in."
+    yield f"  path: {quoted(dataset)}"
+    defaults = DATASETS.get("folder").options(path="").model_dump()
+    reasons = {
+        "test": "The folder has no test split: this fraction of each class becomes it, the same "
+        "for every seed.",
+        "val": "The folder has no split to choose the epoch by: this fraction of the remaining "
+        "images of each class becomes it, drawn anew for every seed.",
+    }
+    for split in found.drawn:
+        yield from comment(reasons[split], indent="  ")
+        yield f"  {split}_fraction: {defaults[f'{split}_fraction']}"
+
+
+def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    size = (
+        "Large enough to be a yardstick, quick on a GPU"
+        if found.device.startswith("cuda")
+        else "Small enough for a machine without a CUDA GPU (with one: resnet50, vit_b_16)"
+    )
+    yield from comment(f"{size}. To compare others, each of which adds {chosen.num_trials} trials:")
+    yield f"# backbone: [{', '.join((chosen.backbone, *chosen.others))}]"
+    yield f"backbone: {chosen.backbone}"
+    yield from comment(
+        "From ImageNet, downloaded once. Without a network: {file: PATH} for a state dict that you "
+        "have, or fractals, which pretrains on generated images here and takes a while:"
+    )
+    yield "# weights: fractals"
+    yield "weights: imagenet"
+    if chosen.image_size is not None:
+        short = np.median(found.sizes.min(axis=1))
+        ratio = (chosen.weights_size / chosen.image_size) ** 2
+        yield from comment(
+            f"The images are small (median shorter side {short:.0f} px): at the "
+            f"{chosen.weights_size} px of the weights, most of a picture would be interpolation, "
+            f"for {ratio:.1f} times the computation. It can be more accurate all the same:"
+        )
+        yield f"# image_size: [{chosen.image_size}, {chosen.weights_size}]"
+        yield f"image_size: {chosen.image_size}"
+
+
+def _strategies(chosen: ChosenGrid) -> Iterator[str]:
+    yield "strategy:"
+    for why, entry in chosen.strategies:
+        yield from comment(why, indent="  ")
+        yield f"  - {entry}"
+
+
+def _variation(chosen: ChosenGrid) -> Iterator[str]:
+    if len(chosen.schedules) == 1:
+        yield from comment(
+            "Large steps first, small ones at the end. To compare, for twice the trials:"
+        )
+        yield "# schedule: [cosine, constant]"
+        yield f"schedule: {chosen.schedules[0]}"
+    else:
+        yield from comment("Large steps first and small ones at the end, or all of one size.")
+        yield f"schedule: [{', '.join(chosen.schedules)}]"
+    yield from comment(
+        "Random crops and mirror images; none if mirroring changes a class (letters, left and "
+        "right). To compare stronger variation:"
+    )
+    yield "# augmentation: [flip_crop, standard, trivial_augment]"
+    yield "augmentation: flip_crop"
+
+
+def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    num_train = found.total("train")
+    steps = math.ceil(num_train / chosen.batch_size)
+    yield from comment(
+        f"{num_train:,} training images are {steps:,} steps an epoch, {steps * chosen.epochs:,} in "
+        "all. The epoch that is best on the validation split counts."
+    )
+    yield f"batch_size: {chosen.batch_size}"
+    yield f"epochs: {chosen.epochs}"
+    if num_train >= MANY_IMAGES:
+        yield from comment("For a first look, so many training images of each class:")
+        yield f"# shots: {min(SHOTS, *found.counts['train'].values())}"
+    yield from comment(
+        "For strategies without a rate of their own above: small steps keep what the weights know."
+    )
+    yield f"lr: {chosen.lr:g}"
+    if chosen.balanced:
+        yield from comment(_why_balanced(found))
+        yield "class_weights: balanced"
+    yield from comment(
+        "Repetitions show how much is luck: the order of the images, the new layer, the "
+        "augmentation" + (", the validation split." if found.drawn else ".")
+    )
+    yield f"seed: [{', '.join(map(str, SEEDS))}]"
+
+
+def _why_balanced(found: Examined) -> str:
+    train = found.counts["train"]
+    small, large = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+    return (
+        f"{short_name(large)!r} has {train[large]:,} training images, {found.imbalance:.1f} times "
+        f"as many as {short_name(small)!r} ({train[small]:,}): unweighted, the loss would hardly "
+        "notice rare classes. The accuracy still counts every image alike."
+    )
+
+
+# The summary ----------------------------------------------------------------------------------
+
+
+def _summary(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
+    splits = ", ".join(f"{found.total(split):,} {split}" for split in found.counts)
+    classes = len(found.counts["train"])
+    yield f"found {classes} classes in {short_name(found.folder.name)}; images: {splits}"
+    for issue in found.issues[:SHOWN_ISSUES]:
+        yield textwrap.shorten(f"note: {printable(issue.message)}", 2 * WIDTH, placeholder=" …")
+    if len(found.issues) > SHOWN_ISSUES:
+        yield f"note: {len(found.issues) - SHOWN_ISSUES} more in the suite file"
+    if chosen.balanced:
+        yield f"the largest class is {found.imbalance:.1f} times the smallest: the loss is weighted"
+    yield f"an accuracy of 90% on the test images is known to about {_half_width(found)}"
+    yield (
+        f"chose {chosen.backbone} with ImageNet weights at "
+        f"{chosen.image_size or chosen.weights_size} px, to train on {found.device} in "
+        f"{found.precision}"
+    )
+    names = [re.findall(r"\w+", entry.removeprefix("{name: "))[0] for _, entry in chosen.strategies]
+    yield f"strategies: {', '.join(names)}"
+    yield (
+        f"{chosen.num_trials} trials of {chosen.epochs} epochs; "
+        f"bench plan {printable(shlex.quote(str(path)))} says how long that takes"
+    )

@@ -1,0 +1,117 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import _thread
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from rich.markup import escape
+
+from bench.cli.compare import compare
+from bench.cli.console import error_console
+from bench.cli.doctor import doctor
+from bench.cli.init.command import init
+from bench.cli.list import list_catalogue
+from bench.cli.lr_find import lr_find
+from bench.cli.outcome import INTERRUPTED
+from bench.cli.plan import plan
+from bench.cli.report import report
+from bench.cli.run import run
+from bench.cli.show import show
+from bench.cli.tune import tune
+from bench.cli.why import why
+from bench.errors import BenchError, MachineError, SuiteError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Benchmark transfer-learning strategies: one suite file in, curves and a report out.",
+)
+for command in (run, tune, plan):
+    app.command()(command)
+app.command("lr-find")(lr_find)
+for command in (report, show, why, compare):
+    app.command()(command)
+app.command("list")(list_catalogue)
+for command in (doctor, init):
+    app.command()(command)
+
+
+def _fail(error: BenchError, *, code: int = 2) -> NoReturn:
+    if isinstance(error, SuiteError):
+        for problem in error.problems:
+            error_console.print(f"[red]error[/] {escape(str(problem))}", highlight=False)
+    else:
+        error_console.print(f"[red]error[/] {escape(str(error))}", highlight=False)
+    sys.exit(code)
+
+
+def main() -> None:
+    """Entry point: user errors are messages with exit code 2, an interrupt is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding does not have is no reason to end.
+            stream.reconfigure(errors="backslashreplace")
+    with _interrupts_heard():
+        try:
+            app()
+        except MachineError as error:
+            _fail(error, code=1)
+        except BenchError as error:
+            _fail(error)
+        except OSError as error:
+            _fail(MachineError(error), code=1)
+
+
+@contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: what is finished is written first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    unraisable_before = sys.unraisablehook
+
+    def hear_again(unraisable: sys.UnraisableHookArgs) -> None:
+        # In a destructor or a callback Python drops the KeyboardInterrupt, and goes on.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, _interrupt_again).start()
+        else:
+            unraisable_before(unraisable)
+
+    sys.unraisablehook = hear_again
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
+    finally:
+        sys.unraisablehook = unraisable_before
+        # All is written. A KeyboardInterrupt while Python itself ends would but leave a traceback.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt_again() -> None:
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread if it waits
+    else:
+        _thread.interrupt_main()
+
+
+def _end_interrupted() -> NoReturn:
+    """At once: what an interrupt left half done, such as an import, can crash Python's own end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

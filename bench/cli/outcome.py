@@ -1,0 +1,71 @@
+"""How a command that trains ends: the ranking, where the report is, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from bench.cli.console import error_console, out_console
+from bench.system.object_store import is_url
+
+if TYPE_CHECKING:
+    from bench.results.folder import Run
+
+INTERRUPTED = 130
+"""The exit code of a command that a signal has ended."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        error_console.print("interrupted; the same command goes on from what is finished")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def show_result(result: Run, out: str) -> None:
+    _show_ranking(result)
+    for name in ("report.md", "report.html"):
+        out_console.print(f"report: {escape(str(result.folder / name))}")
+    if is_url(out):
+        out_console.print(f"stored: {escape(place_of(result, out))}")
+
+
+def place_of(result: Run, out: str) -> str:
+    return f"{out.rstrip('/')}/{result.folder.name}"
+
+
+def exit_with_failures(result: Run, again: str) -> None:
+    """Exit with 1 if trials have failed; `again` is the command that tries them once more."""
+    failed = result.trials[result.trials["status"] == "failed"]
+    if failed.empty:
+        return
+    text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
+    tried = int(failed["started"].notna().sum())
+    if tried:
+        text += f"; {tried} of them stay failed until {escape(again)} tries them again"
+    error_console.print(text, highlight=False)
+    raise typer.Exit(1)
+
+
+def _show_ranking(result: Run) -> None:
+    from bench.results.grid import rank_configs, read_grid
+
+    table = Table("", "cell", "test accuracy", "± sd", "seeds", box=None, pad_edge=False)
+    for config in rank_configs(result.trials, read_grid(result.trials)):
+        accuracy = config.test_accuracy
+        table.add_row(
+            str(config.rank),
+            escape(config.label),
+            f"{accuracy.mean:.1%}",
+            f"{accuracy.sd:.1%}" if accuracy.n > 1 else "",
+            str(accuracy.n),
+        )
+    if table.row_count:
+        out_console.print(table)

@@ -1,0 +1,24 @@
+"""`bench why`: why a trial was trained, kept, shared, skipped or failed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from bench.cli.console import out_console
+from bench.cli.options import RunArgument
+
+
+def why(
+    run: RunArgument,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
+) -> None:
+    """Say why a trial was trained, kept, shared, skipped or failed."""
+    from bench.results.folder import read_run
+    from bench.results.report import reasons
+
+    found = read_run(run)
+    for sentence in reasons.why(found, reasons.find_trial(found, trial)):
+        out_console.print(escape(sentence), highlight=False)

@@ -1,0 +1,187 @@
+"""A data set before anything of it is decoded, and the registry of data sets.
+
+An entry of `DATASETS` is a function `(progress, /, *, option: type = default, ...)` that returns an
+`ImageDataset`. Its only positional parameter takes an `OnProgress` callable or `None`; its
+keyword-only parameters are the options that a suite may give.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bench.errors import DataError, bounded, nearest
+from bench.suite.registry import Registry
+from bench.system.download import OnProgress
+
+TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
+SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
+
+MAX_NAME = 200
+"""Characters of a sample in a message."""
+
+Pixels = npt.NDArray[np.uint8]
+ClassMap = Mapping[str, tuple[int | str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataIssue:
+    """Something about the data that the report must tell.
+
+    `message` is one sentence that names a few samples; `count` counts all of them (for leakage:
+    pairs); `samples` are the named ones.
+    """
+
+    kind: str
+    message: str
+    count: int
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DecodeFailure:
+    """An image that could not be decoded, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """An image that was decoded by a choice the user should know of, and which (`note`)."""
+
+    pixels: Pixels
+    note: str
+
+
+Decoded = Pixels | Converted | DecodeFailure
+Reader = Callable[[Sequence[int]], Sequence[Decoded]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset:
+    """A labelled image data set before anything is decoded.
+
+    `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
+    leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
+    generated data, of the recipe and its code version). `native_size` is the side in pixels if all
+    images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
+    names) that mean the same. `current` tells the fingerprint that the data have by now, where they
+    can change.
+
+    `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
+    none. It must give the same pixels for the same index whatever else is read with it. A
+    `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
+    not looked for; any other data set is read from several threads at once, few indices at a time.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.int8]
+    fingerprint: str
+    native_size: int | None
+    read: Reader
+    class_map: ClassMap | None = None
+    issues: tuple[DataIssue, ...] = ()
+    generated: bool = False
+    current: Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.sample_ids)
+        assert self.labels.shape == self.splits.shape == (count,)
+        assert self.labels.dtype == np.int64
+        assert self.splits.dtype == np.int8
+        assert len(set(self.sample_ids)) == count, "sample ids must be unique"
+        assert len(set(self.classes)) == len(self.classes), "class names must be unique"
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+
+SplitFraction = Annotated[float, Field(gt=0, lt=1)]
+
+DATASETS: Registry[Callable[..., ImageDataset]] = Registry(
+    "dataset",
+    shared_options={
+        "val_fraction": (SplitFraction, 0.2),
+        "test_fraction": (SplitFraction, 0.2),
+        "split_seed": (Annotated[int, Field(ge=0)], 0),
+        "class_map": (dict[str, list[int | str]] | None, None),
+    },
+)
+
+
+def open_dataset(
+    name: str, options: Mapping[str, Any], *, progress: OnProgress | None = None
+) -> ImageDataset:
+    """Open the data set `name` with the options of a suite, shared options among them.
+
+    Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
+    and `DataError` for data that is missing or unusable.
+    """
+    function = DATASETS.get(name).function
+    own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
+    dataset = function(progress, **own)
+    class_map = options.get("class_map")
+    if class_map is None:
+        return dataset
+    return replace(dataset, class_map=_checked_class_map(class_map, dataset))
+
+
+def naming(names: Sequence[str], *, at_most: int = 5) -> str:
+    """The first few of `names` and how many there are besides, for a message."""
+    rest = len(names) - at_most
+    shown = ", ".join(bounded(name, MAX_NAME) for name in names[:at_most])
+    return shown + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, which takes a plain s: 1 image, 2 images."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def val_as_test_issue(splits: npt.NDArray[np.int8]) -> tuple[DataIssue, ...]:
+    """What to tell if a data set has a val split but no test split (see `make_splits`)."""
+    if not (np.any(splits == VAL) and not np.any(splits == TEST)):
+        return ()
+    message = (
+        "The data set has a val split but no test split: its val split is used as the test split, "
+        "and a part of its train split as the val split."
+    )
+    return (DataIssue(kind="split-note", message=message, count=1),)
+
+
+def fingerprint_of(
+    *,
+    classes: Sequence[str],
+    sample_ids: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.int8],
+    contents: Sequence[str],
+) -> str:
+    """The hex fingerprint of a data set whose samples have the content hashes `contents`."""
+    digest = hashlib.sha256()
+    for text in (*classes, "", *sample_ids, "", *contents):
+        digest.update(text.encode() + b"\0")
+    digest.update(labels.astype("<i8").tobytes())
+    digest.update(splits.astype("<i1").tobytes())
+    return digest.hexdigest()
+
+
+def _checked_class_map(
+    class_map: Mapping[str, Sequence[int | str]], dataset: ImageDataset
+) -> ClassMap:
+    for name in class_map:
+        if name not in dataset.classes:
+            raise DataError(
+                f"class_map must name classes of {dataset.name}, "
+                f"got {name!r}{nearest(name, dataset.classes)}"
+            )
+    return {name: tuple(targets) for name, targets in class_map.items()}

@@ -1,0 +1,226 @@
+"""Augmentations: how training images are varied, per sample and per batch.
+
+A per-sample augmentation is one function from the image size to a transform of
+`torchvision.transforms.v2` that takes a uint8 image `[3, S, S]` (S ≥ size: cached images keep a
+margin for random crops) to `[3, size, size]`. A mix is one function from the number of classes to
+a transform of a whole batch. The draws of a sample depend on (seed, epoch, sample) alone, those of
+a mix on (seed, epoch, step), so trials that share a seed see the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from bench.keys import derive_seed
+from bench.suite import Entry
+from bench.suite.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Transform = Any
+"""A transform of torchvision.transforms.v2, which carries no types."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+AUGMENTATIONS: Registry[Callable[..., Transform]] = Registry(
+    "augmentation",
+    shared_options={
+        "mix": (Literal["mixup", "cutmix", "mixup_cutmix"] | None, None),
+        "mix_alpha": (Alpha, 1.0),
+    },
+)
+MIXES: Registry[Callable[..., Transform]] = Registry("mix")
+
+
+@AUGMENTATIONS.register("none")
+def none(size: int) -> Transform:
+    """No variation: the central view that evaluation uses."""
+    from torchvision.transforms import v2
+
+    return v2.CenterCrop(size)
+
+
+@AUGMENTATIONS.register("flip_crop")
+def flip_crop(size: int, *, min_scale: Annotated[float, Field(gt=0, le=1)] = 0.7) -> Transform:
+    """A random crop of at least `min_scale` of the area, resized, and a mirror image."""
+    from torchvision.transforms import v2
+
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=(min_scale, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+        ]
+    )
+
+
+@AUGMENTATIONS.register("standard")
+def standard(size: int, *, degrees: Annotated[float, Field(ge=0, le=180)] = 15.0) -> Transform:
+    """Rotation, random crop, mirror image, and changes of brightness, contrast and colour."""
+    from torchvision.transforms import v2
+
+    return v2.Compose(
+        [
+            v2.RandomRotation(degrees, interpolation=v2.InterpolationMode.BILINEAR),
+            flip_crop(size),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
+        ]
+    )
+
+
+@AUGMENTATIONS.register("advanced")
+def advanced(size: int, *, erasing: Probability = 0.25) -> Transform:
+    """Affine maps, perspective, crop, mirror image, colour, blur and random erasing."""
+    from torchvision.transforms import v2
+
+    bilinear = v2.InterpolationMode.BILINEAR
+    return v2.Compose(
+        [
+            v2.RandomAffine(
+                15, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=10, interpolation=bilinear
+            ),
+            v2.RandomPerspective(distortion_scale=0.3, p=0.5, interpolation=bilinear),
+            flip_crop(size),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
+            v2.RandomApply([v2.GaussianBlur(kernel_size=3, sigma=(0.1, 1.5))], p=0.3),
+            v2.RandomErasing(p=erasing),
+        ]
+    )
+
+
+@AUGMENTATIONS.register("trivial_augment")
+def trivial_augment(size: int) -> Transform:
+    """One random operation of random strength (Müller and Hutter, TrivialAugment, 2021)."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([flip_crop(size), v2.TrivialAugmentWide()])
+
+
+@AUGMENTATIONS.register("rand_augment")
+def rand_augment(
+    size: int,
+    *,
+    operations: Annotated[int, Field(ge=1, le=10)] = 2,
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9,
+) -> Transform:
+    """`operations` random operations of one strength (Cubuk et al., RandAugment, 2020)."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([flip_crop(size), v2.RandAugment(num_ops=operations, magnitude=magnitude)])
+
+
+@AUGMENTATIONS.register("aug_mix")
+def aug_mix(size: int, *, severity: Annotated[int, Field(ge=1, le=10)] = 3) -> Transform:
+    """A blend of several chains of operations (Hendrycks et al., AugMix, 2020)."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([flip_crop(size), v2.AugMix(severity=severity)])
+
+
+@MIXES.register("mixup")
+def mixup(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
+    """Convex combinations of images and of labels (Zhang et al., mixup, 2018)."""
+    from torchvision.transforms import v2
+
+    return v2.MixUp(alpha=alpha, num_classes=num_classes)
+
+
+@MIXES.register("cutmix")
+def cutmix(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
+    """Rectangles of one image pasted into another (Yun et al., CutMix, 2019)."""
+    from torchvision.transforms import v2
+
+    return v2.CutMix(alpha=alpha, num_classes=num_classes)
+
+
+@MIXES.register("mixup_cutmix")
+def mixup_cutmix(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
+    """MixUp or CutMix with equal probability, drawn per batch."""
+    from torchvision.transforms import v2
+
+    return v2.RandomChoice([mixup(num_classes, alpha=alpha), cutmix(num_classes, alpha=alpha)])
+
+
+CENTRAL = ("central",)
+"""The name of the views without variation, whatever the epoch."""
+
+
+def view_name(entry: Entry, *, seed: int, epoch: int) -> tuple[Any, ...]:
+    """What names the views of `epoch`: equal names mean equal pixels of every sample.
+
+    Mixing comes after it, and is no part of it.
+    """
+    if entry.name == "none":
+        return CENTRAL
+    own = entry.options.keys() - AUGMENTATIONS.shared_options.keys()
+    options = {key: value for key, value in entry.options.items() if key in own}
+    return ({"name": entry.name, **options}, seed, epoch)
+
+
+class Augmenter:
+    """One augmentation, ready to be applied with keyed draws."""
+
+    def __init__(self, entry: Entry, *, size: int, num_classes: int, seed: int) -> None:
+        options = dict(entry.options)
+        mix, alpha = options.pop("mix", None), options.pop("mix_alpha", 1.0)
+        self._entry = entry
+        self._seed = seed
+        self._varies = entry.name != "none"
+        self._transform = AUGMENTATIONS.get(entry.name).function(size, **options)
+        self._mix = MIXES.get(mix).function(num_classes, alpha=alpha) if mix else None
+
+    @property
+    def varies(self) -> bool:
+        """Whether a sample looks different in every epoch."""
+        return self._varies
+
+    def view(self, epoch: int) -> tuple[Any, ...]:
+        """The name of the views of `epoch`, see `view_name`."""
+        return view_name(self._entry, seed=self._seed, epoch=epoch)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `mix` changes batches."""
+        return self._mix is not None
+
+    def images(self, images: Tensor, samples: Iterable[int], *, epoch: int) -> Tensor:
+        """Varied views `[n, 3, size, size]` of the cached uint8 `images` `[n, 3, S, S]`."""
+        import torch
+
+        if not self._varies:
+            result: Tensor = self._transform(images)
+            return result
+        views = []
+        with _restored_cpu_rng() as generator:
+            for image, sample in zip(images, samples, strict=True):
+                generator.manual_seed(derive_seed(self._seed, "augmentation", epoch, sample))
+                views.append(self._transform(image))
+        return torch.stack(views)
+
+    def mix(
+        self, images: Tensor, labels: Tensor, *, epoch: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mixed float images `[n, 3, size, size]` and soft labels `[n, classes]` of a batch."""
+        assert self._mix is not None
+        with _restored_cpu_rng() as generator:
+            generator.manual_seed(derive_seed(self._seed, "mix", epoch, step))
+            mixed, soft = self._mix(images, labels)
+        return mixed, soft
+
+
+@contextmanager
+def _restored_cpu_rng() -> Iterator[torch.Generator]:
+    """Torch's CPU generator, which the transforms draw from; its state is put back afterwards."""
+    import torch
+
+    state = torch.get_rng_state()
+    try:
+        yield torch.default_generator
+    finally:
+        torch.set_rng_state(state)

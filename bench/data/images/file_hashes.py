@@ -1,0 +1,79 @@
+"""SHA-256 of files, remembered so that a second start does not read them all again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from bench.system.cache import atomic_file, cache_root
+from bench.system.download import OnProgress
+
+UNREADABLE = "unreadable"
+SETTLED_NANOSECONDS = 2_000_000_000
+"""A file changed more recently may change again within the same tick of the file system's clock."""
+
+Known = tuple[int, int, str]
+"""(size, mtime_ns, sha256) of a file when it was last read."""
+
+
+def file_hashes(
+    root: Path, paths: Sequence[Path], *, progress: OnProgress | None = None
+) -> list[str]:
+    """The hex SHA-256 of each file, or `UNREADABLE`; all `paths` should lie under `root`.
+
+    A file whose path, size and modification time are those of an earlier call is not read again.
+    """
+    memory = _memory_file(root)
+    known = _load(memory)
+    current: dict[str, Known] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashed = pool.map(lambda path: _hashed(path, known.get(str(path))), paths)
+        for done, (path, entry) in enumerate(zip(paths, hashed, strict=True), start=1):
+            if entry is not None:
+                current[str(path)] = entry
+            if progress is not None:
+                progress(f"hash {root.name}", done, len(paths))
+    settled = {
+        path: entry
+        for path, entry in current.items()
+        if time.time_ns() - entry[1] > SETTLED_NANOSECONDS
+    }
+    if not settled.items() <= known.items():
+        # Where it cannot be kept, the files are read again.
+        with suppress(OSError), atomic_file(memory) as temporary:
+            temporary.write_text(json.dumps(known | settled), encoding="ascii")
+    return [current[str(path)][2] if str(path) in current else UNREADABLE for path in paths]
+
+
+def _hashed(path: Path, known: Known | None) -> Known | None:
+    try:
+        status = path.stat()
+        if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
+            return known
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            return None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, digest
+
+
+def _memory_file(root: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    return cache_root() / "file-hashes" / f"{key}.json"
+
+
+def _load(memory: Path) -> dict[str, Known]:
+    try:
+        entries = json.loads(memory.read_text(encoding="ascii"))
+        return {path: (size, mtime, digest) for path, (size, mtime, digest) in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # absent or damaged: hash again
+        return {}

@@ -1,0 +1,405 @@
+"""Prepared images: decoded and resized once, then memory-mapped by every process.
+
+A prepared data set is a folder of the cache with `images.npy` (uint8 [n, S, S, 3]) and
+`metadata.json`. Pillow does every resize, bilinear and antialiased, so there is one definition of
+what a network sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import warnings
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.dataset import (
+    Converted,
+    DataIssue,
+    Decoded,
+    DecodeFailure,
+    ImageDataset,
+    Pixels,
+    counted,
+    naming,
+)
+from bench.errors import DataError
+from bench.system.cache import atomic_file, atomic_folder, cache_root
+from bench.system.cache_mirror import stored
+from bench.system.download import OnProgress
+
+FORMAT_VERSION = 1
+"""Part of the fingerprint: raise it with every change that alters a stored pixel."""
+CROP_MARGIN = 0.875
+"""224 / 256: the part of the stored side that an evaluation crop takes."""
+GENERATED_CHUNK = 256
+IMAGES_FILE, METADATA_FILE = "images.npy", "metadata.json"
+CHECKSUMS_FILE = "checksums.json"
+"""CRC-32 of the other two, in a file of its own: what is not in it yet is taken as it is."""
+
+_Remark: TypeAlias = tuple[str, str]
+"""(sample id, what there is to say about it)"""
+
+Resize: TypeAlias = Literal["crop", "squash", "pad", "auto"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageData:
+    """A prepared data set. Cheap to open in every process: the pixels are mapped, not read.
+
+    `images` is uint8 [n, S, S, 3], read-only; `labels` int64 [n]; `given_splits` int8 [n].
+    `image_size` is what a network sees, S the stored side: larger with `resize` "crop", so that
+    training can crop at random and evaluation takes the centre.
+    """
+
+    folder: Path
+    name: str
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    given_splits: npt.NDArray[np.int8]
+    sample_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    fingerprint: str
+    image_size: int
+    resize: Resize
+    generated: bool
+    issues: tuple[DataIssue, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def open(cls, folder: Path) -> ImageData:
+        """Open what `prepare_images` returned; raises `DataError` if it is damaged."""
+        try:
+            return cls._open(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the prepared images in {folder} are missing or damaged ({error}); "
+                "the same command makes them anew"
+            ) from error
+
+    @classmethod
+    def _open(cls, folder: Path) -> ImageData:
+        actual = _checksum(folder / METADATA_FILE)
+        if _checksums(folder).get(METADATA_FILE, actual) != actual:
+            raise ValueError(f"{METADATA_FILE} has another checksum")
+        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+        if metadata.pop("format") != FORMAT_VERSION:
+            raise ValueError("another format version")
+        data = cls(
+            folder=folder,
+            images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
+            labels=np.array(metadata.pop("labels"), np.int64),
+            given_splits=np.array(metadata.pop("source_splits"), np.int8),
+            sample_ids=tuple(metadata.pop("sample_ids")),
+            classes=tuple(metadata.pop("classes")),
+            issues=tuple(
+                DataIssue(**{**issue, "samples": tuple(issue["samples"])})
+                for issue in [*metadata.pop("source_issues"), *metadata.pop("decode_issues")]
+            ),
+            **metadata,
+        )
+        side = stored_size(data.image_size, data.resize)
+        if data.images.shape != (len(data.sample_ids), side, side, 3):
+            raise ValueError(f"{IMAGES_FILE} has shape {data.images.shape}")
+        return data
+
+
+def stored_size(image_size: int, resize: Resize) -> int:
+    """The side in pixels of stored images; "auto" must have been resolved."""
+    assert resize != "auto"
+    return round(image_size / CROP_MARGIN) if resize == "crop" else image_size
+
+
+def resolve_resize(resize: Resize, native_size: int | None) -> Resize:
+    """What "auto" means: "squash" for images that are squares of one size already, else "crop"."""
+    if resize != "auto":
+        return resize
+    return "crop" if native_size is None else "squash"
+
+
+def prepare_images(
+    dataset: ImageDataset, *, image_size: int, resize: Resize, progress: OnProgress | None = None
+) -> Path:
+    """Decode and resize all images of `dataset` once; the folder for `ImageData.open`.
+
+    "crop" brings the shorter side to the stored size and keeps the central square, "squash" the
+    whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
+    out and become an issue. Takes constant memory, and several processes may do it at once.
+
+    What is there already is verified by its checksum, and made again if it is damaged.
+
+    Raises `DataError` if no image can be decoded, the disk is too small, or the data set changes
+    meanwhile.
+    """
+    resize = resolve_resize(resize, dataset.native_size)
+    fingerprint = prepared_fingerprint(dataset, image_size, resize)
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "images"
+    folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
+    if not _is_whole(folder):
+        with atomic_folder(folder, keep=_is_whole) as temporary:
+            if not _fetched(folder.name, temporary):
+                _decode(dataset, temporary, image_size, resize, progress)
+    _renew_source_issues(folder, dataset)
+    return folder
+
+
+def _fetched(name: str, folder: Path) -> bool:
+    """Whether another machine's images came whole from the cache's store."""
+    behind, files = stored("images"), (IMAGES_FILE, METADATA_FILE, CHECKSUMS_FILE)
+    return behind is not None and behind.fetch_folder(name, folder, files) and _is_whole(folder)
+
+
+def _decode(
+    dataset: ImageDataset,
+    folder: Path,
+    image_size: int,
+    resize: Resize,
+    progress: OnProgress | None,
+) -> None:
+    described = {
+        "format": FORMAT_VERSION,
+        "name": dataset.name,
+        "fingerprint": prepared_fingerprint(dataset, image_size, resize),
+        "image_size": image_size,
+        "resize": resize,
+        "generated": dataset.generated,
+        "classes": dataset.classes,
+        "source_issues": _plain(dataset.issues),
+        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, progress),
+    }
+    _check_unchanged(dataset)
+    (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
+    _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+
+
+def _check_unchanged(dataset: ImageDataset) -> None:
+    """Pixels must not be kept under the fingerprint of other files."""
+    if dataset.current is not None and dataset.current() != dataset.fingerprint:
+        raise DataError(
+            f"the images of {dataset.name} changed while they were read; "
+            "run the same command again once they stay as they are"
+        )
+
+
+def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
+    """`pixels` (uint8 [height, width, 3]) as a square of the given side.
+
+    "crop" rounds as torchvision's `Resize(side)` and `CenterCrop(side)` do.
+    """
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    if (height, width) == (side, side):
+        return pixels
+    image = Image.fromarray(pixels)
+    bilinear = Image.Resampling.BILINEAR
+    if resize == "squash":
+        return np.asarray(image.resize((side, side), bilinear))
+    if resize == "pad":
+        scale = side / max(width, height)
+        inside = image.resize(
+            (max(1, round(width * scale)), max(1, round(height * scale))), bilinear
+        )
+        square = Image.new("RGB", (side, side))
+        square.paste(inside, ((side - inside.width) // 2, (side - inside.height) // 2))
+        return np.asarray(square)
+    return np.asarray(image.resize((side, side), bilinear, box=_central_box(width, height, side)))
+
+
+def _central_box(width: int, height: int, side: int) -> tuple[float, float, float, float]:
+    """The part of the image that the central square shows once the shorter side is `side`.
+
+    Resizing only that part keeps the memory bounded for images of extreme aspect ratios.
+    """
+    short = min(width, height)
+    resized = [
+        side if length == short else int(side * length / short) for length in (width, height)
+    ]
+    left, top = (round((length - side) / 2.0) for length in resized)
+    to_x, to_y = width / resized[0], height / resized[1]
+    return left * to_x, top * to_y, (left + side) * to_x, (top + side) * to_y
+
+
+def _write_images(
+    dataset: ImageDataset, path: Path, image_size: int, resize: Resize, progress: OnProgress | None
+) -> dict[str, Any]:
+    """Write the pixels one image after the other; the metadata of those that were kept."""
+    side = stored_size(image_size, resize)
+    _check_disk(path.parent, len(dataset) * side * side * 3)
+    kept: list[int] = []
+    failed: list[_Remark] = []
+    converted: list[_Remark] = []
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
+        file.write(_npy_header(len(dataset), side))
+        for index, image in enumerate(_resized_images(dataset, side, resize)):
+            if isinstance(image, DecodeFailure):
+                failed.append((dataset.sample_ids[index], image.reason))
+            else:
+                if isinstance(image, Converted):
+                    converted.append((dataset.sample_ids[index], image.note))
+                    image = image.pixels
+                file.write(np.ascontiguousarray(image).data)
+                kept.append(index)
+            if progress is not None:
+                progress(f"decode {dataset.name}", index + 1, len(dataset))
+        file.seek(0)
+        file.write(_npy_header(len(kept), side))
+    if not kept:
+        raise DataError(f"no image of {dataset.name} can be decoded: {_shown(failed)}")
+    return {
+        "sample_ids": [dataset.sample_ids[index] for index in kept],
+        "labels": dataset.labels[kept].tolist(),
+        "source_splits": dataset.splits[kept].tolist(),
+        "decode_issues": _plain(
+            [
+                *_issue("unreadable", "left out because decoding failed", failed),
+                *_issue("converted", "decoded by a choice that was made for you", converted),
+            ]
+        ),
+    }
+
+
+def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterator[Decoded]:
+    """All images in order; reading and resizing run ahead in threads, a few images at most."""
+
+    def read(indices: Sequence[int]) -> list[Decoded]:
+        return [_resized(decoded, side, resize) for decoded in dataset.read(indices)]
+
+    step = GENERATED_CHUNK if dataset.generated else 1
+    chunks = (
+        range(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)
+    )
+    workers = 1 if dataset.generated else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[Future[list[Decoded]]] = deque()
+        for chunk in chunks:
+            ahead.append(pool.submit(read, chunk))
+            if len(ahead) > 2 * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
+def _resized(decoded: Decoded, side: int, resize: Resize) -> Decoded:
+    if isinstance(decoded, DecodeFailure):
+        return decoded
+    if isinstance(decoded, Converted):
+        return Converted(resize_image(decoded.pixels, side, resize), decoded.note)
+    return resize_image(decoded, side, resize)
+
+
+def _issue(kind: str, what: str, remarks: Sequence[_Remark]) -> Iterator[DataIssue]:
+    if remarks:
+        yield DataIssue(
+            kind=kind,
+            message=f"{counted(len(remarks), 'image')} {what}: {_shown(remarks)}.",
+            count=len(remarks),
+            samples=tuple(sample for sample, _ in remarks[:5]),
+        )
+
+
+def _shown(remarks: Sequence[_Remark]) -> str:
+    return naming([f"{sample} ({remark})" for sample, remark in remarks])
+
+
+def _npy_header(count: int, side: int) -> bytes:
+    """The header of `images.npy`; of one length for every count, so that it can be rewritten."""
+    buffer = io.BytesIO()
+    shape = (count, side, side, 3)
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"the prepared images need {needed / 2**30:.1f} GiB, {cache_root()} has "
+            f"{free / 2**30:.1f} GiB free; make room or point BENCH_CACHE to another disk"
+        )
+
+
+def prepared_fingerprint(dataset: ImageDataset, image_size: int, resize: Resize) -> str:
+    """What names the prepared images; `resize` must have been resolved."""
+    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize])
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _is_prepared(folder: Path) -> bool:
+    try:
+        ImageData.open(folder)
+    except DataError:
+        return False
+    return True
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder holds prepared images, and every pixel is what was written."""
+    if not _is_prepared(folder):
+        return False
+    known = _checksums(folder)
+    if IMAGES_FILE in known:
+        return known[IMAGES_FILE] == _checksum(folder / IMAGES_FILE)
+    with suppress(OSError):  # an earlier version prepared them
+        _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+    return True
+
+
+def _renew_source_issues(folder: Path, dataset: ImageDataset) -> None:
+    """What lies beside the images may have changed while the images have not."""
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+    if metadata["source_issues"] == _plain(dataset.issues):
+        return
+    # Whoever opens the images meanwhile finds no checksum of the metadata, and no wrong one.
+    _write_checksums(folder, IMAGES_FILE)
+    with atomic_file(folder / METADATA_FILE) as temporary:
+        changed = metadata | {"source_issues": _plain(dataset.issues)}
+        temporary.write_text(json.dumps(changed), encoding="ascii")
+    _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """The checksums of the files in the folder, as far as they were noted."""
+    path = folder / CHECKSUMS_FILE
+    return dict(json.loads(path.read_text(encoding="ascii"))) if path.exists() else {}
+
+
+def _write_checksums(folder: Path, *names: str) -> None:
+    """Note the checksums of these files, and of no others; what is known stays known."""
+    known = _checksums(folder)
+    if METADATA_FILE in names:
+        known.pop(METADATA_FILE, None)  # it may have been written anew
+    sums = {n: known[n] if n in known else _checksum(folder / n) for n in names}
+    with atomic_file(folder / CHECKSUMS_FILE) as temporary:
+        temporary.write_text(json.dumps(sums), encoding="ascii")
+
+
+def _checksum(path: Path) -> int:
+    sum_ = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sum_ = zlib.crc32(block, sum_)
+    return sum_
+
+
+def _plain(issues: Iterable[DataIssue]) -> list[dict[str, Any]]:
+    return [{**asdict(issue), "samples": list(issue.samples)} for issue in issues]

@@ -1,0 +1,265 @@
+"""Epoch keys name a trial's state after each epoch. Equal keys mean equal state, bit by bit.
+
+A key hashes the key before it and everything that the epoch uses, as it resolves: the rate of each
+parameter at each step and not the text of a rule, so that `lp_ft` shares its first stage with
+`linear_probe`. What is left out is listed, with the reason; everything else is hashed, also a field
+that is added one day. A forgotten field costs sharing, and never makes different trainings one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from bench.data import Splits, samples_digest
+from bench.keys import content_hash
+from bench.methods.plan import Plan, Rule, Stage
+from bench.methods.schedules import SCHEDULES, Progress, lr_factor
+from bench.models import Outline, Weights, outline
+from bench.suite import ADDED_LATER, Entry, Settings, Trial
+from bench.system.machine import arithmetic
+from bench.training.trial import NUMERICS_VERSION, batch_edges
+
+HASHED: Mapping[type, tuple[str, ...]] = {
+    Settings: (
+        "optimizer",
+        "momentum",
+        "nesterov",
+        "weight_decay",
+        "label_smoothing",
+        "grad_clip_norm",
+        "batch_size",
+        "micro_batch",
+        "devices_per_trial",
+        "class_weights",
+        "sampler",
+    ),
+    Plan: (),
+    Stage: (),
+    Rule: ("lr", "norm"),  # resolved for each parameter and norm layer
+    Entry: ("name", "options"),  # of an augmentation, and of a schedule that looks at losses
+}
+"""The fields that an epoch uses, by the class that has them."""
+
+EXEMPT: Mapping[type, Mapping[str, str]] = {
+    Settings: {
+        "weights": "the start has the fingerprint of what they resolve to",
+        "head": "part of the start",
+        "lr": "the rate of each parameter at each step is hashed",
+        "epochs": "says where the path ends; what a schedule makes of it is in the factors",
+        "early_stopping": "says where the path ends",
+        "shots": "the start has the samples of every split",
+        "image_size": "the start has the fingerprint of the prepared images",
+        "resize": "the start has the fingerprint of the prepared images",
+        "precision": "part of the start, resolved",
+        "threads": "part of the start",
+        "seed": "part of the start",
+    },
+    Plan: {"stages": "the stage of each epoch is hashed as it resolves"},
+    Stage: {
+        "epochs": "says how long the path stays in the stage",
+        "rules": "what they make of each parameter and norm layer is hashed",
+    },
+    Rule: {"pattern": "which parameters it covers is resolved"},
+    Entry: {"given": "how the suite spells the options, which are all hashed"},
+}
+"""The fields that keys leave out, with the reason."""
+
+
+@cache
+def unlisted(of: type, kind: type) -> tuple[str, ...]:
+    """The fields of the class `of`, a `kind` or derived from it, that stand in neither list."""
+    if is_dataclass(of):
+        names = [field.name for field in fields(of)]
+    else:
+        assert issubclass(of, BaseModel)
+        names = list(of.model_fields)
+    return tuple(name for name in names if name not in {*HASHED[kind], *EXEMPT[kind]})
+
+
+def _left_over(item: Any, kind: type) -> dict[str, Any]:
+    """The fields in neither list, as they stand."""
+    return {name: _plain(getattr(item, name)) for name in unlisted(item.__class__, kind)}
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+# A trial's keys -------------------------------------------------------------------------------
+
+
+def trunk_key(
+    trial: Trial, weights: Weights, *, device: str, precision: str, fingerprint: str
+) -> str:
+    """What the output of a frozen group depends on, beside the view of the images.
+
+    `fingerprint` is that of the prepared images.
+    """
+    return _key(_trunk(trial, weights, device, precision, fingerprint))
+
+
+def trial_keys(
+    trial: Trial,
+    plan: Plan,
+    weights: Weights,
+    *,
+    device: str,
+    precision: str,
+    fingerprint: str,
+    splits: Splits,
+    classes: Sequence[str],
+    class_map: Mapping[str, Sequence[int | str]] | None,
+) -> tuple[str, ...]:
+    """The epoch keys of a trial; `fingerprint` is that of the prepared images."""
+    settings = trial.settings
+    start = {
+        **_trunk(trial, weights, device, precision, fingerprint),
+        "seed": settings.seed,
+        "head": settings.head.identity(),
+        "classes": list(classes),
+        "class_map": class_map if settings.head.name == "pretrained" else None,
+        "splits": {name: samples_digest(part) for name, part in splits.named().items()},
+    }
+    return epoch_keys(
+        start,
+        plan=plan,
+        settings=settings,
+        schedule=trial.schedule,
+        augmentation=trial.augmentation,
+        outline=outline(trial.backbone.name, settings.head),
+        steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
+    )
+
+
+def _trunk(
+    trial: Trial, weights: Weights, device: str, precision: str, fingerprint: str
+) -> dict[str, Any]:
+    settings = trial.settings
+    return {
+        "numerics": NUMERICS_VERSION,
+        "arithmetic": arithmetic(device),
+        "precision": precision,
+        "threads": settings.threads,
+        "images": fingerprint,
+        "backbone": trial.backbone.identity(),
+        "weights": weights.fingerprint,
+        # The recipe of fractal weights leaves their last bits open.
+        "made": _file_digest(weights.path) if weights.name == "fractals" else None,
+        # A trunk without weights is drawn from the seed.
+        "drawn": settings.seed if weights.path is None else None,
+        "normalisation": (weights.mean, weights.std),
+    }
+
+
+def _file_digest(path: Path | None) -> str | None:
+    """Of a file that exists; read once per process and version of the file."""
+    if path is None or not path.is_file():
+        return None
+    return _content_digest(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _content_digest(path: Path, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# From epoch to epoch --------------------------------------------------------------------------
+
+
+def epoch_keys(
+    start: Mapping[str, Any],
+    *,
+    plan: Plan,
+    settings: Settings,
+    schedule: Entry,
+    augmentation: Entry,
+    outline: Outline,
+    steps_per_epoch: int,
+) -> tuple[str, ...]:
+    """The keys of a trial's states, from the start (hashed from `start`) to the last epoch.
+
+    `start` must name all that fixes the starting state, the splits, the seed, and the arithmetic.
+    """
+    keys = [_key(start)]
+    fixed = {
+        "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
+        "plan": _left_over(plan, Plan),
+        "augmentation": _used_entry(augmentation),
+    }
+    tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
+    factors = _factors_of(schedule, plan.epochs, steps_per_epoch)
+    for epoch in range(plan.epochs):
+        used = {**fixed, "rates": tables[plan.stage_at(epoch)], "factors": factors(epoch)}
+        keys.append(_key([keys[-1], used]))
+    return tuple(keys)
+
+
+def _key(content: Any) -> str:
+    return content_hash(content, digits=32)
+
+
+def _used_settings(settings: Settings) -> dict[str, Any]:
+    """The hashed settings but for those whose value means that they are not there."""
+    return {
+        name: _plain(getattr(settings, name))
+        for name in HASHED[Settings]
+        if getattr(settings, name) not in ADDED_LATER.get(name, ())
+    }
+
+
+def _used_entry(entry: Entry) -> dict[str, Any]:
+    return {**entry.identity(), **_left_over(entry, Entry)}
+
+
+@lru_cache(maxsize=4096)
+def _table(outline: Outline, stage: Stage, lr: float) -> str:
+    """What the stage does to every parameter (its LR before the schedule) and norm layer."""
+    rates, norms, others = [], [], []
+    for address in outline.parameters:
+        rule = stage.rule_for(address)
+        rates.append(None if rule.lr is None else lr * rule.lr)
+        others.append(_left_over(rule, Rule))
+    for address in outline.norms:
+        rule = stage.rule_for(address)
+        norms.append(rule.norm_mode)
+        others.append(_left_over(rule, Rule))
+    return _key([rates, norms, others if any(others) else None, _left_over(stage, Stage)])
+
+
+def _factors_of(schedule: Entry, epochs: int, steps_per_epoch: int) -> Callable[[int], object]:
+    """The schedule's factors at every step of an epoch, hashed.
+
+    A schedule that looks at validation losses is named instead: the key of the epoch before fixes
+    those losses, so they and its options fix the factor.
+    """
+    if SCHEDULES.get(schedule.name).traits.get("uses_validation"):
+        named = _key(_used_entry(schedule))
+        return lambda epoch: named
+    text = schedule.model_dump_json(include=set(Entry.model_fields))
+    others = _left_over(schedule, Entry)
+    return lambda epoch: [_factors(text, epochs, steps_per_epoch, epoch), others]
+
+
+@lru_cache(maxsize=65536)
+def _factors(schedule_json: str, epochs: int, steps_per_epoch: int, epoch: int) -> str:
+    schedule = Entry.model_validate_json(schedule_json)
+    factors = (
+        lr_factor(
+            schedule,
+            Progress(
+                step=epoch * steps_per_epoch + step,
+                steps_per_epoch=steps_per_epoch,
+                num_epochs=epochs,
+            ),
+        )
+        for step in range(steps_per_epoch)
+    )
+    return _key(list(factors))

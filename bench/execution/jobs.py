@@ -1,0 +1,285 @@
+"""Jobs and tasks: trials with everything a process needs, cut into pieces that run on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data import ImageData, Splits, make_splits
+from bench.execution.epoch_keys import trial_keys, trunk_key
+from bench.execution.tree import grow
+from bench.methods.plan import Plan
+from bench.models import Weights, outline
+from bench.suite import Trial
+from bench.training.freezing import head_epochs
+from bench.training.loop import Outcome
+from bench.training.stacked_heads import stack_key
+from bench.training.state import EpochRecord
+
+MAX_STACKED = 64
+"""How many trials' heads train at once; with hidden layers a quarter of it, which bounds memory.
+Trials that share their first epoch stay together, however many they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One trial, resolved: picklable, and independent of every other job.
+
+    `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
+    `trunk_key` names what a frozen group's output depends on beside the view of the images. With
+    `stop` it ends after so many epochs: its state is kept and the test split is not read.
+    """
+
+    trial_id: str
+    trial: Trial
+    plan: Plan
+    images: Path
+    class_map: dict[str, tuple[int | str, ...]] | None
+    weights: Weights
+    precision: str
+    device: str
+    checkpoint: Path | None
+    keys: tuple[str, ...] = ()
+    head_epochs: int = 0
+    trunk_key: str = ""
+    stop: int | None = None
+
+    @property
+    def cached(self) -> tuple[Path, ...]:
+        """What it reads that another machine would have to make or fetch again."""
+        weights = () if self.weights.path is None else (self.weights.path,)
+        return (self.images, *weights)
+
+    @property
+    def end(self) -> int:
+        """After how many epochs it ends, unless it stops early."""
+        return self.plan.epochs if self.stop is None else self.stop
+
+    @property
+    def heads_end(self) -> int:
+        """How many of those epochs train a plain head and nothing else."""
+        return min(self.head_epochs, self.end)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Epochs `start` to `end` of the path that `jobs` share, or heads that train together.
+
+    `kind` is `alone` (one trial from start to end, sharing nothing), `heads` (the first epochs of
+    all `jobs`, stacked) or `segment`. A task with `needs` waits until the state of that epoch key
+    is saved. `longest` epochs depend on it one after another.
+    """
+
+    kind: Literal["alone", "heads", "segment"]
+    jobs: tuple[Job, ...]
+    start: int = 0
+    end: int = 0
+    needs: str | None = None
+    longest: int = 0
+
+    @property
+    def devices(self) -> int:
+        """How many devices train it together; heads on a frozen trunk need one only."""
+        job = self.jobs[0]
+        heads_alone = self.kind == "heads" or (self.kind == "alone" and job.heads_end == job.end)
+        return 1 if heads_alone else job.trial.settings.devices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Test samples in order: ids, class indices, probabilities `[samples, classes]`."""
+
+    samples: tuple[str, ...]
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What became of a job: an outcome, or the error that ended it; neither if it has stopped.
+
+    The cause of an error may lie `external` to the trial: a file that is missing, a full disk, a
+    process that was told to end. Such a trial has had no fair start.
+    """
+
+    trial_id: str
+    started: datetime
+    finished: datetime
+    records: tuple[EpochRecord, ...] = ()
+    outcome: Outcome | None = None
+    predictions: Predictions | None = None
+    peak_memory_mib: float | None = None
+    error: str | None = None
+    external: bool = False
+    log: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """These trials have finished an epoch, together."""
+
+    trials: tuple[str, ...]
+    record: EpochRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSaved:
+    """The state with this epoch key can be loaded: tasks that need it may start.
+
+    `trials` go on from it, in other tasks.
+    """
+
+    key: str
+    trials: tuple[str, ...]
+
+
+Event = EpochDone | StateSaved | JobResult
+
+
+# Keys -----------------------------------------------------------------------------------------
+
+
+def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
+    """The job with its keys; `fingerprint` is that of the prepared images."""
+    trial = job.trial
+    meets = {"device": job.device, "precision": job.precision, "fingerprint": fingerprint}
+    return replace(
+        job,
+        trunk_key=trunk_key(trial, job.weights, **meets),
+        head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
+        keys=trial_keys(
+            trial,
+            job.plan,
+            job.weights,
+            **meets,
+            splits=splits,
+            classes=classes,
+            class_map=job.class_map,
+        ),
+    )
+
+
+# Tasks ----------------------------------------------------------------------------------------
+
+
+def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
+    """The tasks of `jobs`, which have keys: with `reuse` no epoch is in two of them.
+
+    Heads on a frozen trunk are stacked, the rest is cut where trials part. Without `reuse` every
+    job is a task. Tasks of one network follow one another, seed by seed.
+    """
+    if not reuse:
+        return _by_network(
+            [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
+        )
+    by_id = {job.trial_id: job for job in jobs}
+    forest = grow(
+        {job.trial_id: job.keys[: job.end + 1] for job in jobs if _leaves_heads(job)},
+        {job.trial_id: job.head_epochs for job in jobs},
+    )
+    followers = {trial: root.longest for root in forest for trial in root.trials}
+    tasks = [_heads_task(stack, followers) for stack in _stacks(jobs)]
+    for root in forest:
+        for segment in root.walk():
+            members = tuple(by_id[trial] for trial in segment.trials)
+            start_key = members[0].keys[segment.start]
+            tasks.append(
+                Task(
+                    kind="segment",
+                    jobs=members,
+                    start=segment.start,
+                    end=segment.end,
+                    needs=start_key if segment.start else None,
+                    longest=segment.longest,
+                )
+            )
+    return _by_network(tasks)
+
+
+def _by_network(tasks: Sequence[Task]) -> list[Task]:
+    """In such an order a process builds a network once, and not for each of its trials.
+
+    Of a run that ends early there is something of every config.
+    """
+    trunks: dict[tuple[str, str], int] = {}
+    for task in tasks:
+        trunks.setdefault(_trunk(task), len(trunks))
+    return sorted(tasks, key=lambda t: (trunks[_trunk(t)], t.jobs[0].trial.settings.seed))
+
+
+def _trunk(task: Task) -> tuple[str, str]:
+    job = task.jobs[0]
+    return job.trial.backbone.label, job.weights.fingerprint
+
+
+def _leaves_heads(job: Job) -> bool:
+    return job.head_epochs == 0 or job.end > job.head_epochs
+
+
+def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """Jobs whose heads train together, split where a stack grows too large."""
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.head_epochs:
+            trial = job.trial
+            key = stack_key(job.trunk_key, trial.settings, trial.augmentation)
+            alike.setdefault(key, []).append(job)
+    stacks = []
+    for members in alike.values():
+        size = MAX_STACKED if members[0].trial.settings.head.name == "linear" else MAX_STACKED // 4
+        stack: list[Job] = []
+        for sharing in _by_first_epoch(members):
+            if stack and len(stack) + len(sharing) > size:
+                stacks.append(tuple(stack))
+                stack = []
+            stack += sharing
+        stacks.append(tuple(stack))
+    return stacks
+
+
+def _by_first_epoch(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share their first epoch: one stack must have all of them."""
+    groups: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.trial.settings.seed):
+        groups.setdefault(job.keys[1], []).append(job)
+    return list(groups.values())
+
+
+def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
+    longest = max(job.heads_end + followers.get(job.trial_id, 0) for job in stack)
+    return Task(kind="heads", jobs=stack, longest=longest)
+
+
+# Splits ---------------------------------------------------------------------------------------
+
+
+def trial_splits(trial: Trial, data: ImageData) -> Splits:
+    """The splits of the trial's seed: the same for every trial of that seed."""
+    return splits_of(trial, data.labels, data.given_splits, data.classes)
+
+
+def splits_of(
+    trial: Trial,
+    labels: npt.NDArray[np.int64],
+    given_splits: npt.NDArray[np.int8],
+    classes: Sequence[str],
+) -> Splits:
+    """`trial_splits` of images that need not have been decoded yet."""
+    options = trial.dataset.options
+    return make_splits(
+        labels,
+        given_splits,
+        classes,
+        seed=trial.settings.seed,
+        val_fraction=options["val_fraction"],
+        test_fraction=options["test_fraction"],
+        split_seed=options["split_seed"],
+        shots=trial.settings.shots,
+    )

@@ -1,0 +1,227 @@
+"""What a grid asks for and what has to be done for it: epochs and floating-point operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.data import Splits
+from bench.data.images.augmentations import CENTRAL, view_name
+from bench.execution.jobs import Job
+from bench.methods.plan import Stage
+from bench.models import Outline, outline
+from bench.models.flops import epoch_flops, group_flops
+from bench.system.lru_folder import LruFolder
+from bench.training.freezing import epoch_start, moving_groups
+from bench.training.frozen_features import view_key, viewed_samples
+from bench.training.state import state_cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedTrial:
+    """A trial to be counted: its splits, and how many images the data set has as a whole."""
+
+    job: Job
+    complete: bool
+    image_size: int
+    num_classes: int
+    splits: Splits
+    all: int
+
+    @property
+    def train(self) -> int:
+        """Images of the training split."""
+        return len(self.splits.train)
+
+    @property
+    def val(self) -> int:
+        """Images of the validation split."""
+        return len(self.splits.val)
+
+    @property
+    def test(self) -> int:
+        """Images of the test split."""
+        return len(self.splits.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochWork:
+    """One epoch that is trained once: for `job`, under `stage`.
+
+    Where `boundary` is given it starts at the activations there, and `views` images go through the
+    groups in front of it for the first time.
+    """
+
+    counted: CountedTrial
+    stage: Stage
+    boundary: str | None
+    views: int
+
+
+@dataclass(kw_only=True)
+class Work:
+    """Epochs of trials: asked for, and where they come from; operations asked for and done.
+
+    `asked` = `earlier` (complete trials, and states that an earlier run left) + `tree` (shared with
+    another trial) + `trained`; of those, `features` start at activations of a frozen trunk.
+    """
+
+    asked: int = 0
+    earlier: int = 0
+    tree: int = 0
+    trained: int = 0
+    features: int = 0
+    flops_asked: int = 0
+    flops_done: int = 0
+    epoch_work: list[EpochWork] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """The numbers, and the sentence."""
+        numbers = {name: value for name, value in vars(self).items() if name != "epoch_work"}
+        return {**numbers, "sentence": self.sentence()}
+
+    def sentence(self) -> str:
+        """The work in words, true before and after the run."""
+        on_features = f" ({self.features:,} of them on kept features)" if self.features else ""
+        parts = [f"{self.asked:,} trial-epochs: {self.trained:,} trained{on_features}"]
+        if self.tree:
+            parts.append(f"{self.tree:,} shared with another trial")
+        if self.earlier:
+            parts.append(f"{self.earlier:,} from earlier runs")
+        share = self.flops_done / self.flops_asked if self.flops_asked else 0.0
+        return (
+            f"{', '.join(parts)}; {self.flops_asked / 1e12:,.2f} TFLOP if nothing were shared, "
+            f"{self.flops_done / 1e12:,.2f} ({share:.0%}) so"
+        )
+
+
+def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
+    """Count `trials`, in the order of the grid."""
+    total = Work()
+    seen: set[str] = set()
+    views: set[str] = set()
+    tested: set[str] = set()
+    states = state_cache()
+    for counted in trials:
+        job = counted.job
+        asked = _alone(counted)
+        total.asked += job.plan.epochs
+        total.flops_asked += asked
+        if counted.complete:
+            total.earlier += job.plan.epochs
+            continue
+        if not reuse:
+            total.trained += job.plan.epochs
+            total.flops_done += asked
+            total.epoch_work += _alone_work(counted)
+            continue
+        saved = _saved_epochs(job, states)
+        for epoch, key in enumerate(job.keys[1:]):
+            if epoch < saved:
+                total.earlier += 1
+            elif key in seen:
+                total.tree += 1
+            else:
+                total.trained += 1
+                work = _epoch_work(counted, epoch, views)
+                total.features += work.boundary is not None
+                total.flops_done += _done(work)
+                total.epoch_work.append(work)
+            seen.add(key)
+        if job.keys[-1] not in tested:  # trials that end in one state are tested once
+            total.flops_done += _test(counted)
+        tested.add(job.keys[-1])
+    return total
+
+
+def _saved_epochs(job: Job, states: LruFolder) -> int:
+    """How many epochs the deepest state of an earlier run has; heads always start anew."""
+    found = (e for e in range(job.plan.epochs, 0, -1) if states.holds(job.keys[e]))
+    saved = next(found, 0)
+    return saved if saved > job.head_epochs else 0
+
+
+def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
+    job = counted.job
+    boundary, pristine = epoch_start(_outline(job), job.plan, epoch)
+    stage = job.plan.stage_at(epoch)
+    if boundary is None or not pristine:
+        return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
+    fresh = 0
+    for key, images in _views(counted, boundary, epoch):
+        if key not in seen:
+            fresh += images
+        if key is not None:
+            seen.add(key)
+    return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
+
+
+def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
+    """(key, images) of the views that an epoch looks at, the test split's included.
+
+    Mixed batches have no key: what the trunk makes of them is not kept.
+    """
+    job, splits = counted.job, counted.splits
+    augmentation, settings = job.trial.augmentation, job.trial.settings
+    varied = view_name(augmentation, seed=settings.seed, epoch=epoch)
+    looked_at = [(splits.val, CENTRAL), (splits.test, CENTRAL)]
+    if augmentation.options.get("mix") is None:
+        looked_at.append((splits.train, varied))
+    else:
+        yield None, counted.train
+    for samples, view in looked_at:
+        viewed = viewed_samples(
+            samples, of=counted.all, varies=varied != CENTRAL, shots=settings.shots
+        )
+        yield view_key(job.trunk_key, boundary, view, viewed), len(viewed)
+
+
+def _done(work: EpochWork) -> int:
+    counted = work.counted
+    flops, trained = _flops(counted), moving_groups(_outline(counted.job), work.stage)
+    total = epoch_flops(
+        flops,
+        trained,
+        from_boundary=work.boundary is not None,
+        train_images=counted.train,
+        eval_images=counted.val,
+    )
+    if work.boundary is not None:
+        names = list(flops)
+        prefix = names[: names.index(work.boundary)]
+        total += work.views * sum(flops[name] for name in prefix)
+    return total
+
+
+def _alone(counted: CountedTrial) -> int:
+    """Operations of the trial if it shares nothing: all of its network, in every epoch."""
+    flops, shape = _flops(counted), _outline(counted.job)
+    total = _test(counted)
+    for stage in counted.job.plan.stages:
+        total += stage.epochs * epoch_flops(
+            flops,
+            moving_groups(shape, stage),
+            from_boundary=False,
+            train_images=counted.train,
+            eval_images=counted.val,
+        )
+    return total
+
+
+def _alone_work(counted: CountedTrial) -> Iterator[EpochWork]:
+    for stage in counted.job.plan.stages:
+        for _ in range(stage.epochs):
+            yield EpochWork(counted=counted, stage=stage, boundary=None, views=0)
+
+
+def _test(counted: CountedTrial) -> int:
+    return counted.test * sum(_flops(counted).values())
+
+
+def _flops(counted: CountedTrial) -> Mapping[str, int]:
+    return group_flops(counted.job.trial.backbone.name, counted.image_size, counted.num_classes)
+
+
+def _outline(job: Job) -> Outline:
+    return outline(job.trial.backbone.name, job.trial.settings.head)

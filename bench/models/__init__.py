@@ -1,0 +1,66 @@
+"""Backbones: network bodies cut into layer groups, the heads put on them, their starting weights.
+
+Importing this package imports no torch; what needs it is imported when asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.models.build import (
+    build_network,
+    head_start,
+    layer_group_names,
+    outline,
+)
+from bench.models.catalogue import (
+    BACKBONES,
+    Backbone,
+    check_image_size,
+    is_known,
+    minimum_image_size,
+)
+from bench.models.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
+from bench.models.weights import (
+    Weights,
+    check_unchanged,
+    describe_weights,
+    file_weights,
+    obtain_weights,
+)
+
+if TYPE_CHECKING:
+    from bench.models.network import LayerGroup, Network, Outline, save_tensors
+
+__all__ = [
+    "BACKBONES",
+    "HEADS",
+    "PRETRAINED_HEAD",
+    "Backbone",
+    "HeadShape",
+    "LayerGroup",
+    "Network",
+    "Outline",
+    "Weights",
+    "build_network",
+    "check_image_size",
+    "check_unchanged",
+    "class_members",
+    "describe_weights",
+    "file_weights",
+    "head_start",
+    "is_known",
+    "layer_group_names",
+    "minimum_image_size",
+    "obtain_weights",
+    "outline",
+    "save_tensors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("LayerGroup", "Network", "Outline", "save_tensors"):
+        from bench.models import network
+
+        return getattr(network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,307 @@
+"""From a backbone's name to a network: the library's model, its weights, its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.errors import WeightsError
+from bench.methods.plan import HEAD
+from bench.models.catalogue import (
+    BACKBONES,
+    EFFICIENTNET_LITE0,
+    check_backbone,
+    check_image_size,
+    is_timm,
+)
+from bench.models.heads import (
+    HEADS,
+    PRETRAINED_HEAD,
+    HeadShape,
+    build_head,
+    class_members,
+)
+from bench.models.randomness import keyed_initialisation
+from bench.models.weights import NONE, Weights, check_unchanged
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from bench.models.network import LayerGroup, Network, Outline
+
+LIBRARY_CLASSES = 1000
+"""The trunk is made with the library's own classifier, so that its random values do not depend on
+how many classes the task has."""
+
+
+class HeadEntry(Protocol):
+    """A suite's entry for the head: a name in `HEADS` with its options, or `pretrained`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+def build_network(
+    backbone: str,
+    *,
+    weights: Weights,
+    head: HeadEntry,
+    num_classes: int,
+    seed: int,
+    image_size: int | None = None,
+    class_map: Mapping[str, Sequence[int | str]] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Network:
+    """The backbone with `weights` and a new `head` for `num_classes` classes, on the CPU.
+
+    What is initialised at random depends on `seed` alone: the head on (seed, widths), the trunk on
+    (seed, backbone), both untouched by earlier draws, which go on undisturbed. `image_size` (the
+    weights' own if None) fixes the position embeddings of models that have them; the weights' are
+    interpolated. The head `pretrained` keeps the classifier of the weights and needs `class_map`
+    and `classes`.
+
+    Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
+    weights that do not fit, `DataError` for a class map that does not.
+    """
+    from bench.models.network import Network
+
+    assert weights.path is not None or weights.name == NONE, f"{weights.name} was not obtained"
+    image_size = weights.input_size if image_size is None else image_size
+    check_image_size(backbone, image_size)
+    pretrained = head.name == PRETRAINED_HEAD
+    members = _members(weights, class_map, classes) if pretrained else None
+    with keyed_initialisation(seed, "trunk"):
+        model = _library_model(backbone, image_size)
+    groups = layer_groups(backbone, model)
+    if pretrained:
+        replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed)
+    if weights.path is not None:
+        _load(model, groups, weights, with_classifiers=pretrained)
+    if not pretrained:
+        shape = HEADS.get(head.name).function(**head.options)
+        replace_classifiers(model, groups, shape, num_classes, seed)
+    if is_timm(backbone):
+        from bench.models.timm_models import check_groups, fit_image_size
+
+        fit_image_size(model, backbone, image_size)
+        check_groups(model, groups, image_size=image_size)
+    _keep_inputs_intact(model, groups)
+    return Network(
+        model,
+        groups,
+        mean=weights.mean,
+        std=weights.std,
+        image_size=image_size,
+        class_members=members,
+    )
+
+
+@cache
+def layer_group_names(backbone: str) -> tuple[str, ...]:
+    """The names of the backbone's layer groups, input to output; builds no weights."""
+    check_backbone(backbone)
+    return tuple(group.name for group in layer_groups(backbone, structure(backbone)))
+
+
+def outline(backbone: str, head: HeadEntry) -> Outline:
+    """The outline of the backbone with this head; the same for any number of classes."""
+    options = tuple(sorted(head.options.items()))
+    return _outline(backbone, head.name, options)
+
+
+@dataclass(frozen=True)
+class _Head:
+    name: str
+    options: Mapping[str, Any]
+
+
+@cache
+def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
+    network = valueless_network(backbone, _Head(head, dict(options)), num_classes=2, seed=0)
+    return network.outline
+
+
+def head_start(
+    backbone: str, head: HeadEntry, *, num_classes: int, seed: int
+) -> dict[str, torch.Tensor]:
+    """The parameters with which `build_network` starts a new head."""
+    network = valueless_network(backbone, head, num_classes, seed)
+    return {
+        name: parameter.detach()
+        for name, parameter in network.model.named_parameters()
+        if network.group_of(name).name == HEAD
+    }
+
+
+def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: int) -> Network:
+    """The network without the trunk's values, at the backbone's usual image size.
+
+    Names, layer groups and the values of a new head are those of `build_network`.
+    """
+    from bench.models.network import Network
+
+    model = structure(backbone)
+    groups = layer_groups(backbone, model)
+    members = None
+    if head.name == PRETRAINED_HEAD:
+        members = [[0]]
+    else:
+        shape = HEADS.get(head.name).function(**head.options)
+        replace_classifiers(model, groups, shape, num_classes, seed)
+    return Network(
+        model,
+        groups,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        image_size=BACKBONES[backbone].input_size if backbone in BACKBONES else 1,
+        class_members=members,
+    )
+
+
+def structure(backbone: str) -> nn.Module:
+    """The library's model without values: its parameters are on the meta device."""
+    size = BACKBONES[backbone].input_size if backbone in BACKBONES else 0
+    try:
+        with parameters_on_meta():
+            return _library_model(backbone, size)
+    except RuntimeError:  # a few of timm's constructors compute with values
+        with keyed_initialisation(0, "structure"):
+            return _library_model(backbone, size)
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Make new tensors without values, but let the libraries compute layer widths.
+
+    `torch.device("meta")` would also catch `arange` and `linspace`, whose values RegNet's and
+    timm's constructors read.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    valueless = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+    class OnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = dict(kwargs or {})
+            if func in valueless and kwargs.get("device") is None:
+                kwargs["device"] = "meta"
+            return func(*args, **kwargs)
+
+    with OnMeta():
+        yield
+
+
+def _library_model(backbone: str, image_size: int) -> nn.Module:
+    if is_timm(backbone) or backbone == EFFICIENTNET_LITE0:
+        from bench.models.timm_models import create_model
+
+        return create_model(backbone)
+    from torchvision.models import get_model
+
+    model: nn.Module = get_model(
+        backbone, weights=None, num_classes=LIBRARY_CLASSES, **_arguments(backbone, image_size)
+    )
+    return model
+
+
+def _arguments(backbone: str, image_size: int) -> dict[str, Any]:
+    family = BACKBONES[backbone].family
+    if family in ("inception", "googlenet"):
+        return {"init_weights": True}  # the default, but unsaid it warns
+    if family == "vit":
+        return {"image_size": image_size}
+    if family == "maxvit":
+        return {"input_size": (image_size, image_size)}
+    return {}
+
+
+def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
+    from bench.models.families import FAMILIES
+
+    if is_timm(backbone):
+        from bench.models.timm_models import timm_groups
+
+        return timm_groups(model)
+    return FAMILIES[BACKBONES[backbone].family](model)
+
+
+def _classifiers(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, str]:
+    """Name of the last layer by group, for the head and every branch."""
+    from torch import nn
+
+    layers = [
+        name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
+    return {
+        group.name: [name for name in layers if group.owns(name)][-1]
+        for group in groups
+        if group.branch or group.name == HEAD
+    }
+
+
+def replace_classifiers(
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    shape: HeadShape,
+    num_classes: int,
+    seed: int,
+) -> None:
+    for group, name in _classifiers(model, groups).items():
+        replaced = model.get_submodule(name)
+        # the auxiliary classifier only helps the trunk to train: it stays a linear layer
+        own_shape = shape if group == HEAD else HeadShape()
+        model.set_submodule(
+            name,
+            build_head(own_shape, replaced, num_classes=num_classes, seed=seed, purpose=group),
+        )
+
+
+def _members(
+    weights: Weights,
+    class_map: Mapping[str, Sequence[int | str]] | None,
+    classes: Sequence[str] | None,
+) -> tuple[tuple[int, ...], ...]:
+    if weights.classes is None:
+        raise WeightsError(
+            f"the head {PRETRAINED_HEAD!r} needs weights that come with a classifier of known "
+            f"classes, such as imagenet; got {weights.name!r}"
+        )
+    assert classes is not None, "the pretrained head needs the names of the classes"
+    return class_members(classes, class_map, weights.classes)
+
+
+def _load(
+    model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
+) -> None:
+    from bench.models.state_dicts import load_weights, read_state_dict
+
+    assert weights.path is not None
+    check_unchanged(weights)
+    state = read_state_dict(weights.path)
+    load_weights(
+        model,
+        state,
+        origin=f"the weights file {weights.path}",
+        classifiers=tuple(_classifiers(model, groups).values()),
+        with_classifiers=with_classifiers,
+        optional=[prefix for group in groups if group.branch for prefix in group.prefixes],
+    )
+
+
+def _keep_inputs_intact(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
+    """The head must not overwrite the features that it is given: they may be used again."""
+    from torch import nn
+
+    for name, layer in model.named_modules():
+        if groups[-1].owns(name) and isinstance(layer, nn.Dropout):
+            layer.inplace = False

@@ -1,0 +1,131 @@
+"""What training costs in floating-point operations, counted without computing anything."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.models import HeadShape, LayerGroup, Network, check_image_size
+from bench.models.build import (
+    _library_model,
+    layer_groups,
+    parameters_on_meta,
+    replace_classifiers,
+)
+from bench.models.catalogue import is_timm
+from bench.models.randomness import keyed_initialisation
+
+
+@functools.cache
+def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str, int]:
+    """Forward floating-point operations per image of each layer group, input to output.
+
+    A multiplication and an addition are two; convolutions and matrix products are counted, as is
+    customary, and nothing else. The head is linear, with `num_classes` outputs. Where a group runs
+    as part of another one, its modules' share is its own. Branches count as 0: they run in training
+    only. Raises `BenchError` for an unknown backbone or an impossible image size.
+    """
+    check_image_size(backbone, image_size)
+    try:
+        network = _network(backbone, image_size, num_classes, device="meta")
+        return _counted(network, device="meta")
+    except (NotImplementedError, RuntimeError):  # a few models of timm compute with values
+        network = _network(backbone, image_size, num_classes, device="cpu")
+        return _counted(network, device="cpu")
+
+
+def epoch_flops(
+    flops: Mapping[str, int],
+    trained: Collection[str],
+    *,
+    from_boundary: bool,
+    train_images: int,
+    eval_images: int,
+) -> int:
+    """Floating-point operations of one epoch in which the groups `trained` train.
+
+    `flops` is what `group_flops` gives. The backward pass costs as much as the forward pass for
+    each trained group's weights, and as much again for the input of each group after the first
+    trained one. With `from_boundary` all images start as the activations in front of the first
+    trained group: nothing before it runs. Where nothing trains, that leaves nothing to do.
+    """
+    names = list(flops)
+    unknown = set(trained) - set(names)
+    assert not unknown, f"no such layer groups: {sorted(unknown)}"
+    first = next((at for at, name in enumerate(names) if name in trained), len(names))
+    forward = sum(flops[name] for name in names[first if from_boundary else 0 :])
+    weight_gradients = sum(flops[name] for name in names if name in trained)
+    input_gradients = sum(flops[name] for name in names[first + 1 :])
+    per_image = forward + weight_gradients + input_gradients
+    return train_images * per_image + eval_images * forward
+
+
+def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:
+    """A network of arbitrary values, or of none on the meta device."""
+    with keyed_initialisation(0, "costs"):
+        if device == "meta":
+            with parameters_on_meta():
+                model = _library_model(backbone, image_size)
+        else:
+            model = _library_model(backbone, image_size)
+    groups = layer_groups(backbone, model)
+    replace_classifiers(model, groups, HeadShape(), num_classes, seed=0)
+    model.to(device)
+    if is_timm(backbone):
+        from bench.models.timm_models import fit_image_size
+
+        fit_image_size(model, backbone, image_size)
+    return _as_network(model, groups, image_size=image_size)
+
+
+def _as_network(model: nn.Module, groups: tuple[LayerGroup, ...], *, image_size: int) -> Network:
+    return Network(model, groups, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), image_size=image_size)
+
+
+def _counted(network: Network, *, device: str) -> Mapping[str, int]:
+    # Evaluation mode takes a single image everywhere; with gradients, attention does not
+    # take the fused path that the counter does not know.
+    network.eval()
+    images = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
+    flops = dict.fromkeys((group.name for group in network.groups), 0)
+    with torch.enable_grad(), torch.device(device), FlopCounterMode(display=False) as counter:
+        for group in network.groups:
+            if group.run is None or group.branch:
+                continue
+            before = counter.get_total_flops()
+            with _shares(network, counter) as shares:
+                images = group.run(network.model, images)
+            flops[group.name] += counter.get_total_flops() - before - sum(shares.values())
+            for name, share in shares.items():
+                flops[name] += share
+    return MappingProxyType(flops)
+
+
+@contextmanager
+def _shares(network: Network, counter: FlopCounterMode) -> Iterator[Mapping[str, int]]:
+    """Operations, within the block, in the modules of each group that does not run by itself."""
+    shares: dict[str, int] = defaultdict(int)
+
+    def enter(name: str, *call: object) -> None:
+        shares[name] -= counter.get_total_flops()
+
+    def leave(name: str, *call: object) -> None:
+        shares[name] += counter.get_total_flops()
+
+    hooks = []
+    for group in network.groups:
+        for module in network.modules_of(group) if group.run is None else ():
+            hooks.append(module.register_forward_pre_hook(functools.partial(enter, group.name)))
+            hooks.append(module.register_forward_hook(functools.partial(leave, group.name)))
+    try:
+        yield shares
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,326 @@
+"""Starting weights: what they are, where they come from, and getting them onto this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.errors import WeightsError, nearest
+from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
+from bench.system.cache import cache_root
+from bench.system.cache_mirror import fetch_file
+from bench.system.download import OnProgress, fetch
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+_IS_SHA256 = re.compile("[0-9a-f]{64}")
+NONE, IMAGENET, FILE = "none", "imagenet", "file"
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where the parameters of a backbone start; picklable.
+
+    `path` is the local file, None for random initialisation and for what is not downloaded yet.
+    `mean` and `std` normalise RGB values in [0, 1]; `input_size` is in pixels. `classes` names the
+    outputs of the classifier that the weights carry, None where that is not known.
+    """
+
+    name: str
+    path: Path | None
+    fingerprint: str
+    input_size: int
+    mean: Triple
+    std: Triple
+    classes: tuple[str, ...] | None
+
+
+class WeightsEntry(Protocol):
+    """A suite's entry for weights; `file` has the option `path`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """Weights that are yet to be put at `destination`."""
+
+    weights: Weights
+    destination: Path
+    url: str | None = None
+    sha256_prefix: str | None = None
+
+
+def describe_weights(backbone: str, entry: WeightsEntry) -> Weights:
+    """What `entry` means for `backbone`; downloads nothing.
+
+    `none`, `imagenet` (the library's default weights), `file` with the option `path`, or one of
+    torchvision's weight sets such as `IMAGENET1K_V2`. Raises `WeightsError` for any other name.
+    """
+    check_backbone(backbone)
+    if entry.name == NONE:
+        return _no_weights(backbone)
+    if entry.name == FILE:
+        return _own_file(backbone, Path(entry.options["path"]).expanduser())
+    return _origin(backbone, entry.name).weights
+
+
+def obtain_weights(
+    backbone: str, entry: WeightsEntry, *, progress: OnProgress | None = None
+) -> Weights:
+    """The described weights, with the file on this machine: downloaded into the cache if need be.
+
+    Raises `DownloadError` or `WeightsError` naming the address and how to do without it.
+    """
+    check_backbone(backbone)
+    if entry.name in (NONE, FILE):
+        return describe_weights(backbone, entry)
+    origin = _origin(backbone, entry.name)
+    fetch_file(origin.destination)
+    if origin.url is not None:
+        fetch(
+            origin.url,
+            origin.destination,
+            sha256_prefix=origin.sha256_prefix,
+            progress=progress,
+            mend=f"Put the file at {origin.destination} yourself, or use weights: {{file: PATH}}",
+        )
+    elif backbone == EFFICIENTNET_LITE0:
+        from bench.models.timm_models import convert_lite0_weights
+
+        convert_lite0_weights(origin.destination)
+    else:
+        from bench.models.timm_models import download_pretrained
+
+        download_pretrained(backbone, origin.destination)
+    return replace(origin.weights, path=origin.destination)
+
+
+def file_weights(
+    path: Path,
+    *,
+    name: str,
+    fingerprint: str,
+    input_size: int,
+    mean: Triple,
+    std: Triple,
+    classes: tuple[str, ...] | None = None,
+) -> Weights:
+    """Weights in a local state dict; raises `WeightsError` if there is no such file."""
+    if not path.is_file():
+        raise WeightsError(f"weights file not found: {path}")
+    return Weights(
+        name=name,
+        path=path,
+        fingerprint=fingerprint,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        classes=classes,
+    )
+
+
+def _no_weights(backbone: str) -> Weights:
+    size = BACKBONES[backbone].input_size if backbone in BACKBONES else _timm_size(backbone)
+    return Weights(
+        name=NONE,
+        path=None,
+        fingerprint=NONE,
+        input_size=size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        classes=None,
+    )
+
+
+def _timm_size(backbone: str) -> int:
+    from bench.models.timm_models import pretrained_config
+
+    config = pretrained_config(backbone)
+    return int(config.input_size[-1]) if config.fixed_input_size else 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """What images weights expect: their size in pixels and their normalisation."""
+
+    size: int
+    mean: Triple
+    std: Triple
+
+
+def _imagenet_images(backbone: str) -> _Images:
+    if is_timm(backbone):
+        from bench.models.timm_models import pretrained_config
+
+        config = pretrained_config(backbone)
+        return _Images(
+            size=config.input_size[-1], mean=_triple(config.mean), std=_triple(config.std)
+        )
+    if backbone == EFFICIENTNET_LITE0:
+        return _Images(size=BACKBONES[backbone].input_size, mean=HALF, std=HALF)
+    from torchvision.models import get_model_weights
+
+    return _torchvision_images(backbone, get_model_weights(backbone).DEFAULT)
+
+
+def _torchvision_images(backbone: str, chosen: Any) -> _Images:
+    preset = chosen.transforms()
+    # These two models carry TensorFlow's weights and rescale ImageNet-normalised images to
+    # (x - 0.5) / 0.5 themselves (`transform_input`); we normalise so from the start.
+    tensorflow = BACKBONES[backbone].family in ("inception", "googlenet")
+    return _Images(
+        size=preset.crop_size[0],
+        mean=HALF if tensorflow else _triple(preset.mean),
+        std=HALF if tensorflow else _triple(preset.std),
+    )
+
+
+def _own_file(backbone: str, path: Path) -> Weights:
+    """Normalised as the backbone's ImageNet weights are: such files were mostly made from them."""
+    if not path.is_file():
+        raise WeightsError(f"weights file not found: {path}")
+    status = path.stat()
+    images = _imagenet_images(backbone)
+    return file_weights(
+        path,
+        name=path.name,
+        fingerprint=_sha256(path, status.st_size, status.st_mtime_ns),
+        input_size=images.size,
+        mean=images.mean,
+        std=images.std,
+    )
+
+
+def check_unchanged(weights: Weights) -> None:
+    """Raise `WeightsError` if a file of one's own is not what it was when it was described."""
+    path = weights.path
+    if path is None or not _IS_SHA256.fullmatch(weights.fingerprint):
+        return
+    if not path.is_file():
+        raise WeightsError(f"weights file not found: {path}")
+    status = path.stat()
+    if _sha256(path, status.st_size, status.st_mtime_ns) != weights.fingerprint:
+        raise WeightsError(f"{path} has changed since the run began; run the same command again")
+
+
+@cache
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Remembered as long as size and time of modification stay: every trial asks for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _origin(backbone: str, name: str) -> _Origin:
+    if is_timm(backbone) or backbone == EFFICIENTNET_LITE0:
+        if name != IMAGENET:
+            raise _unknown(backbone, name, ())
+        return _lite0() if backbone == EFFICIENTNET_LITE0 else _timm_hub(backbone)
+    return _torchvision(backbone, name)
+
+
+def _unknown(backbone: str, name: str, sets: tuple[str, ...]) -> WeightsError:
+    valid = (NONE, IMAGENET, "fractals", *sets)
+    return WeightsError(
+        f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
+        f"got {name!r}{nearest(name, valid)}"
+    )
+
+
+def _torchvision(backbone: str, name: str) -> _Origin:
+    from torchvision.models import get_model_weights
+
+    sets = get_model_weights(backbone)
+    if name != IMAGENET and name not in sets.__members__:
+        raise _unknown(backbone, name, tuple(sets.__members__))
+    chosen = sets.DEFAULT if name == IMAGENET else sets[name]
+    if chosen.meta["categories"] is None:
+        raise WeightsError(
+            f"the weights {name} of {backbone} hold no values for its last layers; "
+            f"use one of {', '.join(other for other in sets.__members__ if other != name)}"
+        )
+    images = _torchvision_images(backbone, chosen)
+    file_name = chosen.url.rpartition("/")[2]
+    digest = re.search(r"-([0-9a-f]{8,})\.pth$", file_name)
+    return _Origin(
+        weights=Weights(
+            name=name,
+            path=None,
+            fingerprint=f"torchvision/{file_name}",
+            input_size=images.size,
+            mean=images.mean,
+            std=images.std,
+            classes=tuple(chosen.meta["categories"]),
+        ),
+        destination=_folder() / file_name,
+        url=chosen.url,
+        sha256_prefix=digest[1] if digest else None,
+    )
+
+
+def _lite0() -> _Origin:
+    from bench.models.timm_models import lite0_weights_file
+
+    file_name = lite0_weights_file().with_suffix(".safetensors").name
+    images = _imagenet_images(EFFICIENTNET_LITE0)
+    return _Origin(
+        weights=Weights(
+            name=IMAGENET,
+            path=None,
+            fingerprint=f"package/{file_name}",
+            input_size=images.size,
+            mean=images.mean,
+            std=images.std,
+            classes=imagenet_classes(),
+        ),
+        destination=_folder() / file_name,
+    )
+
+
+def _timm_hub(backbone: str) -> _Origin:
+    from bench.models.timm_models import address, pretrained_config
+
+    config = pretrained_config(backbone)
+    origin = address(backbone)
+    images = _imagenet_images(backbone)
+    file_name = re.sub(r"[^\w.-]", "-", f"{config.architecture}.{config.tag}.safetensors")
+    return _Origin(
+        weights=Weights(
+            name=IMAGENET,
+            path=None,
+            fingerprint=f"{origin}@{config.tag}",
+            input_size=images.size,
+            mean=images.mean,
+            std=images.std,
+            classes=imagenet_classes() if config.num_classes == 1000 else None,
+        ),
+        destination=_folder() / f"timm-{file_name}",
+    )
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of the 1000 ImageNet classes, in the order of the classifiers' outputs."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _folder() -> Path:
+    return cache_root() / "weights"
+
+
+def _triple(values: Any) -> Triple:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,97 @@
+"""What single configs reached: centres and intervals over seeds, and how training went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.results.analysis.intervals import Interval, bca_interval, interquartile_mean
+from bench.results.grid import complete_trials
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.results.folder import Run
+
+TARGET_STEP = 0.05
+"""Targets are multiples of this accuracy: 0.90, 0.95."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A figure over the seeds of a config: centres, sample standard deviation, 95 % interval."""
+
+    n: int
+    mean: float
+    median: float
+    sd: float
+    interquartile_mean: float
+    interval: Interval
+
+
+def sample_of(values: pd.Series[Any]) -> Sample:
+    """The sample of a column; missing values are left out, NaN stands for what is not known."""
+    known = values.dropna().to_numpy(float)
+    some = len(known) > 0
+    return Sample(
+        n=len(known),
+        mean=float(known.mean()) if some else math.nan,
+        median=float(np.median(known)) if some else math.nan,
+        sd=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
+        interquartile_mean=interquartile_mean(known),
+        interval=bca_interval(known),
+    )
+
+
+def natural_target(trials: pd.DataFrame) -> float:
+    """The highest multiple of 5 % that some config's mean validation accuracy reaches.
+
+    NaN without a known validation accuracy.
+    """
+    means = complete_trials(trials).groupby("config")["val_accuracy"].mean().dropna()
+    if means.empty:
+        return math.nan
+    return float(round(math.floor(means.max() / TARGET_STEP + 1e-9) * TARGET_STEP, 2))
+
+
+def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
+    """How each complete trial trained: a row a trial, indexed by it.
+
+    Columns: `config`, `seed`; `epochs_to_target`, `images_to_target` and `seconds_to_target` of
+    training and validation until validation accuracy first reached `target` (NaN if it never did,
+    or where the number of training images is not known); `area`, the mean validation accuracy over
+    epochs (the area under its curve, per epoch); `overfitting`, training minus validation accuracy
+    after the last epoch; `late_loss`, test accuracy at the chosen minus after the last epoch.
+    """
+    import pandas as pd
+
+    complete = complete_trials(run.trials).set_index("trial")
+    curves = run.curves[run.curves["trial"].isin(complete.index)]
+    by_split = dict(list(curves.groupby("split", sort=False)))
+    val = by_split.get("val", curves.iloc[:0]).sort_values(["trial", "epoch"])
+    last = curves.sort_values("epoch").groupby(["split", "trial"])["accuracy"].last()
+    reached = val[val["accuracy"] >= target].groupby("trial")["epoch"].first()
+    until = curves[curves["epoch"] <= curves["trial"].map(dict(reached)).astype(float)]
+    seconds = until.groupby("trial")["seconds"].sum()
+    images = sum(run.data.get("counts", {}).get("train", {}).values()) or math.nan
+    return pd.DataFrame(
+        {
+            "config": complete["config"],
+            "seed": complete["seed"],
+            "epochs_to_target": reached.reindex(complete.index),
+            "images_to_target": reached.reindex(complete.index) * images,
+            "seconds_to_target": seconds.reindex(complete.index),
+            "area": val.groupby("trial")["accuracy"].mean().reindex(complete.index),
+            "overfitting": _of(last, "train", complete.index) - _of(last, "val", complete.index),
+            "late_loss": complete["test_accuracy"] - complete["last_test_accuracy"],
+        }
+    )
+
+
+def _of(figures: pd.Series[Any], split: str, trials: pd.Index[Any]) -> pd.Series[Any]:
+    """The figures of one split by trial; NaN where there is none."""
+    own = figures[figures.index.get_level_values("split") == split]
+    return own.droplevel("split").reindex(trials)

@@ -1,0 +1,279 @@
+"""What a search for settings found, what it spent, and what the found settings are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from bench.results.analysis.effects import pareto_front
+from bench.results.analysis.paired import Comparison, compare_pairs
+from bench.results.analysis.strategies import seed_table
+from bench.results.analysis.studies import Goal, Setting, Study
+from bench.results.folder.tuning import PARAM_PREFIX
+from bench.results.grid import Spread, is_missing, spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.results.folder import Tuning
+
+LR = "lr"
+EDGE = 0.05
+"""A found value within this share of the range from one of its ends lies at the edge."""
+
+LEAST_TRIALS = 8
+"""Of fewer complete trials the importance of a setting is not told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a study spent: its trials by their state, training images and training seconds."""
+
+    study: str
+    trials: int
+    complete: int
+    pruned: int
+    failed: int
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """A found value at the lower (else the upper) end of what was searched."""
+
+    study: str
+    setting: Setting
+    value: float
+    lower: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gain:
+    """Test accuracy of a study's cell before and after tuning.
+
+    Ranks are by mean test accuracy over the studies, 1 the highest, None where it is not known.
+    `comparison` is tuned against untuned, paired by seed; None without a common seed.
+    """
+
+    study: Study
+    before: Spread
+    after: Spread
+    rank_before: int | None
+    rank_after: int | None
+    comparison: Comparison | None
+
+
+def incumbents(study: Study, objective: Goal) -> pd.DataFrame:
+    """The best complete trial so far, a row for each trial in order.
+
+    Columns: `number`; `images`, training images of the study up to and with this trial; `value` of
+    the objective and `sd` (of validation accuracy over tuning seeds) of the best so far, NaN before
+    the first one.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, float]] = []
+    images, best, sd = 0.0, math.nan, math.nan
+    for trial in study.trials.to_dict("records"):
+        images += 0 if is_missing(trial["images"]) else float(trial["images"])
+        value = trial[objective.name]
+        known = trial["state"] == "complete" and not is_missing(value)
+        if known and not objective.gain(best) >= objective.gain(value):
+            best = float(value)
+            sd = math.nan if is_missing(trial["val_accuracy_sd"]) else trial["val_accuracy_sd"]
+        rows.append({"number": trial["number"], "images": images, "value": best, "sd": sd})
+    return pd.DataFrame(rows, columns=["number", "images", "value", "sd"])
+
+
+def budgets(studies: Iterable[Study]) -> list[Budget]:
+    """What each study spent."""
+    return [
+        Budget(
+            study=study.name,
+            trials=len(study.trials),
+            **{
+                s: int((study.trials["state"] == s).sum()) for s in ("complete", "pruned", "failed")
+            },
+            images=int(study.trials["images"].sum()),
+            seconds=float(study.trials["seconds"].sum()),
+        )
+        for study in studies
+    ]
+
+
+def image_gap(spent: Sequence[Budget]) -> float:
+    """By what share of the most any study spent the least spender stays below it."""
+    images = [budget.images for budget in spent]
+    most = max(images, default=0)
+    return (most - min(images)) / most if most else 0.0
+
+
+def edges(studies: Iterable[Study]) -> list[Edge]:
+    """The found values that lie at an end of their range: better ones may lie beyond."""
+    found = []
+    for study in studies:
+        chosen = study.chosen or {}
+        for setting in study.space:
+            cell: Any = chosen.get(PARAM_PREFIX + setting.name)
+            if not setting.numeric or is_missing(cell):
+                continue
+            position = setting.position(float(cell))
+            if position <= EDGE or position >= 1 - EDGE:
+                lower = position <= EDGE
+                found.append(
+                    Edge(study=study.name, setting=setting, value=float(cell), lower=lower)
+                )
+    return found
+
+
+def gains(tuning: Tuning, studies: Sequence[Study], trials: pd.DataFrame) -> list[Gain]:
+    """What tuning changed of each study; `trials` are those of the tuned run.
+
+    The comparisons are corrected over the studies that have both sides.
+    """
+    before = _by_study(tuning.untuned, {study.name: study.untuned_config for study in studies})
+    after = _by_study(trials, {study.name: study.tuned_config for study in studies})
+    ranks_before, ranks_after = _ranks(before), _ranks(after)
+    comparisons = _comparisons(before, after)
+    return [
+        Gain(
+            study=study,
+            before=spread(before[study.name]),
+            after=spread(after[study.name]),
+            rank_before=ranks_before.get(study.name),
+            rank_after=ranks_after.get(study.name),
+            comparison=comparisons.get(study.name),
+        )
+        for study in studies
+    ]
+
+
+def overtakings(found: Sequence[Gain], trials: pd.DataFrame) -> list[Comparison]:
+    """The pairs of studies that changed places, after tuning, seen from who is ahead now.
+
+    Corrected over all pairs of studies.
+    """
+    tuned = _by_study(trials, {gain.study.name: gain.study.tuned_config for gain in found})
+    pairs = list(combinations(found, 2))
+    compared = compare_pairs(
+        [(a.study.name, b.study.name, tuned[[a.study.name, b.study.name]]) for a, b in pairs]
+    )
+    turns = [_turn(a, b) for a, b in pairs]
+    return [
+        comparison if turn > 0 else comparison.turned()
+        for comparison, turn in zip(compared, turns, strict=True)
+        if turn
+    ]
+
+
+def front(study: Study, objectives: Sequence[Goal]) -> pd.DataFrame:
+    """The complete trials that none beats in both of two objectives, best in the first first."""
+    first, second = objectives
+    known = study.complete.dropna(subset=[first.name, second.name])
+    kept = pareto_front(
+        [first.gain(value) for value in known[first.name]],
+        [-second.gain(value) for value in known[second.name]],
+    )
+    return known[kept].sort_values(first.name, ascending=not first.maximize, kind="stable")
+
+
+def importances(study: Study, objective: Goal) -> dict[str, float]:
+    """The share of each setting in what tells a study's best trials from the others.
+
+    PED-ANOVA (Watanabe, Bansal and Hutter, 2023) on complete trials; shares add up to 1. Empty
+    of fewer than two settings or `LEAST_TRIALS` trials, and where Optuna refuses.
+    """
+    import pandas as pd
+
+    settings = pd.DataFrame({setting.name: study.column(setting) for setting in study.space})
+    values = study.trials[objective.name]
+    known = settings.notna().all(axis=1) & values.notna() & (study.trials["state"] == "complete")
+    if len(study.space) < 2 or known.sum() < LEAST_TRIALS:
+        return {}
+    params = [
+        {str(name): cell for name, cell in row.items()}
+        for row in settings[known].to_dict("records")
+    ]
+    return _ped_anova(study.space, params, values[known].tolist(), objective)
+
+
+def _ped_anova(
+    space: Sequence[Setting],
+    params: Sequence[dict[str, Any]],
+    values: Sequence[float],
+    objective: Goal,
+) -> dict[str, float]:
+    import warnings
+
+    import optuna
+
+    said = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the method is an experimental one
+            distributions = {s.name: _distribution(s, [p[s.name] for p in params]) for s in space}
+            study = optuna.create_study(direction="maximize" if objective.maximize else "minimize")
+            study.add_trials(
+                optuna.trial.create_trial(params=own, distributions=distributions, value=value)
+                for own, value in zip(params, values, strict=True)
+            )
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (ValueError, RuntimeError, ArithmeticError):
+        return {}
+    finally:
+        optuna.logging.set_verbosity(said)
+    shares = {setting.name: float(found.get(setting.name, 0.0)) for setting in space}
+    return shares if all(map(math.isfinite, shares.values())) else {}
+
+
+def _distribution(setting: Setting, values: Sequence[Any]) -> Any:
+    """The range of a setting with what was tried outside of it: the suite's own value may be."""
+    import optuna
+
+    if not setting.numeric:
+        return optuna.distributions.CategoricalDistribution(list(dict.fromkeys(values)))
+    low, high = min(setting.low, *values), max(setting.high, *values)
+    return optuna.distributions.FloatDistribution(low, high, log=setting.log and low > 0)
+
+
+def _by_study(trials: pd.DataFrame, configs: Mapping[str, str | None]) -> pd.DataFrame:
+    """Test accuracy by seed, a column for each study; NaN where it has no config."""
+    known = {name: config for name, config in configs.items() if config is not None}
+    return seed_table(trials, known).reindex(columns=list(configs))
+
+
+def _ranks(table: pd.DataFrame) -> dict[str, int]:
+    means = table.mean().dropna().round(12)
+    return {str(name): 1 + int((means > mean).sum()) for name, mean in means.items()}
+
+
+def _comparisons(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Comparison]:
+    import pandas as pd
+
+    sides = {
+        name: pd.DataFrame({"tuned": after[name], "untuned": before[name]}).dropna()
+        for name in before.columns
+    }
+    known = {str(name): both for name, both in sides.items() if len(both)}
+    compared = compare_pairs([("tuned", "untuned", both) for both in known.values()])
+    return dict(zip(known, compared, strict=True))
+
+
+def _turn(first: Gain, second: Gain) -> int:
+    """1 if `first` overtook `second`, -1 if it was overtaken, else 0."""
+    before = _ahead(first.rank_before, second.rank_before)
+    after = _ahead(first.rank_after, second.rank_after)
+    return after if before * after < 0 else 0
+
+
+def _ahead(rank: int | None, other: int | None) -> int:
+    """1 if `rank` is the better one, -1 if `other` is, 0 if they are equal or one is not known."""
+    if rank is None or other is None or rank == other:
+        return 0
+    return 1 if rank < other else -1

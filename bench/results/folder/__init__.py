@@ -1,0 +1,49 @@
+"""The run folder: one part per trial, the three tables made of them, and reading a finished run."""
+
+from bench.results.folder.checks import STATUSES, read_json
+from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
+from bench.results.folder.lock import RunLock
+from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
+from bench.results.folder.parts import Part, RunStore
+from bench.results.folder.remote import Push, RemoteFolder, part_item, push_run, pushing, run_folder
+from bench.results.folder.run import Run, read_run, write_json
+from bench.results.folder.tables import (
+    SCHEMA_VERSION,
+    TRIAL_COLUMNS,
+    Rows,
+    prediction_columns,
+    table_schema,
+)
+from bench.results.folder.thumbnails import read_thumbnails, write_thumbnails
+from bench.results.folder.tuning import Tuning, read_tuning, write_tuning
+
+__all__ = [
+    "PROBABILITY_PREFIX",
+    "SCHEMA_VERSION",
+    "STATUSES",
+    "TABLES",
+    "TRIAL_COLUMNS",
+    "Part",
+    "Push",
+    "RemoteFolder",
+    "Rows",
+    "Run",
+    "RunLock",
+    "RunStore",
+    "Tuning",
+    "part_item",
+    "prediction_columns",
+    "push_run",
+    "pushing",
+    "read_json",
+    "read_lr_ranges",
+    "read_run",
+    "read_thumbnails",
+    "read_tuning",
+    "run_folder",
+    "table_schema",
+    "write_json",
+    "write_lr_ranges",
+    "write_thumbnails",
+    "write_tuning",
+]

@@ -1,0 +1,283 @@
+"""What the files of a run must hold before anything is made of them: they may be another's.
+
+Whoever reads a run builds on these facts. They are what `bench` writes, and no more than that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from bench.errors import BenchError, bounded
+from bench.results.folder.columns import (
+    COLUMNS,
+    PROBABILITY,
+    PROBABILITY_PREFIX,
+    TUNING_COLUMNS,
+    Kind,
+)
+from bench.suite.grid import MAX_TRIALS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUSES = ("complete", "failed", "skipped", "pruned")
+MAX_FILE_BYTES = 1 << 26
+MAX_LEVELS = 50
+TRIAL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+MAX_SETTINGS = 100
+"""Names of settings in a whole run: each may become an axis, with a figure of its own."""
+_SETTING = re.compile("[A-Za-z_][A-Za-z0-9_]{0,40}")
+"""Names of settings become those of axes, and of files."""
+_NEEDED = (
+    "dataset", "backbone", "weights", "head", "strategy", "schedule", "augmentation", "seed",
+    "epochs", "batch_size", "optimizer", "lr",
+)  # fmt: skip
+"""What every row of `trials` says, whatever became of the trial."""
+
+
+def trials_problem(trials: pd.DataFrame) -> str | None:
+    """What is wrong with the table of trials, if anything is."""
+    return next(_of_trials(trials), None)
+
+
+def curves_problem(curves: pd.DataFrame, trials: pd.DataFrame) -> str | None:
+    """What is wrong with the curves of these trials."""
+    return next(_of_curves(curves, trials), None)
+
+
+def predictions_problem(predictions: pd.DataFrame, trials: pd.DataFrame) -> str | None:
+    """What is wrong with the predictions of these trials."""
+    return next(_of_predictions(predictions, trials), None)
+
+
+def tuning_problem(rows: pd.DataFrame, description: Any) -> str | None:
+    """What is wrong with the table of a search, or with its description."""
+    found = next(_out_of_range(rows, TUNING_COLUMNS), None) or next(
+        _nulls(rows, ("study", "number")), None
+    )
+    return found or _misfit(_Search, description)
+
+
+def data_problem(content: Any) -> str | None:
+    """What is wrong with the content of `data.json`."""
+    return _misfit(_Data, content)
+
+
+def environment_problem(content: Any) -> str | None:
+    """What is wrong with the content of `environment.json`."""
+    return _misfit(_Environment, content)
+
+
+def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
+    if len(trials) > MAX_TRIALS:
+        yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
+    yield from _nulls(trials, _NEEDED)
+    yield from _out_of_range(trials, COLUMNS["trials"])
+    for name in trials["trial"]:
+        if not TRIAL_ID.fullmatch(name):
+            yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
+    yield from _repeated(trials, ["trial"])
+    for status in trials["status"].unique():
+        if status not in STATUSES:
+            yield f"status must be among {', '.join(STATUSES)}, got {bounded(repr(status), 100)}"
+    names: set[str] = set()
+    for text in trials["settings"].dropna().unique():
+        try:
+            settings = plain_json(text)
+        except ValueError as error:
+            yield f"settings must be JSON, got {bounded(repr(text), 100)} ({error})"
+            return
+        if not (isinstance(settings, dict) and all(map(_SETTING.fullmatch, settings))):
+            yield f"settings must map names of settings, got {bounded(repr(text), 100)}"
+        names.update(settings)
+    if len(names) > MAX_SETTINGS:
+        yield f"a run has at most {MAX_SETTINGS} settings, got {len(names):,}"
+    for name in ("started", "finished"):
+        if _beyond(trials[name].dt.year, 1970, 9998):
+            yield f"the column {name} must hold times of our age"
+
+
+def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
+    yield from _strangers(curves, trials)
+    yield from _out_of_range(curves, COLUMNS["curves"])
+    if not set(curves["split"].unique()) <= {"train", "val"}:
+        yield "split must be train or val"
+    yield from _repeated(curves, ["trial", "epoch", "split"])
+
+
+def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
+    yield from _strangers(predictions, trials)
+    yield from _repeated(predictions, ["trial", "sample"])
+    columns = [name for name in predictions.columns if name.startswith(PROBABILITY_PREFIX)]
+    classes = {name.removeprefix(PROBABILITY_PREFIX) for name in columns}
+    for name in ("label", "predicted"):
+        unknown = [value for value in predictions[name].unique() if value not in classes]
+        if unknown:
+            shown = bounded(repr(unknown[0]), 100)
+            yield f"{name} must be a class with a column of probabilities, got {shown}"
+    for name in columns:
+        if _beyond(predictions[name], PROBABILITY.low, PROBABILITY.high):
+            yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
+
+
+def _strangers(rows: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
+    unknown = set(rows["trial"].unique()) - set(trials["trial"])
+    if unknown:
+        yield f"the trial {bounded(repr(min(unknown)), 100)} is not in trials.parquet"
+
+
+def _repeated(rows: pd.DataFrame, columns: list[str]) -> Iterator[str]:
+    if rows.duplicated(columns).any():
+        yield f"two rows have the same {' and '.join(columns)}"
+
+
+def _nulls(rows: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
+    for name in columns:
+        if rows[name].isna().any():
+            yield f"the column {name} must have a value in every row"
+
+
+def _out_of_range(rows: pd.DataFrame, columns: Mapping[str, Kind]) -> Iterator[str]:
+    for name, kind in columns.items():
+        bounded_above = kind.high < inf and name in rows
+        if bounded_above and _beyond(rows[name], kind.low, kind.high):
+            yield f"the column {name} must lie in [{kind.low:g}, {kind.high:g}]"
+
+
+def _beyond(column: pd.Series[Any], low: float, high: float) -> bool:
+    return bool(((column < low) | (column > high)).any())
+
+
+# Files of JSON --------------------------------------------------------------------------------
+
+
+class _Lenient(BaseModel):
+    """Knows what is read; what else there is stays as it is."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+_Amount = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class _Issue(_Lenient):
+    kind: str
+    message: str
+    count: _Amount
+
+
+class _Data(_Lenient):
+    classes: list[str] = []
+    counts: dict[str, dict[str, _Amount]] = {}
+    issues: list[_Issue] = []
+
+
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time must name its time zone")
+    return text
+
+
+class _Environment(_Lenient):
+    command: str | list[str] | None = None
+    started: Annotated[str, AfterValidator(_moment)] | None = None
+
+
+class _Range(_Lenient):
+    low: float
+    high: float
+    log: bool = False
+
+
+class _Choices(_Lenient):
+    choices: Annotated[list[str | bool | int | float | None], Field(min_length=1)]
+
+
+class _Study(_Lenient):
+    space: dict[str, _Choices | _Range]
+    best: int | None = None
+    untuned_config: str | None = None
+    tuned_config: str | None = None
+
+
+class _Objective(_Lenient):
+    name: Literal["val_accuracy", "val_loss", "seconds"]
+    direction: Literal["maximize", "minimize"]
+
+
+class _Search(_Lenient):
+    objectives: Annotated[list[_Objective], Field(min_length=1, max_length=2)]
+    sampler: str
+    pruner: str
+    seeds: list[int]
+    budget: dict[str, float]
+    studies: dict[str, _Study]
+
+
+def _misfit(model: type[BaseModel], content: Any) -> str | None:
+    try:
+        TypeAdapter(model).validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        return f"{bounded(place, 100)}: {first['msg']}"
+    return None
+
+
+def plain_json(text: str) -> Any:
+    """The content of a JSON text; raises `ValueError` if it is none, or is nested too deeply."""
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels") from None
+    _check_levels(content)
+    return content
+
+
+def _check_levels(content: Any) -> None:
+    level = [content]
+    for _ in range(MAX_LEVELS):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels")
+
+
+def _inside(content: Any) -> list[Any]:
+    if isinstance(content, dict):
+        return list(content.values())
+    return content if isinstance(content, list) else []
+
+
+def read_text(path: Path) -> str:
+    """A text file of bounded size; raises `OSError` or `ValueError`, never waits for a pipe."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it must be a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"it has more than {MAX_FILE_BYTES:,} bytes")
+    return content.decode("utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises `BenchError` if it is missing or damaged."""
+    try:
+        return plain_json(read_text(path))
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path} is missing or damaged ({error})") from None

@@ -1,0 +1,199 @@
+"""Parts: what one trial left, written whole or not at all, and the tables made of them.
+
+A part is a folder `parts/<trial>/` with `trials.parquet`, `curves.parquet`, `predictions.parquet`
+and their checksums. It is written under another name, synced and renamed. One process writes to a
+run folder at a time; any number may read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.results.folder.columns import TABLES, TableName
+from bench.results.folder.tables import (
+    NewerSchemaError,
+    Rows,
+    merge_parquet,
+    read_table,
+    to_frame,
+    to_table,
+    write_parquet,
+)
+from bench.system.cache import flush_to_disk
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+CHECKSUMS = "checksums.json"
+PLANNED_KEY = b"bench.planned_trials"
+"""Metadata of `trials.parquet`: how many trials the suite has, so that an unfinished run shows."""
+
+_MEND = "delete this part's folder and run the suite again: only this trial is trained anew"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What one trial left: its row of `trials`, its curves and its predictions."""
+
+    trial_row: Mapping[str, Any]
+    curves: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+class RunStore:
+    """The one writer of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts = folder / "parts"
+
+    def write_part(
+        self, trial_row: Mapping[str, Any], curves: Rows = (), predictions: Rows = ()
+    ) -> None:
+        """Store what a trial left, in place of what an earlier attempt may have left.
+
+        `curves` and `predictions` are columns or rows; `trial` is filled in. Whenever the process
+        is killed, either the earlier part or this one is read afterwards, whole.
+        """
+        trial = str(trial_row["trial"])
+        tables = {
+            "trials": to_table("trials", [trial_row]),
+            "curves": to_table("curves", curves, trial=trial),
+            "predictions": to_table("predictions", predictions, trial=trial),
+        }
+        partial, final, aside = self._partial(trial), self.parts / trial, self._aside(trial)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, table in tables.items():
+            write_parquet(table, partial / f"{name}.parquet")
+        _write_checksums(partial)
+        _sync_folder(partial)
+        if final.exists():
+            # No folder can be renamed onto another. Between the two renames the earlier part is
+            # read from where it was set aside.
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
+        partial.rename(final)
+        _sync_folder(self.parts)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def read_part(self, trial: str) -> Part:
+        """What `trial` left; raises `BenchError` if its part is missing or damaged."""
+        folder = self._find(trial)
+        if folder is None:
+            raise BenchError(f"{self.parts} has no part of trial {trial}; run the suite again")
+        trials, curves, predictions = (_read(folder, name) for name in TABLES)
+        return Part(
+            trial_row=trials.to_pylist()[0],
+            curves=to_frame(curves),
+            predictions=to_frame(predictions),
+        )
+
+    def has_part(self, trial: str) -> bool:
+        """Whether `trial` has left anything."""
+        return self._find(trial) is not None
+
+    def row(self, trial: str) -> Mapping[str, Any] | None:
+        """The row of `trials` that `trial` has left; None if there is none.
+
+        A damaged part counts as none: the trial is trained again and its part replaced. Raises
+        `BenchError` for the part of a later version of bench, which is not to be replaced.
+        """
+        folder = self._find(trial)
+        if folder is None:
+            return None
+        try:
+            trials, *_ = [_read(folder, name) for name in TABLES]
+        except NewerSchemaError:
+            raise
+        except BenchError:
+            return None
+        rows: list[Mapping[str, Any]] = trials.to_pylist()
+        return rows[0] if len(rows) == 1 else None
+
+    def completed(self, trial: str) -> bool:
+        """Whether `trial` has a part of status `complete`, and it is whole."""
+        row = self.row(trial)
+        return row is not None and row["status"] == "complete"
+
+    def consolidate(self, trial_ids: Sequence[str]) -> list[str]:
+        """Write the three tables of the run from the parts of these trials, in this order.
+
+        Returns the trials that have no part. All of `trial_ids` count as planned. Raises
+        `BenchError` if a part is damaged.
+        """
+        self._clean()
+        folders = {trial: self._find(trial) for trial in trial_ids}
+        for table in TABLES:
+            merge_parquet(
+                table,
+                (_read(folder, table) for folder in folders.values() if folder is not None),
+                self.folder / f"{table}.parquet",
+                metadata={PLANNED_KEY: str(len(folders)).encode()},
+            )
+        return [trial for trial, folder in folders.items() if folder is None]
+
+    def _find(self, trial: str) -> Path | None:
+        folders = (self.parts / trial, self._aside(trial))
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    def _partial(self, trial: str) -> Path:
+        return self.parts / f".{trial}.partial"
+
+    def _aside(self, trial: str) -> Path:
+        return self.parts / f".{trial}.aside"
+
+    def _clean(self) -> None:
+        """Undo what a killed writer left half done."""
+        for partial in self.parts.glob(".*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
+        for aside in self.parts.glob(".*.aside"):
+            final = self.parts / aside.name.removeprefix(".").removesuffix(".aside")
+            if final.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.rename(final)
+
+
+def _write_checksums(folder: Path) -> None:
+    """Note what the files hold: parquet guards its pages, and not what it says of them."""
+    sums = {name: _checksum(folder / f"{name}.parquet") for name in TABLES}
+    path = folder / CHECKSUMS
+    path.write_text(json.dumps(sums), encoding="ascii")
+    flush_to_disk(path)
+
+
+def _read(folder: Path, table: TableName) -> pa.Table:
+    """One table of a part; raises `BenchError` if it is not what was written."""
+    path, sums = folder / f"{table}.parquet", folder / CHECKSUMS
+    try:
+        # A part that an earlier version wrote has none.
+        expected = json.loads(sums.read_text(encoding="ascii"))[table] if sums.exists() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{sums} is damaged ({error}); {_MEND}") from None
+    if expected is not None and path.is_file() and _checksum(path) != expected:
+        raise BenchError(f"{path} is damaged (its checksum is another); {_MEND}")
+    return read_table(path, table, mend=_MEND)
+
+
+def _checksum(path: Path) -> int:
+    return zlib.crc32(path.read_bytes())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # has no way to sync a folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""A run in memory, read from the files of its folder alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, SuiteError, nearest
+from bench.results.folder.checks import (
+    curves_problem,
+    data_problem,
+    environment_problem,
+    plain_json,
+    predictions_problem,
+    read_text,
+    trials_problem,
+)
+from bench.results.folder.columns import TABLES
+from bench.results.folder.parts import PLANNED_KEY
+from bench.results.folder.remote import RemoteFolder
+from bench.results.folder.tables import read_table, to_frame
+from bench.suite.yaml_file import parse_yaml
+from bench.system.cache import atomic_file
+from bench.system.object_store import is_url
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_MEND = "run the suite again with the same arguments: finished trials are kept, files are rebuilt"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A run folder's content. `planned` counts the suite's trials, whether they have run or not."""
+
+    folder: Path
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    predictions: pd.DataFrame
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    suite: Mapping[str, Any]
+    planned: int
+
+
+def read_run(place: str | Path) -> Run:
+    """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
+
+    A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
+    another's: what it returns has the types and ranges that `bench` writes.
+    """
+    folder = Path(place)
+    if is_url(place):
+        remote = RemoteFolder(str(place))
+        remote.pull(parts=False)
+        folder = remote.folder
+        if not (folder / "trials.parquet").is_file():
+            raise BenchError(f"a run folder must hold trials.parquet, {place} does not")
+    _check_run_folder(folder)
+    tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
+    trials, curves, predictions = map(to_frame, tables.values())
+    for name, problem in (
+        ("trials", trials_problem(trials)),
+        ("curves", curves_problem(curves, trials)),
+        ("predictions", predictions_problem(predictions, trials)),
+    ):
+        if problem is not None:
+            raise _damaged(folder / f"{name}.parquet", problem)
+    return Run(
+        folder=folder,
+        trials=trials,
+        curves=curves,
+        predictions=predictions,
+        environment=_read_mapping(
+            folder / "environment.json", plain_json, check=environment_problem
+        ),
+        data=_read_mapping(folder / "data.json", plain_json, check=data_problem),
+        suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
+        planned=_planned(tables["trials"], folder),
+    )
+
+
+def _planned(trials: pa.Table, folder: Path) -> int:
+    written = trials.schema.metadata.get(PLANNED_KEY, b"%d" % trials.num_rows)
+    if not re.fullmatch(rb"[0-9]{1,15}", written):
+        problem = f"the number of planned trials must be one, got {written[:40]!r}"
+        raise _damaged(folder / "trials.parquet", problem)
+    return int(written)
+
+
+def _damaged(path: Path, problem: str) -> BenchError:
+    return BenchError(f"{path} is damaged ({problem}); {_MEND}")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON, atomically; NaN and infinity are refused, as JSON has neither."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_file(path) as temporary:
+        # A command line may name files in bytes that are no UTF-8: JSON has an escape for them.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _check_run_folder(folder: Path) -> None:
+    if (folder / "trials.parquet").is_file():
+        return
+    if (folder / "parts").is_dir():
+        raise BenchError(f"{folder} has parts of trials, but no trials.parquet yet; {_MEND}")
+    if folder.is_dir():
+        inside = ", ".join(_run_folders(folder))
+        hint = f"; the run folders in it: {inside}" if inside else ""
+        raise BenchError(f"a run folder must hold trials.parquet, {folder} does not{hint}")
+    hint = nearest(folder.name, _run_folders(folder.parent))
+    raise BenchError(f"a run folder must exist, got {str(folder)!r}{hint}")
+
+
+def _run_folders(parent: Path) -> list[str]:
+    return sorted(path.parent.name for path in parent.glob("*/trials.parquet"))
+
+
+def _read_mapping(
+    path: Path,
+    parse: Callable[[str], Any],
+    *,
+    check: Callable[[Any], str | None] = lambda _: None,
+) -> Mapping[str, Any]:
+    try:
+        content = parse(read_text(path))
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing; {_MEND}") from None
+    except (OSError, ValueError, SuiteError) as error:
+        raise _damaged(path, str(error)) from None
+    if not isinstance(content, Mapping):
+        raise _damaged(path, "it must hold a mapping")
+    problem = check(content)
+    if problem is not None:
+        raise _damaged(path, problem)
+    return content

@@ -1,0 +1,299 @@
+"""The three tables of a run: how they are read and written.
+
+Their columns are of plain types, so any reader of parquet opens them with nothing of `bench`
+installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from bench.errors import BenchError
+from bench.results.folder.columns import COLUMNS, NEVER_NULL, PROBABILITY_PREFIX, TableName
+from bench.system.cache import atomic_file, flush_to_disk
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+MAX_CELLS = 500_000_000
+MAX_TABLE_BYTES = 1 << 32
+MAX_TEXT = 100_000
+"""Characters of a cell. A few bytes of parquet can stand for any number of cells and characters."""
+
+TRIAL_COLUMNS = tuple(COLUMNS["trials"])
+"""The columns of `trials.parquet`, in order."""
+
+VERSION_KEY = b"bench.schema_version"
+# Parts are gathered up to this many rows and written as one row group: memory stays small, and a
+# run of thousands of trials is still quick to read.
+_ROWS_PER_GROUP = 131_072
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """Anything with named columns: a mapping of sequences, a data frame."""
+
+    def keys(self) -> Iterable[str]: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+Rows = Columns | Iterable[Mapping[str, Any]]
+"""A table as columns or as rows."""
+
+
+def arrow_types() -> dict[str, pa.DataType]:
+    """The types of all columns, by the names that they have in this package."""
+    import pyarrow as pa
+
+    return {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+
+
+def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+    import pyarrow as pa
+
+    types = arrow_types()
+    fields = [
+        pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
+        for name, kind in COLUMNS[table].items()
+    ]
+    fields += [pa.field(name, pa.float64()) for name in probabilities]
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def prediction_columns(
+    *,
+    samples: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """The columns of a trial's predictions, all but `trial`.
+
+    `labels` are class indices [n]; `probabilities` is [n, number of classes].
+    """
+    columns: dict[str, Any] = {
+        "sample": list(samples),
+        "label": [classes[index] for index in labels],
+        "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
+    }
+    for index, name in enumerate(classes):
+        columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
+    return columns
+
+
+def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Table:
+    """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
+    import pyarrow as pa
+
+    columns = _columns(rows)
+    length = len(next(iter(columns.values()))) if columns else 0
+    if trial is not None:
+        columns["trial"] = [trial] * length
+    probabilities = [name for name in columns if name.startswith(PROBABILITY_PREFIX)]
+    schema = table_schema(table, probabilities if table == "predictions" else ())
+    unknown = sorted(set(columns) - set(schema.names))
+    assert not unknown, f"the table {table} has no columns {unknown}"
+    arrays = [
+        # NaN stays NaN, apart from null: a diverged loss is a fact, a missing one is not.
+        pa.array(_unicode(columns.get(field.name, [None] * length)), field.type, from_pandas=False)
+        for field in schema
+    ]
+    result = pa.Table.from_arrays(arrays, schema=schema)
+    empty = sorted(name for name in NEVER_NULL & set(columns) if result[name].null_count)
+    assert not empty, f"the table {table} needs values in {empty}"
+    return result
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """`table` for pandas; the integers of `trials` may be missing and stay integers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {pa.int64(): pd.Int64Dtype()} if "config" in table.column_names else {}
+    # What a file says of indices and types of pandas is not ours.
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
+    return frame
+
+
+class NewerSchemaError(BenchError):
+    """A table was written by a later version of bench: it must not be taken for a damaged one."""
+
+
+def read_parquet(path: Path, *, mend: str) -> pa.Table:
+    """One table; raises `BenchError`, ending with `mend`, if it is missing, damaged or too old.
+
+    Raises `NewerSchemaError` if it is too new.
+    """
+    import pyarrow as pa
+
+    try:
+        table = _read_bounded(path)
+    except FileNotFoundError:
+        raise BenchError(f"{path} is missing; {mend}") from None
+    except PermissionError as error:
+        raise BenchError(f"{path} must be readable ({error.strerror})") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise BenchError(f"{path} is damaged ({error}); {mend}") from None
+    _check_version(path, (table.schema.metadata or {}).get(VERSION_KEY, b"none"), mend)
+    return table
+
+
+def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
+    """One of the three tables, as of `read_parquet`, with exactly its columns."""
+    return _conform(name, read_parquet(path, mend=mend), path, mend=mend)
+
+
+def _check_version(path: Path, written: bytes, mend: str) -> None:
+    version = written.decode(errors="replace")
+    if version == str(SCHEMA_VERSION):
+        return
+    rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
+    if version.isdecimal() and int(version) > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{rule}: a later version of bench wrote it; install that one (pip install -U bench), "
+            "or give another --out"
+        )
+    raise BenchError(f"{rule}; read it with the version of bench that wrote it, or {mend}")
+
+
+def _read_bounded(path: Path) -> pa.Table:
+    """The table; raises `ValueError` where it is too large for its memory, or not flat."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.exists() and not path.is_file():
+        raise ValueError("it must be a file")
+    with pq.ParquetFile(path) as file:
+        about, schema = file.metadata, file.schema_arrow
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    if about.num_rows * about.num_columns > MAX_CELLS or size > MAX_TABLE_BYTES:
+        raise ValueError(f"it holds more than {MAX_CELLS:,} cells or {MAX_TABLE_BYTES:,} bytes")
+    if any(pa.types.is_nested(kind) for kind in schema.types):
+        raise ValueError("a column holds lists or mappings")
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    # A text that a million rows repeat is stored once, and must not be spelled out before a look.
+    with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+        table = file.read()
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(index).type):
+            _check_texts(table.column(index), name)
+            field = pa.field(name, pa.string(), nullable=schema.field(index).nullable)
+            table = table.set_column(index, field, table.column(index).cast(pa.string()))
+    table.validate(full=True)
+    return table
+
+
+def _check_texts(column: pa.ChunkedArray, name: str) -> None:
+    import pyarrow.compute as pc
+
+    total = 0
+    for chunk in column.chunks:
+        longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+        total += longest * len(chunk)
+        if longest > MAX_TEXT:
+            raise ValueError(f"a text of the column {name!r} has more than {MAX_TEXT:,} characters")
+    if total > MAX_TABLE_BYTES:
+        raise ValueError(f"the column {name!r} holds more than {MAX_TABLE_BYTES:,} bytes")
+
+
+def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
+    """The columns that the table `name` must have, without others; raises `BenchError`."""
+    names = table.column_names
+    probabilities = [each for each in names if each.startswith(PROBABILITY_PREFIX)]
+    schema = table_schema(name, probabilities if name == "predictions" else ())
+    missing = [each for each in schema.names if each not in names]
+    if missing:
+        raise BenchError(f"{path} is damaged (it lacks {', '.join(missing)}); {mend}")
+    doubled = sorted({each for each in schema.names if names.count(each) > 1})
+    if doubled:
+        raise BenchError(f"{path} is damaged (it holds {', '.join(doubled)} twice); {mend}")
+    for field in schema:
+        found = table.schema.field(field.name).type
+        if found != field.type:
+            cause = f"{field.name} must be {field.type}, got {found}"
+            raise BenchError(f"{path} is damaged ({cause}); {mend}")
+        if not field.nullable and table[field.name].null_count:
+            raise BenchError(f"{path} is damaged ({field.name} must not be null); {mend}")
+    return table.select(schema.names)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write `table` and see it onto the disk."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, write_page_checksum=True)
+    flush_to_disk(path)
+
+
+def merge_parquet(
+    name: TableName, tables: Iterable[pa.Table], path: Path, *, metadata: Mapping[bytes, bytes]
+) -> None:
+    """Write `tables` below each other into one file, atomically, with further `metadata`."""
+    import pyarrow.parquet as pq
+
+    groups = _row_groups(name, tables)
+    first = next(groups)
+    schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
+    with (
+        atomic_file(path) as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
+        for group in chain([first], groups):
+            if group.schema.names != schema.names:
+                raise BenchError(
+                    f"the parts beside {path} must belong to one data set, but their {name} "
+                    "differ in their columns; run the suite into another folder (--out)"
+                )
+            writer.write_table(group.cast(schema))
+
+
+def _columns(rows: Rows) -> dict[str, Any]:
+    if isinstance(rows, Columns):
+        return {name: rows[name] for name in rows.keys()}  # noqa: SIM118  (a frame's keys too)
+    listed = list(rows)
+    names = dict.fromkeys(name for row in listed for name in row)
+    return {name: [row.get(name) for row in listed] for name in names}
+
+
+def _unicode(values: Any) -> Any:
+    """Texts as UTF-8 has them: errors may name files whose names are bytes of another encoding."""
+    if not isinstance(values, list):
+        return values
+    return [
+        value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for value in values
+    ]
+
+
+def _row_groups(name: TableName, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """`tables` gathered into few large ones, at least one."""
+    import pyarrow as pa
+
+    gathered: list[pa.Table] = []
+    rows, any_written = 0, False
+    for table in tables:
+        if not table.num_rows:  # a failed trial's: without the columns of probabilities
+            continue
+        other_columns = gathered and table.schema.names != gathered[0].schema.names
+        if rows >= _ROWS_PER_GROUP or other_columns:
+            yield pa.concat_tables(gathered)
+            gathered, rows, any_written = [], 0, True
+        gathered.append(table)
+        rows += table.num_rows
+    if gathered:
+        yield pa.concat_tables(gathered)
+    elif not any_written:
+        yield table_schema(name).empty_table()

@@ -1,0 +1,113 @@
+"""What a search for settings left in a run folder: a row per Optuna trial, and how it searched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.results.folder.checks import plain_json, trials_problem, tuning_problem
+from bench.results.folder.columns import TUNING_COLUMNS
+from bench.results.folder.tables import (
+    SCHEMA_VERSION,
+    VERSION_KEY,
+    arrow_types,
+    read_parquet,
+    read_table,
+    to_frame,
+    write_parquet,
+)
+from bench.system.cache import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+FILE, UNTUNED = "tuning.parquet", "untuned.parquet"
+PARAM_PREFIX = "param_"
+_DESCRIPTION = b"bench.tuning"
+_MEND = "run bench tune again with the same arguments: finished trials are kept"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tuning:
+    """The search behind a tuned run.
+
+    `trials` has the columns above and a `param_NAME` for every searched setting; `description` says
+    what was searched how, and which trial and configs stand for each study; `untuned` are the
+    trials of the same suite with its own settings.
+    """
+
+    trials: pd.DataFrame
+    untuned: pd.DataFrame
+    description: Mapping[str, Any]
+
+
+def read_tuning(folder: Path) -> Tuning | None:
+    """The search of a tuned run, None for a run without; raises `BenchError` if it is damaged."""
+    if not (folder / FILE).is_file():
+        return None
+    table = read_parquet(folder / FILE, mend=_MEND)
+    try:
+        description = plain_json(table.schema.metadata[_DESCRIPTION].decode())
+    except (KeyError, ValueError) as error:
+        raise BenchError(f"{folder / FILE} is damaged ({error}); {_MEND}") from None
+    trials: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    problem = _schema_problem(table) or tuning_problem(trials, description)
+    if problem is not None:
+        raise BenchError(f"{folder / FILE} is damaged ({problem}); {_MEND}")
+    path = folder / UNTUNED
+    untuned = to_frame(read_table(path, "trials", mend=_MEND))
+    problem = trials_problem(untuned)
+    if problem is not None:
+        raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
+    return Tuning(trials=trials, untuned=untuned, description=description)
+
+
+def _schema_problem(table: pa.Table) -> str | None:
+    """Which column is missing, stands there twice or has another type than it should."""
+    types = arrow_types()
+    for name, kind in TUNING_COLUMNS.items():
+        fields = [table.schema.field(i) for i in table.schema.get_all_field_indices(name)]
+        if [field.type for field in fields] != [types[kind.type]]:
+            return f"it must hold {name} once, as {types[kind.type]}"
+    if len(set(table.column_names)) < len(table.column_names):
+        return "two columns have the same name"
+    return None
+
+
+def write_tuning(
+    folder: Path, rows: Iterable[Mapping[str, Any]], description: Mapping[str, Any]
+) -> None:
+    """Write `tuning.parquet`, atomically; NaN stays apart from what is unknown."""
+    import pyarrow as pa
+
+    listed = list(rows)
+    types = arrow_types()
+    fields = [pa.field(name, types[kind.type]) for name, kind in TUNING_COLUMNS.items()]
+    names = dict.fromkeys(name for row in listed for name in row if name.startswith(PARAM_PREFIX))
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in listed)
+        fields.append(pa.field(name, pa.float64() if numeric else pa.string()))
+    metadata = {
+        _DESCRIPTION: json.dumps(description).encode(),
+        VERSION_KEY: str(SCHEMA_VERSION).encode(),
+    }
+    schema = pa.schema(fields, metadata=metadata)
+    arrays = [
+        pa.array([_plain(row.get(f.name), f.type) for row in listed], f.type, from_pandas=False)
+        for f in schema
+    ]
+    with atomic_file(folder / FILE) as temporary:
+        write_parquet(pa.Table.from_arrays(arrays, schema=schema), temporary)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    return str(value) if kind == pa.string() else value

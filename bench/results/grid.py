@@ -1,0 +1,230 @@
+"""What a run compared and how its configs rank: the numbers that plots and reports share.
+
+Only complete trials count. Spreads describe the seeds that were run; they test nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.system.visible_text import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AXES = (
+    "strategy",
+    "backbone",
+    "weights",
+    "head",
+    "schedule",
+    "augmentation",
+    "optimizer",
+    "lr",
+    "batch_size",
+    "epochs",
+    "precision",
+)
+"""Columns of `trials` that tell configs apart, most telling first; settings come after them."""
+
+SEPARATOR = " · "
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The axes of a run, all values as visible text in order of appearance.
+
+    `keys` are the varying axes that are needed to tell the configs apart. An axis that follows
+    from those before it, such as the LR that one strategy brings along, varies but is no key.
+    `cells` maps config → axis → value, `labels` config → its keys' values in words.
+    """
+
+    axes: Mapping[str, tuple[str, ...]]
+    keys: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, str]]
+    labels: Mapping[str, str]
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The axes with more than one value."""
+        return tuple(axis for axis, values in self.axes.items() if len(values) > 1)
+
+    @property
+    def lead(self) -> str:
+        """The axis that colours stand for: the strategy wherever it varies."""
+        return self.keys[0] if self.keys else "strategy"
+
+    def trial_label(self, trial: Mapping[Any, Any]) -> str:
+        """A row of `trials` in words: the label of its config, and its seed."""
+        return f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The spread of a figure over seeds; `sd` is the sample standard deviation, NaN for n < 2."""
+
+    n: int
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigResult:
+    """What the complete trials of one config reached. Accuracies are fractions, times seconds.
+
+    `rank` is by mean test accuracy, 1 the highest; equal means share a rank; `None` if no test
+    accuracy is known.
+    """
+
+    config: str
+    label: str
+    cell: Mapping[str, str]
+    rank: int | None
+    seeds: tuple[int, ...]
+    test_accuracy: Spread
+    val_accuracy: Spread
+    last_test_accuracy: Spread
+    train_seconds: Spread
+    best_epochs: tuple[int, ...]
+
+
+def complete_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that count."""
+    return trials[trials["status"] == "complete"]
+
+
+def read_grid(trials: pd.DataFrame) -> Grid:
+    """The grid of all trials, whatever became of them."""
+    known = {
+        str(row["config"]): _cell(row)
+        for row in trials.groupby("config", sort=False).first().reset_index().to_dict("records")
+    }
+    names = sorted({axis for cell in known.values() for axis in cell}, key=_axis_order)
+    axes = {
+        axis: tuple(dict.fromkeys(cell[axis] for cell in known.values() if axis in cell))
+        for axis in names
+    }
+    cells = {
+        config: {axis: cell.get(axis, UNKNOWN) for axis in names} for config, cell in known.items()
+    }
+    keys = _keys(axes, list(cells.values()))
+    return Grid(axes=axes, keys=keys, cells=cells, labels=_labels(cells, keys))
+
+
+def rank_configs(trials: pd.DataFrame, grid: Grid) -> list[ConfigResult]:
+    """The configs with a complete trial, highest mean test accuracy first, then in grid order."""
+    complete = complete_trials(trials)
+    groups = {str(config): group for config, group in complete.groupby("config", sort=False)}
+    results = [
+        _config_result(config, groups[config], grid) for config in grid.cells if config in groups
+    ]
+    # Sums of the same figures in another order differ in the last digit: that is no lead.
+    scores = {r.config: round(r.test_accuracy.mean, 12) for r in results if r.test_accuracy.n}
+    ranks = {
+        config: 1 + sum(other > score for other in scores.values())
+        for config, score in scores.items()
+    }
+    ranked = [replace(result, rank=ranks.get(result.config)) for result in results]
+    return sorted(ranked, key=lambda result: result.rank or len(ranked) + 1)
+
+
+def spread(values: Iterable[Any]) -> Spread:
+    """The spread of `values`; missing ones and NaN are left out."""
+    known = [float(value) for value in values if not is_missing(value)]
+    nan = math.nan
+    return Spread(
+        n=len(known),
+        mean=statistics.fmean(known) if known else nan,
+        sd=statistics.stdev(known) if len(known) > 1 else nan,
+    )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a table holds nothing: null or NaN."""
+    import pandas as pd
+
+    return value is None or value is pd.NA or value != value
+
+
+def value_text(value: Any) -> str:
+    """A setting's value in words: `step(gamma=0.5)`, `0.001`, `none`."""
+    if isinstance(value, Mapping) and "name" in value:
+        options = [f"{k}={value_text(v)}" for k, v in value.items() if k != "name"]
+        return f"{value['name']}({', '.join(options)})" if options else str(value["name"])
+    if isinstance(value, (Mapping, list)):
+        return json.dumps(value, ensure_ascii=False)
+    if is_missing(value):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def flat(content: Mapping[str, Any], *, separator: str) -> dict[str, Any]:
+    """Nested mappings as one, names joined by `separator`."""
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            inner = flat(value, separator=separator)
+            found |= {f"{name}{separator}{below}": each for below, each in inner.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _cell(row: Mapping[Any, Any]) -> dict[str, str]:
+    # A trial that never ran has no precision: unknown is not one more value of the axis.
+    cell = {axis: row[axis] for axis in AXES if not is_missing(row[axis])}
+    settings = {} if is_missing(row["settings"]) else json.loads(row["settings"])
+    cell |= {name: value for name, value in settings.items() if name not in row}
+    return {name: visible(value_text(value)) for name, value in cell.items()}
+
+
+def _axis_order(axis: str) -> tuple[int, str]:
+    return (AXES.index(axis) if axis in AXES else len(AXES), axis)
+
+
+def _keys(
+    axes: Mapping[str, tuple[str, ...]], cells: Sequence[Mapping[str, str]]
+) -> tuple[str, ...]:
+    keys: tuple[str, ...] = ()
+    for axis, values in axes.items():
+        told_apart = {tuple(cell[key] for key in keys) for cell in cells}
+        with_axis = {tuple(cell[key] for key in (*keys, axis)) for cell in cells}
+        if len(values) > 1 and len(with_axis) > len(told_apart):
+            keys = (*keys, axis)
+    return keys
+
+
+def _labels(cells: Mapping[str, Mapping[str, str]], keys: tuple[str, ...]) -> dict[str, str]:
+    shown = keys or ("strategy",)
+    labels = {
+        config: SEPARATOR.join(cell[axis] for axis in shown) for config, cell in cells.items()
+    }
+    counts = Counter(labels.values())
+    return {
+        config: label if counts[label] == 1 else f"{label}{SEPARATOR}{config[:8]}"
+        for config, label in labels.items()
+    }
+
+
+def _config_result(config: str, trials: pd.DataFrame, grid: Grid) -> ConfigResult:
+    return ConfigResult(
+        config=config,
+        label=grid.labels[config],
+        cell=grid.cells[config],
+        rank=None,
+        seeds=tuple(sorted(int(seed) for seed in trials["seed"].dropna())),
+        test_accuracy=spread(trials["test_accuracy"]),
+        val_accuracy=spread(trials["val_accuracy"]),
+        last_test_accuracy=spread(trials["last_test_accuracy"]),
+        train_seconds=spread(trials["train_seconds"]),
+        best_epochs=tuple(sorted(int(epoch) for epoch in trials["best_epoch"].dropna())),
+    )

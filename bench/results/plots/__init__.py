@@ -1,0 +1,258 @@
+"""The figures of a run: data frames in, matplotlib figures out, PNG files on disk.
+
+Colours stand for strategies, or for whichever axis leads where the strategy does not vary, and
+are the same in every figure of a run. Titles state what the figure shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.results.analysis import (
+    compare_strategies,
+    confident_mistakes,
+    rank_over_blocks,
+    read_goals,
+    read_studies,
+    representatives,
+)
+from bench.results.folder import read_thumbnails, read_tuning
+from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
+from bench.results.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
+from bench.results.plots.contest import critical_differences, win_matrix
+from bench.results.plots.curves import mean_curves, trial_curves
+from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
+from bench.results.plots.panels import learning_rates, strategy_panels
+from bench.results.plots.predictions import (
+    MAX_PICTURES,
+    confusion_matrices,
+    contact_sheet,
+    reliability_diagram,
+)
+from bench.results.plots.settings import setting_importances, setting_lines
+from bench.results.plots.style import Look, looks
+from bench.results.plots.tuning import (
+    study_looks,
+    tuned_learning_rates,
+    tuning_curves,
+    tuning_history,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bench.results.folder import Run
+
+__all__ = [
+    "CAPTIONS",
+    "MAX_TRIAL_FIGURES",
+    "TRIAL_PREFIX",
+    "Look",
+    "accuracy_against_cost",
+    "caption",
+    "confusion_matrices",
+    "contact_sheet",
+    "critical_differences",
+    "draw_figures",
+    "heat_map",
+    "learning_rates",
+    "looks",
+    "lr_range_panels",
+    "mean_curves",
+    "mistaken_samples",
+    "ranked_accuracy",
+    "reliability_diagram",
+    "setting_importances",
+    "setting_lines",
+    "strategy_panels",
+    "study_looks",
+    "trial_curves",
+    "tuned_learning_rates",
+    "tuning_curves",
+    "tuning_history",
+    "win_matrix",
+    "write_lr_range_panels",
+    "write_plots",
+]
+
+CAPTIONS: Mapping[str, str] = {
+    "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
+    "wins": "How often each is ahead of each, seed by seed.",
+    "ranks": "Average ranks over data sets and backbones.",
+    "tuning_curves": "The best validation accuracy that the search for settings had found, by the "
+    "training images that it had spent.",
+    "tuning_learning_rates": "Validation accuracy against the learning rate, for every trial of "
+    "the search.",
+    "tuning_history": "Every trial of the search for settings, and the best so far.",
+    "tuning_importances": "Which settings tell the best trials of the search from the others.",
+    "tuning_settings": "All searched settings of every trial, and its validation accuracy.",
+    "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
+    "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
+    "accuracy_against_time": "Test accuracy against the training time of a trial.",
+    "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
+    "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
+    "confusion": "Which class was taken for which on the test split.",
+    "mistakes": "The test images that the best strategy is most confidently wrong about.",
+    "calibration": "Whether the probabilities of the predictions are what they say.",
+    "learning_rates": "The learning rate of the head over time.",
+}
+"""The figures of a run by name, in the order in which to show them, and what each shows."""
+
+HEAT_MAP_PREFIX = "heat_map_"
+"""The heat map of the leading axis and another one is named this and the axis."""
+
+TRIAL_PREFIX = "trials/"
+"""The curves of a single trial are named this and the trial's id."""
+
+MAX_KEPT_PICTURES = 60
+
+MAX_TRIAL_FIGURES = 24
+"""Of more complete trials, the first ones are drawn; the page shows the curves of all."""
+
+
+def write_plots(run: Run, folder: Path) -> dict[str, Path]:
+    """Draw the figures of `run` into `folder`; returns name → file of those that could be drawn.
+
+    Figures that an earlier call left and that do not apply any more are removed.
+    """
+    _remove_figures(folder)
+    files = {}
+    for name, figure in draw_figures(run):
+        files[name] = folder / f"{name}.png"
+        figure.savefig(files[name])
+    return files | _write_trial_curves(run, folder / "trials")
+
+
+def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """The figures of `run` by name, in the order of `CAPTIONS`, of those that apply to it."""
+    trials, curves, predictions = run.trials, run.curves, run.predictions
+    complete = complete_trials(trials)
+    if complete.empty:
+        return
+    grid = read_grid(trials)
+    chosen = representatives(trials, grid)
+    ranking = rank_over_blocks(trials, grid)
+    trials_of = _trials_of(complete, chosen)
+    draw: Mapping[str, Callable[[], Figure | None]] = {
+        "test_accuracy": lambda: ranked_accuracy(trials),
+        "wins": lambda: win_matrix(compare_strategies(trials, grid)),
+        "ranks": lambda: critical_differences(ranking) if ranking else None,
+        **_tuning_figures(run, grid),
+        "strategies": lambda: strategy_panels(trials, curves, chosen),
+        "curves": lambda: mean_curves(trials, curves),
+        "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
+        "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
+        "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
+        "confusion": lambda: confusion_matrices(predictions, trials_of),
+        "mistakes": lambda: _mistakes(run, trials_of),
+        "calibration": lambda: reliability_diagram(
+            predictions, trials_of, looks(grid.axes[grid.lead])
+        ),
+        "learning_rates": lambda: learning_rates(trials, curves),
+    }
+    for name in CAPTIONS:
+        figure = draw[name]() if name in draw else None
+        if figure is not None:
+            yield name, figure
+        if name == "curves":
+            yield from _heat_maps(trials, grid)
+
+
+def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | None]]:
+    """How to draw the figures of the search for settings; nothing of a run without one."""
+    tuning = read_tuning(run.folder)
+    if tuning is None:
+        return {}
+    studies, objective = read_studies(tuning), read_goals(tuning)[0]
+    look = study_looks(studies, grid)
+    return {
+        "tuning_curves": lambda: tuning_curves(studies, look),
+        "tuning_learning_rates": lambda: tuned_learning_rates(studies, look),
+        "tuning_history": lambda: tuning_history(studies, objective, look),
+        "tuning_importances": lambda: setting_importances(studies, objective),
+        "tuning_settings": lambda: setting_lines(studies),
+    }
+
+
+def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:
+    for axis in grid.keys:
+        figure = heat_map(trials, axis)
+        if figure is not None:
+            yield HEAT_MAP_PREFIX + axis, figure
+
+
+def caption(name: str) -> str | None:
+    """What a figure of the run shows; None for the curves of a single trial."""
+    if name.startswith(HEAT_MAP_PREFIX):
+        return f"Mean test accuracy with each {name.removeprefix(HEAT_MAP_PREFIX)}."
+    return CAPTIONS.get(name)
+
+
+def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None:
+    if not trials_of:
+        return None
+    name, trials = next(iter(trials_of.items()))
+    found = confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    return contact_sheet(found, read_thumbnails(run.folder), name=name)
+
+
+def mistaken_samples(run: Run) -> list[str]:
+    """The test images that the figures of `run` show, whichever strategy will be best."""
+    complete = complete_trials(run.trials)
+    if complete.empty:
+        return []
+    trials_of = _trials_of(complete, representatives(run.trials, read_grid(run.trials)))
+    found = [
+        mistake.sample
+        for trials in trials_of.values()
+        for mistake in confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
+    ]
+    return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
+
+
+def _trials_of(complete: pd.DataFrame, chosen: Mapping[str, str]) -> dict[str, list[str]]:
+    """The trials of each name's config, the highest mean test accuracy first."""
+    means = complete.groupby("config")["test_accuracy"].mean()
+    return {
+        name: list(complete.loc[complete["config"] == chosen[name], "trial"])
+        for name in sorted(chosen, key=lambda name: -means[chosen[name]])
+    }
+
+
+def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
+    grid = read_grid(run.trials)
+    look = looks(grid.axes[grid.lead]) if grid.cells else {}
+    of_trial = {str(trial): rows for trial, rows in run.curves.groupby("trial", sort=False)}
+    files: dict[str, Path] = {}
+    for trial in complete_trials(run.trials).head(MAX_TRIAL_FIGURES).to_dict("records"):
+        name, config = str(trial["trial"]), str(trial["config"])
+        label = grid.trial_label(trial)
+        figure = trial_curves(
+            {str(key): value for key, value in trial.items()},
+            of_trial.get(name, run.curves.iloc[:0]),
+            label=label,
+            look=look[grid.cells[config][grid.lead]],
+        )
+        path = folder / f"{_file_stem(label)}.png"
+        if path in files.values():
+            path = path.with_stem(f"{path.stem}-{name[:12]}")
+        figure.savefig(path)
+        files[TRIAL_PREFIX + name] = path
+    return files
+
+
+def _file_stem(label: str) -> str:
+    """`label` as a file name that every file system and every link takes."""
+    words = (re.sub(r"[^a-z0-9._]+", "-", word.lower()) for word in label.split(SEPARATOR))
+    return "__".join(word.strip("-.") for word in words)[:120]
+
+
+def _remove_figures(folder: Path) -> None:
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    figures = [*(folder / f"{name}.png" for name in CAPTIONS), *folder.glob("heat_map_*.png")]
+    for path in [*(folder / "trials").glob("*.png"), *figures]:
+        path.unlink(missing_ok=True)

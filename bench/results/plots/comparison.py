@@ -1,0 +1,317 @@
+"""Test accuracy compared: ranked, by two axes, against costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.results.analysis import COSTS, bca_interval, pareto_front
+from bench.results.grid import ConfigResult, Grid, complete_trials, rank_configs, read_grid
+from bench.results.plots.style import (
+    GREY,
+    Look,
+    key_below,
+    line_handle,
+    log_axis,
+    looks,
+    new_figure,
+    percent,
+    percent_axis,
+    shortened,
+    styled,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from numpy.typing import ArrayLike
+
+MAX_ROWS = 24
+"""Rows of the ranked plot; of more configs, the best of each leading value by validation."""
+
+# Times whose ratio exceeds this are spread over a log axis.
+_WIDE_RATIO = 8.0
+
+_INTERVAL = "95 % interval over seeds (BCa bootstrap), beside it ± one standard deviation"
+_SD = "± one standard deviation over seeds"
+
+
+@styled
+def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
+    """Test accuracy at the chosen epoch: a dot per seed, the mean with its 95 % interval.
+
+    A row is a config. If there are more than `MAX_ROWS`, each strategy (or leading value) shows the
+    config with its highest mean validation accuracy. `None` without a known test accuracy.
+    """
+    grid = read_grid(trials)
+    results = [result for result in rank_configs(trials, grid) if result.rank is not None]
+    if not results:
+        return None
+    rows = results if len(results) <= MAX_ROWS else _chosen_by_validation(results, grid)
+    repeated = any(result.test_accuracy.n > 1 for result in rows)
+    notes = [f"Small: one seed. Large: mean with {_INTERVAL}." if repeated else "One seed."]
+    if len(rows) < len(results):
+        notes.append(
+            f"Of {len(results)} configs, for each {grid.lead} the one with the highest mean "
+            "validation accuracy."
+        )
+    labels = [wrapped(shortened(result.label, 64), 32) for result in rows]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    height = 1.6 + 0.24 * max(lines, 1.5 * len(rows))
+    figure = new_figure(height, title=_ranked_message(rows))
+    ax = figure.subplots()
+    look = looks(grid.axes[grid.lead])
+    for position, result in enumerate(rows):
+        _draw_row(ax, position, result, trials, look[result.cell[grid.lead]])
+    ax.set_yticks(range(len(rows)), labels)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    percent_axis(ax.xaxis, "test accuracy at the chosen epoch")
+    key_below(figure, note=" ".join(notes))
+    return figure
+
+
+@styled
+def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figure | None:
+    """Mean test accuracy by `axis` and `by` (default: the leading axis), ± standard deviation.
+
+    Every seed is first averaged over the remaining axes. `None` unless both axes vary freely.
+    """
+    grid = read_grid(trials)
+    complete = complete_trials(trials).dropna(subset=["test_accuracy"])
+    lead = by or grid.lead
+    if complete.empty or axis == lead or not {axis, lead} <= set(grid.keys):
+        return None
+    rows, columns = grid.axes[lead], grid.axes[axis]
+    mean, sd = _cells(complete, grid, lead, axis)
+    height = 2.0 + 0.58 * len(rows)
+    figure = new_figure(height, title=_heat_map_message(mean, lead, axis))
+    ax = figure.subplots()
+    image = ax.imshow(np.ma.masked_invalid(mean), cmap="viridis", aspect="auto")
+    ax.grid(visible=False)
+    ax.set_facecolor("#eeeeee")
+    many = len(columns) > 5
+    ax.set_xticks(
+        range(len(columns)),
+        [
+            shortened(v, 26) if many else wrapped(shortened(v, 40), 66 // len(columns))
+            for v in columns
+        ],
+        rotation=35 if many else 0,
+        ha="right" if many else "center",
+    )
+    ax.set_yticks(range(len(rows)), [wrapped(shortened(value, 56), 28) for value in rows])
+    ax.tick_params(length=0)
+    ax.set_xlabel(axis)
+    ax.set_ylabel(lead)
+    _annotate(ax, image, mean, sd)
+    bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
+    percent_axis(bar.ax.yaxis, "test accuracy")
+    first = ", other axes averaged first" if len(grid.keys) > 2 else ""
+    spread = f"Mean {_SD}" if np.isfinite(sd).any() else "One seed"
+    key_below(figure, note=f"{spread}, in percent{first}.")
+    return figure
+
+
+@styled
+def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
+    """Test accuracy against a cost: a small dot per trial, a large one per config's mean.
+
+    `column` is one of `COSTS`. Configs that none beats at lower cost are joined by a line. `None`
+    unless two configs have both figures, and the cost differs.
+    """
+    grid = read_grid(trials)
+    complete = complete_trials(trials)
+    costs = complete.groupby("config")[column].mean()
+    results = [
+        result
+        for result in rank_configs(trials, grid)
+        if result.rank is not None and np.isfinite(costs.get(result.config, np.nan))
+    ]
+    means = [float(costs[result.config]) for result in results]
+    if len(results) < 2 or not max(means) > min(means):
+        return None
+    accuracies = [result.test_accuracy.mean for result in results]
+    front = pareto_front(accuracies, means)
+    figure = new_figure(4.0, title=_cost_message(column, results, means))
+    ax = figure.subplots()
+    look = looks(grid.axes[grid.lead])
+    unit, size = _cost_unit(column, max(means))
+    kept = sorted(
+        (c / size, a) for a, c, best in zip(accuracies, means, front, strict=True) if best
+    )
+    ax.step(*zip(*kept, strict=True), where="post", color=GREY, linestyle=":", linewidth=1.3)
+    for result, mean in zip(results, means, strict=True):
+        trial = _trials_of(result, trials)
+        each = look[result.cell[grid.lead]]
+        _dots(ax, trial[column].astype(float) / size, trial["test_accuracy"], each)
+        _mean_dot(ax, mean / size, result.test_accuracy.mean, each)
+    _scale_cost(ax, [mean / size for mean in means])
+    ax.set_xlabel(f"{COSTS[column]} of a trial ({unit})")
+    percent_axis(ax.yaxis, "test accuracy")
+    used = {result.cell[grid.lead] for result in results}
+    handles = [
+        line_handle(value, color=each.colour, marker=each.marker, linestyle="")
+        for value, each in look.items()
+        if value in used
+    ]
+    note = (
+        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is more "
+        f"accurate at the same {COSTS[column]} or less."
+    )
+    key_below(figure, handles, note=note)
+    return figure
+
+
+def _chosen_by_validation(results: Sequence[ConfigResult], grid: Grid) -> list[ConfigResult]:
+    # By validation, since the best of many test accuracies flatters.
+    chosen: dict[str, ConfigResult] = {}
+    for result in sorted(results, key=lambda r: -np.nan_to_num(r.val_accuracy.mean)):
+        chosen.setdefault(result.cell[grid.lead], result)
+    return [result for result in results if result in chosen.values()]
+
+
+def _draw_row(
+    ax: Axes, position: int, result: ConfigResult, trials: pd.DataFrame, look: Look
+) -> None:
+    seeds = _trials_of(result, trials)["test_accuracy"].dropna().to_numpy()
+    # Equal accuracies of several seeds would hide each other.
+    shifts = 0.11 * (np.arange(len(seeds)) - (len(seeds) - 1) / 2)
+    _dots(ax, seeds, position + np.clip(shifts, -0.35, 0.35), look)
+    accuracy = result.test_accuracy
+    text = f"{100 * accuracy.mean:.1f}"
+    if accuracy.n > 1:
+        low, high = bca_interval(seeds)
+        ax.hlines(position, low, high, look.colour)
+        text += f" ± {100 * accuracy.sd:.1f}"
+    _mean_dot(ax, accuracy.mean, position, look)
+    ax.annotate(text, (1.01, position), xycoords=("axes fraction", "data"), va="center", size=10)
+
+
+def _trials_of(result: ConfigResult, trials: pd.DataFrame) -> pd.DataFrame:
+    complete = complete_trials(trials)
+    return complete[complete["config"] == result.config]
+
+
+def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, look: Look) -> None:
+    ax.plot(
+        x,
+        y,
+        linestyle="",
+        marker=look.marker,
+        markersize=5,
+        color=look.colour,
+        alpha=0.5,
+        markeredgewidth=0,
+    )
+
+
+def _mean_dot(ax: Axes, x: float, y: float, look: Look) -> None:
+    ax.plot(x, y, marker=look.marker, markersize=10, color=look.colour, markeredgecolor="white")
+
+
+def _ranked_message(rows: Sequence[ConfigResult]) -> str:
+    best, worst = rows[0], rows[-1]
+    message = (
+        f"{shortened(best.label, 60)} reaches {percent(best.test_accuracy.mean)} test accuracy"
+    )
+    if len(rows) == 1:
+        return message
+    return f"{message}, {shortened(worst.label, 60)} {percent(worst.test_accuracy.mean)}"
+
+
+def _cells(
+    complete: pd.DataFrame, grid: Grid, lead: str, axis: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over seeds, [values of `lead`, values of `axis`]."""
+    values = complete.assign(
+        row=complete["config"].map(lambda config: grid.cells[config][lead]),
+        column=complete["config"].map(lambda config: grid.cells[config][axis]),
+    )
+    per_seed = values.groupby(["row", "column", "seed"])["test_accuracy"].mean()
+    over_seeds = per_seed.groupby(["row", "column"])
+    rows, columns = list(grid.axes[lead]), list(grid.axes[axis])
+    mean, sd = (
+        cells.unstack("column").reindex(index=rows, columns=columns).to_numpy(dtype=float)
+        for cells in (over_seeds.mean(), over_seeds.std(ddof=1))
+    )
+    return mean, sd
+
+
+def _heat_map_message(mean: np.ndarray, lead: str, axis: str) -> str:
+    by_axis = 100 * max(_range(row) for row in mean)
+    by_lead = 100 * max(_range(column) for column in mean.T)
+    return (
+        f"Changing the {axis} moves test accuracy by up to {by_axis:.1f} points, "
+        f"changing the {lead} by up to {by_lead:.1f}"
+    )
+
+
+def _range(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.max() - known.min()) if len(known) else 0.0
+
+
+def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray) -> None:
+    for (row, column), value in np.ndenumerate(mean):
+        text, colour = "–", GREY
+        if np.isfinite(value):
+            text = f"{100 * value:.1f}"
+            if np.isfinite(sd[row, column]):
+                text += f"\n± {100 * sd[row, column]:.1f}"
+            red, green, blue, _ = image.cmap(image.norm(value))
+            light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
+            colour = "black" if light else "white"
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+
+
+def _cost_message(column: str, results: Sequence[ConfigResult], means: Sequence[float]) -> str:
+    best, cheapest = results[0], results[int(np.argmin(means))]
+    message = f"{shortened(best.label, 60)} reaches {_accuracy_and_cost(best, column, means[0])}"
+    if best.config == cheapest.config:
+        return f"{message}: the most accurate with {_least(column)}"
+    label, cost = shortened(cheapest.label, 60), _accuracy_and_cost(cheapest, column, min(means))
+    return f"{message}; with {_least(column)}, {label} reaches {cost}"
+
+
+def _least(column: str) -> str:
+    return f"the {'fewest' if column.endswith('params') else 'least'} {COSTS[column]}"
+
+
+def _accuracy_and_cost(result: ConfigResult, column: str, cost: float) -> str:
+    unit, size = _cost_unit(column, cost)
+    return f"{percent(result.test_accuracy.mean)} with {float(f'{cost / size:.3g}'):,g} {unit}"
+
+
+def _cost_unit(column: str, largest: float) -> tuple[str, float]:
+    """A unit for costs of up to `largest`, and its size."""
+    if column == "train_seconds":
+        return _time_unit(largest)
+    if column == "peak_memory_mib":
+        return ("GiB", 1024.0) if largest >= 2048 else ("MiB", 1.0)
+    return ("million", 1e6) if largest >= 1e6 else ("parameters", 1.0)
+
+
+def _time_unit(longest: float) -> tuple[str, float]:
+    """The largest unit of which `longest` seconds are at least three, and its seconds."""
+    units = (("h", 3600.0), ("min", 60.0))
+    return next(((unit, size) for unit, size in units if longest >= 3 * size), ("s", 1.0))
+
+
+def _scale_cost(ax: Axes, means: Sequence[float]) -> None:
+    positive = [mean for mean in means if mean > 0]
+    ratio = max(positive) / min(positive)
+    if ratio <= _WIDE_RATIO:
+        ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
+        return
+    if len(positive) == len(means):
+        ax.set_xscale("log")
+        log_axis(ax.xaxis, ratio=ratio)
+    else:  # what trains nothing takes no time, and a log axis has no place for it
+        ax.set_xscale("symlog", linthresh=min(positive))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

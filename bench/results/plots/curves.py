@@ -1,0 +1,272 @@
+"""Loss and accuracy by epoch: averaged over seeds, and of single trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, read_grid, spread
+from bench.results.plots.style import (
+    GREY,
+    Look,
+    Margins,
+    key_below,
+    line_handle,
+    log_axis,
+    looks,
+    new_figure,
+    percent,
+    percent_axis,
+    shortened,
+    styled,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_PANELS = 6
+"""Rows of panels in one figure; more combinations than these are left to the single trials."""
+
+METRICS = ("loss", "accuracy")
+DASHED = (0, (4, 2))
+_CHOSEN: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.3, "zorder": 1}
+
+# Beyond this ratio the smallest and the largest loss cannot both be read on a linear axis.
+_LOG_RATIO = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Line:
+    """What is drawn of one config, metric and split; `sd` [epochs] is `None` for a single seed.
+
+    A config that trains nothing has one level instead of a mean by epoch.
+    """
+
+    config: str
+    metric: str
+    split: str
+    mean: np.ndarray
+    sd: np.ndarray | None = None
+    untrained: bool = False
+
+
+@styled
+def mean_curves(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
+    """Loss and accuracy averaged over seeds, a row of panels for each combination of other axes.
+
+    Within a panel the strategies (or whichever axis leads) lie over each other. A mean ends with
+    the last epoch that all its seeds reached. `None` without complete trials.
+    """
+    complete = complete_trials(trials)
+    if complete.empty:
+        return None
+    grid = read_grid(trials)
+    look = looks(grid.axes[grid.lead])
+    lines = _lines(complete, curves)
+    panels = _panels(complete, grid)
+    shown = list(panels)[:MAX_PANELS]
+    figure = new_figure(1.0 + 2.3 * len(shown), title=_message(complete, grid))
+    rows = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey="col")
+    for row, panel in zip(rows, shown, strict=True):
+        row[0].set_title(wrapped(shortened(panel, 90), 45), loc="left", color=GREY)
+        for line in lines:
+            if line.config in panels[panel]:
+                value = grid.cells[line.config][grid.lead]
+                _draw(row[METRICS.index(line.metric)], line, look[value])
+    for column, metric in enumerate(METRICS):
+        _finish(rows[:, column], metric, [line for line in lines if line.metric == metric])
+    used = {grid.cells[config][grid.lead] for config in complete["config"]}
+    key_below(
+        figure,
+        _legend({value: each for value, each in look.items() if value in used}, lines),
+        note=_note(lines, hidden=len(panels) - len(shown)),
+    )
+    return figure
+
+
+@styled
+def trial_curves(
+    trial: Mapping[str, Any], curves: pd.DataFrame, *, label: str, look: Look
+) -> Figure:
+    """Loss and accuracy of one trial, with its chosen epoch; `curves` are its rows alone."""
+    lines = list(_trial_lines(str(trial["config"]), [trial], curves))
+    best, accuracy = trial["best_epoch"], trial["test_accuracy"]
+    reached = "" if is_missing(accuracy) else f": {percent(accuracy)} test accuracy"
+    margins = Margins(left=0.95, right=0.15, top=0.5, bottom=0.85, between=0.27)
+    figure = new_figure(3.4, title=shortened(label, 110) + reached, fixed=margins)
+    row = figure.subplots(1, 2)
+    for line in lines:
+        _draw(row[METRICS.index(line.metric)], line, look)
+    for column, metric in enumerate(METRICS):
+        _finish(row[column : column + 1], metric, [line for line in lines if line.metric == metric])
+    handles = _split_handles(lines)
+    if not curves.empty and not is_missing(best):
+        for ax in row:
+            ax.axvline(best, **_CHOSEN)
+        handles.append(line_handle(f"chosen epoch: {best}", **_CHOSEN))
+    key_below(figure, handles)
+    return figure
+
+
+def _lines(complete: pd.DataFrame, curves: pd.DataFrame) -> list[_Line]:
+    columns = ["trial", "epoch", "split", *METRICS]
+    of_config = {
+        str(config): group
+        for config, group in curves[columns]
+        .merge(complete[["trial", "config"]], on="trial")
+        .groupby("config", sort=False)
+    }
+    none = curves[columns].iloc[:0]
+    return [
+        line
+        for config, group in complete.groupby("config", sort=False)
+        for line in _trial_lines(
+            str(config), group.to_dict("records"), of_config.get(str(config), none)
+        )
+    ]
+
+
+def _trial_lines(
+    config: str, trials: Sequence[Mapping[Any, Any]], curves: pd.DataFrame
+) -> Iterable[_Line]:
+    if curves.empty:
+        for metric in METRICS:
+            level = spread(trial[f"val_{metric}"] for trial in trials).mean
+            yield _Line(
+                config=config, metric=metric, split="val", mean=np.array([level]), untrained=True
+            )
+        return
+    for split, rows in curves.sort_values("epoch").groupby("split"):
+        seeds = [group for _, group in rows.groupby("trial", sort=False)]
+        common = min(len(group) for group in seeds)
+        for metric in METRICS:
+            values = np.stack([group[metric].to_numpy(dtype=float)[:common] for group in seeds])
+            # One seed that diverged leaves a gap in the mean rather than silently dropping out.
+            values = np.where(np.isfinite(values), values, np.nan)
+            yield _Line(
+                config=config,
+                metric=metric,
+                split=str(split),
+                mean=values.mean(axis=0),
+                sd=values.std(axis=0, ddof=1) if len(seeds) > 1 else None,
+            )
+
+
+def _panels(complete: pd.DataFrame, grid: Grid) -> dict[str, set[str]]:
+    """Panel title → configs: one for each combination of the axes that do not lead."""
+    others = [key for key in grid.keys if key != grid.lead]
+    panels: dict[str, set[str]] = {}
+    for config in dict.fromkeys(complete["config"]):
+        title = SEPARATOR.join(f"{axis}: {grid.cells[config][axis]}" for axis in others)
+        panels.setdefault(title, set()).add(config)
+    return panels
+
+
+def _draw(ax: Axes, line: _Line, look: Look) -> None:
+    if line.untrained:
+        if np.isfinite(line.mean[0]):
+            ax.axhline(line.mean[0], color=look.colour, linestyle=(0, (1, 1)), linewidth=2)
+        return
+    epochs = np.arange(1, len(line.mean) + 1)
+    val = line.split == "val"
+    second_round = look.marker != "o"
+    single = len(epochs) == 1
+    ax.plot(
+        epochs,
+        line.mean,
+        color=look.colour,
+        linestyle="-" if val else DASHED,
+        linewidth=1.9 if val else 1.2,
+        marker=look.marker if second_round or single else None,
+        markersize=6 if single else 4,
+        markerfacecolor=look.colour if val else "white",
+        markevery=max(1, len(epochs) // 6),
+        zorder=3 if val else 2,
+    )
+    if val and line.sd is not None:
+        low, high = line.mean - line.sd, line.mean + line.sd
+        if line.metric == "accuracy":
+            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+        else:
+            low = np.maximum(low, line.mean / 4)  # a log axis has no room for less than nothing
+        ax.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0, zorder=1)
+
+
+def _finish(axes: np.ndarray, metric: str, lines: Sequence[_Line]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    values = np.concatenate([line.mean for line in lines])
+    values = values[np.isfinite(values)]
+    positive = values[values > 0]
+    ratio = positive.max() / positive.min() if len(positive) else 1.0
+    for ax in axes:
+        if metric == "accuracy":
+            percent_axis(ax.yaxis, "accuracy")
+        else:
+            ax.set_ylabel("loss (nats)")
+            if ratio > _LOG_RATIO:
+                ax.set_yscale("log")
+                log_axis(ax.yaxis, ratio=ratio)
+        if not len(values):
+            ax.text(0.5, 0.5, f"no finite {metric}", ha="center", transform=ax.transAxes)
+    if max(len(line.mean) for line in lines) > 1:
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    else:
+        axes[-1].set_xlim(0.5, 1.5)
+        axes[-1].set_xticks([] if all(line.untrained for line in lines) else [1])
+    axes[-1].set_xlabel("epoch")
+
+
+def _legend(look: Mapping[str, Look], lines: Sequence[_Line]) -> list[Artist]:
+    handles: list[Artist] = [
+        line_handle(
+            value,
+            color=each.colour,
+            marker=each.marker if each.marker != "o" else None,
+            linewidth=2.5,
+        )
+        for value, each in look.items()
+    ]
+    return handles + _split_handles(lines)
+
+
+def _split_handles(lines: Sequence[_Line]) -> list[Artist]:
+    handles: list[Artist] = []
+    if any(not line.untrained for line in lines):
+        handles.append(line_handle("validation", color=GREY, linewidth=1.9))
+        handles.append(line_handle("training", color=GREY, linestyle=DASHED, linewidth=1.2))
+    if any(line.untrained for line in lines):
+        handles.append(line_handle("not trained: validation", color=GREY, linestyle=(0, (1, 1))))
+    return handles
+
+
+def _message(complete: pd.DataFrame, grid: Grid) -> str:
+    values = complete["config"].map(lambda config: grid.cells[config][grid.lead])
+    means = complete.groupby(values)["last_val_accuracy"].mean().dropna().sort_values()
+    if means.empty:
+        return "Loss and accuracy by epoch"
+    best = f"{shortened(str(means.index[-1]), 40)} ends at {percent(means.iloc[-1])}"
+    if len(means) == 1:
+        return f"{best} validation accuracy"
+    return (
+        f"{best} validation accuracy on average, "
+        f"{shortened(str(means.index[0]), 40)} at {percent(means.iloc[0])}"
+    )
+
+
+def _note(lines: Sequence[_Line], *, hidden: int) -> str:
+    notes = []
+    if any(line.sd is not None for line in lines):
+        notes.append("Mean over seeds; band: ± one standard deviation of validation.")
+    if any(not np.isfinite(line.mean).all() for line in lines):
+        notes.append("Gaps: a loss or accuracy was not finite.")
+    if hidden:
+        notes.append(f"{hidden} more combinations are left to the figures of single trials.")
+    return " ".join(notes)

@@ -1,0 +1,219 @@
+"""The look that all figures share: size, colours, titles, legends."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from bench.system.visible_text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+WIDTH = 8.0
+"""Width of every figure in inches; a page shows it at about 600 pixels, half of its size."""
+DPI = 150
+
+# Okabe and Ito, "Color Universal Design" (2008), without the yellow that a white page swallows.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#666666"
+_NOTE_SIZE = 9.5
+
+_SETTINGS: Any = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "lines.linewidth": 1.7,
+    # Names come from suites and folders: a dollar sign in one is no mathematics.
+    "text.parse_math": False,
+}
+
+_LINE = 0.22  # inches that a line of text takes
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How one value of the leading axis is drawn in every figure."""
+
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margins:
+    """Room around the panels in inches, below a title of one line, and between panels (share)."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    between: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One of several panels: whether none stands to its left, and none below it."""
+
+    ax: Axes
+    left: bool
+    bottom: bool
+
+
+def looks(values: Iterable[str]) -> dict[str, Look]:
+    """A colour and a marker for each value; after seven colours they return, other markers."""
+    return {
+        value: Look(
+            colour=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[(index // len(COLOURS)) % len(MARKERS)],
+        )
+        for index, value in enumerate(values)
+    }
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Give the figure that `draw` makes the shared look, and leave matplotlib's settings alone."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        from matplotlib import rc_context
+
+        with rc_context(_SETTINGS):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new_figure(height: float, *, title: str, fixed: Margins | None = None) -> Figure:
+    """An empty figure `height` inches high under a title that says what it shows.
+
+    Its panels fit themselves to their labels, which takes half of the time of drawing; with `fixed`
+    margins they do not.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=None if fixed else "constrained")
+    text = wrapped(title, 74)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    if fixed:
+        figure.subplots_adjust(
+            left=fixed.left / WIDTH,
+            right=1 - fixed.right / WIDTH,
+            bottom=fixed.bottom / height,
+            top=1 - (fixed.top + _LINE * text.count("\n")) / height,
+            wspace=fixed.between,
+        )
+    return figure
+
+
+def new_panels(
+    number: int, *, rest: float, each: float, title: str, **shared: Any
+) -> tuple[Figure, list[Panel]]:
+    """A figure of so many panels, `each` inches high, with `rest` inches for what stands around.
+
+    Four are two by two, of others up to three stand in a row. `shared` is as for `subplots`.
+    """
+    columns = 2 if number == 4 else min(3, number)
+    rows = -(-number // columns)
+    figure = new_figure(rest + each * rows, title=title)
+    panels = []
+    for index, ax in enumerate(figure.subplots(rows, columns, squeeze=False, **shared).flat):
+        if index >= number:
+            ax.set_visible(False)
+            continue
+        bottom = index >= number - columns
+        if bottom:
+            ax.tick_params(labelbottom=True)
+        panels.append(Panel(ax=ax, left=index % columns == 0, bottom=bottom))
+    return figure, panels
+
+
+def key_below(figure: Figure, handles: Sequence[Artist] = (), *, note: str = "") -> None:
+    """Below all panels, how to read them: a note, and one legend. The figure grows by their height.
+
+    A figure with fixed margins has left room for one row.
+    """
+    note = wrapped(note, 108)
+    if not handles:
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=_NOTE_SIZE, color=GREY)
+        return
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), 92 // (longest + 7)))
+    fitting = figure.get_layout_engine() is not None
+    if fitting:
+        rows = -(-len(handles) // columns) + (note.count("\n") + 1 if note else 0)
+        figure.set_figheight(figure.get_figheight() + _LINE * rows)
+    legend = figure.legend(
+        handles=list(handles),
+        loc="outside lower left" if fitting else "lower left",
+        ncols=columns,
+        title=note or None,
+        title_fontsize=_NOTE_SIZE,
+        alignment="left",
+    )
+    legend.get_title().set_color(GREY)
+
+
+def line_handle(label: str, **style: Any) -> Line2D:
+    """A legend entry."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=shortened(label, 38), **style)
+
+
+def percent_axis(axis: Axis, label: str) -> None:
+    """Show fractions as percent."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(lambda fraction, _: f"{round(100 * fraction, 6):g}")
+    axis.set_label_text(f"{label} (%)")
+
+
+def log_axis(axis: Axis, *, ratio: float) -> None:
+    """Ticks of a log axis as plain numbers; `ratio` is that of the largest value to the least."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 1000 else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def percent(fraction: float) -> str:
+    """A fraction in words, `95.2 %`, which no line break parts."""
+    return f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
+
+
+def shortened(text: str, length: int) -> str:
+    """`text` with nothing invisible, its middle left out if it is longer than `length`."""
+    text = visible(text)
+    if len(text) <= length:
+        return text
+    kept = length - 1
+    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` characters; a long word breaks before its options."""
+    words = [word.replace("(", " (") if len(word) > width else word for word in text.split(" ")]
+    lines = textwrap.wrap(" ".join(words), width, break_long_words=True, break_on_hyphens=False)
+    return "\n".join(lines)

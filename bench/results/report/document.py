@@ -1,0 +1,243 @@
+"""The whole report as blocks: answer, evidence, how it was obtained, limits, how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, bounded
+from bench.results.analysis import wilson_interval
+from bench.results.folder import STATUSES, Run, read_json
+from bench.results.grid import UNKNOWN, complete_trials, flat, is_missing
+from bench.results.report.answer import answer
+from bench.results.report.blocks import (
+    Block,
+    Bold,
+    Bullets,
+    Code,
+    Heading,
+    Inline,
+    Link,
+    Table,
+    paragraph,
+)
+from bench.results.report.evidence import Findings, evidence
+from bench.results.report.tuning import tuning_limits
+from bench.results.report.wording import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_CLASSES = 40
+MAX_NAMED = 12
+MAX_ERROR_LINES = 30
+FEW_SEEDS = 6
+
+FILES: Mapping[str, str] = {
+    "suite.yaml": "the suite, with everything filled in",
+    "trials.parquet": "a row per trial",
+    "curves.parquet": "loss and accuracy of every epoch",
+    "predictions.parquet": "every prediction on the test split, with probabilities",
+    "tuned.yaml": "the suite that the search for settings wrote",
+    "tuning.parquet": "a row per trial of the search for settings",
+    "untuned.parquet": "the trials of the same suite with its own settings",
+    "accounts.json": "epochs and floating-point operations: asked for, shared, done",
+    "data.json": "classes, counts and what was noticed about the data",
+    "environment.json": "versions, processor, device, command",
+    "thumbnails.parquet": "small copies of the test images that the report shows",
+    "plots": "all figures",
+    "checkpoints": "trained weights",
+}
+
+
+def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
+    """The report's blocks; `targets` are the figures' files by name, relative to the report."""
+    run = found.run
+    first, *rest = answer(found.contest)
+    yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
+    yield paragraph(Bold(first), *rest, _completeness(run))
+    yield from _headed("Evidence", evidence(found, targets))
+    yield from _unfinished(found)
+    yield Heading("How it was obtained")
+    yield from _compared(found)
+    yield from _data(run.data)
+    yield from _environment(run.environment)
+    yield from _headed("Limits", _limits(found))
+    yield from _repeated(run.environment)
+    yield from _files(run.folder)
+
+
+def _headed(heading: str, blocks: Iterable[Block]) -> Iterator[Block]:
+    """The blocks below a heading; nothing if there are none."""
+    for index, block in enumerate(blocks):
+        if not index:
+            yield Heading(heading)
+        yield block
+
+
+def _completeness(run: Run) -> str:
+    counts = {status: int((run.trials["status"] == status).sum()) for status in STATUSES}
+    counts["not run yet"] = run.planned - len(run.trials)
+    others = [f"{n} {status}" for status, n in counts.items() if n and status != "complete"]
+    rest = f" ({', '.join(others)})" if others else ""
+    sentence = f"Complete: {counts['complete']} of {counted(run.planned, 'trial')}{rest}."
+    without = run.trials["config"].nunique() - complete_trials(run.trials)["config"].nunique()
+    if not without:
+        return sentence
+    return f"{sentence} Of {counted(without, 'config')} no trial is complete."
+
+
+def _unfinished(found: Findings) -> Iterator[Block]:
+    run, labels = found.run, found.grid.labels
+    rest = run.trials[run.trials["status"] != "complete"]
+    waiting = run.planned - len(run.trials)
+    if rest.empty and not waiting:
+        return
+    yield Heading("What is not complete")
+    if waiting:
+        yield paragraph(
+            f"{counted(waiting, 'trial')} not run yet: the command below goes on with the run."
+        )
+    reasons = rest["error"].fillna("no reason was given")
+    for (status, reason), group in rest.groupby([rest["status"], reasons], sort=False):
+        names = [
+            f"{labels[str(config)]} (seed {', '.join(map(str, seeds))})"
+            for config, seeds in group.groupby("config", sort=False)["seed"]
+        ]
+        more = f" and {len(names) - MAX_NAMED} more configs" if len(names) > MAX_NAMED else ""
+        shown = "; ".join(names[:MAX_NAMED])
+        yield paragraph(f"{counted(len(group), 'trial')} {status}: {shown}{more}")
+        yield Code(str(reason), max_lines=MAX_ERROR_LINES)
+
+
+def _compared(found: Findings) -> Iterator[Block]:
+    run, grid = found.run, found.grid
+    complete = complete_trials(run.trials)
+    seeds = sorted(run.trials["seed"].dropna().unique())
+    items: list[tuple[Inline, ...]] = [
+        (Bold(axis), f"({len(grid.axes[axis])}): {_list(grid.axes[axis])}") for axis in grid.keys
+    ]
+    items += [
+        (Bold(axis), f"follows from the above: {_list(grid.axes[axis])}")
+        for axis in grid.varying
+        if axis not in grid.keys
+    ]
+    sizes = _split_sizes(run.data)
+    items += [
+        (Bold("seeds:"), _list(seeds)),
+        (Bold("data set:"), f"{_list(run.trials['dataset'].dropna().unique())}{sizes}"),
+        (Bold("device:"), _list(complete["device"].dropna().unique())),
+        (Bold("precision:"), _list(complete["precision"].dropna().unique())),
+    ]
+    if not complete.empty:
+        items.append((Bold("time:"), _time(complete)))
+    items += [(Bold("work of the last start:"), sentence) for sentence in _work(run.folder)]
+    yield Heading("What was compared", 3)
+    yield Bullets(tuple(items))
+
+
+def _work(folder: Path) -> Iterator[str]:
+    """What the last start of the run had to do, in trial-epochs and floating-point operations."""
+    try:
+        yield bounded(str(read_json(folder / "accounts.json")["sentence"]))
+    except (BenchError, KeyError, TypeError, IndexError):
+        return
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[Block]:
+    yield Heading("Data", 3)
+    issues = data.get("issues", [])
+    if issues:
+        yield Bullets(tuple((Bold(i["kind"]), f"({i['count']}): {i['message']}") for i in issues))
+    else:
+        yield paragraph("Nothing was noticed about the data.")
+    counts = data.get("counts", {})
+    classes = list(data.get("classes", []))
+    if counts and classes:
+        rows = tuple(
+            (name, *(str(counts[split].get(name, 0)) for split in counts))
+            for name in classes[:MAX_CLASSES]
+        )
+        yield paragraph("Images per class:")
+        yield Table("classes", ("class", *counts), rows, tuple(range(1, len(counts) + 1)))
+    if len(classes) > MAX_CLASSES:
+        yield paragraph(f"{len(classes) - MAX_CLASSES} more classes are in data.json.")
+
+
+def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
+    facts = {name: value for name, value in environment.items() if name != "command"}
+    rows = tuple(
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in flat(facts, separator=" ").items()
+        if value not in ("", None, [])
+    )
+    if rows:
+        yield Heading("Environment", 3)
+        yield Table("environment", ("what", "value"), rows)
+
+
+def _limits(found: Findings) -> Iterator[Block]:
+    run, items = found.run, []
+    if run.trials["dataset"].nunique() <= 1:
+        items.append("One data set was used: what holds on it need not hold on others.")
+    if found.contest is not None and found.test_images:
+        images = found.test_images
+        accuracy = found.contest.results[found.contest.leader].test_accuracy.mean
+        low, high = wilson_interval(round(accuracy * images), images)
+        items.append(
+            f"The test split has {images} images: for other images of the same kind the highest "
+            f"accuracy is known to within {100 * low:.1f} to {100 * high:.1f} % (Wilson). The "
+            "intervals over seeds do not contain that."
+        )
+    comparisons = found.contest.comparisons if found.contest is not None else ()
+    if any(0 < len(comparison.seeds) < FEW_SEEDS for comparison in comparisons):
+        items.append(f"Bootstrap intervals of fewer than {FEW_SEEDS} seeds are too narrow.")
+    if found.tuning is not None:
+        items += tuning_limits(found.tuning)
+    elif run.trials["config"].nunique() > 1:
+        items.append(
+            "Settings are those of the suite: another learning rate could change the order."
+        )
+    if items:
+        yield Bullets(tuple((item,) for item in items))
+
+
+def _repeated(environment: Mapping[str, Any]) -> Iterator[Block]:
+    command = environment.get("command")
+    if command:
+        yield Heading("To repeat it")
+        yield Code(command if isinstance(command, str) else shlex.join(command), "sh")
+
+
+def _files(folder: Path) -> Iterator[Block]:
+    items = tuple(
+        (Link(name, name), f"– {what}") for name, what in FILES.items() if (folder / name).exists()
+    )
+    if items:
+        yield Heading("Files")
+        yield Bullets(items)
+
+
+def _split_sizes(data: Mapping[str, Any]) -> str:
+    sizes = [f"{sum(counts.values())} {split}" for split, counts in data.get("counts", {}).items()]
+    classes = counted(len(data.get("classes", [])), "class", "classes")
+    return f", {classes}; images: {', '.join(sizes)}" if sizes else ""
+
+
+def _time(complete: pd.DataFrame) -> str:
+    seconds = complete["train_seconds"].sum()
+    sentence = f"{seconds:.0f} s of training"
+    started, finished = complete["started"].min(), complete["finished"].max()
+    if not (is_missing(started) or is_missing(finished)):
+        form = "%Y-%m-%d %H:%M"
+        sentence += f", from {started.strftime(form)} to {finished.strftime(form)} UTC"
+    reused, epochs = int(complete["reused_epochs"].sum()), int(complete["epochs"].sum())
+    if reused:
+        sentence += f"; {reused} of {epochs} epochs were shared with a trial that begins the same"
+    return sentence
+
+
+def _list(values: Iterable[Any] | Sequence[Any]) -> str:
+    return ", ".join(str(value) for value in values) or UNKNOWN

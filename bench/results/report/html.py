@@ -1,0 +1,169 @@
+"""`report.html`: one file that works from disk, with figures that answer to the reader."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from bench.results.analysis import COSTS, sample_of
+from bench.results.grid import complete_trials, is_missing
+from bench.results.plots import looks
+from bench.results.report.blocks import Block, Code, Details, Heading, Picture
+from bench.results.report.evidence import Findings
+from bench.results.report.markup import code_lines
+from bench.system.visible_text import visible
+
+UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
+DIGITS = 5
+"""Significant digits of losses and accuracies in curves: a screen shows no more."""
+
+
+def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, Path]) -> str:
+    """The page; `figures` are the files of `write_plots`, those of the blocks are put into it."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    listed = [block for block in blocks if not isinstance(block, Details)]
+    (title, answer, *rest) = listed
+    assert isinstance(title, Heading)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
+    environment.filters["relative"] = quote
+    environment.filters["code"] = _code
+    pictures = {
+        block.name: _picture(figures[block.name]) for block in rest if isinstance(block, Picture)
+    }
+    interactive = not complete_trials(found.run.trials).empty
+    return environment.from_string(_file("report.html.j2")).render(
+        title=title.text,
+        opening=[title, answer],
+        blocks=rest,
+        pictures=pictures,
+        interactive=interactive,
+        style=Markup(_file("style.css")),
+        script=Markup(_file("app.js")),
+        data=Markup(_script_json(page_data(found))) if interactive else "",
+        library=_library() if interactive else "",
+    )
+
+
+def page_data(found: Findings) -> dict[str, Any]:
+    """What the page draws and lists, as JSON: null stands for what is not known."""
+    run, grid = found.run, found.grid
+    look = looks(grid.axes[grid.lead])
+    complete = complete_trials(run.trials)
+    others = [axis for axis in grid.keys if axis != grid.lead]
+    ranking = []
+    for result in found.results:
+        sample = sample_of(complete.loc[complete["config"] == result.config, "test_accuracy"])
+        low, high = map(_number, sample.interval)
+        if sample.n:
+            ranking.append({"config": result.config, "mean": sample.mean, "low": low, "high": high})
+    columns = [{"name": "id", "title": "trial"}]
+    columns += [{"name": f"axis:{axis}", "title": axis} for axis in grid.varying]
+    figures = [{"name": name, "title": name, "number": True} for name in ("seed", "best_epoch")]
+    shares = [
+        {"name": name, "title": title, "number": True, "percent": True}
+        for name, title in (("test", "test %"), ("val", "val %"), ("last_test", "last test %"))
+    ]
+    costs = [{"name": name, "title": _priced(name), "number": True} for name in COSTS]
+    return {
+        "lead": grid.lead,
+        "values": [{"name": value, "colour": each.colour} for value, each in look.items()],
+        "axes": {axis: list(grid.axes[axis]) for axis in others},
+        "costs": {name: _priced(name) for name in COSTS},
+        "columns": [*columns, *figures, *shares, *costs, {"name": "status", "title": "status"}],
+        "configs": {
+            config: {
+                "label": grid.labels[config],
+                "value": cell[grid.lead],
+                "colour": look[cell[grid.lead]].colour,
+                "cell": {axis: cell[axis] for axis in grid.varying},
+            }
+            for config, cell in grid.cells.items()
+        },
+        "ranking": ranking,
+        "trials": [_trial(row) for row in run.trials.to_dict("records")],
+        "curves": _curves(found),
+    }
+
+
+def _priced(column: str) -> str:
+    return f"{COSTS[column]} ({UNITS[column]})"
+
+
+def _trial(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "id": str(row["trial"]),
+        "config": str(row["config"]),
+        "seed": _number(row["seed"]),
+        "best_epoch": _number(row["best_epoch"]),
+        "test": _number(row["test_accuracy"]),
+        "val": _number(row["val_accuracy"]),
+        "last_test": _number(row["last_test_accuracy"]),
+        "costs": {name: _number(row[name]) for name in COSTS},
+        "status": str(row["status"]),
+    }
+
+
+def _curves(found: Findings) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """trial → split → metric → values by epoch."""
+    curves: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    ordered = found.run.curves.sort_values("epoch")
+    for (trial, split), rows in ordered.groupby(["trial", "split"], sort=False):
+        metrics = {
+            name: [_number(value, DIGITS) for value in rows[name].tolist()]
+            for name in ("accuracy", "loss")
+        }
+        curves.setdefault(str(trial), {})[str(split)] = metrics
+    return curves
+
+
+def _number(value: Any, digits: int | None = None) -> float | int | None:
+    """A number as JSON has it; null for what is missing or not finite."""
+    if is_missing(value) or not math.isfinite(value):
+        return None
+    if digits is not None:
+        return float(f"{value:.{digits}g}")
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _script_json(content: Any) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _picture(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _library() -> str:
+    """Plotly's JavaScript, compressed, in base64."""
+    source = resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
+    return base64.b64encode(gzip.compress(source, mtime=0)).decode()
+
+
+def _visible(piece: Any) -> Any:
+    """Marks that turn the direction of writing end with no element: they are shown as escapes."""
+    return visible(piece, keep="\n\t") if type(piece) is str else piece
+
+
+def _code(block: Code) -> str:
+    return "\n".join(code_lines(block.content, max_lines=block.max_lines))
+
+
+def _file(name: str) -> str:
+    return (
+        resources.files("bench.results.report").joinpath("page", name).read_text(encoding="utf-8")
+    )

@@ -1,0 +1,164 @@
+"""The report in the terminal: rich tables and sparklines. What comes from files is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from bench.results.analysis import LrCell, RunComparison, sample_of
+from bench.results.folder import Run
+from bench.results.grid import UNKNOWN, complete_trials, is_missing, read_grid, value_text
+from bench.results.report.answer import answer
+from bench.results.report.evidence import Findings
+from bench.results.report.markup import code_lines
+from bench.results.report.reasons import why
+
+BARS = "▁▂▃▄▅▆▇█"
+MAX_EPOCHS = 60
+COLOURS = {"better": "green", "worse": "red", "within noise": "dim", "same": "dim"}
+
+
+def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
+    """The values as bars between `low` and `high`; of more than `MAX_EPOCHS`, every n-th."""
+    every = -(-len(values) // MAX_EPOCHS)
+    shown = list(values)[:: max(1, every)]
+    width = (high - low) or 1.0
+    return "".join(
+        " " if not math.isfinite(v) else BARS[min(7, max(0, int(8 * (v - low) / width)))]
+        for v in shown
+    )
+
+
+def show_run(run: Run) -> Iterator[RenderableType]:
+    """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
+    found = Findings(run=run)
+    first, *rest = answer(found.contest)
+    yield f"[bold]{_plain(first)}[/] {_plain(' '.join(rest))}"
+    results = found.results
+    complete = complete_trials(run.trials)
+    val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")
+    means = val.groupby(["config", "epoch"])["accuracy"].mean()
+    known = means[means.notna()]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    table = Table("", "config", "test %", "95 %", "seeds", "s", "val by epoch", box=None)
+    for column in (0, 2, 3, 4, 5):
+        table.columns[column].justify = "right"
+    for result in results:
+        own = complete.loc[complete["config"] == result.config, "test_accuracy"]
+        sample = sample_of(own)
+        curve = means[result.config].tolist() if result.config in means.index else []
+        interval = sample.interval
+        table.add_row(
+            UNKNOWN if result.rank is None else str(result.rank),
+            _plain(result.label),
+            UNKNOWN if not sample.n else f"{100 * sample.mean:.1f}",
+            UNKNOWN
+            if is_missing(interval[0])
+            else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}",
+            str(sample.n),
+            f"{result.train_seconds.mean:.1f}" if result.train_seconds.n else UNKNOWN,
+            sparkline(curve, low=low, high=high),
+        )
+    if results:
+        yield table
+        yield f"[dim]bars: {100 * low:.0f} to {100 * high:.0f} % validation accuracy[/]"
+    rest_of = run.trials[run.trials["status"] != "complete"]["status"].value_counts()
+    for status, count in rest_of.items():
+        yield f"[yellow]{count} {_plain(status)}[/]"
+
+
+def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """One trial: what it is, what it reached, its curves, and why."""
+    label = read_grid(run.trials).trial_label(trial)
+    yield f"[bold]{_plain(label)}[/]  {_plain(trial['status'])}"
+    yield from (_plain(sentence) for sentence in why(run, trial))
+    facts = Table(box=None, show_header=False)
+    for name, value in trial.items():
+        if not is_missing(value) and name not in ("error", "status"):
+            facts.add_row(_plain(name), _plain(value_text(value)))
+    yield facts
+    own = run.curves[run.curves["trial"] == trial["trial"]].sort_values("epoch")
+    curves = Table("curve", "first", "last", "", box=None)
+    for (split, metric), values in (
+        ((split, metric), rows[metric].tolist())
+        for split, rows in own.groupby("split")
+        for metric in ("accuracy", "loss")
+    ):
+        finite = [value for value in values if math.isfinite(value)] or [0.0]
+        line = sparkline(values, low=min(finite), high=max(finite))
+        curves.add_row(f"{_plain(split)} {metric}", f"{values[0]:.4g}", f"{values[-1]:.4g}", line)
+    if curves.row_count:
+        yield curves
+
+
+def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
+    """What changed between two runs, and what differs around them."""
+    table = Table("config", "seeds", "before %", "after %", "change", "95 %", "p", "", box=None)
+    for column in range(1, 7):
+        table.columns[column].justify = "right"
+    for change in comparison.changes:
+        low, high = change.interval
+        colour = COLOURS[change.judgement]
+        table.add_row(
+            _plain(change.label),
+            str(len(change.seeds)),
+            f"{100 * change.before:.2f}",
+            f"{100 * change.after:.2f}",
+            f"{100 * (change.after - change.before):+.2f}",
+            UNKNOWN if is_missing(low) else f"{100 * low:+.2f} to {100 * high:+.2f}",
+            f"{change.corrected:.2g}",
+            f"[{colour}]{change.judgement}[/]",
+        )
+    if comparison.changes:
+        yield table
+        yield (
+            "[dim]test accuracy, paired by seed; p after Holm: exact sign flips where the seeds "
+            "suffice for it, else Student's t[/]"
+        )
+    else:
+        yield "The runs have no config with a common seed."
+    for name, labels in (
+        ("only in the first", comparison.only_before),
+        ("only in the second", comparison.only_after),
+    ):
+        if labels:
+            yield f"{name}: {_plain('; '.join(labels))}"
+    for name, differences in (
+        ("environment", comparison.environment),
+        ("suite", comparison.suite),
+    ):
+        if differences:
+            around = Table(f"{name} differs in", "before", "after", box=None)
+            for difference in differences:
+                around.add_row(*map(_plain, (difference.name, difference.before, difference.after)))
+            yield around
+
+
+def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
+    """What the LR range test of each cell suggests, beside the learning rates of the suite."""
+    table = Table("cell", "steepest", "valley", "suite", "", box=None, pad_edge=False)
+    for column in (1, 2, 3):
+        table.columns[column].justify = "right"
+    for cell in cells:
+        note = ""
+        if cell.valley is None:
+            note = "[yellow]no fall above the scatter of the loss: try more --steps[/]"
+        elif cell.is_far:
+            note = f"[yellow]{cell.distance_text} the valley[/]"
+        table.add_row(
+            _plain(cell.label),
+            *(UNKNOWN if lr is None else f"{lr:.2g}" for lr in (cell.steepest, cell.valley)),
+            " to ".join(f"{lr:g}" for lr in sorted(set(cell.suite_lrs))),
+            note,
+        )
+    return table
+
+
+def _plain(value: Any) -> str:
+    """Text of one line without terminal codes or markup."""
+    return escape(" ".join(code_lines(str(value))))

@@ -1,0 +1,372 @@
+"""What a search for settings did to the comparison, what it spent, and how it was made.
+
+As everywhere, a sentence claims no more than the analysis supports. Nothing here is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bench.results.analysis import (
+    LR,
+    Budget,
+    Comparison,
+    Edge,
+    Gain,
+    Goal,
+    Study,
+    budgets,
+    edges,
+    front,
+    gains,
+    image_gap,
+    number_text,
+    overtakings,
+    read_goals,
+    read_studies,
+    seeds_to_decide,
+)
+from bench.results.grid import UNKNOWN, is_missing
+from bench.results.report.answer import named
+from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
+from bench.results.report.wording import claim, counted, mean_sd, or_unknown, point_interval, points
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.results.folder import Tuning
+
+MAX_FRONT = 40
+MAX_ORDERED = 8
+UNEQUAL = 0.01
+"""Budgets that differ by more than this share are not equal."""
+
+OBJECTIVES: Mapping[str, tuple[str, float, str]] = {
+    "val_accuracy": ("validation accuracy (%)", 100.0, "{:.1f}"),
+    "val_loss": ("validation loss (nats)", 1.0, "{:.3g}"),
+    "seconds": ("training time (s)", 1.0, "{:.1f}"),
+}
+"""By the name of an objective: what it is in words, its factor and its format."""
+
+
+def tuning_section(tuning: Tuning, trials: pd.DataFrame) -> Iterator[Block]:
+    """The blocks below "Tuning"; `trials` are those of the tuned run."""
+    studies, objectives = read_studies(tuning), read_goals(tuning)
+    found = gains(tuning, studies, trials)
+    yield Heading("Tuning", 3)
+    first, *rest = _outcome(found, trials)
+    yield paragraph(Bold(first), *rest)
+    yield from _edges(edges(studies))
+    yield from _effects(found)
+    yield from _fronts(studies, objectives)
+    yield from _spent(budgets(studies))
+    yield from _method(tuning, studies, objectives, trials)
+
+
+def tuning_limits(tuning: Tuning) -> list[str]:
+    """What the order may still depend on after the search."""
+    studies = read_studies(tuning)
+    ranges = _ranges(studies)
+    if not ranges:
+        return ["Settings are those of the suite: another learning rate could change the order."]
+    listed = named([f"{name}: {text}" for name, text, _ in ranges])
+    limits = [
+        f"Settings are the best of a search on validation ({listed}): other ranges, a longer "
+        "search or a setting that was not searched could change the order."
+    ]
+    fixed = [study.name for study in studies if LR not in study.searched]
+    if fixed:
+        limits.append(
+            f"The learning rate was not searched for {named(fixed)}: another one could change "
+            "the order."
+        )
+    return limits
+
+
+def _outcome(found: Sequence[Gain], trials: pd.DataFrame) -> Iterator[str]:
+    """What tuning changed, and what of it is certain."""
+    compared = [gain for gain in found if gain.before.n and gain.after.n]
+    if not compared:
+        yield "No study has a test accuracy both before and after tuning."
+        return
+    yield _moved(compared)
+    yield from _claims(compared)
+    if len(compared) > 1:
+        yield from _order(compared, trials)
+
+
+def _moved(compared: Sequence[Gain]) -> str:
+    kept = [gain for gain in compared if gain.study.unchanged]
+    moved = [gain for gain in compared if not gain.study.unchanged]
+    changes = [round(gain.after.mean - gain.before.mean, 12) for gain in moved]
+    raised, lowered = sum(c > 0 for c in changes), sum(c < 0 for c in changes)
+    sentence = (
+        f"Tuning raised the mean test accuracy of {raised} of {_cells_of(compared)}"
+        f"{f' and lowered it of {lowered}' if lowered else ''}"
+    )
+    if kept:
+        names = named([gain.study.name for gain in kept])
+        sentence += f"; it found nothing better than the suite's own settings for {names}"
+    return f"{sentence}."
+
+
+def _cells_of(compared: Sequence[Gain]) -> str:
+    """`4 strategies` where every study has a strategy of its own, else `4 studies`."""
+    strategies = {name for gain in compared for name in gain.study.trials["strategy"].head(1)}
+    own = len(strategies) == len(compared)
+    return counted(len(compared), *(("strategy", "strategies") if own else ("study", "studies")))
+
+
+def _claims(compared: Sequence[Gain]) -> Iterator[str]:
+    by_verdict: dict[str, list[tuple[str, Comparison]]] = {}
+    for gain in compared:
+        if gain.comparison is not None and not gain.study.unchanged:
+            pair = (gain.study.name, gain.comparison)
+            by_verdict.setdefault(gain.comparison.verdict, []).append(pair)
+    if by_verdict.keys() == {"too few seeds"}:
+        yield _too_few([comparison for _, comparison in by_verdict.pop("too few seeds")])
+    for verdict, words in (
+        ("better", "The found settings beat the suite's for"),
+        ("worse", "The suite's settings beat the found ones for"),
+        ("undecided", "Found and suite's settings are not distinguishable for"),
+        ("too few seeds", "There are too few seeds to tell them apart for"),
+    ):
+        names = [f"{name} ({_evidence(c)})" for name, c in by_verdict.get(verdict, [])]
+        if names:
+            yield f"{words} {named(names)}."
+
+
+def _too_few(comparisons: Sequence[Comparison]) -> str:
+    """That no change can be significant, whatever it is."""
+    most, number = max(len(c.seeds) for c in comparisons), comparisons[0].comparisons
+    return (
+        f"With {counted(most, 'seed')} no change can be significant: for "
+        f"{counted(number, 'study', 'studies')} the smallest attainable p is "
+        f"{min(c.attainable for c in comparisons):.2g}; it takes {seeds_to_decide(number)} seeds."
+    )
+
+
+def _evidence(comparison: Comparison) -> str:
+    figures = f"{points(comparison.effect)} points, {point_interval(comparison.interval)}"
+    return f"{figures}, corrected p = {comparison.corrected:.2g}"
+
+
+def _order(compared: Sequence[Gain], trials: pd.DataFrame) -> Iterator[str]:
+    """Whether the ranking is another one, and whether that is certain."""
+    before = _groups({gain.study.name: gain.rank_before for gain in compared})
+    after = _groups({gain.study.name: gain.rank_after for gain in compared})
+    if before == after:
+        yield f"The order by mean test accuracy is the same before and after: {_ordered(after)}."
+        return
+    yield (
+        f"The order by mean test accuracy changed: before {_ordered(before)}; after "
+        f"{_ordered(after)}."
+    )
+    swapped = overtakings(compared, trials)
+    if not swapped:
+        return
+    pairs = counted(len(swapped), "pair")
+    certain = [c for c in swapped if c.verdict == "better"]
+    if certain:
+        names = [f"{c.first} beats {c.second} ({_evidence(c)})" for c in certain]
+        yield f"Of {pairs} that changed places, after tuning {named(names)}."
+    else:
+        yield f"Of {pairs} that changed places, none is told apart for certain after tuning."
+
+
+def _groups(ranks: Mapping[str, int | None]) -> list[list[str]]:
+    """The names by rank, the best first; those that share a rank together."""
+    known = sorted({rank for rank in ranks.values() if rank is not None})
+    return [[name for name, own in ranks.items() if own == rank] for rank in known]
+
+
+def _ordered(groups: Sequence[Sequence[str]]) -> str:
+    """`a > b = c`."""
+    shown = [" = ".join(group) for group in groups[:MAX_ORDERED]]
+    return " > ".join([*shown, "…"] if len(groups) > MAX_ORDERED else shown)
+
+
+def _edges(found: Sequence[Edge]) -> Iterator[Block]:
+    if not found:
+        return
+    yield paragraph("Found at the edge of what was searched: better values may lie beyond.")
+    yield Bullets(
+        tuple(
+            (
+                Bold(edge.study),
+                f"has its best {edge.setting.name}, {number_text(edge.value)}, at the "
+                f"{'lower' if edge.lower else 'upper'} end of {edge.setting.range_text}: widen "
+                f"the range {'downwards' if edge.lower else 'upwards'} if the setting allows it.",
+            )
+            for edge in found
+        )
+    )
+
+
+def _effects(found: Sequence[Gain]) -> Iterator[Block]:
+    comparisons = sum(gain.comparison is not None for gain in found)
+    yield paragraph(
+        "Test accuracy in percent, mean ± standard deviation over evaluation seeds, with the "
+        "suite's own settings and with the found ones. Difference: tuned minus untuned in points, "
+        "paired by seed, with 95 % interval (BCa bootstrap); p of the exact sign-flip test, "
+        f"two-sided, corrected after Holm over {counted(comparisons, 'study', 'studies')}. Ranks "
+        "are by mean test accuracy before and after."
+    )
+    header = ("study", "rank untuned", "rank tuned", "untuned", "tuned", "seeds", "difference")
+    yield Table(
+        "tuning",
+        (*header, "95 % interval", "corrected", "claim", "suite's settings", "found settings"),
+        tuple(_effect(gain) for gain in sorted(found, key=_tuned_first)),
+        tuple(range(1, 9)),
+    )
+
+
+def _tuned_first(gain: Gain) -> tuple[bool, int]:
+    return (gain.rank_after is None, gain.rank_after or 0)
+
+
+def _effect(gain: Gain) -> tuple[str, ...]:
+    study, comparison = gain.study, gain.comparison
+    if comparison is None:
+        figures = ("0", UNKNOWN, UNKNOWN, UNKNOWN, "nothing to compare")
+    else:
+        figures = (
+            str(len(comparison.seeds)),
+            points(comparison.effect),
+            point_interval(comparison.interval),
+            f"{comparison.corrected:.2g}",
+            "the same settings" if study.unchanged else claim(comparison),
+        )
+    return (
+        study.name,
+        *(UNKNOWN if rank is None else str(rank) for rank in (gain.rank_before, gain.rank_after)),
+        mean_sd(gain.before),
+        mean_sd(gain.after),
+        *figures,
+        _values(study.values_of(study.suite)),
+        _values(study.values_of(study.chosen)),
+    )
+
+
+def _values(texts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in texts.items()) or UNKNOWN
+
+
+def _fronts(studies: Sequence[Study], objectives: Sequence[Goal]) -> Iterator[Block]:
+    """Of two objectives, what cannot be bettered in one without losing in the other."""
+    if len(objectives) != 2:
+        return
+    rows: list[tuple[str, ...]] = []
+    for study in studies:
+        for row in front(study, objectives).to_dict("records"):
+            cells = {str(name): value for name, value in row.items()}
+            rows.append(
+                (
+                    study.name,
+                    str(row["number"]),
+                    *(_objective(each, row[each.name]) for each in objectives),
+                    _values(study.values_of(cells)),
+                    "chosen" if row["number"] == study.best else "",
+                )
+            )
+    if not rows:
+        return
+    first, second = (_name(objective) for objective in objectives)
+    yield Heading("What tuning traded", 3)
+    yield paragraph(
+        f"The complete trials of each study that no other one beats in both {first} and {second}: "
+        "accuracies and losses are means over tuning seeds, times their sums. The chosen ones went "
+        "on to the test split."
+    )
+    header = ("study", "trial", first, second, "settings", "")
+    yield Table("tuning_front", header, tuple(rows[:MAX_FRONT]), (1, 2, 3))
+    if len(rows) > MAX_FRONT:
+        yield paragraph(f"{len(rows) - MAX_FRONT} more are in tuning.parquet.")
+
+
+def _name(objective: Goal) -> str:
+    return OBJECTIVES[objective.name][0]
+
+
+def _objective(objective: Goal, value: float) -> str:
+    _, factor, form = OBJECTIVES[objective.name]
+    return or_unknown(factor * value, form)
+
+
+def _spent(spent: Sequence[Budget]) -> Iterator[Block]:
+    yield Heading("What tuning spent", 3)
+    yield paragraph(_equality(spent))
+    header = ("study", "trials", "complete", "pruned", "failed", "training images", "training s")
+    rows = tuple(
+        (
+            each.study,
+            *(str(n) for n in (each.trials, each.complete, each.pruned, each.failed)),
+            f"{each.images:,}",
+            f"{each.seconds:.1f}",
+        )
+        for each in spent
+    )
+    yield Table("tuning_budget", header, rows, tuple(range(1, len(header))))
+
+
+def _equality(spent: Sequence[Budget]) -> Inline:
+    gap = image_gap(spent)
+    if len(spent) < 2:
+        return "One study was made."
+    if gap <= UNEQUAL:
+        return (
+            "The studies had equal budgets: the training images that they processed differ by "
+            f"{100 * gap:.1f} %."
+        )
+    most = max(spent, key=lambda budget: budget.images)
+    least = min(spent, key=lambda budget: budget.images)
+    return Bold(
+        f"The studies did not spend the same: {most.study} processed {most.images:,} training "
+        f"images, {least.study} {100 * gap:.1f} % fewer, so the search may favour the former."
+    )
+
+
+def _method(
+    tuning: Tuning,
+    studies: Sequence[Study],
+    objectives: Sequence[Goal],
+    trials: pd.DataFrame,
+) -> Iterator[Block]:
+    about = tuning.description
+    budget = ", ".join(f"{amount:,.10g} {unit}" for unit, amount in about["budget"].items())
+    goals = [f"{'highest' if o.maximize else 'lowest'} {_name(o)}" for o in objectives]
+    items: list[tuple[Inline, ...]] = [
+        (Bold("objective:"), f"{' and '.join(goals)}, over all tuning seeds"),
+        (Bold("sampler:"), str(about["sampler"])),
+        (Bold("pruner:"), str(about["pruner"])),
+        (Bold("budget of each study:"), budget or UNKNOWN),
+        (Bold("tuning seeds:"), _seeds(about["seeds"], trials)),
+        (Bold("test split:"), "it was not read while tuning, only by the trials compared above"),
+    ]
+    yield Heading("How it was tuned", 3)
+    yield Bullets(tuple(items))
+    rows = tuple(_ranges(studies))
+    if rows:
+        yield Table("tuning_space", ("setting", "searched", "studies"), rows)
+
+
+def _seeds(seeds: Sequence[int], trials: pd.DataFrame) -> str:
+    listed = ", ".join(map(str, seeds)) or UNKNOWN
+    both = sorted(set(seeds) & {int(seed) for seed in trials["seed"] if not is_missing(seed)})
+    if both:
+        shared = ", ".join(map(str, both))
+        return f"{listed}; evaluated on too: {shared}, so the tuned figures are too good"
+    return f"{listed}; none of them is evaluated on"
+
+
+def _ranges(studies: Sequence[Study]) -> list[tuple[str, str, str]]:
+    """Each setting with each range of it that was searched, and the studies that did."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for study in studies:
+        for setting in study.space:
+            found.setdefault((setting.name, setting.range_text), []).append(study.name)
+    return [
+        (name, text, "all" if len(names) == len(studies) else "; ".join(names))
+        for (name, text), names in found.items()
+    ]

@@ -1,0 +1,159 @@
+"""`bench lr-find`: the LR range test of every cell of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.data import ImageData
+from bench.errors import BenchError
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job, trial_splits
+from bench.methods.plan import Plan
+from bench.results.folder.columns import CELL_COLUMNS
+from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
+from bench.suite import Entry
+from bench.system.cache import cache_root
+from bench.system.machine import keep_large_buffers
+from bench.training.frozen_features import FeatureStore
+from bench.training.lr_range import LrRange, check_range, lr_range_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRange:
+    """The test of one cell: a config with its learning rate left out.
+
+    `resolved` is its first trial, with the seed that was tested; `suite_lrs` are the learning rates
+    that the suite gives it. Where there is no `range`, `reason` says why; `failed` tells what went
+    wrong from what cannot be tested.
+    """
+
+    resolved: ResolvedTrial
+    suite_lrs: tuple[float, ...]
+    range: LrRange | None = None
+    reason: str | None = None
+    failed: bool = False
+
+
+def find_lrs(
+    resolved_run: ResolvedRun,
+    *,
+    low: float,
+    high: float,
+    steps: int,
+    reporter: Reporter | None = None,
+) -> list[CellRange]:
+    """Test every cell that the plan does not skip, with the cell's first seed, in this process.
+
+    Weights are fetched or made first. Cells that differ in their schedule or in later stages alone
+    have the same test, which is run once. An error ends its cells only. Raises `BenchError` for an
+    impossible range.
+    """
+    check_range(low=low, high=high, steps=steps)
+    keep_large_buffers()
+    reporter = reporter or SilentReporter()
+    cells = _cells(resolved_run)
+    tested = tuple(_tested(cell.resolved) for cell in cells if cell.resolved.plan.stages)
+    jobs = iter(ready_jobs(replace(resolved_run, trials=tested), reporter))
+    tests: dict[str, LrRange | BenchError] = {}
+    found = []
+    for done, cell in enumerate(cells):
+        _tell(reporter, done, len(cells))
+        if not cell.resolved.plan.stages:
+            found.append(replace(cell, reason="it trains nothing"))
+            continue
+        result: Job | LrRange | BenchError = next(jobs)
+        if isinstance(result, Job):
+            (_, test) = result.keys
+            if test not in tests:
+                tests[test] = _range_or_error(result, low=low, high=high, steps=steps)
+            result = tests[test]
+        found.append(_with_result(cell, result))
+    _tell(reporter, len(cells), len(cells))
+    return found
+
+
+def range_of(job: Job, *, low: float, high: float, steps: int) -> LrRange:
+    """The LR range test of a job that has its keys, its images and its weights, in this process.
+
+    What a frozen trunk makes of the images is shared with trials, by the cache. Raises as
+    `lr_range_test` does.
+    """
+    assert job.trunk_key, "the job needs its keys"
+    data = ImageData.open(job.images)
+    splits = trial_splits(job.trial, data)
+    training = make_training(job, data, splits, features=FeatureStore(cache_root()))
+    return lr_range_test(training, low=low, high=high, steps=steps)
+
+
+def step_rows(resolved_run: ResolvedRun, cells: Sequence[CellRange]) -> Iterator[dict[str, Any]]:
+    """The rows of `lr_find.parquet`: one for every step of every cell that was tested."""
+    for cell in cells:
+        if cell.range is None:
+            continue
+        row = trial_row(resolved_run, cell.resolved)
+        fixed = {
+            **{name: row[name] for name in CELL_COLUMNS},
+            "cell": cell.resolved.trial.label,
+            "suite_lr_low": min(cell.suite_lrs),
+            "suite_lr_high": max(cell.suite_lrs),
+            "steepest": cell.range.steepest,
+            "valley": cell.range.valley,
+        }
+        for step, (lr, loss, mean) in enumerate(
+            zip(cell.range.lrs, cell.range.losses, cell.range.smoothed, strict=True), start=1
+        ):
+            yield {**fixed, "step": step, "lr": lr, "loss": loss, "smoothed": mean}
+
+
+def _cells(resolved_run: ResolvedRun) -> list[CellRange]:
+    """The cells of the plan without results, in the order of the grid."""
+    cells: dict[str, list[ResolvedTrial]] = {}
+    for resolved in resolved_run.trials:
+        if resolved.skip_reason is None:
+            key = resolved.trial.with_settings(lr=1.0).config
+            cells.setdefault(key, []).append(resolved)
+    return [
+        CellRange(
+            resolved=trials[0],
+            suite_lrs=tuple(sorted({resolved.trial.settings.lr for resolved in trials})),
+        )
+        for trials in cells.values()
+    ]
+
+
+def _tested(resolved: ResolvedTrial) -> ResolvedTrial:
+    """The trial with nothing that its test does not look at, so that equal tests have equal keys.
+
+    Of its two epoch keys, the second then names the test.
+    """
+    (first, *_) = resolved.plan.stages
+    trial = resolved.trial.with_settings(lr=1.0, epochs=1)
+    return replace(
+        resolved,
+        trial=trial.model_copy(update={"schedule": Entry(name="constant")}),
+        plan=Plan(stages=(replace(first, epochs=1),)),
+        reuse=False,
+    )
+
+
+def _tell(reporter: Reporter, done: int, total: int) -> None:
+    if reporter.progress is not None:
+        reporter.progress("testing learning rates", done, total)
+
+
+def _range_or_error(job: Job, *, low: float, high: float, steps: int) -> LrRange | BenchError:
+    try:
+        return range_of(job, low=low, high=high, steps=steps)
+    except BenchError as error:
+        return error
+    except RuntimeError as error:  # torch's own, such as too little memory
+        return BenchError(f"{type(error).__name__}: {error}")
+
+
+def _with_result(cell: CellRange, result: LrRange | BenchError) -> CellRange:
+    if isinstance(result, LrRange):
+        return replace(cell, range=result)
+    return replace(cell, reason=str(result), failed=True)

@@ -1,0 +1,191 @@
+"""From a plan to jobs: images prepared, starting weights fetched or made, every trial keyed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
+from bench.data.images.prepared import prepared_fingerprint, resolve_resize
+from bench.errors import BenchError
+from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
+from bench.execution.work import CountedTrial
+from bench.models import Weights, check_unchanged, obtain_weights
+from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.source_weights import pretraining_job
+from bench.suite import FractalWeights
+from bench.system.download import OnProgress
+
+
+def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
+    """Every trial that is complete or to be trained, with its keys, before any image is decoded.
+
+    Where images turn out to be unreadable, the keys of the run are others.
+    """
+    dataset, counted = resolved_run.dataset, []
+    drawn: dict[tuple[int, int | None], Splits] = {}
+    for resolved in resolved_run.trials:
+        if resolved.skip_reason is not None or resolved.stays_failed:
+            continue
+        settings = resolved.trial.settings
+        key = (settings.seed, settings.shots)
+        if key not in drawn:
+            drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
+        splits = drawn[key]
+        resize = resolve_resize(settings.resize, dataset.native_size)
+        counted.append(
+            CountedTrial(
+                job=keyed(
+                    _unkeyed(resolved_run, resolved, resolved.weights, Path()),
+                    fingerprint=prepared_fingerprint(dataset, resolved.image_size, resize),
+                    splits=splits,
+                    classes=dataset.classes,
+                ),
+                complete=not resolved.pending,
+                image_size=resolved.image_size,
+                num_classes=len(dataset.classes),
+                splits=splits,
+                all=len(dataset),
+            )
+        )
+    return counted
+
+
+def make_job(
+    resolved_run: ResolvedRun,
+    resolved: ResolvedTrial,
+    weights: StartingWeights,
+    images: PreparedImages,
+) -> Job | BenchError:
+    """The trial as a job with its keys, or why its weights are not to be had."""
+    obtained = weights.of(resolved)
+    if isinstance(obtained, BenchError):
+        return obtained
+    data = images.data(resolved)
+    job = _unkeyed(resolved_run, resolved, obtained, data.folder)
+    splits = images.splits(resolved)
+    return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
+
+
+def _unkeyed(
+    resolved_run: ResolvedRun, resolved: ResolvedTrial, weights: Weights, images: Path
+) -> Job:
+    class_map = resolved_run.dataset.class_map
+    return Job(
+        trial_id=resolved.id,
+        trial=resolved.trial,
+        plan=resolved.plan,
+        images=images,
+        class_map=dict(class_map) if class_map is not None else None,
+        weights=weights,
+        precision=resolved.precision,
+        device=resolved_run.device,
+        checkpoint=resolved_run.folder / "checkpoints" / f"{resolved.id}.safetensors",
+    )
+
+
+# Weights --------------------------------------------------------------------------------------
+
+
+class StartingWeights:
+    """The starting weights of the pending trials: each is fetched or made once."""
+
+    def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
+        self._resolved_run = resolved_run
+        self._progress = progress
+        self._obtained: dict[tuple[str, str], Weights | BenchError] = {}
+        self._failed_sources: dict[str, BenchError] = {}
+
+    def source_jobs(self) -> dict[str, Job]:
+        """The source tasks that are still to be trained, by the fingerprint of their weights."""
+        jobs: dict[str, Job] = {}
+        for resolved in self._resolved_run.pending:
+            fingerprint = resolved.weights.fingerprint
+            if resolved.needs_source_task and fingerprint not in jobs:
+                jobs[fingerprint] = self._source_job(resolved)
+        return jobs
+
+    def note_source(self, result: JobResult) -> None:
+        """Trials that wait for the weights of a source task that failed cannot be trained."""
+        if result.error is not None:
+            message = f"pretraining on fractals failed: {result.error}"
+            self._failed_sources[result.trial_id] = BenchError(message)
+
+    def of(self, resolved: ResolvedTrial) -> Weights | BenchError:
+        """The trial's weights as they lie on this machine, or why they do not."""
+        if resolved.weights.name in ("none", "fractals"):
+            return self._failed_sources.get(resolved.weights.fingerprint, resolved.weights)
+        key = (resolved.trial.backbone.name, resolved.weights.fingerprint)
+        if key not in self._obtained:
+            self._obtained[key] = self._obtain(resolved)
+        return self._obtained[key]
+
+    def _obtain(self, resolved: ResolvedTrial) -> Weights | BenchError:
+        backbone, entry = resolved.trial.backbone.name, resolved.trial.settings.weights
+        try:
+            check_unchanged(resolved.weights)
+            obtained = obtain_weights(backbone, entry, progress=self._progress)
+        except BenchError as error:
+            return error
+        # What the trial's id says, and what its processes look for.
+        return replace(resolved.weights, path=obtained.path)
+
+    def _source_job(self, resolved: ResolvedTrial) -> Job:
+        return pretraining_job(
+            resolved.trial.backbone.name,
+            FractalWeights(**resolved.trial.settings.weights.options),
+            resolved.weights,
+            image_size=resolved.image_size,
+            device=self._resolved_run.device,
+            progress=self._progress,
+        )
+
+
+# Data -----------------------------------------------------------------------------------------
+
+
+class PreparedImages:
+    """The image caches of a run: one for every (image size, resize rule) among its trials."""
+
+    def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
+        self._resolved_run = resolved_run
+        self._folders: dict[tuple[int, Resize], Path] = {}
+        for resolved in resolved_run.trials:
+            key = (resolved.image_size, resolved.trial.settings.resize)
+            if key not in self._folders:
+                self._folders[key] = prepare_images(
+                    resolved_run.dataset, image_size=key[0], resize=key[1], progress=progress
+                )
+        self._opened: dict[Path, ImageData] = {}
+        self._splits: dict[tuple[int, int | None], Splits] = {}
+
+    def data(self, resolved: ResolvedTrial) -> ImageData:
+        """The images that the trial sees."""
+        folder = self._folders[resolved.image_size, resolved.trial.settings.resize]
+        if folder not in self._opened:
+            self._opened[folder] = ImageData.open(folder)
+        return self._opened[folder]
+
+    def splits(self, resolved: ResolvedTrial) -> Splits:
+        """The trial's splits, drawn once for each seed."""
+        settings = resolved.trial.settings
+        key = (settings.seed, settings.shots)
+        if key not in self._splits:
+            self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
+        return self._splits[key]
+
+    def describe(self) -> dict[str, Any]:
+        """The content of `data.json`: classes, counts of every split, and what is wrong."""
+        data = self.data(self._resolved_run.trials[0])
+        for resolved in self._resolved_run.trials:
+            self.splits(resolved)
+        splits = list(self._splits.values())
+        issues = (*data.issues, *self._resolved_run.issues, *leakage(data, splits))
+        return {
+            "dataset": data.name,
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "counts": class_counts(data.labels, splits[0], data.classes),
+            "issues": [asdict(issue) for issue in issues],
+        }

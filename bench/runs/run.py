@@ -1,0 +1,431 @@
+"""`bench run`: what is pending is trained, everything is written, the report is made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.data import ImageData
+from bench.errors import BenchError, system_errors_told
+from bench.execution.executors import Executor, Where
+from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.tree import reused_epochs
+from bench.execution.work import CountedTrial, Work, count_work
+from bench.results.folder import (
+    Push,
+    Run,
+    RunLock,
+    RunStore,
+    part_item,
+    prediction_columns,
+    pushing,
+    read_run,
+    write_json,
+    write_thumbnails,
+)
+from bench.results.report import mistaken_samples, write_report
+from bench.runs.prepare import PreparedImages, StartingWeights, counted_trials, make_job
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
+from bench.suite import ADDED_LATER, Settings, dump_suite
+from bench.system.cache import atomic_file
+from bench.system.cache_mirror import CacheUploads
+from bench.system.download import OnProgress
+from bench.system.machine import describe_machine
+
+COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
+
+
+class Reporter(Protocol):
+    """Is told how a run goes on; the command line shows it."""
+
+    @property
+    def progress(self) -> OnProgress | None:
+        """Is told of downloads and decoding."""
+
+    def resolved(self, resolved_run: ResolvedRun) -> None:
+        """The suite is checked."""
+
+    def work(self, work: Work) -> None:
+        """So much is asked for, and so much has to be done."""
+
+    def training(self, jobs: Sequence[Job]) -> None:
+        """These jobs start."""
+
+    def epoch(self, done: EpochDone) -> None:
+        """Trials have finished an epoch."""
+
+    def finished(self, job: Job, result: JobResult) -> None:
+        """A job has ended."""
+
+    def status(self, message: str) -> None:
+        """Something else takes a while."""
+
+    def note(self, message: str) -> None:
+        """Something has happened that is worth a line."""
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    progress: OnProgress | None = None
+
+    def resolved(self, resolved_run: ResolvedRun) -> None: ...
+    def work(self, work: Work) -> None: ...
+    def training(self, jobs: Sequence[Job]) -> None: ...
+    def epoch(self, done: EpochDone) -> None: ...
+    def finished(self, job: Job, result: JobResult) -> None: ...
+    def status(self, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
+
+
+@system_errors_told()
+def run(
+    suite: str | Path,
+    *,
+    out: str | Path = "results",
+    device: str = "auto",
+    workers: int | None = None,
+    executor: str = "auto",
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    reuse: bool = True,
+    retry: str | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Run a suite and return its tables; what an earlier run has finished is not trained again.
+
+    `overrides` are `key=value` texts as of `--set`, `only` selects trials as `--only` does,
+    `reuse=False` trains every trial anew. A trial that has failed stays failed until
+    `retry="failed"`, unless what it lacked was outside of it (a file, room on the disk). `workers`
+    is the number of processes (default: the cores that the trials' threads leave room for on a
+    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`. `out` may be
+    a URL of an object store (as text): the run's `folder` is its mirror on this disk then.
+
+    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
+    store does. A trial that fails is in the tables with its error.
+    """
+    reporter = reporter or SilentReporter()
+    where = Where(name=executor, workers=workers, address=address)
+    with CacheUploads(reporter.note) as uploads:
+        resolved_run = resolve_run(
+            Path(suite),
+            out=out,
+            device=device,
+            overrides=overrides,
+            only=only,
+            reuse=reuse,
+            retry=retry,
+            progress=reporter.progress,
+        )
+        reporter.resolved(resolved_run)
+        trained: ImageData | None = None
+        with pushing(resolved_run.remote, reporter.note) as push:
+            with _RunFolder(resolved_run, push, reporter) as folder:
+                folder.write_description(overrides)
+                if resolved_run.pending or not folder.has_data:
+                    folder.write_work(counted_trials(resolved_run))
+                    trained = _train_pending(resolved_run, folder, where, uploads, reporter)
+            reporter.status("plots and report")
+            result = read_run(resolved_run.folder)
+            if trained is not None:
+                _write_thumbnails(result, trained)
+            write_report(result)
+    return result
+
+
+def _train_pending(
+    resolved_run: ResolvedRun,
+    folder: _RunFolder,
+    where: Where,
+    uploads: CacheUploads,
+    reporter: Reporter,
+) -> ImageData:
+    """Train in two rounds: source tasks beside the trials that need none, then all the others.
+
+    Returns the images that the first trial sees.
+    """
+    images = PreparedImages(resolved_run, reporter.progress)
+    folder.write_data(images.describe())
+    weights = StartingWeights(resolved_run, reporter.progress)
+    sources = weights.source_jobs()
+    planned_by_id = {resolved.id: resolved for resolved in resolved_run.pending}
+
+    def keep(result: JobResult) -> None:
+        if result.trial_id in planned_by_id:
+            folder.write_result(planned_by_id[result.trial_id], result)
+        else:
+            weights.note_source(result)
+
+    rounds: tuple[list[ResolvedTrial], list[ResolvedTrial]] = ([], [])
+    for resolved in resolved_run.pending:
+        rounds[resolved.weights.fingerprint in sources].append(resolved)
+    for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
+        jobs = []
+        for resolved in trials:
+            job = make_job(resolved_run, resolved, weights, images)
+            if isinstance(job, BenchError):
+                folder.write_error(resolved, str(job))
+            else:
+                jobs.append(job)
+        uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
+        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse)]
+        _run_tasks(tasks, resolved_run, keep, where, reporter)
+    return images.data(resolved_run.trials[0])
+
+
+def ready_jobs(resolved_run: ResolvedRun, reporter: Reporter) -> list[Job | BenchError]:
+    """A job with its keys for every pending trial: images decoded, weights fetched or made.
+
+    Where the weights cannot be had, the reason stands in the job's place.
+    """
+    images, weights = ready(resolved_run, reporter)
+    return [make_job(resolved_run, resolved, weights, images) for resolved in resolved_run.pending]
+
+
+def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedImages, StartingWeights]:
+    """The images of the pending trials, decoded, and their weights, made where they are to be."""
+    images = PreparedImages(resolved_run, reporter.progress)
+    weights = StartingWeights(resolved_run, reporter.progress)
+    tasks = cut(list(weights.source_jobs().values()), reuse=False)
+    _run_tasks(tasks, resolved_run, weights.note_source, Where(), reporter)
+    return images, weights
+
+
+def _write_thumbnails(run: Run, data: ImageData) -> None:
+    """Keep small copies of the test images that the report shows."""
+    index = {sample: position for position, sample in enumerate(data.sample_ids)}
+    shown = mistaken_samples(run)
+    write_thumbnails(run.folder, {name: data.images[index[name]] for name in shown})
+
+
+def _run_tasks(
+    tasks: Sequence[Task],
+    resolved_run: ResolvedRun,
+    keep: Callable[[JobResult], None],
+    where: Where,
+    reporter: Reporter,
+) -> None:
+    by_id = {job.trial_id: job for task in tasks for job in task.jobs}
+    if not by_id:
+        return
+    reporter.training(list(by_id.values()))
+    executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
+    with closing(executor), closing(_results(executor, tasks, reporter)) as results:
+        for result in results:
+            keep(result)
+            reporter.finished(by_id[result.trial_id], result)
+
+
+def _results(
+    executor: Executor, tasks: Sequence[Task], reporter: Reporter
+) -> Generator[JobResult, None, None]:
+    yield from executor.run(tasks, reporter.epoch)
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+class _RunFolder:
+    """Writes the run folder; when it is left, also by an error, the tables are made."""
+
+    def __init__(self, resolved_run: ResolvedRun, push: Push, reporter: Reporter) -> None:
+        self._resolved_run = resolved_run
+        self._push = push
+        self._reporter = reporter
+        self._store = RunStore(resolved_run.folder)
+        self._lock = RunLock(resolved_run.folder)
+        self._reused: dict[str, int] = {}
+
+    def __enter__(self) -> _RunFolder:
+        self._resolved_run.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            self._write_skipped()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _write_skipped(self) -> None:
+        for resolved in self._resolved_run.trials:
+            if resolved.skip_reason is not None and not self._store.has_part(resolved.id):
+                row = trial_row(
+                    self._resolved_run, resolved, status="skipped", error=resolved.skip_reason
+                )
+                self._store.write_part(row)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._store.consolidate([resolved.id for resolved in self._resolved_run.trials])
+        finally:
+            self._lock.release()
+
+    def write_description(self, overrides: Sequence[str]) -> None:
+        folder = self._resolved_run.folder
+        with atomic_file(folder / "suite.yaml") as temporary:
+            temporary.write_text(dump_suite(self._resolved_run.loaded.suite), encoding="utf-8")
+        if not self._resolved_run.pending and (folder / "environment.json").is_file():
+            return
+        environment = {
+            **describe_machine(self._resolved_run.device),
+            "command": command_line(),
+            "overrides": list(overrides),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(folder / "environment.json", environment)
+
+    @property
+    def has_data(self) -> bool:
+        return (self._resolved_run.folder / "data.json").is_file()
+
+    def write_data(self, description: Mapping[str, Any]) -> None:
+        write_json(self._resolved_run.folder / "data.json", description)
+
+    def write_work(self, counted: Sequence[CountedTrial]) -> None:
+        """Say in `accounts.json` what the run has to do, and note what its trials share."""
+        if self._resolved_run.reuse:
+            self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
+        work = count_work(counted, reuse=self._resolved_run.reuse)
+        write_json(self._resolved_run.folder / "accounts.json", work.plain())
+        self._reporter.work(work)
+
+    def write_error(self, resolved: ResolvedTrial, error: str) -> None:
+        self._store.write_part(
+            trial_row(self._resolved_run, resolved, status="failed", error=error)
+        )
+
+    def write_result(self, resolved: ResolvedTrial, result: JobResult) -> None:
+        self._write_log(resolved, result)
+        row = trial_row(
+            self._resolved_run,
+            resolved,
+            status="failed" if result.error is not None else "complete",
+            error=result.error,
+            reused_epochs=min(self._reused.get(resolved.id, 0), len(result.records)),
+            **_measured(result),
+        )
+        self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+        self._push(
+            f"logs/{resolved.id}.log",
+            f"checkpoints/{resolved.id}.safetensors",
+            part_item(resolved.id),
+        )
+
+    def _write_log(self, resolved: ResolvedTrial, result: JobResult) -> None:
+        """What is known of a failure; the log of an earlier one goes when the trial completes."""
+        log = self._resolved_run.folder / "logs" / f"{resolved.id}.log"
+        if result.error is None:
+            log.unlink(missing_ok=True)
+            return
+        text = (
+            f"{resolved.trial.label} · seed {resolved.trial.settings.seed}\n"
+            f"started {result.started:%Y-%m-%d %H:%M:%S} UTC, "
+            f"failed {result.finished:%Y-%m-%d %H:%M:%S} UTC "
+            f"after {len(result.records)} finished epochs\n{result.error}\n"
+        )
+        if result.log is not None:
+            text += f"\n{result.log}"
+        with atomic_file(log) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def command_line() -> str:
+    """The command that started this process, or the call that stands for it."""
+    program = Path(sys.argv[0]).name or "python"
+    return shlex.join([program, *sys.argv[1:]])
+
+
+def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any) -> dict[str, Any]:
+    """The trial's row of `trials`: what the suite says of it, and `values`."""
+    trial, settings = resolved.trial, resolved.trial.settings
+    return {
+        "trial": resolved.id,
+        "config": trial.config,
+        "suite": trial.suite,
+        "dataset": resolved_run.dataset.name,
+        "backbone": trial.backbone.label,
+        "weights": settings.weights.label,
+        "head": settings.head.label,
+        "strategy": trial.strategy.label,
+        "schedule": trial.schedule.label,
+        "augmentation": trial.augmentation.label,
+        "seed": settings.seed,
+        "epochs": resolved.plan.epochs,
+        "batch_size": settings.batch_size,
+        "optimizer": settings.optimizer,
+        "lr": settings.lr,
+        "settings": _other_settings(resolved),
+        "reused_epochs": 0,
+        "device": resolved_run.device,
+        "precision": resolved.precision,
+        **values,
+    }
+
+
+def _other_settings(resolved: ResolvedTrial) -> str:
+    settings = resolved.trial.settings
+    others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
+    for name, absent in ADDED_LATER.items():
+        if others[name] in absent:
+            del others[name]
+    return json.dumps({**others, "image_size": resolved.image_size})
+
+
+def _measured(result: JobResult) -> dict[str, Any]:
+    outcome = result.outcome
+    times = {
+        # Without a start the trial counts as not tried, and the next run tries it.
+        "started": None if result.external else result.started,
+        "finished": None if result.external else result.finished,
+        "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records),
+        "peak_memory_mib": result.peak_memory_mib,
+    }
+    if outcome is None:
+        return times
+    return {
+        **times,
+        "best_epoch": outcome.best.epoch,
+        "val_loss": outcome.best.val.loss,
+        "val_accuracy": outcome.best.val.accuracy,
+        "test_loss": outcome.best.test.loss,
+        "test_accuracy": outcome.best.test.accuracy,
+        "last_val_accuracy": outcome.last.val.accuracy,
+        "last_test_accuracy": outcome.last.test.accuracy,
+        "trainable_params": outcome.trainable_params,
+        "total_params": outcome.total_params,
+    }
+
+
+def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
+    for record in result.records:
+        for split, scores, seconds in (
+            ("train", record.train, record.train_seconds),
+            ("val", record.val, record.val_seconds),
+        ):
+            yield {
+                "epoch": record.epoch,
+                "split": split,
+                "loss": scores.loss,
+                "accuracy": scores.accuracy,
+                "lr": record.lr,
+                "seconds": seconds,
+            }
+
+
+def _predictions(result: JobResult) -> dict[str, Any]:
+    predictions = result.predictions
+    if predictions is None:
+        return {}
+    return prediction_columns(
+        samples=predictions.samples,
+        labels=predictions.labels,
+        probabilities=predictions.probabilities,
+        classes=predictions.classes,
+    )

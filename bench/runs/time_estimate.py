@@ -1,0 +1,150 @@
+"""How long a run may take: a few batches timed on this machine, times what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.data import ImageData, Splits, stored_size
+from bench.data.images.prepared import resolve_resize
+from bench.errors import BenchError
+from bench.execution.engine import make_training
+from bench.execution.jobs import Job
+from bench.execution.work import Work
+from bench.methods.plan import Plan, Rule, Stage
+from bench.models import describe_weights
+from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.source_weights import source_trial
+from bench.suite import Entry, FractalWeights, Trial
+from bench.training.loop import train
+
+TIMED_BATCHES = 2
+TIMED_IMAGES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeEstimate:
+    """What is left to do, source tasks of `weights: fractals` included, and about how long."""
+
+    epochs: int
+    trained_images: int
+    evaluated_images: int
+    seconds: float
+
+
+def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEstimate:
+    """Count the pending work and time one short epoch of each distinct kind of it.
+
+    A kind is a backbone under one table of rules with all settings but the seed. The timings run
+    one after the other and `workers` at once are taken to be as fast each, so it is coarse.
+    """
+    timings = _Timings(resolved_run)
+    by_id = {resolved.id: resolved for resolved in resolved_run.trials}
+    epochs = trained = evaluated = 0
+    seconds = 0.0
+    for epoch in work.epoch_work:
+        counted = epoch.counted
+        train, evaluate = timings.seconds_per_image(by_id[counted.job.trial_id], epoch.stage)
+        epochs += 1
+        trained += counted.train
+        evaluated += counted.val
+        if epoch.boundary is None:
+            seconds += (counted.train * train + counted.val * evaluate) / workers
+        else:
+            # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
+            rest = max(0.0, train - evaluate)
+            seconds += (counted.train * rest + epoch.views * evaluate) / workers
+    for resolved, source, share in _source_tasks(resolved_run, workers):
+        options, settings = source.dataset.options, source.settings
+        sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]
+        everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
+        resolved = replace(resolved, trial=source, image_size=settings.image_size or 0)
+        train, evaluate = timings.seconds_per_image(resolved, everything)
+        epochs += settings.epochs
+        trained += settings.epochs * sizes[0]
+        evaluated += settings.epochs * sizes[1]
+        seconds += settings.epochs * (sizes[0] * train + sizes[1] * evaluate) / share
+    return TimeEstimate(
+        epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds
+    )
+
+
+def _source_tasks(
+    resolved_run: ResolvedRun, workers: int
+) -> Iterator[tuple[ResolvedTrial, Trial, int]]:
+    """(a trial that needs it, the source task, source tasks at once)."""
+    sources: dict[str, tuple[ResolvedTrial, Trial]] = {}
+    for resolved in resolved_run.pending:
+        if resolved.needs_source_task:
+            recipe = FractalWeights(**resolved.trial.settings.weights.options)
+            backbone = resolved.trial.backbone.name
+            source = source_trial(backbone, recipe, image_size=resolved.image_size)
+            sources[resolved.weights.fingerprint] = (resolved, source)
+    for resolved, source in sources.values():
+        yield resolved, source, min(workers, len(sources))
+
+
+class _Timings:
+    """Seconds per image of every kind of work, each measured when it is first asked for."""
+
+    def __init__(self, resolved_run: ResolvedRun) -> None:
+        self._resolved_run = resolved_run
+        self._measured: dict[str, tuple[float, float]] = {}
+
+    def seconds_per_image(self, resolved: ResolvedTrial, stage: Stage) -> tuple[float, float]:
+        """(training, evaluation) seconds per image under the rules of `stage`."""
+        trial = resolved.trial.with_settings(
+            seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
+        )
+        key = f"{trial.id({})} {resolved.image_size} {stage.rules}"
+        if key not in self._measured:
+            rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
+            self._measured[key] = self._measure(replace(resolved, trial=trial, plan=rules))
+        return self._measured[key]
+
+    def _measure(self, resolved: ResolvedTrial) -> tuple[float, float]:
+        settings = resolved.trial.settings
+        num_train = TIMED_BATCHES * settings.batch_size
+        data = _noise_images(resolved, num_train + TIMED_IMAGES, self._resolved_run)
+        samples = np.arange(len(data))
+        splits = Splits(samples[:num_train], samples[num_train:], samples[num_train:])
+        job = Job(
+            trial_id="timing",
+            trial=resolved.trial,
+            plan=resolved.plan,
+            images=data.folder,
+            class_map=None,
+            weights=describe_weights(resolved.trial.backbone.name, Entry(name="none")),
+            precision=resolved.precision,
+            device=self._resolved_run.device,
+            checkpoint=None,
+        )
+        # The first epoch warms up.
+        try:
+            *_, record = train(make_training(job, data, splits), lambda _: None).records
+        except RuntimeError as error:
+            raise BenchError(f"{resolved.trial.label} cannot be timed here: {error}") from None
+        return record.train_seconds / num_train, record.val_seconds / TIMED_IMAGES
+
+
+def _noise_images(resolved: ResolvedTrial, count: int, resolved_run: ResolvedRun) -> ImageData:
+    resize = resolve_resize(resolved.trial.settings.resize, resolved_run.dataset.native_size)
+    side = stored_size(resolved.image_size, resize)
+    num_classes = len(resolved_run.dataset.classes)
+    return ImageData(
+        folder=Path(),
+        name="timing",
+        images=np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8),
+        labels=np.arange(count) % num_classes,
+        given_splits=np.zeros(count, np.int8),
+        sample_ids=tuple(str(index) for index in range(count)),
+        classes=resolved_run.dataset.classes,
+        fingerprint="timing",
+        image_size=resolved.image_size,
+        resize=resize,
+        generated=True,
+        issues=(),
+    )

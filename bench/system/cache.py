@@ -1,0 +1,131 @@
+"""Where downloads and prepared data are kept, and how anything is written there.
+
+Everything appears whole or not at all: it is written under a temporary name beside its final place
+and renamed when it is complete, so that a crash or a second process never shows half of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+from bench.system.object_store import is_url
+
+STALE_SECONDS = 24 * 3600.0
+"""A temporary file or folder that is older was left behind by a killed process."""
+
+_PARTIAL = ".partial-"
+
+
+def cache_root() -> Path:
+    """The cache folder, created if need be: `$BENCH_CACHE`, or the platform's user cache folder.
+
+    Where `$BENCH_CACHE` is the URL of an object store, the folder in front of it:
+    `$BENCH_CACHE_FOLDER`, or the platform's.
+    """
+    import platformdirs
+
+    chosen = os.environ.get("BENCH_CACHE" if cache_url() is None else "BENCH_CACHE_FOLDER")
+    root = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("bench")
+    root = root.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def cache_url() -> str | None:
+    """The object store behind the cache folder, None where there is none."""
+    chosen = os.environ.get("BENCH_CACHE", "")
+    return chosen.rstrip("/") if is_url(chosen) else None
+
+
+@contextmanager
+def atomic_folder(final: Path, *, keep: Callable[[Path], bool] = Path.is_dir) -> Iterator[Path]:
+    """A temporary folder that becomes `final` when the block succeeds and vanishes when it fails.
+
+    If `final` exists by then and `keep(final)` holds (another process was faster), the temporary
+    folder is dropped; an existing `final` that is not worth keeping is replaced.
+    """
+    temporary = _temporary_sibling(final)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _publish_folder(temporary, final, keep)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary path that replaces `final` when the block succeeds and vanishes when it fails.
+
+    The block must have written the file when it ends. What can be made again at any time need not
+    be `durable`: a crash of the machine may then leave a damaged file, and nothing waits.
+    """
+    temporary = _temporary_sibling(final)
+    try:
+        yield temporary
+        if durable:
+            flush_to_disk(temporary)
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when the file's content is on the disk, so that a rename cannot overtake it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) -> None:
+    if final.exists():
+        with suppress(FileNotFoundError):  # another process is just moving it aside
+            if keep(final):
+                return
+        aside = _temporary_sibling(final)
+        with suppress(FileNotFoundError):  # another process has just moved it aside
+            final.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    try:
+        temporary.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _temporary_sibling(final: Path) -> Path:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(final.parent)
+    return final.parent / f".{final.name}{_PARTIAL}{uuid.uuid4().hex}"
+
+
+@lru_cache(maxsize=1024)
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left behind; once, since it takes as long as there are files."""
+    with suppress(OSError):  # it may be written to all the same
+        for name in os.listdir(folder):
+            if is_temporary(name):
+                remove_if_stale(folder / name)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder called `name` is being written, or was when its process died."""
+    return name.startswith(".") and _PARTIAL in name
+
+
+def remove_if_stale(leftover: Path) -> None:
+    """Remove a temporary file or folder unless it may still be in use."""
+    try:
+        stale = time.time() - leftover.stat().st_mtime > STALE_SECONDS
+    except OSError:  # its owner has just finished with it
+        return
+    if stale and leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
+    elif stale:
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,264 @@
+"""The machine a trial runs on: devices, precision, memory, and what is written down of it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+
+PACKAGES = ("bench", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "pillow")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_GIBIBYTE = 1 << 30
+
+
+def keep_large_buffers() -> bool:
+    """Let glibc keep large buffers instead of returning them to the system after every use.
+
+    Activations are freed and allocated again at every step; page faults on fresh pages cost up to
+    2.3 times the run time. Must be called before torch allocates; changes no bit of any result.
+    `BENCH_KEEP_BUFFERS=0` turns it off. Returns whether it is in force.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("BENCH_KEEP_BUFFERS") == "0":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    # glibc takes an int and refuses an mmap threshold above half of its largest heap.
+    mmap_kept = mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
+    return bool(mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1) and mmap_kept)
+
+
+def limit_memory(gibibytes: float) -> None:
+    """Let an allocation fail, as an error of the trial, once the process has so much of its own.
+
+    Of data and not of addresses: torch's libraries alone have gigabytes of those.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = int(gibibytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to the best device here; raises `BenchError` for a device that is not here."""
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    indexed = kind == "cuda" and index.isdigit()
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not indexed):
+        raise BenchError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if kind == "cuda" and (not cuda or (index and int(index) >= torch.cuda.device_count())):
+        count = torch.cuda.device_count() if cuda else 0
+        raise BenchError(f"--device {name}: this machine has {count} usable CUDA devices")
+    if kind == "mps" and not mps:
+        raise BenchError("--device mps: this machine has no usable Metal device")
+    return name
+
+
+def equal_gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that `cuda` may mean, as `CUDA_VISIBLE_DEVICES` has them; none for other devices.
+
+    Those that are not of the kind of the first would give other numbers: they are left out.
+    """
+    import torch
+
+    if device != "cuda":
+        return ()
+    kinds = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(index) for index in range(len(kinds))]
+    return tuple(name.strip() for name, kind in zip(names, kinds, strict=False) if kind == kinds[0])
+
+
+def check_devices(device: str, count: int) -> None:
+    """Raise `BenchError` unless a trial on `device` can have `count` devices, this and the next.
+
+    Processes on the CPU are as good as devices.
+    """
+    import torch
+
+    if count == 1 or device == "cpu":
+        return
+    kind, _, index = device.partition(":")
+    here = torch.cuda.device_count() - int(index or 0) if kind == "cuda" else 1
+    if here < count:
+        raise BenchError(
+            f"devices_per_trial: {count} asks for more devices than there are: {here} from "
+            f"--device {device} on; lower it, or set micro_batch, which needs one"
+        )
+
+
+def device_of_rank(device: str, rank: int) -> str:
+    """The device of one of the processes that train a trial together on `device` and the next."""
+    kind, _, index = device.partition(":")
+    return f"cuda:{int(index or 0) + rank}" if kind == "cuda" else device
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether matrix work in bfloat16 runs on instructions made for it."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device == "cpu":
+        flags = cpu_flags()
+        return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
+    return False
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's features as Linux names them; empty elsewhere."""
+    return frozenset(_cpuinfo("flags", "Features").split())
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*keys: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    values = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in values if key.strip() in keys), "")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
+
+
+class PeakMemory:
+    """Peak memory in MiB since this was made: of the process on a CPU, else of the device."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = device
+        if device.startswith("cuda"):
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # with an index, the next call would not do it
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            _reset_peak_resident()
+
+    def mebibytes(self) -> float | None:
+        """The peak so far; None where the system does not tell."""
+        import torch
+
+        if self._device.startswith("cuda"):
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return _peak_resident_mebibytes()
+
+
+def _reset_peak_resident() -> None:
+    # Linux resets the high-water mark of a process that writes 5 here.
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_resident_mebibytes() -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        if sys.platform == "win32":
+            return None
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+NUMERIC = ("torch", "torchvision", "timm", "numpy", "pillow")
+"""The packages whose version may change the last bits of a result."""
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages among those that numbers depend on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def arithmetic(device: str) -> dict[str, Any]:
+    """What the last bits of a result depend on, beside what is computed: device, libraries and
+    the switches of torch that change how it multiplies."""
+    import torch
+
+    return {
+        "kind": device.partition(":")[0],
+        **{name: version for name, version in package_versions().items() if name in NUMERIC},
+        "build": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **(_cuda_arithmetic(device) if device.startswith("cuda") else {"device": cpu_name()}),
+        # Images are decoded and varied on the CPU, whatever trains.
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": torch.backends.mkldnn.enabled,
+    }
+
+
+def _cuda_arithmetic(device: str) -> dict[str, Any]:
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "compute_capability": torch.cuda.get_device_capability(device),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn_enabled": cudnn.enabled,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_tf32": cudnn.allow_tf32,
+        "matmul_tf32": matmul.allow_tf32,
+        "reduced_bf16": matmul.allow_bf16_reduced_precision_reduction,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    }
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Versions, processor, memory and device, in plain types."""
+    import psutil
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+    return {
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": device,
+        "device_name": name,
+        "native_bf16": has_native_bf16(device),
+    }

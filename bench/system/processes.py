@@ -1,0 +1,161 @@
+"""New processes that train: on Linux forked from one that has imported what they need already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from types import ModuleType
+from typing import Any
+
+GRACE_SECONDS = 5.0
+"""A process that was told to end is killed after so long."""
+
+_TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+_HINTS = {
+    "SIGKILL": ", often for want of memory",
+    "SIGABRT": ", often for want of memory",
+    "SIGBUS": ": a file that it was reading was cut short",
+}
+
+_FORKS = sys.platform.startswith("linux")
+
+
+def import_early(*modules: str) -> None:
+    """Begin to import what workers on the CPU need, beside what this process does meanwhile."""
+    if _FORKS:
+        _start_forkserver(modules)
+
+
+def start_process(
+    target: Callable[..., None],
+    *arguments: Any,
+    device: str,
+    environment: Mapping[str, str] | None = None,
+    preload: Sequence[str] = (),
+) -> BaseProcess:
+    """A daemon that runs `target(*arguments)`, with the environment that this process has now,
+    changed by `environment`.
+
+    It ignores Ctrl-C, which is for the caller. Its idle OpenMP threads sleep: spinning ones would
+    take the others' cores. On Linux and the CPU it is forked from a process that has imported the
+    modules `preload` and never computed anything; CUDA does not survive a fork, so elsewhere it is
+    spawned.
+    """
+    forked = _FORKS and device == "cpu"
+    context = _start_forkserver(preload) if forked else multiprocessing.get_context("spawn")
+    process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+        target=_run,
+        args=({**os.environ, **(environment or {})}, target, arguments),
+        daemon=True,
+    )
+    # A fork waits until everything is imported: a Ctrl-C in these seconds must not be lost.
+    interrupts = _interrupts_heard_later() if forked else _interrupts_ignored()
+    with _passive_threads(), _without_main_module(), interrupts:
+        process.start()
+    return process
+
+
+def end_process(process: BaseProcess) -> None:
+    """End it, if it has not ended yet."""
+    if process.is_alive():
+        process.terminate()
+    process.join(GRACE_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def exit_cause(exitcode: int | None) -> str:
+    """What a process died of, in words."""
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"signal {name}{_HINTS.get(name, '')}"
+    return f"exit code {exitcode}"
+
+
+def was_told_to_end(exitcode: int | None) -> bool:
+    """By a signal that somebody sends on purpose: what it was doing then is not at fault."""
+    return exitcode is not None and -exitcode in _TOLD_TO_END
+
+
+def _start_forkserver(modules: Sequence[str]) -> BaseContext:
+    """The context whose processes are forked; the one that they are forked from runs then.
+
+    It imports `modules` if it has not been started yet.
+    """
+    from multiprocessing.forkserver import ensure_running
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    with _passive_threads(), _without_main_module(), _interrupts_ignored():
+        ensure_running()
+    return context
+
+
+def _run(
+    environment: dict[str, str], target: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It ends with the one that started it, and may start processes itself, which a daemon may not.
+    multiprocessing.current_process().daemon = False
+    os.environ.clear()  # a forked process has that of the time when its parent was started
+    os.environ.update(environment)
+    target(*arguments)
+
+
+@contextmanager
+def _passive_threads() -> Iterator[None]:
+    before = os.environ.get("OMP_WAIT_POLICY")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_WAIT_POLICY"]
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """New processes leave Ctrl-C to the caller from their first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts_heard_later() -> Iterator[None]:
+    """A Ctrl-C during the block acts when it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """New processes do not import the caller's script again: it need not be guarded."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

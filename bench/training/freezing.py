@@ -1,0 +1,67 @@
+"""What a plan leaves alone: which layer groups move in a stage, and where an epoch can start.
+
+Answered from the network's outline, so that planning needs no network.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+from bench.methods.plan import HEAD, Plan, Stage
+from bench.models import Outline
+
+
+@lru_cache(maxsize=4096)
+def moving_groups(outline: Outline, stage: Stage) -> frozenset[str]:
+    """The groups that the stage changes: by training a parameter or by norm statistics."""
+    moving = {a for a in outline.parameters if stage.rule_for(a).lr is not None}
+    moving |= {a for a in outline.norms if stage.rule_for(a).norm_mode == "update"}
+    return frozenset(address.partition("/")[0] for address in moving)
+
+
+def moved_groups(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
+    """The groups that the first `epochs` epochs of the plan may have changed."""
+    if not epochs:
+        return frozenset()
+    until = plan.stage_index(epochs - 1) + 1
+    return frozenset().union(*(moving_groups(outline, stage) for stage in plan.stages[:until]))
+
+
+def frozen_boundary(outline: Outline, stage: Stage) -> str | None:
+    """The last boundary in front of which the stage freezes everything; None if there is none."""
+    moving = moving_groups(outline, stage)
+    boundary = None
+    for before, group in pairwise(outline.groups):
+        if before in moving:
+            break
+        if group in outline.boundaries:
+            boundary = group
+    return boundary
+
+
+def epoch_start(outline: Outline, plan: Plan, epoch: int) -> tuple[str | None, bool]:
+    """Where an epoch starts: the boundary, and whether all before it has its starting weights.
+
+    Only then are the activations at the boundary those of the starting weights, which trials share.
+    """
+    boundary = frozen_boundary(outline, plan.stage_at(epoch))
+    return boundary, boundary is not None and is_pristine(outline, plan, epoch, boundary)
+
+
+def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool:
+    """Whether everything in front of `boundary` has its starting weights during `epoch`."""
+    prefix = set(outline.groups[: outline.groups.index(boundary)])
+    return not moved_groups(outline, plan, epoch + 1) & prefix
+
+
+def head_epochs(outline: Outline, plan: Plan) -> int:
+    """How many epochs at the start of the plan train nothing but a head that can be stacked."""
+    epochs = 0
+    for stage in plan.stages:
+        head = [address for address in outline.parameters if address.startswith(f"{HEAD}/")]
+        rates = {stage.rule_for(address).lr for address in head}
+        if not outline.plain_head or moving_groups(outline, stage) != {HEAD} or len(rates) != 1:
+            break
+        epochs += stage.epochs
+    return epochs

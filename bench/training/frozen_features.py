@@ -1,0 +1,205 @@
+"""Frozen prefixes: what the frozen first groups of a network make of the images, computed once.
+
+A frozen group has no dropout, fixed norm statistics and no gradient, so its output depends on the
+weights and the view of the image alone. Trials that freeze the same first groups of the same
+weights share these activations, across strategies, learning rates, schedules and runs. They are
+always computed in padded batches of one size, so that neither the batch size of a trial nor a
+sample's companions change a bit: what is shared equals what a trial computes for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from bench.data import Samples, samples_digest
+from bench.keys import content_hash
+from bench.models import Network
+from bench.models.tensor_files import read_tensor_file, write_tensor_file
+from bench.system.lru_folder import cached_folder
+
+FROZEN_BATCH = 32
+MAX_VIEW_BYTES = 2**30
+"""A larger view is computed batch by batch and not kept."""
+
+
+class Trunk:
+    """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
+
+    So many `parallel_batches` run at once, each in a thread of its own with `threads` intra-op
+    threads: that changes the time and no number.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        boundary: str,
+        *,
+        autocast: Callable[[], torch.autocast],
+        threads: int,
+        parallel_batches: int,
+    ) -> None:
+        self._network = network
+        self._boundary = boundary
+        self._autocast = autocast
+        self._threads = threads
+        self._parallel_batches = parallel_batches
+
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Activations `[n, ...]`, channels last, of each batch of normalised images."""
+        pieces = (
+            batch[at : at + FROZEN_BATCH]
+            for batch in batches
+            for at in range(0, len(batch), FROZEN_BATCH)
+        )
+        if self._parallel_batches == 1:
+            yield from map(self._forward, pieces)
+            return
+        with ThreadPoolExecutor(self._parallel_batches, initializer=self._enter_thread) as pool:
+            ahead = []
+            for piece in pieces:
+                ahead.append(pool.submit(self._forward, piece))
+                if len(ahead) > self._parallel_batches:
+                    yield ahead.pop(0).result()
+            for future in ahead:
+                yield future.result()
+
+    def _enter_thread(self) -> None:
+        torch.set_num_threads(self._threads)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        count = len(images)
+        if count < FROZEN_BATCH:
+            padding = images.new_zeros(FROZEN_BATCH - count, *images.shape[1:])
+            images = torch.cat([images, padding])
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), self._autocast():
+            activations = self._network(images, stop=self._boundary)[:count]
+        return _rows(activations)
+
+
+def _rows(activations: Tensor) -> Tensor:
+    """Contiguous with channels last: a row a sample, as they are stored and gathered."""
+    return activations.movedim(1, -1).contiguous() if activations.ndim == 4 else activations
+
+
+def view_key(trunk_key: str, boundary: str, view: Sequence[Any], samples: Samples) -> str:
+    """What names the activations of `samples` at `boundary` under `view`: equal names, equal bits.
+
+    `trunk_key` stands for the weights, the images and the arithmetic.
+    """
+    return content_hash([trunk_key, boundary, view, samples_digest(samples)], digits=32)
+
+
+def viewed_samples(among: Samples, *, of: int, varies: bool, shots: int | None) -> Samples:
+    """The samples that are computed together when some of `among` are asked for, ascending.
+
+    Where a view does not vary, one of all the images that there are (`of`) serves every split and
+    seed; a few shots do not pay for that.
+    """
+    return np.unique(among) if varies or shots is not None else np.arange(of)
+
+
+def gather(view: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a view, as the network takes them: channels second, last in memory."""
+    return as_input(view.index_select(0, rows.to(view.device)))
+
+
+def as_input(rows: Tensor) -> Tensor:
+    """Stored rows as the network takes them."""
+    return rows.movedim(-1, 1) if rows.ndim == 4 else rows
+
+
+class FeatureStore:
+    """Views of activations by content key, memory-mapped files under a limit.
+
+    Without a folder (`--no-reuse`) nothing is kept and every view is computed when it is asked for.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._cache = self._locks = None
+        if folder is not None:
+            self._cache = cached_folder(folder / "features")
+            self._locks = folder / "locks"
+        # By key the file whose checksum is right: a view is opened in every epoch.
+        self._verified: dict[str, int] = {}
+
+    @property
+    def shares(self) -> bool:
+        """Whether what is computed once is kept."""
+        return self._cache is not None
+
+    def view(
+        self, key: str, compute: Callable[[], Iterator[Tensor]], *, count: int
+    ) -> Tensor | None:
+        """The view called `key`, `count` rows as `Trunk` gives them, found or computed.
+
+        None if it is too large to be kept.
+        """
+        if self._cache is None:
+            return _gathered(compute(), count)
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._computing(key):
+            found = self._find(key)  # another process may just have made it
+            if found is not None:
+                return found
+            view = _gathered(compute(), count)
+            if view is not None:
+                self._add(key, view)
+        return view
+
+    def _find(self, key: str) -> Tensor | None:
+        assert self._cache is not None
+        path = self._cache.find(key)
+        if path is None:
+            return None
+        try:
+            file = path.stat().st_ino
+            tensors, _ = read_tensor_file(path, verify=self._verified.get(key) != file)
+            view = tensors["features"]
+        except (OSError, ValueError, KeyError):
+            return None  # damaged or just evicted: it is made again
+        self._verified[key] = file
+        return view
+
+    def _add(self, key: str, view: Tensor) -> None:
+        assert self._cache is not None
+        # A full disk costs time later, and no trial.
+        with suppress(OSError), self._cache.adding(key) as temporary:
+            write_tensor_file({"features": view}, temporary)
+
+    @contextmanager
+    def _computing(self, key: str) -> Iterator[None]:
+        """One process computes a view, the others wait for it; few lock files serve all keys.
+
+        In a cache that cannot be written nothing is kept, so there is nothing to wait for.
+        """
+        assert self._locks is not None
+        with ExitStack() as held:
+            with suppress(OSError, NotImplementedError):
+                self._locks.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(self._locks / f"features-{key[:2]}.lock"))
+            yield
+
+
+def _gathered(pieces: Iterator[Tensor], count: int) -> Tensor | None:
+    first = next(pieces)
+    if first.nbytes // len(first) * count > MAX_VIEW_BYTES:
+        return None
+    return torch.cat([first, *pieces])
+
+
+def positions(universe: Samples, samples: npt.NDArray[Any]) -> Tensor:
+    """Where `samples` stand in the ascending `universe`."""
+    return torch.from_numpy(np.searchsorted(universe, samples))

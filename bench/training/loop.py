@@ -1,0 +1,275 @@
+"""One trainer that interprets every plan: it knows rules and stages, no strategy's name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.methods.plan import Plan
+from bench.methods.schedules import Progress
+from bench.models import Network
+from bench.training.freezing import head_epochs, moved_groups
+from bench.training.stacked_heads import HeadTrial, train_heads
+from bench.training.state import EpochRecord, Scores, State, best_record
+from bench.training.trial import (
+    Inputs,
+    Step,
+    Training,
+    apply_stage,
+    batch_order,
+    check_finite,
+    labels_of,
+    predict,
+    score,
+    set_lr,
+    start_of,
+    stops_early,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The scores of one epoch on both splits that a report needs."""
+
+    epoch: int
+    val: Scores
+    test: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A trained trial; `probabilities` `[test samples, classes]` at the best epoch.
+
+    `state` holds what training changed of the starting weights, at the best epoch.
+    """
+
+    best: Snapshot
+    last: Snapshot
+    records: tuple[EpochRecord, ...]
+    probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    state: Mapping[str, Tensor]
+    trainable_params: int
+    total_params: int
+
+
+@dataclass(kw_only=True)
+class Branch:
+    """A trial on its way: `training` holds the current tensors, this what came before."""
+
+    training: Training
+    records: list[EpochRecord] = field(default_factory=list)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def train_epoch(self) -> EpochRecord:
+        """Train and validate the next epoch; raises `TrainingDivergedError`."""
+        training, epoch = self.training, len(self.records)
+        started = time.perf_counter()
+        val_losses = tuple(record.val.loss for record in self.records)
+        scores, lr = _train_epoch(training, epoch, val_losses)
+        trained = time.perf_counter()
+        val_samples = training.splits.val
+        val = score(predict(training, val_samples, epoch=epoch), labels_of(training, val_samples))
+        check_finite(training.settings.lr, epoch, scores.loss, val.loss)
+        record = EpochRecord(
+            epoch=epoch + 1,
+            lr=lr,
+            train=scores,
+            val=val,
+            train_seconds=trained - started,
+            val_seconds=time.perf_counter() - trained,
+        )
+        self.records.append(record)
+        if best_record(self.records) is record:
+            self.best = self._tensors()
+        return record
+
+    def state(self) -> State:
+        """A copy of where the trial stands."""
+        is_best = bool(self.records) and best_record(self.records) is self.records[-1]
+        current = self.best if is_best else self._tensors()
+        names: dict[Tensor, str] = {
+            parameter: name for name, parameter in self.training.network.model.named_parameters()
+        }
+        optimizer = {
+            names[parameter]: {slot: tensor.detach().clone() for slot, tensor in slots.items()}
+            for parameter, slots in self.training.optimizer.state.items()
+        }
+        return State(
+            records=tuple(self.records), model=current, best=self.best, optimizer=optimizer
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from `state`."""
+        self.records, self.best = list(state.records), state.best
+        self.training.load(state.model)
+        parameters = dict(self.training.network.model.named_parameters())
+        for name, slots in state.optimizer.items():
+            parameter = parameters[name]
+            self.training.optimizer.state[parameter] = {
+                slot: torch.empty_like(parameter).copy_(tensor)
+                if tensor.shape == parameter.shape
+                else tensor.clone()
+                for slot, tensor in slots.items()
+            }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Copies of all tensors that may differ from the starting weights."""
+        training = self.training
+        moved = moved_groups(training.network.outline, training.plan, len(self.records))
+        return {
+            name: tensor.detach().clone()
+            for name, tensor in training.network.model.state_dict().items()
+            if training.network.group_of(name).name in moved
+        }
+
+
+def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:
+    """Train the plan alone, choose the epoch on validation, read the test split once.
+
+    Raises `TrainingDivergedError` when a loss is not finite. The caller's random state and count of
+    threads are the same afterwards.
+    """
+    branch = Branch(training=training)
+    with isolated(training.settings.threads):
+        training.load({})  # an earlier trial may have left the network in another state
+        heads = head_epochs(training.network.outline, training.plan)
+        if heads:
+            trial = HeadTrial(training=training, epochs=heads)
+            for _, record in train_heads([trial]):
+                on_epoch(record)
+            if trial.error is not None:
+                raise trial.error
+            branch.restore(trial.state)
+        while len(branch.records) < training.plan.epochs:
+            if stops_early(training.plan, training.settings.early_stopping, branch.records):
+                break
+            on_epoch(branch.train_epoch())
+        return outcome(training, branch.state())
+
+
+def outcome(training: Training, state: State) -> Outcome:
+    """Choose the epoch of a finished trial and read the test split; changes the network."""
+    plan, test = training.plan, training.splits.test
+    test_labels = labels_of(training, test)
+    training.load(state.model)
+    last_epoch = state.epochs - 1 if state.epochs else None
+    logits = predict(training, test, epoch=last_epoch)
+    test_scores = score(logits, test_labels)
+    if last_epoch is None:
+        val = training.splits.val
+        val_scores = score(predict(training, val, epoch=None), labels_of(training, val))
+        best = last = Snapshot(epoch=0, val=val_scores, test=test_scores)
+    else:
+        record, chosen = state.records[-1], best_record(state.records)
+        best = last = Snapshot(epoch=record.epoch, val=record.val, test=test_scores)
+        if chosen.epoch != record.epoch:
+            training.load(state.best)
+            logits = predict(training, test, epoch=chosen.epoch - 1)
+            test_scores = score(logits, test_labels)
+            best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
+    return Outcome(
+        best=best,
+        last=last,
+        records=state.records,
+        probabilities=logits.softmax(dim=1).numpy(),
+        state=state.best,
+        trainable_params=trainable_parameters(training.network, plan),
+        total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
+    )
+
+
+def trainable_parameters(network: Network, plan: Plan) -> int:
+    """How many parameters move in some stage: not frozen and with a multiplier above 0."""
+    return sum(
+        parameter.numel()
+        for name, parameter in network.model.named_parameters()
+        if any(stage.rule_for(network.address_of(name)).lr for stage in plan.stages)
+    )
+
+
+def _train_epoch(
+    training: Training, epoch: int, val_losses: tuple[float, ...]
+) -> tuple[Scores, float]:
+    with_aux = apply_stage(training.network, training.plan.stage_at(epoch))
+    training.compute.begin_epoch(training)
+    boundary, pristine = start_of(training, epoch)
+    train = training.splits.train
+    inputs = Inputs(training, boundary, training.augmenter, epoch, among=train, pristine=pristine)
+    batches = batch_order(training, epoch)
+    first_lr = 0.0
+    loss_sum = torch.zeros((), device=training.device)
+    correct = torch.zeros((), device=training.device)
+    for number, samples in enumerate(batches):
+        progress = Progress(
+            step=epoch * len(batches) + number,
+            steps_per_epoch=len(batches),
+            num_epochs=training.plan.epochs,
+            val_losses=val_losses,
+        )
+        head_lr = set_lr(training, epoch, progress)
+        first_lr = head_lr if number == 0 else first_lr
+        step = Step(inputs=inputs, samples=samples, number=number, with_aux=with_aux)
+        logits, targets = train_step(training, step)
+        hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        if len(targets):
+            loss_sum += F.cross_entropy(logits, targets) * len(targets)
+            correct += (logits.argmax(dim=1) == hard).sum()
+    seen = sum(len(samples) for samples in batches)
+    loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
+    return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
+
+
+def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:
+    """One optimiser step; returns logits, detached, and their targets: classes or soft labels."""
+    training.optimizer.zero_grad(set_to_none=True)
+    logits, targets = training.compute.add_gradients(training, step)
+    if training.settings.grad_clip_norm is not None:
+        nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
+    training.optimizer.step()
+    return logits, targets
+
+
+@contextmanager
+def isolated(threads: int) -> Iterator[None]:
+    """Run with `threads` intra-op threads; the caller's count and random state come back."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(), _fixed_order_of_additions():
+            yield
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+@contextmanager
+def _fixed_order_of_additions() -> Iterator[None]:
+    """Deterministic algorithms where torch has them: with several threads, some gradients
+    (of indexed tables, as in Swin) are otherwise summed in any order."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        # Filling fresh memory, which comes with it, would cost time and change nothing.
+        with _uninitialised_memory_left_alone():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+
+
+@contextmanager
+def _uninitialised_memory_left_alone() -> Iterator[None]:
+    module: Any = torch.utils.deterministic
+    fills = module.fill_uninitialized_memory
+    module.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        module.fill_uninitialized_memory = fills

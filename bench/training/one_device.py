@@ -1,0 +1,124 @@
+"""Batches computed on one device: what a step adds to the gradients, and the logits of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.data import Samples
+from bench.training.state import States
+from bench.training.trial import (
+    EVALUATION_BATCH,
+    Inputs,
+    Step,
+    Training,
+    batch_edges,
+    forward,
+    training_batch,
+)
+
+AUXILIARY_WEIGHT = 0.4
+"""Weight of an auxiliary classifier's loss (Szegedy et al., Rethinking Inception, 2016)."""
+
+
+class OneDevice:
+    """Every batch as a whole, here; with `micro_batch` in pieces whose gradients add up."""
+
+    def begin_epoch(self, training: Training) -> None:
+        """Nothing has to be prepared."""
+
+    def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the mean loss over the batch; see `Compute`."""
+        pieces = pieces_of(training, step)
+        activations, targets = training_batch(training, step)
+        logits = []
+        for number, piece in enumerate(pieces):
+            own = targets[piece]
+            loss, piece_logits = loss_and_logits(
+                training, activations[piece], own, step, piece=number if len(pieces) > 1 else None
+            )
+            if len(pieces) > 1:
+                loss = loss * share_of(training, own, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            logits.append(piece_logits)
+        return torch.cat(logits), targets
+
+    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+        """The logits of all samples; see `Compute`."""
+        starts = range(0, len(samples), EVALUATION_BATCH)
+        return evaluated(training, inputs, samples, starts)
+
+    def total(self, values: Tensor) -> Tensor:
+        """What is found here is all."""
+        return values
+
+    def states(self, own: States) -> States:
+        """Nobody else looks for states."""
+        return own
+
+
+def pieces_of(training: Training, step: Step) -> list[slice]:
+    """The batch in pieces of `micro_batch`; none is of one sample, as batch statistics need two."""
+    count, micro_batch = len(step.samples), training.settings.micro_batch
+    edges = [0] if micro_batch is None else batch_edges(count, micro_batch)
+    return [slice(start, end) for start, end in pairwise([*edges, count])]
+
+
+def loss_and_logits(
+    training: Training, activations: Tensor, targets: Tensor, step: Step, *, piece: int | None
+) -> tuple[Tensor, Tensor]:
+    """The mean loss over these rows, auxiliary ones included, and their logits, detached.
+
+    `piece` is the number of the piece that the rows are of, where the batch has several: each has
+    dropout masks of its own.
+    """
+    epoch, boundary = step.inputs.epoch, step.inputs.boundary
+    dropout = (training.settings.seed, "dropout", epoch, step.number)
+    logits, auxiliary = forward(
+        training,
+        activations,
+        start=boundary,
+        with_aux=step.with_aux,
+        dropout=dropout if piece is None else (*dropout, piece),
+    )
+    loss = _loss(training, logits, targets)
+    for aux_logits in auxiliary:
+        loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
+    return loss, logits.detach()
+
+
+def share_of(training: Training, own: Tensor, targets: Tensor, *, times: int = 1) -> Tensor | float:
+    """The part of the rows with targets `own` in the mean over all `targets` of the batch.
+
+    Of the class weights, where these count; `times` so much.
+    """
+    weights = training.loss_weights
+    if weights is None or targets.ndim > 1:
+        return times * len(own) / len(targets)
+    return times * weights[own].sum() / weights[targets].sum()
+
+
+def evaluated(
+    training: Training, inputs: Inputs, samples: Samples, starts: Iterable[int]
+) -> Tensor:
+    """Logits `[samples, classes]` on the CPU of the batches that begin at `starts`, else zeros."""
+    logits = torch.zeros(len(samples), len(training.data.classes))
+    with torch.no_grad():
+        for start in starts:
+            rows = slice(start, start + EVALUATION_BATCH)
+            activations = inputs.of(samples[rows])
+            logits[rows] = forward(training, activations, start=inputs.boundary)[0].cpu()
+    return logits
+
+
+def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(
+        logits.float(),
+        targets,
+        weight=training.loss_weights,
+        label_smoothing=training.settings.label_smoothing,
+    )

@@ -1,0 +1,181 @@
+"""Whether bfloat16 pays: measured once for a model on a machine, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+
+from bench.models import Network, build_network, describe_weights
+from bench.models.flops import group_flops
+from bench.models.weights import NONE
+from bench.suite import Entry, Trial
+from bench.system.cache import atomic_file, cache_root
+from bench.system.cache_mirror import fetch_file
+from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
+
+NEEDED_SPEEDUP = 1.1
+"""bfloat16 must be that many times faster: below, its rounding buys nothing."""
+
+_FORMATS = ("fp32", "bf16")
+_NUM_CLASSES = 2
+_ROUNDS = 5
+_FLOPS_PER_STEP, _PIXELS_PER_STEP = 1e11, 8 * 224**2
+"""Each about a second of one core in single precision: of models that compute much, and of models
+that move much memory."""
+
+
+def resolve_precision(trial: Trial, image_size: int, device: str) -> str:
+    """The trial's precision; `auto` is what is measured to be faster for its model and size.
+
+    Trials of one backbone get the same answer, whatever their batch size.
+    """
+    precision = trial.settings.precision
+    if precision != "auto":
+        return precision
+    return measured_precision(trial.backbone.name, image_size, device)
+
+
+def measured_precision(backbone: str, image_size: int, device: str, batch_size: int = 16) -> str:
+    """`bf16` where the device computes in it natively and trains this model faster, else `fp32`.
+
+    What was measured is kept in the cache folder, by backbone, image size, images per step,
+    processor and version of torch: the answer on a machine stays the same. Images per step are
+    `batch_size`, on a CPU fewer for costly models and large images. The caller's threads and
+    random state are left as they were. Raises `BenchError` for an unknown backbone or an
+    impossible image size.
+    """
+    if not has_native_bf16(device):
+        return "fp32"
+    images = _images_per_step(backbone, image_size, device, batch_size)
+    key = {
+        "backbone": backbone,
+        "image_size": image_size,
+        "images_per_step": images,
+        "device": _device_name(device),
+        "torch": torch.__version__,
+    }
+    path = _folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    kept = _kept_answer(path)
+    if kept is not None:
+        return kept
+    with FileLock(path.with_suffix(".lock")):  # two at once would disturb each other
+        fetch_file(path)
+        kept = _kept_answer(path)
+        if kept is not None:
+            return kept
+        seconds = step_seconds(backbone, image_size, device, images)
+        answer = faster_precision(seconds)
+        with atomic_file(path) as temporary:
+            temporary.write_text(
+                json.dumps({**key, "seconds_per_step": seconds, "precision": answer}, indent=2)
+            )
+    return answer
+
+
+def faster_precision(seconds: Mapping[str, float]) -> str:
+    """`bf16` if it is at least `NEEDED_SPEEDUP` times faster than `fp32`, else `fp32`."""
+    return "bf16" if seconds["fp32"] >= NEEDED_SPEEDUP * seconds["bf16"] else "fp32"
+
+
+def step_seconds(backbone: str, image_size: int, device: str, images: int) -> dict[str, float]:
+    """Seconds of a training step of `images` random images in `fp32` and in `bf16`.
+
+    Forward and backward pass of the whole network with random values, on one thread, the two
+    formats in turns; the shortest of several, on a CPU of processor time: whatever else runs on
+    the machine must not decide.
+    """
+    keep_large_buffers()
+    place = torch.device(device)
+    with _undisturbed(place):
+        network = _random_network(backbone, image_size).to(place)
+        network.to(memory_format=torch.channels_last)
+        network.train()
+        batch = torch.randn(images, 3, image_size, image_size, device=place)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(images, device=place) % _NUM_CLASSES
+        taken: dict[str, list[float]] = {precision: [] for precision in _FORMATS}
+        for _ in range(1 + _ROUNDS):
+            for precision in _FORMATS:
+                taken[precision].append(_timed_step(network, batch, labels, precision))
+    return {precision: min(times[1:]) for precision, times in taken.items()}
+
+
+def _timed_step(
+    network: Network, images: torch.Tensor, labels: torch.Tensor, precision: str
+) -> float:
+    network.zero_grad(set_to_none=True)
+    _wait_for(images.device)
+    # With one thread, all of a step on a CPU runs in the calling one.
+    clock = time.thread_time if images.device.type == "cpu" else time.perf_counter
+    start = clock()
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        loss = F.cross_entropy(network(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    _wait_for(images.device)
+    return clock() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _random_network(backbone: str, image_size: int) -> Network:
+    return build_network(
+        backbone,
+        weights=describe_weights(backbone, Entry(name=NONE)),
+        head=Entry(name="linear"),
+        num_classes=_NUM_CLASSES,
+        seed=0,
+        image_size=image_size,
+    )
+
+
+def _images_per_step(backbone: str, image_size: int, device: str, batch_size: int) -> int:
+    """At least two: batch statistics need them."""
+    if device != "cpu":
+        return max(2, batch_size)
+    forward = sum(group_flops(backbone, image_size, _NUM_CLASSES).values())
+    affordable = min(_FLOPS_PER_STEP / (3 * max(1, forward)), _PIXELS_PER_STEP / image_size**2)
+    return max(2, min(batch_size, int(affordable)))
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+
+
+def _folder() -> Path:
+    folder = cache_root() / "precision"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _kept_answer(path: Path) -> str | None:
+    """The answer in the file; None if there is none, or none that makes sense."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    answer = kept.get("precision") if isinstance(kept, dict) else None
+    return answer if answer in _FORMATS else None
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """One thread and random numbers of our own; the caller's come back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,460 @@
+"""One trial's network, data and settings, and the pieces of an epoch that all ways to train share:
+what is frozen, in which order samples come, what the network sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.data import ImageData, Samples, Splits
+from bench.data.images.augmentations import Augmenter
+from bench.errors import BenchError
+from bench.keys import derive_seed
+from bench.methods.plan import HEAD, Plan, Rule, Stage
+from bench.methods.schedules import Progress, lr_factor
+from bench.models import Network
+from bench.suite import Entry, Settings
+from bench.training.freezing import epoch_start
+from bench.training.frozen_features import (
+    FROZEN_BATCH,
+    FeatureStore,
+    Trunk,
+    as_input,
+    gather,
+    positions,
+    view_key,
+    viewed_samples,
+)
+from bench.training.state import EpochRecord, Scores, States, best_record
+
+NUMERICS_VERSION = 2
+"""Raised with every change that alters the numbers of a trial; part of every trial id."""
+
+EVALUATION_BATCH = 64
+"""Fixed, because the batch size can change the last bits of a logit."""
+
+
+class TrainingDivergedError(BenchError):
+    """The loss of a trial is no longer finite."""
+
+
+@dataclass(kw_only=True)
+class Training:
+    """Everything that one trial trains with; the network and optimiser hold its state.
+
+    `trunk_key` names the starting weights, the images and the arithmetic (precision, device): what
+    a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
+    run at once. `start` are copies of the network's starting weights; without them the network has
+    them now. `compute` is where its batches are computed.
+    """
+
+    network: Network
+    plan: Plan
+    data: ImageData
+    splits: Splits
+    settings: Settings
+    schedule: Entry
+    augmentation: Entry
+    device: torch.device
+    precision: str
+    compute: Compute
+    trunk_key: str = ""
+    features: FeatureStore = field(default_factory=FeatureStore)
+    parallel_batches: int = 1
+    start: Mapping[str, Tensor] | None = None
+    augmenter: Augmenter = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    loss_weights: Tensor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.start is None:
+            self.start = copied_tensors(self.network)
+        self.augmenter = self._augmenter(self.augmentation)
+        self.optimizer = make_optimizer(self.network, self.plan, self.settings)
+        self.loss_weights = _loss_weights(self)
+
+    def load(self, moved: Mapping[str, Tensor]) -> None:
+        """Give the network its starting weights, but for the tensors that have `moved`."""
+        assert self.start is not None
+        own = self.network.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in {**self.start, **moved}.items():
+                own[name].copy_(tensor)
+
+    def autocast(self) -> torch.autocast:
+        """The context that runs matrix work in the trial's precision."""
+        bf16 = self.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+    def trunk(self, boundary: str) -> Trunk:
+        """The frozen groups in front of `boundary`."""
+        return Trunk(
+            self.network,
+            boundary,
+            autocast=self.autocast,
+            threads=self.settings.threads,
+            parallel_batches=self.parallel_batches,
+        )
+
+    @cached_property
+    def central(self) -> Augmenter:
+        """The view without variation that evaluation uses."""
+        return self._augmenter(Entry(name="none"))
+
+    def _augmenter(self, entry: Entry) -> Augmenter:
+        return Augmenter(
+            entry,
+            size=self.data.image_size,
+            num_classes=len(self.data.classes),
+            seed=self.settings.seed,
+        )
+
+
+def copied_tensors(network: Network) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers, by the names of the library's model."""
+    return {name: tensor.detach().clone() for name, tensor in network.model.state_dict().items()}
+
+
+def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tensor:
+    """Logits `[samples, classes]` in fp32 on the CPU, in evaluation mode, on the central view.
+
+    What the stage of `epoch` freezes comes from its features; None runs the whole network.
+    """
+    training.network.eval()
+    boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
+    inputs = Inputs(
+        training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
+    )
+    return training.compute.logits(training, inputs, samples)
+
+
+def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:
+    """Where an epoch starts, as `epoch_start` has it."""
+    return epoch_start(training.network.outline, training.plan, epoch)
+
+
+def forward(
+    training: Training,
+    batch: Tensor,
+    *,
+    start: str | None,
+    with_aux: bool = False,
+    dropout: tuple[int | str, ...] = (),
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits in fp32 of a batch of activations in front of `start` (None: of images).
+
+    The head computes in fp32 in every precision: it costs nothing, and a head that is trained on
+    features kept from a frozen trunk is the same as one behind a trunk that trains. Its dropout
+    has a key of its own: how much the trunk draws depends on the strategy.
+    """
+    network = training.network
+    auxiliary: tuple[Tensor, ...] = ()
+    if start != HEAD:
+        if dropout:
+            torch.manual_seed(derive_seed(*dropout, "trunk"))
+        with training.autocast():
+            batch, auxiliary = network.forward_train(
+                batch, start=start, stop=HEAD, with_aux=with_aux
+            )
+    if dropout:
+        torch.manual_seed(derive_seed(*dropout, HEAD))
+    return network(batch.float(), start=HEAD), auxiliary
+
+
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """Cross-entropy and accuracy of fp32 logits `[n, classes]` against labels `[n]`."""
+    correct = (logits.argmax(dim=1) == labels).sum().item()
+    return Scores(
+        loss=F.cross_entropy(logits, labels).item(), accuracy=float(correct) / len(labels)
+    )
+
+
+# Ends -------------------------------------------------------------------------------------------
+
+
+def check_finite(lr: float, epoch: int, train_loss: float, val_loss: float) -> None:
+    """Raise `TrainingDivergedError` unless both losses of `epoch` (from 0) are finite."""
+    for split, loss in (("training", train_loss), ("validation", val_loss)):
+        if not np.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the {split} loss is {loss} in epoch {epoch + 1}; lower lr "
+                f"(now {lr:g}) or set grad_clip_norm"
+            )
+
+
+def stops_early(plan: Plan, patience: int | None, records: Sequence[EpochRecord]) -> bool:
+    """Whether patience is at an end; it starts anew with the last stage and ends no other."""
+    if patience is None or not records:
+        return False
+    last_stage_starts_after = plan.epochs - plan.stages[-1].epochs
+    epoch, best_epoch = records[-1].epoch, best_record(records).epoch
+    return (
+        epoch > last_stage_starts_after
+        and epoch - max(best_epoch, last_stage_starts_after) >= patience
+    )
+
+
+# Plans ----------------------------------------------------------------------------------------
+
+
+def apply_stage(network: Network, stage: Stage) -> bool:
+    """Set what trains, what moves its statistics and what runs in training mode.
+
+    A group whose parameters are all frozen is in evaluation mode as a whole: no dropout, no
+    stochastic depth, fixed norm statistics. Returns whether the auxiliary classifier trains.
+    """
+    trained_groups = set()
+    for name, parameter in network.model.named_parameters():
+        rule = stage.rule_for(network.address_of(name))
+        parameter.requires_grad_(rule.lr is not None)
+        if rule.lr is None:
+            parameter.grad = None
+        else:
+            trained_groups.add(network.group_of(name).name)
+    network.eval()
+    for group in network.groups:
+        if group.name in trained_groups:
+            for module in network.modules_of(group):
+                module.train()
+    for address, norm in network.norm_layers():
+        if stage.rule_for(address).norm_mode == "fixed":
+            norm.eval()
+    return any(group.branch and group.name in trained_groups for group in network.groups)
+
+
+def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.optim.Optimizer:
+    """An optimiser over all parameters from the start: unfreezing loses no state or schedule.
+
+    Parameters share a group when they have the same rules in every stage; `rules` of a group
+    holds one rule a stage.
+    """
+    groups: dict[tuple[Rule, ...], dict[str, Any]] = {}
+    for name, parameter in network.model.named_parameters():
+        address = network.address_of(name)
+        rules = tuple(stage.rule_for(address) for stage in plan.stages)
+        group = groups.setdefault(
+            (*rules, Rule(pattern=address.partition("/")[0], lr=None)),
+            {"params": [], "rules": rules, "head": network.group_of(name).name == HEAD},
+        )
+        group["params"].append(parameter)
+    parameters = list(groups.values())
+    lr, weight_decay = settings.lr, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=lr,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=weight_decay,
+        )
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def set_lr(training: Training, epoch: int, progress: Progress) -> float:
+    """Set every group's learning rate for the coming step; returns the head's."""
+    factor = lr_factor(training.schedule, progress)
+    return set_group_lrs(training, epoch, training.settings.lr, factor)
+
+
+def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0) -> float:
+    """Give every group `lr` times its multiplier in the stage of `epoch`; returns the head's."""
+    index = training.plan.stage_index(epoch)
+    head_lr = 0.0
+    for group in training.optimizer.param_groups:
+        group["lr"] = lr * (group["rules"][index].lr or 0.0) * factor
+        if group["head"]:
+            head_lr = group["lr"]
+    return head_lr
+
+
+# Batches --------------------------------------------------------------------------------------
+
+
+def batch_order(training: Training, epoch: int) -> list[Samples]:
+    """The samples of every batch of `epoch`; depends on (seed, epoch, split) alone.
+
+    A last batch of one sample joins the one before: batch statistics need two.
+    """
+    samples, settings = training.splits.train, training.settings
+    generator = np.random.default_rng(derive_seed(settings.seed, "order", epoch))
+    if settings.sampler == "balanced":
+        labels = training.data.labels[samples]
+        weights = 1 / np.bincount(labels, minlength=len(training.data.classes))[labels]
+        order = generator.choice(samples, size=len(samples), p=weights / weights.sum())
+    else:
+        order = generator.permutation(samples)
+    return np.split(order, batch_edges(len(order), settings.batch_size)[1:])
+
+
+def batch_edges(count: int, batch_size: int) -> list[int]:
+    """Where the batches of an epoch of `count` samples begin."""
+    edges = list(range(0, count, batch_size))
+    if len(edges) > 1 and count - edges[-1] == 1:
+        edges.pop()
+    return edges
+
+
+class Inputs:
+    """What flows into `boundary` (None: into the network) under one augmenter in one epoch.
+
+    `among` are the samples that will be asked for. Where the groups in front of the boundary are
+    `pristine`, with their starting weights, the activations of all of them are computed together
+    and kept.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        boundary: str | None,
+        augmenter: Augmenter,
+        epoch: int,
+        *,
+        among: Samples,
+        pristine: bool,
+    ) -> None:
+        self._training = training
+        self.boundary = boundary
+        self._augmenter = augmenter
+        self.epoch = epoch
+        self._among = among
+        self._keeps = pristine
+
+    def of(self, samples: Samples) -> Tensor:
+        """Images `[n, 3, S, S]`, normalised, or activations, of `samples`."""
+        if self.boundary is None:
+            return self.images(samples)
+        if self._keeps and self._view is not None:
+            rows = positions(self._universe, samples)
+            return gather(self._view, rows).to(self._training.device)
+        return self.through_trunk(self.images(samples))
+
+    def through_trunk(self, images: Tensor) -> Tensor:
+        """Activations of normalised images."""
+        assert self.boundary is not None
+        pieces = self._training.trunk(self.boundary)([images])
+        return as_input(torch.cat(list(pieces)))
+
+    def images(self, samples: Samples) -> Tensor:
+        """Normalised views `[n, 3, S, S]` on the device."""
+        cached = _cached_images(self._training.data, samples)
+        views = self._augmenter.images(cached, samples, epoch=self.epoch)
+        return _normalised(self._training, views)
+
+    @cached_property
+    def _universe(self) -> Samples:
+        """The samples of the view."""
+        training = self._training
+        return viewed_samples(
+            self._among,
+            of=len(training.data),
+            varies=training.augmenter.varies or not training.features.shares,
+            shots=training.settings.shots,
+        )
+
+    @cached_property
+    def _view(self) -> Tensor | None:
+        """Activations of the universe; None if they are too large to be kept."""
+        training, universe = self._training, self._universe
+        view = self._augmenter.view(self.epoch)
+        assert self.boundary is not None
+        key = view_key(training.trunk_key, self.boundary, view, universe)
+        trunk = training.trunk(self.boundary)
+        chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
+        images = (self.images(chunk) for chunk in chunks)
+        return training.features.view(key, lambda: trunk(images), count=len(universe))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`."""
+
+    inputs: Inputs
+    samples: Samples
+    number: int
+    with_aux: bool = False
+
+
+class Compute(Protocol):
+    """Where the batches of a trial are computed: on one device, or shared among several.
+
+    All of it computes the same numbers, up to the order of additions.
+    """
+
+    def begin_epoch(self, training: Training) -> None:
+        """What trains in the coming steps has been decided."""
+
+    def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the mean loss over the batch.
+
+        Returns the logits of the rows that are computed here, detached, and their targets: classes
+        or soft labels.
+        """
+
+    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+        """Logits `[samples, classes]` in fp32 on the CPU; the network is in evaluation mode."""
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of what every device has found; may change `values`."""
+
+    def states(self, own: States) -> States:
+        """Where all devices find the same states, and one of them keeps new ones."""
+
+
+def training_batch(
+    training: Training, step: Step, *, rows: Sequence[slice] | None = None
+) -> tuple[Tensor, Tensor]:
+    """What flows into the network in one training step, and its targets: classes or soft labels.
+
+    With `rows`, what flows is that of these alone; the targets are always those of all samples.
+    """
+    inputs, samples = step.inputs, step.samples
+    labels = labels_of(training, samples)
+    if not training.augmenter.mixes or len(samples) == 1:
+        own = samples if rows is None else np.concatenate([samples[part] for part in rows])
+        return inputs.of(own), labels.to(training.device)
+    images, labels = training.augmenter.mix(
+        inputs.images(samples), labels, epoch=inputs.epoch, step=step.number
+    )
+    if rows is not None:
+        images = torch.cat([images[part] for part in rows])
+    batch = images if inputs.boundary is None else inputs.through_trunk(images)
+    return batch, labels.to(training.device)
+
+
+def _cached_images(data: ImageData, samples: np.ndarray[Any, Any]) -> Tensor:
+    """Cached uint8 images `[n, 3, S, S]`, channels last in memory as they lie in the cache."""
+    return torch.from_numpy(np.ascontiguousarray(data.images[samples])).permute(0, 3, 1, 2)
+
+
+def _normalised(training: Training, images: Tensor) -> Tensor:
+    """Float images on the device, with the mean and deviation that the weights ask for."""
+    images = images.to(training.device, memory_format=torch.channels_last)
+    mean, std = (
+        torch.tensor(values, device=training.device).view(1, 3, 1, 1)
+        for values in (training.network.mean, training.network.std)
+    )
+    return (images.float() / 255 - mean) / std
+
+
+def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(training.data.labels[samples])
+
+
+def _loss_weights(training: Training) -> Tensor | None:
+    """Weights inverse to the class counts of the training split, with mean 1 over its samples."""
+    if training.settings.class_weights == "none":
+        return None
+    labels = training.data.labels[training.splits.train]
+    counts = np.bincount(labels, minlength=len(training.data.classes))
+    weights = len(labels) / (len(counts) * counts)
+    return torch.tensor(weights, dtype=torch.float32, device=training.device)

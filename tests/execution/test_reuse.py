@@ -1,0 +1,183 @@
+"""What is shared gives the numbers of what is trained alone: random grids, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.execution.executors import InProcessExecutor
+from bench.execution.jobs import Job, JobResult, Task, cut
+from bench.runs.catalogue import catalogue
+from bench.suite import Trial
+from tests.tiny import entry, make_job, make_trial
+
+GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "60"))
+"""How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
+others make a campaign."""
+GRIDS_PER_TEST = 20
+STOPPED_PER_TEST = 3
+FAMILIES = 24
+BACKBONE = "shufflenet_v2_x0_5"
+DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
+
+STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("full_finetune", {}),
+    ("two_rates", {"backbone_multiplier": 0.0}),
+    ("two_rates", {"backbone_multiplier": 1.0}),
+    ("linear_probe", {}),
+    ("linear_probe", {}),
+    ("mlp_probe", {}),
+    ("partial_finetune", {"top": 2}),
+    ("gradual_unfreeze", {"every": 1}),
+    ("lp_ft", {"probe_epochs": 1}),
+    ("lp_ft", {"probe_epochs": 1, "finetune_multiplier": 1.0}),
+)
+SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("constant", {}),
+    ("constant", {}),
+    ("step", {"step_size": 1}),
+    ("step", {"step_size": 2}),
+    ("multistep", {"milestones": (1, 2)}),
+    ("cosine", {}),
+    ("plateau", {"patience": 0}),
+)
+
+
+def draw_trial(draw: random.Random) -> Trial:
+    """A trial of a small world, so that many of them have epochs in common."""
+    strategy, options = draw.choice(STRATEGIES)
+    schedule, schedule_options = draw.choice(SCHEDULES)
+    names = catalogue()
+    changes: dict[str, Any] = {}
+    if strategy == "mlp_probe":
+        changes["head"] = entry(names.head, "mlp", hidden=8)
+    return make_trial(
+        strategy,
+        options=options,
+        backbone=BACKBONE,
+        schedule=entry(names.schedule, schedule, **schedule_options),
+        augmentation=draw.choice(["none", "flip_crop"]),
+        mix=draw.choice([None, None, None, "mixup"]),
+        data=DATA,
+        epochs=draw.choice([2, 3]),
+        optimizer=draw.choice(["sgd", "sgd", "adamw"]),
+        lr=draw.choice([0.02, 0.1]),
+        weight_decay=0.01,
+        early_stopping=draw.choice([None, None, 1]),
+        precision=draw.choice(["fp32", "fp32", "fp32", "bf16"]),
+        seed=draw.choice([0, 0, 1]),
+        batch_size=6,
+        **changes,
+    )
+
+
+def draw_family(number: int) -> list[Trial]:
+    """Three trials: one, and two variations that part from it in an epoch, a schedule, or at once.
+
+    Grids are drawn from a fixed number of families, so that few trials have to be trained alone.
+    """
+    draw = random.Random(f"family {number}")
+    family = [draw_trial(draw)]
+    for _ in range(2):
+        base = draw.choice(family)
+        if draw.random() < 0.5:
+            name, options = draw.choice(SCHEDULES)
+            schedule = entry(catalogue().schedule, name, **options)
+            family.append(base.model_copy(update={"schedule": schedule}))
+        else:
+            family.append(base.with_settings(epochs=5 - base.settings.epochs))
+    return family
+
+
+def draw_grid(draw: random.Random) -> list[Job]:
+    """Two to five different trials of two families."""
+    first, second = (draw_family(number) for number in draw.sample(range(FAMILIES), 2))
+    trials = draw.sample(first, draw.randint(1, 3)) + draw.sample(second, draw.randint(1, 2))
+    distinct = {trial.id({}): trial for trial in trials}
+    return [job_of(trial) for trial in distinct.values()]
+
+
+def job_of(trial: Trial) -> Job:
+    return make_job(trial, trial_id=trial.id({}))
+
+
+def results_of(tasks: Sequence[Task]) -> dict[str, JobResult]:
+    return {result.trial_id: result for result in InProcessExecutor().run(tasks, lambda _: None)}
+
+
+_ALONE: dict[str, tuple[object, ...]] = {}
+
+
+def alone(job: Job) -> tuple[object, ...]:
+    """What the trial gives without reuse; trained once, however many grids have it."""
+    if job.trial_id not in _ALONE:
+        results = results_of(cut([job], reuse=False))
+        _ALONE[job.trial_id] = numbers(results[job.trial_id])
+    return _ALONE[job.trial_id]
+
+
+def numbers(result: JobResult) -> tuple[object, ...]:
+    """Everything but times: the error or the curves, scores and probabilities."""
+    curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
+    if result.outcome is None or result.predictions is None:
+        return (result.error, curves)
+    probabilities = result.predictions.probabilities.tobytes()
+    return (curves, result.outcome.best, result.outcome.last, probabilities)
+
+
+def blocks(grids: int, size: int) -> list[Any]:
+    """Where each test's grids begin. The first are in the line, in one process: they have trials in
+    common that are trained alone."""
+    first, other = pytest.mark.xdist_group("grids"), pytest.mark.campaign
+    return [pytest.param(at, marks=other if at else first) for at in range(0, grids, size)]
+
+
+@pytest.mark.parametrize("block", blocks(GRIDS, GRIDS_PER_TEST))
+def test_random_grids_equal_every_trial_alone(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared_epochs = 0
+    for grid in range(block, min(block + GRIDS_PER_TEST, GRIDS)):
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
+        jobs = draw_grid(random.Random(f"grid {grid}"))
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"grid-{grid}"))
+        results = results_of(cut(jobs, reuse=True))
+        assert set(results) == {job.trial_id for job in jobs}
+        for job in jobs:
+            assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)
+        keys = [key for job in jobs for key in job.keys[1:]]
+        shared_epochs += len(keys) - len(set(keys))
+    assert shared_epochs > GRIDS_PER_TEST / 4
+
+
+@pytest.mark.parametrize("block", blocks(GRIDS // 6, STOPPED_PER_TEST))
+def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random grids, each trial stopped at random epochs; stopped ones read no test split."""
+    for grid in range(block, min(block + STOPPED_PER_TEST, GRIDS // 6)):
+        draw = random.Random(f"stops {grid}")
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
+        jobs = draw_grid(draw)
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"grid-{grid}"))
+        for _ in range(2):
+            stopped = [replace(job, stop=draw.randint(1, job.plan.epochs)) for job in jobs]
+            results = results_of(cut(stopped, reuse=True))
+            for job in stopped:
+                result = results[job.trial_id]
+                assert result.outcome is None
+                assert result.predictions is None
+                curves = [(r.epoch, r.lr, r.train, r.val) for r in result.records]
+                whole = alone(job)
+                expected = whole[1] if whole[0] is not None and len(whole) == 2 else whole[0]
+                assert isinstance(expected, list)
+                assert curves == expected[: job.end], (grid, job.trial.label)
+        results = results_of(cut(jobs, reuse=True))
+        for job in jobs:
+            assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)

@@ -1,0 +1,399 @@
+"""Runs as a user has them: tables, reuse, failures, interrupts, the Python call."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from socket import gethostname
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import bench
+from bench.errors import BenchError, SuiteError
+from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Where
+from bench.execution.jobs import Job, JobResult
+from bench.results.folder import Run, read_thumbnails
+from bench.results.report import write_report
+from bench.runs.resolve import resolve_run
+from bench.runs.run import SilentReporter
+from bench.runs.source_weights import SUITE
+from bench.suite import Resources
+from tests.tiny import SMOKE_SUITE
+
+pytestmark = pytest.mark.usefixtures("no_report")
+VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+    path.write_text(SMOKE_SUITE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return bench.run(suite, out=tmp_path_factory.mktemp("out"), workers=1)
+
+
+def numbers(run: Run) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables without what the clock and the memory say."""
+    return (
+        run.trials.drop(columns=VOLATILE),
+        run.curves.drop(columns="seconds"),
+        run.predictions,
+    )
+
+
+def assert_equal(first: Run, second: Run) -> None:
+    for a, b in zip(numbers(first), numbers(second), strict=True):
+        pd.testing.assert_frame_equal(a, b)
+
+
+class Recorder(SilentReporter):
+    def __init__(self, *, interrupt_after: int | None = None) -> None:
+        self.trained: list[str] = []
+        self._interrupt_after = interrupt_after
+
+    def finished(self, job: Job, result: JobResult) -> None:
+        self.trained.append(job.trial_id)
+        if len(self.trained) == self._interrupt_after:
+            raise KeyboardInterrupt
+
+
+def test_the_folder_holds_what_the_contract_says(finished: Run) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= {
+        "suite.yaml", "environment.json", "data.json", "trials.parquet", "curves.parquet",
+        "predictions.parquet", "report.md", "report.html", "plots", "checkpoints",
+        "thumbnails.parquet",
+    }  # fmt: skip
+    wrong = finished.predictions[finished.predictions["label"] != finished.predictions["predicted"]]
+    thumbnails = read_thumbnails(finished.folder)
+    assert thumbnails
+    assert set(thumbnails) <= set(wrong["sample"])
+    assert (finished.folder / "plots" / "mistakes.png").is_file()
+    assert {path.suffix for path in (finished.folder / "checkpoints").iterdir()} == {".safetensors"}
+    assert list((finished.folder / "plots").glob("*.png"))
+
+
+def test_trials_table(finished: Run) -> None:
+    trials = finished.trials
+    assert list(trials["strategy"]) == ["from_scratch"] * 2 + ["linear_probe"] * 2
+    assert list(trials["seed"]) == [0, 1, 0, 1]
+    assert set(trials["status"]) == {"complete"}
+    assert trials["config"].nunique() == 2
+    assert trials["trial"].is_unique
+    assert set(trials["weights"][:2]) == {"none"}
+    for column in ("val_accuracy", "test_accuracy", "last_val_accuracy", "last_test_accuracy"):
+        assert trials[column].between(0, 1).all()
+    assert (trials["trainable_params"] < trials["total_params"]).tolist() == [False] * 2 + [
+        True
+    ] * 2
+    assert (trials["finished"] > trials["started"]).all()
+    assert trials["peak_memory_mib"].gt(0).all()
+
+
+def test_curves_agree_with_trials(finished: Run) -> None:
+    curves = finished.curves
+    assert len(curves) == 4 * 2 * 2
+    assert set(curves["epoch"]) == {1, 2}
+    val = curves[curves["split"] == "val"].set_index(["trial", "epoch"])
+    for row in finished.trials.itertuples():
+        assert val.loc[(row.trial, row.best_epoch), "accuracy"] == row.val_accuracy
+        assert val.loc[(row.trial, row.best_epoch), "loss"] == row.val_loss
+        assert val.loc[(row.trial, 2), "accuracy"] == row.last_val_accuracy
+        assert row.val_accuracy == val.loc[row.trial, "accuracy"].max()
+    assert set(curves["lr"]) == {0.01}
+
+
+def test_predictions_agree_with_trials(finished: Run) -> None:
+    for row in finished.trials.itertuples():
+        chosen = finished.predictions[finished.predictions["trial"] == row.trial]
+        probabilities = chosen.filter(like="probability_")
+        assert len(chosen) == 20
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+        assert (chosen["label"] == chosen["predicted"]).mean() == pytest.approx(row.test_accuracy)
+        best = probabilities.idxmax(axis=1).str.removeprefix("probability_")
+        assert (best == chosen["predicted"]).all()
+        of_label = [
+            p[f"probability_{label}"]
+            for (_, p), label in zip(probabilities.iterrows(), chosen["label"], strict=True)
+        ]
+        assert -np.log(of_label).mean() == pytest.approx(row.test_loss, rel=1e-5)
+
+
+def test_facts_beside_the_tables(finished: Run) -> None:
+    assert finished.environment["packages"]["torch"]
+    assert finished.environment["command"]
+    assert finished.data["counts"]["train"] == {"fractal-00": 8, "fractal-01": 8}
+    assert finished.suite["epochs"] == 2
+    settings = json.loads(finished.trials["settings"].iloc[0])
+    assert settings["image_size"] == 32
+    assert settings["momentum"] == 0.9
+
+
+def test_again_trains_nothing_and_changes_nothing(suite: Path, finished: Run) -> None:
+    parts = finished.folder / "parts"
+    before = {path: path.stat().st_mtime_ns for path in parts.rglob("*")}
+    recorder = Recorder()
+    again = bench.run(suite, out=finished.folder.parent, reporter=recorder)
+    assert recorder.trained == []
+    assert {path: path.stat().st_mtime_ns for path in parts.rglob("*")} == before
+    assert_equal(again, finished)
+
+
+def test_the_resolved_suite_is_the_same_run(finished: Run, tmp_path: Path) -> None:
+    recorder = Recorder()
+    resolved = finished.folder / "suite.yaml"
+    bench.run(resolved, out=finished.folder.parent, reporter=recorder)
+    assert recorder.trained == []
+
+
+def test_processes_and_no_reuse_give_the_same_tables(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    assert_equal(bench.run(suite, out=tmp_path, workers=2), finished)
+    recorder = Recorder()
+    again = bench.run(suite, out=tmp_path, workers=1, reuse=False, reporter=recorder)
+    assert len(recorder.trained) == 4
+    assert_equal(again, finished)
+
+
+def test_more_seeds_train_only_what_is_new(suite: Path, finished: Run, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "tiny")
+    recorder = Recorder()
+    more = bench.run(
+        suite, out=tmp_path, workers=1, overrides=["seed=[0, 1, 2]"], reporter=recorder
+    )
+    assert len(recorder.trained) == 2
+    assert len(more.trials) == 6
+    assert more.environment["overrides"] == ["seed=[0, 1, 2]"]
+    assert more.suite["seed"] == [0, 1, 2]
+
+
+def test_an_interrupt_keeps_what_is_finished_and_the_next_run_goes_on(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(suite, out=tmp_path, workers=1, reporter=Recorder(interrupt_after=2))
+    assert len(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")) == 2
+    recorder = Recorder()
+    again = bench.run(suite, out=tmp_path, workers=1, reporter=recorder)
+    assert len(recorder.trained) == 2
+    assert_equal(again, finished)
+
+
+def test_only_runs_the_chosen_and_says_why_the_others_are_skipped(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    chosen = bench.run(suite, out=tmp_path, workers=1, only=["strategy=linear_probe,seed=1"])
+    assert list(chosen.trials["status"]) == ["skipped"] * 3 + ["complete"]
+    assert set(chosen.trials["error"].dropna()) == {
+        "not selected by --only strategy=linear_probe,seed=1"
+    }
+    rest = bench.run(suite, out=tmp_path, workers=1)
+    assert_equal(rest, finished)
+
+
+def test_only_with_no_reuse_keeps_what_the_others_have(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "tiny")
+    recorder = Recorder()
+    chosen = ["strategy=linear_probe"]
+    again = bench.run(suite, out=tmp_path, workers=1, only=chosen, reuse=False, reporter=recorder)
+    assert len(recorder.trained) == 2
+    assert_equal(again, finished)
+
+
+def test_a_second_run_on_the_same_folder_is_refused(suite: Path, tmp_path: Path) -> None:
+    class Second(Recorder):
+        def training(self, jobs: Sequence[Job]) -> None:
+            holder = (
+                f"another run is writing to .* \\(process {os.getpid()} on {gethostname()} since"
+            )
+            with pytest.raises(BenchError, match=holder):
+                bench.run(suite, out=tmp_path, workers=1)
+
+    assert len(bench.run(suite, out=tmp_path, workers=1, reporter=Second()).trials) == 4
+
+
+def test_precisions_start_from_the_same_weights(suite: Path, tmp_path: Path) -> None:
+    resolved_run = resolve_run(suite, out=tmp_path, overrides=["precision=[fp32, bf16]"])
+    probes = [p for p in resolved_run.trials if p.trial.strategy.name == "linear_probe"]
+    assert {resolved.precision for resolved in probes} == {"fp32", "bf16"}
+    assert len({resolved.weights.path for resolved in probes}) == 1
+
+
+def test_from_scratch_is_normalised_like_its_peers(suite: Path, tmp_path: Path) -> None:
+    started: list[Job] = []
+
+    class Jobs(Recorder):
+        def training(self, jobs: Sequence[Job]) -> None:
+            started.extend(jobs)
+
+    bench.run(suite, out=tmp_path, workers=1, reporter=Jobs())
+    assert {job.weights.name for job in started} == {"none", "fractals"}
+    normalisations = {(job.weights.mean, job.weights.std) for job in started}
+    assert normalisations == {((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))}
+
+
+def test_a_failed_trial_is_recorded_and_the_others_go_on(suite: Path, tmp_path: Path) -> None:
+    text = SMOKE_SUITE.replace("[from_scratch,", "[{name: from_scratch, lr: 1e30},")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    result = bench.run(path, out=tmp_path, workers=1)
+    assert list(result.trials["status"]) == ["failed"] * 2 + ["complete"] * 2
+    assert result.trials["error"].iloc[0].startswith("the training loss is")
+    (report,) = write_report(result, {}, formats=["md"])
+    assert "lower lr" in report.read_text()
+    for failed, error in zip(result.trials["trial"][:2], result.trials["error"][:2], strict=True):
+        assert error in (result.folder / "logs" / f"{failed}.log").read_text()
+
+    recorder = Recorder()
+    again = bench.run(path, out=tmp_path, workers=1, reporter=recorder)
+    assert recorder.trained == []
+    assert_equal(again, result)
+    resolved_run = resolve_run(path, out=tmp_path)
+    assert [resolved.failure for resolved in resolved_run.failed] == list(
+        result.trials["error"][:2]
+    )
+
+    bench.run(path, out=tmp_path, workers=1, retry="failed", reporter=recorder)
+    assert set(recorder.trained) == set(result.trials["trial"][:2])
+    with pytest.raises(BenchError, match="--retry must be failed, got 'all'"):
+        bench.run(path, out=tmp_path, retry="all")
+
+
+def test_weights_that_cannot_be_had_fail_their_trials_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", offline)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        SMOKE_SUITE.replace(
+            "{name: fractals, classes: 3, images_per_class: 8, epochs: 1}", "imagenet"
+        )
+    )
+    result = bench.run(path, out=tmp_path, workers=1, overrides=["image_size=32", "seed=0"])
+    assert list(result.trials["status"]) == ["complete", "failed"]
+    error = result.trials["error"].iloc[1]
+    assert "https://download.pytorch.org/models/shufflenet" in error
+    assert "file:" in error
+    # Nothing of it was trained: it is tried again without being asked for.
+    resolved_run = resolve_run(path, out=tmp_path, overrides=["image_size=32", "seed=0"])
+    assert [resolved.id for resolved in resolved_run.pending] == [result.trials["trial"].iloc[1]]
+
+
+def test_weights_are_pretrained_once_and_kept_in_the_cache(
+    suite: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    class Sources(Recorder):
+        def training(self, jobs: Sequence[Job]) -> None:
+            self.sources += sum(job.trial.suite == SUITE for job in jobs)
+
+        sources = 0
+
+    recorder = Sources()
+    override = ["weights.family_seed=77"]
+    bench.run(suite, out=tmp_path / "a", workers=1, overrides=override, reporter=recorder)
+    assert recorder.sources == 1
+    recorder = Sources()
+    bench.run(suite, out=tmp_path / "b", workers=1, overrides=override, reporter=recorder)
+    assert recorder.sources == 0
+    assert list((cache_folder / "weights" / "fractals").glob("shufflenet_v2_x0_5-*.safetensors"))
+
+
+def test_changed_data_is_trained_again(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+        for label, shade in (("dark", 40), ("light", 200)):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                noise = np.random.default_rng([shade, index, count]).integers(-30, 30, (40, 40, 3))
+                Image.fromarray((noise + shade).astype(np.uint8)).save(folder / f"{index}.png")
+    path = tmp_path / "photos.yaml"
+    content = yaml.safe_load(SMOKE_SUITE)
+    content.update(dataset="photos", strategy="from_scratch", image_size=32, seed=0)
+    del content["name"]
+    path.write_text(yaml.safe_dump(content))
+    first, second = Recorder(), Recorder()
+    one = bench.run(path, out=tmp_path, workers=1, reporter=first)
+    assert one.trials["dataset"].tolist() == ["photos"]
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(tmp_path / "photos/train/dark/0.png")
+    two = bench.run(path, out=tmp_path, workers=1, reporter=second)
+    assert first.trained != second.trained
+    assert one.trials["config"].tolist() == two.trials["config"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["strategy.1={name: partial_finetune, top: 99}"], "top must be below the backbone's"),
+        (["image_size=600"], "image_size 600: it must be less than or equal to 512"),
+        (["strategy.1=lp_ft", "epochs=1"], "lp_ft: probe_epochs must leave at least one of 1"),
+        (["strategy.1=pretrained_head"], "needs weights with a classifier of known classes"),
+        (["weights=IMAGENET1K_V9"], "IMAGENET1K_V9"),
+        (["backbone=vgg11", "image_size=16"], "32"),
+    ],
+)
+def test_what_only_the_backbone_can_tell_is_told_before_anything_runs(
+    suite: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(SuiteError, match=message):
+        bench.run(suite, out=tmp_path / "out", overrides=overrides)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "gpu"}, "--device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
+        ({"device": "cpu:0"}, "--device must be auto, cpu"),
+        ({"device": "cuda:"}, "--device must be auto, cpu"),
+        ({"device": "cuda:99"}, "usable CUDA devices"),
+        ({"workers": 0}, "--workers must be at least 1, got 0"),
+        (
+            {"executor": "cloud"},
+            "--executor must be auto, in-process, processes or ray, got 'cloud'",
+        ),
+    ],
+)
+def test_bad_arguments(
+    suite: Path, tmp_path: Path, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BenchError, match=message):
+        bench.run(suite, out=tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_limits_take_processes_unless_told_otherwise() -> None:
+    limits = Resources(minutes=30)
+    assert isinstance(Where(workers=1).executor([], "cpu", Resources()), InProcessExecutor)
+    assert isinstance(Where(workers=1).executor([], "cpu", limits), ProcessPoolExecutor)
+    assert isinstance(Where(name="in-process").executor([], "cpu", limits), InProcessExecutor)
+
+
+def test_an_image_size_that_contradicts_the_weights_is_noted(suite: Path, tmp_path: Path) -> None:
+    result = bench.run(
+        suite,
+        out=tmp_path,
+        workers=1,
+        overrides=["weights.image_size=32", "image_size=40", "seed=0", "epochs=1"],
+    )
+    notes = [issue for issue in result.data["issues"] if issue["kind"] == "weights"]
+    assert len(notes) == 1
+    assert "was trained at 32 px, this suite uses image_size 40" in notes[0]["message"]
