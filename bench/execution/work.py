@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from bench.data import Splits
+from bench.data import Splits, samples_digest
 from bench.data.images.augmentations import CENTRAL, view_name
 from bench.execution.jobs import Job
 from bench.methods.plan import Stage
@@ -167,19 +168,26 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     job, splits = counted.job, counted.splits
     augmentation, settings = job.trial.augmentation, job.trial.settings
     varied = view_name(augmentation, seed=settings.seed, epoch=epoch)
-    looked_at = [(splits.val, CENTRAL), (splits.test, CENTRAL)]
+    looked_at = [("val", CENTRAL), ("test", CENTRAL)]
     if augmentation.options.get("mix") is None:
-        looked_at.append((splits.train, varied))
+        looked_at.append(("train", varied))
     elif epoch < job.head_epochs:
         stack = stack_key(job.trunk_key, settings, augmentation)
         yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train
-    for samples, view in looked_at:
-        viewed = viewed_samples(
-            samples, of=counted.all, varies=varied != CENTRAL, shots=settings.shots
-        )
-        yield view_key(job.trunk_key, boundary, view, viewed), len(viewed)
+    for split, view in looked_at:
+        digest, images = _viewed(splits, split, counted.all, varied != CENTRAL, settings.shots)
+        yield view_key(job.trunk_key, boundary, view, digest), images
+
+
+@lru_cache(maxsize=1024)
+def _viewed(
+    splits: Splits, split: str, of: int, varies: bool, shots: int | None
+) -> tuple[str, int]:
+    """(digest, number) of the samples that are computed together with those of a split."""
+    viewed = viewed_samples(splits.named()[split], of=of, varies=varies, shots=shots)
+    return samples_digest(viewed), len(viewed)
 
 
 def _done(work: EpochWork) -> int:

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from bench.data import Samples, samples_digest
+from bench.data import Samples
 from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
@@ -92,12 +92,12 @@ def _rows(activations: Tensor) -> Tensor:
     return activations.movedim(1, -1).contiguous() if activations.ndim == 4 else activations
 
 
-def view_key(trunk_key: str, boundary: str, view: Sequence[Any], samples: Samples) -> str:
-    """What names the activations of `samples` at `boundary` under `view`: equal names, equal bits.
+def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) -> str:
+    """What names activations at `boundary` under `view`: equal names mean equal bits.
 
-    `trunk_key` stands for the weights, the images and the arithmetic.
+    `trunk_key` stands for the weights, the images and the arithmetic, `digest` for the samples.
     """
-    return content_hash([trunk_key, boundary, view, samples_digest(samples)], digits=32)
+    return content_hash([trunk_key, boundary, view, digest], digits=32)
 
 
 def viewed_samples(among: Samples, *, of: int, varies: bool, shots: int | None) -> Samples:

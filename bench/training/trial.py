@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data import ImageData, Samples, Splits
+from bench.data import ImageData, Samples, Splits, samples_digest
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
 from bench.keys import derive_seed
@@ -367,7 +367,8 @@ class Inputs:
         training, universe = self._training, self._universe
         view = self._augmenter.view(self.epoch)
         assert self.boundary is not None
-        key = view_key(training.trunk_key, self.boundary, view, universe)
+        digest = samples_digest(universe)
+        key = view_key(training.trunk_key, self.boundary, view, digest)
         trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         images = (self.images(chunk) for chunk in chunks)
