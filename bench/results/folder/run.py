@@ -36,7 +36,7 @@ _MEND = "run the suite again with the same arguments: finished trials are kept, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A run folder's content. `planned` counts the suite's trials, whether they have run or not."""
+    """A run folder's content. `num_trials` are those of the suite, whether they have run or not."""
 
     folder: Path
     trials: pd.DataFrame
@@ -45,7 +45,7 @@ class Run:
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
-    planned: int
+    num_trials: int
 
 
 def read_run(place: str | Path) -> Run:
@@ -81,7 +81,7 @@ def read_run(place: str | Path) -> Run:
         ),
         data=_read_mapping(folder / "data.json", plain_json, check=data_problem),
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
-        planned=_planned(tables["trials"], folder),
+        num_trials=_planned(tables["trials"], folder),
     )
 
 

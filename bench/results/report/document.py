@@ -79,10 +79,10 @@ def _headed(heading: str, blocks: Iterable[Block]) -> Iterator[Block]:
 
 def _completeness(run: Run) -> str:
     counts = {status: int((run.trials["status"] == status).sum()) for status in STATUSES}
-    counts["not run yet"] = run.planned - len(run.trials)
+    counts["not run yet"] = run.num_trials - len(run.trials)
     others = [f"{n} {status}" for status, n in counts.items() if n and status != "complete"]
     rest = f" ({', '.join(others)})" if others else ""
-    sentence = f"Complete: {counts['complete']} of {counted(run.planned, 'trial')}{rest}."
+    sentence = f"Complete: {counts['complete']} of {counted(run.num_trials, 'trial')}{rest}."
     without = run.trials["config"].nunique() - complete_trials(run.trials)["config"].nunique()
     if not without:
         return sentence
@@ -92,7 +92,7 @@ def _completeness(run: Run) -> str:
 def _unfinished(found: Findings) -> Iterator[Block]:
     run, labels = found.run, found.grid.labels
     rest = run.trials[run.trials["status"] != "complete"]
-    waiting = run.planned - len(run.trials)
+    waiting = run.num_trials - len(run.trials)
     if rest.empty and not waiting:
         return
     yield Heading("What is not complete")

@@ -55,10 +55,10 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from _origin(run, trial)
     yield from _shared(run, trial)
-    planned = int(trial["epochs"])
-    if epochs < planned and epochs:
+    asked = int(trial["epochs"])
+    if epochs < asked and epochs:
         yield (
-            f"It stopped early, after {epochs} of {planned} epochs: validation had not improved "
+            f"It stopped early, after {epochs} of {asked} epochs: validation had not improved "
             "for as many epochs as early_stopping allows."
         )
     if epochs:

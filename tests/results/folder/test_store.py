@@ -284,7 +284,7 @@ def test_a_missing_part_is_an_error(tmp_path: Path) -> None:
 
 def test_read_run_returns_what_was_written(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "made_up", seeds=2, epochs=3)
-    assert len(run.trials) == run.planned == 4 * 2 * 2
+    assert len(run.trials) == run.num_trials == 4 * 2 * 2
     assert len(run.curves) == len(run.trials) * 3 * 2
     assert str(run.trials["seed"].dtype) == "Int64"
     assert run.curves["epoch"].dtype == np.int64
@@ -296,7 +296,7 @@ def test_read_run_returns_what_was_written(tmp_path: Path) -> None:
 def test_a_run_that_stopped_early_says_how_many_trials_were_planned(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["full_finetune"], schedules=["cosine"])
     RunStore(tmp_path).consolidate([*run.trials["trial"], "x", "y"])
-    assert (len(read_run(tmp_path).trials), read_run(tmp_path).planned) == (3, 5)
+    assert (len(read_run(tmp_path).trials), read_run(tmp_path).num_trials) == (3, 5)
 
 
 def test_wrong_folders_are_explained(tmp_path: Path) -> None:
