@@ -38,8 +38,7 @@ from bench.execution.jobs import Job, trial_splits
 from bench.runs.resolve import resolve_run
 from bench.runs.run import counted_trials
 from bench.system.machine import describe_machine, keep_large_buffers
-from bench.training import loop as trainer
-from bench.training import stacked_heads as fused
+from bench.training import loop, one_device, stacked_heads
 from bench.training.frozen_features import FeatureStore, Trunk
 from bench.training.loop import Branch, isolated
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -79,17 +78,17 @@ SPLIT_BY_OPERATION = (EPOCH, FROZEN)
 """Scopes whose time is told apart by operation; all others are a category as a whole."""
 
 SCOPES: Sequence[tuple[Any, str, str]] = (
-    (trainer, "training_batch", READING),
-    (fused, "training_batch", READING),
+    (one_device, "training_batch", READING),
+    (stacked_heads, "training_batch", READING),
     (Augmenter, "images", AUGMENTING),
     (bench.training.trial, "_normalised", NORMALISING),
     (Trunk, "_forward", FROZEN),
-    (trainer, "_loss", LOSS),
-    (fused._Stack, "_step", HEADS),
+    (one_device, "_loss", LOSS),
+    (stacked_heads._Stack, "_step", HEADS),
     (FeatureStore, "_add", KEEPING),
     (Branch, "_tensors", KEEPING),
-    (trainer, "predict", VALIDATION),
-    (fused._Stack, "_validate", VALIDATION),
+    (loop, "predict", VALIDATION),
+    (stacked_heads._Stack, "_validate", VALIDATION),
 )
 """(module or class, function, what the profile calls its time)"""
 

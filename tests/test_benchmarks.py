@@ -77,3 +77,10 @@ MAIN = "from tests import tiny; tiny.make_trial()"
     assert all(is_there(*each) for each in imports(source))
     assert not is_there("bench.nowhere", None)
     assert not is_there("bench.errors", "Nothing")
+
+
+def test_the_profile_looks_at_functions_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS[0].parent))
+    scopes = importlib.import_module("where_time_goes").SCOPES
+    missing = [f"{owner.__name__}.{name}" for owner, name, _ in scopes if not hasattr(owner, name)]
+    assert missing == []
