@@ -142,6 +142,7 @@ def test_entries_that_another_process_removes_are_no_problem(
         removal = _then(sized_cache._entries, (tmp_path / "a").unlink)
         monkeypatch.setattr(sized_cache, "_entries", removal)
     LruFolder(tmp_path, 20 if moment == "unlink" else 10).evict()
+    monkeypatch.undo()  # to list a folder is to scan it since Python 3.13
     assert _keys(tmp_path) == ({"b", "c"} if moment == "unlink" else {"c"})
 
 

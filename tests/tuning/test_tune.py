@@ -163,7 +163,7 @@ def test_an_interrupted_search_goes_on_and_ends_as_if_left_alone(
 
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(
-    "executor", ["processes", pytest.param("ray", marks=[ONE_CLUSTER, pytest.mark.campaign])]
+    "executor", ["processes", pytest.param("ray", marks=[*ONE_CLUSTER, pytest.mark.campaign])]
 )
 def test_where_and_with_how_many_workers_changes_nothing(
     tuned: Run, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
