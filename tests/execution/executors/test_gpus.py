@@ -53,15 +53,15 @@ def seen(executor: ProcessPoolExecutor, trials: int) -> Counter[str | None]:
 @pytest.mark.parametrize(
     ("workers", "trials", "expected"),
     [
-        (1, 2, {"saw 1": 2}),
-        (2, 4, {"saw 1": 2, "saw GPU-7f": 2}),
-        (4, 4, {"saw 1": 2, "saw GPU-7f": 2}),
+        (1, 2, {"saw 1"}),
+        (2, 4, {"saw 1", "saw GPU-7f"}),
+        (4, 4, {"saw 1", "saw GPU-7f"}),
     ],
 )
-def test_processes_spread_over_the_gpus(
-    workers: int, trials: int, expected: dict[str, int]
-) -> None:
-    assert seen(ProcessPoolExecutor(workers, gpus=("1", "GPU-7f")), trials) == expected
+def test_processes_spread_over_the_gpus(workers: int, trials: int, expected: set[str]) -> None:
+    found = seen(ProcessPoolExecutor(workers, gpus=("1", "GPU-7f")), trials)
+    assert set(found) == expected  # which of them takes how many is a matter of time
+    assert found.total() == trials
 
 
 def test_without_gpus_the_environment_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
