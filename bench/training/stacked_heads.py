@@ -87,9 +87,10 @@ class HeadTrial:
 
 
 def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
-    """What the heads of one stack agree in; where views do not vary, their seeds may differ.
+    """What the heads of one stack agree in: equal keys may be trained together.
 
     `trunk_key` names the frozen trunk and the images. What is not here, each head has of its own.
+    The seed could differ too; but where views vary with it, nothing is shared by one stack.
     """
     return content_hash(
         [
@@ -109,11 +110,9 @@ def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
 def train_heads(trials: Sequence[HeadTrial]) -> Iterator[tuple[list[HeadTrial], EpochRecord]]:
     """Train all `trials`, epoch by epoch; yields each new record with the trials that it is of.
 
-    They must have one `stack_key`. A trial whose loss is not finite gets its `error` and leaves;
-    the others go on.
+    They must have one `stack_key`, but for their seeds. A trial whose loss is not finite gets its
+    `error` and leaves; the others go on.
     """
-    keys = {stack_key(t.training.trunk_key, t.settings, t.training.augmentation) for t in trials}
-    assert len(keys) == 1, "these heads cannot be one stack"
     stack = _Stack(trials)
     while stack.trials:
         yield from stack.train_epoch()

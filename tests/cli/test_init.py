@@ -132,7 +132,10 @@ def test_a_flat_folder_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     assert {trial.image_size for trial in resolved.trials} == {settings(written)["image_size"]}
 
 
-def test_the_later_run_finds_the_images_decoded(tmp_path: Path) -> None:
+def test_the_later_run_finds_the_images_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.precision.measured_precision", lambda *_: "fp32")  # takes seconds
     folder = fill(tmp_path / "insects", COUNTS)
     link = tmp_path / "link"
     link.symlink_to(folder)

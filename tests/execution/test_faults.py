@@ -28,7 +28,10 @@ from tests.tiny import SMOKE_SUITE
 
 pytestmark = pytest.mark.usefixtures("no_report")
 ONE_TRIAL = ("strategy=from_scratch", "weights=none", "seed=0", "epochs=1")
-COMMAND = (sys.executable, "-c", "from bench.cli.main import main; main()", "run", "tiny.yaml")
+MAIN = "import bench.runs.run as r; r.write_report = print; from bench.cli.main import main; main()"
+"""Figures take most of the time of so small a run, and nobody looks at them here."""
+
+COMMAND = (sys.executable, "-c", MAIN, "run", "tiny.yaml")
 RUN = [
     *COMMAND,
     *("--workers", "1", *(word for change in ONE_TRIAL for word in ("--set", change))),

@@ -26,7 +26,8 @@ from bench.runs.source_weights import SUITE
 from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE
 
-pytestmark = pytest.mark.usefixtures("no_report")
+# In one process: many of them look at one finished run, or are compared with it.
+pytestmark = [pytest.mark.usefixtures("no_report"), pytest.mark.xdist_group("runs")]
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
 
 

@@ -47,6 +47,9 @@ seed: [0, 1]
 """
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
 
+pytestmark = pytest.mark.xdist_group("stores")
+"""In one process: they share a server, and a run that they are compared with."""
+
 TUNE = """\
 tune:
   space: {lr: {low: 1e-3, high: 1e-1, log: true}}

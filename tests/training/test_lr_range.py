@@ -297,7 +297,7 @@ def test_a_multiplier_of_zero_stays_zero_and_fixed_statistics_stay(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"strategy": "full_finetune", "momentum": 0.9},
+        {"strategy": "full_finetune", "backbone": "shufflenet_v2_x0_5", "momentum": 0.9},
         {"strategy": "linear_probe"},
         {"strategy": "full_finetune", "backbone": "mobilenet_v3_small", "mix": "mixup"},
     ],

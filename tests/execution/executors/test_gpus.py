@@ -126,4 +126,6 @@ def test_a_trial_on_several_gpus_has_them_to_itself(monkeypatch: pytest.MonkeyPa
     todo = [make_job(make_trial(seed=seed, **settings), trial_id=str(seed)) for seed in range(4)]
     executor = Where().executor(cut(todo, reuse=False), "cuda", Resources(gpus=0.5))
     assert isinstance(executor, ProcessPoolExecutor)
-    assert seen(executor, 4) == {"saw 1,2": 2, "saw 3,4": 2}
+    found = seen(executor, 4)
+    assert set(found) == {"saw 1,2", "saw 3,4"}  # who takes how many is a matter of time
+    assert found.total() == 4

@@ -216,7 +216,13 @@ CURVES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CURVES)
+IN_THE_LINE = ("batch norm", "one row on one rank", "frozen boundary", "mixup", "pieces")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=() if c in IN_THE_LINE else pytest.mark.campaign) for c in CURVES],
+)
 def test_the_curve_is_that_of_one_process(engine: Engine, case: str) -> None:
     """Losses within 1e-4: single precision, and a few steps that each round otherwise."""
     settings = {**GENTLE, **CURVES[case]}
