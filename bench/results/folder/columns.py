@@ -33,25 +33,6 @@ FRACTION = Kind("float64", 0.0, 1.0)
 RATE = Kind("float64", 0.0, 1e300)
 DURATION = Kind("float64", 0.0, 1e12)
 
-CELL_COLUMNS: Mapping[str, Kind] = {
-    "config": TEXT,  # of the cell's first learning rate
-    "dataset": TEXT,
-    "backbone": TEXT,
-    "weights": TEXT,
-    "head": TEXT,
-    "strategy": TEXT,
-    "schedule": TEXT,
-    "augmentation": TEXT,
-    "seed": COUNT,
-    "epochs": EPOCHS,
-    "batch_size": COUNT,
-    "optimizer": TEXT,
-    "settings": TEXT,  # JSON of the settings that are not columns
-    "device": TEXT,
-    "precision": TEXT,
-}
-"""The columns that a cell of `lr_find` shares with the table of trials."""
-
 COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "trial": TEXT,
@@ -105,6 +86,28 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "predicted": TEXT,
     },
 }
+
+CELL_COLUMNS: Mapping[str, Kind] = {
+    name: COLUMNS["trials"][name]
+    for name in (
+        "config",
+        "dataset",
+        "backbone",
+        "weights",
+        "head",
+        "strategy",
+        "schedule",
+        "augmentation",
+        "seed",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "settings",
+        "device",
+        "precision",
+    )
+}
+"""What a cell of `lr_find` shares with the table of trials; `config` is that of its first rate."""
 
 TUNING_COLUMNS: Mapping[str, Kind] = {
     "study": TEXT,
