@@ -177,9 +177,13 @@ CASES = {
     ),
 }
 HEADS_ALONE = ("linear_probe", "mlp_probe-adam", "lp_ft-adamw")
+QUICK = ("full_finetune", "linear_probe", "lp_ft-adamw", "clipping")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.campaign) for name in CASES],
+)
 def test_a_trial_on_a_gpu_has_the_losses_of_the_cpu(name: str) -> None:
     expected = _losses_on_the_cpu(name)
     with emulated_device() as counts:
