@@ -136,7 +136,7 @@ class ConsoleReporter:
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
             return
         best, seconds = result.outcome.best, (result.finished - result.started).total_seconds()
-        scores = f"val {best.val.accuracy:.1%}  test {best.test.accuracy:.1%}"
+        scores = f"val {best.val.metrics['accuracy']:.1%}  test {best.test.metrics['accuracy']:.1%}"
         epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False

@@ -277,7 +277,7 @@ class _Performance:
             for job in jobs
             if job.trial_id in self._open
             and len(branch.records) < job.plan.epochs
-            and stops_early(job.plan, job.trial.settings.early_stopping, branch.records)
+            and stops_early(job.plan, job.trial.settings, branch.records)
         ]
         if not stopping:
             return
@@ -398,9 +398,10 @@ class _Performance:
 
 def _stopping_epoch(job: Job, state: State) -> int:
     """After how many of the state's epochs the trial should have stopped; all if it goes on."""
-    patience = job.trial.settings.early_stopping
     for epochs in range(1, state.epochs):
-        if epochs < job.plan.epochs and stops_early(job.plan, patience, state.records[:epochs]):
+        if epochs < job.plan.epochs and stops_early(
+            job.plan, job.trial.settings, state.records[:epochs]
+        ):
             return epochs
     return state.epochs
 

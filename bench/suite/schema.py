@@ -120,6 +120,7 @@ class Settings(BaseModel):
     resize: Literal["auto", "crop", "squash", "pad"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Threads = 1
+    metric: str = "accuracy"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @property
@@ -131,6 +132,7 @@ class Settings(BaseModel):
 ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "micro_batch": (None,),
     "devices_per_trial": (None, 1),
+    "metric": ("accuracy",),
 }
 """Settings that older ids do not have: where they have one of these values, nor do newer ones."""
 

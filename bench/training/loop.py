@@ -26,12 +26,12 @@ from bench.training.trial import (
     apply_stage,
     batch_order,
     check_finite,
-    labels_of,
     predict,
     score,
     set_lr,
     start_of,
     stops_early,
+    train_scores,
 )
 
 
@@ -76,7 +76,7 @@ class Branch:
         scores, lr = _train_epoch(training, epoch, val_losses)
         trained = time.perf_counter()
         val_samples = training.splits.val
-        val = score(predict(training, val_samples, epoch=epoch), labels_of(training, val_samples))
+        val = score(training, predict(training, val_samples, epoch=epoch), val_samples)
         check_finite(training.settings.lr, epoch, scores.loss, val.loss)
         record = EpochRecord(
             epoch=epoch + 1,
@@ -87,13 +87,13 @@ class Branch:
             val_seconds=time.perf_counter() - trained,
         )
         self.records.append(record)
-        if best_record(self.records) is record:
+        if self._best is record:
             self.best = self._tensors()
         return record
 
     def state(self) -> State:
         """A copy of where the trial stands."""
-        is_best = bool(self.records) and best_record(self.records) is self.records[-1]
+        is_best = bool(self.records) and self._best is self.records[-1]
         current = self.best if is_best else self._tensors()
         names: dict[Tensor, str] = {
             parameter: name for name, parameter in self.training.network.model.named_parameters()
@@ -119,6 +119,10 @@ class Branch:
                 else tensor.clone()
                 for slot, tensor in slots.items()
             }
+
+    @property
+    def _best(self) -> EpochRecord:
+        return best_record(self.records, self.training.settings.metric)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that may differ from the starting weights."""
@@ -149,7 +153,7 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
                 raise trial.error
             branch.restore(trial.state)
         while len(branch.records) < training.plan.epochs:
-            if stops_early(training.plan, training.settings.early_stopping, branch.records):
+            if stops_early(training.plan, training.settings, branch.records):
                 break
             on_epoch(branch.train_epoch())
         return outcome(training, branch.state())
@@ -158,22 +162,22 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network."""
     plan, test = training.plan, training.splits.test
-    test_labels = labels_of(training, test)
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
-    test_scores = score(logits, test_labels)
+    test_scores = score(training, logits, test)
     if last_epoch is None:
         val = training.splits.val
-        val_scores = score(predict(training, val, epoch=None), labels_of(training, val))
+        val_scores = score(training, predict(training, val, epoch=None), val)
         best = last = Snapshot(epoch=0, val=val_scores, test=test_scores)
     else:
-        record, chosen = state.records[-1], best_record(state.records)
+        record = state.records[-1]
+        chosen = best_record(state.records, training.settings.metric)
         best = last = Snapshot(epoch=record.epoch, val=record.val, test=test_scores)
         if chosen.epoch != record.epoch:
             training.load(state.best)
             logits = predict(training, test, epoch=chosen.epoch - 1)
-            test_scores = score(logits, test_labels)
+            test_scores = score(training, logits, test)
             best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
     return Outcome(
         best=best,
@@ -224,7 +228,7 @@ def _train_epoch(
             correct += (logits.argmax(dim=1) == hard).sum()
     seen = sum(len(samples) for samples in batches)
     loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
-    return Scores(loss=float(loss_sum) / seen, accuracy=float(correct) / seen), first_lr
+    return train_scores(float(loss_sum) / seen, float(correct) / seen), first_lr
 
 
 def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:

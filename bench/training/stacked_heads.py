@@ -36,9 +36,9 @@ from bench.training.trial import (
     TrainingDivergedError,
     batch_order,
     check_finite,
-    labels_of,
     score,
     stops_early,
+    train_scores,
     training_batch,
 )
 
@@ -78,11 +78,10 @@ class HeadTrial:
     @property
     def going_on(self) -> bool:
         """Whether it trains another epoch."""
-        patience = self.training.settings.early_stopping
         return (
             self.error is None
             and self.state.epochs < self.epochs
-            and not stops_early(self.training.plan, patience, self.state.records)
+            and not stops_early(self.training.plan, self.settings, self.state.records)
         )
 
 
@@ -179,7 +178,7 @@ class _Stack:
         records = (*state.records, record)
         best = state.best
         model = {name: tensor[index].clone() for name, tensor in self._parameters.items()}
-        if best_record(records) is record:
+        if best_record(records, row[0].settings.metric) is record:
             best = model
         optimizer = {
             name: {slot: tensor[index].clone() for slot, tensor in slots.items()}
@@ -237,7 +236,7 @@ class _Stack:
             correct += (logits.argmax(dim=2) == hard).sum(dim=1)
         seen = sum(len(batch) for batch in orders[0])
         scores = [
-            Scores(loss=loss / seen, accuracy=right / seen)
+            train_scores(loss / seen, right / seen)
             for loss, right in zip(loss_sum.tolist(), correct.tolist(), strict=True)
         ]
         return scores, lrs[:, 0].tolist()
@@ -312,7 +311,7 @@ class _Stack:
 
     def _validate(self) -> list[Scores]:
         trainings = [row[0].training for row in self._rows]
-        scores: list[Scores] = [Scores(loss=0.0, accuracy=0.0)] * len(trainings)
+        scores: dict[int, Scores] = {}
         for stream in self._streams.values():
             rows = [i for i, w in enumerate(self._streams_of(trainings)) if w is stream]
             if not rows:
@@ -327,10 +326,9 @@ class _Stack:
                 stacked = features.expand(len(rows), *features.shape).contiguous()
                 with torch.no_grad(), _one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
-            labels = labels_of(stream, samples)
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
-                scores[row] = score(own, labels)
-        return scores
+                scores[row] = score(trainings[row], own, samples)
+        return [scores[row] for row in range(len(trainings))]
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self._device)

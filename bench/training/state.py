@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from bench.methods.metrics import metric
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.system.cache import cache_root
 from bench.system.lru_folder import LruFolder, cached_folder
@@ -29,10 +30,10 @@ MEMORY_LIMIT = 2**29
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Mean cross-entropy in nats and accuracy in [0, 1] over one split."""
+    """What is known of one split: the mean loss in nats, and metrics by name."""
 
     loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,10 @@ class EpochRecord:
     val_seconds: float
 
 
-def best_record(records: Sequence[EpochRecord]) -> EpochRecord:
-    """The highest validation accuracy, then the lowest loss, then the first."""
-    return max(records, key=lambda r: (r.val.accuracy, -r.val.loss, -r.epoch))
+def best_record(records: Sequence[EpochRecord], primary: str) -> EpochRecord:
+    """The best value of `primary` (a metric) on validation, then the lowest loss, then the first."""
+    merit = metric(primary).merit
+    return max(records, key=lambda r: (merit(r.val.metrics[primary]), -r.val.loss, -r.epoch))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from bench.data import ImageData, Samples, Splits, samples_digest
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
 from bench.keys import derive_seed
+from bench.methods.metrics import ACCURACY, measure
 from bench.methods.plan import HEAD, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
@@ -169,12 +170,20 @@ def forward(
     return network(batch.float(), start=HEAD), auxiliary
 
 
-def score(logits: Tensor, labels: Tensor) -> Scores:
-    """Cross-entropy and accuracy of fp32 logits `[n, classes]` against labels `[n]`."""
-    correct = (logits.argmax(dim=1) == labels).sum().item()
+def score(training: Training, logits: Tensor, samples: Samples) -> Scores:
+    """The loss and every metric of fp32 logits `[n, classes]` on `samples`."""
+    labels = labels_of(training, samples)
+    # Rounded to single precision, two large probabilities would be a tie.
+    probabilities = logits.double().softmax(dim=1).numpy()
     return Scores(
-        loss=F.cross_entropy(logits, labels).item(), accuracy=float(correct) / len(labels)
+        loss=F.cross_entropy(logits, labels).item(),
+        metrics=measure(training.settings.metric, labels.numpy(), probabilities),
     )
+
+
+def train_scores(loss: float, accuracy: float) -> Scores:
+    """Those of a training epoch, of a network that moves: what adds up from batch to batch."""
+    return Scores(loss=loss, metrics={ACCURACY: accuracy})
 
 
 # Ends -------------------------------------------------------------------------------------------
@@ -190,12 +199,13 @@ def check_finite(lr: float, epoch: int, train_loss: float, val_loss: float) -> N
             )
 
 
-def stops_early(plan: Plan, patience: int | None, records: Sequence[EpochRecord]) -> bool:
+def stops_early(plan: Plan, settings: Settings, records: Sequence[EpochRecord]) -> bool:
     """Whether patience is at an end; it starts anew with the last stage and ends no other."""
+    patience = settings.early_stopping
     if patience is None or not records:
         return False
     last_stage_starts_after = plan.epochs - plan.stages[-1].epochs
-    epoch, best_epoch = records[-1].epoch, best_record(records).epoch
+    epoch, best_epoch = records[-1].epoch, best_record(records, settings.metric).epoch
     return (
         epoch > last_stage_starts_after
         and epoch - max(best_epoch, last_stage_starts_after) >= patience

@@ -373,8 +373,8 @@ def _contains(values: Range | Choices, value: Any) -> bool:
 
 def _scores(records: Records) -> dict[str, Any]:
     """Means over tuning seeds, each at the epoch that validation chooses."""
-    best = [best_record(each) for each in records]
-    accuracies = [record.val.accuracy for record in best]
+    best = [best_record(each, "accuracy") for each in records]
+    accuracies = [record.val.metrics["accuracy"] for record in best]
     return {
         "val_accuracy": statistics.fmean(accuracies),
         "val_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,

@@ -140,6 +140,7 @@ def test_each_setting_of_an_epoch_changes_every_key() -> None:
         "sampler": "balanced",
         "micro_batch": 4,
         "devices_per_trial": 2,
+        "metric": "ece",
     }
     assert set(changed) == set(HASHED[Settings])
     for name, value in changed.items():

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from bench.data import Samples
 from bench.data.images.augmentations import Augmenter
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.strategies import STRATEGIES
@@ -104,7 +105,10 @@ def test_zero_rate_with_fixed_statistics_equals_frozen_without_clipping() -> Non
             ("linear_probe", {}),
         )
     ]
-    zero, frozen = ([(r.train, r.val) for r in records] for records in curves)
+    zero, frozen = (
+        [(s.loss, s.metrics["accuracy"]) for r in records for s in (r.train, r.val)]
+        for records in curves
+    )
     assert zero == frozen
 
 
@@ -387,11 +391,13 @@ def test_equals_a_plain_loop_written_by_hand() -> None:
 
 
 def test_scores_against_closed_forms() -> None:
+    training = tiny_training(make_trial())
+    zeros, ones = (np.flatnonzero(training.data.labels == label) for label in (0, 1))
     logits = torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.5, 0.5]]))
-    scores = score(logits, torch.tensor([0, 0, 1]))
+    scores = score(training, logits, np.array([*zeros[:2], ones[0]]))
     expected = -(np.log(0.8) + np.log(0.4) + np.log(0.5)) / 3
     assert scores.loss == pytest.approx(expected, rel=1e-6)
-    assert scores.accuracy == pytest.approx(1 / 3)
+    assert scores.metrics["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_recorded_loss_is_plain_cross_entropy_whatever_is_optimised() -> None:
@@ -435,10 +441,10 @@ def _with_val_scores(
     scripted = iter(scores)
     real = score
 
-    def scored(logits: Tensor, labels: Tensor) -> Scores:
-        if len(labels) == len(training.splits.val):
+    def scored(training: Training, logits: Tensor, samples: Samples) -> Scores:
+        if len(samples) == len(training.splits.val):
             return next(scripted)
-        return real(logits, labels)
+        return real(training, logits, samples)
 
     monkeypatch.setattr("bench.training.loop.score", scored)
     monkeypatch.setattr("bench.training.stacked_heads.score", scored)
@@ -462,7 +468,7 @@ def test_best_epoch_is_the_highest_accuracy_then_lowest_loss_then_first(
     monkeypatch: pytest.MonkeyPatch, scores: list[tuple[float, float]], best: int
 ) -> None:
     training = tiny_training(make_trial("linear_probe", epochs=3))
-    scripted = [Scores(loss=loss, accuracy=accuracy) for loss, accuracy in scores]
+    scripted = [Scores(loss=loss, metrics={"accuracy": accuracy}) for loss, accuracy in scores]
     _with_val_scores(monkeypatch, training, scripted)
     assert training.best.epoch == best  # type: ignore[attr-defined]
 
@@ -470,7 +476,7 @@ def test_best_epoch_is_the_highest_accuracy_then_lowest_loss_then_first(
 def test_early_stopping_counts_epochs_without_improvement(monkeypatch: pytest.MonkeyPatch) -> None:
     training = tiny_training(make_trial("linear_probe", epochs=8, early_stopping=2))
     accuracies = [0.5, 0.6, 0.55, 0.6, 0.9, 0.9, 0.9, 0.9]
-    scripted = [Scores(loss=1.0, accuracy=accuracy) for accuracy in accuracies]
+    scripted = [Scores(loss=1.0, metrics={"accuracy": accuracy}) for accuracy in accuracies]
     records = _with_val_scores(monkeypatch, training, scripted)
     assert [record.epoch for record in records] == [1, 2, 3, 4]
 
@@ -479,7 +485,7 @@ def test_early_stopping_ends_no_stage_but_the_last(monkeypatch: pytest.MonkeyPat
     options = {"probe_epochs": 4}
     training = tiny_training(make_trial("lp_ft", options=options, epochs=9, early_stopping=2))
     accuracies = [0.9, *[0.5] * 8]
-    scripted = [Scores(loss=1.0, accuracy=accuracy) for accuracy in accuracies]
+    scripted = [Scores(loss=1.0, metrics={"accuracy": accuracy}) for accuracy in accuracies]
     records = _with_val_scores(monkeypatch, training, scripted)
     assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6]
 
@@ -496,8 +502,7 @@ def test_the_chosen_epochs_weights_are_kept_and_tested(monkeypatch: pytest.Monke
     assert all(torch.equal(chosen[name], outcome.state[name]) for name in chosen)
     training.network.model.load_state_dict(chosen)
     logits = predict(training, training.splits.test, epoch=0)
-    labels = torch.from_numpy(training.data.labels[training.splits.test])
-    assert score(logits, labels) == outcome.best.test
+    assert score(training, logits, training.splits.test) == outcome.best.test
     assert np.allclose(outcome.probabilities, logits.softmax(dim=1).numpy(), atol=1e-7)
     assert outcome.last.epoch == 3
 

@@ -400,7 +400,7 @@ def test_early_stopping_removes_a_trial_and_keeps_its_row(
     ]
     heads = _head_trials(trials, tmp_path, with_keys=True)
     monkeypatch.setattr(
-        "bench.training.stacked_heads.score", lambda *_: Scores(loss=1.0, accuracy=0.5)
+        "bench.training.stacked_heads.score", lambda *_: Scores(loss=1.0, metrics={"accuracy": 0.5})
     )
     alone = [_run([trial])[0] for trial in heads]
     together = _run(heads)
@@ -413,7 +413,8 @@ def test_the_best_epochs_head_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     (trial,) = _head_trials([_trial(epochs=3, lr=0.1)], tmp_path)
     scores = iter([0.5, 0.9, 0.7])
     monkeypatch.setattr(
-        "bench.training.stacked_heads.score", lambda *_: Scores(loss=1.0, accuracy=next(scores))
+        "bench.training.stacked_heads.score",
+        lambda *_: Scores(loss=1.0, metrics={"accuracy": next(scores)}),
     )
     states = []
     for _ in train_heads([trial]):

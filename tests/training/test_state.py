@@ -31,8 +31,8 @@ def _record(epoch: int, loss: float = 1 / 3) -> EpochRecord:
     return EpochRecord(
         epoch=epoch,
         lr=0.1 + 0.2,
-        train=Scores(loss=loss, accuracy=2 / 3),
-        val=Scores(loss=5e-324, accuracy=1.0),
+        train=Scores(loss=loss, metrics={"accuracy": 2 / 3}),
+        val=Scores(loss=5e-324, metrics={"accuracy": 1.0}),
         train_seconds=1e-9 / 3,
         val_seconds=1e20 / 7,
     )
@@ -245,7 +245,7 @@ def test_a_state_holds_what_moved_and_no_more() -> None:
 def test_the_best_epoch_of_an_earlier_stage_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.9, 0.5, 0.6])
     monkeypatch.setattr(
-        "bench.training.loop.score", lambda *_: Scores(loss=1.0, accuracy=next(scores))
+        "bench.training.loop.score", lambda *_: Scores(loss=1.0, metrics={"accuracy": next(scores)})
     )
     branch = Branch(training=_training("gradual_unfreeze", "sgd", backbone="resnet18"))
     weight = branch.training.network.model.get_parameter("fc.weight")

@@ -73,8 +73,10 @@ def _records(accuracies: Sequence[float], losses: Sequence[float] | None = None)
         EpochRecord(
             epoch=epoch + 1,
             lr=0.1,
-            train=Scores(loss=1.0, accuracy=0.5),
-            val=Scores(loss=(losses or [1 - a for a in accuracies])[epoch], accuracy=accuracy),
+            train=Scores(loss=1.0, metrics={"accuracy": 0.5}),
+            val=Scores(
+                loss=(losses or [1 - a for a in accuracies])[epoch], metrics={"accuracy": accuracy}
+            ),
             train_seconds=2.0,
             val_seconds=1.0,
         )
