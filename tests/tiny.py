@@ -8,7 +8,7 @@ from typing import Any
 from bench.data import ImageData, open_dataset, prepare_images
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
-from bench.methods.strategies import STRATEGIES
+from bench.methods.strategies import make_plan
 from bench.models import describe_weights, layer_group_names
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
@@ -87,12 +87,12 @@ def prepare(trial: Trial) -> Path:
 
 
 def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "tiny") -> Job:
-    groups = layer_group_names(trial.backbone.name)
-    strategy = STRATEGIES.get(trial.strategy.name).function
     job = Job(
         trial_id=trial_id,
         trial=trial,
-        plan=strategy(groups, trial.settings.epochs, **trial.strategy.options),
+        plan=make_plan(
+            trial.strategy, layer_group_names(trial.backbone.name), trial.settings.epochs
+        ),
         images=prepare(trial),
         class_map=None,
         weights=describe_weights(trial.backbone.name, trial.settings.weights),

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from bench.data import Splits, samples_digest
 from bench.keys import content_hash
-from bench.methods.plan import Plan, Rule, Stage
+from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, outline
 from bench.suite import ADDED_LATER, Entry, Settings, Trial
@@ -41,9 +41,11 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "sampler",
         "metric",  # a state keeps the tensors of the epoch that it has chosen
     ),
-    Plan: (),
+    Plan: ("objective", "penalties"),
+    Term: ("name", "options"),
     Stage: (),
-    Rule: ("lr", "norm"),  # resolved for each parameter and norm layer
+    # Resolved for each parameter and norm layer.
+    Rule: ("lr", "norm", "weight_decay", "vector_decay"),
     Entry: ("name", "options"),  # of an augmentation, and of a schedule that looks at losses
 }
 """The fields that an epoch uses, by the class that has them."""
@@ -53,6 +55,7 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "weights": "the start has the fingerprint of what they resolve to",
         "head": "part of the start",
         "lr": "the rate of each parameter at each step is hashed",
+        "weight_decay_on": "the multipliers of each parameter's decay are hashed",
         "epochs": "says where the path ends; what a schedule makes of it is in the factors",
         "early_stopping": "says where the path ends",
         "shots": "the start has the samples of every split",
@@ -68,6 +71,7 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "rules": "what they make of each parameter and norm layer is hashed",
     },
     Rule: {"pattern": "which parameters it covers is resolved"},
+    Term: {},
     Entry: {"given": "how the suite spells the options, which are all hashed"},
 }
 """The fields that keys leave out, with the reason."""
@@ -192,6 +196,7 @@ def epoch_keys(
     keys = [_key(start)]
     fixed = {
         "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
+        "minimised": [_used_term(term) for term in (plan.objective, *plan.penalties)],
         "plan": _left_over(plan, Plan),
         "augmentation": _used_entry(augmentation),
     }
@@ -220,19 +225,25 @@ def _used_entry(entry: Entry) -> dict[str, Any]:
     return {**entry.identity(), **_left_over(entry, Entry)}
 
 
+def _used_term(term: Term | None) -> list[Any] | None:
+    return None if term is None else [term.name, term.options, _left_over(term, Term)]
+
+
 @lru_cache(maxsize=4096)
 def _table(outline: Outline, stage: Stage, lr: float) -> str:
     """What the stage does to every parameter (its LR before the schedule) and norm layer."""
-    rates, norms, others = [], [], []
+    rates, norms, decays, others = [], [], [], []
     for address in outline.parameters:
         rule = stage.rule_for(address)
         rates.append(None if rule.lr is None else lr * rule.lr)
+        if rule.lr is not None:
+            decays.append((rule.weight_decay, rule.vector_decay))
         others.append(_left_over(rule, Rule))
     for address in outline.norms:
         rule = stage.rule_for(address)
         norms.append(rule.norm_mode)
         others.append(_left_over(rule, Rule))
-    return _key([rates, norms, others if any(others) else None, _left_over(stage, Stage)])
+    return _key([rates, norms, decays, others if any(others) else None, _left_over(stage, Stage)])
 
 
 def _factors_of(schedule: Entry, epochs: int, steps_per_epoch: int) -> Callable[[int], object]:

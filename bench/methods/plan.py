@@ -2,14 +2,15 @@
 
 A plan is an ordered list of stages over epochs. Each stage holds one ordered table of rules over
 the *addresses* of parameters and norm layers: `group/name`, for example `layer4/0.bn1.weight`. The
-first rule that matches an address decides; an address that no rule covers is an error.
+first rule that matches an address decides; an address that no rule covers is an error. A plan also
+says what is minimised: its objective, and penalties.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from bench.errors import PlanError
 
@@ -26,15 +27,22 @@ class Rule:
     parameters stay where they are, but they take part in the gradient norm and their norm
     statistics move. `norm` says whether running statistics are updated from batches or stay fixed
     (and are what normalises); `None` means `update` where the rule trains, else `fixed`.
+    `weight_decay` multiplies the trial's weight decay, `vector_decay` that of parameters with at
+    most one dimension: biases, and the scales and shifts of norm layers.
     """
 
     pattern: str
     lr: float | None
     norm: NormMode | None = None
+    weight_decay: float = 1.0
+    vector_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if self.lr is not None and not 0 <= self.lr < float("inf"):
             raise PlanError(f"an LR multiplier must be finite and at least 0, got {self.lr}")
+        for decay in (self.weight_decay, self.vector_decay):
+            if not 0 <= decay < float("inf"):
+                raise PlanError(f"a decay multiplier must be finite and at least 0, got {decay}")
         if self.lr is None and self.norm == "update":
             raise PlanError(f"rule {self.pattern!r} freezes, so its norm statistics must be fixed")
 
@@ -44,6 +52,10 @@ class Rule:
         if self.norm is not None:
             return self.norm
         return "fixed" if self.lr is None else "update"
+
+    def decay(self, dimensions: int) -> float:
+        """The multiplier of the weight decay of a parameter with so many dimensions."""
+        return self.vector_decay if dimensions <= 1 else self.weight_decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +75,23 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Term:
+    """A registered objective or penalty with all its options."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The stages of a trial, in order. A plan without stages trains nothing."""
+    """The stages of a trial, in order, and what they minimise.
+
+    A plan without stages trains nothing. `objective` None is cross-entropy.
+    """
 
     stages: tuple[Stage, ...]
+    objective: Term | None = None
+    penalties: tuple[Term, ...] = ()
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -90,6 +115,14 @@ class Plan:
             if epoch < end:
                 return index
         raise PlanError(f"the plan has {end} epochs, epoch {epoch} was asked for")
+
+    def without_vector_decay(self) -> Plan:
+        """The plan that spares biases and norm layers the weight decay."""
+        stages = tuple(
+            replace(stage, rules=tuple(replace(rule, vector_decay=0.0) for rule in stage.rules))
+            for stage in self.stages
+        )
+        return replace(self, stages=stages)
 
 
 def group_rule(group: str, lr: float | None, *, norm: NormMode | None = None) -> Rule:

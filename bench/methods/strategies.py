@@ -4,6 +4,8 @@ A strategy is one function from the backbone's layer groups (input to output, th
 and the number of epochs to a `Plan`. Add one by writing such a function here, registered under its
 name, and a line for it in `tests/methods/test_strategies.py`.
 
+Every strategy also takes what its plan minimises (`penalty`, `objective`), which `make_plan` adds.
+
 Traits tell the suite what a strategy needs: `weights="ignored"` (it starts at random whatever the
 suite gives), `why_weights` (what it does that makes no sense without weights), `head` (the head it
 always has), `trains=False` (it trains nothing, so schedule and augmentation do not apply).
@@ -11,13 +13,17 @@ always has), `trains=False` (it trains nothing, so schedule and augmentation do 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 
-from bench.errors import PlanError
-from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, group_rule
+from bench.errors import PlanError, nearest
+from bench.methods.objectives import OBJECTIVES
+from bench.methods.penalties import PENALTIES
+from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, Term, group_rule
+from bench.suite import Entry
 from bench.suite.registry import Registry
 from bench.suite.rules import Count
 
@@ -25,7 +31,70 @@ Strategy = Callable[..., Plan]
 Multiplier = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Norm = Literal["update", "fixed"]
 
-STRATEGIES: Registry[Strategy] = Registry("strategy")
+
+def _checked_penalty(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Penalties by name, each with all its options; a number is its weight."""
+    if given is None:
+        return None
+    if not given:
+        raise ValueError("must name a penalty, such as {l2_sp: 0.01}")
+    checked = {}
+    for name, options in given.items():
+        chosen = options if isinstance(options, Mapping) else {"weight": options}
+        checked[name] = _with_options(PENALTIES, name, chosen)
+    return checked
+
+
+def _checked_objective(given: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The objective's name and all its options."""
+    if given is None:
+        return None
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError("must be a name, or a mapping with 'name' and its options")
+    return {"name": name, **_with_options(OBJECTIVES, name, options)}
+
+
+def _with_options(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    if name not in registry:
+        raise ValueError(f"must be a known {registry.kind}, got {name!r}{nearest(name, registry)}")
+    try:
+        return registry.get(name).options.model_validate(options).model_dump()
+    except ValidationError as error:
+        (detail, *_) = error.errors()
+        key = ".".join(map(str, detail["loc"]))
+        rule = detail["msg"].replace("Input should", "must")
+        raise ValueError(f"{name}: {key} {rule}, got {detail['input']!r}") from None
+
+
+Penalties = Annotated[dict[str, Any] | None, AfterValidator(_checked_penalty)]
+ObjectiveOption = Annotated[str | dict[str, Any] | None, AfterValidator(_checked_objective)]
+
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    shared_options={"penalty": (Penalties, None), "objective": (ObjectiveOption, None)},
+)
+
+
+def make_plan(strategy: Entry, groups: Sequence[str], epochs: int) -> Plan:
+    """The plan of a suite's strategy, with the objective and the penalties that it names.
+
+    Raises `PlanError` for options that fit neither the backbone nor the number of epochs.
+    """
+    options = dict(strategy.options)
+    penalties, objective = (options.pop(key, None) for key in STRATEGIES.shared_options)
+    plan = STRATEGIES.get(strategy.name).function(groups, epochs, **options)
+    terms = tuple(_term(name, own) for name, own in (penalties or {}).items())
+    if objective is not None:
+        own = {key: value for key, value in objective.items() if key != "name"}
+        plan = replace(plan, objective=_term(objective["name"], own))
+    return replace(plan, penalties=(*plan.penalties, *terms)) if terms else plan
+
+
+def _term(name: str, options: Mapping[str, Any]) -> Term:
+    return Term(name=name, options=tuple(sorted(options.items())))
+
 
 FROZEN = Rule(pattern="*", lr=None)
 FREEZES = "freezes the backbone, which at random would never learn"

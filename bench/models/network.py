@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -149,41 +149,42 @@ class Network(nn.Module):
         return tuple(group.name for group in self.groups[1:] if group.run is not None)
 
     def forward(
-        self, images: Tensor, *, start: str | None = None, stop: str | None = None
+        self, batch: Tensor, *, start: str | None = None, stop: str | None = None
     ) -> Tensor:
-        """Logits [n, classes] of normalised `images` [n, 3, height, width].
+        """Logits [n, classes] of a `batch` of inputs, such as normalised images [n, 3, h, w].
 
-        With `stop`, the activations that flow into that group instead; with `start`, `images` are
+        With `stop`, the activations that flow into that group instead; with `start`, `batch` are
         such activations, so `forward(forward(x, stop=g), start=g)` equals `forward(x)`. Both are
         among `boundaries`.
         """
-        return self.forward_train(images, start=start, stop=stop)[0]
+        return self.captured(batch, (), start=start, stop=stop)[0]
 
-    def forward_train(
+    def captured(
         self,
-        images: Tensor,
+        batch: Tensor,
+        names: Collection[str],
         *,
         start: str | None = None,
         stop: str | None = None,
-        with_aux: bool = False,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What `forward` gives, and, `with_aux`, the logits of every branch on the way.
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `forward` gives, and what the groups called `names` give on the way.
 
-        There are none without branches, or where the images are too small for them.
+        Of a branch that are its logits; it does not run unless it is named. Groups that are not on
+        the way, or that the samples are too small for, are missing from the mapping.
         """
-        aux = []
-        activations = images
+        found = {}
+        activations = batch
         for group in self._between(start, stop):
-            if group.run is None or (group.branch and not with_aux):
+            if group.run is None or (group.branch and group.name not in names):
                 continue
             output = group.run(self.model, activations)
             if group.branch or group.name == HEAD:
                 output = self._to_classes(output)
-            if group.branch:
-                aux.append(output)
-            else:
+            if not group.branch:
                 activations = output
-        return activations, tuple(aux)
+            if group.name in names:
+                found[group.name] = output
+        return activations, found
 
     def _between(self, start: str | None, stop: str | None) -> tuple[LayerGroup, ...]:
         names = [group.name for group in self.groups]

@@ -11,7 +11,7 @@ from bench.data import DataIssue, ImageDataset, open_dataset
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import BenchError, Problem, SuiteError
 from bench.methods.plan import Plan
-from bench.methods.strategies import STRATEGIES
+from bench.methods.strategies import make_plan
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
@@ -372,5 +372,5 @@ def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
 
 def _plan(trial: Trial) -> Plan:
     groups = layer_group_names(trial.backbone.name)
-    strategy = STRATEGIES.get(trial.strategy.name)
-    return strategy.function(groups, trial.settings.epochs, **trial.strategy.options)
+    plan = make_plan(trial.strategy, groups, trial.settings.epochs)
+    return plan if trial.settings.weight_decay_on == "all" else plan.without_vector_decay()

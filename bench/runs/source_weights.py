@@ -15,7 +15,7 @@ from bench.data import open_dataset, prepare_images
 from bench.data.images.prepared import FORMAT_VERSION
 from bench.errors import WeightsError
 from bench.execution.jobs import Job
-from bench.methods.strategies import STRATEGIES
+from bench.methods.strategies import make_plan
 from bench.models import Weights, layer_group_names
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, FractalWeights, Settings, Trial
@@ -124,9 +124,7 @@ def pretraining_job(
     size = trial.settings.image_size
     assert size is not None
     images = prepare_images(dataset, image_size=size, resize="auto", progress=progress)
-    plan = STRATEGIES.get("from_scratch").function(
-        layer_group_names(backbone), trial.settings.epochs
-    )
+    plan = make_plan(trial.strategy, layer_group_names(backbone), trial.settings.epochs)
     return Job(
         trial_id=weights.fingerprint,
         trial=trial,

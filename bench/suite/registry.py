@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -63,13 +64,20 @@ class Registry(Generic[F]):
         return decorate
 
     def _options_model(self, name: str, function: F) -> type[BaseModel]:
-        hints = get_type_hints(function, include_extras=True)
         fields: dict[str, Any] = dict(self.shared_options)
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                required = parameter.default is inspect.Parameter.empty
-                default = ... if required else parameter.default
-                fields[parameter.name] = (hints[parameter.name], default)
+        parameters = [
+            parameter
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        # The other parameters may be of types that are imported for type checkers alone.
+        options = SimpleNamespace(__annotations__={p.name: p.annotation for p in parameters})
+        names = getattr(function, "__globals__", {})
+        hints = get_type_hints(options, globalns=names, include_extras=True)
+        for parameter in parameters:
+            required = parameter.default is inspect.Parameter.empty
+            default = ... if required else parameter.default
+            fields[parameter.name] = (hints[parameter.name], default)
         config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{name}_options", __config__=config, **fields)
 

@@ -28,6 +28,9 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
+OPTIONS_ADDED_LATER = ("penalty", "objective")
+"""Options that older ids do not have: where they are None, nor do newer ones."""
+
 
 class Entry(BaseModel):
     """A registered name with all its options; `given` names those that the suite wrote out."""
@@ -46,7 +49,12 @@ class Entry(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What of the entry changes numbers."""
-        return {"name": self.name, **_plain(self.options)}
+        options = {
+            key: value
+            for key, value in self.options.items()
+            if value is not None or key not in OPTIONS_ADDED_LATER
+        }
+        return {"name": self.name, **_plain(options)}
 
     def without_paths(self) -> Entry:
         """The entry without what says where its files lie."""
@@ -71,7 +79,18 @@ def _text(value: Any) -> str:
         return value.name
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Mapping):
+        return _mapping_text(value)
     return str(value)
+
+
+def _mapping_text(value: Mapping[str, Any]) -> str:
+    """Options in options, such as the penalty `l2_sp(weight=0.01)`; what is None is left out."""
+    if "name" not in value:
+        return "+".join(_mapping_text({"name": name, **own}) for name, own in value.items())
+    own = ((key, item) for key, item in value.items() if key != "name" and item is not None)
+    shown = ", ".join(f"{key}={_text(item)}" for key, item in own)
+    return f"{value['name']}({shown})" if shown else str(value["name"])
 
 
 class FractalWeights(BaseModel):
@@ -106,6 +125,7 @@ class Settings(BaseModel):
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: NotNegative = 0.0
+    weight_decay_on: Literal["all", "matrices"] = "all"
     label_smoothing: Fraction = 0.0
     grad_clip_norm: Positive | None = None
     epochs: Epochs = 12
@@ -133,6 +153,7 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "micro_batch": (None,),
     "devices_per_trial": (None, 1),
     "metric": ("accuracy",),
+    "weight_decay_on": ("all",),
 }
 """Settings that older ids do not have: where they have one of these values, nor do newer ones."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import pairwise
 
+from bench.methods.objectives import OBJECTIVES
 from bench.methods.plan import HEAD, Plan, Stage
 from bench.models import Outline
 
@@ -57,6 +58,8 @@ def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool
 
 def head_epochs(outline: Outline, plan: Plan) -> int:
     """How many epochs at the start of the plan train nothing but a head that can be stacked."""
+    if plan.objective is not None and not OBJECTIVES.get(plan.objective.name).traits.get("stacks"):
+        return 0
     epochs = 0
     for stage in plan.stages:
         head = [address for address in outline.parameters if address.startswith(f"{HEAD}/")]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.methods.objectives import recorded_loss
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
@@ -26,6 +26,7 @@ from bench.training.trial import (
     apply_stage,
     batch_order,
     check_finite,
+    penalty,
     predict,
     score,
     set_lr,
@@ -202,7 +203,7 @@ def trainable_parameters(network: Network, plan: Plan) -> int:
 def _train_epoch(
     training: Training, epoch: int, val_losses: tuple[float, ...]
 ) -> tuple[Scores, float]:
-    with_aux = apply_stage(training.network, training.plan.stage_at(epoch))
+    capture = apply_stage(training.network, training.plan.stage_at(epoch))
     training.compute.begin_epoch(training)
     boundary, pristine = start_of(training, epoch)
     train = training.splits.train
@@ -220,11 +221,11 @@ def _train_epoch(
         )
         head_lr = set_lr(training, epoch, progress)
         first_lr = head_lr if number == 0 else first_lr
-        step = Step(inputs=inputs, samples=samples, number=number, with_aux=with_aux)
+        step = Step(inputs=inputs, samples=samples, number=number, capture=capture)
         logits, targets = train_step(training, step)
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         if len(targets):
-            loss_sum += F.cross_entropy(logits, targets) * len(targets)
+            loss_sum += recorded_loss(logits, targets) * len(targets)
             correct += (logits.argmax(dim=1) == hard).sum()
     seen = sum(len(samples) for samples in batches)
     loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
@@ -235,10 +236,32 @@ def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:
     """One optimiser step; returns logits, detached, and their targets: classes or soft labels."""
     training.optimizer.zero_grad(set_to_none=True)
     logits, targets = training.compute.add_gradients(training, step)
+    _add_penalty(training)
     if training.settings.grad_clip_norm is not None:
         nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
     training.optimizer.step()
     return logits, targets
+
+
+def _add_penalty(training: Training) -> None:
+    """Add the gradients of the plan's penalties, once a step and the same on every device."""
+    if not training.plan.penalties:
+        return
+    network = training.network
+    moving = {
+        network.address_of(name): parameter
+        for name, parameter in network.model.named_parameters()
+        if parameter.requires_grad
+    }
+    value = penalty(training.plan, moving, training.anchors)
+    if value is None:
+        return
+    # Not by `backward`: several devices have averaged their gradients already.
+    gradients = torch.autograd.grad(value, list(moving.values()), allow_unused=True)
+    for parameter, gradient in zip(moving.values(), gradients, strict=True):
+        if gradient is not None:
+            before = parameter.grad
+            parameter.grad = gradient if before is None else before.add_(gradient)
 
 
 @contextmanager

@@ -14,10 +14,9 @@ from itertools import count
 
 import numpy as np
 import numpy.typing as npt
-import torch.nn.functional as F
 
 from bench.errors import BenchError, PlanError
-from bench.methods.plan import Plan
+from bench.methods.objectives import recorded_loss
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.trial import (
     Inputs,
@@ -114,21 +113,21 @@ def check_range(*, low: float, high: float, steps: int) -> None:
 
 
 def _check_plan(training: Training) -> None:
-    first = Plan(stages=training.plan.stages[:1])
+    first = replace(training.plan, stages=training.plan.stages[:1])
     if not trainable_parameters(training.network, first):
         raise PlanError("an LR range test needs a plan that trains something in its first stage")
 
 
 def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     """The loss of one step at each of `lrs`, before the step."""
-    with_aux = apply_stage(training.network, training.plan.stages[0])
-    for lr, step in zip(lrs, _steps(training, with_aux=with_aux), strict=False):
+    capture = apply_stage(training.network, training.plan.stages[0])
+    for lr, step in zip(lrs, _steps(training, capture), strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
-        yield F.cross_entropy(logits, targets).item()
+        yield recorded_loss(logits, targets).item()
 
 
-def _steps(training: Training, *, with_aux: bool) -> Iterator[Step]:
+def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
     """The steps of epoch after epoch, without end."""
     boundary, pristine = start_of(training, 0)
     for epoch in count():
@@ -141,7 +140,7 @@ def _steps(training: Training, *, with_aux: bool) -> Iterator[Step]:
             pristine=pristine,
         )
         for number, samples in enumerate(batch_order(training, epoch)):
-            yield Step(inputs=inputs, samples=samples, number=number, with_aux=with_aux)
+            yield Step(inputs=inputs, samples=samples, number=number, capture=capture)
 
 
 # Losses ---------------------------------------------------------------------------------------

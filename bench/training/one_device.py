@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import Samples
+from bench.methods.objectives import Share
 from bench.training.state import States
 from bench.training.trial import (
     EVALUATION_BATCH,
@@ -37,12 +37,15 @@ class OneDevice:
         activations, targets = training_batch(training, step)
         logits = []
         for number, piece in enumerate(pieces):
-            own = targets[piece]
+            cut, own = len(pieces) > 1, targets[piece]
             loss, piece_logits = loss_and_logits(
-                training, activations[piece], own, step, piece=number if len(pieces) > 1 else None
+                training,
+                activations[piece],
+                own,
+                step,
+                piece=number if cut else None,
+                share=training.objective.share(own, targets) if cut else None,
             )
-            if len(pieces) > 1:
-                loss = loss * share_of(training, own, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             logits.append(piece_logits)
         return torch.cat(logits), targets
@@ -69,37 +72,33 @@ def pieces_of(training: Training, step: Step) -> list[slice]:
 
 
 def loss_and_logits(
-    training: Training, activations: Tensor, targets: Tensor, step: Step, *, piece: int | None
+    training: Training,
+    activations: Tensor,
+    targets: Tensor,
+    step: Step,
+    *,
+    piece: int | None,
+    share: Share | None,
 ) -> tuple[Tensor, Tensor]:
     """The mean loss over these rows, auxiliary ones included, and their logits, detached.
 
-    `piece` is the number of the piece that the rows are of, where the batch has several: each has
-    dropout masks of its own.
+    With `share` their part of the mean over the batch. `piece` is the number of the piece that the
+    rows are of, where the batch has several: each has dropout masks of its own.
     """
     epoch, boundary = step.inputs.epoch, step.inputs.boundary
     dropout = (training.settings.seed, "dropout", epoch, step.number)
-    logits, auxiliary = forward(
+    logits, captured = forward(
         training,
         activations,
         start=boundary,
-        with_aux=step.with_aux,
+        capture=step.capture,
         dropout=dropout if piece is None else (*dropout, piece),
     )
-    loss = _loss(training, logits, targets)
-    for aux_logits in auxiliary:
-        loss = loss + AUXILIARY_WEIGHT * _loss(training, aux_logits, targets)
+    loss = training.objective.loss(logits, targets, share)
+    for branch in captured.values():
+        own = training.objective.loss(branch.float(), targets, share)
+        loss = loss + AUXILIARY_WEIGHT * own
     return loss, logits.detach()
-
-
-def share_of(training: Training, own: Tensor, targets: Tensor, *, times: int = 1) -> Tensor | float:
-    """The part of the rows with targets `own` in the mean over all `targets` of the batch.
-
-    Of the class weights, where these count; `times` so much.
-    """
-    weights = training.loss_weights
-    if weights is None or targets.ndim > 1:
-        return times * len(own) / len(targets)
-    return times * weights[own].sum() / weights[targets].sum()
 
 
 def evaluated(
@@ -113,12 +112,3 @@ def evaluated(
             activations = inputs.of(samples[rows])
             logits[rows] = forward(training, activations, start=inputs.boundary)[0].cpu()
     return logits
-
-
-def _loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(
-        logits.float(),
-        targets,
-        weight=training.loss_weights,
-        label_smoothing=training.settings.label_smoothing,
-    )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.keys import content_hash, derive_seed
+from bench.methods.objectives import CrossEntropy, StackedCrossEntropy
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
@@ -36,6 +37,7 @@ from bench.training.trial import (
     TrainingDivergedError,
     batch_order,
     check_finite,
+    penalty,
     score,
     stops_early,
     train_scores,
@@ -219,8 +221,13 @@ class _Stack:
         lrs = self._learning_rates(trainings, steps)
         loss_sum = torch.zeros(len(trainings), device=self._device)
         correct = torch.zeros(len(trainings), device=self._device)
-        losses = _Losses(trainings, self._device)
-        optimizer = _Optimizer(trainings, self._device)
+        losses = StackedCrossEntropy(
+            [cast(CrossEntropy, training.objective) for training in trainings],
+            len(trainings[0].data.classes),
+            self._device,
+        )
+        self._anchors = [self._start_by_address(row[0]) for row in self._rows]
+        optimizer = _Optimizer(trainings, self._decays(trainings), self._device)
         for step in range(steps):
             batches = [
                 training_batch(w, Step(inputs=i, samples=order[step], number=step))
@@ -231,7 +238,7 @@ class _Stack:
             masks = self._masks(streams, stream_of, features.shape[1], step)
             with _one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
-                loss_sum += losses.plain(logits, targets) * features.shape[1]
+                loss_sum += losses.recorded(logits, targets) * features.shape[1]
             hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
             correct += (logits.argmax(dim=2) == hard).sum(dim=1)
         seen = sum(len(batch) for batch in orders[0])
@@ -246,7 +253,7 @@ class _Stack:
         features: Tensor,
         targets: Tensor,
         masks: Sequence[Tensor],
-        losses: _Losses,
+        losses: StackedCrossEntropy,
         optimizer: _Optimizer,
         lr: Tensor,
     ) -> Tensor:
@@ -255,7 +262,8 @@ class _Stack:
             tensor.requires_grad_()
         logits = _run(self._layers, self._parameters, features, masks)
         gradients = torch.autograd.grad(
-            losses.optimised(logits, targets).sum(), list(self._parameters.values())
+            self._with_penalties(losses.loss(logits, targets).sum()),
+            list(self._parameters.values()),
         )
         self._parameters = optimizer.step(
             self._parameters,
@@ -264,6 +272,38 @@ class _Stack:
             lr=lr.to(self._device),
         )
         return logits.detach()
+
+    def _with_penalties(self, loss: Tensor) -> Tensor:
+        """The loss of all rows and the penalties of each, which touch its own parameters alone."""
+        for index, row in enumerate(self._rows):
+            training = row[0].training
+            if not training.plan.penalties:
+                continue
+            address = training.network.address_of
+            own = {address(name): tensor[index] for name, tensor in self._parameters.items()}
+            value = penalty(training.plan, own, self._anchors[index])
+            loss = loss if value is None else loss + value
+        return loss
+
+    def _start_by_address(self, trial: HeadTrial) -> Tensors:
+        """What the trial's penalties hold its head to."""
+        if not trial.training.plan.penalties:
+            return {}
+        address = trial.training.network.address_of
+        return {address(name): tensor for name, tensor in _start(trial).items()}
+
+    def _decays(self, trainings: Sequence[Training]) -> dict[str, Tensor]:
+        """The weight decay `[rows]` of every parameter, as rules have it."""
+        decays = {}
+        for name, parameter in self._parameters.items():
+            values = []
+            for training in trainings:
+                rule = training.plan.stage_at(self._epoch).rule_for(
+                    training.network.address_of(name)
+                )
+                values.append(training.settings.weight_decay * rule.decay(parameter.ndim - 1))
+            decays[name] = self._vector(values, torch.float32)
+        return decays
 
     def _streams_of(self, trainings: Sequence[Training]) -> list[Training]:
         return [self._streams[_stream_key(training)] for training in trainings]
@@ -414,50 +454,20 @@ def _run(
     return features
 
 
-class _Losses:
-    """Cross-entropy per row, as `F.cross_entropy` defines it with weights and smoothing."""
-
-    def __init__(self, trainings: Sequence[Training], device: torch.device) -> None:
-        smoothing = [training.settings.label_smoothing for training in trainings]
-        self._smoothing = torch.tensor(smoothing, device=device)
-        weights = [training.loss_weights for training in trainings]
-        classes = len(trainings[0].data.classes)
-        ones = torch.ones(classes, device=device)
-        self._weights = torch.stack([ones if w is None else w for w in weights])
-
-    def optimised(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Losses `[rows]`; `targets` are classes `[rows, n]` or soft labels `[rows, n, c]`."""
-        minus_log = -logits.log_softmax(dim=2)
-        weighted = minus_log * self._weights[:, None, :]
-        classes, smoothing = logits.shape[2], self._smoothing
-        if targets.ndim == 3:
-            soft = targets * (1 - smoothing)[:, None, None] + (smoothing / classes)[:, None, None]
-            return (weighted * soft).flatten(1).sum(dim=1) / logits.shape[1]
-        chosen = weighted.gather(2, targets[..., None]).squeeze(2).sum(dim=1)
-        total = self._weights.gather(1, targets).sum(dim=1)
-        spread = weighted.flatten(1).sum(dim=1)
-        return ((1 - smoothing) * chosen + smoothing / classes * spread) / total
-
-    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy `[rows]` without weights and smoothing."""
-        minus_log = -logits.log_softmax(dim=2)
-        if targets.ndim == 3:
-            return (minus_log * targets).flatten(1).sum(dim=1) / logits.shape[1]
-        return minus_log.gather(2, targets[..., None]).squeeze(2).mean(dim=1)
-
-
 class _Optimizer:
     """The steps of `torch.optim.SGD`, `Adam` and `AdamW`, a row with settings of its own each."""
 
-    def __init__(self, trainings: Sequence[Training], device: torch.device) -> None:
+    def __init__(
+        self, trainings: Sequence[Training], decays: Mapping[str, Tensor], device: torch.device
+    ) -> None:
         settings = [training.settings for training in trainings]
+        self._decays = decays
         self._name, self._nesterov = settings[0].optimizer, settings[0].nesterov
         infinite = float("inf")
-        self._momentum, self._decay, self._clip = (
+        self._momentum, self._clip = (
             torch.tensor(values, dtype=torch.float32, device=device)
             for values in (
                 [s.momentum for s in settings],
-                [s.weight_decay for s in settings],
                 [infinite if s.grad_clip_norm is None else s.grad_clip_norm for s in settings],
             )
         )
@@ -476,14 +486,16 @@ class _Optimizer:
             own = slots.setdefault(name, {})
             old = before.detach()
             if self._name == "sgd":
-                after[name] = self._sgd(old, gradient, own, lr)
+                after[name] = self._sgd(old, gradient, own, lr, self._decays[name])
             else:
-                after[name] = self._adam(old, gradient, own, lr)
+                after[name] = self._adam(old, gradient, own, lr, self._decays[name])
         return after
 
-    def _sgd(self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor) -> Tensor:
+    def _sgd(
+        self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor, decay: Tensor
+    ) -> Tensor:
         momentum = _like(self._momentum, before)
-        gradient = gradient + _like(self._decay, before) * before
+        gradient = gradient + _like(decay, before) * before
         # From zero, the first step stores the gradient itself, as torch does.
         buffer = slots.get("momentum_buffer")
         buffer = gradient if buffer is None else momentum * buffer + gradient
@@ -491,12 +503,14 @@ class _Optimizer:
         step = gradient + momentum * buffer if self._nesterov else buffer
         return before - _like(lr.float(), before) * step
 
-    def _adam(self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor) -> Tensor:
-        decay, (beta1, beta2) = _like(self._decay, before), ADAM_BETAS
+    def _adam(
+        self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor, decay: Tensor
+    ) -> Tensor:
+        beta1, beta2 = ADAM_BETAS
         if self._name == "adamw":
-            before = before * (1 - _like((lr * self._decay).float(), before))
+            before = before * (1 - _like((lr * decay).float(), before))
         else:
-            gradient = gradient + decay * before
+            gradient = gradient + _like(decay, before) * before
         zeros = torch.zeros_like(before)
         mean = slots.get("exp_avg", zeros) * beta1 + gradient * (1 - beta1)
         square = slots.get("exp_avg_sq", zeros) * beta2 + gradient * gradient * (1 - beta2)

@@ -49,7 +49,7 @@ class EpochRecord:
 
 
 def best_record(records: Sequence[EpochRecord], primary: str) -> EpochRecord:
-    """The best value of `primary` (a metric) on validation, then the lowest loss, then the first."""
+    """The best validation value of the metric `primary`, then the lowest loss, then the first."""
     merit = metric(primary).merit
     return max(records, key=lambda r: (merit(r.val.metrics[primary]), -r.val.loss, -r.epoch))
 

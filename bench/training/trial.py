@@ -3,14 +3,13 @@ what is frozen, in which order samples come, what the network sees of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import ImageData, Samples, Splits, samples_digest
@@ -18,7 +17,9 @@ from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
-from bench.methods.plan import HEAD, Plan, Rule, Stage
+from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES, Objective, recorded_loss
+from bench.methods.penalties import PENALTIES
+from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.suite import Entry, Settings
@@ -35,7 +36,7 @@ from bench.training.frozen_features import (
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
 
 EVALUATION_BATCH = 64
@@ -72,7 +73,7 @@ class Training:
     start: Mapping[str, Tensor] | None = None
     augmenter: Augmenter = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
-    loss_weights: Tensor | None = field(init=False)
+    objective: Objective = field(init=False)
 
     def __post_init__(self) -> None:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -80,7 +81,7 @@ class Training:
             self.start = copied_tensors(self.network)
         self.augmenter = self._augmenter(self.augmentation)
         self.optimizer = make_optimizer(self.network, self.plan, self.settings)
-        self.loss_weights = _loss_weights(self)
+        self.objective = _objective(self)
 
     def load(self, moved: Mapping[str, Tensor]) -> None:
         """Give the network its starting weights, but for the tensors that have `moved`."""
@@ -104,6 +105,15 @@ class Training:
             threads=self.settings.threads,
             parallel_batches=self.parallel_batches,
         )
+
+    @cached_property
+    def anchors(self) -> dict[str, Tensor]:
+        """The starting values of all parameters by address, where the network computes."""
+        assert self.start is not None
+        return {
+            self.network.address_of(name): self.start[name].to(parameter.device)
+            for name, parameter in self.network.model.named_parameters()
+        }
 
     @cached_property
     def central(self) -> Augmenter:
@@ -147,27 +157,27 @@ def forward(
     batch: Tensor,
     *,
     start: str | None,
-    with_aux: bool = False,
+    capture: Collection[str] = (),
     dropout: tuple[int | str, ...] = (),
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Logits in fp32 of a batch of activations in front of `start` (None: of images).
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits in fp32 of a batch of activations in front of `start` (None: of inputs).
+
+    And what the groups named in `capture` give on the way to the head.
 
     The head computes in fp32 in every precision: it costs nothing, and a head that is trained on
     features kept from a frozen trunk is the same as one behind a trunk that trains. Its dropout
     has a key of its own: how much the trunk draws depends on the strategy.
     """
     network = training.network
-    auxiliary: tuple[Tensor, ...] = ()
+    captured: dict[str, Tensor] = {}
     if start != HEAD:
         if dropout:
             torch.manual_seed(derive_seed(*dropout, "trunk"))
         with training.autocast():
-            batch, auxiliary = network.forward_train(
-                batch, start=start, stop=HEAD, with_aux=with_aux
-            )
+            batch, captured = network.captured(batch, capture, start=start, stop=HEAD)
     if dropout:
         torch.manual_seed(derive_seed(*dropout, HEAD))
-    return network(batch.float(), start=HEAD), auxiliary
+    return network(batch.float(), start=HEAD), captured
 
 
 def score(training: Training, logits: Tensor, samples: Samples) -> Scores:
@@ -176,7 +186,7 @@ def score(training: Training, logits: Tensor, samples: Samples) -> Scores:
     # Rounded to single precision, two large probabilities would be a tie.
     probabilities = logits.double().softmax(dim=1).numpy()
     return Scores(
-        loss=F.cross_entropy(logits, labels).item(),
+        loss=recorded_loss(logits, labels).item(),
         metrics=measure(training.settings.metric, labels.numpy(), probabilities),
     )
 
@@ -215,11 +225,11 @@ def stops_early(plan: Plan, settings: Settings, records: Sequence[EpochRecord]) 
 # Plans ----------------------------------------------------------------------------------------
 
 
-def apply_stage(network: Network, stage: Stage) -> bool:
+def apply_stage(network: Network, stage: Stage) -> tuple[str, ...]:
     """Set what trains, what moves its statistics and what runs in training mode.
 
     A group whose parameters are all frozen is in evaluation mode as a whole: no dropout, no
-    stochastic depth, fixed norm statistics. Returns whether the auxiliary classifier trains.
+    stochastic depth, fixed norm statistics. Returns the branches that train, which steps capture.
     """
     trained_groups = set()
     for name, parameter in network.model.named_parameters():
@@ -237,22 +247,29 @@ def apply_stage(network: Network, stage: Stage) -> bool:
     for address, norm in network.norm_layers():
         if stage.rule_for(address).norm_mode == "fixed":
             norm.eval()
-    return any(group.branch and group.name in trained_groups for group in network.groups)
+    return tuple(g.name for g in network.groups if g.branch and g.name in trained_groups)
 
 
 def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.optim.Optimizer:
     """An optimiser over all parameters from the start: unfreezing loses no state or schedule.
 
     Parameters share a group when they have the same rules in every stage; `rules` of a group
-    holds one rule a stage.
+    holds one rule a stage, `dimensions` those of its parameters where rules tell them apart.
     """
-    groups: dict[tuple[Rule, ...], dict[str, Any]] = {}
+    groups: dict[tuple[Rule | int, ...], dict[str, Any]] = {}
     for name, parameter in network.model.named_parameters():
         address = network.address_of(name)
         rules = tuple(stage.rule_for(address) for stage in plan.stages)
+        apart = any(rule.vector_decay != rule.weight_decay for rule in rules)
+        dimensions = min(parameter.ndim, 2) if apart else 2
         group = groups.setdefault(
-            (*rules, Rule(pattern=address.partition("/")[0], lr=None)),
-            {"params": [], "rules": rules, "head": network.group_of(name).name == HEAD},
+            (*rules, Rule(pattern=address.partition("/")[0], lr=None), dimensions),
+            {
+                "params": [],
+                "rules": rules,
+                "dimensions": dimensions,
+                "head": network.group_of(name).name == HEAD,
+            },
         )
         group["params"].append(parameter)
     parameters = list(groups.values())
@@ -277,11 +294,13 @@ def set_lr(training: Training, epoch: int, progress: Progress) -> float:
 
 
 def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0) -> float:
-    """Give every group `lr` times its multiplier in the stage of `epoch`; returns the head's."""
+    """Give every group its part of `lr` and of the weight decay in `epoch`; returns the head's."""
     index = training.plan.stage_index(epoch)
     head_lr = 0.0
     for group in training.optimizer.param_groups:
-        group["lr"] = lr * (group["rules"][index].lr or 0.0) * factor
+        rule = group["rules"][index]
+        group["lr"] = lr * (rule.lr or 0.0) * factor
+        group["weight_decay"] = training.settings.weight_decay * rule.decay(group["dimensions"])
         if group["head"]:
             head_lr = group["lr"]
     return head_lr
@@ -387,12 +406,15 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`."""
+    """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`.
+
+    `capture` names branches, whose logits have a part in the loss.
+    """
 
     inputs: Inputs
     samples: Samples
     number: int
-    with_aux: bool = False
+    capture: tuple[str, ...] = ()
 
 
 class Compute(Protocol):
@@ -461,7 +483,18 @@ def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(training.data.labels[samples])
 
 
-def _loss_weights(training: Training) -> Tensor | None:
+# What is minimised -----------------------------------------------------------------------------
+
+
+def _objective(training: Training) -> Objective:
+    term = training.plan.objective or Term(name=CROSS_ENTROPY)
+    objective: Objective = OBJECTIVES.get(term.name).function(
+        _class_weights(training), training.settings.label_smoothing, **dict(term.options)
+    )
+    return objective
+
+
+def _class_weights(training: Training) -> Tensor | None:
     """Weights inverse to the class counts of the training split, with mean 1 over its samples."""
     if training.settings.class_weights == "none":
         return None
@@ -469,3 +502,19 @@ def _loss_weights(training: Training) -> Tensor | None:
     counts = np.bincount(labels, minlength=len(training.data.classes))
     weights = len(labels) / (len(counts) * counts)
     return torch.tensor(weights, dtype=torch.float32, device=training.device)
+
+
+def penalty(
+    plan: Plan, parameters: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> Tensor | None:
+    """The sum of the plan's penalties; both mappings are from address to tensor.
+
+    None if the plan has none, or nothing trains that they could hold.
+    """
+    if not plan.penalties or not parameters:
+        return None
+    terms = [
+        PENALTIES.get(term.name).function(parameters, start, **dict(term.options))
+        for term in plan.penalties
+    ]
+    return torch.stack(terms).sum()

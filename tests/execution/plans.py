@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from bench.methods.plan import Plan
-from bench.methods.strategies import STRATEGIES
+from bench.methods.strategies import make_plan
 from bench.models import layer_group_names
+from bench.suite import Entry
 
 GROUPS = layer_group_names("resnet18")
 CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
@@ -15,4 +16,4 @@ CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
 
 def plan_of(strategy: str, epochs: int, **options: Any) -> Plan:
     """The plan of a strategy with these options."""
-    return STRATEGIES.get(strategy).function(GROUPS, epochs, **options)
+    return make_plan(Entry(name=strategy, options=options), GROUPS, epochs)

@@ -16,6 +16,8 @@ from bench.models import BACKBONES, Network, minimum_image_size
 from bench.models.network import LayerGroup, layer_group, save_tensors
 from tests.models.small import CLASSES, SMALL, random_images, small_network
 
+BRANCHES = ("aux", "aux1", "aux2")
+
 
 def test_a_member_of_every_family_is_small_enough() -> None:
     families = {entry.family for entry in BACKBONES.values()}
@@ -62,7 +64,7 @@ def assert_training_equal(network: Network, images: Tensor) -> None:
     """The same dropout, stochastic depth and batch statistics, from the same draws."""
     network.train()
     torch.manual_seed(1)
-    ours, _ = network.forward_train(images, with_aux=True)
+    ours, _ = network.captured(images, BRANCHES)
     torch.manual_seed(1)
     library = network.model(images)
     library = library if isinstance(library, Tensor) else library.logits
@@ -81,20 +83,20 @@ def test_inception_auxiliary_classifier() -> None:
     images = random_images(299)
     with torch.no_grad():
         torch.manual_seed(1)
-        logits, aux = network.forward_train(images, with_aux=True)
+        logits, aux = network.captured(images, BRANCHES)
         torch.manual_seed(1)
         library = network.model(images)
     assert torch.equal(logits, library.logits)
     assert len(aux) == 1
-    assert torch.equal(aux[0], library.aux_logits)
+    assert torch.equal(aux["aux"], library.aux_logits)
 
 
 def test_inception_leaves_auxiliary_classifier_out_on_small_images() -> None:
     network = small_network("inception_v3")
     with torch.no_grad():
-        logits, aux = network.forward_train(random_images(75), with_aux=True)
+        logits, aux = network.captured(random_images(75), BRANCHES)
     assert logits.shape == (2, CLASSES)
-    assert aux == ()
+    assert aux == {}
     assert "aux" not in network.boundaries
 
 
@@ -106,12 +108,12 @@ def test_googlenet_has_two_auxiliary_classifiers() -> None:
         torch.manual_seed(1)
         library = network.model(images)
         torch.manual_seed(1)
-        logits, aux = network.forward_train(images, with_aux=True)
-        features, first = network.forward_train(images, stop="aux2", with_aux=True)
+        logits, aux = network.captured(images, BRANCHES)
+        features, first = network.captured(images, BRANCHES, stop="aux2")
     # dropout of the auxiliary classifiers draws before the head's: the same order as the library's
     assert torch.equal(logits, library.logits)
-    assert torch.equal(aux[0], library.aux_logits1)
-    assert torch.equal(aux[1], library.aux_logits2)
+    assert torch.equal(aux["aux1"], library.aux_logits1)
+    assert torch.equal(aux["aux2"], library.aux_logits2)
     assert len(first) == 1
     assert features.ndim == 4
 

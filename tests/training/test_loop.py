@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.data import Samples
 from bench.data.images.augmentations import Augmenter
+from bench.methods.objectives import CrossEntropy
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.strategies import STRATEGIES
 from bench.runs.catalogue import catalogue
@@ -426,9 +427,10 @@ def test_class_weights_are_inverse_to_the_counts_with_mean_one() -> None:
     training.data = copy.copy(training.data)
     object.__setattr__(training.data, "labels", labels)
     training.__post_init__()
-    assert training.loss_weights is not None
+    assert isinstance(training.objective, CrossEntropy)
+    assert training.objective.class_weights is not None
     # 12 and 4 of 16 samples: 16 / (2 × 12) and 16 / (2 × 4).
-    assert training.loss_weights.tolist() == pytest.approx([2 / 3, 2.0])
+    assert training.objective.class_weights.tolist() == pytest.approx([2 / 3, 2.0])
 
 
 # Choosing the epoch --------------------------------------------------------------------------

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import ImageData
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
+from bench.methods.objectives import CrossEntropy
 from bench.methods.plan import Plan, Rule, Stage
 from bench.training.loop import isolated, train_step
 from bench.training.trial import Inputs, Step, Training, apply_stage, batch_order, training_batch
 from tests.tiny import make_job, make_trial
+from tests.written_loss import written_loss
 
 FIXED_NORMS = Plan(stages=(Stage(epochs=2, rules=(Rule(pattern="*", lr=1.0, norm="fixed"),)),))
 
@@ -30,28 +31,25 @@ def fixed_norm_training(**settings: Any) -> Training:
 
 def one_step(training: Training) -> dict[str, Tensor]:
     """The gradients that one step over all images leaves."""
-    with_aux = apply_stage(training.network, training.plan.stage_at(0))
-    train_step(training, _first_step(training, with_aux=with_aux))
+    capture = apply_stage(training.network, training.plan.stage_at(0))
+    train_step(training, _first_step(training, capture))
     named = training.network.model.named_parameters()
     return {name: p.grad for name, p in named if p.grad is not None}
 
 
-def _first_step(training: Training, *, with_aux: bool = False) -> Step:
+def _first_step(training: Training, capture: tuple[str, ...] = ()) -> Step:
     samples = training.splits.train
     inputs = Inputs(training, None, training.augmenter, 0, among=samples, pristine=False)
-    return Step(inputs=inputs, samples=batch_order(training, 0)[0], number=0, with_aux=with_aux)
+    return Step(inputs=inputs, samples=batch_order(training, 0)[0], number=0, capture=capture)
 
 
 def whole_gradients(training: Training) -> dict[str, Tensor]:
     """The gradients of the mean loss over all images at once, as torch itself has them."""
     apply_stage(training.network, training.plan.stage_at(0))
     images, targets = training_batch(training, _first_step(training))
-    loss = F.cross_entropy(
-        training.network(images),
-        targets,
-        weight=training.loss_weights,
-        label_smoothing=training.settings.label_smoothing,
-    )
+    assert isinstance(training.objective, CrossEntropy)
+    weights, smoothing = training.objective.class_weights, training.objective.label_smoothing
+    loss = written_loss(training.network(images), targets, weights, smoothing)
     named = dict(training.network.model.named_parameters())
     gradients = torch.autograd.grad(loss, list(named.values()))
     return dict(zip(named, gradients, strict=True))
@@ -74,9 +72,9 @@ def test_the_gradients_of_the_pieces_are_that_of_the_whole(
 def test_class_weights_count_over_the_whole_batch() -> None:
     """Each piece has its own sum of weights: a mean over pieces would be another loss."""
     training = fixed_norm_training(micro_batch=6)
-    training.loss_weights = torch.tensor([0.2, 3.0])
     whole = fixed_norm_training()
-    whole.loss_weights = training.loss_weights
+    weights = torch.tensor([0.2, 3.0])
+    training.objective = whole.objective = CrossEntropy(class_weights=weights, label_smoothing=0.1)
     with isolated(1):
         expected, found = whole_gradients(whole), one_step(training)
     for name, gradient in expected.items():

@@ -38,6 +38,7 @@ from bench.training.trial import (
     training_batch,
 )
 from tests.tiny import entry, make_job, make_trial
+from tests.written_loss import written_loss
 
 BACKBONE = "shufflenet_v2_x0_5"
 TENSORS = dict[str, Tensor]
@@ -260,9 +261,7 @@ def _plain_loop(
             optimizer.param_groups[0]["lr"] = settings.lr * lr_factor(training.schedule, progress)
             torch.manual_seed(derive_seed(settings.seed, "dropout", epoch, step, HEAD))
             logits = model(features)
-            loss = F.cross_entropy(
-                logits, targets, weight=weights, label_smoothing=settings.label_smoothing
-            )
+            loss = written_loss(logits, targets, weights, settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
             if settings.grad_clip_norm is not None:

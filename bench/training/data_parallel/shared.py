@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from bench.data import Samples
+from bench.methods.objectives import Share
 from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
-from bench.training.one_device import evaluated, loss_and_logits, pieces_of, share_of
+from bench.training.one_device import evaluated, loss_and_logits, pieces_of
 from bench.training.state import State, States
 from bench.training.trial import EVALUATION_BATCH, Inputs, Step, Training, training_batch
 
@@ -59,14 +60,13 @@ class SharedBatches:
     ) -> Tensor:
         """Add the part of this rank; returns the logits of the rows that count, detached."""
         own = targets[shard.rows]
-        share: Tensor | float = 0.0
+        share = Share(0.0, 0.0)
         if shard.counts:  # gradients are averaged over the ranks
-            share = share_of(training, own, targets, times=self._ranks.count)
+            share = training.objective.share(own, targets, times=self._ranks.count)
 
         def compute() -> tuple[Tensor, Tensor]:
             with whole_batch(shard):
-                loss, logits = loss_and_logits(training, activations, own, step, piece=piece)
-            return loss * share, logits
+                return loss_and_logits(training, activations, own, step, piece=piece, share=share)
 
         loss, logits = self._ranks.compute(compute, last=last)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,175 @@
+"""Objectives: what a training minimises over the samples, and how it sums and stacks.
+
+An objective is one function from class weights `[classes]` (None: all alike), label smoothing and
+options of its own to an `Objective`. What is recorded as the loss of an epoch is always the plain
+cross-entropy, so that curves of different objectives can be compared.
+
+The trait `stacks` says whether heads with it train in one stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+
+from pydantic import Field
+
+from bench.suite.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CROSS_ENTROPY = "cross_entropy"
+
+OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")
+
+
+class Share(NamedTuple):
+    """The part that some rows have in a whole batch: of its rows, and of its class weights."""
+
+    rows: Tensor | float
+    weights: Tensor | float
+
+
+class Objective(Protocol):
+    """A mean over the samples of a batch, which pieces of the batch add up to."""
+
+    def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
+        """The mean over rows of fp32 `logits` `[n, classes]`; with `share`, their part of a batch.
+
+        `targets` are classes `[n]` or soft labels `[n, classes]`.
+        """
+
+    def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
+        """The part of the rows with targets `own` among those of the batch, `times` so much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Cross-entropy with class weights w, label smoothing ε and a focus γ, in nats.
+
+    With targets t (one-hot, or the mixture of a mixed image) and probabilities p, the mean over
+    samples i is Σᵢ Σ_c tᵢ_c w_c (1 − pᵢ_c)^γ (−log pᵢ_c) / Σᵢ Σ_c tᵢ_c w_c. Smoothing takes 1 − ε
+    of it, and ε of the mean of −log p over samples and classes, which has no weights: a weight
+    belongs to the true class.
+    """
+
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+    gamma: float = 0.0
+
+    def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
+        """See `Objective`."""
+        import torch.nn.functional as F
+
+        if self.gamma == 0 and self.class_weights is None:
+            smoothing = self.label_smoothing
+            plain = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+            return plain if share is None else plain * share.rows
+        loss = self._true_classes(logits, targets)
+        loss = loss if share is None else loss * share.weights
+        if self.label_smoothing == 0:
+            return loss
+        spread = -logits.log_softmax(dim=1).mean()
+        spread = spread if share is None else spread * share.rows
+        return (1 - self.label_smoothing) * loss + self.label_smoothing * spread
+
+    def _true_classes(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The part without smoothing."""
+        import torch.nn.functional as F
+
+        if self.gamma == 0 and targets.ndim == 1:
+            return F.cross_entropy(logits, targets, weight=self.class_weights)
+        weighted = self._weighted(targets, logits.shape[1])
+        minus_log = -logits.log_softmax(dim=1)
+        if self.gamma:
+            # 1 − p is bounded below, as the slope of its power at 0 need not be finite.
+            minus_log = minus_log * (-(-minus_log).expm1()).clamp(min=1e-12) ** self.gamma
+        return (weighted * minus_log).sum() / weighted.sum()
+
+    def _weighted(self, targets: Tensor, classes: int) -> Tensor:
+        """Targets `[n, classes]` times the weights of the classes."""
+        import torch.nn.functional as F
+
+        soft = targets if targets.ndim > 1 else F.one_hot(targets, classes).float()
+        return soft if self.class_weights is None else soft * self.class_weights
+
+    def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
+        """See `Objective`."""
+        rows = times * len(own) / len(of)
+        if self.class_weights is None:
+            return Share(rows, rows)
+        if of.ndim == 1:
+            own_weights, all_weights = (self.class_weights[part] for part in (own, of))
+        else:
+            own_weights, all_weights = (part * self.class_weights for part in (own, of))
+        return Share(rows, times * own_weights.sum() / all_weights.sum())
+
+
+@OBJECTIVES.register(CROSS_ENTROPY, stacks=True)
+def cross_entropy(class_weights: Tensor | None, label_smoothing: float) -> CrossEntropy:
+    """Cross-entropy: minus the log-probability of the right class."""
+    return CrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing)
+
+
+@OBJECTIVES.register("focal")
+def focal(
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    *,
+    gamma: Annotated[float, Field(ge=0, le=10)] = 2.0,
+) -> CrossEntropy:
+    """Cross-entropy times (1 − p)^`gamma`: samples that are right already count less.
+
+    Lin et al., "Focal Loss for Dense Object Detection", 2017; with `gamma` 0 it is cross-entropy.
+    """
+    return CrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing, gamma=gamma)
+
+
+def recorded_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The plain mean cross-entropy, in nats: what is recorded, whatever is minimised."""
+    import torch.nn.functional as F
+
+    return F.cross_entropy(logits, targets)
+
+
+class StackedCrossEntropy:
+    """Cross-entropy of many heads at once, with class weights and smoothing of its own for each."""
+
+    def __init__(self, objectives: Sequence[CrossEntropy], classes: int, device: object) -> None:
+        import torch
+
+        place = torch.device(str(device))
+        assert not any(each.gamma for each in objectives), "a focus does not stack"
+        smoothing = [each.label_smoothing for each in objectives]
+        self._smoothing = torch.tensor(smoothing, device=place)
+        weights = [each.class_weights for each in objectives]
+        ones = torch.ones(classes, device=place)
+        self._weights = torch.stack([ones if own is None else own for own in weights])
+        self._weighs = torch.tensor([own is not None for own in weights], device=place)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses `[rows]`; `targets` are classes `[rows, n]` or soft `[rows, n, classes]`."""
+        minus_log = -logits.log_softmax(dim=2)
+        count, classes = logits.shape[1:]
+        smoothing = self._smoothing
+        if targets.ndim == 3:
+            weighted = targets * self._weights[:, None, :]
+            # Mixed labels do not add up to the count exactly.
+            scale = (count / weighted.flatten(1).sum(dim=1)).where(self._weighs, 1.0)
+            chosen = weighted * ((1 - smoothing) * scale)[:, None, None]
+            soft = chosen + (smoothing / classes)[:, None, None]
+            return (minus_log * soft).flatten(1).sum(dim=1) / count
+        own = self._weights.gather(1, targets)
+        chosen = (minus_log.gather(2, targets[..., None]).squeeze(2) * own).sum(dim=1)
+        total = own.sum(dim=1)
+        spread = minus_log.flatten(1).sum(dim=1) * (total / count)
+        return ((1 - smoothing) * chosen + smoothing / classes * spread) / total
+
+    def recorded(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The plain mean cross-entropy `[rows]`, as `recorded_loss`."""
+        minus_log = -logits.log_softmax(dim=2)
+        if targets.ndim == 3:
+            return (minus_log * targets).flatten(1).sum(dim=1) / logits.shape[1]
+        return minus_log.gather(2, targets[..., None]).squeeze(2).mean(dim=1)
