@@ -90,9 +90,7 @@ def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "t
     job = Job(
         trial_id=trial_id,
         trial=trial,
-        plan=make_plan(
-            trial.strategy, layer_group_names(trial.backbone.name), trial.settings.epochs
-        ),
+        plan=make_plan(trial.strategy, layer_group_names(trial.backbone.name), trial.settings),
         images=prepare(trial),
         class_map=None,
         weights=describe_weights(trial.backbone.name, trial.settings.weights),

@@ -23,7 +23,7 @@ from bench.errors import PlanError, nearest
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, Term, group_rule
-from bench.suite import Entry
+from bench.suite import Entry, Settings
 from bench.suite.registry import Registry
 from bench.suite.rules import Count
 
@@ -77,18 +77,22 @@ STRATEGIES: Registry[Strategy] = Registry(
 )
 
 
-def make_plan(strategy: Entry, groups: Sequence[str], epochs: int) -> Plan:
-    """The plan of a suite's strategy, with the objective and the penalties that it names.
+def make_plan(strategy: Entry, groups: Sequence[str], settings: Settings) -> Plan:
+    """The plan of a suite's strategy, with what else decides about what trains and how.
+
+    That are the objective and the penalties that it names, and `weight_decay_on`.
 
     Raises `PlanError` for options that fit neither the backbone nor the number of epochs.
     """
     options = dict(strategy.options)
     penalties, objective = (options.pop(key, None) for key in STRATEGIES.shared_options)
-    plan = STRATEGIES.get(strategy.name).function(groups, epochs, **options)
+    plan = STRATEGIES.get(strategy.name).function(groups, settings.epochs, **options)
     terms = tuple(_term(name, own) for name, own in (penalties or {}).items())
     if objective is not None:
         own = {key: value for key, value in objective.items() if key != "name"}
         plan = replace(plan, objective=_term(objective["name"], own))
+    if settings.weight_decay_on == "matrices":
+        plan = plan.without_vector_decay()
     return replace(plan, penalties=(*plan.penalties, *terms)) if terms else plan
 
 

@@ -372,5 +372,4 @@ def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
 
 def _plan(trial: Trial) -> Plan:
     groups = layer_group_names(trial.backbone.name)
-    plan = make_plan(trial.strategy, groups, trial.settings.epochs)
-    return plan if trial.settings.weight_decay_on == "all" else plan.without_vector_decay()
+    return make_plan(trial.strategy, groups, trial.settings)

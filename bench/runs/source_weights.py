@@ -124,7 +124,7 @@ def pretraining_job(
     size = trial.settings.image_size
     assert size is not None
     images = prepare_images(dataset, image_size=size, resize="auto", progress=progress)
-    plan = make_plan(trial.strategy, layer_group_names(backbone), trial.settings.epochs)
+    plan = make_plan(trial.strategy, layer_group_names(backbone), trial.settings)
     return Job(
         trial_id=weights.fingerprint,
         trial=trial,

@@ -7,7 +7,7 @@ from typing import Any
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.models import layer_group_names
-from bench.suite import Entry
+from bench.suite import Entry, Settings
 
 GROUPS = layer_group_names("resnet18")
 CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
@@ -16,4 +16,4 @@ CONSTANT: tuple[str, dict[str, Any]] = ("constant", {})
 
 def plan_of(strategy: str, epochs: int, **options: Any) -> Plan:
     """The plan of a strategy with these options."""
-    return make_plan(Entry(name=strategy, options=options), GROUPS, epochs)
+    return make_plan(Entry(name=strategy, options=options), GROUPS, Settings(epochs=epochs))

@@ -126,9 +126,14 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.9},
     {"lr": 0.03, "momentum": 0.0, "label_smoothing": 0.2},
     {"lr": 1.0, "grad_clip_norm": 0.1, "momentum": 0.5, "weight_decay": 0.3},
-    {"lr": 0.3, "schedule": ("cosine", {})},
+    {"lr": 0.3, "schedule": ("cosine", {}), "options": {"penalty": {"l2_sp": 0.2}}},
     {"lr": 0.5, "schedule": ("step", {"step_size": 1}), "class_weights": "balanced"},
-    {"lr": 0.02, "schedule": ("plateau", {"patience": 0, "gamma": 0.5}), "weight_decay": 1e-4},
+    {
+        "lr": 0.02,
+        "schedule": ("plateau", {"patience": 0, "gamma": 0.5}),
+        "weight_decay": 1e-2,
+        "weight_decay_on": "matrices",
+    },
     {"lr": 0.007, "schedule": ("one_cycle", {}), "grad_clip_norm": 5.0},
 )
 
