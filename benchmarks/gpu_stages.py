@@ -34,7 +34,7 @@ import yaml
 from torch import Tensor
 from torchvision import models
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
 from bench.training.loop import Branch, isolated, train
@@ -96,7 +96,7 @@ Check = Callable[[Setup], Iterator[Finding]]
 def made_training(device: str, strategy: str, **options: Any) -> Training:
     """A trial as the tests make it: 16 images of 32 pixels, ResNet-18, two epochs by default."""
     job = replace(make_job(make_trial(strategy, **options)), device=device)
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     return make_training(job, data, trial_splits(job.trial, data))
 
 

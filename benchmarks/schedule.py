@@ -106,14 +106,14 @@ def _epoch(counted: CountedTrial, epoch: int) -> int:
         _group_flops(counted),
         moving_groups(shape, counted.job.plan.stage_at(epoch)),
         from_boundary=True,
-        train_images=counted.train,
-        eval_images=counted.val,
+        train_samples=counted.train,
+        eval_samples=counted.val,
     )
 
 
 def _group_flops(counted: CountedTrial) -> Mapping[str, int]:
     backbone = counted.job.trial.backbone.name
-    return group_flops(backbone, counted.image_size, counted.num_classes)
+    return group_flops(backbone, counted.input_size, counted.num_classes)
 
 
 def _saved(task: Task) -> list[str]:

@@ -151,9 +151,9 @@ def prepared_training(given: argparse.Namespace, part: str) -> tuple[Training, J
     )
     (resolved,), (counted,) = resolved_run.trials, counted_trials(resolved_run)
     resize = resolved.trial.settings.resize
-    folder = prepare_images(resolved_run.dataset, image_size=resolved.image_size, resize=resize)
+    folder = prepare_images(resolved_run.dataset, image_size=resolved.input_size, resize=resize)
     data = ImageData.open(folder)
-    job = replace(counted.job, images=folder)
+    job = replace(counted.job, data=folder)
     return make_training(job, data, trial_splits(job.trial, data)), job
 
 

@@ -53,7 +53,7 @@ def prepare(
     for resolved in resolved_run.trials:
         prepare_images(
             resolved_run.dataset,
-            image_size=resolved.image_size,
+            image_size=resolved.input_size,
             resize=resolved.trial.settings.resize,
         )
     images, train_images = _link_split(
@@ -72,10 +72,10 @@ def _naive_epochs(trials: Sequence[ResolvedTrial]) -> Counter[Mode]:
     epochs: Counter[Mode] = Counter()
     for resolved in trials:
         trial = resolved.trial
-        if (trial.settings.batch_size, resolved.image_size) != (BATCH_SIZE, IMAGE_SIZE):
+        if (trial.settings.batch_size, resolved.input_size) != (BATCH_SIZE, IMAGE_SIZE):
             raise SystemExit(
                 f"the plain loop takes batches of {BATCH_SIZE} images of {IMAGE_SIZE} px, "
-                f"the suite has {trial.settings.batch_size} of {resolved.image_size} px"
+                f"the suite has {trial.settings.batch_size} of {resolved.input_size} px"
             )
         groups = layer_group_names(trial.backbone.name)
         for stage in resolved.plan.stages:

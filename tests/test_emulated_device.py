@@ -15,7 +15,7 @@ import torch
 import torch.optim.optimizer as torch_optimizer
 
 import bench
-from bench.data import ImageData
+from bench.data import open_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
 from bench.training.loop import Branch, isolated, train
@@ -229,7 +229,7 @@ def _losses(name: str, device: str) -> list[float]:
 
 def _training(strategy: str, device: str, **settings: Any) -> Training:
     job = replace(make_job(make_trial(strategy, **settings)), device=device)
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     return make_training(job, data, trial_splits(job.trial, data))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.data import ImageData, open_dataset, prepare_images
+from bench.data import open_data, open_dataset, prepare_images
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
 from bench.methods.strategies import make_plan
@@ -91,19 +91,19 @@ def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "t
         trial_id=trial_id,
         trial=trial,
         plan=make_plan(trial.strategy, layer_group_names(trial.backbone.name), trial.settings),
-        images=prepare(trial),
+        data=prepare(trial),
         class_map=None,
         weights=describe_weights(trial.backbone.name, trial.settings.weights),
         precision=trial.settings.precision,
         device="cpu",
         checkpoint=checkpoint,
     )
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     splits = trial_splits(trial, data)
     return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
 
 
 def tiny_training(trial: Trial) -> Training:
     job = make_job(trial)
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     return make_training(job, data, trial_splits(trial, data))

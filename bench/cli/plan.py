@@ -55,8 +55,8 @@ def plan(
     out_console.print(work.sentence(), highlight=False)
     _show_outlook(resolved)
     out_console.print(
-        f"{time.epochs} epochs, {time.trained_images:,} images to train on and "
-        f"{time.evaluated_images:,} to evaluate; about {_duration(time.seconds)} "
+        f"{time.epochs} epochs, {time.trained_samples:,} images to train on and "
+        f"{time.evaluated_samples:,} to evaluate; about {_duration(time.seconds)} "
         f"with {executor.workers} at once on {escape(resolved.device)}",
         highlight=False,
     )

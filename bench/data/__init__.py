@@ -10,45 +10,65 @@ from bench.data.dataset import (
     VAL,
     Converted,
     DataIssue,
+    Dataset,
     DecodeFailure,
     ImageDataset,
     open_dataset,
 )
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
-from bench.data.images.prepared import (
-    ImageData,
-    Resize,
-    prepare_images,
-    resize_image,
-    stored_size,
+from bench.data.images.augmentations import view_name
+from bench.data.images.prepared import ImageData, Resize, prepare_images, resize_image
+from bench.data.inputs import CENTRAL, PREPROCESSING, Inputs, PreparedData, Preprocessing
+from bench.data.kinds import (
+    data_fingerprint,
+    find_leakage,
+    format_version,
+    open_data,
+    prepare,
+    stand_in,
 )
 from bench.data.leakage import leakage
 from bench.data.splits import Samples, Splits, class_counts, make_splits, samples_digest
+from bench.data.vectors import VectorData, VectorDataset
 
 __all__ = [
+    "CENTRAL",
     "DATASETS",
+    "PREPROCESSING",
     "TEST",
     "TRAIN",
     "UNASSIGNED",
     "VAL",
     "Converted",
     "DataIssue",
+    "Dataset",
     "DecodeFailure",
     "ImageData",
     "ImageDataset",
+    "Inputs",
+    "PreparedData",
+    "Preprocessing",
     "Resize",
     "Samples",
     "Splits",
+    "VectorData",
+    "VectorDataset",
     "class_counts",
+    "data_fingerprint",
+    "find_leakage",
     "folder",
+    "format_version",
     "fractals",
     "hymenoptera",
     "leakage",
     "make_splits",
+    "open_data",
     "open_dataset",
+    "prepare",
     "prepare_images",
     "resize_image",
     "samples_digest",
-    "stored_size",
+    "stand_in",
     "torchvision_sets",
+    "view_name",
 ]

@@ -1,8 +1,8 @@
 """A data set before anything of it is decoded, and the registry of data sets.
 
-An entry of `DATASETS` is a function `(progress, /, *, option: type = default, ...)` that returns an
-`ImageDataset`. Its only positional parameter takes an `OnProgress` callable or `None`; its
-keyword-only parameters are the options that a suite may give.
+An entry of `DATASETS` is a function `(progress, /, *, option: type = default, ...)` that returns a
+`Dataset`, such as an `ImageDataset`. Its only positional parameter takes an `OnProgress` callable
+or `None`; its keyword-only parameters are the options that a suite may give.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ MAX_NAME = 200
 
 Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
+
+InputKind = Literal["image", "vector"]
+"""What a network takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,44 @@ Decoded = Pixels | Converted | DecodeFailure
 Reader = Callable[[Sequence[int]], Sequence[Decoded]]
 
 
+class Dataset(Protocol):
+    """A labelled data set of any kind of input, before anything is read of it.
+
+    The fields are those of `ImageDataset`; `native_size` is the length of vectors.
+    """
+
+    kind: ClassVar[InputKind]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def splits(self) -> npt.NDArray[np.int8]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def native_size(self) -> int | None: ...
+
+    @property
+    def class_map(self) -> ClassMap | None: ...
+
+    @property
+    def issues(self) -> tuple[DataIssue, ...]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageDataset:
     """A labelled image data set before anything is decoded.
@@ -79,6 +120,8 @@ class ImageDataset:
     `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
     not looked for; any other data set is read from several threads at once, few indices at a time.
     """
+
+    kind: ClassVar[InputKind] = "image"
 
     name: str
     classes: tuple[str, ...]
@@ -107,7 +150,7 @@ class ImageDataset:
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 
-DATASETS: Registry[Callable[..., ImageDataset]] = Registry(
+DATASETS: Registry[Callable[..., Any]] = Registry(
     "dataset",
     shared_options={
         "val_fraction": (SplitFraction, 0.2),
@@ -120,7 +163,7 @@ DATASETS: Registry[Callable[..., ImageDataset]] = Registry(
 
 def open_dataset(
     name: str, options: Mapping[str, Any], *, progress: OnProgress | None = None
-) -> ImageDataset:
+) -> Dataset:
     """Open the data set `name` with the options of a suite, shared options among them.
 
     Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
@@ -128,11 +171,12 @@ def open_dataset(
     """
     function = DATASETS.get(name).function
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
-    dataset = function(progress, **own)
+    dataset: Any = function(progress, **own)
     class_map = options.get("class_map")
-    if class_map is None:
-        return dataset
-    return replace(dataset, class_map=_checked_class_map(class_map, dataset))
+    if class_map is not None:
+        dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
+    opened: Dataset = dataset
+    return opened
 
 
 def naming(names: Sequence[str], *, at_most: int = 5) -> str:
@@ -175,9 +219,7 @@ def fingerprint_of(
     return digest.hexdigest()
 
 
-def _checked_class_map(
-    class_map: Mapping[str, Sequence[int | str]], dataset: ImageDataset
-) -> ClassMap:
+def _checked_class_map(class_map: Mapping[str, Sequence[int | str]], dataset: Dataset) -> ClassMap:
     for name in class_map:
         if name not in dataset.classes:
             raise DataError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.data import ImageData, Splits
+from bench.data import PREPROCESSING, PreparedData, Splits, open_data
 from bench.execution import PRELOADED
 from bench.execution.jobs import (
     EpochDone,
@@ -154,7 +154,7 @@ class _Performance:
     def prepare(self) -> None:
         """Open what the task works with."""
         self._features, self._own_states = self._engine.stores(shared=self._task.kind != "alone")
-        self._data = ImageData.open(self._task.jobs[0].images)
+        self._data = open_data(self._task.jobs[0].data)
 
     def run(self, compute: Compute) -> None:
         """Perform the task; an error is raised, for the trials that are still open."""
@@ -177,7 +177,7 @@ class _Performance:
         (job,) = self._task.jobs
         training = self._training(job)
         result = train(training, lambda record: self._done((job.trial_id,), record))
-        self._tell(job, training.splits, result)
+        self._tell(job, training, result)
 
     # Heads ------------------------------------------------------------------------------------
 
@@ -344,7 +344,7 @@ class _Performance:
                 result = replace(self._outcomes[key], trainable_params=params)
             else:
                 result = self._outcomes[key] = outcome(training, state)
-            self._tell(job, training.splits, result)
+            self._tell(job, training, result)
         except Exception as error:
             if self._task.devices > 1:
                 raise  # the others may not have seen it, and must not go on with another trial
@@ -356,9 +356,11 @@ class _Performance:
             self._states.save(job.keys[state.epochs], state)
         self._close(job, records=state.records)
 
-    def _tell(self, job: Job, splits: Splits, result: Outcome) -> None:
+    def _tell(self, job: Job, training: Training, result: Outcome) -> None:
+        splits = training.splits
         if job.checkpoint is not None:
-            save_tensors(result.state, job.checkpoint)
+            kept = {PREPROCESSING: training.preprocessing.to_json()}
+            save_tensors(result.state, job.checkpoint, kept)
         self._close(
             job,
             records=result.records,
@@ -413,7 +415,7 @@ class _Networks:
         self._key = ""
         self._last: tuple[Network, dict[str, Tensor]] | None = None
 
-    def of(self, job: Job, data: ImageData) -> tuple[Network, dict[str, Tensor]]:
+    def of(self, job: Job, data: PreparedData) -> tuple[Network, dict[str, Tensor]]:
         """The job's network, in any state, and its starting weights."""
         settings = job.trial.settings
         key = content_hash(
@@ -440,7 +442,7 @@ def _without_files(task: Task, device: str) -> Task:
 
 def make_training(
     job: Job,
-    data: ImageData,
+    data: PreparedData,
     splits: Splits,
     *,
     network: Network | None = None,
@@ -455,6 +457,7 @@ def make_training(
         network=build(job, data) if network is None else network,
         plan=job.plan,
         data=data,
+        preprocessing=data.preprocessing(job.weights.mean, job.weights.std),
         splits=splits,
         settings=trial.settings,
         schedule=trial.schedule,
@@ -469,7 +472,7 @@ def make_training(
     )
 
 
-def build(job: Job, data: ImageData) -> Network:
+def build(job: Job, data: PreparedData) -> Network:
     """The job's network with its starting weights."""
     settings = job.trial.settings
     return build_network(
@@ -478,7 +481,7 @@ def build(job: Job, data: ImageData) -> Network:
         head=settings.head,
         num_classes=len(data.classes),
         seed=settings.seed,
-        image_size=data.image_size,
+        image_size=data.input_size,
         class_map=job.class_map,
         classes=data.classes,
     )

@@ -59,8 +59,8 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "epochs": "says where the path ends; what a schedule makes of it is in the factors",
         "early_stopping": "says where the path ends",
         "shots": "the start has the samples of every split",
-        "image_size": "the start has the fingerprint of the prepared images",
-        "resize": "the start has the fingerprint of the prepared images",
+        "image_size": "the start has the fingerprint of the prepared data",
+        "resize": "the start has the fingerprint of the prepared data",
         "precision": "part of the start, resolved",
         "threads": "part of the start",
         "seed": "part of the start",
@@ -103,9 +103,9 @@ def _plain(value: Any) -> Any:
 def trunk_key(
     trial: Trial, weights: Weights, *, device: str, precision: str, fingerprint: str
 ) -> str:
-    """What the output of a frozen group depends on, beside the view of the images.
+    """What the output of a frozen group depends on, beside the view of the samples.
 
-    `fingerprint` is that of the prepared images.
+    `fingerprint` is that of the prepared data.
     """
     return _key(_trunk(trial, weights, device, precision, fingerprint))
 
@@ -122,7 +122,7 @@ def trial_keys(
     classes: Sequence[str],
     class_map: Mapping[str, Sequence[int | str]] | None,
 ) -> tuple[str, ...]:
-    """The epoch keys of a trial; `fingerprint` is that of the prepared images."""
+    """The epoch keys of a trial; `fingerprint` is that of the prepared data."""
     settings = trial.settings
     start = {
         **_trunk(trial, weights, device, precision, fingerprint),
@@ -152,7 +152,7 @@ def _trunk(
         "arithmetic": arithmetic(device),
         "precision": precision,
         "threads": settings.threads,
-        "images": fingerprint,
+        "data": fingerprint,
         "backbone": trial.backbone.identity(),
         "weights": weights.fingerprint,
         # The recipe of fractal weights leaves their last bits open.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import ImageData, Splits, make_splits
+from bench.data import PreparedData, Splits, make_splits
 from bench.execution.epoch_keys import trial_keys, trunk_key
 from bench.execution.tree import grow
 from bench.methods.plan import Plan
@@ -32,14 +32,14 @@ class Job:
     """One trial, resolved: picklable, and independent of every other job.
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
-    `trunk_key` names what a frozen group's output depends on beside the view of the images. With
+    `trunk_key` names what a frozen group's output depends on beside the view of the samples. With
     `stop` it ends after so many epochs: its state is kept and the test split is not read.
     """
 
     trial_id: str
     trial: Trial
     plan: Plan
-    images: Path
+    data: Path
     class_map: dict[str, tuple[int | str, ...]] | None
     weights: Weights
     precision: str
@@ -54,7 +54,7 @@ class Job:
     def cached(self) -> tuple[Path, ...]:
         """What it reads that another machine would have to make or fetch again."""
         weights = () if self.weights.path is None else (self.weights.path,)
-        return (self.images, *weights)
+        return (self.data, *weights)
 
     @property
     def end(self) -> int:
@@ -147,7 +147,7 @@ Event = EpochDone | StateSaved | JobResult
 
 
 def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
-    """The job with its keys; `fingerprint` is that of the prepared images."""
+    """The job with its keys; `fingerprint` is that of the prepared data."""
     trial = job.trial
     meets = {"device": job.device, "precision": job.precision, "fingerprint": fingerprint}
     return replace(
@@ -260,7 +260,7 @@ def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
 # Splits ---------------------------------------------------------------------------------------
 
 
-def trial_splits(trial: Trial, data: ImageData) -> Splits:
+def trial_splits(trial: Trial, data: PreparedData) -> Splits:
     """The splits of the trial's seed: the same for every trial of that seed."""
     return splits_of(trial, data.labels, data.given_splits, data.classes)
 
@@ -271,7 +271,7 @@ def splits_of(
     given_splits: npt.NDArray[np.int8],
     classes: Sequence[str],
 ) -> Splits:
-    """`trial_splits` of images that need not have been decoded yet."""
+    """`trial_splits` of samples that need not have been prepared yet."""
     options = trial.dataset.options
     return make_splits(
         labels,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bench.data import Splits, samples_digest
-from bench.data.images.augmentations import CENTRAL, view_name
+from bench.data import CENTRAL, Splits, samples_digest, view_name
 from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
@@ -22,28 +21,28 @@ from bench.training.state import state_cache
 
 @dataclass(frozen=True, kw_only=True)
 class CountedTrial:
-    """A trial to be counted: its splits, and how many images the data set has as a whole."""
+    """A trial to be counted: its splits, and how many samples the data set has as a whole."""
 
     job: Job
     complete: bool
-    image_size: int
+    input_size: int
     num_classes: int
     splits: Splits
     all: int
 
     @property
     def train(self) -> int:
-        """Images of the training split."""
+        """Samples of the training split."""
         return len(self.splits.train)
 
     @property
     def val(self) -> int:
-        """Images of the validation split."""
+        """Samples of the validation split."""
         return len(self.splits.val)
 
     @property
     def test(self) -> int:
-        """Images of the test split."""
+        """Samples of the test split."""
         return len(self.splits.test)
 
 
@@ -51,7 +50,7 @@ class CountedTrial:
 class EpochWork:
     """One epoch that is trained once: for `job`, under `stage`.
 
-    Where `boundary` is given it starts at the activations there, and `views` images go through the
+    Where `boundary` is given it starts at the activations there, and `views` samples go through the
     groups in front of it for the first time.
     """
 
@@ -151,16 +150,16 @@ def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
     if boundary is None or not pristine:
         return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
     fresh = 0
-    for key, images in _views(counted, boundary, epoch):
+    for key, samples in _views(counted, boundary, epoch):
         if key not in seen:
-            fresh += images
+            fresh += samples
         if key is not None:
             seen.add(key)
     return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
 
 
 def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
-    """(key, images) of the views that an epoch looks at, the test split's included.
+    """(key, samples) of the views that an epoch looks at, the test split's included.
 
     What the trunk makes of mixed batches is not kept: it has no key, or that of the heads which
     train on it together (of those that are too many for one stack, as if they were not).
@@ -177,8 +176,8 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     else:
         yield None, counted.train
     for split, view in looked_at:
-        digest, images = _viewed(splits, split, counted.all, varied != CENTRAL, settings.shots)
-        yield view_key(job.trunk_key, boundary, view, digest), images
+        digest, samples = _viewed(splits, split, counted.all, varied != CENTRAL, settings.shots)
+        yield view_key(job.trunk_key, boundary, view, digest), samples
 
 
 @lru_cache(maxsize=1024)
@@ -197,8 +196,8 @@ def _done(work: EpochWork) -> int:
         flops,
         trained,
         from_boundary=work.boundary is not None,
-        train_images=counted.train,
-        eval_images=counted.val,
+        train_samples=counted.train,
+        eval_samples=counted.val,
     )
     if work.boundary is not None:
         names = list(flops)
@@ -216,8 +215,8 @@ def _alone(counted: CountedTrial) -> int:
             flops,
             moving_groups(shape, stage),
             from_boundary=False,
-            train_images=counted.train,
-            eval_images=counted.val,
+            train_samples=counted.train,
+            eval_samples=counted.val,
         )
     return total
 
@@ -233,7 +232,7 @@ def _test(counted: CountedTrial) -> int:
 
 
 def _flops(counted: CountedTrial) -> Mapping[str, int]:
-    return group_flops(counted.job.trial.backbone.name, counted.image_size, counted.num_classes)
+    return group_flops(counted.job.trial.backbone.name, counted.input_size, counted.num_classes)
 
 
 def _outline(job: Job) -> Outline:

@@ -15,10 +15,13 @@ from bench.models.build import (
 )
 from bench.models.catalogue import (
     BACKBONES,
+    OUTSIDE_BACKBONES,
     Backbone,
     check_image_size,
     is_known,
     minimum_image_size,
+    sample_shape,
+    takes,
 )
 from bench.models.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
 from bench.models.weights import (
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKBONES",
     "HEADS",
+    "OUTSIDE_BACKBONES",
     "PRETRAINED_HEAD",
     "Backbone",
     "HeadShape",
@@ -54,7 +58,9 @@ __all__ = [
     "minimum_image_size",
     "obtain_weights",
     "outline",
+    "sample_shape",
     "save_tensors",
+    "takes",
 ]
 
 

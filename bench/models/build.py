@@ -13,9 +13,12 @@ from bench.methods.plan import HEAD
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
+    OUTSIDE_BACKBONES,
     check_backbone,
     check_image_size,
     is_timm,
+    native_size,
+    outside_traits,
 )
 from bench.models.heads import (
     HEADS,
@@ -96,8 +99,6 @@ def build_network(
     return Network(
         model,
         groups,
-        mean=weights.mean,
-        std=weights.std,
         image_size=image_size,
         class_members=members,
     )
@@ -158,16 +159,14 @@ def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: in
     return Network(
         model,
         groups,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        image_size=BACKBONES[backbone].input_size if backbone in BACKBONES else 1,
+        image_size=native_size(backbone) or 1,
         class_members=members,
     )
 
 
 def structure(backbone: str) -> nn.Module:
     """The library's model without values: its parameters are on the meta device."""
-    size = BACKBONES[backbone].input_size if backbone in BACKBONES else 0
+    size = native_size(backbone)
     try:
         with parameters_on_meta():
             return _library_model(backbone, size)
@@ -202,6 +201,9 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def _library_model(backbone: str, image_size: int) -> nn.Module:
+    if backbone in OUTSIDE_BACKBONES:
+        own: nn.Module = OUTSIDE_BACKBONES.get(backbone).function(image_size or 1)
+        return own
     if is_timm(backbone) or backbone == EFFICIENTNET_LITE0:
         from bench.models.timm_models import create_model
 
@@ -228,6 +230,8 @@ def _arguments(backbone: str, image_size: int) -> dict[str, Any]:
 def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
     from bench.models.families import FAMILIES
 
+    if backbone in OUTSIDE_BACKBONES:
+        return tuple(outside_traits(backbone).groups(model))
     if is_timm(backbone):
         from bench.models.timm_models import timm_groups
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Literal
 
 from bench.errors import BenchError, nearest
+from bench.suite.registry import Registry
 
 TIMM_PREFIX = "timm/"
 """`timm/NAME` is any classification model of the library timm (extra `timm`)."""
@@ -89,6 +91,48 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType({entry.name: entry for entr
 """Every backbone with a name of its own; `timm/NAME` comes on top."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutsideTraits:
+    """What a backbone that is no library's says of itself.
+
+    `groups` cuts the model into layer groups, input to output, the head last. It takes `inputs` of
+    `input_size`: images of that side, or vectors of that length; None: of any, and the data set's.
+    """
+
+    groups: Callable[[Any], Sequence[Any]]
+    inputs: Literal["image", "vector"] = "image"
+    input_size: int | None = None
+
+
+OUTSIDE_BACKBONES: Registry[Callable[[int], Any]] = Registry("backbone")
+"""Backbones that are registered from outside: functions of the input size that make the model.
+
+Its last linear layer is the classifier, which is replaced; its traits are those of `OutsideTraits`.
+"""
+
+
+def outside_traits(name: str) -> OutsideTraits:
+    """The traits of a backbone that was registered from outside."""
+    return OutsideTraits(**OUTSIDE_BACKBONES.get(name).traits)
+
+
+def takes(name: str) -> Literal["image", "vector"]:
+    """What kind of input the backbone takes."""
+    return outside_traits(name).inputs if name in OUTSIDE_BACKBONES else "image"
+
+
+def native_size(name: str) -> int:
+    """What the backbone is trained from scratch at if nothing else is said; 0 if only data say."""
+    if name in OUTSIDE_BACKBONES:
+        return outside_traits(name).input_size or 0
+    return BACKBONES[name].input_size if name in BACKBONES else 0
+
+
+def sample_shape(name: str, input_size: int) -> tuple[int, ...]:
+    """The shape of one sample as the backbone takes it."""
+    return (input_size,) if takes(name) == "vector" else (3, input_size, input_size)
+
+
 def is_timm(name: str) -> bool:
     """Whether `name` has the form `timm/NAME`."""
     return name.startswith(TIMM_PREFIX) and name != TIMM_PREFIX
@@ -96,14 +140,15 @@ def is_timm(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether `name` can name a backbone; what follows `timm/` is only checked when it is built."""
-    return name in BACKBONES or is_timm(name)
+    return name in BACKBONES or name in OUTSIDE_BACKBONES or is_timm(name)
 
 
 def check_backbone(name: str) -> None:
     """Raise `BenchError` with the nearest valid name unless `name` can name a backbone."""
     if not is_known(name):
         raise BenchError(
-            f"backbone must be a known name or timm/NAME, got {name!r}{nearest(name, BACKBONES)}"
+            f"backbone must be a known name or timm/NAME, got {name!r}"
+            f"{nearest(name, [*BACKBONES, *OUTSIDE_BACKBONES])}"
         )
 
 
@@ -120,6 +165,11 @@ def check_image_size(name: str, image_size: int) -> None:
     """
     check_backbone(name)
     if is_timm(name):
+        return
+    if name in OUTSIDE_BACKBONES:
+        fixed = outside_traits(name).input_size
+        if fixed is not None and fixed != image_size:
+            raise BenchError(f"{name} takes inputs of size {fixed}, got {image_size}")
         return
     entry = BACKBONES[name]
     if image_size < entry.min_image_size:

@@ -19,7 +19,7 @@ from bench.models.build import (
     parameters_on_meta,
     replace_classifiers,
 )
-from bench.models.catalogue import is_timm
+from bench.models.catalogue import is_timm, sample_shape
 from bench.models.randomness import keyed_initialisation
 
 
@@ -35,10 +35,10 @@ def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str
     check_image_size(backbone, image_size)
     try:
         network = _network(backbone, image_size, num_classes, device="meta")
-        return _counted(network, device="meta")
+        return _counted(network, sample_shape(backbone, image_size), device="meta")
     except (NotImplementedError, RuntimeError):  # a few models of timm compute with values
         network = _network(backbone, image_size, num_classes, device="cpu")
-        return _counted(network, device="cpu")
+        return _counted(network, sample_shape(backbone, image_size), device="cpu")
 
 
 def epoch_flops(
@@ -46,8 +46,8 @@ def epoch_flops(
     trained: Collection[str],
     *,
     from_boundary: bool,
-    train_images: int,
-    eval_images: int,
+    train_samples: int,
+    eval_samples: int,
 ) -> int:
     """Floating-point operations of one epoch in which the groups `trained` train.
 
@@ -64,7 +64,7 @@ def epoch_flops(
     weight_gradients = sum(flops[name] for name in names if name in trained)
     input_gradients = sum(flops[name] for name in names[first + 1 :])
     per_image = forward + weight_gradients + input_gradients
-    return train_images * per_image + eval_images * forward
+    return train_samples * per_image + eval_samples * forward
 
 
 def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:
@@ -86,14 +86,14 @@ def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -
 
 
 def _as_network(model: nn.Module, groups: tuple[LayerGroup, ...], *, image_size: int) -> Network:
-    return Network(model, groups, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), image_size=image_size)
+    return Network(model, groups, image_size=image_size)
 
 
-def _counted(network: Network, *, device: str) -> Mapping[str, int]:
+def _counted(network: Network, shape: tuple[int, ...], *, device: str) -> Mapping[str, int]:
     # Evaluation mode takes a single image everywhere; with gradients, attention does not
     # take the fused path that the counter does not know.
     network.eval()
-    images = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
+    activations = torch.zeros(1, *shape, device=device)
     flops = dict.fromkeys((group.name for group in network.groups), 0)
     with torch.enable_grad(), torch.device(device), FlopCounterMode(display=False) as counter:
         for group in network.groups:
@@ -101,7 +101,7 @@ def _counted(network: Network, *, device: str) -> Mapping[str, int]:
                 continue
             before = counter.get_total_flops()
             with _shares(network, counter) as shares:
-                images = group.run(network.model, images)
+                activations = group.run(network.model, activations)
             flops[group.name] += counter.get_total_flops() - before - sum(shares.values())
             for name, share in shares.items():
                 flops[name] += share

@@ -86,8 +86,8 @@ class Outline:
 class Network(nn.Module):
     """The library's `model` with a new head, run group by group.
 
-    The state dict of `model` keeps the library's names. `mean` and `std` are those of the images
-    that the weights expect, per RGB channel of values in [0, 1]; `image_size` is in pixels.
+    The state dict of `model` keeps the library's names. `image_size` is in pixels (of vectors it is
+    their length).
     `class_members` (for each class, the indices of the classifier's outputs that mean it) turns
     the logits of a classifier that came with the weights into logits of the data set's classes:
     the logsumexp over the members, so that probabilities add up.
@@ -101,8 +101,6 @@ class Network(nn.Module):
         model: nn.Module,
         groups: Sequence[LayerGroup],
         *,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
         image_size: int,
         class_members: Sequence[Sequence[int]] | None = None,
     ) -> None:
@@ -112,8 +110,6 @@ class Network(nn.Module):
             replace(group, run=None) if group.min_image_size > image_size else group
             for group in groups
         )
-        self.mean = mean
-        self.std = std
         self.image_size = image_size
         self._register_members(class_members)
         assert self.groups[-1].name == HEAD, "the last layer group must be the head"
@@ -276,7 +272,9 @@ def _chain(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield f".{name}{below}", leaf
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> Path:
     """Write `tensors` to a safetensors file, which appears whole or not at all.
 
     A tensor that several names share is written under each of them, so that any loader finds it.
@@ -285,5 +283,5 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> Path:
     from bench.system.cache import atomic_file
 
     with atomic_file(path) as temporary:
-        write_tensor_file(tensors, temporary)
+        write_tensor_file(tensors, temporary, metadata)
     return path

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import WeightsError, nearest
-from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, check_backbone, is_timm
+from bench.models.catalogue import (
+    BACKBONES,
+    EFFICIENTNET_LITE0,
+    OUTSIDE_BACKBONES,
+    check_backbone,
+    is_timm,
+    native_size,
+)
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress, fetch
@@ -133,7 +140,7 @@ def file_weights(
 
 
 def _no_weights(backbone: str) -> Weights:
-    size = BACKBONES[backbone].input_size if backbone in BACKBONES else _timm_size(backbone)
+    size = _timm_size(backbone) if is_timm(backbone) else native_size(backbone)
     return Weights(
         name=NONE,
         path=None,
@@ -188,12 +195,18 @@ def _torchvision_images(backbone: str, chosen: Any) -> _Images:
     )
 
 
+def _file_images(backbone: str) -> _Images:
+    if backbone in OUTSIDE_BACKBONES:
+        return _Images(size=native_size(backbone), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return _imagenet_images(backbone)
+
+
 def _own_file(backbone: str, path: Path) -> Weights:
     """Normalised as the backbone's ImageNet weights are: such files were mostly made from them."""
     if not path.is_file():
         raise WeightsError(f"weights file not found: {path}")
     status = path.stat()
-    images = _imagenet_images(backbone)
+    images = _file_images(backbone)
     return file_weights(
         path,
         name=path.name,
@@ -224,6 +237,11 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 
 def _origin(backbone: str, name: str) -> _Origin:
+    if backbone in OUTSIDE_BACKBONES:
+        raise WeightsError(
+            f"weights of {backbone}, which is registered from outside, must be {NONE}, fractals or "
+            f"{{file: PATH}}, got {name!r}"
+        )
     if is_timm(backbone) or backbone == EFFICIENTNET_LITE0:
         if name != IMAGENET:
             raise _unknown(backbone, name, ())

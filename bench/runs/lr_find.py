@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
@@ -76,13 +76,13 @@ def find_lrs(
 
 
 def range_of(job: Job, *, low: float, high: float, steps: int) -> LrRange:
-    """The LR range test of a job that has its keys, its images and its weights, in this process.
+    """The LR range test of a job that has its keys, its data and its weights, in this process.
 
-    What a frozen trunk makes of the images is shared with trials, by the cache. Raises as
+    What a frozen trunk makes of the samples is shared with trials, by the cache. Raises as
     `lr_range_test` does.
     """
     assert job.trunk_key, "the job needs its keys"
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     splits = trial_splits(job.trial, data)
     training = make_training(job, data, splits, features=FeatureStore(cache_root()))
     return lr_range_test(training, low=low, high=high, steps=steps)

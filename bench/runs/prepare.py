@@ -1,4 +1,4 @@
-"""From a plan to jobs: images prepared, starting weights fetched or made, every trial keyed."""
+"""From a resolved run to jobs: data prepared, weights fetched or made, every trial keyed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.data import ImageData, Resize, Splits, class_counts, leakage, prepare_images
-from bench.data.images.prepared import prepared_fingerprint, resolve_resize
+from bench.data import (
+    PreparedData,
+    Resize,
+    Splits,
+    class_counts,
+    data_fingerprint,
+    find_leakage,
+    open_data,
+    prepare,
+)
 from bench.errors import BenchError
 from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
 from bench.execution.work import CountedTrial
@@ -19,9 +27,9 @@ from bench.system.download import OnProgress
 
 
 def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
-    """Every trial that is complete or to be trained, with its keys, before any image is decoded.
+    """Every trial that is complete or to be trained, with its keys, before any sample is prepared.
 
-    Where images turn out to be unreadable, the keys of the run are others.
+    Where samples turn out to be unreadable, the keys of the run are others.
     """
     dataset, counted = resolved_run.dataset, []
     drawn: dict[tuple[int, int | None], Splits] = {}
@@ -33,17 +41,18 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         if key not in drawn:
             drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
         splits = drawn[key]
-        resize = resolve_resize(settings.resize, dataset.native_size)
         counted.append(
             CountedTrial(
                 job=keyed(
                     _unkeyed(resolved_run, resolved, resolved.weights, Path()),
-                    fingerprint=prepared_fingerprint(dataset, resolved.image_size, resize),
+                    fingerprint=data_fingerprint(
+                        dataset, size=resolved.input_size, resize=settings.resize
+                    ),
                     splits=splits,
                     classes=dataset.classes,
                 ),
                 complete=not resolved.pending,
-                image_size=resolved.image_size,
+                input_size=resolved.input_size,
                 num_classes=len(dataset.classes),
                 splits=splits,
                 all=len(dataset),
@@ -56,27 +65,27 @@ def make_job(
     resolved_run: ResolvedRun,
     resolved: ResolvedTrial,
     weights: StartingWeights,
-    images: PreparedImages,
+    sets: PreparedSets,
 ) -> Job | BenchError:
     """The trial as a job with its keys, or why its weights are not to be had."""
     obtained = weights.of(resolved)
     if isinstance(obtained, BenchError):
         return obtained
-    data = images.data(resolved)
+    data = sets.data(resolved)
     job = _unkeyed(resolved_run, resolved, obtained, data.folder)
-    splits = images.splits(resolved)
+    splits = sets.splits(resolved)
     return keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes)
 
 
 def _unkeyed(
-    resolved_run: ResolvedRun, resolved: ResolvedTrial, weights: Weights, images: Path
+    resolved_run: ResolvedRun, resolved: ResolvedTrial, weights: Weights, data: Path
 ) -> Job:
     class_map = resolved_run.dataset.class_map
     return Job(
         trial_id=resolved.id,
         trial=resolved.trial,
         plan=resolved.plan,
-        images=images,
+        data=data,
         class_map=dict(class_map) if class_map is not None else None,
         weights=weights,
         precision=resolved.precision,
@@ -136,7 +145,7 @@ class StartingWeights:
             resolved.trial.backbone.name,
             FractalWeights(**resolved.trial.settings.weights.options),
             resolved.weights,
-            image_size=resolved.image_size,
+            image_size=resolved.input_size,
             device=self._resolved_run.device,
             progress=self._progress,
         )
@@ -145,26 +154,26 @@ class StartingWeights:
 # Data -----------------------------------------------------------------------------------------
 
 
-class PreparedImages:
-    """The image caches of a run: one for every (image size, resize rule) among its trials."""
+class PreparedSets:
+    """The data set of a run, prepared for every (input size, resize rule) among its trials."""
 
     def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
         self._resolved_run = resolved_run
         self._folders: dict[tuple[int, Resize], Path] = {}
         for resolved in resolved_run.trials:
-            key = (resolved.image_size, resolved.trial.settings.resize)
+            key = (resolved.input_size, resolved.trial.settings.resize)
             if key not in self._folders:
-                self._folders[key] = prepare_images(
-                    resolved_run.dataset, image_size=key[0], resize=key[1], progress=progress
+                self._folders[key] = prepare(
+                    resolved_run.dataset, size=key[0], resize=key[1], progress=progress
                 )
-        self._opened: dict[Path, ImageData] = {}
+        self._opened: dict[Path, PreparedData] = {}
         self._splits: dict[tuple[int, int | None], Splits] = {}
 
-    def data(self, resolved: ResolvedTrial) -> ImageData:
-        """The images that the trial sees."""
-        folder = self._folders[resolved.image_size, resolved.trial.settings.resize]
+    def data(self, resolved: ResolvedTrial) -> PreparedData:
+        """The samples that the trial sees."""
+        folder = self._folders[resolved.input_size, resolved.trial.settings.resize]
         if folder not in self._opened:
-            self._opened[folder] = ImageData.open(folder)
+            self._opened[folder] = open_data(folder)
         return self._opened[folder]
 
     def splits(self, resolved: ResolvedTrial) -> Splits:
@@ -181,7 +190,7 @@ class PreparedImages:
         for resolved in self._resolved_run.trials:
             self.splits(resolved)
         splits = list(self._splits.values())
-        issues = (*data.issues, *self._resolved_run.issues, *leakage(data, splits))
+        issues = (*data.issues, *self._resolved_run.issues, *find_leakage(data, splits))
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.data import DataIssue, ImageDataset, open_dataset
-from bench.data.images.prepared import FORMAT_VERSION
+from bench.data import DataIssue, Dataset, format_version, open_dataset
 from bench.errors import BenchError, Problem, SuiteError
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
@@ -18,6 +17,7 @@ from bench.models import (
     check_image_size,
     describe_weights,
     layer_group_names,
+    takes,
 )
 from bench.models.tensor_files import is_whole
 from bench.results.folder import RemoteFolder, RunStore, run_folder
@@ -57,7 +57,7 @@ class ResolvedTrial:
     trial: Trial
     plan: Plan
     weights: Weights
-    image_size: int
+    input_size: int
     precision: str
     complete: bool
     reuse: bool
@@ -92,7 +92,7 @@ class ResolvedRun:
     loaded: LoadedSuite
     folder: Path
     device: str
-    dataset: ImageDataset
+    dataset: Dataset
     trials: tuple[ResolvedTrial, ...]
     issues: tuple[DataIssue, ...]
     reuse: bool = True
@@ -161,7 +161,7 @@ class OpenSuite:
 
     loaded: LoadedSuite
     trials: tuple[Trial, ...]
-    dataset: ImageDataset
+    dataset: Dataset
     device: str
     resolver: Resolver
 
@@ -207,7 +207,7 @@ class Resolver:
     """What a trial becomes on this machine; `trials` are all that share the suite."""
 
     def __init__(
-        self, loaded: LoadedSuite, dataset: ImageDataset, device: str, trials: Sequence[Trial]
+        self, loaded: LoadedSuite, dataset: Dataset, device: str, trials: Sequence[Trial]
     ) -> None:
         self._loaded = loaded
         self._dataset = dataset
@@ -219,12 +219,12 @@ class Resolver:
 
     def resolve(self, trial: Trial) -> dict[str, Any]:
         """The fields of the resolved trial; mistakes are gathered in `problems`."""
-        size = self._try(trial, "weights", lambda: self._image_size(trial))
+        size = self._try(trial, "weights", lambda: self._input_size(trial))
         if size is None:
             return {"id": "", "trial": trial}
         weights = self._try(trial, "weights", lambda: self._normalised(trial, size))
         plan = self._try(trial, "strategy", lambda: _plan(trial))
-        self._check_image_size(trial, size)
+        self._check_input(trial, size)
         self._check_class_map(trial, weights)
         if weights is None or plan is None:
             return {"id": "", "trial": trial}
@@ -237,10 +237,10 @@ class Resolver:
         )
         context = {
             "data": self._dataset.fingerprint,
-            "images": FORMAT_VERSION,
+            "stored": format_version(self._dataset),
             "weights": weights.fingerprint,
             "normalisation": (weights.mean, weights.std),
-            "image_size": size,
+            "input_size": size,
             "precision": precision,
             "device": self._device.partition(":")[0],
             "numerics": NUMERICS_VERSION,
@@ -250,7 +250,7 @@ class Resolver:
             "trial": trial,
             "plan": plan,
             "weights": weights,
-            "image_size": size,
+            "input_size": size,
             "precision": precision,
         }
 
@@ -284,10 +284,10 @@ class Resolver:
         location = locate(self._loaded.suite, key, trial)
         self.problems.setdefault(message, self._loaded.yaml_file.problem(location, message))
 
-    def _image_size(self, trial: Trial) -> int:
-        """The suite's own size, else the largest that the weights ask for, else the images'.
+    def _input_size(self, trial: Trial) -> int:
+        """The suite's own size, else the largest that the weights ask for, else the data set's.
 
-        All trials of the backbone are looked at, so that from_scratch sees the same images.
+        All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if trial.settings.image_size is not None:
             return trial.settings.image_size
@@ -336,9 +336,27 @@ class Resolver:
         found: T = self._known[key]
         return found
 
-    def _check_image_size(self, trial: Trial, size: int) -> None:
+    def _check_input(self, trial: Trial, size: int) -> None:
+        """Whether the backbone takes what the data set has."""
+        wanted, given = takes(trial.backbone.name), self._dataset.kind
+        if wanted != given:
+            message = f"backbone {trial.backbone.name} takes inputs of kind {wanted}"
+            self._report(trial, "backbone", f"{message}, {self._dataset.name} has {given}")
+            return
+        if given != "image":
+            self._check_no_views(trial, size)
         key = "image_size" if trial.settings.image_size is not None else "backbone"
         self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
+
+    def _check_no_views(self, trial: Trial, size: int) -> None:
+        """Samples that are no images are taken as they are."""
+        augmentation, name = trial.augmentation, self._dataset.name
+        if augmentation.name != "none" or augmentation.options.get("mix") is not None:
+            message = f"{name} has no images: augmentation must be none, got {augmentation.label}"
+            self._report(trial, "augmentation", message)
+        if size != self._dataset.native_size:
+            message = f"{name} has inputs of size {self._dataset.native_size}, got {size}"
+            self._report(trial, "image_size", message)
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:

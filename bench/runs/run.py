@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.data import ImageData
+from bench.data import PreparedData
 from bench.errors import BenchError, system_errors_told
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
@@ -30,7 +30,7 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.report import mistaken_samples, write_report
-from bench.runs.prepare import PreparedImages, StartingWeights, counted_trials, make_job
+from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.suite import ADDED_LATER, Settings, dump_suite
 from bench.system.cache import atomic_file
@@ -46,7 +46,7 @@ class Reporter(Protocol):
 
     @property
     def progress(self) -> OnProgress | None:
-        """Is told of downloads and decoding."""
+        """Is told of downloads and of what is prepared."""
 
     def resolved(self, resolved_run: ResolvedRun) -> None:
         """The suite is checked."""
@@ -125,7 +125,7 @@ def run(
             progress=reporter.progress,
         )
         reporter.resolved(resolved_run)
-        trained: ImageData | None = None
+        trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(overrides)
@@ -146,13 +146,13 @@ def _train_pending(
     where: Where,
     uploads: CacheUploads,
     reporter: Reporter,
-) -> ImageData:
+) -> PreparedData:
     """Train in two rounds: source tasks beside the trials that need none, then all the others.
 
-    Returns the images that the first trial sees.
+    Returns the data that the first trial sees.
     """
-    images = PreparedImages(resolved_run, reporter.progress)
-    folder.write_data(images.describe())
+    sets = PreparedSets(resolved_run, reporter.progress)
+    folder.write_data(sets.describe())
     weights = StartingWeights(resolved_run, reporter.progress)
     sources = weights.source_jobs()
     planned_by_id = {resolved.id: resolved for resolved in resolved_run.pending}
@@ -169,7 +169,7 @@ def _train_pending(
     for extra, trials in zip((list(sources.values()), []), rounds, strict=True):
         jobs = []
         for resolved in trials:
-            job = make_job(resolved_run, resolved, weights, images)
+            job = make_job(resolved_run, resolved, weights, sets)
             if isinstance(job, BenchError):
                 folder.write_error(resolved, str(job))
             else:
@@ -177,32 +177,30 @@ def _train_pending(
         uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse)]
         _run_tasks(tasks, resolved_run, keep, where, reporter)
-    return images.data(resolved_run.trials[0])
+    return sets.data(resolved_run.trials[0])
 
 
 def ready_jobs(resolved_run: ResolvedRun, reporter: Reporter) -> list[Job | BenchError]:
-    """A job with its keys for every pending trial: images decoded, weights fetched or made.
+    """A job with its keys for every pending trial: data prepared, weights fetched or made.
 
     Where the weights cannot be had, the reason stands in the job's place.
     """
-    images, weights = ready(resolved_run, reporter)
-    return [make_job(resolved_run, resolved, weights, images) for resolved in resolved_run.pending]
+    sets, weights = ready(resolved_run, reporter)
+    return [make_job(resolved_run, resolved, weights, sets) for resolved in resolved_run.pending]
 
 
-def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedImages, StartingWeights]:
-    """The images of the pending trials, decoded, and their weights, made where they are to be."""
-    images = PreparedImages(resolved_run, reporter.progress)
+def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, StartingWeights]:
+    """The data of the pending trials, prepared, and their weights, made where they are to be."""
+    sets = PreparedSets(resolved_run, reporter.progress)
     weights = StartingWeights(resolved_run, reporter.progress)
     tasks = cut(list(weights.source_jobs().values()), reuse=False)
     _run_tasks(tasks, resolved_run, weights.note_source, Where(), reporter)
-    return images, weights
+    return sets, weights
 
 
-def _write_thumbnails(run: Run, data: ImageData) -> None:
-    """Keep small copies of the test images that the report shows."""
-    index = {sample: position for position, sample in enumerate(data.sample_ids)}
-    shown = mistaken_samples(run)
-    write_thumbnails(run.folder, {name: data.images[index[name]] for name in shown})
+def _write_thumbnails(run: Run, data: PreparedData) -> None:
+    """Keep small copies of the test samples that the report shows."""
+    write_thumbnails(run.folder, data.pictures(mistaken_samples(run)))
 
 
 def _run_tasks(
@@ -375,7 +373,7 @@ def _other_settings(resolved: ResolvedTrial) -> str:
     for name, absent in ADDED_LATER.items():
         if others[name] in absent:
             del others[name]
-    return json.dumps({**others, "image_size": resolved.image_size})
+    return json.dumps({**others, "image_size": resolved.input_size})
 
 
 def _measured(result: JobResult) -> dict[str, Any]:

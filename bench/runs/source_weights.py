@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.data import open_dataset, prepare_images
-from bench.data.images.prepared import FORMAT_VERSION
+from bench.data import format_version, open_dataset, prepare
 from bench.errors import WeightsError
 from bench.execution.jobs import Job
 from bench.methods.strategies import make_plan
@@ -86,9 +85,10 @@ def describe_fractal_weights(
 ) -> Weights:
     """The weights as they will be; `path` is where they lie once the source task is trained."""
     trial = source_trial(backbone, recipe, image_size=image_size)
+    dataset = open_dataset(trial.dataset.name, trial.dataset.options)
     context = {
-        "data": open_dataset(trial.dataset.name, trial.dataset.options).fingerprint,
-        "images": FORMAT_VERSION,
+        "data": dataset.fingerprint,
+        "stored": format_version(dataset),
         "normalisation": (MEAN, STD),
         "precision": resolve_precision(trial, recipe.image_size or image_size, device),
         "device": device.partition(":")[0],
@@ -123,13 +123,13 @@ def pretraining_job(
     dataset = open_dataset(trial.dataset.name, trial.dataset.options, progress=progress)
     size = trial.settings.image_size
     assert size is not None
-    images = prepare_images(dataset, image_size=size, resize="auto", progress=progress)
+    data = prepare(dataset, size=size, resize="auto", progress=progress)
     plan = make_plan(trial.strategy, layer_group_names(backbone), trial.settings)
     return Job(
         trial_id=weights.fingerprint,
         trial=trial,
         plan=plan,
-        images=images,
+        data=data,
         class_map=None,
         weights=replace(weights, name="none", path=None, fingerprint="none"),
         precision=resolve_precision(trial, size, device),

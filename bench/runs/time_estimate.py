@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from bench.data import ImageData, Splits, stored_size
-from bench.data.images.prepared import resolve_resize
+from bench.data import Splits, stand_in
 from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job
@@ -22,7 +20,7 @@ from bench.suite import Entry, FractalWeights, Trial
 from bench.training.loop import train
 
 TIMED_BATCHES = 2
-TIMED_IMAGES = 32
+TIMED_SAMPLES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,8 @@ class TimeEstimate:
     """What is left to do, source tasks of `weights: fractals` included, and about how long."""
 
     epochs: int
-    trained_images: int
-    evaluated_images: int
+    trained_samples: int
+    evaluated_samples: int
     seconds: float
 
 
@@ -47,7 +45,7 @@ def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEsti
     seconds = 0.0
     for epoch in work.epoch_work:
         counted = epoch.counted
-        train, evaluate = timings.seconds_per_image(by_id[counted.job.trial_id], epoch.stage)
+        train, evaluate = timings.seconds_per_sample(by_id[counted.job.trial_id], epoch.stage)
         epochs += 1
         trained += counted.train
         evaluated += counted.val
@@ -61,14 +59,14 @@ def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEsti
         options, settings = source.dataset.options, source.settings
         sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]
         everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
-        resolved = replace(resolved, trial=source, image_size=settings.image_size or 0)
-        train, evaluate = timings.seconds_per_image(resolved, everything)
+        resolved = replace(resolved, trial=source, input_size=settings.image_size or 0)
+        train, evaluate = timings.seconds_per_sample(resolved, everything)
         epochs += settings.epochs
         trained += settings.epochs * sizes[0]
         evaluated += settings.epochs * sizes[1]
         seconds += settings.epochs * (sizes[0] * train + sizes[1] * evaluate) / share
     return TimeEstimate(
-        epochs=epochs, trained_images=trained, evaluated_images=evaluated, seconds=seconds
+        epochs=epochs, trained_samples=trained, evaluated_samples=evaluated, seconds=seconds
     )
 
 
@@ -81,25 +79,25 @@ def _source_tasks(
         if resolved.needs_source_task:
             recipe = FractalWeights(**resolved.trial.settings.weights.options)
             backbone = resolved.trial.backbone.name
-            source = source_trial(backbone, recipe, image_size=resolved.image_size)
+            source = source_trial(backbone, recipe, image_size=resolved.input_size)
             sources[resolved.weights.fingerprint] = (resolved, source)
     for resolved, source in sources.values():
         yield resolved, source, min(workers, len(sources))
 
 
 class _Timings:
-    """Seconds per image of every kind of work, each measured when it is first asked for."""
+    """Seconds per sample of every kind of work, each measured when it is first asked for."""
 
     def __init__(self, resolved_run: ResolvedRun) -> None:
         self._resolved_run = resolved_run
         self._measured: dict[str, tuple[float, float]] = {}
 
-    def seconds_per_image(self, resolved: ResolvedTrial, stage: Stage) -> tuple[float, float]:
-        """(training, evaluation) seconds per image under the rules of `stage`."""
+    def seconds_per_sample(self, resolved: ResolvedTrial, stage: Stage) -> tuple[float, float]:
+        """(training, evaluation) seconds per sample under the rules of `stage`."""
         trial = resolved.trial.with_settings(
             seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
         )
-        key = f"{trial.id({})} {resolved.image_size} {stage.rules}"
+        key = f"{trial.id({})} {resolved.input_size} {stage.rules}"
         if key not in self._measured:
             rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
             self._measured[key] = self._measure(replace(resolved, trial=trial, plan=rules))
@@ -108,14 +106,19 @@ class _Timings:
     def _measure(self, resolved: ResolvedTrial) -> tuple[float, float]:
         settings = resolved.trial.settings
         num_train = TIMED_BATCHES * settings.batch_size
-        data = _noise_images(resolved, num_train + TIMED_IMAGES, self._resolved_run)
+        data = stand_in(
+            self._resolved_run.dataset,
+            count=num_train + TIMED_SAMPLES,
+            size=resolved.input_size,
+            resize=settings.resize,
+        )
         samples = np.arange(len(data))
         splits = Splits(samples[:num_train], samples[num_train:], samples[num_train:])
         job = Job(
             trial_id="timing",
             trial=resolved.trial,
             plan=resolved.plan,
-            images=data.folder,
+            data=data.folder,
             class_map=None,
             weights=describe_weights(resolved.trial.backbone.name, Entry(name="none")),
             precision=resolved.precision,
@@ -127,24 +130,4 @@ class _Timings:
             *_, record = train(make_training(job, data, splits), lambda _: None).records
         except RuntimeError as error:
             raise BenchError(f"{resolved.trial.label} cannot be timed here: {error}") from None
-        return record.train_seconds / num_train, record.val_seconds / TIMED_IMAGES
-
-
-def _noise_images(resolved: ResolvedTrial, count: int, resolved_run: ResolvedRun) -> ImageData:
-    resize = resolve_resize(resolved.trial.settings.resize, resolved_run.dataset.native_size)
-    side = stored_size(resolved.image_size, resize)
-    num_classes = len(resolved_run.dataset.classes)
-    return ImageData(
-        folder=Path(),
-        name="timing",
-        images=np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8),
-        labels=np.arange(count) % num_classes,
-        given_splits=np.zeros(count, np.int8),
-        sample_ids=tuple(str(index) for index in range(count)),
-        classes=resolved_run.dataset.classes,
-        fingerprint="timing",
-        image_size=resolved.image_size,
-        resize=resize,
-        generated=True,
-        issues=(),
-    )
+        return record.train_seconds / num_train, record.val_seconds / TIMED_SAMPLES

@@ -90,6 +90,6 @@ def _out_of_memory(error: Exception, settings: Settings, where: str) -> str:
     if at_once > 3:
         mend = (
             f"set micro_batch: {at_once // 2}, which trains the same batches in pieces (now "
-            f"{at_once} images at once), or {mend}"
+            f"{at_once} samples at once), or {mend}"
         )
     return f"out of memory{where}: {cause}; {mend}, or fewer --workers"

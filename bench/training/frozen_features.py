@@ -1,7 +1,7 @@
-"""Frozen prefixes: what the frozen first groups of a network make of the images, computed once.
+"""Frozen prefixes: what the frozen first groups of a network make of the samples, computed once.
 
 A frozen group has no dropout, fixed norm statistics and no gradient, so its output depends on the
-weights and the view of the image alone. Trials that freeze the same first groups of the same
+weights and the view of the sample alone. Trials that freeze the same first groups of the same
 weights share these activations, across strategies, learning rates, schedules and runs. They are
 always computed in padded batches of one size, so that neither the batch size of a trial nor a
 sample's companions change a bit: what is shared equals what a trial computes for itself.
@@ -55,7 +55,7 @@ class Trunk:
         self._parallel_batches = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Activations `[n, ...]`, channels last, of each batch of normalised images."""
+        """Activations `[n, ...]`, channels last, of each batch of what the network takes."""
         pieces = (
             batch[at : at + FROZEN_BATCH]
             for batch in batches
@@ -76,14 +76,15 @@ class Trunk:
     def _enter_thread(self) -> None:
         torch.set_num_threads(self._threads)
 
-    def _forward(self, images: Tensor) -> Tensor:
-        count = len(images)
+    def _forward(self, batch: Tensor) -> Tensor:
+        count = len(batch)
         if count < FROZEN_BATCH:
-            padding = images.new_zeros(FROZEN_BATCH - count, *images.shape[1:])
-            images = torch.cat([images, padding])
-        images = images.contiguous(memory_format=torch.channels_last)
+            padding = batch.new_zeros(FROZEN_BATCH - count, *batch.shape[1:])
+            batch = torch.cat([batch, padding])
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), self._autocast():
-            activations = self._network(images, stop=self._boundary)[:count]
+            activations = self._network(batch, stop=self._boundary)[:count]
         return _rows(activations)
 
 
@@ -95,7 +96,7 @@ def _rows(activations: Tensor) -> Tensor:
 def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) -> str:
     """What names activations at `boundary` under `view`: equal names mean equal bits.
 
-    `trunk_key` stands for the weights, the images and the arithmetic, `digest` for the samples.
+    `trunk_key` stands for the weights, the data and the arithmetic, `digest` for the samples.
     """
     return content_hash([trunk_key, boundary, view, digest], digits=32)
 
@@ -103,7 +104,7 @@ def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) ->
 def viewed_samples(among: Samples, *, of: int, varies: bool, shots: int | None) -> Samples:
     """The samples that are computed together when some of `among` are asked for, ascending.
 
-    Where a view does not vary, one of all the images that there are (`of`) serves every split and
+    Where a view does not vary, one of all the samples that there are (`of`) serves every split and
     seed; a few shots do not pay for that.
     """
     return np.unique(among) if varies or shots is not None else np.arange(of)

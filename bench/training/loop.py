@@ -20,7 +20,7 @@ from bench.training.freezing import head_epochs, moved_groups
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, best_record
 from bench.training.trial import (
-    Inputs,
+    EpochInputs,
     Step,
     Training,
     apply_stage,
@@ -207,7 +207,7 @@ def _train_epoch(
     training.compute.begin_epoch(training)
     boundary, pristine = start_of(training, epoch)
     train = training.splits.train
-    inputs = Inputs(training, boundary, training.augmenter, epoch, among=train, pristine=pristine)
+    inputs = EpochInputs(training, boundary, training.views, epoch, among=train, pristine=pristine)
     batches = batch_order(training, epoch)
     first_lr = 0.0
     loss_sum = torch.zeros((), device=training.device)

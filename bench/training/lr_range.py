@@ -19,7 +19,7 @@ from bench.errors import BenchError, PlanError
 from bench.methods.objectives import recorded_loss
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.trial import (
-    Inputs,
+    EpochInputs,
     Step,
     Training,
     apply_stage,
@@ -131,10 +131,10 @@ def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
     """The steps of epoch after epoch, without end."""
     boundary, pristine = start_of(training, 0)
     for epoch in count():
-        inputs = Inputs(
+        inputs = EpochInputs(
             training,
             boundary,
-            training.augmenter,
+            training.views,
             epoch,
             among=training.splits.train,
             pristine=pristine,

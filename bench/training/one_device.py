@@ -13,7 +13,7 @@ from bench.methods.objectives import Share
 from bench.training.state import States
 from bench.training.trial import (
     EVALUATION_BATCH,
-    Inputs,
+    EpochInputs,
     Step,
     Training,
     batch_edges,
@@ -50,7 +50,7 @@ class OneDevice:
             logits.append(piece_logits)
         return torch.cat(logits), targets
 
-    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+    def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """The logits of all samples; see `Compute`."""
         starts = range(0, len(samples), EVALUATION_BATCH)
         return evaluated(training, inputs, samples, starts)
@@ -102,7 +102,7 @@ def loss_and_logits(
 
 
 def evaluated(
-    training: Training, inputs: Inputs, samples: Samples, starts: Iterable[int]
+    training: Training, inputs: EpochInputs, samples: Samples, starts: Iterable[int]
 ) -> Tensor:
     """Logits `[samples, classes]` on the CPU of the batches that begin at `starts`, else zeros."""
     logits = torch.zeros(len(samples), len(training.data.classes))

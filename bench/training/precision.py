@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock
 
-from bench.models import Network, build_network, describe_weights
+from bench.methods.objectives import recorded_loss
+from bench.models import Network, build_network, describe_weights, sample_shape
 from bench.models.flops import group_flops
 from bench.models.weights import NONE
 from bench.suite import Entry, Trial
@@ -27,12 +28,12 @@ NEEDED_SPEEDUP = 1.1
 _FORMATS = ("fp32", "bf16")
 _NUM_CLASSES = 2
 _ROUNDS = 5
-_FLOPS_PER_STEP, _PIXELS_PER_STEP = 1e11, 8 * 224**2
+_FLOPS_PER_STEP, _VALUES_PER_STEP = 1e11, 8 * 3 * 224**2
 """Each about a second of one core in single precision: of models that compute much, and of models
 that move much memory."""
 
 
-def resolve_precision(trial: Trial, image_size: int, device: str) -> str:
+def resolve_precision(trial: Trial, input_size: int, device: str) -> str:
     """The trial's precision; `auto` is what is measured to be faster for its model and size.
 
     Trials of one backbone get the same answer, whatever their batch size.
@@ -40,25 +41,25 @@ def resolve_precision(trial: Trial, image_size: int, device: str) -> str:
     precision = trial.settings.precision
     if precision != "auto":
         return precision
-    return measured_precision(trial.backbone.name, image_size, device)
+    return measured_precision(trial.backbone.name, input_size, device)
 
 
-def measured_precision(backbone: str, image_size: int, device: str, batch_size: int = 16) -> str:
+def measured_precision(backbone: str, input_size: int, device: str, batch_size: int = 16) -> str:
     """`bf16` where the device computes in it natively and trains this model faster, else `fp32`.
 
-    What was measured is kept in the cache folder, by backbone, image size, images per step,
-    processor and version of torch: the answer on a machine stays the same. Images per step are
-    `batch_size`, on a CPU fewer for costly models and large images. The caller's threads and
+    What was measured is kept in the cache folder, by backbone, input size, samples per step,
+    processor and version of torch: the answer on a machine stays the same. Samples per step are
+    `batch_size`, on a CPU fewer for costly models and large samples. The caller's threads and
     random state are left as they were. Raises `BenchError` for an unknown backbone or an
-    impossible image size.
+    impossible size.
     """
     if not has_native_bf16(device):
         return "fp32"
-    images = _images_per_step(backbone, image_size, device, batch_size)
+    samples = _samples_per_step(backbone, input_size, device, batch_size)
     key = {
         "backbone": backbone,
-        "image_size": image_size,
-        "images_per_step": images,
+        "input_size": input_size,
+        "samples_per_step": samples,
         "device": _device_name(device),
         "torch": torch.__version__,
     }
@@ -71,7 +72,7 @@ def measured_precision(backbone: str, image_size: int, device: str, batch_size: 
         kept = _kept_answer(path)
         if kept is not None:
             return kept
-        seconds = step_seconds(backbone, image_size, device, images)
+        seconds = step_seconds(backbone, input_size, device, samples)
         answer = faster_precision(seconds)
         with atomic_file(path) as temporary:
             temporary.write_text(
@@ -85,8 +86,8 @@ def faster_precision(seconds: Mapping[str, float]) -> str:
     return "bf16" if seconds["fp32"] >= NEEDED_SPEEDUP * seconds["bf16"] else "fp32"
 
 
-def step_seconds(backbone: str, image_size: int, device: str, images: int) -> dict[str, float]:
-    """Seconds of a training step of `images` random images in `fp32` and in `bf16`.
+def step_seconds(backbone: str, input_size: int, device: str, samples: int) -> dict[str, float]:
+    """Seconds of a training step of so many random `samples` in `fp32` and in `bf16`.
 
     Forward and backward pass of the whole network with random values, on one thread, the two
     formats in turns; the shortest of several, on a CPU of processor time: whatever else runs on
@@ -95,12 +96,13 @@ def step_seconds(backbone: str, image_size: int, device: str, images: int) -> di
     keep_large_buffers()
     place = torch.device(device)
     with _undisturbed(place):
-        network = _random_network(backbone, image_size).to(place)
+        network = _random_network(backbone, input_size).to(place)
         network.to(memory_format=torch.channels_last)
         network.train()
-        batch = torch.randn(images, 3, image_size, image_size, device=place)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        labels = torch.arange(images, device=place) % _NUM_CLASSES
+        batch = torch.randn(samples, *sample_shape(backbone, input_size), device=place)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(samples, device=place) % _NUM_CLASSES
         taken: dict[str, list[float]] = {precision: [] for precision in _FORMATS}
         for _ in range(1 + _ROUNDS):
             for precision in _FORMATS:
@@ -109,17 +111,17 @@ def step_seconds(backbone: str, image_size: int, device: str, images: int) -> di
 
 
 def _timed_step(
-    network: Network, images: torch.Tensor, labels: torch.Tensor, precision: str
+    network: Network, batch: torch.Tensor, labels: torch.Tensor, precision: str
 ) -> float:
     network.zero_grad(set_to_none=True)
-    _wait_for(images.device)
+    _wait_for(batch.device)
     # With one thread, all of a step on a CPU runs in the calling one.
-    clock = time.thread_time if images.device.type == "cpu" else time.perf_counter
+    clock = time.thread_time if batch.device.type == "cpu" else time.perf_counter
     start = clock()
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        loss = F.cross_entropy(network(images), labels)
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        loss = recorded_loss(network(batch), labels)
     loss.backward()  # type: ignore[no-untyped-call]
-    _wait_for(images.device)
+    _wait_for(batch.device)
     return clock() - start
 
 
@@ -128,23 +130,24 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _random_network(backbone: str, image_size: int) -> Network:
+def _random_network(backbone: str, input_size: int) -> Network:
     return build_network(
         backbone,
         weights=describe_weights(backbone, Entry(name=NONE)),
         head=Entry(name="linear"),
         num_classes=_NUM_CLASSES,
         seed=0,
-        image_size=image_size,
+        image_size=input_size,
     )
 
 
-def _images_per_step(backbone: str, image_size: int, device: str, batch_size: int) -> int:
+def _samples_per_step(backbone: str, input_size: int, device: str, batch_size: int) -> int:
     """At least two: batch statistics need them."""
     if device != "cpu":
         return max(2, batch_size)
-    forward = sum(group_flops(backbone, image_size, _NUM_CLASSES).values())
-    affordable = min(_FLOPS_PER_STEP / (3 * max(1, forward)), _PIXELS_PER_STEP / image_size**2)
+    forward = sum(group_flops(backbone, input_size, _NUM_CLASSES).values())
+    values = math.prod(sample_shape(backbone, input_size))
+    affordable = min(_FLOPS_PER_STEP / (3 * max(1, forward)), _VALUES_PER_STEP / values)
     return max(2, min(batch_size, int(affordable)))
 
 

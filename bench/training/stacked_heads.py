@@ -31,7 +31,7 @@ from bench.models import Network
 from bench.suite import Entry, Settings
 from bench.training.state import EpochRecord, Scores, State, best_record
 from bench.training.trial import (
-    Inputs,
+    EpochInputs,
     Step,
     Training,
     TrainingDivergedError,
@@ -90,7 +90,7 @@ class HeadTrial:
 def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
     """What the heads of one stack agree in: equal keys may be trained together.
 
-    `trunk_key` names the frozen trunk and the images. What is not here, each head has of its own.
+    `trunk_key` names the frozen trunk and the data. What is not here, each head has of its own.
     The seed could differ too; but where views vary with it, nothing is shared by one stack.
     """
     return content_hash(
@@ -213,7 +213,7 @@ class _Stack:
             [streams.index(w) for w in self._streams_of(trainings)], torch.long
         )
         inputs = [
-            Inputs(w, HEAD, w.augmenter, epoch, among=w.splits.train, pristine=True)
+            EpochInputs(w, HEAD, w.views, epoch, among=w.splits.train, pristine=True)
             for w in streams
         ]
         orders = [batch_order(stream, epoch) for stream in streams]
@@ -357,7 +357,9 @@ class _Stack:
             if not rows:
                 continue
             samples, logits = stream.splits.val, []
-            inputs = Inputs(stream, HEAD, stream.central, self._epoch, among=samples, pristine=True)
+            inputs = EpochInputs(
+                stream, HEAD, stream.central, self._epoch, among=samples, pristine=True
+            )
             chosen = self._vector(rows, torch.long)
             parameters = _chosen(self._parameters, chosen)
             for start in range(0, len(samples), EVALUATION_BATCH):

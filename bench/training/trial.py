@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import ImageData, Samples, Splits, samples_digest
-from bench.data.images.augmentations import Augmenter
+from bench.data import Inputs, PreparedData, Preprocessing, Samples, Splits, samples_digest
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
@@ -51,7 +50,7 @@ class TrainingDivergedError(BenchError):
 class Training:
     """Everything that one trial trains with; the network and optimiser hold its state.
 
-    `trunk_key` names the starting weights, the images and the arithmetic (precision, device): what
+    `trunk_key` names the starting weights, the data and the arithmetic (precision, device): what
     a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
     run at once. `start` are copies of the network's starting weights; without them the network has
     them now. `compute` is where its batches are computed.
@@ -59,7 +58,8 @@ class Training:
 
     network: Network
     plan: Plan
-    data: ImageData
+    data: PreparedData
+    preprocessing: Preprocessing
     splits: Splits
     settings: Settings
     schedule: Entry
@@ -71,7 +71,7 @@ class Training:
     features: FeatureStore = field(default_factory=FeatureStore)
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
-    augmenter: Augmenter = field(init=False)
+    views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
 
@@ -79,7 +79,7 @@ class Training:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.start is None:
             self.start = copied_tensors(self.network)
-        self.augmenter = self._augmenter(self.augmentation)
+        self.views = self._inputs(self.augmentation)
         self.optimizer = make_optimizer(self.network, self.plan, self.settings)
         self.objective = _objective(self)
 
@@ -116,16 +116,13 @@ class Training:
         }
 
     @cached_property
-    def central(self) -> Augmenter:
+    def central(self) -> Inputs:
         """The view without variation that evaluation uses."""
-        return self._augmenter(Entry(name="none"))
+        return self._inputs(Entry(name="none"))
 
-    def _augmenter(self, entry: Entry) -> Augmenter:
-        return Augmenter(
-            entry,
-            size=self.data.image_size,
-            num_classes=len(self.data.classes),
-            seed=self.settings.seed,
+    def _inputs(self, augmentation: Entry) -> Inputs:
+        return self.data.inputs(
+            augmentation, self.preprocessing, seed=self.settings.seed, device=self.device
         )
 
 
@@ -141,7 +138,7 @@ def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tenso
     """
     training.network.eval()
     boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
-    inputs = Inputs(
+    inputs = EpochInputs(
         training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
     )
     return training.compute.logits(training, inputs, samples)
@@ -333,8 +330,8 @@ def batch_edges(count: int, batch_size: int) -> list[int]:
     return edges
 
 
-class Inputs:
-    """What flows into `boundary` (None: into the network) under one augmenter in one epoch.
+class EpochInputs:
+    """What flows into `boundary` (None: into the network) of `views` in one epoch.
 
     `among` are the samples that will be asked for. Where the groups in front of the boundary are
     `pristine`, with their starting weights, the activations of all of them are computed together
@@ -345,7 +342,7 @@ class Inputs:
         self,
         training: Training,
         boundary: str | None,
-        augmenter: Augmenter,
+        views: Inputs,
         epoch: int,
         *,
         among: Samples,
@@ -353,31 +350,29 @@ class Inputs:
     ) -> None:
         self._training = training
         self.boundary = boundary
-        self._augmenter = augmenter
+        self._views = views
         self.epoch = epoch
         self._among = among
         self._keeps = pristine
 
     def of(self, samples: Samples) -> Tensor:
-        """Images `[n, 3, S, S]`, normalised, or activations, of `samples`."""
+        """What the network takes of `samples`, or activations."""
         if self.boundary is None:
-            return self.images(samples)
+            return self.batch(samples)
         if self._keeps and self._view is not None:
             rows = positions(self._universe, samples)
             return gather(self._view, rows).to(self._training.device)
-        return self.through_trunk(self.images(samples))
+        return self.through_trunk(self.batch(samples))
 
-    def through_trunk(self, images: Tensor) -> Tensor:
-        """Activations of normalised images."""
+    def through_trunk(self, batch: Tensor) -> Tensor:
+        """Activations of what the network takes."""
         assert self.boundary is not None
-        pieces = self._training.trunk(self.boundary)([images])
+        pieces = self._training.trunk(self.boundary)([batch])
         return as_input(torch.cat(list(pieces)))
 
-    def images(self, samples: Samples) -> Tensor:
-        """Normalised views `[n, 3, S, S]` on the device."""
-        cached = _cached_images(self._training.data, samples)
-        views = self._augmenter.images(cached, samples, epoch=self.epoch)
-        return _normalised(self._training, views)
+    def batch(self, samples: Samples) -> Tensor:
+        """The views `[n, ...]` on the device."""
+        return self._views.batch(samples, self.epoch)
 
     @cached_property
     def _universe(self) -> Samples:
@@ -386,7 +381,7 @@ class Inputs:
         return viewed_samples(
             self._among,
             of=len(training.data),
-            varies=training.augmenter.varies or not training.features.shares,
+            varies=training.views.varies or not training.features.shares,
             shots=training.settings.shots,
         )
 
@@ -394,14 +389,14 @@ class Inputs:
     def _view(self) -> Tensor | None:
         """Activations of the universe; None if they are too large to be kept."""
         training, universe = self._training, self._universe
-        view = self._augmenter.view(self.epoch)
+        view = self._views.view(self.epoch)
         assert self.boundary is not None
         digest = samples_digest(universe)
         key = view_key(training.trunk_key, self.boundary, view, digest)
         trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
-        images = (self.images(chunk) for chunk in chunks)
-        return training.features.view(key, lambda: trunk(images), count=len(universe))
+        batches = (self.batch(chunk) for chunk in chunks)
+        return training.features.view(key, lambda: trunk(batches), count=len(universe))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,7 +406,7 @@ class Step:
     `capture` names branches, whose logits have a part in the loss.
     """
 
-    inputs: Inputs
+    inputs: EpochInputs
     samples: Samples
     number: int
     capture: tuple[str, ...] = ()
@@ -433,7 +428,7 @@ class Compute(Protocol):
         or soft labels.
         """
 
-    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+    def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """Logits `[samples, classes]` in fp32 on the CPU; the network is in evaluation mode."""
 
     def total(self, values: Tensor) -> Tensor:
@@ -452,31 +447,16 @@ def training_batch(
     """
     inputs, samples = step.inputs, step.samples
     labels = labels_of(training, samples)
-    if not training.augmenter.mixes or len(samples) == 1:
+    if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
         return inputs.of(own), labels.to(training.device)
-    images, labels = training.augmenter.mix(
-        inputs.images(samples), labels, epoch=inputs.epoch, step=step.number
+    batch, labels = training.views.mix(
+        inputs.batch(samples), labels, epoch=inputs.epoch, step=step.number
     )
     if rows is not None:
-        images = torch.cat([images[part] for part in rows])
-    batch = images if inputs.boundary is None else inputs.through_trunk(images)
+        batch = torch.cat([batch[part] for part in rows])
+    batch = batch if inputs.boundary is None else inputs.through_trunk(batch)
     return batch, labels.to(training.device)
-
-
-def _cached_images(data: ImageData, samples: np.ndarray[Any, Any]) -> Tensor:
-    """Cached uint8 images `[n, 3, S, S]`, channels last in memory as they lie in the cache."""
-    return torch.from_numpy(np.ascontiguousarray(data.images[samples])).permute(0, 3, 1, 2)
-
-
-def _normalised(training: Training, images: Tensor) -> Tensor:
-    """Float images on the device, with the mean and deviation that the weights ask for."""
-    images = images.to(training.device, memory_format=torch.channels_last)
-    mean, std = (
-        torch.tensor(values, device=training.device).view(1, 3, 1, 1)
-        for values in (training.network.mean, training.network.std)
-    )
-    return (images.float() / 255 - mean) / std
 
 
 def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:

@@ -80,7 +80,7 @@ class Search:
         self._lock = FileLock(folder / ".tuning.lock")
         self.cells = cells_of(opened.trials, tune)
         self._resolved_run = self._first_plan(folder)
-        self._images, self._weights = ready(self._resolved_run, reporter)
+        self._sets, self._weights = ready(self._resolved_run, reporter)
         self.studies = self._open_studies(folder, storage)
 
     def run(self) -> None:
@@ -141,7 +141,7 @@ class Search:
             method=method,
             ranges=self._ranges(cell, study),
             epochs=resolved.plan.epochs,
-            images_per_epoch=len(self._images.splits(resolved).train),
+            images_per_epoch=len(self._sets.splits(resolved).train),
         )
         made.enqueue_own()
         return made
@@ -211,7 +211,7 @@ class Search:
 
     def _job(self, trial: Trial) -> Job:
         resolved = self._opened.resolver.resolved(trial)
-        job = make_job(self._resolved_run, resolved, self._weights, self._images)
+        job = make_job(self._resolved_run, resolved, self._weights, self._sets)
         if isinstance(job, BenchError):
             raise job
         return replace(job, checkpoint=None)

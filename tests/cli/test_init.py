@@ -129,7 +129,7 @@ def test_a_flat_folder_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     assert len({trial.config for trial in trials}) * 3 == len(trials)
     resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
     assert len(resolved.pending) == len(trials)
-    assert {trial.image_size for trial in resolved.trials} == {settings(written)["image_size"]}
+    assert {trial.input_size for trial in resolved.trials} == {settings(written)["image_size"]}
 
 
 def test_the_later_run_finds_the_images_decoded(
@@ -145,7 +145,7 @@ def test_the_later_run_finds_the_images_decoded(
     before = sorted((tmp_path / "cache" / "images").iterdir())
     options = loaded.suite.dataset.options
     dataset = open_dataset("folder", options)
-    size = resolve_run(written.path, out=tmp_path / "out", device="cpu").trials[0].image_size
+    size = resolve_run(written.path, out=tmp_path / "out", device="cpu").trials[0].input_size
     resize = trials[0].settings.resize
     assert prepare_images(dataset, image_size=size, resize=resize) == before[0]
     assert sorted((tmp_path / "cache" / "images").iterdir()) == before

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, cut, trial_splits
 from bench.execution.work import CountedTrial, count_work
@@ -18,11 +18,11 @@ from tests.tiny import SIZE, make_job, make_trial
 
 
 def counted(job: Job) -> CountedTrial:
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     return CountedTrial(
         job=job,
         complete=False,
-        image_size=SIZE,
+        input_size=SIZE,
         num_classes=len(data.classes),
         splits=trial_splits(job.trial, data),
         all=len(data),

@@ -30,7 +30,7 @@ def meta_network(name: str) -> Network:
     # so a library's model made for as many classes loads what we save
     assert {key: swap_classes(shape) for key, shape in before.items()} == shapes(model)
     size = BACKBONES[name].input_size
-    network = Network(model, groups, mean=(0, 0, 0), std=(1, 1, 1), image_size=size)
+    network = Network(model, groups, image_size=size)
     return network.to("meta").eval()
 
 

@@ -116,7 +116,7 @@ def test_impossible_images_are_refused() -> None:
 
 def _epoch(trained: tuple[str, ...], *, from_boundary: bool = False) -> int:
     return epoch_flops(
-        FLOPS, trained, from_boundary=from_boundary, train_images=10_000, eval_images=1
+        FLOPS, trained, from_boundary=from_boundary, train_samples=10_000, eval_samples=1
     )
 
 

@@ -202,7 +202,7 @@ def test_shared_tensors_are_saved_under_each_name(tmp_path: Path) -> None:
 
 
 def make(groups: tuple[LayerGroup, ...]) -> Network:
-    return Network(Tied(), groups, mean=(0, 0, 0), std=(1, 1, 1), image_size=8)
+    return Network(Tied(), groups, image_size=8)
 
 
 def test_every_parameter_must_be_in_one_group() -> None:

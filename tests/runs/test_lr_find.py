@@ -62,10 +62,9 @@ def test_each_cell_has_the_test_of_its_own_trial(tmp_path: Path) -> None:
     options = {"backbone": "shufflenet_v2_x0_5", "seed": 1, "lr": 0.5, "epochs": 7}
     training = tiny_training(make_trial("from_scratch", **options))
     # Without weights, images are normalised as for the weights of the suite's other trials.
-    training.network.mean, training.network.std = (
-        cell.resolved.weights.mean,
-        cell.resolved.weights.std,
-    )
+    weights = cell.resolved.weights
+    training.preprocessing = training.data.preprocessing(weights.mean, weights.std)
+    training.__post_init__()
     assert cell.range == lr_range_test(training, low=1e-4, high=1e-1, steps=20)
 
 

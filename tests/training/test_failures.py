@@ -38,8 +38,8 @@ def test_want_of_memory_whoever_notices_it(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"batch_size": 64, "micro_batch": 16}, "set micro_batch: 8, .*now 16 images at once"),
-        ({"batch_size": 8, "micro_batch": 16}, "set micro_batch: 4, .*now 8 images at once"),
+        ({"batch_size": 64, "micro_batch": 16}, "set micro_batch: 8, .*now 16 samples at once"),
+        ({"batch_size": 8, "micro_batch": 16}, "set micro_batch: 4, .*now 8 samples at once"),
         ({"batch_size": 64, "micro_batch": 2}, "MemoryError; a smaller image_size"),
     ],
 )

@@ -20,7 +20,7 @@ from bench.training.frozen_features import (
     positions,
 )
 from bench.training.loop import Branch, isolated
-from bench.training.trial import Inputs, Training
+from bench.training.trial import EpochInputs, Training
 from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
 
@@ -96,9 +96,9 @@ def test_a_view_is_what_a_batch_computes_for_itself(tmp_path: Path) -> None:
         training.features = FeatureStore(folder)
         samples = training.splits.train
         for among in (samples, samples[3:9]):
-            inputs = Inputs(training, "layer4", training.augmenter, 1, among=among, pristine=True)
+            inputs = EpochInputs(training, "layer4", training.views, 1, among=among, pristine=True)
             views.append(inputs.of(samples[3:9]))
-        views.append(inputs.through_trunk(inputs.images(samples[3:9])))
+        views.append(inputs.through_trunk(inputs.batch(samples[3:9])))
     assert all(torch.equal(views[0], view) for view in views)
     assert all(view.is_contiguous(memory_format=torch.channels_last) for view in views)
 
@@ -107,8 +107,8 @@ def test_the_view_of_all_images_serves_every_split(tmp_path: Path) -> None:
     training = _training(augmentation="none", backbone="shufflenet_v2_x0_5")
     training.features = FeatureStore(tmp_path)
     for split in training.splits.named().values():
-        inputs = Inputs(training, HEAD, training.central, 0, among=split, pristine=True)
-        assert torch.equal(inputs.of(split), inputs.through_trunk(inputs.images(split)))
+        inputs = EpochInputs(training, HEAD, training.central, 0, among=split, pristine=True)
+        assert torch.equal(inputs.of(split), inputs.through_trunk(inputs.batch(split)))
     assert len(list((tmp_path / "features").iterdir())) == 1
 
 
@@ -119,7 +119,9 @@ def test_each_epoch_and_seed_has_a_view_of_its_own(tmp_path: Path) -> None:
         training.features = FeatureStore(tmp_path)
         samples = np.arange(4)
         for epoch in (0, 1):
-            inputs = Inputs(training, HEAD, training.augmenter, epoch, among=samples, pristine=True)
+            inputs = EpochInputs(
+                training, HEAD, training.views, epoch, among=samples, pristine=True
+            )
             seen.append(inputs.of(samples))
     assert len(list((tmp_path / "features").iterdir())) == 4
     assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])

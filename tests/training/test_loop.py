@@ -25,7 +25,7 @@ from bench.training.loop import Outcome, outcome, train
 from bench.training.stacked_heads import _Stack
 from bench.training.state import EpochRecord, Scores
 from bench.training.trial import (
-    Inputs,
+    EpochInputs,
     Training,
     TrainingDivergedError,
     apply_stage,
@@ -252,7 +252,7 @@ def test_one_seed_gives_every_strategy_the_same_batches_head_and_views() -> None
         for a, b in zip(batch_order(first, epoch), batch_order(second, epoch), strict=True):
             assert np.array_equal(a, b)
             views = [
-                Inputs(t, None, t.augmenter, epoch, among=a, pristine=False).of(a)
+                EpochInputs(t, None, t.views, epoch, among=a, pristine=False).of(a)
                 for t in (first, second)
             ]
             assert torch.equal(*views)
@@ -563,4 +563,4 @@ def test_evaluation_sees_the_central_view() -> None:
         images, [0, 1], epoch=0
     )
     assert torch.equal(view, images[:, :, 1:5, 1:5])
-    assert training.network.image_size == 32
+    assert training.preprocessing.size == 32

@@ -187,7 +187,7 @@ def plain_images(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
     images = torch.from_numpy(training.data.images[samples]).permute(0, 3, 1, 2).float() / 255
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1)
-        for values in (training.network.mean, training.network.std)
+        for values in (training.preprocessing.mean, training.preprocessing.std)
     )
     return (images - mean) / std
 

@@ -9,13 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
 from bench.methods.objectives import CrossEntropy
 from bench.methods.plan import Plan, Rule, Stage
 from bench.training.loop import isolated, train_step
-from bench.training.trial import Inputs, Step, Training, apply_stage, batch_order, training_batch
+from bench.training.trial import (
+    EpochInputs,
+    Step,
+    Training,
+    apply_stage,
+    batch_order,
+    training_batch,
+)
 from tests.tiny import make_job, make_trial
 from tests.written_loss import written_loss
 
@@ -25,7 +32,7 @@ FIXED_NORMS = Plan(stages=(Stage(epochs=2, rules=(Rule(pattern="*", lr=1.0, norm
 def fixed_norm_training(**settings: Any) -> Training:
     """All of resnet18 trains, but for what its norm layers divide by."""
     job = make_job(make_trial("from_scratch", batch_size=16, momentum=0.0, **settings))
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     return make_training(replace(job, plan=FIXED_NORMS), data, trial_splits(job.trial, data))
 
 
@@ -39,7 +46,7 @@ def one_step(training: Training) -> dict[str, Tensor]:
 
 def _first_step(training: Training, capture: tuple[str, ...] = ()) -> Step:
     samples = training.splits.train
-    inputs = Inputs(training, None, training.augmenter, 0, among=samples, pristine=False)
+    inputs = EpochInputs(training, None, training.views, 0, among=samples, pristine=False)
     return Step(inputs=inputs, samples=batch_order(training, 0)[0], number=0, capture=capture)
 
 

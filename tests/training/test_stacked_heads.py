@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.execution.engine import build, make_training
 from bench.execution.jobs import trial_splits
 from bench.keys import derive_seed
@@ -29,7 +29,7 @@ from bench.training.loop import Branch, isolated
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores
 from bench.training.trial import (
-    Inputs,
+    EpochInputs,
     Step,
     Training,
     TrainingDivergedError,
@@ -64,7 +64,7 @@ def _head_trials(
     """Heads that share one network, whose trunk is that of the first trial's seed."""
     first = make_job(trials[0])
     jobs = [make_job(t) if with_keys else replace(first, trial=t) for t in trials]
-    data = ImageData.open(jobs[0].images)
+    data = open_data(jobs[0].data)
     network = build(jobs[0], data)
     start, features = copied_tensors(network), FeatureStore(folder)
     splits = {trial.settings.seed: trial_splits(trial, data) for trial in trials}
@@ -250,7 +250,7 @@ def _plain_loop(
     for epoch in range(trial.epochs):
         model.train()
         train = training.splits.train
-        inputs = Inputs(training, HEAD, training.augmenter, epoch, among=train, pristine=False)
+        inputs = EpochInputs(training, HEAD, training.views, epoch, among=train, pristine=False)
         batches = batch_order(training, epoch)
         total = 0.0
         for step, batch in enumerate(batches):
@@ -275,7 +275,7 @@ def _plain_loop(
             total += F.cross_entropy(logits.detach(), targets).item() * len(batch)
         model.eval()
         val = training.splits.val
-        inputs = Inputs(training, HEAD, training.central, epoch, among=val, pristine=False)
+        inputs = EpochInputs(training, HEAD, training.central, epoch, among=val, pristine=False)
         central = inputs.of(val)
         with torch.no_grad():
             loss = F.cross_entropy(model(central), torch.from_numpy(training.data.labels[val]))

@@ -18,12 +18,12 @@ from bench.data import (
     TEST,
     VAL,
     DataIssue,
-    ImageData,
     class_counts,
-    leakage,
+    find_leakage,
     make_splits,
+    open_data,
     open_dataset,
-    prepare_images,
+    prepare,
 )
 from bench.suite import Settings
 from bench.system.download import OnProgress
@@ -70,13 +70,13 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     dataset = open_dataset("folder", options, progress=progress)
     sizes = measure_sizes(root, dataset.sample_ids)
     weights_size = size_of_weights(backbones_for(device)[0])
-    prepared = prepare_images(
+    prepared = prepare(
         dataset,
-        image_size=choose_image_size(sizes, weights_size) or weights_size,
+        size=choose_image_size(sizes, weights_size) or weights_size,
         resize=Settings().resize,
         progress=progress,
     )
-    data = ImageData.open(prepared)
+    data = open_data(prepared)
     fractions = {key: options[key] for key in ("val_fraction", "test_fraction", "split_seed")}
     splits = [
         make_splits(
@@ -89,7 +89,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         counts=class_counts(data.labels, splits[0], data.classes),
         drawn=_drawn(data.given_splits),
         sizes=sizes,
-        issues=(*data.issues, *leakage(data, splits, progress=progress)),
+        issues=(*data.issues, *find_leakage(data, splits, progress=progress)),
         device=device,
         precision="bf16" if has_native_bf16(device) else "fp32",
         machine=describe_machine(device),

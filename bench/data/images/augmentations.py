@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from bench.data.inputs import CENTRAL
 from bench.keys import derive_seed
 from bench.suite import Entry
 from bench.suite.registry import Registry
@@ -145,10 +146,6 @@ def mixup_cutmix(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
     from torchvision.transforms import v2
 
     return v2.RandomChoice([mixup(num_classes, alpha=alpha), cutmix(num_classes, alpha=alpha)])
-
-
-CENTRAL = ("central",)
-"""The name of the views without variation, whatever the epoch."""
 
 
 def view_name(entry: Entry, *, seed: int, epoch: int) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +36,16 @@ from bench.data.dataset import (
     counted,
     naming,
 )
+from bench.data.images.inputs import ImageInputs
+from bench.data.inputs import Inputs, Preprocessing
 from bench.errors import DataError
+from bench.suite import Entry
 from bench.system.cache import atomic_file, atomic_folder, cache_root
 from bench.system.cache_mirror import stored
 from bench.system.download import OnProgress
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a stored pixel."""
@@ -80,6 +86,36 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def input_size(self) -> int:
+        """The side of what a network sees, in pixels."""
+        return self.image_size
+
+    def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
+        """What these images have been through, and what is still to be done."""
+        assert self.resize != "auto"
+        return Preprocessing(
+            kind="image",
+            size=self.image_size,
+            classes=self.classes,
+            resize=self.resize,
+            resized_to=stored_size(self.image_size, self.resize),
+            interpolation="bilinear",
+            mean=tuple(mean),
+            std=tuple(std),
+        )
+
+    def inputs(
+        self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
+    ) -> Inputs:
+        """The images under an augmentation, with the draws of `seed`."""
+        return ImageInputs(self.images, augmentation, preprocessing, seed=seed, device=device)
+
+    def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
+        """These images, as they are stored."""
+        index = {sample: position for position, sample in enumerate(self.sample_ids)}
+        return {name: self.images[index[name]] for name in sample_ids}
 
     @classmethod
     def open(cls, folder: Path) -> ImageData:

@@ -316,7 +316,7 @@ class RayExecutor:
         """The task; for a node with a cache of its own, with all that it is made from."""
         if not worker.remote:
             return Order(task=task)
-        paths = {job.images for job in task.jobs}
+        paths = {job.data for job in task.jobs}
         paths |= {path for job in task.jobs if (path := job.weights.path) is not None}
         return Order(
             task=task,

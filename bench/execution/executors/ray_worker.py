@@ -166,8 +166,8 @@ def _unpacked(order: Order, scratch: Path, states: LruFolder) -> Task:
         if weights.path is not None:
             weights = replace(weights, path=paths.get(weights.path, weights.path))
         checkpoint = job.checkpoint and scratch / f"{job.trial_id}.safetensors"
-        images = paths.get(job.images, job.images)
-        return replace(job, images=images, weights=weights, checkpoint=checkpoint)
+        data = paths.get(job.data, job.data)
+        return replace(job, data=data, weights=weights, checkpoint=checkpoint)
 
     return replace(order.task, jobs=tuple(here(job) for job in order.task.jobs))
 

@@ -13,7 +13,7 @@ from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.one_device import evaluated, loss_and_logits, pieces_of
 from bench.training.state import State, States
-from bench.training.trial import EVALUATION_BATCH, Inputs, Step, Training, training_batch
+from bench.training.trial import EVALUATION_BATCH, EpochInputs, Step, Training, training_batch
 
 
 class SharedBatches:
@@ -72,7 +72,7 @@ class SharedBatches:
         loss.backward()  # type: ignore[no-untyped-call]
         return logits if shard.counts else logits[:0]
 
-    def logits(self, training: Training, inputs: Inputs, samples: Samples) -> Tensor:
+    def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """The ranks share out whole batches: a logit has the same bits on however many."""
         first, step = self._ranks.rank * EVALUATION_BATCH, self._ranks.count * EVALUATION_BATCH
         starts = range(first, len(samples), step)

@@ -28,8 +28,8 @@ from bench.data import (
     open_dataset,
     prepare_images,
     resize_image,
-    stored_size,
 )
+from bench.data.images.prepared import stored_size
 from bench.errors import DataError
 from tests.damage import flip
 from tests.data.pictures import photograph, prepare_when_all_are_ready, write_folder

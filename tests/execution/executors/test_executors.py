@@ -20,7 +20,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from bench.data import ImageData
+from bench.data import open_data
 from bench.errors import BenchError
 from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor
 from bench.execution.executors.ray_cluster import RayExecutor
@@ -117,7 +117,7 @@ def test_results_are_bit_identical_to_each_job_alone(
 def test_an_error_costs_its_job_only(name: str, tmp_path: Path) -> None:
     good, _, gone, _ = jobs(tmp_path)
     bad = make_job(make_trial("full_finetune", backbone=SMALL, lr=1e30), trial_id="bad")
-    gone = replace(gone, images=tmp_path / "nowhere")
+    gone = replace(gone, data=tmp_path / "nowhere")
     results, _ = run(EXECUTORS[name](), [bad, gone, good])
     assert "loss is" in str(results[bad.trial_id].error)
     assert "nowhere" in str(results[gone.trial_id].error)
@@ -301,7 +301,7 @@ def test_probabilities_are_those_of_the_saved_weights(tmp_path: Path) -> None:
     assert predictions is not None
     model = torchvision.models.shufflenet_v2_x0_5(num_classes=2)
     model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     pixels = torch.from_numpy(data.images[trial_splits(trial, data).test]).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (job.weights.mean, job.weights.std))
     with torch.no_grad():

@@ -98,7 +98,7 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_number(
     for folder in fetched[:2]:
         whole = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
         names = sorted(found.name for path in whole for found in path.iterdir())
-        assert names == sorted([todo[0].images.name, "small.safetensors"])
+        assert names == sorted([todo[0].data.name, "small.safetensors"])
 
 
 @pytest.mark.campaign

@@ -23,7 +23,7 @@ import torchvision
 from torch import Tensor, nn
 
 import bench.execution.engine
-from bench.data import ImageData
+from bench.data import open_data
 from bench.errors import BenchError
 from bench.execution.engine import Engine, make_training
 from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
@@ -250,7 +250,7 @@ def test_heads_on_a_frozen_trunk_stay_on_one_device(engine: Engine) -> None:
 
 def states_of(ranks: Ranks, job: Job) -> list[dict[str, Tensor]]:
     """The network's tensors at the start and after each epoch."""
-    data = ImageData.open(job.images)
+    data = open_data(job.data)
     training = make_training(job, data, trial_splits(job.trial, data), compute=SharedBatches(ranks))
     states = [dict(training.start or {})]
 

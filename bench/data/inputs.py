@@ -1,0 +1,130 @@
+"""What a network takes, whatever it is: only `data` and `models` know images from vectors.
+
+A data set is *prepared* once for every size that a suite uses, and opened by every process. From
+what is open, trials get `Inputs`: batches of one trial's views.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.dataset import DataIssue, InputKind, Pixels
+from bench.data.splits import Samples
+from bench.suite import Entry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PREPROCESSING = "preprocessing"
+"""What the metadata of a checkpoint calls it."""
+
+CENTRAL = ("central",)
+"""The name of the views without variation, whatever the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What turns a sample into the network's input, and what its outputs mean.
+
+    `size` is what the network sees: the side of an image in pixels, or the length of a vector. An
+    image is resized by the rule `resize` to `resized_to` pixels, of which the centre is taken,
+    scaled to [0, 1] and normalised with `mean` and `std` for each channel. `classes` are the
+    outputs, in order.
+    """
+
+    kind: InputKind
+    size: int
+    classes: tuple[str, ...]
+    resize: Literal["crop", "squash", "pad"] | None = None
+    resized_to: int | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def to_json(self) -> str:
+        """As checkpoints keep it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """What `to_json` gave; raises `ValueError` or `TypeError` for anything else."""
+        content = json.loads(text)
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+        return cls(**{**content, **lists})
+
+
+class Inputs(Protocol):
+    """One trial's samples under one augmentation, as the network takes them."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether a sample looks different in every epoch."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether `mix` changes training batches."""
+
+    def view(self, epoch: int) -> tuple[Any, ...]:
+        """What names the views of `epoch`: equal names mean equal inputs of every sample."""
+
+    def batch(self, samples: Samples, epoch: int) -> Tensor:
+        """The views of `samples` `[n, ...]`, on the device; a view depends on its sample alone."""
+
+    def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """A mixed batch and its soft labels `[n, classes]`."""
+
+
+class PreparedData(Protocol):
+    """A prepared data set, opened: cheap, as its samples are mapped and not read.
+
+    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def given_splits(self) -> npt.NDArray[np.int8]: ...
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def issues(self) -> tuple[DataIssue, ...]: ...
+
+    @property
+    def input_size(self) -> int:
+        """The side of an image that a network sees, or the length of a vector."""
+
+    def __len__(self) -> int: ...
+
+    def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
+        """What networks that expect this mean and deviation are given."""
+
+    def inputs(
+        self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
+    ) -> Inputs:
+        """The samples under an augmentation, with the draws of `seed`."""
+
+    def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
+        """What a report can show of these samples; nothing where they are no images."""

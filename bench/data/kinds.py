@@ -1,0 +1,139 @@
+"""Data sets of every kind of input, prepared and opened: what differs by kind stands here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.data.dataset import DataIssue, Dataset, InputKind
+from bench.data.images.prepared import (
+    FORMAT_VERSION,
+    ImageData,
+    Resize,
+    prepare_images,
+    prepared_fingerprint,
+    resolve_resize,
+    stored_size,
+)
+from bench.data.inputs import PreparedData
+from bench.data.leakage import leakage
+from bench.data.splits import Splits
+from bench.data.vectors import FORMAT_VERSION as VECTOR_FORMAT_VERSION
+from bench.data.vectors import (
+    VECTORS_FILE,
+    VectorData,
+    VectorDataset,
+    prepare_vectors,
+    vector_leakage,
+    vectors_fingerprint,
+)
+from bench.system.download import OnProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What is done with data sets of one kind; sizes and resize rules are those of a suite."""
+
+    format_version: int
+    prepare: Callable[[Any, int, Resize, OnProgress | None], Path]
+    fingerprint: Callable[[Any, int, Resize], str]
+    open: Callable[[Path], PreparedData]
+    stand_in: Callable[[Any, int, int, Resize], PreparedData]
+    leakage: Callable[[Any, Sequence[Splits], OnProgress | None], list[DataIssue]]
+
+
+def prepare(
+    dataset: Dataset, *, size: int, resize: Resize, progress: OnProgress | None = None
+) -> Path:
+    """Prepare the data set for networks that see `size`, once; the folder for `open_data`.
+
+    Raises `DataError` as `prepare_images` does.
+    """
+    return _KINDS[dataset.kind].prepare(dataset, size, resize, progress)
+
+
+def data_fingerprint(dataset: Dataset, *, size: int, resize: Resize) -> str:
+    """The fingerprint that the prepared data will have, if every sample can be read."""
+    return _KINDS[dataset.kind].fingerprint(dataset, size, resize)
+
+
+def open_data(folder: Path) -> PreparedData:
+    """Open what `prepare` returned; raises `DataError` if it is missing or damaged."""
+    kind: InputKind = "vector" if (folder / VECTORS_FILE).is_file() else "image"
+    return _KINDS[kind].open(folder)
+
+
+def format_version(dataset: Dataset) -> int:
+    """The version of how its kind is stored, which ids of trials have."""
+    return _KINDS[dataset.kind].format_version
+
+
+def stand_in(dataset: Dataset, *, count: int, size: int, resize: Resize) -> PreparedData:
+    """So many samples of noise, of the data set's kind and classes, to be timed."""
+    return _KINDS[dataset.kind].stand_in(dataset, count, size, resize)
+
+
+def find_leakage(
+    data: PreparedData, splits: Sequence[Splits], *, progress: OnProgress | None = None
+) -> list[DataIssue]:
+    """Equal or nearly equal samples on different sides of a split."""
+    kind: InputKind = "image" if isinstance(data, ImageData) else "vector"
+    return _KINDS[kind].leakage(data, splits, progress)
+
+
+def _noise_images(dataset: Dataset, count: int, size: int, resize: Resize) -> ImageData:
+    resize = resolve_resize(resize, dataset.native_size)
+    side = stored_size(size, resize)
+    return ImageData(
+        folder=Path(),
+        name="noise",
+        images=np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8),
+        image_size=size,
+        resize=resize,
+        generated=True,
+        **_noise_labels(dataset, count),
+    )
+
+
+def _noise_vectors(dataset: VectorDataset, count: int, size: int, resize: Resize) -> VectorData:
+    vectors = np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
+    return VectorData(folder=Path(), name="noise", vectors=vectors, **_noise_labels(dataset, count))
+
+
+def _noise_labels(dataset: Dataset, count: int) -> dict[str, Any]:
+    return {
+        "labels": np.arange(count) % len(dataset.classes),
+        "given_splits": np.zeros(count, np.int8),
+        "sample_ids": tuple(str(index) for index in range(count)),
+        "classes": dataset.classes,
+        "fingerprint": "noise",
+        "issues": (),
+    }
+
+
+_KINDS: Mapping[InputKind, _Kind] = {
+    "image": _Kind(
+        format_version=FORMAT_VERSION,
+        prepare=lambda dataset, size, resize, progress: prepare_images(
+            dataset, image_size=size, resize=resize, progress=progress
+        ),
+        fingerprint=lambda dataset, size, resize: prepared_fingerprint(
+            dataset, size, resolve_resize(resize, dataset.native_size)
+        ),
+        open=ImageData.open,
+        stand_in=_noise_images,
+        leakage=lambda data, splits, progress: leakage(data, splits, progress=progress),
+    ),
+    "vector": _Kind(
+        format_version=VECTOR_FORMAT_VERSION,
+        prepare=lambda dataset, size, resize, progress: prepare_vectors(dataset),
+        fingerprint=lambda dataset, size, resize: vectors_fingerprint(dataset),
+        open=VectorData.open,
+        stand_in=_noise_vectors,
+        leakage=lambda data, splits, progress: vector_leakage(data, splits),
+    ),
+}

@@ -1,0 +1,226 @@
+"""Data sets whose samples are vectors: measurements, or features that were computed elsewhere.
+
+A prepared data set is a folder of the cache with `vectors.npy` (float32 [n, length]) and
+`metadata.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.dataset import ClassMap, DataIssue, InputKind, Pixels, counted, naming
+from bench.data.inputs import CENTRAL, Inputs, Preprocessing
+from bench.data.splits import Samples, Splits
+from bench.errors import DataError
+from bench.keys import content_hash
+from bench.suite import Entry
+from bench.system.cache import atomic_folder, cache_root
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FORMAT_VERSION = 1
+"""Part of the fingerprint: raise it with every change that alters a stored value."""
+
+VECTORS_FILE, METADATA_FILE = "vectors.npy", "metadata.json"
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorDataset:
+    """A labelled data set of vectors `[n, length]`; other fields are those of `ImageDataset`."""
+
+    kind: ClassVar[InputKind] = "vector"
+
+    name: str
+    classes: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.int8]
+    fingerprint: str
+    vectors: Vectors
+    class_map: ClassMap | None = None
+    issues: tuple[DataIssue, ...] = ()
+    generated: bool = False
+
+    def __post_init__(self) -> None:
+        count = len(self.sample_ids)
+        assert self.labels.shape == self.splits.shape == (count,)
+        assert self.vectors.ndim == 2
+        assert self.vectors.shape[0] == count
+        assert self.vectors.dtype == np.float32
+        assert len(set(self.sample_ids)) == count, "sample ids must be unique"
+        assert len(set(self.classes)) == len(self.classes), "class names must be unique"
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def native_size(self) -> int:
+        """The length of a vector."""
+        return int(self.vectors.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorData:
+    """A prepared data set of vectors, see `PreparedData`."""
+
+    folder: Path
+    name: str
+    vectors: Vectors
+    labels: npt.NDArray[np.int64]
+    given_splits: npt.NDArray[np.int8]
+    sample_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    fingerprint: str
+    issues: tuple[DataIssue, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def open(cls, folder: Path) -> VectorData:
+        """Open what `prepare_vectors` returned; raises `DataError` if it is damaged."""
+        try:
+            text = (folder / METADATA_FILE).read_text(encoding="ascii")
+            metadata = json.loads(text)
+            vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
+            if metadata.pop("checksum") != _digest(vectors):
+                raise ValueError(f"{VECTORS_FILE} has another checksum")
+            return cls(
+                folder=folder,
+                vectors=vectors,
+                labels=np.array(metadata.pop("labels"), np.int64),
+                given_splits=np.array(metadata.pop("given_splits"), np.int8),
+                sample_ids=tuple(metadata.pop("sample_ids")),
+                classes=tuple(metadata.pop("classes")),
+                issues=tuple(
+                    DataIssue(**{**issue, "samples": tuple(issue["samples"])})
+                    for issue in metadata.pop("issues")
+                ),
+                **metadata,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the prepared vectors in {folder} are missing or damaged ({error}); "
+                "the same command makes them anew"
+            ) from error
+
+    @property
+    def input_size(self) -> int:
+        """The length of a vector."""
+        return int(self.vectors.shape[1])
+
+    def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
+        """Vectors are taken as they are."""
+        return Preprocessing(kind="vector", size=self.input_size, classes=self.classes)
+
+    def inputs(
+        self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
+    ) -> Inputs:
+        """The vectors on the device; the only augmentation is `none`."""
+        return VectorInputs(self.vectors, device)
+
+    def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
+        """There are none."""
+        return {}
+
+
+class VectorInputs:
+    """`Inputs` of vectors: batches are float32 [n, length]."""
+
+    varies = False
+    mixes = False
+
+    def __init__(self, vectors: Vectors, device: torch.device) -> None:
+        self._vectors = vectors
+        self._device = device
+
+    def view(self, epoch: int) -> tuple[Any, ...]:
+        """The same in every epoch."""
+        return CENTRAL
+
+    def batch(self, samples: Samples, epoch: int) -> Tensor:
+        """The vectors of `samples`."""
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(self._vectors[samples])).to(self._device)
+
+    def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """There is no mix of vectors."""
+        raise NotImplementedError
+
+
+def vectors_fingerprint(dataset: VectorDataset) -> str:
+    """What names the prepared vectors."""
+    return content_hash([FORMAT_VERSION, dataset.fingerprint, "vector"], digits=64)
+
+
+def prepare_vectors(dataset: VectorDataset) -> Path:
+    """Write the vectors to the cache once; the folder for `VectorData.open`."""
+    fingerprint = vectors_fingerprint(dataset)
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "vectors"
+    folder = cache_root() / "vectors" / f"{label}-{fingerprint[:16]}"
+    if not is_prepared(folder):
+        with atomic_folder(folder, keep=is_prepared) as temporary:
+            np.save(temporary / VECTORS_FILE, dataset.vectors)
+            metadata = {
+                "name": dataset.name,
+                "fingerprint": fingerprint,
+                "classes": dataset.classes,
+                "sample_ids": dataset.sample_ids,
+                "labels": dataset.labels.tolist(),
+                "given_splits": dataset.splits.tolist(),
+                "issues": [asdict(issue) for issue in dataset.issues],
+                "checksum": _digest(dataset.vectors),
+            }
+            (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
+    return folder
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder holds prepared vectors, whole."""
+    try:
+        VectorData.open(folder)
+    except DataError:
+        return False
+    return True
+
+
+def _digest(vectors: Vectors) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors, "<f4").tobytes()).hexdigest()
+
+
+def vector_leakage(data: VectorData, splits: Sequence[Splits]) -> list[DataIssue]:
+    """Equal vectors that some of the `splits` put on different sides, as one issue."""
+    rows: dict[bytes, list[int]] = {}
+    for index, vector in enumerate(np.asarray(data.vectors)):
+        rows.setdefault(vector.tobytes(), []).append(index)
+    sides = [{int(i): name for name, part in each.named().items() for i in part} for each in splits]
+    found = [
+        (i, j)
+        for same in rows.values()
+        for at, i in enumerate(same)
+        for j in same[at + 1 :]
+        if any(i in side and j in side and side[i] != side[j] for side in sides)
+    ]
+    if not found:
+        return []
+    shown = [f"{data.sample_ids[i]} and {data.sample_ids[j]}" for i, j in found]
+    message = (
+        f"{counted(len(found), 'pair')} of identical vectors on different sides of a split, "
+        f"for example {naming(shown)}."
+    )
+    samples = tuple(data.sample_ids[index] for pair in found[:5] for index in pair)
+    return [DataIssue(kind="leakage-exact", message=message, count=len(found), samples=samples)]
