@@ -1,6 +1,6 @@
 """Does this checkout give the numbers of an earlier commit, to the last bit?
 
-For changes that must move code and nothing else. The commit is checked out beside this one, both
+For changes that must not change numbers. The commit is checked out beside this one, both
 train the same on this machine (bits depend on the processor), one after the other, in fp32 on one
 thread each, and everything but times, memory and paths must be equal:
 
@@ -8,6 +8,10 @@ thread each, and everything but times, memory and paths must be equal:
 - random grids, trained with reuse in this process: curves, scores, probabilities, errors;
 - the keys of epochs, without training: which epochs of which trials are one epoch, and how the
   trials are cut into tasks. The keys themselves may be others.
+
+Trials are told apart by their config and seed: ids change with the numerics version. Columns that
+only one side has are named and not compared. Class weights are not drawn together with mixes or
+label smoothing, whose meaning has changed with numerics version 3.
 
 What the earlier commit gives is kept in the work folder. Exit code 1 if anything differs.
 
@@ -78,7 +82,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 The names on the left stay as they are: a thing that moves gets another home on the right.
 """
 
-SPELLINGS: Mapping[str, tuple[str, ...]] = {}
+SPELLINGS: Mapping[str, tuple[str, ...]] = {"images": ("data",)}
 """Attribute or keyword argument → what it may be called instead, such as
 `"head_epochs": ("probe_epochs",)`. Names that are not here have one spelling."""
 
@@ -208,8 +212,16 @@ def draw_family(number: int) -> list[Plain]:
             continue
         new = {"epochs": 5 - base["settings"]["epochs"]}
         changed = new if change == "epochs" else draw.choice(RARE)
-        family.append({**base, "settings": {**base["settings"], **changed}})
+        family.append(_changed(base, changed))
     return family
+
+
+def _changed(base: Plain, changed: Plain) -> Plain:
+    """The trial with other settings; without mixes and smoothing where it has class weights."""
+    settings = {**base["settings"], **changed}
+    if settings.get("class_weights", "none") == "none":
+        return {**base, "settings": settings}
+    return {**base, "mix": None, "settings": {**settings, "label_smoothing": 0.0}}
 
 
 def draw_grid(number: int, families: int) -> list[Plain]:
@@ -236,8 +248,8 @@ def one_change_each() -> list[list[Plain]]:
         }
         changes: list[Plain] = [{"schedule": schedule} for schedule in SCHEDULES]
         changes += [{"augmentation": "none"}, {"mix": "mixup"}, {"head": ("mlp", {"hidden": 8})}]
-        changes += [{"settings": {**base["settings"], **changed}} for changed in RARE]
         trials = [{**base, **change} for change in changes]
+        trials += [_changed(base, changed) for changed in RARE]
         grids.append(list({json.dumps(trial): trial for trial in trials}.values()))
     return grids
 
@@ -279,7 +291,10 @@ def job_of(plain: Plain) -> Any:
     trial = trial_of(plain)
     settings, dataset = part(trial, "settings"), part(trial, "dataset")
     strategy = part(trial, "strategy")
-    plan = part(home("STRATEGIES").get(strategy.name), "function")
+    registry = home("STRATEGIES")
+    plan = part(registry.get(strategy.name), "function")
+    shared = getattr(registry, "shared_options", ())
+    own = {key: value for key, value in strategy.options.items() if key not in shared}
     source = call("open_source", dataset.name, dataset.options)
     data = home("ImageData").open(
         call("prepare_images", source, image_size=settings.image_size, resize=settings.resize)
@@ -288,9 +303,7 @@ def job_of(plain: Plain) -> Any:
         "Job",
         trial_id=trial.id({}),
         trial=trial,
-        plan=plan(
-            call("layer_group_names", trial.backbone.name), settings.epochs, **strategy.options
-        ),
+        plan=plan(call("layer_group_names", trial.backbone.name), settings.epochs, **own),
         images=data.folder,
         class_map=None,
         weights=call("describe_weights", trial.backbone.name, settings.weights),
@@ -340,6 +353,8 @@ def plain_of(value: Any) -> Any:
     """Dataclasses as mappings, without what was measured."""
     if is_dataclass(value):
         named = {each.name: getattr(value, each.name) for each in fields(value)}
+        if "metrics" in named:  # before, the accuracy was the only one
+            named["accuracy"] = named.pop("metrics")["accuracy"]
         return {name: plain_of(each) for name, each in named.items() if not is_measured(name)}
     if isinstance(value, (list, tuple)):
         return [plain_of(each) for each in value]
@@ -381,7 +396,7 @@ def shape(jobs: Sequence[Any]) -> Plain:
     trunks: dict[str, str] = {}
     epochs, heads = {}, {}
     for job in jobs:
-        trial = part(job, "trial_id")
+        trial = name_of(job)
         keys = part(job, "keys")[1:]
         epochs[trial] = [first.setdefault(key, f"{trial}, {n}") for n, key in enumerate(keys, 1)]
         trunk = trunks.setdefault(part(job, "trunk_key"), trial)
@@ -394,9 +409,15 @@ def shape(jobs: Sequence[Any]) -> Plain:
     }
 
 
+def name_of(job: Any) -> str:
+    """What names its trial on both sides."""
+    trial = part(job, "trial")
+    return f"{trial.config} {trial.settings.seed}"
+
+
 def task_shape(task: Any) -> list[Any]:
     """(kind, trials, start, end)"""
-    trials = [part(job, "trial_id") for job in part(task, "jobs")]
+    trials = [name_of(job) for job in part(task, "jobs")]
     return [part(task, "kind"), trials, part(task, "start"), part(task, "end")]
 
 
@@ -436,7 +457,7 @@ REDUCED: Mapping[str, Sequence[str]] = {
 
 FAMILIES = 24
 COUNTED_FAMILIES = 240
-FORMAT = 1
+FORMAT = 2
 """Raise it with every change of what a side writes: what is kept is made anew."""
 
 MEASURED = ("second", "started", "finished", "memory", "path")
@@ -633,10 +654,24 @@ def compare_tables(one: Path, other: Path, ignore: Sequence[str]) -> tuple[int, 
     tables = (pq.read_table(one), pq.read_table(other))
     columns = (columns_of(tables[0], ignore), columns_of(tables[1], ignore))
     both = [name for name in columns[0] if name in columns[1]]
+    for name in sorted(columns[0].keys() ^ columns[1].keys()):
+        print(f"{one.stem}: the column {name} is on one side only")
     keys = [name for name in ROW_KEYS.get(one.stem, ()) if name in both]
-    rows = (rows_of(tables[0], both, keys), rows_of(tables[1], both, keys))
-    found = differences_of(*columns, f"{one.stem}, columns")
+    rows = [
+        rows_of(table, both, keys, names_of(path.parent))
+        for table, path in zip(tables, (one, other), strict=True)
+    ]
+    types = ({name: columns[0][name] for name in both}, {name: columns[1][name] for name in both})
+    found = differences_of(*types, f"{one.stem}, columns")
     return tables[0].num_rows, [*found, *differences_of(*rows, one.stem)]
+
+
+def names_of(run: Path) -> dict[str, str]:
+    """Trial ids of a run folder, which are another side's own, to what names the trial on both."""
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(run / "trials.parquet", columns=["trial", "config", "seed"])
+    return {row["trial"]: f"{row['config']} {row['seed']}" for row in columns.to_pylist()}
 
 
 def columns_of(table: Any, ignore: Sequence[str]) -> dict[str, str]:
@@ -645,10 +680,14 @@ def columns_of(table: Any, ignore: Sequence[str]) -> dict[str, str]:
     return {name: str(table.schema.field(name).type) for name in names}
 
 
-def rows_of(table: Any, columns: list[str], keys: Sequence[str]) -> dict[str, list[Plain]]:
+def rows_of(
+    table: Any, columns: list[str], keys: Sequence[str], names: Mapping[str, str]
+) -> dict[str, list[Plain]]:
     """The rows by what tells them apart: a list each, since nothing may be passed over."""
     rows: dict[str, list[Plain]] = {}
     for row in table.select(columns).to_pylist():
+        if "trial" in row:
+            row["trial"] = names[row["trial"]]
         rows.setdefault(" ".join(str(row[name]) for name in keys), []).append(row)
     return rows
 
@@ -657,8 +696,9 @@ def tensors_of(run: Path) -> dict[str, Plain]:
     """Of every checkpoint, by its place: tensor → type, shape and a digest of its bytes."""
     from safetensors import deserialize
 
+    names = names_of(run)
     return {
-        str(path.relative_to(run)): {
+        names.get(path.stem, str(path.relative_to(run))): {
             name: [about["dtype"], list(about["shape"]), hashlib.sha256(about["data"]).hexdigest()]
             for name, about in deserialize(path.read_bytes())
         }
