@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.results.folder import Run, read_run
     from bench.runs.run import run
+    from bench.suite.plugins import load_plugin
     from bench.tuning import tune
 
-__all__ = ["Run", "read_run", "run", "tune"]
+__all__ = ["Run", "load_plugin", "read_run", "run", "tune"]
 
 _HOMES = {
     "run": "bench.runs.run",
     "tune": "bench.tuning",
+    "load_plugin": "bench.suite.plugins",
     "Run": "bench.results.folder",
     "read_run": "bench.results.folder",
 }

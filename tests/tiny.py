@@ -41,7 +41,7 @@ seed: [0, 1]
 """
 
 
-def entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
+def entry(registry: Registry[Any, Any], name: str, **options: Any) -> Entry:
     """A checked entry with all its options."""
     checked = registry.get(name).options(**options).model_dump()
     return Entry(name=name, options=checked, given=tuple(options))

@@ -9,15 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.console import out_console
+from bench.cli.options import Plugins, load_plugins
 from bench.errors import BenchError, nearest
 
 
 def list_catalogue(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Show the catalogue: what a suite may name."""
     from bench.cli.listing import listings, plural
 
+    load_plugins(plugins)
     kinds = listings()
     chosen = [name for name in kinds if kind in (None, name, plural(name))]
     if not chosen:

@@ -35,7 +35,7 @@ def plural(kind: str) -> str:
     )
 
 
-def _rows(registry: Registry[Any]) -> list[Row]:
+def _rows(registry: Registry[Any, Any]) -> list[Row]:
     rows = []
     for name in registry:
         entry = registry.get(name)

@@ -27,6 +27,20 @@ Only = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="Python code that registers more names; repeatable."
+    ),
+]
+
+
+def load_plugins(places: list[str] | None) -> None:
+    """Load what `--plugin` names."""
+    from bench.suite.plugins import load_plugin
+
+    for place in places or ():
+        load_plugin(place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +56,11 @@ class SuiteOptions:
         typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
     ] = None
 
+    plugins: Plugins = None
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of the same names that Python calls have."""
+        load_plugins(self.plugins)
         return {"out": self.out, "device": self.device, "overrides": self.overrides or ()}
 
 

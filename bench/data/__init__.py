@@ -16,7 +16,7 @@ from bench.data.dataset import (
     open_dataset,
 )
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
-from bench.data.images.augmentations import view_name
+from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.prepared import ImageData, Resize, prepare_images, resize_image
 from bench.data.inputs import CENTRAL, PREPROCESSING, Inputs, PreparedData, Preprocessing
 from bench.data.kinds import (
@@ -32,8 +32,10 @@ from bench.data.splits import Samples, Splits, class_counts, make_splits, sample
 from bench.data.vectors import VectorData, VectorDataset
 
 __all__ = [
+    "AUGMENTATIONS",
     "CENTRAL",
     "DATASETS",
+    "MIXES",
     "PREPROCESSING",
     "TEST",
     "TRAIN",

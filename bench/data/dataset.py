@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
-from bench.suite.registry import Registry
+from bench.suite.registry import NoTraits, Registry
 from bench.system.download import OnProgress
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
@@ -150,8 +150,9 @@ class ImageDataset:
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 
-DATASETS: Registry[Callable[..., Any]] = Registry(
+DATASETS: Registry[Callable[..., Any], NoTraits] = Registry(
     "dataset",
+    NoTraits,
     shared_options={
         "val_fraction": (SplitFraction, 0.2),
         "test_fraction": (SplitFraction, 0.2),

@@ -29,6 +29,7 @@ from bench.execution.jobs import (
 from bench.keys import content_hash
 from bench.models import Network, build_network, head_start
 from bench.models.network import save_tensors
+from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
 from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches
@@ -152,7 +153,9 @@ class _Performance:
         self.ran_out = False
 
     def prepare(self) -> None:
-        """Open what the task works with."""
+        """Open what the task works with, and load what it uses from outside."""
+        for job in self._task.jobs:
+            ensure_loaded(job.plugins, cache_root() / "plugins")
         self._features, self._own_states = self._engine.stores(shared=self._task.kind != "alone")
         self._data = open_data(self._task.jobs[0].data)
 

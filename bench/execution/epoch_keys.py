@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.data import Splits, samples_digest
+from bench.execution.origins import of_inputs
 from bench.keys import content_hash
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
@@ -101,13 +102,19 @@ def _plain(value: Any) -> Any:
 
 
 def trunk_key(
-    trial: Trial, weights: Weights, *, device: str, precision: str, fingerprint: str
+    trial: Trial,
+    weights: Weights,
+    *,
+    device: str,
+    precision: str,
+    fingerprint: str,
+    plugins: Mapping[str, str],
 ) -> str:
     """What the output of a frozen group depends on, beside the view of the samples.
 
-    `fingerprint` is that of the prepared data.
+    `fingerprint` is that of the prepared data, `plugins` as `used_plugins` has them.
     """
-    return _key(_trunk(trial, weights, device, precision, fingerprint))
+    return _key(_trunk(trial, weights, device, precision, fingerprint, plugins))
 
 
 def trial_keys(
@@ -118,6 +125,7 @@ def trial_keys(
     device: str,
     precision: str,
     fingerprint: str,
+    plugins: Mapping[str, str],
     splits: Splits,
     classes: Sequence[str],
     class_map: Mapping[str, Sequence[int | str]] | None,
@@ -125,7 +133,8 @@ def trial_keys(
     """The epoch keys of a trial; `fingerprint` is that of the prepared data."""
     settings = trial.settings
     start = {
-        **_trunk(trial, weights, device, precision, fingerprint),
+        **_trunk(trial, weights, device, precision, fingerprint, plugins),
+        "plugins": plugins,
         "seed": settings.seed,
         "head": settings.head.identity(),
         "classes": list(classes),
@@ -144,7 +153,12 @@ def trial_keys(
 
 
 def _trunk(
-    trial: Trial, weights: Weights, device: str, precision: str, fingerprint: str
+    trial: Trial,
+    weights: Weights,
+    device: str,
+    precision: str,
+    fingerprint: str,
+    plugins: Mapping[str, str],
 ) -> dict[str, Any]:
     settings = trial.settings
     return {
@@ -160,6 +174,7 @@ def _trunk(
         # A trunk without weights is drawn from the seed.
         "drawn": settings.seed if weights.path is None else None,
         "normalisation": (weights.mean, weights.std),
+        "code from outside": of_inputs(plugins),
     }
 
 
@@ -252,7 +267,7 @@ def _factors_of(schedule: Entry, epochs: int, steps_per_epoch: int) -> Callable[
     A schedule that looks at validation losses is named instead: the key of the epoch before fixes
     those losses, so they and its options fix the factor.
     """
-    if SCHEDULES.get(schedule.name).traits.get("uses_validation"):
+    if SCHEDULES.get(schedule.name).traits.uses_validation:
         named = _key(_used_entry(schedule))
         return lambda epoch: named
     text = schedule.model_dump_json(include=set(Entry.model_fields))

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from bench.data import PreparedData, Splits, make_splits
 from bench.execution.epoch_keys import trial_keys, trunk_key
+from bench.execution.origins import used_plugins
 from bench.execution.tree import grow
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
 from bench.suite import Trial
+from bench.suite.plugins import Plugin, loaded_plugins
 from bench.training.freezing import head_epochs
 from bench.training.loop import Outcome
 from bench.training.stacked_heads import stack_key
@@ -33,7 +35,8 @@ class Job:
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
     `trunk_key` names what a frozen group's output depends on beside the view of the samples. With
-    `stop` it ends after so many epochs: its state is kept and the test split is not read.
+    `stop` it ends after so many epochs: its state is kept and the test split is not read. Processes
+    that train it load its `plugins` first.
     """
 
     trial_id: str
@@ -49,6 +52,7 @@ class Job:
     head_epochs: int = 0
     trunk_key: str = ""
     stop: int | None = None
+    plugins: tuple[Plugin, ...] = ()
 
     @property
     def cached(self) -> tuple[Path, ...]:
@@ -149,9 +153,16 @@ Event = EpochDone | StateSaved | JobResult
 def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
     """The job with its keys; `fingerprint` is that of the prepared data."""
     trial = job.trial
-    meets = {"device": job.device, "precision": job.precision, "fingerprint": fingerprint}
+    used = used_plugins(trial)
+    meets: dict[str, Any] = {
+        "device": job.device,
+        "precision": job.precision,
+        "fingerprint": fingerprint,
+        "plugins": used,
+    }
     return replace(
         job,
+        plugins=tuple(plugin for plugin in loaded_plugins() if plugin.digest in used.values()),
         trunk_key=trunk_key(trial, job.weights, **meets),
         head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
         keys=trial_keys(

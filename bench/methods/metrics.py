@@ -4,8 +4,7 @@ A metric is one function from labels `[n]` (class indices) and probabilities `[n
 (float64) to a number. Add one by writing such a function here, registered under its name, and a
 line for it in `tests/methods/test_metrics.py`.
 
-Traits: `label` (in plots and tables), `higher_is_better`, `percent` (whether it is a fraction that
-is shown in percent). They are computed here and not by scikit-learn, which the tests compare with:
+They are computed here and not by scikit-learn, which the tests compare with:
 a head on a frozen trunk is validated in less time than its checks of one call take.
 """
 
@@ -29,7 +28,17 @@ ACCURACY = "accuracy"
 
 ECE_BINS = 15
 
-METRICS: Registry[MetricFunction] = Registry("metric")
+
+@dataclass(frozen=True, kw_only=True)
+class MetricTraits:
+    """How a metric is shown (`label`; `percent`: as a fraction), and which way is better."""
+
+    label: str | None = None
+    higher_is_better: bool = True
+    percent: bool = False
+
+
+METRICS: Registry[MetricFunction, MetricTraits] = Registry("metric", MetricTraits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +62,9 @@ def metric(name: str) -> Metric:
     traits = METRICS.get(name).traits
     return Metric(
         name=name,
-        label=traits.get("label", name.replace("_", " ")),
-        higher_is_better=traits.get("higher_is_better", True),
-        percent=traits.get("percent", False),
+        label=traits.label or name.replace("_", " "),
+        higher_is_better=traits.higher_is_better,
+        percent=traits.percent,
     )
 
 

@@ -3,8 +3,6 @@
 An objective is one function from class weights `[classes]` (None: all alike), label smoothing and
 options of its own to an `Objective`. What is recorded as the loss of an epoch is always the plain
 cross-entropy, so that curves of different objectives can be compared.
-
-The trait `stacks` says whether heads with it train in one stack.
 """
 
 from __future__ import annotations
@@ -22,7 +20,17 @@ if TYPE_CHECKING:
 
 CROSS_ENTROPY = "cross_entropy"
 
-OBJECTIVES: Registry[Callable[..., Objective]] = Registry("objective")
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveTraits:
+    """Whether heads with the objective train in one stack."""
+
+    stacks: bool = False
+
+
+OBJECTIVES: Registry[Callable[..., Objective], ObjectiveTraits] = Registry(
+    "objective", ObjectiveTraits
+)
 
 
 class Share(NamedTuple):

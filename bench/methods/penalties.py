@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from bench.methods.plan import HEAD
-from bench.suite.registry import Registry
+from bench.suite.registry import NoTraits, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PENALTIES: Registry[Callable[..., Tensor]] = Registry("penalty")
+PENALTIES: Registry[Callable[..., Tensor], NoTraits] = Registry("penalty", NoTraits)
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]
 

@@ -50,8 +50,17 @@ Schedule = Callable[..., float]
 Gamma = Annotated[float, Field(gt=0, le=1)]
 Floor = Annotated[float, Field(ge=0, le=1)]
 
-SCHEDULES: Registry[Schedule] = Registry(
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleTraits:
+    """Whether the factor depends on the validation losses of the epochs before."""
+
+    uses_validation: bool = False
+
+
+SCHEDULES: Registry[Schedule, ScheduleTraits] = Registry(
     "schedule",
+    ScheduleTraits,
     shared_options={"warmup_epochs": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 0.0)},
 )
 

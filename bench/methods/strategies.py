@@ -5,16 +5,12 @@ and the number of epochs to a `Plan`. Add one by writing such a function here, r
 name, and a line for it in `tests/methods/test_strategies.py`.
 
 Every strategy also takes what its plan minimises (`penalty`, `objective`), which `make_plan` adds.
-
-Traits tell the suite what a strategy needs: `weights="ignored"` (it starts at random whatever the
-suite gives), `why_weights` (what it does that makes no sense without weights), `head` (the head it
-always has), `trains=False` (it trains nothing, so schedule and augmentation do not apply).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -56,7 +52,9 @@ def _checked_objective(given: str | Mapping[str, Any] | None) -> Mapping[str, An
     return {"name": name, **_with_options(OBJECTIVES, name, options)}
 
 
-def _with_options(registry: Registry[Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_options(
+    registry: Registry[Any, Any], name: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     if name not in registry:
         raise ValueError(f"must be a known {registry.kind}, got {name!r}{nearest(name, registry)}")
     try:
@@ -71,8 +69,25 @@ def _with_options(registry: Registry[Any], name: str, options: Mapping[str, Any]
 Penalties = Annotated[dict[str, Any] | None, AfterValidator(_checked_penalty)]
 ObjectiveOption = Annotated[str | dict[str, Any] | None, AfterValidator(_checked_objective)]
 
-STRATEGIES: Registry[Strategy] = Registry(
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyTraits:
+    """What a suite needs to know of a strategy.
+
+    `weights` "ignored": it starts at random whatever the suite gives. `why_weights`: what it does
+    that makes no sense without weights. `head`: the head that it always has. `trains` False: it
+    trains nothing, so that schedule and augmentation do not apply.
+    """
+
+    weights: Literal["ignored"] | None = None
+    why_weights: str | None = None
+    head: str | None = None
+    trains: bool = True
+
+
+STRATEGIES: Registry[Strategy, StrategyTraits] = Registry(
     "strategy",
+    StrategyTraits,
     shared_options={"penalty": (Penalties, None), "objective": (ObjectiveOption, None)},
 )
 

@@ -104,7 +104,9 @@ class OutsideTraits:
     input_size: int | None = None
 
 
-OUTSIDE_BACKBONES: Registry[Callable[[int], Any]] = Registry("backbone")
+OUTSIDE_BACKBONES: Registry[Callable[[int], Any], OutsideTraits] = Registry(
+    "backbone", OutsideTraits
+)
 """Backbones that are registered from outside: functions of the input size that make the model.
 
 Its last linear layer is the classifier, which is replaced; its traits are those of `OutsideTraits`.
@@ -113,7 +115,7 @@ Its last linear layer is the classifier, which is replaced; its traits are those
 
 def outside_traits(name: str) -> OutsideTraits:
     """The traits of a backbone that was registered from outside."""
-    return OutsideTraits(**OUTSIDE_BACKBONES.get(name).traits)
+    return OUTSIDE_BACKBONES.get(name).traits
 
 
 def takes(name: str) -> Literal["image", "vector"]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.errors import DataError, nearest
 from bench.models.randomness import keyed_initialisation
-from bench.suite.registry import Registry
+from bench.suite.registry import NoTraits, Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ class HeadShape:
     dropout: float = 0.0
 
 
-HEADS: Registry[Callable[..., HeadShape]] = Registry("head")
+HEADS: Registry[Callable[..., HeadShape], NoTraits] = Registry("head", NoTraits)
 
 
 @HEADS.register("linear")

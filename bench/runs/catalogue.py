@@ -6,12 +6,14 @@ from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
-from bench.models import BACKBONES, HEADS, is_known
+from bench.models import BACKBONES, HEADS, OUTSIDE_BACKBONES, is_known
 from bench.suite import Catalogue
+from bench.suite.plugins import load_installed
 
 
 def catalogue() -> Catalogue:
-    """All registered names."""
+    """All registered names, those of installed plugins among them."""
+    load_installed()
     return Catalogue(
         strategy=STRATEGIES,
         schedule=SCHEDULES,
@@ -19,6 +21,6 @@ def catalogue() -> Catalogue:
         mix=MIXES,
         head=HEADS,
         dataset=DATASETS,
-        backbones=tuple(BACKBONES),
+        backbones=(*BACKBONES, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
     )

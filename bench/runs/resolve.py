@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
 from bench.errors import BenchError, Problem, SuiteError
+from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.models import (
@@ -50,7 +51,8 @@ FAILED = "failed"
 class ResolvedTrial:
     """A trial with everything resolved, and whether it has to be trained.
 
-    `failure` is the error that ended an earlier attempt, where that is kept.
+    `failure` is the error that ended an earlier attempt, where that is kept. `plugins` are the
+    digests of the code from outside that it uses, by what it uses.
     """
 
     id: str
@@ -59,8 +61,9 @@ class ResolvedTrial:
     weights: Weights
     input_size: int
     precision: str
-    complete: bool
-    reuse: bool
+    plugins: Mapping[str, str]
+    complete: bool = False
+    reuse: bool = True
     skip_reason: str | None = None
     failure: str | None = None
 
@@ -141,13 +144,14 @@ def resolve_run(
         device=opened.device,
         dataset=opened.dataset,
         trials=tuple(
-            ResolvedTrial(
-                **fields,
-                **_earlier(store.row(fields["id"]), retry),
+            replace(
+                each,
+                **_earlier(store.row(each.id), retry),
                 reuse=reuse,
-                skip_reason=_skip_reason(fields["trial"], selected, only),
+                skip_reason=_skip_reason(each.trial, selected, only),
             )
-            for fields in resolved
+            for each in resolved
+            if each is not None
         ),
         issues=opened.resolver.issues(),
         reuse=reuse,
@@ -217,20 +221,20 @@ class Resolver:
         self.problems: dict[str, Problem] = {}
         self._notes: dict[str, int] = {}
 
-    def resolve(self, trial: Trial) -> dict[str, Any]:
-        """The fields of the resolved trial; mistakes are gathered in `problems`."""
+    def resolve(self, trial: Trial) -> ResolvedTrial | None:
+        """The trial as one that is to be trained; None if it is wrong: see `problems`."""
         size = self._try(trial, "weights", lambda: self._input_size(trial))
         if size is None:
-            return {"id": "", "trial": trial}
+            return None
         weights = self._try(trial, "weights", lambda: self._normalised(trial, size))
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_input(trial, size)
         self._check_class_map(trial, weights)
         if weights is None or plan is None:
-            return {"id": "", "trial": trial}
+            return None
         self._note_contradiction(trial, size, weights)
         if self.problems:
-            return {"id": "", "trial": trial}  # nothing is measured for a suite that cannot run
+            return None  # nothing is measured for a suite that cannot run
         precision = self._once(
             ("precision", trial.backbone.name, trial.settings.precision, size),
             lambda: resolve_precision(trial, size, self._device),
@@ -245,14 +249,18 @@ class Resolver:
             "device": self._device.partition(":")[0],
             "numerics": NUMERICS_VERSION,
         }
-        return {
-            "id": trial.id(context),
-            "trial": trial,
-            "plan": plan,
-            "weights": weights,
-            "input_size": size,
-            "precision": precision,
-        }
+        used = used_plugins(trial)
+        if used:
+            context["plugins"] = used
+        return ResolvedTrial(
+            id=trial.id(context),
+            trial=trial,
+            plan=plan,
+            weights=weights,
+            input_size=size,
+            precision=precision,
+            plugins=used,
+        )
 
     def check(self) -> None:
         """Raise `SuiteError` with all mistakes that have been gathered, which starts anew."""
@@ -262,9 +270,10 @@ class Resolver:
 
     def resolved(self, trial: Trial) -> ResolvedTrial:
         """A trial that is to be trained; raises `SuiteError`."""
-        fields = self.resolve(trial)
+        resolved = self.resolve(trial)
         self.check()
-        return ResolvedTrial(**fields, complete=False, reuse=True)
+        assert resolved is not None
+        return resolved
 
     def issues(self) -> tuple[DataIssue, ...]:
         """Notes on settings that contradict the weights."""
@@ -371,7 +380,7 @@ class Resolver:
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
-        if weights.name == "none" or weights.input_size == size:
+        if weights.name == "none" or weights.input_size in (0, size):
             return
         message = (
             f"{trial.backbone.name} with weights {weights.name!r} was trained at "

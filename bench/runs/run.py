@@ -33,6 +33,7 @@ from bench.results.report import mistaken_samples, write_report
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.suite import ADDED_LATER, Settings, dump_suite
+from bench.suite.plugins import loaded_plugins
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
@@ -275,6 +276,10 @@ class _RunFolder:
             **describe_machine(self._resolved_run.device),
             "command": command_line(),
             "overrides": list(overrides),
+            "plugins": [
+                {"name": each.name, "digest": each.digest, "place": each.place}
+                for each in loaded_plugins()
+            ],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(folder / "environment.json", environment)

@@ -67,7 +67,7 @@ def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> T
     )
 
 
-def _entry(registry: Registry[Any], name: str, **options: Any) -> Entry:
+def _entry(registry: Registry[Any, Any], name: str, **options: Any) -> Entry:
     try:
         checked = registry.get(name).options(**options)
     except ValidationError as error:

@@ -18,6 +18,7 @@ UNTRAINED_KEEPS = (
     "resize",
     "precision",
     "threads",
+    "metric",
     "seed",
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
@@ -173,10 +174,8 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
     settings, strategy = trial.settings, trial.strategy
     traits = catalogue.strategy.get(strategy.name).traits
     mend = "exclude the pair, or give other weights"
-    if traits.get("weights") != "ignored" and settings.weights.name == "none":
-        reason = traits.get(
-            "why_weights", "reuses weights, so that without them it is from_scratch"
-        )
+    if traits.weights != "ignored" and settings.weights.name == "none":
+        reason = traits.why_weights or "reuses weights, so that without them it is from_scratch"
         yield (
             "strategy",
             f"strategy {strategy.name!r} {reason}; weights must not be 'none' ({mend})",
@@ -213,13 +212,13 @@ def locate(suite: Suite, key: str, trial: Trial) -> tuple[str | int, ...]:
 def normal_form(trial: Trial, catalogue: Catalogue) -> Trial:
     """The trial with everything that its strategy ignores at its default."""
     traits = catalogue.strategy.get(trial.strategy.name).traits
-    if traits.get("weights") == "ignored":
+    if traits.weights == "ignored":
         trial = trial.with_settings(weights=Entry(name="none"))
-    if "head" in traits:
-        trial = trial.with_settings(head=_head_entry(trial, traits["head"], catalogue))
+    if traits.head is not None:
+        trial = trial.with_settings(head=_head_entry(trial, traits.head, catalogue))
     if trial.settings.optimizer != "sgd":
         trial = trial.with_settings(momentum=0.0)
-    if not traits.get("trains", True):
+    if not traits.trains:
         defaults = Settings()
         kept = {name: getattr(trial.settings, name) for name in UNTRAINED_KEEPS}
         unused = {"schedule": catalogue.schedule, "augmentation": catalogue.augmentation}

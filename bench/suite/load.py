@@ -51,12 +51,12 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
 class Catalogue:
     """The names that a suite may use: one registry a kind, and the rule for backbones."""
 
-    strategy: Registry[Any]
-    schedule: Registry[Any]
-    augmentation: Registry[Any]
-    mix: Registry[Any]
-    head: Registry[Any]
-    dataset: Registry[Any]
+    strategy: Registry[Any, Any]
+    schedule: Registry[Any, Any]
+    augmentation: Registry[Any, Any]
+    mix: Registry[Any, Any]
+    head: Registry[Any, Any]
+    dataset: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -183,7 +183,7 @@ class _Checker:
         else:
             if axis == "augmentation":
                 name, rest = self._split_mix(name, rest)
-            registry: Registry[Any] = getattr(self.catalogue, axis)
+            registry: Registry[Any, Any] = getattr(self.catalogue, axis)
             entry = self._checked(registry, name, rest, location, also=tuple(Settings.model_fields))
         return AxisEntry(
             entry=entry,
@@ -222,13 +222,13 @@ class _Checker:
             return "none", {"mix": name, **rest}
         return name, rest
 
-    def _entry(self, registry: Registry[Any], value: Any, location: Location) -> Entry:
+    def _entry(self, registry: Registry[Any, Any], value: Any, location: Location) -> Entry:
         name, rest = self._name_and_rest(value, location, kind=registry.kind)
         return self._checked(registry, name, rest, location)
 
     def _checked(
         self,
-        registry: Registry[Any],
+        registry: Registry[Any, Any],
         name: str,
         options: dict[str, Any],
         location: Location,
@@ -408,7 +408,7 @@ class _Checker:
             return Resources()
 
     def _option_rules(self, axis: str, name: str) -> dict[str, TypeAdapter[Any]]:
-        registry: Registry[Any] = getattr(self.catalogue, axis)
+        registry: Registry[Any, Any] = getattr(self.catalogue, axis)
         if name not in registry:
             return {}
         fields = registry.get(name).options.model_fields

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError, MachineError
 from bench.suite import Settings
+from bench.suite.plugins import place_in_plugin
 from bench.training.trial import TrainingDivergedError
 
 _NO_MEMORY = (
@@ -68,9 +69,10 @@ def failure_of(error: Exception, settings: Settings, where: str) -> Failure:
         return Failure(error=str(error), external=True)
     if isinstance(error, OSError):
         return Failure(error=str(MachineError(error)), log=log, external=True)
-    return Failure(
-        error=f"{type(error).__name__}: {error}{where and f' ({where.strip()})'}", log=log
-    )
+    outside = place_in_plugin(error)
+    places = [place for place in (where.strip(), outside and f"at {outside}") if place]
+    said = f"{type(error).__name__}: {error}"
+    return Failure(error=f"{said} ({', '.join(places)})" if places else said, log=log)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

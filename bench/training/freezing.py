@@ -58,7 +58,7 @@ def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool
 
 def head_epochs(outline: Outline, plan: Plan) -> int:
     """How many epochs at the start of the plan train nothing but a head that can be stacked."""
-    if plan.objective is not None and not OBJECTIVES.get(plan.objective.name).traits.get("stacks"):
+    if plan.objective is not None and not OBJECTIVES.get(plan.objective.name).traits.stacks:
         return 0
     epochs = 0
     for stage in plan.stages:

@@ -80,7 +80,7 @@ def search_in_words(trials: Sequence[Trial], tune: Tune) -> str:
 
 def space_of(trial: Trial, tune: Tune) -> dict[str, Searched]:
     """What is searched of the trial's cell; what is said of its entries goes before the general."""
-    if not STRATEGIES.get(trial.strategy.name).traits.get("trains", True):
+    if not STRATEGIES.get(trial.strategy.name).traits.trains:
         return {}
     found: dict[str, Searched] = {}
     for item in sorted(tune.space, key=lambda item: item.axis is not None):

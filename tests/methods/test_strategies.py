@@ -68,7 +68,7 @@ def test_covers_every_group_and_keeps_the_number_of_epochs(
     name: str, groups: tuple[str, ...]
 ) -> None:
     plan = _plan(name, groups)
-    trains = STRATEGIES.get(name).traits.get("trains", True)
+    trains = STRATEGIES.get(name).traits.trains
     assert plan.epochs == (EPOCHS if trains else 0)
     for stage in plan.stages:
         for group in groups:

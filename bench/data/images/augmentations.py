@@ -18,7 +18,7 @@ from pydantic import Field
 from bench.data.inputs import CENTRAL
 from bench.keys import derive_seed
 from bench.suite import Entry
-from bench.suite.registry import Registry
+from bench.suite.registry import NoTraits, Registry
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +30,15 @@ Transform = Any
 Probability = Annotated[float, Field(ge=0, le=1)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-AUGMENTATIONS: Registry[Callable[..., Transform]] = Registry(
+AUGMENTATIONS: Registry[Callable[..., Transform], NoTraits] = Registry(
     "augmentation",
+    NoTraits,
     shared_options={
         "mix": (Literal["mixup", "cutmix", "mixup_cutmix"] | None, None),
         "mix_alpha": (Alpha, 1.0),
     },
 )
-MIXES: Registry[Callable[..., Transform]] = Registry("mix")
+MIXES: Registry[Callable[..., Transform], NoTraits] = Registry("mix", NoTraits)
 
 
 @AUGMENTATIONS.register("none")

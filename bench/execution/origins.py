@@ -1,0 +1,68 @@
+"""What of a trial comes from outside the package: the digests of the plugins that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.data import AUGMENTATIONS, DATASETS, MIXES
+from bench.methods.metrics import METRICS
+from bench.methods.objectives import OBJECTIVES
+from bench.methods.penalties import PENALTIES
+from bench.methods.schedules import SCHEDULES
+from bench.methods.strategies import STRATEGIES
+from bench.models import HEADS, OUTSIDE_BACKBONES
+from bench.suite import Trial
+from bench.suite.registry import Registry
+
+REGISTRIES: Mapping[str, Registry[Any, Any]] = {
+    registry.kind: registry
+    for registry in (
+        STRATEGIES,
+        SCHEDULES,
+        AUGMENTATIONS,
+        MIXES,
+        HEADS,
+        DATASETS,
+        OUTSIDE_BACKBONES,
+        METRICS,
+        OBJECTIVES,
+        PENALTIES,
+    )
+}
+"""Everything that can be registered from outside, by kind."""
+
+OF_INPUTS = ("backbone", "dataset", "augmentation", "mix")
+"""What decides about the activations of a frozen trunk."""
+
+
+def used_plugins(trial: Trial) -> dict[str, str]:
+    """Digest of the plugin by what the trial uses of it, such as `strategy mine`."""
+    used = {}
+    for kind, name in _named(trial):
+        registry = REGISTRIES[kind]
+        origin = registry.get(name).origin if name in registry else None
+        if origin is not None:
+            used[f"{kind} {name}"] = origin
+    return used
+
+
+def of_inputs(plugins: Mapping[str, str]) -> dict[str, str]:
+    """Those that decide about what a frozen trunk gives."""
+    return {what: digest for what, digest in plugins.items() if what.split(" ")[0] in OF_INPUTS}
+
+
+def _named(trial: Trial) -> Iterator[tuple[str, str]]:
+    """(kind, name) of everything that the trial names."""
+    for kind in ("strategy", "schedule", "augmentation", "dataset", "backbone"):
+        yield kind, getattr(trial, kind).name
+    yield "head", trial.settings.head.name
+    yield "metric", trial.settings.metric
+    mix = trial.augmentation.options.get("mix")
+    if mix is not None:
+        yield "mix", mix
+    objective = trial.strategy.options.get("objective")
+    if objective is not None:
+        yield "objective", objective["name"]
+    for penalty in trial.strategy.options.get("penalty") or ():
+        yield "penalty", penalty

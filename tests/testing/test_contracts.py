@@ -1,0 +1,106 @@
+"""The contracts hold for everything that the package registers, and notice what breaks them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import BenchError
+from bench.execution.origins import REGISTRIES
+from bench.methods.metrics import METRICS
+from bench.methods.plan import Plan, Rule, Stage
+from bench.methods.schedules import SCHEDULES
+from bench.methods.strategies import STRATEGIES
+from bench.suite.plugins import load_plugin
+from bench.testing import check, check_plugin
+from tests.outside import BESIDE, PLUGIN
+
+NEEDED: dict[str, dict[str, Any]] = {"multistep": {"milestones": (2, 4)}}
+FILES = ("folder", "hymenoptera", "torchvision")
+"""Data sets that read files: they have tests of their own."""
+
+OWN = [
+    (kind, name)
+    for kind, registry in REGISTRIES.items()
+    for name in registry
+    if registry.get(name).origin is None and name not in FILES
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), OWN)
+def test_what_the_package_registers_keeps_its_contract(kind: str, name: str) -> None:
+    check(kind, name, **NEEDED.get(name, {}))
+
+
+def test_a_file_is_checked_by_one_line(tmp_path: Path) -> None:
+    (tmp_path / "outside.py").write_text(PLUGIN)
+    (tmp_path / "outside_numbers.py").write_text(BESIDE)
+    check_plugin(tmp_path / "outside.py")
+    check_plugin("bench.testing.vectors")
+
+
+def test_an_unknown_kind_is_told() -> None:
+    with pytest.raises(BenchError, match="strategy"):
+        check("strategie", "linear_probe")
+
+
+def _frozen(groups: Any, epochs: int) -> Plan:
+    """Trains nothing."""
+    return Plan(stages=(Stage(epochs=epochs, rules=(Rule(pattern="*", lr=None),)),))
+
+
+def _short(groups: Any, epochs: int) -> Plan:
+    """Forgets epochs."""
+    return Plan(stages=(Stage(epochs=1, rules=(Rule(pattern="*", lr=1.0),)),))
+
+
+def _negative(progress: Any) -> float:
+    """Goes below zero."""
+    return 1 - 2 * float(progress.fraction)
+
+
+def _forgetful(progress: Any, calls: list[int] = []) -> float:  # noqa: B006
+    """Counts its own calls."""
+    calls.append(1)
+    return 1 / len(calls)
+
+
+def _upside_down(labels: Any, probabilities: Any) -> float:
+    """The error rate, with the wrong trait."""
+    return float((probabilities.argmax(axis=1) != labels).mean())
+
+
+def _ordered(labels: Any, probabilities: Any) -> float:
+    """Looks at the first sample more."""
+    right = probabilities.argmax(axis=1) == labels
+    return float(right.mean() + 0.01 * probabilities[0, labels[0]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "function", "said"),
+    [
+        ("strategy", _frozen, "trains nothing"),
+        ("strategy", _short, "epochs asked"),
+        ("schedule", _negative, "negative"),
+        ("schedule", _forgetful, "when it is asked"),
+        ("metric", _upside_down, "higher_is_better"),
+        ("metric", _ordered, "order of samples"),
+    ],
+)
+def test_what_breaks_a_contract_is_named(
+    kind: str, function: Callable[..., Any], said: str
+) -> None:
+    registry: Any = {"strategy": STRATEGIES, "schedule": SCHEDULES, "metric": METRICS}[kind]
+    registry.register("broken")(function)
+    try:
+        with pytest.raises(AssertionError, match=said):
+            check(kind, "broken")
+    finally:
+        registry.forget("broken")
+
+
+def test_plugins_of_the_package_load(tmp_path: Path) -> None:
+    assert load_plugin("bench.testing.vectors").name == "bench.testing.vectors"
