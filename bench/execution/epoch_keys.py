@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.data import Splits, samples_digest
-from bench.execution.origins import of_inputs
+from bench.execution.origins import of_inputs, of_training
 from bench.keys import content_hash
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
@@ -134,7 +134,7 @@ def trial_keys(
     settings = trial.settings
     start = {
         **_trunk(trial, weights, device, precision, fingerprint, plugins),
-        "plugins": plugins,
+        "plugins": of_training(plugins),
         "seed": settings.seed,
         "head": settings.head.identity(),
         "classes": list(classes),

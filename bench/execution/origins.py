@@ -52,6 +52,23 @@ def of_inputs(plugins: Mapping[str, str]) -> dict[str, str]:
     return {what: digest for what, digest in plugins.items() if what.split(" ")[0] in OF_INPUTS}
 
 
+def of_training(plugins: Mapping[str, str]) -> dict[str, str]:
+    """Those whose code runs while a trial trains.
+
+    What a strategy decides is in the plan, what most schedules do in their factors: keys have both.
+    """
+    return {
+        what: digest
+        for what, digest in plugins.items()
+        if not what.startswith("strategy ")
+        and not (what.startswith("schedule ") and not _looks_at_losses(what))
+    }
+
+
+def _looks_at_losses(schedule: str) -> bool:
+    return SCHEDULES.get(schedule.partition(" ")[2]).traits.uses_validation
+
+
 def _named(trial: Trial) -> Iterator[tuple[str, str]]:
     """(kind, name) of everything that the trial names."""
     for kind in ("strategy", "schedule", "augmentation", "dataset", "backbone"):
