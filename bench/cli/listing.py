@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.methods.objectives import OBJECTIVES
+from bench.methods.penalties import PENALTIES
 from bench.runs.catalogue import catalogue
 from bench.suite import FractalWeights, Settings
 from bench.suite.registry import Registry
@@ -21,6 +23,9 @@ def listings() -> dict[str, list[Row]]:
         "augmentation": _rows(names.augmentation),
         "mix": _rows(names.mix),
         "head": _rows(names.head),
+        "metric": _rows(names.metric),
+        "objective": _rows(OBJECTIVES),
+        "penalty": _rows(PENALTIES),
         "dataset": _rows(names.dataset),
         "weights": _weights(),
         "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
+from bench.methods.metrics import METRICS
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.models import BACKBONES, HEADS, OUTSIDE_BACKBONES, is_known
@@ -21,6 +22,7 @@ def catalogue() -> Catalogue:
         mix=MIXES,
         head=HEADS,
         dataset=DATASETS,
+        metric=METRICS,
         backbones=(*BACKBONES, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
     )

@@ -19,6 +19,7 @@ from bench.data import (
 from bench.errors import BenchError
 from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
 from bench.execution.work import CountedTrial
+from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.source_weights import pretraining_job
@@ -166,6 +167,8 @@ class PreparedSets:
                 self._folders[key] = prepare(
                     resolved_run.dataset, size=key[0], resize=key[1], progress=progress
                 )
+        named = (each.trial.settings.metric for each in resolved_run.trials)
+        self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
         self._splits: dict[tuple[int, int | None], Splits] = {}
 
@@ -197,4 +200,5 @@ class PreparedSets:
             "classes": list(data.classes),
             "counts": class_counts(data.labels, splits[0], data.classes),
             "issues": [asdict(issue) for issue in issues],
+            "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }

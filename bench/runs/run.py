@@ -17,6 +17,7 @@ from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import CountedTrial, Work, count_work
+from bench.methods.metrics import measured
 from bench.results.folder import (
     Push,
     Run,
@@ -38,6 +39,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
+from bench.training.loop import Snapshot
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
@@ -368,6 +370,7 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "reused_epochs": 0,
         "device": resolved_run.device,
         "precision": resolved.precision,
+        **dict.fromkeys(metric_names(settings.metric)),
         **values,
     }
 
@@ -396,14 +399,31 @@ def _measured(result: JobResult) -> dict[str, Any]:
         **times,
         "best_epoch": outcome.best.epoch,
         "val_loss": outcome.best.val.loss,
-        "val_accuracy": outcome.best.val.metrics["accuracy"],
         "test_loss": outcome.best.test.loss,
-        "test_accuracy": outcome.best.test.metrics["accuracy"],
-        "last_val_accuracy": outcome.last.val.metrics["accuracy"],
-        "last_test_accuracy": outcome.last.test.metrics["accuracy"],
+        **_metrics("", outcome.best),
+        **_metrics("last_", outcome.last),
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
+
+
+def _metrics(prefix: str, snapshot: Snapshot) -> dict[str, float]:
+    """The metrics of both splits after one epoch, by column."""
+    return {
+        f"{prefix}{split}_{name}": value
+        for split, scores in (("val", snapshot.val), ("test", snapshot.test))
+        for name, value in scores.metrics.items()
+    }
+
+
+def metric_names(primary: str) -> tuple[str, ...]:
+    """The columns of `trials` that hold metrics: every row has them, whatever became of it."""
+    return tuple(
+        f"{prefix}{split}_{name}"
+        for prefix in ("", "last_")
+        for split in ("val", "test")
+        for name in measured(primary)
+    )
 
 
 def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
@@ -416,7 +436,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
                 "epoch": record.epoch,
                 "split": split,
                 "loss": scores.loss,
-                "accuracy": scores.metrics["accuracy"],
+                **scores.metrics,
                 "lr": record.lr,
                 "seconds": seconds,
             }

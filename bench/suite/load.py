@@ -33,6 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_VALUES = 1000
 """Values of one axis, and rules of one kind: each is compared with each."""
 KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune", "resources")
+OF_RUN = frozenset({"metric"})
+"""Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
 
@@ -57,6 +59,7 @@ class Catalogue:
     mix: Registry[Any, Any]
     head: Registry[Any, Any]
     dataset: Registry[Any, Any]
+    metric: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -177,6 +180,7 @@ class _Checker:
     def _axis_entry(self, axis: str, value: Any, location: Location) -> AxisEntry:
         name, rest = self._name_and_rest(value, location, kind=axis)
         settings = {key: rest.pop(key) for key in list(rest) if key in Settings.model_fields}
+        self._refuse_of_run(settings, location)
         entry: Entry
         if axis == "backbone":
             entry = self._backbone(name, rest, location)
@@ -343,7 +347,16 @@ class _Checker:
                 settings[key] = DEFAULT_AXES.get(key, (getattr(defaults, key),))
         return settings
 
+    def _refuse_of_run(self, settings: Mapping[str, Any], location: Location) -> None:
+        """What holds for all trials, as they are compared by it, cannot be said of some."""
+        for key in OF_RUN & settings.keys():
+            message = f"{key} holds for the whole suite: give it at the top"
+            self._report((*location, key), message)
+
     def _setting(self, key: str, value: Any, location: Location) -> tuple[Any, ...]:
+        if key in OF_RUN and isinstance(value, list):
+            self._report(location, f"{key} must be one name, as trials are compared by it")
+            value = value[0] if value else ""
         values: list[Any] = []
         for place, item in self._items(value, location):
             checked = self._setting_value(key, item, place)
@@ -357,6 +370,8 @@ class _Checker:
             return self._weights(value, location)
         if key == "head":
             return self._entry(self.catalogue.head, value, location)
+        if key == "metric":
+            return self._entry(self.catalogue.metric, value, location).name
         try:
             return _ADAPTERS[key].validate_python(value)
         except ValidationError as error:
@@ -426,6 +441,7 @@ class _Checker:
             if key in AXES:
                 entries[key] = self._axis_entry(key, item, place)
             elif key in Settings.model_fields:
+                self._refuse_of_run({key: item}, location)
                 settings[key] = self._setting(key, item, place)
             else:
                 hint = nearest(key, (*AXES, *Settings.model_fields))

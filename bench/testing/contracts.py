@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,9 @@ def _schedule(name: str, options: dict[str, Any]) -> None:
 
 
 def _metric(name: str, options: dict[str, Any]) -> None:
+    assert re.fullmatch("[a-z][a-z0-9_]{0,60}", name), (
+        f"metric {name!r} must be named by letters, digits and _, as columns are"
+    )
     function, merit = METRICS.get(name).function, metric(name).merit
     draw = np.random.default_rng(0)
     for classes in (2, 5):

@@ -235,3 +235,30 @@ def test_a_resolved_suite_gives_the_same_trials(tmp_path: Path) -> None:
     assert [t.id({}) for t in expand(load_suite(again, catalogue()), catalogue())] == [
         trial.id({}) for trial in expected
     ]
+
+
+# What holds for a whole suite -----------------------------------------------------------------
+
+
+def test_a_metric_is_one_name_for_the_whole_suite(tmp_path: Path) -> None:
+    def problems(text: str) -> list[str]:
+        path = tmp_path / "suite.yaml"
+        base = "dataset: fractals\nbackbone: resnet18\naugmentation: none\n"
+        path.write_text(f"{base}{text}")
+        with pytest.raises(SuiteError) as caught:
+            load_suite(path, catalogue())
+        return [problem.message for problem in caught.value.problems]
+
+    scratch = "strategy: from_scratch\n"
+    assert problems(f"{scratch}metric: macro_f2\n") == [
+        "metric must be a known name, got 'macro_f2'; did you mean 'macro_f1'?"
+    ]
+    assert problems(f"{scratch}metric: [ece, brier]\n") == [
+        "metric must be one name, as trials are compared by it"
+    ]
+    assert problems("strategy: [{name: from_scratch, metric: ece}]\n") == [
+        "metric holds for the whole suite: give it at the top"
+    ]
+    assert problems(f"{scratch}exclude: [{{metric: ece}}]\n") == [
+        "metric holds for the whole suite: give it at the top"
+    ]

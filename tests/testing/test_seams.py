@@ -88,7 +88,13 @@ def test_the_named_metric_chooses_the_epoch(run: bench.Run) -> None:
     settings = run.trials["settings"].map(json.loads)
     assert {each["metric"] for each in settings} == {"worst_class"}
     environment = json.loads((run.folder / "environment.json").read_text())
-    assert [plugin["name"] for plugin in environment["plugins"]][-1] == "outside"
+    assert "outside" in [plugin["name"] for plugin in environment["plugins"]]
+    data = json.loads((run.folder / "data.json").read_text())
+    assert data["metrics"][0]["name"] == "worst_class"
+    val = run.curves[run.curves["split"] == "val"].set_index(["trial", "epoch"])["worst_class"]
+    for trial in run.trials.to_dict("records"):
+        own = val[trial["trial"]]
+        assert own[trial["best_epoch"]] == own.max() == trial["val_worst_class"]
 
 
 def test_checkpoints_say_what_their_network_takes(run: bench.Run) -> None:
@@ -170,3 +176,13 @@ def test_other_nodes_are_sent_the_source(place: Path, run: bench.Run) -> None:
         place / "reuse.yaml", out=place / "ray", device="cpu", workers=2, executor="ray"
     )
     pd.testing.assert_frame_equal(_numbers(there), _numbers(run))
+
+
+def test_the_report_has_every_metric_and_says_which_chose(run: bench.Run) -> None:
+    report = (run.folder / "report.md").read_text()
+    assert "Epochs were chosen by worst class on validation" in report
+    header = next(line for line in report.splitlines() if "macro F1 (%)" in line)
+    assert "worst class (%)" in header
+    assert "log loss" in header
+    (mean,) = {f"{own:.3f}" for own in [run.trials.groupby("config")["test_brier"].mean().iloc[0]]}
+    assert mean in report

@@ -181,7 +181,17 @@ class _Issue(_Lenient):
     count: _Amount
 
 
+class _Metric(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,60}$")]
+    label: Annotated[str, Field(max_length=100)]
+    higher_is_better: bool
+    percent: bool
+
+
 class _Data(_Lenient):
+    metrics: Annotated[list[_Metric], Field(max_length=100)] = []
     classes: list[str] = []
     counts: dict[str, dict[str, _Amount]] = {}
     issues: list[_Issue] = []

@@ -5,7 +5,8 @@ They stand here and nowhere else. Types are plain: int64, float64, string and ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -143,6 +144,26 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "loss": REAL,
     "smoothed": REAL,
 }
+
+METRIC_COLUMNS: Mapping[TableName, re.Pattern[str]] = {
+    "trials": re.compile("(last_)?(val|test)_[a-z][a-z0-9_]{0,60}"),
+    "curves": re.compile("[a-z][a-z0-9_]{0,60}"),
+}
+"""Columns beside those above are metrics (float64), of which there may be any: plugins add some.
+
+`val_` and `test_` are at the chosen epoch, `last_` after the last.
+"""
+
+MAX_METRICS = 100
+
+
+def metric_columns(table: TableName, names: Iterable[str]) -> list[str]:
+    """Those of `names` that hold a metric of the table."""
+    pattern = METRIC_COLUMNS.get(table)
+    if pattern is None:
+        return []
+    return [name for name in names if name not in COLUMNS[table] and pattern.fullmatch(name)]
+
 
 NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
 

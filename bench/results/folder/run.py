@@ -34,6 +34,20 @@ if TYPE_CHECKING:
 _MEND = "run the suite again with the same arguments: finished trials are kept, files are rebuilt"
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMetric:
+    """A metric of a run: the name of its columns, and how it is shown."""
+
+    name: str = "accuracy"
+    label: str = "accuracy"
+    higher_is_better: bool = True
+    percent: bool = True
+
+    def text(self, value: float) -> str:
+        """A value, in percent or with three digits."""
+        return f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """A run folder's content. `num_trials` are those of the suite, whether they have run or not."""
@@ -46,6 +60,12 @@ class Run:
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
     num_trials: int
+
+    @property
+    def metrics(self) -> tuple[MeasuredMetric, ...]:
+        """What was measured of every split; the first has chosen the epochs."""
+        known = tuple(MeasuredMetric(**each) for each in self.data.get("metrics", ()))
+        return known or (MeasuredMetric(),)
 
 
 def read_run(place: str | Path) -> Run:

@@ -6,13 +6,20 @@ installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.errors import BenchError
-from bench.results.folder.columns import COLUMNS, NEVER_NULL, PROBABILITY_PREFIX, TableName
+from bench.results.folder.columns import (
+    COLUMNS,
+    MAX_METRICS,
+    NEVER_NULL,
+    PROBABILITY_PREFIX,
+    TableName,
+    metric_columns,
+)
 from bench.system.cache import atomic_file, flush_to_disk
 
 if TYPE_CHECKING:
@@ -60,8 +67,8 @@ def arrow_types() -> dict[str, pa.DataType]:
     }
 
 
-def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a table with `further` columns: probabilities, or metrics."""
     import pyarrow as pa
 
     types = arrow_types()
@@ -69,7 +76,7 @@ def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Sche
         pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
         for name, kind in COLUMNS[table].items()
     ]
-    fields += [pa.field(name, pa.float64()) for name in probabilities]
+    fields += [pa.field(name, pa.float64()) for name in further]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -94,16 +101,23 @@ def prediction_columns(
     return columns
 
 
-def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Table:
-    """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
+def to_table(
+    table: TableName, rows: Rows, *, trial: str | None = None, metrics: Collection[str] = ()
+) -> pa.Table:
+    """`rows` in the table's schema; what is not given is null, `trial` fills its column.
+
+    `metrics` are those that curves may have as columns of their own.
+    """
     import pyarrow as pa
 
     columns = _columns(rows)
     length = len(next(iter(columns.values()))) if columns else 0
     if trial is not None:
         columns["trial"] = [trial] * length
-    probabilities = [name for name in columns if name.startswith(PROBABILITY_PREFIX)]
-    schema = table_schema(table, probabilities if table == "predictions" else ())
+    further = _further(table, columns)
+    if table == "curves":
+        further = [name for name in further if name in metrics]
+    schema = table_schema(table, further)
     unknown = sorted(set(columns) - set(schema.names))
     assert not unknown, f"the table {table} has no columns {unknown}"
     arrays = [
@@ -212,8 +226,11 @@ def _check_texts(column: pa.ChunkedArray, name: str) -> None:
 def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
     """The columns that the table `name` must have, without others; raises `BenchError`."""
     names = table.column_names
-    probabilities = [each for each in names if each.startswith(PROBABILITY_PREFIX)]
-    schema = table_schema(name, probabilities if name == "predictions" else ())
+    further = _further(name, names)
+    if name != "predictions":
+        reals = [at for at, kind in enumerate(table.schema.types) if kind == "double"]
+        further = [each for each in further if names.index(each) in reals][:MAX_METRICS]
+    schema = table_schema(name, further)
     missing = [each for each in schema.names if each not in names]
     if missing:
         raise BenchError(f"{path} is damaged (it lacks {', '.join(missing)}); {mend}")
@@ -228,6 +245,13 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
         if not field.nullable and table[field.name].null_count:
             raise BenchError(f"{path} is damaged ({field.name} must not be null); {mend}")
     return table.select(schema.names)
+
+
+def _further(table: TableName, names: Iterable[str]) -> list[str]:
+    """The columns that not every table of this name has."""
+    if table == "predictions":
+        return [name for name in names if name.startswith(PROBABILITY_PREFIX)]
+    return metric_columns(table, names)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -19,6 +19,7 @@ from bench.results.analysis import (
     sample_test,
     seeds_to_decide,
 )
+from bench.results.folder import MeasuredMetric
 from bench.results.grid import ConfigResult, Grid, Spread, complete_trials
 
 if TYPE_CHECKING:
@@ -117,8 +118,25 @@ def _by_value_and_seed(
     return {(values[config], int(seed)): own for (config, seed), own in groups}
 
 
-def answer(found: Contest | None) -> list[str]:
-    """Which strategy is ahead, by how much, and how sure one can be of it."""
+def answer(found: Contest | None, chosen_by: MeasuredMetric) -> list[str]:
+    """Which strategy is ahead, by how much, and how sure one can be of it.
+
+    `chosen_by` is the metric that has chosen the epochs.
+    """
+    return [*_answer(found), *_of_accuracy(chosen_by)]
+
+
+def _of_accuracy(chosen_by: MeasuredMetric) -> list[str]:
+    """Said where an epoch was chosen by something else than what is compared."""
+    if chosen_by.name == "accuracy":
+        return []
+    return [
+        f"Epochs were chosen by {chosen_by.label} on validation; what is compared here is "
+        "accuracy, and the other metrics stand in a table below."
+    ]
+
+
+def _answer(found: Contest | None) -> list[str]:
     if found is None:
         return ["No complete trial has a test accuracy, so there is nothing to compare."]
     leader = found.results[found.leader]

@@ -38,7 +38,7 @@ FEW_SEEDS = 6
 FILES: Mapping[str, str] = {
     "suite.yaml": "the suite, with everything filled in",
     "trials.parquet": "a row per trial",
-    "curves.parquet": "loss and accuracy of every epoch",
+    "curves.parquet": "loss and metrics of every epoch",
     "predictions.parquet": "every prediction on the test split, with probabilities",
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
@@ -55,7 +55,7 @@ FILES: Mapping[str, str] = {
 def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The report's blocks; `targets` are the figures' files by name, relative to the report."""
     run = found.run
-    first, *rest = answer(found.contest)
+    first, *rest = answer(found.contest, run.metrics[0])
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield paragraph(Bold(first), *rest, _completeness(run))
     yield from _headed("Evidence", evidence(found, targets))

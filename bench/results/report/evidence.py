@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bench.results.analysis import (
     ALPHA,
@@ -17,7 +18,7 @@ from bench.results.analysis import (
     variance_shares,
     wilson_interval,
 )
-from bench.results.folder import Run, Tuning, read_tuning
+from bench.results.folder import MeasuredMetric, Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
     ConfigResult,
@@ -50,6 +51,9 @@ from bench.results.report.wording import (
     point_interval,
     points,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAD_FIGURE = "test_accuracy"
 LEAST_SHARE = 0.005
@@ -96,6 +100,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield from tuning_section(found.tuning, found.run.trials)
     if found.results:
         yield from _ranking(found)
+        yield from _measured(found)
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
@@ -175,6 +180,39 @@ def _ranking(found: Findings) -> Iterator[Block]:
     yield Table("ranking", header, rows, (0, *range(len(axes) + 1, len(header))))
     if len(found.results) > MAX_RANKED:
         yield paragraph(f"{len(found.results) - MAX_RANKED} more configs are in trials.parquet.")
+
+
+def _measured(found: Findings) -> Iterator[Block]:
+    """Every metric of the test split, where a run has more than the accuracy."""
+    metrics = found.run.metrics
+    complete = complete_trials(found.run.trials)
+    known = [metric for metric in metrics if f"test_{metric.name}" in complete]
+    if len(known) < 2:
+        return
+    yield Heading("Metrics", 3)
+    yield paragraph(
+        "Of the test split at the chosen epoch, mean ± standard deviation over seeds. Epochs were "
+        f"chosen by {metrics[0].label} on validation. Log loss, Brier score and calibration error "
+        "are better the lower they are."
+    )
+    by_config = dict(list(complete.groupby("config", sort=False)))
+    rows = tuple(
+        (
+            result.label,
+            *(_mean_sd_of(metric, by_config[result.config]) for metric in known),
+        )
+        for result in found.results[:MAX_RANKED]
+    )
+    header = ("", *(f"{m.label} (%)" if m.percent else m.label for m in known))
+    yield Table("metrics", header, rows, tuple(range(1, len(header))))
+
+
+def _mean_sd_of(metric: MeasuredMetric, trials: pd.DataFrame) -> str:
+    own = spread(trials[f"test_{metric.name}"])
+    if not own.n:
+        return UNKNOWN
+    sd = f" ± {metric.text(own.sd)}" if own.n > 1 else ""
+    return f"{metric.text(own.mean)}{sd}"
 
 
 def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:

@@ -37,7 +37,7 @@ def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
     found = Findings(run=run)
-    first, *rest = answer(found.contest)
+    first, *rest = answer(found.contest, run.metrics[0])
     yield f"[bold]{_plain(first)}[/] {_plain(' '.join(rest))}"
     results = found.results
     complete = complete_trials(run.trials)
