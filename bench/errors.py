@@ -41,6 +41,10 @@ class PlanError(BenchError):
     """A strategy's options do not fit the backbone or the number of epochs."""
 
 
+class PluginError(BenchError):
+    """A plugin is missing or cannot be loaded, or what it registers does not work."""
+
+
 class MachineError(BenchError):
     """The system refused to read or write: a full disk, no permission, a folder that is gone."""
 

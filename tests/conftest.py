@@ -45,6 +45,18 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def plugins_unloaded() -> Iterator[None]:
+    """What the test loads is gone after it."""
+    from bench.suite.plugins import loaded_plugins, unload_plugin
+
+    before = loaded_plugins()
+    yield
+    for plugin in loaded_plugins():
+        if plugin not in before:
+            unload_plugin(plugin.place)
+
+
+@pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take most of the time of so small a run."""
     monkeypatch.setattr("bench.runs.run.write_report", lambda *_: None)

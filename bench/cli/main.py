@@ -71,6 +71,13 @@ def main() -> None:
             _fail(error)
         except OSError as error:
             _fail(MachineError(error), code=1)
+        except Exception as error:
+            from bench.suite.plugins import plugin_failure
+
+            failure = plugin_failure(error)
+            if failure is None:
+                raise
+            _fail(failure)
 
 
 @contextmanager

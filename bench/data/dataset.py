@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
+from bench.keys import content_hash
 from bench.suite.registry import NoTraits, Registry
 from bench.system.download import OnProgress
 
@@ -153,6 +154,7 @@ SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 DATASETS: Registry[Callable[..., Any], NoTraits] = Registry(
     "dataset",
     NoTraits,
+    takes=("progress",),
     shared_options={
         "val_fraction": (SplitFraction, 0.2),
         "test_fraction": (SplitFraction, 0.2),
@@ -170,14 +172,29 @@ def open_dataset(
     Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
     and `DataError` for data that is missing or unusable.
     """
-    function = DATASETS.get(name).function
+    registered = DATASETS.get(name)
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
-    dataset: Any = function(progress, **own)
+    dataset: Any = registered.function(progress, **own)
+    if registered.origin is not None:
+        dataset = _made_by(registered.origin, dataset)
     class_map = options.get("class_map")
     if class_map is not None:
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
     opened: Dataset = dataset
     return opened
+
+
+def _made_by(origin: str, dataset: Any) -> Any:
+    """The data set of a plugin: its fingerprints, and so what is prepared, tell its code too."""
+
+    def also(fingerprint: str) -> str:
+        return content_hash([fingerprint, origin], digits=64)
+
+    changes: dict[str, Any] = {"fingerprint": also(dataset.fingerprint)}
+    current: Callable[[], str] | None = getattr(dataset, "current", None)
+    if current is not None:
+        changes["current"] = lambda: also(current())
+    return replace(dataset, **changes)
 
 
 def naming(names: Sequence[str], *, at_most: int = 5) -> str:

@@ -155,7 +155,7 @@ class _Performance:
     def prepare(self) -> None:
         """Open what the task works with, and load what it uses from outside."""
         for job in self._task.jobs:
-            ensure_loaded(job.plugins, cache_root() / "plugins")
+            ensure_loaded(job.plugins)
         self._features, self._own_states = self._engine.stores(shared=self._task.kind != "alone")
         self._data = open_data(self._task.jobs[0].data)
 

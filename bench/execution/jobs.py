@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from bench.data import PreparedData, Splits, make_splits
 from bench.execution.epoch_keys import trial_keys, trunk_key
-from bench.execution.origins import used_plugins
+from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
 from bench.suite import Trial
-from bench.suite.plugins import Plugin, loaded_plugins
+from bench.suite.plugins import Plugin
 from bench.training.freezing import head_epochs
 from bench.training.loop import Outcome
 from bench.training.stacked_heads import stack_key
@@ -153,7 +153,7 @@ Event = EpochDone | StateSaved | JobResult
 def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str]) -> Job:
     """The job with its keys; `fingerprint` is that of the prepared data."""
     trial = job.trial
-    used = used_plugins(trial)
+    used = used_plugins(trial, job.plan)
     meets: dict[str, Any] = {
         "device": job.device,
         "precision": job.precision,
@@ -162,7 +162,7 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
     }
     return replace(
         job,
-        plugins=tuple(plugin for plugin in loaded_plugins() if plugin.digest in used.values()),
+        plugins=sent_with(used),
         trunk_key=trunk_key(trial, job.weights, **meets),
         head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
         keys=trial_keys(

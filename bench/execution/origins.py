@@ -9,10 +9,12 @@ from bench.data import AUGMENTATIONS, DATASETS, MIXES
 from bench.methods.metrics import METRICS
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
+from bench.methods.plan import Plan
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.models import HEADS, OUTSIDE_BACKBONES
 from bench.suite import Trial
+from bench.suite.plugins import Plugin, loaded_plugins
 from bench.suite.registry import Registry
 
 REGISTRIES: Mapping[str, Registry[Any, Any]] = {
@@ -36,15 +38,22 @@ OF_INPUTS = ("backbone", "dataset", "augmentation", "mix")
 """What decides about the activations of a frozen trunk."""
 
 
-def used_plugins(trial: Trial) -> dict[str, str]:
-    """Digest of the plugin by what the trial uses of it, such as `strategy mine`."""
+def used_plugins(trial: Trial, plan: Plan) -> dict[str, str]:
+    """Digest of the plugin by what the trial uses of it, such as `strategy mine`.
+
+    Raises `PluginError` for what is registered neither by this package nor by a plugin.
+    """
     used = {}
-    for kind, name in _named(trial):
+    for kind, name in _named(trial, plan):
         registry = REGISTRIES[kind]
-        origin = registry.get(name).origin if name in registry else None
-        if origin is not None:
+        if name in registry and (origin := registry.get(name).checked_origin) is not None:
             used[f"{kind} {name}"] = origin
     return used
+
+
+def sent_with(used: Mapping[str, str]) -> tuple[Plugin, ...]:
+    """The plugins that a process needs for what is used."""
+    return tuple(plugin for plugin in loaded_plugins() if plugin.digest in used.values())
 
 
 def of_inputs(plugins: Mapping[str, str]) -> dict[str, str]:
@@ -69,8 +78,8 @@ def _looks_at_losses(schedule: str) -> bool:
     return SCHEDULES.get(schedule.partition(" ")[2]).traits.uses_validation
 
 
-def _named(trial: Trial) -> Iterator[tuple[str, str]]:
-    """(kind, name) of everything that the trial names."""
+def _named(trial: Trial, plan: Plan) -> Iterator[tuple[str, str]]:
+    """(kind, name) of everything that the trial and its plan name."""
     for kind in ("strategy", "schedule", "augmentation", "dataset", "backbone"):
         yield kind, getattr(trial, kind).name
     yield "head", trial.settings.head.name
@@ -78,8 +87,6 @@ def _named(trial: Trial) -> Iterator[tuple[str, str]]:
     mix = trial.augmentation.options.get("mix")
     if mix is not None:
         yield "mix", mix
-    objective = trial.strategy.options.get("objective")
-    if objective is not None:
-        yield "objective", objective["name"]
-    for penalty in trial.strategy.options.get("penalty") or ():
-        yield "penalty", penalty
+    if plan.objective is not None:
+        yield "objective", plan.objective.name
+    yield from (("penalty", term.name) for term in plan.penalties)

@@ -38,7 +38,9 @@ class MetricTraits:
     percent: bool = False
 
 
-METRICS: Registry[MetricFunction, MetricTraits] = Registry("metric", MetricTraits)
+METRICS: Registry[MetricFunction, MetricTraits] = Registry(
+    "metric", MetricTraits, takes=("labels", "probabilities")
+)
 
 
 @dataclass(frozen=True, kw_only=True)

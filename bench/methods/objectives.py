@@ -29,7 +29,7 @@ class ObjectiveTraits:
 
 
 OBJECTIVES: Registry[Callable[..., Objective], ObjectiveTraits] = Registry(
-    "objective", ObjectiveTraits
+    "objective", ObjectiveTraits, takes=("class_weights", "label_smoothing")
 )
 
 

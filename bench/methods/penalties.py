@@ -19,7 +19,9 @@ from bench.suite.registry import NoTraits, Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-PENALTIES: Registry[Callable[..., Tensor], NoTraits] = Registry("penalty", NoTraits)
+PENALTIES: Registry[Callable[..., Tensor], NoTraits] = Registry(
+    "penalty", NoTraits, takes=("parameters", "start")
+)
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]
 

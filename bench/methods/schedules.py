@@ -61,6 +61,7 @@ class ScheduleTraits:
 SCHEDULES: Registry[Schedule, ScheduleTraits] = Registry(
     "schedule",
     ScheduleTraits,
+    takes=("progress",),
     shared_options={"warmup_epochs": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 0.0)},
 )
 

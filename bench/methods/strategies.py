@@ -88,6 +88,7 @@ class StrategyTraits:
 STRATEGIES: Registry[Strategy, StrategyTraits] = Registry(
     "strategy",
     StrategyTraits,
+    takes=("groups", "epochs"),
     shared_options={"penalty": (Penalties, None), "objective": (ObjectiveOption, None)},
 )
 

@@ -105,7 +105,7 @@ class OutsideTraits:
 
 
 OUTSIDE_BACKBONES: Registry[Callable[[int], Any], OutsideTraits] = Registry(
-    "backbone", OutsideTraits
+    "backbone", OutsideTraits, takes=("input_size",)
 )
 """Backbones that are registered from outside: functions of the input size that make the model.
 

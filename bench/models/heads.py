@@ -27,7 +27,7 @@ class HeadShape:
     dropout: float = 0.0
 
 
-HEADS: Registry[Callable[..., HeadShape], NoTraits] = Registry("head", NoTraits)
+HEADS: Registry[Callable[..., HeadShape], NoTraits] = Registry("head", NoTraits, takes=())
 
 
 @HEADS.register("linear")

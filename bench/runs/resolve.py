@@ -249,7 +249,7 @@ class Resolver:
             "device": self._device.partition(":")[0],
             "numerics": NUMERICS_VERSION,
         }
-        used = used_plugins(trial)
+        used = used_plugins(trial, plan)
         if used:
             context["plugins"] = used
         return ResolvedTrial(

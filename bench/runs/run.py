@@ -34,7 +34,7 @@ from bench.results.report import mistaken_samples, write_report
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.suite import ADDED_LATER, Settings, dump_suite
-from bench.suite.plugins import loaded_plugins
+from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
@@ -88,6 +88,7 @@ class SilentReporter:
 
 
 @system_errors_told()
+@plugin_errors_told()
 def run(
     suite: str | Path,
     *,

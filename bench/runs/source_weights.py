@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from bench.data import format_version, open_dataset, prepare
 from bench.errors import WeightsError
 from bench.execution.jobs import Job
+from bench.execution.origins import sent_with, used_plugins
+from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.models import Weights, layer_group_names
 from bench.runs.catalogue import catalogue
@@ -86,7 +88,7 @@ def describe_fractal_weights(
     """The weights as they will be; `path` is where they lie once the source task is trained."""
     trial = source_trial(backbone, recipe, image_size=image_size)
     dataset = open_dataset(trial.dataset.name, trial.dataset.options)
-    context = {
+    context: dict[str, Any] = {
         "data": dataset.fingerprint,
         "stored": format_version(dataset),
         "normalisation": (MEAN, STD),
@@ -94,6 +96,8 @@ def describe_fractal_weights(
         "device": device.partition(":")[0],
         "numerics": NUMERICS_VERSION,
     }
+    if used := used_plugins(trial, _plan(trial)):
+        context["plugins"] = used
     key = trial.id(context)
     safe_name = backbone.replace("/", "-")
     path = cache_root() / "weights" / "fractals" / f"{safe_name}-{key}.safetensors"
@@ -124,7 +128,7 @@ def pretraining_job(
     size = trial.settings.image_size
     assert size is not None
     data = prepare(dataset, size=size, resize="auto", progress=progress)
-    plan = make_plan(trial.strategy, layer_group_names(backbone), trial.settings)
+    plan = _plan(trial)
     return Job(
         trial_id=weights.fingerprint,
         trial=trial,
@@ -135,4 +139,9 @@ def pretraining_job(
         precision=resolve_precision(trial, size, device),
         device=device,
         checkpoint=weights.path,
+        plugins=sent_with(used_plugins(trial, plan)),
     )
+
+
+def _plan(trial: Trial) -> Plan:
+    return make_plan(trial.strategy, layer_group_names(trial.backbone.name), trial.settings)

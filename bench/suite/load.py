@@ -466,5 +466,5 @@ def _message(detail: Any, *, prefix: str, valid: Sequence[str]) -> str:
     if detail["type"] == "missing":
         return f"{prefix!r} needs the option {key!r}"
     subject = f"{prefix}: {key}" if key else prefix
-    rule = detail["msg"].replace("Input should", "must")
+    rule = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return f"{subject} {rule[0].lower()}{rule[1:]}, got {detail['input']!r}"

@@ -2,335 +2,397 @@
 
 A plugin is a Python file, a package folder, or an installed module. Its digest, of the source of
 its own modules, enters the ids of the trials that use what it has registered. No suite and no run
-folder names one: whoever starts a run does, and the processes that train load the same source.
+folder names one: whoever starts a run does. The source is read once: what is digested is what is
+executed, here and in every process that trains.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import importlib.util
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.abc import MetaPathFinder, SourceLoader
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
-from bench.errors import BenchError, bounded
-from bench.suite.registry import Registry, registered_by
+from bench.errors import BenchError, PluginError, bounded
+from bench.keys import content_hash
+from bench.suite.registry import PACKAGE, Registry, registered_by
 
 GROUP = "bench.plugins"
 """The entry point group of installed packages: each entry point names a module."""
 
-MAX_FILES = 1000
 
+@dataclass(frozen=True, kw_only=True)
+class PluginModule:
+    """A module of a plugin: where it was read, and what stood there."""
 
-class PluginError(BenchError):
-    """A plugin is missing, cannot be loaded, or is not the one that a trial was planned with."""
+    path: str
+    source: bytes
+    is_package: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """A plugin as other processes need it; picklable.
+    """A plugin with the source of its own `modules`, by name: other machines need no file of it.
 
-    `place` is the file, folder or module that was named; `main` what is imported, `files` the
-    source of its own modules by path, relative to the folder that they are found in. A module that
-    is installed has no files here: it has to be installed wherever trials train.
+    `name` is the module that is imported. Of an `installed` package, other modules than these can
+    be imported too. `distribution` are name and version of a package that has it as an entry point.
     """
 
-    place: str
-    main: str
-    digest: str
-    files: Mapping[str, str] = field(default_factory=dict)
+    name: str
+    modules: Mapping[str, PluginModule]
+    installed: bool = False
+    distribution: str | None = None
 
     @property
-    def name(self) -> str:
-        """What tables and messages call it."""
-        return self.main
+    def place(self) -> str:
+        """Where the module was read."""
+        return self.modules[self.name].path
+
+    @cached_property
+    def digest(self) -> str:
+        """What ids and keys of trials have of it: names and sources of its modules."""
+        sources = {
+            name: hashlib.sha256(module.source).hexdigest() for name, module in self.modules.items()
+        }
+        return content_hash([self.name, self.distribution, sources], digits=16)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Where its modules were read."""
+        return frozenset(module.path for module in self.modules.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
     plugin: Plugin
+    finder: MetaPathFinder
     entries: tuple[tuple[Registry[Any, Any], str], ...]
 
 
-_LOADED: dict[str, _Loaded] = {}
-"""The plugins of this process by digest: modules are global too."""
+@dataclass
+class _Process:
+    """The plugins of this process by name, and whether those of installed packages are there."""
+
+    loaded: dict[str, _Loaded] = field(default_factory=dict)
+    searched: bool = False
+
+
+_PROCESS = _Process()
+"""Modules are global too."""
+
+
+# Loading --------------------------------------------------------------------------------------
 
 
 def load_plugin(place: str | Path) -> Plugin:
     """Load a plugin: a Python file, a package folder, or the name of a module that is installed.
 
     What it registers can be named in suites from then on, in this process and in those that train.
-    The same source is loaded once. Raises `PluginError` that names file and line.
+    To a file belong the modules beside it that it imports, to a package its own. The same source is
+    loaded once; one that has changed takes the place of the earlier one. Raises `PluginError` that
+    names file and line; then nothing of it is registered.
     """
-    path = Path(place).expanduser()
-    if path.suffix == ".py" or path.exists() or len(path.parts) > 1:
-        plugin = _plugin_of_path(path)
-        root = _root(path.resolve())
-    else:
-        plugin, root = _plugin_of_module(str(place)), None
-    _load(plugin, root)
+    plugin = _read(str(place))
+    ensure_loaded([plugin])
     return plugin
 
 
 def load_installed() -> None:
     """Load what installed packages offer in the entry point group `bench.plugins`, once."""
+    if _PROCESS.searched:
+        return
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
-        load_plugin(point.module)
+        package = None if point.dist is None else f"{point.dist.name} {point.dist.version}"
+        ensure_loaded([_read_installed(point.module, distribution=package)])
+    _PROCESS.searched = True
 
 
-def loaded_plugins() -> tuple[Plugin, ...]:
-    """The plugins of this process, in the order in which they were loaded."""
-    return tuple(loaded.plugin for loaded in _LOADED.values())
+def ensure_loaded(plugins: Sequence[Plugin]) -> None:
+    """Load plugins, such as another process has sent, in place of others of the same file.
 
-
-def entries_of(plugin: Plugin) -> tuple[tuple[Registry[Any, Any], str], ...]:
-    """What the plugin has registered: (registry, name)."""
-    return _LOADED[plugin.digest].entries
-
-
-def ensure_loaded(plugins: tuple[Plugin, ...], folder: Path) -> None:
-    """Load plugins that another process has sent, with the source that it has loaded.
-
-    Where their files are not here, or others by now, they are written below `folder`.
+    Raises `PluginError` as `load_plugin`.
     """
     for plugin in plugins:
-        if plugin.digest in _LOADED:
-            continue
-        if not plugin.files:
-            here = _plugin_of_module(plugin.main)
-            if here.digest != plugin.digest:
+        known = _PROCESS.loaded.get(plugin.name)
+        if known is None:
+            _load(plugin)
+        elif known.plugin.digest != plugin.digest:
+            if known.plugin.place != plugin.place:
                 raise PluginError(
-                    f"the plugin {plugin.main} is another version here than where the run began; "
-                    "install the same one on all machines"
+                    f"a plugin called {plugin.name!r} is loaded already, from "
+                    f"{known.plugin.place}; rename this one: {plugin.place}"
                 )
-            _load(here, None)
-            continue
-        _load(plugin, _written(plugin, folder))
-
-
-def _written(plugin: Plugin, folder: Path) -> Path:
-    """The folder that the plugin's modules are found in, on this machine."""
-    original = _root(Path(plugin.place))
-    files = [original / name for name in plugin.files]
-    if all(file.is_file() for file in files) and _read(original, plugin.files) == plugin.files:
-        return original
-    root = folder / plugin.digest
-    for name, source in plugin.files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(source, encoding="utf-8")
-    return root
-
-
-def _read(root: Path, names: Mapping[str, str]) -> dict[str, str]:
-    return {name: (root / name).read_text(encoding="utf-8") for name in names}
-
-
-# Sources --------------------------------------------------------------------------------------
-
-
-def _root(path: Path) -> Path:
-    """The folder in which a file's modules, or a package, are found."""
-    return path.parent
-
-
-def _plugin_of_path(path: Path) -> Plugin:
-    path = path.resolve()
-    if path.is_dir() and (path / "__init__.py").is_file():
-        names = sorted(file.relative_to(path.parent).as_posix() for file in path.rglob("*.py"))
-        if len(names) > MAX_FILES:
-            raise PluginError(f"a plugin may have {MAX_FILES:,} files, {path} has {len(names):,}")
-        main = path.name
-    elif path.is_file() and path.suffix == ".py":
-        names = _own_files(path)
-        main = path.stem
-    else:
-        raise PluginError(f"a plugin must be a .py file or a package folder, got {path}")
-    if not main.isidentifier():
-        raise PluginError(f"the name of a plugin must be one of a Python module, got {main!r}")
-    try:
-        files = _read(path.parent, dict.fromkeys(names, ""))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PluginError(f"cannot read the plugin {path}: {error}") from None
-    return Plugin(place=str(path), main=main, digest=_digest(main, files), files=files)
-
-
-def _own_files(path: Path) -> list[str]:
-    """The file, and the modules beside it that it imports, and those that they import."""
-    found: dict[str, None] = {path.name: None}
-    waiting = [path]
-    while waiting:
-        for name in _imported(waiting.pop()):
-            beside = path.parent / f"{name}.py"
-            if beside.is_file() and beside.name not in found:
-                found[beside.name] = None
-                waiting.append(beside)
-    return sorted(found)
-
-
-def _imported(path: Path) -> Iterator[str]:
-    """The first parts of the modules that a file imports, wherever in it."""
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError) as error:
-        raise PluginError(_syntax_message(error, path)) from None
-    except OSError as error:
-        raise PluginError(f"cannot read the plugin {path}: {error.strerror}") from None
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
-            yield node.module.partition(".")[0]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-
-
-def _plugin_of_module(name: str) -> Plugin:
-    try:
-        found = importlib.util.find_spec(name)
-    except (ImportError, ValueError) as error:
-        raise PluginError(f"there is no plugin {name!r}: {error}") from None
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise PluginError(f"there is no plugin {name!r}: it is no file and no installed module")
-    origin = Path(found.origin)
-    own = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-    files = {file.relative_to(origin.parent).as_posix(): file.read_text("utf-8") for file in own}
-    return Plugin(place=name, main=name, digest=_digest(name, files))
-
-
-def _digest(main: str, files: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(main.encode())
-    for name, source in sorted(files.items()):
-        digest.update(f"\0{PurePosixPath(name)}\0{source}".encode())
-    return digest.hexdigest()[:16]
-
-
-# Loading --------------------------------------------------------------------------------------
-
-
-def _load(plugin: Plugin, root: Path | None) -> None:
-    if plugin.digest in _LOADED:
-        return
-    unload_plugin(plugin.place)  # an earlier version of the file, edited since
-    try:
-        with registered_by(plugin.digest) as loading:
-            if root is None:
-                _import_installed(plugin.main)
-            else:
-                _import_file(plugin, root)
-    except PluginError:
-        raise
-    except SyntaxError as error:
-        raise PluginError(_syntax_message(error, Path(plugin.place))) from None
-    except Exception as error:
-        raise PluginError(_message(plugin, error)) from error
-    _LOADED[plugin.digest] = _Loaded(plugin=plugin, entries=tuple(loading.entries))
+            unload_plugin(plugin.place)
+            _load(plugin)
 
 
 def unload_plugin(place: str) -> None:
     """Take out of the registries what the plugin at `place` has registered, if it is loaded."""
-    for digest, loaded in list(_LOADED.items()):
+    for name, loaded in list(_PROCESS.loaded.items()):
         if loaded.plugin.place == place:
-            del _LOADED[digest]
-            for registry, name in loaded.entries:
-                registry.forget(name)
-            if not loaded.plugin.files:
-                sys.modules.pop(loaded.plugin.main, None)
-            sys.modules.pop(_module_name(loaded.plugin), None)
-            for file in loaded.plugin.files:
-                sys.modules.pop(PurePosixPath(file).stem, None)
+            del _PROCESS.loaded[name]
+            for registry, entry in loaded.entries:
+                registry.forget(entry)
+            _forget_modules(loaded.plugin.modules, loaded.finder)
 
 
-def _module_name(plugin: Plugin) -> str:
-    return f"bench_plugin_{plugin.main}_{plugin.digest}"
+def loaded_plugins() -> tuple[Plugin, ...]:
+    """The plugins of this process, in the order in which they were loaded."""
+    return tuple(loaded.plugin for loaded in _PROCESS.loaded.values())
 
 
-def _import_installed(name: str) -> None:
-    if name in sys.modules:
-        raise PluginError(
-            f"{name} was imported before it was loaded as a plugin, so that its entries have no "
-            "digest; load it with bench.load_plugin or --plugin first"
-        )
-    importlib.import_module(name)
+def entries_of(plugin: Plugin) -> tuple[tuple[Registry[Any, Any], str], ...]:
+    """What the plugin has registered: (registry, name)."""
+    return _PROCESS.loaded[plugin.name].entries
 
 
-def _import_file(plugin: Plugin, root: Path) -> None:
-    """Run the plugin's main module under a name of its own; its other modules keep theirs."""
-    is_package = f"{plugin.main}/__init__.py" in plugin.files
-    file = root / (f"{plugin.main}/__init__.py" if is_package else f"{plugin.main}.py")
-    spec = importlib.util.spec_from_file_location(
-        _module_name(plugin),
-        file,
-        submodule_search_locations=[str(file.parent)] if is_package else None,
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+def _load(plugin: Plugin) -> None:
+    _check_names(plugin)
+    before = set(sys.modules)
+    finder = _Finder(plugin)
+    sys.meta_path.insert(0, finder)
     try:
-        with _found_first(root):
-            spec.loader.exec_module(module)
-        _check_own(plugin, root)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
+        with registered_by(plugin.digest, plugin.modules) as loading:
+            import_module(plugin.name)
+            _check_entries(plugin, loading.entries)
+    except (Exception, SystemExit) as error:
+        _forget_modules(plugin.modules.keys() - before, finder)
+        place = _deepest(error, plugin.paths) or plugin.place
+        raise PluginError(
+            f"the plugin {plugin.name} cannot be loaded: {_said(error)} ({place})"
+        ) from error
+    entries = tuple(loading.entries)
+    _PROCESS.loaded[plugin.name] = _Loaded(plugin=plugin, finder=finder, entries=entries)
 
 
-def _check_own(plugin: Plugin, root: Path) -> None:
-    """The modules beside the file must be the plugin's, and none that another one has loaded."""
-    for file in plugin.files:
-        module = sys.modules.get(PurePosixPath(file).stem)
-        origin = getattr(module, "__file__", None)
-        if module is not None and "/" not in file and origin != str(root / file):
+def _forget_modules(names: Iterable[str], finder: MetaPathFinder) -> None:
+    sys.meta_path.remove(finder)
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def _check_names(plugin: Plugin) -> None:
+    """No name of the plugin's modules may mean another module in this process."""
+    if plugin.name in sys.modules:
+        raise PluginError(
+            f"a module called {plugin.name!r} was imported before; load the plugin first, or "
+            f"rename it if that is another module: {plugin.place}"
+        )
+    for top in {name.partition(".")[0] for name in plugin.modules}:
+        spec, module = importlib.util.find_spec(top), plugin.modules.get(top)
+        if spec is None or module is None:
+            continue
+        if spec.origin is None or Path(spec.origin).resolve() != Path(module.path).resolve():
+            where = spec.origin or "a folder without __init__.py"
             raise PluginError(
-                f"the plugin {plugin.main} imports {file}, but a module of that name was loaded "
-                f"from {origin}; give the file another name"
+                f"the plugin {plugin.name} would import {module.path}, but {top!r} is also the "
+                f"name of {where}; give the file another name"
             )
 
 
-@contextmanager
-def _found_first(root: Path) -> Iterator[None]:
-    """Modules beside a plugin's file can be imported by it, and by nobody else."""
-    sys.path.insert(0, str(root))
+def _check_entries(plugin: Plugin, entries: Sequence[tuple[Registry[Any, Any], str]]) -> None:
+    if not entries:
+        raise PluginError("it registers nothing, as @STRATEGIES.register(name) would")
+    for registry, name in entries:
+        module = registry.get(name).function.__module__
+        beside = module.partition(".")[0] == plugin.name.partition(".")[0]
+        if beside and module not in plugin.modules:
+            raise PluginError(
+                f"{registry.kind} {name!r} stands in the module {module}, which none of the "
+                "plugin's import statements names"
+            )
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+def _read(place: str) -> Plugin:
+    """The plugin that a user names, with its modules."""
+    path = Path(place).expanduser()
+    if not (path.suffix == ".py" or path.exists() or len(path.parts) > 1):
+        return _read_installed(place)
+    path = path.resolve()
+    is_package = (path / "__init__.py").is_file()
+    if not is_package and not (path.suffix == ".py" and path.is_file()):
+        raise PluginError(f"a plugin must be a .py file or a package folder, got {path}")
+    name = path.name if is_package else path.stem
+    if not name.isidentifier():
+        raise PluginError(f"the name of a plugin must be one of a Python module, got {path.name!r}")
+
+    def owns(module: str) -> bool:
+        top = module.partition(".")[0]
+        return top == name or (not is_package and top != PACKAGE)
+
+    return Plugin(name=name, modules=_gathered(path.parent, name, owns))
+
+
+def _read_installed(name: str, *, distribution: str | None = None) -> Plugin:
+    """A plugin that can be imported; nothing of its package is imported for that."""
+    top = name.partition(".")[0]
+    named = all(part.isidentifier() for part in name.split("."))
+    spec = importlib.util.find_spec(top) if named else None
+    if spec is None or spec.origin is None:
+        raise PluginError(f"there is no plugin {name!r}: it is no file and no installed module")
+    root = Path(spec.origin).parent
+    if spec.submodule_search_locations is not None:
+        root = root.parent
+    # Of this package's own modules, the version of the numbers tells already.
+    whole = name if top == PACKAGE else top
+
+    def owns(module: str) -> bool:
+        return module == whole or module.startswith(f"{whole}.")
+
+    modules = _gathered(root, name, owns)
+    if name not in modules:
+        raise PluginError(f"there is no plugin {name!r}: no such module in {root / top}")
+    return Plugin(name=name, modules=modules, installed=True, distribution=distribution)
+
+
+def _gathered(root: Path, name: str, owns: Callable[[str], bool]) -> dict[str, PluginModule]:
+    """The module and whatever it owns of what import statements name, wherever they stand."""
+    found: dict[str, PluginModule] = {}
+    waiting = [name]
+    while waiting:
+        each = waiting.pop()
+        if each in found or not owns(each) or (module := _module_at(root, each)) is None:
+            continue
+        found[each] = module
+        waiting += _named(each, module)
+        above = each.rpartition(".")[0]
+        if above and owns(above) and _module_at(root, above) is None:
+            path = root.joinpath(*above.split("."), "__init__.py")
+            found[above] = PluginModule(path=str(path), source=b"", is_package=True)
+        elif above:
+            waiting.append(above)
+    return dict(sorted(found.items()))
+
+
+def _module_at(root: Path, name: str) -> PluginModule | None:
+    place = root.joinpath(*name.split("."))
+    for path in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+        if path.is_file():
+            is_package = path.name == "__init__.py"
+            return PluginModule(path=str(path), source=_content(path), is_package=is_package)
+    return None
+
+
+def _content(path: Path) -> bytes:
     try:
-        yield
-    finally:
-        sys.path.remove(str(root))
+        return path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"cannot read the plugin {path}: {error.strerror}") from None
 
 
-def _syntax_message(error: Exception, path: Path) -> str:
-    where = getattr(error, "filename", None) or path
-    line = getattr(error, "lineno", None)
-    place = f"{where}:{line}" if line else str(where)
-    return f"the plugin is not valid Python: {getattr(error, 'msg', error)} ({place})"
+def _named(name: str, module: PluginModule) -> Iterator[str]:
+    """What the import statements of a module name; of `from a import b` both `a` and `a.b`."""
+    try:
+        tree = ast.parse(module.source, module.path)
+    except (SyntaxError, ValueError) as error:
+        reason, line = getattr(error, "msg", error), getattr(error, "lineno", None) or 1
+        raise PluginError(
+            f"the plugin is not valid Python: {reason} ({module.path}:{line})"
+        ) from None
+    package = (name if module.is_package else name.rpartition(".")[0]).split(".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
-def _message(plugin: Plugin, error: Exception) -> str:
-    said = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-    return f"the plugin {plugin.main} cannot be loaded: {bounded(said)} ({_where(error, plugin)})"
+# Importing ------------------------------------------------------------------------------------
 
 
-def _where(error: BaseException, plugin: Plugin) -> str:
-    """The last place in the plugin's own code on the way to an error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    names = {PurePosixPath(name).name for name in plugin.files}
-    own = [frame for frame in frames if Path(frame.filename).name in names]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else plugin.place
+class _Finder(MetaPathFinder):
+    """Finds a plugin's modules in its source, also those that are imported while a trial trains."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+        self._tops = {name.partition(".")[0] for name in plugin.modules}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        module = self._plugin.modules.get(fullname)
+        if module is not None:
+            folders = [str(Path(module.path).parent)] if module.is_package else None
+            return importlib.util.spec_from_file_location(
+                fullname,
+                module.path,
+                loader=_Loader(module),
+                submodule_search_locations=folders,
+            )
+        if fullname.partition(".")[0] in self._tops and not self._plugin.installed:
+            # It may be there, but nothing would tell its versions apart.
+            message = f"no import statement of the plugin {self._plugin.name} names {fullname}"
+            raise ModuleNotFoundError(message, name=fullname)
+        return None
+
+
+class _Loader(SourceLoader):
+    """Compiles what was read, whatever bytecode lies beside the file."""
+
+    def __init__(self, module: PluginModule) -> None:
+        self._module = module
+
+    def get_filename(self, fullname: str) -> str:
+        return self._module.path
+
+    def get_data(self, path: str) -> bytes:
+        return self._module.source
+
+
+# Errors ---------------------------------------------------------------------------------------
 
 
 def place_in_plugin(error: BaseException) -> str | None:
     """File and line where a plugin's code raised an error; None if none was involved."""
-    frames = traceback.extract_tb(error.__traceback__)
-    roots = [
-        str(Path(str(module.__file__)).parent)
-        for name, module in list(sys.modules.items())
-        if name.startswith("bench_plugin_")
+    return _deepest(error, {path for plugin in loaded_plugins() for path in plugin.paths})
+
+
+def plugin_failure(error: Exception) -> PluginError | None:
+    """What a plugin's code has raised, in words with file and line; None if it was other code."""
+    place = place_in_plugin(error)
+    return None if place is None else PluginError(f"a plugin has failed: {_said(error)} ({place})")
+
+
+@contextmanager
+def plugin_errors_told() -> Iterator[None]:
+    """Raise what a plugin's code raises in the block as a `PluginError`."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        failure = plugin_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _deepest(error: BaseException, paths: Collection[str]) -> str | None:
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_code.co_filename in paths
     ]
-    own = [frame for frame in frames if str(Path(frame.filename).parent) in roots]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    return places[-1] if places else None
+
+
+def _said(error: BaseException) -> str:
+    text = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+    return bounded(text)

@@ -8,7 +8,7 @@ needs to know besides are its traits, a data class of its own.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,10 +17,13 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, PluginError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+PACKAGE = __name__.partition(".")[0]
+"""The name of this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,19 @@ class Registered(Generic[F, T]):
     origin: str | None = None
 
     @property
+    def checked_origin(self) -> str | None:
+        """`origin`; raises `PluginError` for what neither this package nor a plugin registers.
+
+        Nothing would tell its versions apart, and no other process would have it.
+        """
+        if self.origin is None and self.function.__module__.partition(".")[0] != PACKAGE:
+            raise PluginError(
+                f"{self.name!r} is registered outside of a plugin ({self.place}); put it into a "
+                "file of its own, and load that with --plugin or bench.load_plugin"
+            )
+        return self.origin
+
+    @property
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
@@ -49,16 +65,16 @@ class Registered(Generic[F, T]):
     @property
     def place(self) -> str:
         """File and line of the function."""
-        code = getattr(self.function, "__code__", None)
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
 
 
 class Registry(Generic[F, T]):
     """Named functions of one kind, in order of registration.
 
-    `traits` is the class of what describes an entry. `shared_options` (name → (annotation,
-    default)) are accepted by every entry; the layer that calls the entries takes them out before it
-    calls the function.
+    `traits` is the class of what describes an entry, `takes` are the positional parameters of every
+    function. `shared_options` (name → (annotation, default)) are accepted by every entry; the layer
+    that calls the entries takes them out before it calls the function.
     """
 
     def __init__(
@@ -66,17 +82,20 @@ class Registry(Generic[F, T]):
         kind: str,
         traits: type[T],
         *,
+        takes: tuple[str, ...] | None = None,
         shared_options: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> None:
         self.kind = kind
         self.shared_options = dict(shared_options or {})
         self._traits = traits
+        self._takes = takes
         self._entries: dict[str, Registered[F, T]] = {}
 
     def register(self, name: str, **traits: Any) -> Callable[[F], F]:
         """Register the decorated function under `name`; `traits` describe it to its callers.
 
-        Raises `BenchError` for a name that is taken, or traits that the kind does not have.
+        Raises `PluginError` for a name that is taken, traits or parameters that the kind does not
+        have, an option without an annotation, and a function without a docstring.
         """
 
         def decorate(function: F) -> F:
@@ -84,23 +103,36 @@ class Registry(Generic[F, T]):
             try:
                 own = self._traits(**traits)
             except TypeError as error:
-                raise BenchError(f"{self.kind} {name!r}: {error}") from None
+                raise PluginError(f"{self.kind} {name!r}: {error}") from None
             entry = Registered(
                 name=name,
                 function=function,
                 options=self._options_model(name, function),
                 traits=own,
-                origin=None if loading is None else loading.origin,
+                origin=None if loading is None else loading.origin_of(function),
             )
             if name in self._entries:
                 first, second = self._entries[name].place, entry.place
-                raise BenchError(f"{self.kind} {name!r} is registered twice: {first} and {second}")
+                raise PluginError(f"{self.kind} {name!r} is registered twice: {first} and {second}")
+            self._check(name, function)
             self._entries[name] = entry
-            if loading is not None:
+            if loading is not None and entry.origin is not None:
                 loading.entries.append((self, name))
             return function
 
         return decorate
+
+    def _check(self, name: str, function: F) -> None:
+        """What of a function would only show when it is listed or called."""
+        if not inspect.getdoc(function):
+            raise PluginError(f"{self.kind} {name!r} needs a docstring: what `bench list` shows")
+        signature = inspect.signature(function)
+        kinds = [(each.name, each.kind) for each in signature.parameters.values()]
+        positional = [name for name, kind in kinds if kind in _POSITIONAL]
+        collects = any(kind in _COLLECTING for _, kind in kinds)
+        if self._takes is not None and (len(positional) != len(self._takes) or collects):
+            expected = ", ".join((*self._takes, "*", "option: type = default"))
+            raise PluginError(f"{self.kind} {name!r} must take ({expected}), got {signature}")
 
     def _options_model(self, name: str, function: F) -> type[BaseModel]:
         fields: dict[str, Any] = dict(self.shared_options)
@@ -109,6 +141,15 @@ class Registry(Generic[F, T]):
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         ]
+        for parameter in parameters:
+            if parameter.annotation is inspect.Parameter.empty:
+                raise PluginError(
+                    f"{self.kind} {name!r}: option {parameter.name} has no annotation"
+                )
+            if parameter.name in fields:
+                raise PluginError(
+                    f"{self.kind} {name!r}: every entry has an option {parameter.name}"
+                )
         # The other parameters may be of types that are imported for type checkers alone.
         options = SimpleNamespace(__annotations__={p.name: p.annotation for p in parameters})
         names = getattr(function, "__globals__", {})
@@ -143,21 +184,32 @@ class Registry(Generic[F, T]):
         return len(self._entries)
 
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """A plugin that is being loaded, and what it has registered so far."""
+    """A plugin of some modules that is being loaded, and what it has registered so far."""
 
     origin: str
+    modules: Collection[str]
     entries: list[tuple[Registry[Any, Any], str]]
+
+    def origin_of(self, function: Callable[..., Any]) -> str | None:
+        """The plugin's digest; None for this package's own, which it may be the first to import."""
+        module = function.__module__
+        own = module.partition(".")[0] == PACKAGE and module not in self.modules
+        return None if own else self.origin
 
 
 _LOADING: ContextVar[Loading | None] = ContextVar("loading", default=None)
 
 
 @contextmanager
-def registered_by(origin: str) -> Iterator[Loading]:
+def registered_by(origin: str, modules: Collection[str]) -> Iterator[Loading]:
     """What is registered in the block comes from a plugin with this digest; an error undoes it."""
-    loading = Loading(origin=origin, entries=[])
+    loading = Loading(origin=origin, modules=modules, entries=[])
     token = _LOADING.set(loading)
     try:
         yield loading

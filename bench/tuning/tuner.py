@@ -28,6 +28,7 @@ from bench.suite import (
     expand,
     load_suite,
 )
+from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
@@ -38,6 +39,7 @@ from bench.tuning.tuned import SUFFIX, tuned_suite
 EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
 
 
+@plugin_errors_told()
 def tune(
     suite: str | Path,
     *,

@@ -90,7 +90,7 @@ exclude: [{stratgy: x}]
         ({"strategy": ["lp_ft", "lp_ft"]}, "strategy 'lp_ft' is given twice"),
         ({"schedule": "multistep"}, "'multistep' needs the option 'milestones'"),
         ({"schedule": {"name": "cosine", "warmup_epochs": -1}}, "warmup_epochs must be greater"),
-        ({"augmentation": "flip_crop+mixupp"}, "mix must be 'mixup', 'cutmix' or 'mixup_cutmix'"),
+        ({"augmentation": "flip_crop+mixupp"}, "mix must be a known mix; did you mean 'mixup'?"),
         ({"optimizer": "sdg"}, "optimizer must be 'sgd', 'adam' or 'adamw', got 'sdg'"),
         ({"batch_size": True}, "batch_size must be a valid integer, got True"),
         ({"lr": "fast"}, "lr must be a valid number, got 'fast'"),

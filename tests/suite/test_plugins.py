@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import py_compile
+import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError, SuiteError
+from bench.data import open_dataset
+from bench.errors import BenchError, PluginError, SuiteError
+from bench.execution.origins import used_plugins
 from bench.methods.metrics import METRICS
+from bench.methods.plan import Plan
 from bench.methods.schedules import SCHEDULES
 from bench.runs.catalogue import catalogue
-from bench.suite import load_suite
+from bench.suite import Entry, load_suite
 from bench.suite.plugins import (
-    PluginError,
     ensure_loaded,
     entries_of,
     load_plugin,
     loaded_plugins,
     unload_plugin,
 )
+from bench.testing import check
 from tests.outside import BESIDE, PLUGIN
+from tests.tiny import make_trial
+
+pytestmark = pytest.mark.usefixtures("plugins_unloaded")
 
 SCHEDULE = """\
+from bench.methods.plan import Plan
 from bench.methods.schedules import SCHEDULES
 
 @SCHEDULES.register({name!r})
@@ -33,14 +43,12 @@ def own(progress):
     return 1.0
 """
 
-
-@pytest.fixture(autouse=True)
-def _unloaded() -> Iterator[None]:
-    before = {plugin.place for plugin in loaded_plugins()}
-    yield
-    for plugin in loaded_plugins():
-        if plugin.place not in before:
-            unload_plugin(plugin.place)
+WRONG = """\
+from bench.methods.metrics import METRICS
+@METRICS.register('x')
+def x({}):
+    {}
+"""
 
 
 def _file(folder: Path, name: str = "mine", text: str = "Mine.") -> Path:
@@ -60,7 +68,7 @@ def test_a_file_registers_what_it_says_and_nothing_of_it_stays(tmp_path: Path) -
         ("penalty", "l1_sp"),
         ("dataset", "rings"),
     }
-    assert set(plugin.files) == {"outside.py", "outside_numbers.py"}
+    assert set(plugin.modules) == {"outside", "outside_numbers"}
     assert METRICS.get("worst_class").origin == plugin.digest
     assert METRICS.get("accuracy").origin is None
     assert str(tmp_path) not in sys.path
@@ -94,14 +102,15 @@ def test_the_digest_knows_the_modules_beside_it_and_no_others(tmp_path: Path) ->
 def test_a_package_folder_and_an_installed_module(tmp_path: Path) -> None:
     folder = tmp_path / "own_package"
     folder.mkdir()
-    (folder / "__init__.py").write_text("from . import parts\n")
+    (folder / "__init__.py").write_text("import own_package.parts\n")
+    (folder / "not_imported.py").write_text("raise ValueError\n")
     (folder / "parts.py").write_text(SCHEDULE.format(name="packed", text="Packed."))
     plugin = load_plugin(folder)
-    assert set(plugin.files) == {"own_package/__init__.py", "own_package/parts.py"}
+    assert set(plugin.modules) == {"own_package", "own_package.parts"}
     assert SCHEDULES.get("packed").origin == plugin.digest
     installed = load_plugin("bench.testing.vectors")
     assert {name for _, name in entries_of(installed)} == {"vectors", "tiny_mlp"}
-    assert not installed.files
+    assert set(installed.modules) == {"bench.testing.vectors"}
 
 
 def test_another_process_loads_what_it_is_sent(tmp_path: Path) -> None:
@@ -111,11 +120,12 @@ def test_another_process_loads_what_it_is_sent(tmp_path: Path) -> None:
     unload_plugin(plugin.place)
     sent = pickle.loads(pickle.dumps(plugin))
     path.write_text(path.read_text().replace("1.0", "0.5"))  # edited since the run began
-    ensure_loaded((sent,), tmp_path / "cache")
+    ensure_loaded([sent])
     entry = SCHEDULES.get("sent_schedule")
     assert entry.origin == plugin.digest
-    assert entry.place.startswith(str(tmp_path / "cache" / plugin.digest))
     assert entry.function(None) == 1.0
+    assert load_plugin(path).digest != plugin.digest
+    assert SCHEDULES.get("sent_schedule").function(None) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -134,6 +144,11 @@ def test_another_process_loads_what_it_is_sent(tmp_path: Path) -> None:
             "METRICS.register('x', better='up')(lambda y, p: 1.0)\n",
             r"metric 'x': .*better.*wrong\.py:2",
         ),
+        ("import sys\nsys.exit()\n", r"SystemExit.*wrong\.py:2"),
+        ("A = 1\n", r"registers nothing"),
+        (WRONG.format("labels", "'Doc.'"), r"must take \(labels, probabilities, .*wrong\.py:2"),
+        (WRONG.format("y, p", "return 1.0"), r"'x' needs a docstring.*wrong\.py:2"),
+        (WRONG.format("y, p, *, o=1", "'Doc.'"), r"option o has no annotation.*wrong\.py:2"),
     ],
 )
 def test_a_wrong_plugin_is_one_message_with_its_place(
@@ -173,3 +188,108 @@ def test_two_plugins_with_one_name_for_a_module_are_refused(tmp_path: Path) -> N
     with pytest.raises(BenchError, match="another name"):
         load_plugin(tmp_path / "b" / "main_b.py")
     assert "main_b_schedule" not in SCHEDULES
+
+
+def test_what_is_digested_is_what_is_executed(tmp_path: Path) -> None:
+    """Also where bytecode of an earlier version of the same second and size lies beside it."""
+    path = _file(tmp_path, "swift")
+    (tmp_path / "beside_swift.py").write_text("FACTOR = 0.5\n")
+    text = path.read_text().replace("return 1.0", "import beside_swift as b; return b.FACTOR")
+    path.write_text(text)
+    first = load_plugin(path)
+    assert set(first.modules) == {"swift", "beside_swift"}
+    times = (tmp_path / "beside_swift.py").stat()
+    assert SCHEDULES.get("swift_schedule").function(None) == 0.5
+    py_compile.compile(str(tmp_path / "beside_swift.py"))
+    (tmp_path / "beside_swift.py").write_text("FACTOR = 0.7\n")
+    os.utime(tmp_path / "beside_swift.py", ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = load_plugin(path)
+    assert second.digest != first.digest
+    assert SCHEDULES.get("swift_schedule").function(None) == 0.7
+
+
+def test_what_no_import_statement_names_is_not_executed(tmp_path: Path) -> None:
+    path = _file(tmp_path, "hidden")
+    (tmp_path / "hidden_part").mkdir()
+    (tmp_path / "hidden_part" / "a.py").write_text("")
+    (tmp_path / "hidden_part" / "b.py").write_text("")
+    lazy = "import hidden_part.a, importlib; importlib.import_module('hidden_part.b')"
+    path.write_text(path.read_text().replace("return 1.0", lazy))
+    assert set(load_plugin(path).modules) == {"hidden", "hidden_part", "hidden_part.a"}
+    with pytest.raises(ModuleNotFoundError, match=r"no import statement .* names hidden_part\.b"):
+        SCHEDULES.get("hidden_schedule").function(None)
+
+
+def test_the_first_import_of_the_package_makes_nothing_a_plugins_own(tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text(
+        PLUGIN.replace("from outside_numbers import POWER", "POWER = 1.0")
+    )
+    code = (
+        f"import bench\nbench.load_plugin({str(tmp_path / 'early.py')!r})\n"
+        "from bench.execution.origins import REGISTRIES\n"
+        "from bench.suite.plugins import loaded_plugins, unload_plugin\n"
+        "for kind, registry in REGISTRIES.items():\n"
+        "    print(*(name for name in registry if registry.get(name).origin is not None))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["head_then_norms", "power", "rings", "worst_class", "l1_sp"]
+
+
+def test_what_is_registered_outside_of_a_plugin_is_refused() -> None:
+    def stray(progress: object) -> float:
+        """Nothing tells its versions apart."""
+        return 1.0
+
+    SCHEDULES.register("stray")(stray)
+    try:
+        trial = make_trial(schedule=Entry(name="stray"))
+        with pytest.raises(
+            PluginError, match=r"'stray' .*test_plugins\.py:\d+.*bench\.load_plugin"
+        ):
+            used_plugins(trial, Plan(stages=()))
+    finally:
+        SCHEDULES.forget("stray")
+
+
+def test_an_installed_package_brings_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.suite.plugins._PROCESS.searched", False)
+    _file(tmp_path, "own_installed")
+    described = tmp_path / "own_installed-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: own-installed\nVersion: 1.0\n"
+    )
+    (described / "entry_points.txt").write_text("[bench.plugins]\nany = own_installed\n")
+    catalogue()
+    (plugin,) = (each for each in loaded_plugins() if each.name == "own_installed")
+    assert plugin.distribution == "own-installed 1.0"
+    assert SCHEDULES.get("own_installed_schedule").origin == plugin.digest
+    assert replace(plugin, distribution="own-installed 1.1").digest != plugin.digest
+
+
+def test_a_plugins_data_set_is_prepared_anew_when_its_code_changes(tmp_path: Path) -> None:
+    path = tmp_path / "outside.py"
+    (tmp_path / "outside_numbers.py").write_text(BESIDE)
+    path.write_text(PLUGIN)
+    load_plugin(path)
+    first = open_dataset("rings", {"per_class": 5}).fingerprint
+    assert open_dataset("rings", {"per_class": 5}).fingerprint == first
+    path.write_text(PLUGIN.replace("0.1 *", "0.2 *"))
+    load_plugin(path)
+    assert open_dataset("rings", {"per_class": 5}).fingerprint != first
+
+
+def test_a_mix_from_outside_is_a_mix(tmp_path: Path) -> None:
+    (tmp_path / "mixes.py").write_text(
+        "from bench.data import MIXES\nfrom torchvision.transforms import v2\n\n"
+        "@MIXES.register('mild')\ndef mild(num_classes, *, alpha: float = 1.0):\n"
+        "    'Little of another image.'\n"
+        "    return v2.MixUp(alpha=0.1 * alpha, num_classes=num_classes)\n"
+    )
+    digest = load_plugin(tmp_path / "mixes.py").digest
+    trial = make_trial(mix="mild")
+    assert used_plugins(trial, Plan(stages=())) == {"mix mild": digest}
+    check("mix", "mild")

@@ -71,9 +71,12 @@ def test_traits_are_those_of_the_kind() -> None:
 def test_what_a_failing_plugin_has_registered_is_taken_out() -> None:
     registry = make_registry()
 
+    def mine() -> None:
+        """Does nothing."""
+
     def load() -> None:
-        with registered_by("digest"):
-            registry.register("mine")(lambda: None)
+        with registered_by("digest", ["mine"]):
+            registry.register("mine")(mine)
             assert registry.get("mine").origin == "digest"
             raise ZeroDivisionError
 

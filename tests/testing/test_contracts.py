@@ -14,7 +14,6 @@ from bench.methods.metrics import METRICS
 from bench.methods.plan import Plan, Rule, Stage
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
-from bench.suite.plugins import load_plugin
 from bench.testing import check, check_plugin
 from tests.outside import BESIDE, PLUGIN
 
@@ -35,6 +34,7 @@ def test_what_the_package_registers_keeps_its_contract(kind: str, name: str) -> 
     check(kind, name, **NEEDED.get(name, {}))
 
 
+@pytest.mark.usefixtures("plugins_unloaded")
 def test_a_file_is_checked_by_one_line(tmp_path: Path) -> None:
     (tmp_path / "outside.py").write_text(PLUGIN)
     (tmp_path / "outside_numbers.py").write_text(BESIDE)
@@ -62,10 +62,13 @@ def _negative(progress: Any) -> float:
     return 1 - 2 * float(progress.fraction)
 
 
-def _forgetful(progress: Any, calls: list[int] = []) -> float:  # noqa: B006
+CALLS: list[int] = []
+
+
+def _forgetful(progress: Any) -> float:
     """Counts its own calls."""
-    calls.append(1)
-    return 1 / len(calls)
+    CALLS.append(1)
+    return 1 / len(CALLS)
 
 
 def _upside_down(labels: Any, probabilities: Any) -> float:
@@ -100,7 +103,3 @@ def test_what_breaks_a_contract_is_named(
             check(kind, "broken")
     finally:
         registry.forget("broken")
-
-
-def test_plugins_of_the_package_load(tmp_path: Path) -> None:
-    assert load_plugin("bench.testing.vectors").name == "bench.testing.vectors"

@@ -11,6 +11,7 @@ import pytest
 
 import bench
 from bench.data import Preprocessing
+from bench.errors import PluginError
 from bench.execution.work import count_work
 from bench.models.tensor_files import read_tensor_file
 from bench.runs.prepare import counted_trials
@@ -153,6 +154,25 @@ def test_an_error_in_a_plugin_ends_its_trial_with_file_and_line(place: Path) -> 
     (error,) = run.trials["error"]
     assert error.startswith("KeyError: 'no such address'")
     assert f"{file}:6" in error
+
+
+def test_an_error_of_a_plugin_before_training_is_one_message(place: Path) -> None:
+    file = place / "refusing.py"
+    file.write_text(
+        "from bench.methods.strategies import STRATEGIES\n\n"
+        "@STRATEGIES.register('refusing', weights='ignored')\n"
+        "def refusing(groups, epochs):\n"
+        "    'Fails.'\n"
+        "    return groups['head']\n"
+    )
+    plugin = load_plugin(file)
+    try:
+        suite = place / "refusing.yaml"
+        suite.write_text(START.replace("from_scratch", "refusing"))
+        with pytest.raises(PluginError, match=rf"TypeError: .*\({file}:6\)"):
+            bench.run(suite, out=place / "refusing", device="cpu", workers=1)
+    finally:
+        unload_plugin(plugin.place)
 
 
 def test_learning_rates_are_searched(place: Path) -> None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bench.data.inputs import CENTRAL
+from bench.errors import nearest
 from bench.keys import derive_seed
 from bench.suite import Entry
 from bench.suite.registry import NoTraits, Registry
@@ -30,15 +31,26 @@ Transform = Any
 Probability = Annotated[float, Field(ge=0, le=1)]
 Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+MIXES: Registry[Callable[..., Transform], NoTraits] = Registry(
+    "mix", NoTraits, takes=("num_classes",)
+)
+
+
+def _known_mix(name: str | None) -> str | None:
+    if name is not None and name not in MIXES:
+        raise ValueError(f"must be a known mix{nearest(name, MIXES)}")
+    return name
+
+
 AUGMENTATIONS: Registry[Callable[..., Transform], NoTraits] = Registry(
     "augmentation",
     NoTraits,
+    takes=("size",),
     shared_options={
-        "mix": (Literal["mixup", "cutmix", "mixup_cutmix"] | None, None),
+        "mix": (Annotated[str | None, AfterValidator(_known_mix)], None),
         "mix_alpha": (Alpha, 1.0),
     },
 )
-MIXES: Registry[Callable[..., Transform], NoTraits] = Registry("mix", NoTraits)
 
 
 @AUGMENTATIONS.register("none")
