@@ -16,7 +16,7 @@ def list_catalogue(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
 ) -> None:
     """Show the catalogue: what a suite may name."""
-    from bench.cli.listing import listings, plural
+    from bench.runs.listing import listings, plural
 
     kinds = listings()
     chosen = [name for name in kinds if kind in (None, name, plural(name))]
