@@ -92,18 +92,32 @@ class MissingExtraError(BenchError):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One mistake in a suite: the rule with the offending value, and where it stands."""
+    """One mistake in a suite: the rule with the offending value, and where it stands.
+
+    A suite that is no file has lines only, or where it is no text either, keys such as
+    `strategy.1.lr`.
+    """
 
     message: str
     path: Path | None = None
     line: int | None = None
+    key: str | None = None
+
+    @classmethod
+    def at_key(cls, location: Iterable[str | int], message: str) -> Problem:
+        """A problem of a suite that is no text."""
+        return cls(message=message, key=".".join(map(str, location)) or None)
 
     def __str__(self) -> str:
-        message = bounded(self.message)
-        if self.path is None:
-            return message
-        where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
-        return f"{message} ({bounded(where)})"
+        message, where = bounded(self.message), self._where()
+        return message if where is None else f"{message} ({bounded(where)})"
+
+    def _where(self) -> str | None:
+        if self.path is not None:
+            return f"{self.path}:{self.line}" if self.line is not None else str(self.path)
+        if self.line is not None:
+            return f"line {self.line}"
+        return None if self.key is None else f"at {self.key}"
 
 
 class SuiteError(BenchError):

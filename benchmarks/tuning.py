@@ -25,6 +25,8 @@ from workload import Workload, prepare
 
 from bench.execution.executors import Where
 from bench.results.folder import read_tuning
+from bench.runs.check import check_suite
+from bench.runs.options import RunOptions
 from bench.runs.resolve import open_suite
 from bench.runs.run import SilentReporter
 from bench.system.machine import usable_cores
@@ -104,7 +106,7 @@ def compare_samplers(given: argparse.Namespace) -> None:
 def _searched(work: Path, seed: int, sampler: str) -> dict[str, list[float]]:
     """The losses of each study of the embedded task, in order: the search without its grids."""
     overrides = [*COMPARED, f"tune.sampler={sampler}", f"tune.seed={seed}"]
-    opened = open_suite(EMBEDDED, device="cpu", overrides=overrides)
+    opened = open_suite(check_suite(EMBEDDED, RunOptions(overrides=overrides)), device="cpu")
     assert opened.loaded.suite.tune is not None
     with TemporaryDirectory(dir=work) as folder:
         search = Search(

@@ -37,7 +37,7 @@ MOST_ENTRIES = 15
 
 TORCH_FREE = ("errors", "keys", "system.cache", "system.download", "suite", "methods", "data",
               "models", "results.folder", "results.analysis", "results.plots", "results.report",
-              "runs.catalogue", "cli.listing", "cli.main")  # fmt: skip
+              "runs.catalogue", "runs.listing", "cli.main")  # fmt: skip
 
 
 def _modules() -> dict[str, Path]:

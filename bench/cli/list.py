@@ -18,7 +18,7 @@ def list_catalogue(
     plugins: Plugins = None,
 ) -> None:
     """Show the catalogue: what a suite may name."""
-    from bench.cli.listing import listings, plural
+    from bench.runs.listing import listings, plural
 
     load_plugins(plugins)
     kinds = listings()

@@ -18,7 +18,7 @@ from rich.markup import escape
 from bench.cli.compare import compare
 from bench.cli.console import error_console
 from bench.cli.doctor import doctor
-from bench.cli.init.command import init
+from bench.cli.init import init
 from bench.cli.list import list_catalogue
 from bench.cli.lr_find import lr_find
 from bench.cli.outcome import INTERRUPTED

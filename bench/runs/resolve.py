@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
 from bench.errors import BenchError, Problem, SuiteError
@@ -22,19 +22,18 @@ from bench.models import (
 )
 from bench.models.tensor_files import is_whole
 from bench.results.folder import RemoteFolder, RunStore, run_folder
-from bench.runs.catalogue import catalogue
+from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
 from bench.suite import (
     Entry,
     FractalWeights,
     GridRule,
     LoadedSuite,
+    SuiteSource,
     Trial,
-    expand,
-    load_suite,
     locate,
     matches,
-    selection,
 )
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
@@ -42,9 +41,6 @@ from bench.training.precision import resolve_precision
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
-
-FAILED = "failed"
-"""The status of a trial that has ended with an error, and what `--retry` may ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,30 +109,22 @@ class ResolvedRun:
 
 
 def resolve_run(
-    suite: Path,
+    suite: SuiteSource | CheckedSuite,
     *,
-    out: str | Path,
-    device: str = "auto",
-    overrides: Sequence[str] = (),
-    only: Sequence[str] = (),
-    reuse: bool = True,
-    retry: str | None = None,
     progress: OnProgress | None = None,
+    **options: Unpack[RunKeywords],
 ) -> ResolvedRun:
     """Check and resolve the suite; trains nothing.
 
-    A trial that failed stays so unless `retry` is "failed", or what it lacked was outside of it.
     Raises `SuiteError` with every mistake, or another `BenchError` for the device, the data, or an
     `out` that is a URL.
     """
-    if retry not in (None, FAILED):
-        raise BenchError(f"--retry must be {FAILED}, got {retry!r}")
-    names = catalogue()
-    selected = selection(only, names)
-    opened = open_suite(suite, device=device, overrides=overrides, progress=progress)
+    given = RunOptions(**options)
+    checked = check_suite(suite, given)
+    opened = open_suite(checked, device=given.device, progress=progress)
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
-    folder, remote = run_folder(out, opened.loaded.suite.name)
+    folder, remote = run_folder(given.out, opened.loaded.suite.name)
     store = RunStore(folder)
     return ResolvedRun(
         loaded=opened.loaded,
@@ -146,15 +134,15 @@ def resolve_run(
         trials=tuple(
             replace(
                 each,
-                **_earlier(store.row(each.id), retry),
-                reuse=reuse,
-                skip_reason=_skip_reason(each.trial, selected, only),
+                **_earlier(store.row(each.id), given.retry),
+                reuse=given.reuse,
+                skip_reason=_skip_reason(each.trial, checked.selected, given.only),
             )
             for each in resolved
             if each is not None
         ),
         issues=opened.resolver.issues(),
-        reuse=reuse,
+        reuse=given.reuse,
         remote=remote,
     )
 
@@ -171,22 +159,20 @@ class OpenSuite:
 
 
 def open_suite(
-    suite: Path, *, device: str, overrides: Sequence[str] = (), progress: OnProgress | None = None
+    checked: CheckedSuite, *, device: str, progress: OnProgress | None = None
 ) -> OpenSuite:
-    """Check the suite and open its data set; raises as `resolve_run` does, resolves no trial."""
-    names = catalogue()
+    """Open the data set of the suite; raises as `resolve_run` does, resolves no trial."""
     device = resolve_device(device)
-    loaded = load_suite(suite, names, overrides)
-    trials = expand(loaded, names)
+    loaded = checked.loaded
     dataset = open_dataset(
         loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
     )
     return OpenSuite(
         loaded=loaded,
-        trials=tuple(trials),
+        trials=checked.trials,
         dataset=dataset,
         device=device,
-        resolver=Resolver(loaded, dataset, device, trials),
+        resolver=Resolver(loaded, dataset, device, checked.trials),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from bench.data import PreparedData
 from bench.errors import BenchError, system_errors_told
@@ -31,9 +31,11 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.report import mistaken_samples, write_report
+from bench.runs.check import CheckedSuite
+from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.suite import ADDED_LATER, Settings, dump_suite
+from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
@@ -90,49 +92,26 @@ class SilentReporter:
 @system_errors_told()
 @plugin_errors_told()
 def run(
-    suite: str | Path,
+    suite: SuiteSource | CheckedSuite,
     *,
-    out: str | Path = "results",
-    device: str = "auto",
-    workers: int | None = None,
-    executor: str = "auto",
-    address: str | None = None,
-    overrides: Sequence[str] = (),
-    only: Sequence[str] = (),
-    reuse: bool = True,
-    retry: str | None = None,
     reporter: Reporter | None = None,
+    **options: Unpack[RunKeywords],
 ) -> Run:
-    """Run a suite and return its tables; what an earlier run has finished is not trained again.
-
-    `overrides` are `key=value` texts as of `--set`, `only` selects trials as `--only` does,
-    `reuse=False` trains every trial anew. A trial that has failed stays failed until
-    `retry="failed"`, unless what it lacked was outside of it (a file, room on the disk). `workers`
-    is the number of processes (default: the cores that the trials' threads leave room for on a
-    CPU, 1 on other devices), `address` that of a Ray cluster for the executor `ray`. `out` may be
-    a URL of an object store (as text): the run's `folder` is its mirror on this disk then.
+    """Run a suite and return its tables; the options are those of `RunOptions`.
 
     Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
     store does. A trial that fails is in the tables with its error.
     """
     reporter = reporter or SilentReporter()
-    where = Where(name=executor, workers=workers, address=address)
+    given = RunOptions(**options)
+    where = Where(name=given.executor, workers=given.workers, address=given.address)
     with CacheUploads(reporter.note) as uploads:
-        resolved_run = resolve_run(
-            Path(suite),
-            out=out,
-            device=device,
-            overrides=overrides,
-            only=only,
-            reuse=reuse,
-            retry=retry,
-            progress=reporter.progress,
-        )
+        resolved_run = resolve_run(suite, progress=reporter.progress, **options)
         reporter.resolved(resolved_run)
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
-                folder.write_description(overrides)
+                folder.write_description(given.overrides)
                 if resolved_run.pending or not folder.has_data:
                     folder.write_work(counted_trials(resolved_run))
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)

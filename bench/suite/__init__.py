@@ -15,6 +15,7 @@ from bench.suite.schema import (
     Suite,
     Trial,
 )
+from bench.suite.source import SuiteSource
 from bench.suite.tune import (
     BUDGETS,
     DIRECTIONS,
@@ -47,6 +48,7 @@ __all__ = [
     "Searched",
     "Settings",
     "Suite",
+    "SuiteSource",
     "Trial",
     "Tune",
     "dump_compact",

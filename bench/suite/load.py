@@ -26,8 +26,9 @@ from bench.suite.schema import (
     Settings,
     Suite,
 )
+from bench.suite.source import SuiteSource, read_source
 from bench.suite.tune import Tune
-from bench.suite.yaml_file import Location, YamlFile, apply_overrides, read_yaml
+from bench.suite.yaml_file import Location, YamlFile, apply_overrides
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_VALUES = 1000
@@ -72,10 +73,15 @@ class LoadedSuite:
     yaml_file: YamlFile
 
 
-def load_suite(path: Path, catalogue: Catalogue, overrides: Sequence[str] = ()) -> LoadedSuite:
-    """Read and check the suite at `path`; raises `SuiteError` with all mistakes at once."""
-    yaml_file = apply_overrides(read_yaml(path), overrides)
-    suite = _Checker(yaml_file, catalogue, path).suite()
+def load_suite(
+    source: SuiteSource, catalogue: Catalogue, overrides: Sequence[str] = ()
+) -> LoadedSuite:
+    """Read and check a suite; raises `SuiteError` with all mistakes at once.
+
+    A suite that is no file needs a `name`; its relative paths start at the current folder.
+    """
+    yaml_file = apply_overrides(read_source(source), overrides)
+    suite = _Checker(yaml_file, catalogue).suite()
     return LoadedSuite(suite=suite, yaml_file=yaml_file)
 
 
@@ -95,7 +101,7 @@ def _selection(text: str, catalogue: Catalogue) -> GridRule:
     except SuiteError as error:
         raise SuiteError([Problem(message=p.message, path=place) for p in error.problems]) from None
     yaml_file = YamlFile(data=data, path=place, lines={}, overrides={})
-    checker = _Checker(yaml_file, catalogue, place, selects=True)
+    checker = _Checker(yaml_file, catalogue, selects=True)
     rule = checker.rule(data, ())
     if checker.problems:
         raise SuiteError(checker.problems)
@@ -103,12 +109,10 @@ def _selection(text: str, catalogue: Catalogue) -> GridRule:
 
 
 class _Checker:
-    def __init__(
-        self, yaml_file: YamlFile, catalogue: Catalogue, path: Path, *, selects: bool = False
-    ) -> None:
+    def __init__(self, yaml_file: YamlFile, catalogue: Catalogue, *, selects: bool = False) -> None:
         self.yaml_file = yaml_file
         self.catalogue = catalogue
-        self.path = path
+        self._folder = Path() if yaml_file.path is None else yaml_file.path.parent
         self._selects = selects
         self.problems: list[Problem] = []
 
@@ -124,7 +128,7 @@ class _Checker:
         axes = {axis: self._axis(data, axis) for axis in AXES}
         settings = self._all_settings(data)
         suite = Suite(
-            name=self._name(data.get("name", self.path.stem)),
+            name=self._name(data),
             dataset=self._dataset(data),
             axes=axes,
             settings=settings,
@@ -142,7 +146,12 @@ class _Checker:
         if len(self.problems) >= MAX_PROBLEMS:
             raise SuiteError(self.problems)
 
-    def _name(self, name: Any) -> str:
+    def _name(self, data: Mapping[str, Any]) -> str:
+        path = self.yaml_file.path
+        if "name" not in data and path is None:
+            self._report((), "name is required for a suite that is no file: its run has that name")
+            return ""
+        name = data["name"] if path is None else data.get("name", path.stem)
         if not isinstance(name, str) or not NAME.fullmatch(name):
             rule = "name must be letters, digits, '.', '_' or '-' and start with a letter or digit"
             self._report(("name",), f"{rule}, got {name!r}")
@@ -297,14 +306,14 @@ class _Checker:
         if "/" in name or "\\" in name or name.startswith((".", "~")):
             return True
         try:
-            return (self.path.parent / name).is_dir()
+            return (self._folder / name).is_dir()
         except (OSError, ValueError):
             return False
 
     def _resolve(self, path: str, location: Location) -> Path:
-        """Relative paths in a suite start at the suite's own folder."""
+        """Relative paths in a suite file start at the file's own folder."""
         try:
-            resolved = (self.path.parent / Path(path).expanduser()).resolve()
+            resolved = (self._folder / Path(path).expanduser()).resolve()
             resolved.exists()
         except (OSError, ValueError, RuntimeError) as error:
             self._report(location, f"not a usable path: {path!r} ({error})")

@@ -60,7 +60,10 @@ _Loader.add_constructor(
 
 @dataclass(frozen=True, kw_only=True)
 class YamlFile:
-    """Plain data with the place of every value: a file and line, or the `--set` that gave it."""
+    """Plain data with the place of every value: a file and line, or the `--set` that gave it.
+
+    `path` is None for text, and for data that was no text, which has no `lines` either.
+    """
 
     data: Any
     path: Path | None
@@ -75,6 +78,8 @@ class YamlFile:
                 return Problem(message=message, path=Path(f"--set {self.overrides[prefix]}"))
             if prefix in self.lines:
                 return Problem(message=message, path=self.path, line=self.lines[prefix])
+        if self.path is None:
+            return Problem.at_key(location, message)
         return Problem(message=message, path=self.path)
 
 
@@ -222,7 +227,7 @@ class _Converter:
             kind = node.tag.rpartition(":")[2]
             self._problem(node, f"the value tagged as {kind} must be one, got {node.value!r}")
             return None
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        if isinstance(value, str) and has_surrogates(value):
             self._problem(node, f"text must be Unicode without surrogates, got {value!r}")
             return None
         return value
@@ -233,6 +238,11 @@ class _Converter:
             self.problems.append(problem)
         if len(self.problems) >= MAX_PROBLEMS:
             raise SuiteError(self.problems)
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether the text cannot be written as UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def apply_overrides(yaml_file: YamlFile, overrides: Sequence[str]) -> YamlFile:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +14,8 @@ from bench.errors import BenchError
 from bench.execution.executors import Where
 from bench.results.folder import Run, pushing, run_folder, write_tuning
 from bench.runs.catalogue import catalogue
+from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.options import ProcessKeywords, RunOptions
 from bench.runs.resolve import OpenSuite, open_suite
 from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import (
@@ -22,6 +24,7 @@ from bench.suite import (
     Choices,
     Method,
     Range,
+    SuiteSource,
     Trial,
     Tune,
     dump_compact,
@@ -41,17 +44,12 @@ EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
 
 @plugin_errors_told()
 def tune(
-    suite: str | Path,
+    suite: SuiteSource | CheckedSuite,
     *,
-    out: str | Path = "results",
-    device: str = "auto",
-    workers: int | None = None,
-    executor: str = "auto",
-    address: str | None = None,
-    overrides: Sequence[str] = (),
     trials: int | None = None,
     storage: str | None = None,
     reporter: Reporter | None = None,
+    **options: Unpack[ProcessKeywords],
 ) -> Run:
     """Search settings for every cell of the suite, and run the tuned suite; returns that run.
 
@@ -64,20 +62,15 @@ def tune(
     Raises `BenchError` as `run` does, and where the suite has no section `tune`.
     """
     reporter = reporter or SilentReporter()
-    place = Path(suite)
-    opened = open_suite(place, device=device, overrides=overrides, progress=reporter.progress)
+    given = RunOptions(**options)
+    checked = check_suite(suite, given)
+    opened = open_suite(checked, device=given.device, progress=reporter.progress)
     section = _section(opened, trials)
-    folder, remote = run_folder(out, opened.loaded.suite.name + SUFFIX)
-    where = Where(name=executor, workers=workers, address=address)
-    options: dict[str, Any] = {
-        "device": device,
-        "workers": workers,
-        "executor": executor,
-        "address": address,
-    }
+    folder, remote = run_folder(given.out, opened.loaded.suite.name + SUFFIX)
+    where = Where(name=given.executor, workers=given.workers, address=given.address)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, reporter):
-        untuned = run(place, out=out, overrides=overrides, reporter=reporter, **options)
+        untuned = run(checked, reporter=reporter, **options)
     with ExitStack() as held:
         push = held.enter_context(pushing(remote, reporter.note))
         search = Search(
@@ -94,7 +87,9 @@ def tune(
         with _alone(folder, reporter):
             _write(search, opened, section, folder, untuned)
             held.close()  # `run` takes the folder itself
-            return run(folder / "tuned.yaml", out=out, reporter=reporter, **options)
+            # The tuned suite has the values that overrides gave.
+            tuned_options: ProcessKeywords = {**options, "overrides": ()}
+            return run(folder / "tuned.yaml", reporter=reporter, **tuned_options)
 
 
 @contextmanager

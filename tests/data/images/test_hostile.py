@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.cli.init.examine import measure_sizes
 from bench.data import Converted, DecodeFailure, ImageData, open_dataset, prepare_images
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
@@ -26,6 +25,7 @@ from bench.data.images.folder import _files
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.errors import DataError
 from bench.results.folder import RunStore, prediction_columns, write_json
+from bench.runs.init.examine import measure_sizes
 from tests.data.pictures import photograph, write_folder
 from tests.hostile import mutated_bytes
 

@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bench.cli.init.backbone import choose_image_size
-from bench.cli.init.choose import choose
-from bench.cli.init.comments import comment, quoted
-from bench.cli.init.examine import Examined, examine, measure_sizes, wilson_half_width
-from bench.cli.init.suite_text import suite_text, summary
-from bench.cli.init.write import WrittenSuite, dataset_path, safe_name, write_suite
 from bench.cli.main import app
 from bench.data import DataIssue, open_dataset, prepare_images
 from bench.data.images.prepared import resolve_resize
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
+from bench.runs.init.backbone import choose_image_size
+from bench.runs.init.choose import choose
+from bench.runs.init.comments import comment, quoted
+from bench.runs.init.examine import Examined, examine, measure_sizes, wilson_half_width
+from bench.runs.init.suite_text import suite_text, summary
+from bench.runs.init.write import WrittenSuite, dataset_path, safe_name, write_suite
 from bench.runs.resolve import resolve_run
 from bench.suite import LoadedSuite, Trial, expand, load_suite
 from bench.suite.yaml_file import read_yaml

@@ -20,7 +20,7 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
 ) -> None:
     """Look at a folder of images and write a suite for it, ready to run."""
-    from bench.cli.init.write import write_suite
+    from bench.runs.init.write import write_suite
 
     with ConsoleReporter(out_console) as reporter:
         written = write_suite(folder, output, force=force, progress=reporter.progress)

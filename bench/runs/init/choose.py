@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.cli.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
-from bench.cli.init.examine import Examined
+from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.runs.init.examine import Examined
 
 IMBALANCED = 3.0
 """Classes are weighted where the largest has more than so many times the images of the smallest."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.cli.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.data import (
     DATASETS,
     TEST,
@@ -25,6 +24,7 @@ from bench.data import (
     open_dataset,
     prepare,
 )
+from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.suite import Settings
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, has_native_bf16, resolve_device

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cli.init.backbone import SEEDS
-from bench.cli.init.choose import MANY_IMAGES, ChosenGrid
-from bench.cli.init.comments import WIDTH, comment, item, printable, quoted, short_name
-from bench.cli.init.examine import MEASURED, Examined, wilson_half_width
 from bench.data import DATASETS
+from bench.runs.init.backbone import SEEDS
+from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
+from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
+from bench.runs.init.examine import MEASURED, Examined, wilson_half_width
 
 SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
 FEW_TO_CHOOSE_BY = 100

@@ -1,4 +1,4 @@
-"""`bench list`: the catalogue as rows, without importing torch."""
+"""The catalogue as rows, without importing torch."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.init.choose import choose
-from bench.cli.init.comments import quoted
-from bench.cli.init.examine import examine
-from bench.cli.init.suite_text import suite_text, summary
 from bench.data.images.files import existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
+from bench.runs.init.choose import choose
+from bench.runs.init.comments import quoted
+from bench.runs.init.examine import examine
+from bench.runs.init.suite_text import suite_text, summary
 from bench.suite import expand, load_suite
 from bench.system.cache import atomic_file
 from bench.system.download import OnProgress

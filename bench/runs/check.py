@@ -1,0 +1,39 @@
+"""A suite read, checked and expanded, before anything heavy is imported: mistakes are told soon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.runs.catalogue import catalogue
+from bench.runs.options import RunOptions
+from bench.suite import (
+    GridRule,
+    LoadedSuite,
+    SuiteSource,
+    Trial,
+    expand,
+    load_suite,
+    selection,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedSuite:
+    """A suite without mistakes, all its trials, and the rules that select among them."""
+
+    loaded: LoadedSuite
+    trials: tuple[Trial, ...]
+    selected: tuple[GridRule, ...]
+
+
+def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> CheckedSuite:
+    """The suite with the overrides and selection of `options`; what is checked stays as it is.
+
+    Raises `SuiteError` with every mistake. Imports no torch.
+    """
+    if isinstance(suite, CheckedSuite):
+        return suite
+    names = catalogue()
+    selected = selection(options.only, names)
+    loaded = load_suite(suite, names, options.overrides)
+    return CheckedSuite(loaded=loaded, trials=tuple(expand(loaded, names)), selected=selected)

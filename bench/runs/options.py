@@ -1,0 +1,109 @@
+"""The options of a run: one data class, and the keywords by which calls take it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, get_type_hints
+
+from bench.errors import BenchError
+
+FAILED = "failed"
+"""The status of a trial that has ended with an error, and what `--retry` may ask for."""
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a call may say beside the suite.
+
+    - `out`: folder that run folders go to, or a URL of an object store, as text.
+    - `device`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    - `overrides`: texts `key=value` as of `--set`.
+    - `workers`: processes at once (None: the cores that the trials' threads leave room for on a
+      CPU, 1 on other devices).
+    - `executor`: `auto`, `in-process`, `processes` or `ray`; `address` is that of a Ray cluster.
+    - `only`: texts `key=value[,key=value]`; a trial is selected that any of them fits.
+    - `reuse`: False trains every trial anew, by itself.
+    - `retry`: `failed` also trains what failed before. What failed for want of something outside of
+      it, such as a file or room on the disk, is tried again anyway.
+
+    Raises `BenchError` for an option that can never be.
+    """
+
+    out: str | Path = "results"
+    device: str = "auto"
+    overrides: Sequence[str] = ()
+    workers: int | None = None
+    executor: str = "auto"
+    address: str | None = None
+    only: Sequence[str] = ()
+    reuse: bool = True
+    retry: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, option in (("overrides", self.overrides), ("only", self.only)):
+            if isinstance(option, str):
+                raise BenchError(f"{name} must be a list of texts such as [{option!r}], got a text")
+        if self.retry not in (None, FAILED):
+            raise BenchError(f"--retry must be {FAILED}, got {self.retry!r}")
+
+
+class SuiteKeywords(TypedDict, total=False):
+    """Options of whatever resolves a suite."""
+
+    out: str | Path
+    device: str
+    overrides: Sequence[str]
+
+
+class SelectionKeywords(SuiteKeywords, total=False):
+    """Options of whatever looks at some trials of a suite."""
+
+    only: Sequence[str]
+
+
+class ProcessKeywords(SuiteKeywords, total=False):
+    """Options of whatever trains."""
+
+    workers: int | None
+    executor: str
+    address: str | None
+
+
+class RunKeywords(ProcessKeywords, SelectionKeywords, total=False):
+    """All options."""
+
+    reuse: bool
+    retry: str | None
+
+
+DEFAULTS = {field.name: field.default for field in fields(RunOptions)}
+
+
+def keyword_parameters(keywords: type) -> list[inspect.Parameter]:
+    """The keywords of a class above as parameters, with the defaults of `RunOptions`."""
+    hints = get_type_hints(keywords)
+    return [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name]
+        )
+        for name, default in DEFAULTS.items()
+        if name in hints
+    ]
+
+
+def lists_options(keywords: type) -> Callable[[Verb], Verb]:
+    """Let `help` list the options of a call that takes `**options: Unpack[keywords]`."""
+
+    def decorate(verb: Verb) -> Verb:
+        signature = inspect.signature(verb)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        parameters = [*own, *keyword_parameters(keywords)]
+        verb.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return verb
+
+    return decorate
