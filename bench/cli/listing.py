@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.runs.catalogue import catalogue
-from bench.suite import FractalWeights, Settings
+from bench.suite import FractalWeights
+from bench.suite.reference import described_settings
 from bench.suite.registry import Registry
 
 Row = tuple[str, str, str]
@@ -69,6 +70,6 @@ def _weights() -> list[Row]:
 
 def _settings() -> list[Row]:
     return [
-        (name, str(getattr(field.default, "name", field.default)), "")
-        for name, field in Settings.model_fields.items()
+        (item.name, f"{item.default} ({item.values})", item.meaning)
+        for item in described_settings()
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from functools import cache
@@ -44,7 +45,8 @@ def test_it_is_a_schema() -> None:
 
 def test_the_kept_schema_is_up_to_date() -> None:
     renew = "renew it with: bench schema --out suites/schema.json"
-    assert SCHEMA.read_text(encoding="utf-8") == schema_text(catalogue()), renew
+    kept = json.loads(SCHEMA.read_text(encoding="utf-8"))  # 1 and 1.0 are the same
+    assert kept == json.loads(schema_text(catalogue())), renew
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
