@@ -22,6 +22,7 @@ from bench.models import (
 from bench.models.tensor_files import is_whole
 from bench.results.folder import RemoteFolder, RunStore, run_folder
 from bench.runs.catalogue import catalogue
+from bench.runs.notes import lines, notes
 from bench.runs.source_weights import describe_fractal_weights
 from bench.suite import (
     Entry,
@@ -29,11 +30,13 @@ from bench.suite import (
     GridRule,
     LoadedSuite,
     Trial,
-    expand,
+    WrittenTrial,
+    distinct,
     load_suite,
     locate,
     matches,
     selection,
+    written_trials,
 )
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
@@ -108,6 +111,11 @@ class ResolvedRun:
         """The trials that failed earlier and are not tried again."""
         return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
+    @property
+    def notes(self) -> list[str]:
+        """The issues as lines, each with the number of trials that it concerns."""
+        return lines(self.issues)
+
 
 def resolve_run(
     suite: Path,
@@ -133,6 +141,8 @@ def resolve_run(
     opened = open_suite(suite, device=device, overrides=overrides, progress=progress)
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
+    plans = [(fields["trial"], fields["plan"], fields["image_size"]) for fields in resolved]
+    found = notes(opened.loaded, opened.written, plans, opened.dataset)
     folder, remote = run_folder(out, opened.loaded.suite.name)
     store = RunStore(folder)
     return ResolvedRun(
@@ -149,7 +159,7 @@ def resolve_run(
             )
             for fields in resolved
         ),
-        issues=opened.resolver.issues(),
+        issues=(*opened.resolver.issues(), *found),
         reuse=reuse,
         remote=remote,
     )
@@ -160,6 +170,7 @@ class OpenSuite:
     """A checked suite and what its trials meet: the data set, the device, the weights."""
 
     loaded: LoadedSuite
+    written: tuple[WrittenTrial, ...]
     trials: tuple[Trial, ...]
     dataset: ImageDataset
     device: str
@@ -173,12 +184,14 @@ def open_suite(
     names = catalogue()
     device = resolve_device(device)
     loaded = load_suite(suite, names, overrides)
-    trials = expand(loaded, names)
+    written = written_trials(loaded, names)
+    trials = distinct(written)
     dataset = open_dataset(
         loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
     )
     return OpenSuite(
         loaded=loaded,
+        written=tuple(written),
         trials=tuple(trials),
         dataset=dataset,
         device=device,

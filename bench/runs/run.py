@@ -125,6 +125,8 @@ def run(
             progress=reporter.progress,
         )
         reporter.resolved(resolved_run)
+        for note in resolved_run.notes:
+            reporter.note(f"note: {note}")
         trained: ImageData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
