@@ -25,6 +25,7 @@ from bench.cli.outcome import INTERRUPTED
 from bench.cli.plan import plan
 from bench.cli.report import report
 from bench.cli.run import run
+from bench.cli.schema import schema
 from bench.cli.show import show
 from bench.cli.tune import tune
 from bench.cli.why import why
@@ -43,6 +44,7 @@ app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
 app.command("list")(list_catalogue)
+app.command()(schema)
 for command in (doctor, init):
     app.command()(command)
 

@@ -50,8 +50,8 @@ def plan(
         time = estimate(resolved, work, workers=executor.workers)
     out_console.print(_table(resolved))
     _show_earlier_failures(resolved)
-    for issue in resolved.issues:
-        out_console.print(f"[yellow]note[/] {escape(issue.message)}", highlight=False)
+    for note in resolved.notes:
+        out_console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
     out_console.print(work.sentence(), highlight=False)
     _show_outlook(resolved)
     out_console.print(

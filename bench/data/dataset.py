@@ -150,17 +150,51 @@ class ImageDataset:
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
+SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
+    "val_fraction": (
+        Annotated[
+            SplitFraction,
+            Field(
+                description="Share of the images left that become the validation split, drawn by "
+                "`seed`, where the data set has none.",
+                examples=[0.2],
+            ),
+        ],
+        0.2,
+    ),
+    "test_fraction": (
+        Annotated[
+            SplitFraction,
+            Field(
+                description="Share of the images that become the test split, drawn by "
+                "`split_seed`, where the data set has none.",
+                examples=[0.2],
+            ),
+        ],
+        0.2,
+    ),
+    "split_seed": (
+        Annotated[
+            int,
+            Field(ge=0, description="Seeds a test split that is drawn.", examples=[0]),
+        ],
+        0,
+    ),
+    "class_map": (
+        Annotated[
+            dict[str, list[int | str]] | None,
+            Field(
+                description="For each class the ImageNet classes, by index or name, that mean the "
+                "same: `pretrained_head` needs it. null: what the data set knows itself.",
+                examples=[{"ants": [310], "bees": ["bee"]}],
+            ),
+        ],
+        None,
+    ),
+}
 
 DATASETS: Registry[Callable[..., Any], NoTraits] = Registry(
-    "dataset",
-    NoTraits,
-    takes=("progress",),
-    shared_options={
-        "val_fraction": (SplitFraction, 0.2),
-        "test_fraction": (SplitFraction, 0.2),
-        "split_seed": (Annotated[int, Field(ge=0)], 0),
-        "class_map": (dict[str, list[int | str]] | None, None),
-    },
+    "dataset", NoTraits, takes=("progress",), shared_options=SHARED_OPTIONS
 )
 
 

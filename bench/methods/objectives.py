@@ -126,7 +126,15 @@ def focal(
     class_weights: Tensor | None,
     label_smoothing: float,
     *,
-    gamma: Annotated[float, Field(ge=0, le=10)] = 2.0,
+    gamma: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=10,
+            description="Power of 1 − p: the larger, the less samples that are right count.",
+            examples=[2.0],
+        ),
+    ] = 2.0,
 ) -> CrossEntropy:
     """Cross-entropy times (1 − p)^`gamma`: samples that are right already count less.
 

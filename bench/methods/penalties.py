@@ -31,8 +31,17 @@ def l2_sp(
     parameters: Mapping[str, Tensor],
     start: Mapping[str, Tensor],
     *,
-    weight: PenaltyWeight = 0.01,
-    head_weight: PenaltyWeight | None = None,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(description="α of α/2 times the squared distance.", examples=[0.01]),
+    ] = 0.01,
+    head_weight: Annotated[
+        PenaltyWeight | None,
+        Field(
+            description="β of β/2 times the squared norm of the head. null: as `weight`.",
+            examples=[0.001],
+        ),
+    ] = None,
 ) -> Tensor:
     """Half the squared distance of the backbone from its start, and half the head's squared norm.
 

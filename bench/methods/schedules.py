@@ -47,8 +47,23 @@ class Progress:
 
 
 Schedule = Callable[..., float]
-Gamma = Annotated[float, Field(gt=0, le=1)]
-Floor = Annotated[float, Field(ge=0, le=1)]
+Gamma = Annotated[
+    float, Field(gt=0, le=1, description="Factor of each drop of the rate.", examples=[0.1])
+]
+End = Annotated[
+    float,
+    Field(ge=0, le=1, description="Share of the rate that is left at the end.", examples=[0.01]),
+]
+WarmupEpochs = Annotated[
+    float,
+    Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Epochs, whole or not, in which the rate grows in a straight line to what the "
+        "schedule says: times min(1, (step + 1) / warm-up steps).",
+        examples=[1, 0.5],
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +77,7 @@ SCHEDULES: Registry[Schedule, ScheduleTraits] = Registry(
     "schedule",
     ScheduleTraits,
     takes=("progress",),
-    shared_options={"warmup_epochs": (Annotated[float, Field(ge=0, allow_inf_nan=False)], 0.0)},
+    shared_options={"warmup_epochs": (WarmupEpochs, 0.0)},
 )
 
 
@@ -85,7 +100,12 @@ def constant(progress: Progress) -> float:
 
 
 @SCHEDULES.register("step")
-def step(progress: Progress, *, step_size: Count = 7, gamma: Gamma = 0.1) -> float:
+def step(
+    progress: Progress,
+    *,
+    step_size: Annotated[Count, Field(description="Epochs between drops.", examples=[7])] = 7,
+    gamma: Gamma = 0.1,
+) -> float:
     """Times `gamma` after every `step_size` epochs."""
     return float(gamma ** (progress.epoch // step_size))
 
@@ -94,7 +114,14 @@ def step(progress: Progress, *, step_size: Count = 7, gamma: Gamma = 0.1) -> flo
 def multistep(
     progress: Progress,
     *,
-    milestones: Annotated[tuple[Count, ...], Field(min_length=1)],
+    milestones: Annotated[
+        tuple[Count, ...],
+        Field(
+            min_length=1,
+            description="The rate drops when so many epochs are done.",
+            examples=[[6, 9]],
+        ),
+    ],
     gamma: Gamma = 0.1,
 ) -> float:
     """Times `gamma` after each of the epochs in `milestones`."""
@@ -108,13 +135,13 @@ def exponential(progress: Progress, *, gamma: Gamma = 0.9) -> float:
 
 
 @SCHEDULES.register("linear")
-def linear(progress: Progress, *, end: Floor = 0.0) -> float:
+def linear(progress: Progress, *, end: End = 0.0) -> float:
     """A straight line from 1 to `end` over all steps."""
     return 1 + (end - 1) * progress.fraction
 
 
 @SCHEDULES.register("cosine")
-def cosine(progress: Progress, *, end: Floor = 0.0) -> float:
+def cosine(progress: Progress, *, end: End = 0.0) -> float:
     """Half a cosine from 1 to `end` over all steps (Loshchilov and Hutter, SGDR, 2017)."""
     return end + (1 - end) * (1 + math.cos(math.pi * progress.fraction)) / 2
 
@@ -123,9 +150,21 @@ def cosine(progress: Progress, *, end: Floor = 0.0) -> float:
 def one_cycle(
     progress: Progress,
     *,
-    warm_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3,
-    start_divisor: Annotated[float, Field(ge=1)] = 25.0,
-    final_divisor: Annotated[float, Field(ge=1)] = 1e4,
+    warm_fraction: Annotated[
+        float,
+        Field(gt=0, lt=1, description="Share of the steps before the peak.", examples=[0.3]),
+    ] = 0.3,
+    start_divisor: Annotated[
+        float, Field(ge=1, description="The rate starts at lr / start_divisor.", examples=[25])
+    ] = 25.0,
+    final_divisor: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="The rate ends at lr / (start_divisor × final_divisor).",
+            examples=[10_000],
+        ),
+    ] = 1e4,
 ) -> float:
     """Up to 1 and down again along two cosines (Smith and Topin, Super-Convergence, 2018).
 
@@ -149,8 +188,22 @@ def plateau(
     progress: Progress,
     *,
     gamma: Gamma = 0.1,
-    patience: Annotated[int, Field(ge=0)] = 3,
-    threshold: Annotated[float, Field(ge=0)] = 1e-4,
+    patience: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Epochs in a row without a fall of the validation loss that are waited.",
+            examples=[3],
+        ),
+    ] = 3,
+    threshold: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="A fall counts from this share of the best loss on.",
+            examples=[0.0001],
+        ),
+    ] = 1e-4,
 ) -> float:
     """Times `gamma` when the validation loss has not fallen for more than `patience` epochs.
 

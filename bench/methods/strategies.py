@@ -25,7 +25,14 @@ from bench.suite.rules import Count
 
 Strategy = Callable[..., Plan]
 Multiplier = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Norm = Literal["update", "fixed"]
+Norm = Annotated[
+    Literal["update", "fixed"],
+    Field(
+        description="Running statistics of the backbone's norm layers: `update` them from batches "
+        "and normalise by the batch, or keep them `fixed` and normalise by them.",
+        examples=["fixed"],
+    ),
+]
 
 
 def _checked_penalty(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -66,8 +73,23 @@ def _with_options(
         raise ValueError(f"{name}: {key} {rule}, got {detail['input']!r}") from None
 
 
-Penalties = Annotated[dict[str, Any] | None, AfterValidator(_checked_penalty)]
-ObjectiveOption = Annotated[str | dict[str, Any] | None, AfterValidator(_checked_objective)]
+Penalties = Annotated[
+    dict[str, Any] | None,
+    AfterValidator(_checked_penalty),
+    Field(
+        description="What is added to the loss for where the parameters are: a weight, or options, "
+        "by the name of the penalty. null: nothing.",
+        examples=[{"l2_sp": 0.01}, {"l2_sp": {"weight": 0.01, "head_weight": 0.001}}],
+    ),
+]
+ObjectiveOption = Annotated[
+    str | dict[str, Any] | None,
+    AfterValidator(_checked_objective),
+    Field(
+        description="What is minimised over the samples. null: cross-entropy.",
+        examples=["focal", {"name": "focal", "gamma": 1.0}],
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +195,13 @@ def two_rates(
     groups: Sequence[str],
     epochs: int,
     *,
-    backbone_multiplier: Multiplier = 0.1,
+    backbone_multiplier: Annotated[
+        Multiplier,
+        Field(
+            description="The backbone's learning rate is lr times this; 0 moves no parameter.",
+            examples=[0.1],
+        ),
+    ] = 0.1,
     norm: Norm = "update",
 ) -> Plan:
     """Train the backbone at `backbone_multiplier` times the learning rate of the head.
@@ -186,7 +214,18 @@ def two_rates(
 
 @STRATEGIES.register("layerwise_decay")
 def layerwise_decay(
-    groups: Sequence[str], epochs: int, *, decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    decay: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="A group k below the head trains at lr × decay to the power k.",
+            examples=[0.75],
+        ),
+    ] = 0.75,
 ) -> Plan:
     """Multiply the learning rate by `decay` for every layer group away from the head.
 
@@ -198,7 +237,18 @@ def layerwise_decay(
 
 
 @STRATEGIES.register("partial_finetune", why_weights=FREEZES)
-def partial_finetune(groups: Sequence[str], epochs: int, *, top: Count = 1) -> Plan:
+def partial_finetune(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    top: Annotated[
+        Count,
+        Field(
+            description="Layer groups below the head that train; fewer than the backbone has.",
+            examples=[2],
+        ),
+    ] = 1,
+) -> Plan:
     """Train the head and the `top` layer groups below it, freeze the rest."""
     if top >= len(groups):
         raise PlanError(
@@ -209,7 +259,14 @@ def partial_finetune(groups: Sequence[str], epochs: int, *, top: Count = 1) -> P
 
 
 @STRATEGIES.register("gradual_unfreeze", why_weights=FREEZES)
-def gradual_unfreeze(groups: Sequence[str], epochs: int, *, every: Count = 1) -> Plan:
+def gradual_unfreeze(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    every: Annotated[
+        Count, Field(description="Epochs from one group to the next.", examples=[2])
+    ] = 1,
+) -> Plan:
     """Start with the head alone and unfreeze one more group from the top every `every` epochs.
 
     Howard and Ruder, ULMFiT, 2018. Groups whose turn never comes stay frozen.
@@ -230,8 +287,17 @@ def lp_ft(
     groups: Sequence[str],
     epochs: int,
     *,
-    probe_epochs: Count | None = None,
-    finetune_multiplier: Multiplier = 0.1,
+    probe_epochs: Annotated[
+        Count | None,
+        Field(
+            description="Epochs of the probe, fewer than `epochs`. null: half of them.",
+            examples=[6],
+        ),
+    ] = None,
+    finetune_multiplier: Annotated[
+        Multiplier,
+        Field(description="After the probe everything trains at lr times this.", examples=[0.1]),
+    ] = 0.1,
 ) -> Plan:
     """A linear probe first, then everything at `finetune_multiplier` times the learning rate.
 

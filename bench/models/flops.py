@@ -34,10 +34,10 @@ def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str
     """
     check_image_size(backbone, image_size)
     try:
-        network = _network(backbone, image_size, num_classes, device="meta")
+        network = arbitrary_network(backbone, image_size, num_classes, device="meta")
         return _counted(network, sample_shape(backbone, image_size), device="meta")
     except (NotImplementedError, RuntimeError):  # a few models of timm compute with values
-        network = _network(backbone, image_size, num_classes, device="cpu")
+        network = arbitrary_network(backbone, image_size, num_classes, device="cpu")
         return _counted(network, sample_shape(backbone, image_size), device="cpu")
 
 
@@ -67,7 +67,7 @@ def epoch_flops(
     return train_samples * per_image + eval_samples * forward
 
 
-def _network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:
+def arbitrary_network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:
     """A network of arbitrary values, or of none on the meta device."""
     with keyed_initialisation(0, "costs"):
         if device == "meta":

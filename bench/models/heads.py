@@ -39,8 +39,19 @@ def linear() -> HeadShape:
 @HEADS.register("mlp")
 def mlp(
     *,
-    hidden: Annotated[int, Field(ge=1, le=100_000)] = 512,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+    hidden: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="Width of the hidden layer.", examples=[512]),
+    ] = 512,
+    dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of hidden activations that training sets to 0.",
+            examples=[0.5],
+        ),
+    ] = 0.5,
 ) -> HeadShape:
     """A linear layer of width `hidden`, ReLU, dropout, and a linear layer to the classes."""
     return HeadShape(hidden=(hidden,), dropout=dropout)

@@ -11,9 +11,11 @@ from bench.suite import (
     LoadedSuite,
     SuiteSource,
     Trial,
-    expand,
+    WrittenTrial,
+    distinct,
     load_suite,
     selection,
+    written_trials,
 )
 
 
@@ -22,6 +24,7 @@ class CheckedSuite:
     """A suite without mistakes, all its trials, and the rules that select among them."""
 
     loaded: LoadedSuite
+    written: tuple[WrittenTrial, ...]
     trials: tuple[Trial, ...]
     selected: tuple[GridRule, ...]
 
@@ -36,4 +39,10 @@ def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> Check
     names = catalogue()
     selected = selection(options.only, names)
     loaded = load_suite(suite, names, options.overrides)
-    return CheckedSuite(loaded=loaded, trials=tuple(expand(loaded, names)), selected=selected)
+    written = written_trials(loaded, names)
+    return CheckedSuite(
+        loaded=loaded,
+        written=tuple(written),
+        trials=tuple(distinct(written)),
+        selected=selected,
+    )

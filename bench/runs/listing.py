@@ -7,7 +7,8 @@ from typing import Any
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
 from bench.runs.catalogue import catalogue
-from bench.suite import FractalWeights, Settings
+from bench.suite import FractalWeights
+from bench.suite.reference import described_settings
 from bench.suite.registry import Registry
 
 Row = tuple[str, str, str]
@@ -74,6 +75,6 @@ def _weights() -> list[Row]:
 
 def _settings() -> list[Row]:
     return [
-        (name, str(getattr(field.default, "name", field.default)), "")
-        for name, field in Settings.model_fields.items()
+        (item.name, f"{item.default} ({item.values})", item.meaning)
+        for item in described_settings()
     ]

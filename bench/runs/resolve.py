@@ -23,6 +23,7 @@ from bench.models import (
 from bench.models.tensor_files import is_whole
 from bench.results.folder import RemoteFolder, RunStore, run_folder
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
 from bench.suite import (
@@ -32,6 +33,7 @@ from bench.suite import (
     LoadedSuite,
     SuiteSource,
     Trial,
+    WrittenTrial,
     locate,
     matches,
 )
@@ -107,6 +109,11 @@ class ResolvedRun:
         """The trials that failed earlier and are not tried again."""
         return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
+    @property
+    def notes(self) -> list[str]:
+        """The issues as lines, each with the number of trials that it concerns."""
+        return lines(self.issues)
+
 
 def resolve_run(
     suite: SuiteSource | CheckedSuite,
@@ -124,6 +131,8 @@ def resolve_run(
     opened = open_suite(checked, device=given.device, progress=progress)
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
+    plans = [(each.trial, each.plan, each.input_size) for each in resolved if each is not None]
+    found = notes(opened.loaded, opened.written, plans, opened.dataset)
     folder, remote = run_folder(given.out, opened.loaded.suite.name)
     store = RunStore(folder)
     return ResolvedRun(
@@ -141,7 +150,7 @@ def resolve_run(
             for each in resolved
             if each is not None
         ),
-        issues=opened.resolver.issues(),
+        issues=(*opened.resolver.issues(), *found),
         reuse=given.reuse,
         remote=remote,
     )
@@ -152,6 +161,7 @@ class OpenSuite:
     """A checked suite and what its trials meet: the data set, the device, the weights."""
 
     loaded: LoadedSuite
+    written: tuple[WrittenTrial, ...]
     trials: tuple[Trial, ...]
     dataset: Dataset
     device: str
@@ -169,6 +179,7 @@ def open_suite(
     )
     return OpenSuite(
         loaded=loaded,
+        written=checked.written,
         trials=checked.trials,
         dataset=dataset,
         device=device,

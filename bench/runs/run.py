@@ -108,6 +108,8 @@ def run(
     with CacheUploads(reporter.note) as uploads:
         resolved_run = resolve_run(suite, progress=reporter.progress, **options)
         reporter.resolved(resolved_run)
+        for note in resolved_run.notes:
+            reporter.note(f"note: {note}")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:

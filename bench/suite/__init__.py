@@ -1,8 +1,17 @@
 """Suite files: schema, loading with all mistakes at once, and the grid of trials."""
 
 from bench.suite.dump import dump_compact, dump_suite
-from bench.suite.grid import expand, locate, matches, normal_form
+from bench.suite.grid import (
+    WrittenTrial,
+    distinct,
+    expand,
+    locate,
+    matches,
+    normal_form,
+    written_trials,
+)
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
+from bench.suite.no_effect import Note, Uses, no_effect
 from bench.suite.resources import Resources
 from bench.suite.schema import (
     ADDED_LATER,
@@ -43,6 +52,7 @@ __all__ = [
     "GridRule",
     "LoadedSuite",
     "Method",
+    "Note",
     "Range",
     "Resources",
     "Searched",
@@ -51,12 +61,17 @@ __all__ = [
     "SuiteSource",
     "Trial",
     "Tune",
+    "Uses",
+    "WrittenTrial",
+    "distinct",
     "dump_compact",
     "dump_suite",
     "expand",
     "load_suite",
     "locate",
     "matches",
+    "no_effect",
     "normal_form",
     "selection",
+    "written_trials",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice, product
 from typing import Any
 
 from bench.errors import Problem, SuiteError
 from bench.suite.load import Catalogue, LoadedSuite
 from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Settings, Suite, Trial
+from bench.suite.yaml_file import Location
 
 UNTRAINED_KEEPS = (
     "weights",
@@ -27,62 +29,93 @@ MAX_TRIALS = 200_000
 """Of a whole suite, before rules leave cells out: more are a mistake in the axes."""
 
 
+Places = Mapping[str, Location]
+"""Axis or setting → where in the suite the value of a trial stands."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenTrial:
+    """One point of the grid as it is written, and the trial that it comes to."""
+
+    written: Trial
+    trial: Trial
+    places: Places
+
+
 def expand(loaded: LoadedSuite, catalogue: Catalogue) -> list[Trial]:
     """All trials of a suite, configs in the order of the file, the seeds of a config together.
 
     A strategy that ignores a setting (from_scratch the weights, pretrained_head the schedule) has
-    one cell where the grid would repeat it. Raises `SuiteError` with every rule that selects
-    nothing and every impossible combination, or if there are more than `MAX_TRIALS`.
+    one cell where the grid would repeat it. Raises as `written_trials` does.
+    """
+    return distinct(written_trials(loaded, catalogue))
+
+
+def distinct(written: Sequence[WrittenTrial]) -> list[Trial]:
+    """The trials that they come to, each once."""
+    return list({id(each.trial): each.trial for each in written}.values())
+
+
+def written_trials(loaded: LoadedSuite, catalogue: Catalogue) -> list[WrittenTrial]:
+    """All points of the grid; those that come to the same trial share it.
+
+    Raises `SuiteError` with every rule that selects nothing and every impossible combination, or if
+    there are more than `MAX_TRIALS`.
     """
     problems: list[Problem] = []
-    trials = _all_trials(loaded, problems)
+    placed = _all_trials(loaded, problems)
     impossible: dict[str, Problem] = {}
-    for trial in trials:
+    for trial, _ in placed:
         for key, message in _contradictions(trial, catalogue):
             location = locate(loaded.suite, key, trial)
             impossible.setdefault(message, loaded.yaml_file.problem(location, message))
     problems += impossible.values()
-    if not problems and not trials:
+    if not problems and not placed:
         problems.append(loaded.yaml_file.problem(("exclude",), "the rules leave no trial"))
     if problems:
         raise SuiteError(problems)
     unique: dict[str, Trial] = {}
-    for trial in trials:
+    found = []
+    for trial, places in placed:
         normal = normal_form(trial, catalogue)
-        unique.setdefault(normal.id({}), normal)
-    return list(unique.values())
+        normal = unique.setdefault(normal.id({}), normal)
+        found.append(WrittenTrial(written=trial, trial=normal, places=places))
+    return found
 
 
-def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[Trial]:
+_Placed = tuple[Trial, Places]
+
+
+def _all_trials(loaded: LoadedSuite, problems: list[Problem]) -> list[_Placed]:
     suite, yaml_file = loaded.suite, loaded.yaml_file
-    trials = _bounded(_cells(suite, suite.axes, suite.settings), loaded, ())
+    own: Places = {key: (key,) for key in suite.settings}
+    trials = _bounded(_cells(suite, suite.axes, suite.settings, own), loaded, ())
     for rule in suite.exclude:
-        kept = [trial for trial in trials if not matches(trial, rule)]
+        kept = [placed for placed in trials if not matches(placed[0], rule)]
         if len(kept) == len(trials):
             problems.append(yaml_file.problem(rule.location, "this exclude rule matches no cell"))
         trials = kept
     grid = list(trials)
     for rule in suite.include:
-        extended = [(trial, _extended(trial, rule, suite)) for trial in trials]
+        extended = [(placed, _extended(placed, rule, suite)) for placed in trials]
         if any(new is not None for _, new in extended):
             all_of = (t for old, new in extended for t in (new if new is not None else [old]))
             trials = _bounded(all_of, loaded, rule.location)
             continue
         axes = {**suite.axes, **{axis: (entry,) for axis, entry in rule.entries.items()}}
         settings = {**suite.settings, **rule.settings}
-        added = _bounded(_cells(suite, axes, settings), loaded, rule.location)
-        known = {trial.id({}) for trial in grid}
-        if all(trial.id({}) in known for trial in added):
+        places = {**own, **_places_of(rule.settings, rule.location)}
+        added = _bounded(_cells(suite, axes, settings, places), loaded, rule.location)
+        known = {trial.id({}) for trial, _ in grid}
+        if all(trial.id({}) in known for trial, _ in added):
             message = "this include rule adds nothing: its cells are in the grid already"
             problems.append(yaml_file.problem(rule.location, message))
-        new_ones = (trial for trial in added if trial.id({}) not in known)
+        new_ones = (placed for placed in added if placed[0].id({}) not in known)
         trials = _bounded(chain(trials, new_ones), loaded, rule.location)
     return trials
 
 
-def _bounded(
-    trials: Iterable[Trial], loaded: LoadedSuite, location: tuple[str | int, ...]
-) -> list[Trial]:
+def _bounded(trials: Iterable[_Placed], loaded: LoadedSuite, location: Location) -> list[_Placed]:
     """All of them; raises `SuiteError` before the product of long axes fills the memory."""
     found = list(islice(trials, MAX_TRIALS + 1))
     if len(found) <= MAX_TRIALS:
@@ -102,7 +135,8 @@ def _cells(
     suite: Suite,
     axes: Mapping[str, Sequence[AxisEntry]],
     settings: Mapping[str, tuple[Any, ...]],
-) -> Iterator[Trial]:
+    places: Places,
+) -> Iterator[_Placed]:
     for backbone, strategy, schedule, augmentation in product(*(axes[axis] for axis in AXES)):
         trial = Trial(
             suite=suite.name,
@@ -113,17 +147,24 @@ def _cells(
             augmentation=augmentation.entry,
             settings=Settings(),
         )
-        values = dict(settings)
-        for entry in (backbone, strategy, schedule, augmentation):
+        values, own = dict(settings), dict(places)
+        for axis, entry in zip(AXES, (backbone, strategy, schedule, augmentation), strict=True):
             values.update(entry.settings)
-        yield from _over_settings(trial, values)
+            own |= {axis: entry.location, **_places_of(entry.settings, entry.location)}
+        yield from _over_settings(trial, values, own)
 
 
-def _over_settings(trial: Trial, values: Mapping[str, tuple[Any, ...]]) -> Iterator[Trial]:
+def _places_of(settings: Iterable[str], location: Location) -> dict[str, Location]:
+    return {key: (*location, key) for key in settings}
+
+
+def _over_settings(
+    trial: Trial, values: Mapping[str, tuple[Any, ...]], places: Places
+) -> Iterator[_Placed]:
     # Seeds last, so that the seeds of one config stand together.
     names = sorted(values, key=lambda name: name == "seed")
     for chosen in product(*(values[name] for name in names)):
-        yield trial.with_settings(**dict(zip(names, chosen, strict=True)))
+        yield trial.with_settings(**dict(zip(names, chosen, strict=True))), places
 
 
 def matches(trial: Trial, rule: GridRule) -> bool:
@@ -151,8 +192,9 @@ def _entry_matches(entry: Entry, wanted: Entry) -> bool:
     )
 
 
-def _extended(trial: Trial, rule: GridRule, suite: Suite) -> Iterator[Trial] | None:
+def _extended(placed: _Placed, rule: GridRule, suite: Suite) -> Iterator[_Placed] | None:
     """The trial with the rule's new settings, or None where the rule would overwrite an axis."""
+    trial, places = placed
     axes = {key for key, values in suite.settings.items() if len(values) > 1}
     fixed = GridRule(
         entries={
@@ -162,11 +204,13 @@ def _extended(trial: Trial, rule: GridRule, suite: Suite) -> Iterator[Trial] | N
         location=rule.location,
     )
     added = {key: value for key, value in rule.settings.items() if key not in axes}
+    own = {**places, **_places_of(added, rule.location)}
     for entry in rule.entries.values():
         added.update(entry.settings)
+        own |= _places_of(entry.settings, entry.location)
     if not added or not matches(trial, fixed):
         return None
-    return _over_settings(trial, {key: tuple(value) for key, value in added.items()})
+    return _over_settings(trial, {key: tuple(value) for key, value in added.items()}, own)
 
 
 def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:

@@ -209,9 +209,9 @@ class _Checker:
     def _name_and_rest(
         self, value: Any, location: Location, *, kind: str
     ) -> tuple[str, dict[str, Any]]:
-        if isinstance(value, str):
+        if isinstance(value, str) and value:
             return value, {}
-        if isinstance(value, dict) and isinstance(value.get("name"), str):
+        if isinstance(value, dict) and isinstance(value.get("name"), str) and value["name"]:
             return value["name"], {k: v for k, v in value.items() if k != "name"}
         rule = f"{kind} must be a name, or a mapping with 'name' and its options"
         self._report(location, f"{rule}, got {value!r}")
@@ -229,7 +229,7 @@ class _Checker:
     def _split_mix(self, name: str, rest: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """`standard+mixup` and `mixup` to an augmentation with the option `mix`."""
         base, plus, mix = name.partition("+")
-        if plus:
+        if plus and base:
             return base, {"mix": mix, **rest}
         if name in self.catalogue.mix:
             return "none", {"mix": name, **rest}

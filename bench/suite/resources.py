@@ -22,10 +22,36 @@ class Resources(BaseModel):
 
     model_config = STRICT
 
-    minutes: Positive | None = None
-    memory_gib: Positive | None = None
-    cpus: Count | None = None
-    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    minutes: Annotated[
+        Positive | None,
+        Field(
+            description="Minutes that an epoch, or the test after the last, may take before the "
+            "trial is stopped. null: no limit.",
+            examples=[30],
+        ),
+    ] = None
+    memory_gib: Annotated[
+        Positive | None,
+        Field(
+            description="GiB of main memory that a trial may have. null: no limit.", examples=[4]
+        ),
+    ] = None
+    cpus: Annotated[
+        Count | None,
+        Field(
+            description="CPU cores that are kept free for each trial that runs, on each of its "
+            "devices. null: as many as it has threads.",
+            examples=[2],
+        ),
+    ] = None
+    gpus: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(
+            description="Share of a GPU that a trial takes: with 0.25, four run on one. null: a "
+            "whole one.",
+            examples=[0.25],
+        ),
+    ] = None
 
     @property
     def limited(self) -> bool:

@@ -102,15 +102,54 @@ class FractalWeights(BaseModel):
 
     model_config = STRICT
 
-    classes: Annotated[int, Field(ge=2, le=1000)] = 40
-    images_per_class: Annotated[int, Field(ge=1, le=10_000)] = 150
-    image_size: Annotated[int, Field(ge=16, le=512)] | None = None
-    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
-    family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    epochs: Epochs = 9
-    lr: Positive = 0.05
-    weight_decay: NotNegative = 5e-4
-    batch_size: BatchSize = 64
+    classes: Annotated[
+        int, Field(ge=2, le=1000, description="Classes of the source task.", examples=[40])
+    ] = 40
+    images_per_class: Annotated[
+        int,
+        Field(ge=1, le=10_000, description="Training images of each source class.", examples=[150]),
+    ] = 150
+    image_size: Annotated[
+        Annotated[int, Field(ge=16, le=512)] | None,
+        Field(
+            description="Side of the source images in pixels. null: the size that the target's "
+            "images have.",
+            examples=[64],
+        ),
+    ] = None
+    difficulty: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Scales the jitter of the shapes and the noise behind them.",
+            examples=[0.5],
+        ),
+    ] = 0.5
+    family_seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            lt=2**32,
+            description="Which family of fractals. It must differ from that of a data set "
+            "`fractals`, so that source and target classes are disjoint.",
+            examples=[1],
+        ),
+    ] = 1
+    epochs: Annotated[Epochs, Field(description="Epochs of pretraining.", examples=[9])] = 9
+    lr: Annotated[
+        Positive,
+        Field(
+            description="Learning rate of pretraining: the peak of a `one_cycle` schedule.",
+            examples=[0.05],
+        ),
+    ] = 0.05
+    weight_decay: Annotated[
+        NotNegative, Field(description="Weight decay of pretraining.", examples=[0.0005])
+    ] = 5e-4
+    batch_size: Annotated[
+        BatchSize, Field(description="Images in a batch of pretraining.", examples=[64])
+    ] = 64
 
 
 class Settings(BaseModel):
@@ -118,30 +157,202 @@ class Settings(BaseModel):
 
     model_config = STRICT
 
-    weights: Entry = Entry(name="imagenet")
-    head: Entry = Entry(name="linear")
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: Positive = 0.001
-    momentum: Fraction = 0.9
-    nesterov: bool = False
-    weight_decay: NotNegative = 0.0
-    weight_decay_on: Literal["all", "matrices"] = "all"
-    label_smoothing: Fraction = 0.0
-    grad_clip_norm: Positive | None = None
-    epochs: Epochs = 12
-    batch_size: BatchSize = 16
-    micro_batch: Annotated[int, Field(ge=2)] | None = None
-    devices_per_trial: Annotated[int, Field(ge=1, le=1024)] | None = None
-    early_stopping: Count | None = None
-    class_weights: Literal["none", "balanced"] = "none"
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
-    shots: Count | None = None
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    resize: Literal["auto", "crop", "squash", "pad"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: Threads = 1
-    metric: str = "accuracy"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    weights: Annotated[
+        Entry,
+        Field(
+            description="Where the parameters of the backbone start: `none` (at random), "
+            "`imagenet` (the library's default), a weight set by its name, `{file: PATH}` (a "
+            "state dict; relative paths start at the suite's folder) or `fractals` (pretrained "
+            "here, once).",
+            examples=["imagenet", {"file": "resnet18.pth"}, {"name": "fractals", "classes": 40}],
+        ),
+    ] = Entry(name="imagenet")
+    head: Annotated[
+        Entry,
+        Field(
+            description="The classifier that is put on the backbone. A strategy that always has "
+            "the same head (`linear_probe`, `mlp_probe`, `pretrained_head`) ignores it.",
+            examples=["linear", {"name": "mlp", "hidden": 256}],
+        ),
+    ] = Entry(name="linear")
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw"],
+        Field(
+            description="Optimiser of torch.optim. `sgd` and `adam` add weight_decay × parameter "
+            "to the gradient; `adamw` decays parameters apart from it. The betas of Adam are 0.9 "
+            "and 0.999.",
+            examples=["adamw"],
+        ),
+    ] = "sgd"
+    lr: Annotated[
+        Positive,
+        Field(
+            description="Learning rate. A parameter's own is lr × the multiplier of its rule in "
+            "the strategy × the factor of the schedule.",
+            examples=[0.001, [0.001, 0.003]],
+        ),
+    ] = 0.001
+    momentum: Annotated[
+        Fraction,
+        Field(
+            description="Momentum of `sgd`: v ← momentum · v + gradient, parameter ← parameter − "
+            "lr · v. Other optimisers have none.",
+            examples=[0.9],
+        ),
+    ] = 0.9
+    nesterov: Annotated[
+        bool,
+        Field(
+            description="Nesterov's momentum: steps by gradient + momentum · v. Needs `sgd` and a "
+            "momentum above 0.",
+            examples=[True],
+        ),
+    ] = False
+    weight_decay: Annotated[
+        NotNegative,
+        Field(
+            description="Weight decay of all parameters that train. `sgd` and `adam`: gradient ← "
+            "gradient + weight_decay · parameter. `adamw`: parameter ← parameter − lr · "
+            "weight_decay · parameter.",
+            examples=[0.0001],
+        ),
+    ] = 0.0
+    weight_decay_on: Annotated[
+        Literal["all", "matrices"],
+        Field(
+            description="What weight_decay is for: `all` that trains, or `matrices`, which spares "
+            "parameters of at most one dimension: biases, and the scales and shifts of norm "
+            "layers.",
+            examples=["matrices"],
+        ),
+    ] = "all"
+    label_smoothing: Annotated[
+        Fraction,
+        Field(
+            description="ε: the target of a sample of C classes is (1 − ε) · its distribution + "
+            "ε / C. For training alone: reported losses are plain cross-entropy. With class "
+            "weights, the part of ε has none.",
+            examples=[0.1],
+        ),
+    ] = 0.0
+    grad_clip_norm: Annotated[
+        Positive | None,
+        Field(
+            description="Gradients whose Euclidean norm over all parameters that train is larger "
+            "are scaled down to it. null: never.",
+            examples=[1.0],
+        ),
+    ] = None
+    epochs: Annotated[
+        Epochs, Field(description="Passes over the training split.", examples=[12])
+    ] = 12
+    batch_size: Annotated[
+        BatchSize,
+        Field(
+            description="Images of a training step. A last batch of one image joins the one "
+            "before.",
+            examples=[16],
+        ),
+    ] = 16
+    micro_batch: Annotated[
+        Annotated[int, Field(ge=2)] | None,
+        Field(
+            description="Trains each batch in pieces of so many images, whose gradients add up: "
+            "less memory, the same steps. Batch norm sees the pieces. null: a batch at once.",
+            examples=[8],
+        ),
+    ] = None
+    devices_per_trial: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | None,
+        Field(
+            description="Devices that share each batch of a trial. null: 1.",
+            examples=[2],
+        ),
+    ] = None
+    early_stopping: Annotated[
+        Count | None,
+        Field(
+            description="Ends a trial after so many epochs without a better one on the validation "
+            "split, never before its last stage has begun. null: never.",
+            examples=[5],
+        ),
+    ] = None
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        Field(
+            description="`balanced` weights class c by w_c = n / (C · n_c), with n images of C "
+            "classes in the training split, n_c of them of class c. The loss of a batch is "
+            "Σ_i Σ_c t_ic w_c (−log p_ic) / Σ_i Σ_c t_ic w_c, with t the targets before smoothing "
+            "(one-hot, or the mixture of a mix). Label smoothing ε makes it (1 − ε) · that + "
+            "ε · mean_i mean_c (−log p_ic), the second part without weights.",
+            examples=["balanced"],
+        ),
+    ] = "none"
+    sampler: Annotated[
+        Literal["shuffle", "balanced"],
+        Field(
+            description="`shuffle`: every training image once an epoch. `balanced`: as many draws "
+            "with replacement, every class equally likely.",
+            examples=["balanced"],
+        ),
+    ] = "shuffle"
+    shots: Annotated[
+        Count | None,
+        Field(
+            description="Training images of each class that are kept, drawn by the seed; those of "
+            "fewer shots are among those of more. null: all.",
+            examples=[10],
+        ),
+    ] = None
+    image_size: Annotated[
+        Annotated[int, Field(ge=8, le=4096)] | None,
+        Field(
+            description="Side of the network's input in pixels. null: the size that the weights "
+            "ask for, else that of the images.",
+            examples=[224],
+        ),
+    ] = None
+    resize: Annotated[
+        Literal["auto", "crop", "squash", "pad"],
+        Field(
+            description="How an image becomes a square: `crop` its middle, `squash` it, `pad` it. "
+            "`auto`: squash where all images are squares of one size, else crop.",
+            examples=["pad"],
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Field(
+            description="Number format of the backbone's matrix work; the head computes in fp32. "
+            "`auto`: what is faster on this device.",
+            examples=["fp32"],
+        ),
+    ] = "auto"
+    threads: Annotated[
+        Threads,
+        Field(
+            description="CPU threads of a trial. Another number may change the last bits.",
+            examples=[1],
+        ),
+    ] = 1
+    metric: Annotated[
+        str,
+        Field(
+            description="What chooses the epoch on the validation split, for the whole suite. All "
+            "metrics are measured on every validation, and once on the test split.",
+            examples=["macro_f1"],
+        ),
+    ] = "accuracy"
+    seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            lt=2**31,
+            description="Seeds the validation split, the head, the order of images and their "
+            "views. Several seeds make claims possible. Default in a suite: [0, 1, 2].",
+            examples=[0, [0, 1, 2]],
+        ),
+    ] = 0
 
     @property
     def devices(self) -> int:

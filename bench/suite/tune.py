@@ -43,10 +43,21 @@ class Range(BaseModel):
 
     model_config = STRICT
 
-    low: Number
-    high: Number
-    log: bool = False
-    step: Annotated[Number, Field(gt=0)] | None = None
+    low: Annotated[Number, Field(description="The smallest value.", examples=[0.0001])]
+    high: Annotated[
+        Number, Field(description="The largest value; it must be above low.", examples=[0.1])
+    ]
+    log: Annotated[
+        bool,
+        Field(description="Draws uniformly in the logarithm, from a low above 0.", examples=[True]),
+    ] = False
+    step: Annotated[
+        Annotated[Number, Field(gt=0)] | None,
+        Field(
+            description="Only low, low + step, low + 2 step, …; not with log. null: any number.",
+            examples=[0.1],
+        ),
+    ] = None
 
 
 class FoundRange(BaseModel):
@@ -54,8 +65,23 @@ class FoundRange(BaseModel):
 
     model_config = STRICT
 
-    find: Literal["valley", "steepest"]
-    factor: Annotated[float, Field(gt=1, le=1e6)] = 10.0
+    find: Annotated[
+        Literal["valley", "steepest"],
+        Field(
+            description="Where in the loss curve of an LR range test to look: two thirds down "
+            "its longest fall (`valley`), or where it falls fastest (`steepest`).",
+            examples=["valley"],
+        ),
+    ]
+    factor: Annotated[
+        float,
+        Field(
+            gt=1,
+            le=1e6,
+            description="The range is from the rate found / factor to the rate × factor.",
+            examples=[10],
+        ),
+    ] = 10.0
 
 
 class Choices(BaseModel):
@@ -100,19 +126,70 @@ class Method(BaseModel):
 
     model_config = STRICT
 
-    trials: Count | None = None
-    images: Count | None = None
-    seconds: Positive | None = None
-    sampler: Literal["tpe", "random", "gp", "cmaes", "grid", "qmc"] = "tpe"
-    pruner: Literal["none", "median", "halving", "hyperband"] = "none"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    trials: Annotated[
+        Count | None,
+        Field(
+            description="Budget of each cell: trials. One budget is given; without any, 20 trials.",
+            examples=[20],
+        ),
+    ] = None
+    images: Annotated[
+        Count | None,
+        Field(
+            description="Budget of each cell: images that pass through the network.",
+            examples=[50_000],
+        ),
+    ] = None
+    seconds: Annotated[
+        Positive | None,
+        Field(description="Budget of each cell: seconds of training.", examples=[600]),
+    ] = None
+    sampler: Annotated[
+        Literal["tpe", "random", "gp", "cmaes", "grid", "qmc"],
+        Field(
+            description="The sampler of Optuna that suggests values. `grid` needs lists of "
+            "choices.",
+            examples=["random"],
+        ),
+    ] = "tpe"
+    pruner: Annotated[
+        Literal["none", "median", "halving", "hyperband"],
+        Field(
+            description="The pruner of Optuna that ends trials that fall behind others of their "
+            "cell. Needs a single objective.",
+            examples=["halving"],
+        ),
+    ] = "none"
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="Seeds the sampler.", examples=[0])] = 0
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1, max_length=100)
+        tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
+        Field(
+            min_length=1,
+            max_length=100,
+            description="Seeds that every suggestion is trained with: its score is the mean. They "
+            "must differ from the suite's own. One may stand without a list. Default: the first "
+            "two from 1000 on that the suite does not have.",
+            examples=[[1000, 1001], 1000],
+        ),
     ] = (FIRST_SEED, FIRST_SEED + 1)
-    objective: Annotated[tuple[GoalName, ...], Field(min_length=1, max_length=2)] = (
-        "val_accuracy",
-    )
-    batch: Count = 4
+    objective: Annotated[
+        tuple[GoalName, ...],
+        Field(
+            min_length=1,
+            max_length=2,
+            description="What is sought: the highest `val_accuracy` or the lowest `val_loss`; with "
+            "a second one, all trade-offs between both. One may stand without a list.",
+            examples=["val_loss", ["val_accuracy", "seconds"]],
+        ),
+    ] = ("val_accuracy",)
+    batch: Annotated[
+        Count,
+        Field(
+            description="Suggestions of a cell that are trained at a time: more share more work, "
+            "fewer learn sooner from results.",
+            examples=[4],
+        ),
+    ] = 4
 
 
 class Tune(BaseModel):

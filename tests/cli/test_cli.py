@@ -193,6 +193,9 @@ def test_list_and_doctor(cli) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = cli("list", "strategies")
     assert "lp_ft" in out
     assert "plateau" not in out
+    code, out, _ = cli("list", "settings")
+    assert "0 ≤ number < 1" in out
+    assert "Nesterov" in out
     code, out, _ = cli("doctor")
     assert code in (0, 1)
     assert "torch" in out

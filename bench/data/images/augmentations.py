@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 Transform = Any
 """A transform of torchvision.transforms.v2, which carries no types."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Alpha = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
+Alpha = Annotated[
+    float,
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="The share of one of the two images is drawn from Beta(α, α): near 0 or 1 for "
+        "small α, uniform for 1.",
+        examples=[0.2],
+    ),
+]
 MIXES: Registry[Callable[..., Transform], NoTraits] = Registry(
     "mix", NoTraits, takes=("num_classes",)
 )
@@ -42,12 +49,22 @@ def _known_mix(name: str | None) -> str | None:
     return name
 
 
+MixName = Annotated[
+    str | None,
+    AfterValidator(_known_mix),
+    Field(
+        description="What mixes the images of a batch and their labels; `NAME+mixup` says the "
+        "same. null: nothing.",
+        examples=["mixup"],
+    ),
+]
+
 AUGMENTATIONS: Registry[Callable[..., Transform], NoTraits] = Registry(
     "augmentation",
     NoTraits,
     takes=("size",),
     shared_options={
-        "mix": (Annotated[str | None, AfterValidator(_known_mix)], None),
+        "mix": (MixName, None),
         "mix_alpha": (Alpha, 1.0),
     },
 )
@@ -62,7 +79,19 @@ def none(size: int) -> Transform:
 
 
 @AUGMENTATIONS.register("flip_crop")
-def flip_crop(size: int, *, min_scale: Annotated[float, Field(gt=0, le=1)] = 0.7) -> Transform:
+def flip_crop(
+    size: int,
+    *,
+    min_scale: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="The crop covers between this share of the area and all of it.",
+            examples=[0.7],
+        ),
+    ] = 0.7,
+) -> Transform:
     """A random crop of at least `min_scale` of the area, resized, and a mirror image."""
     from torchvision.transforms import v2
 
@@ -75,7 +104,19 @@ def flip_crop(size: int, *, min_scale: Annotated[float, Field(gt=0, le=1)] = 0.7
 
 
 @AUGMENTATIONS.register("standard")
-def standard(size: int, *, degrees: Annotated[float, Field(ge=0, le=180)] = 15.0) -> Transform:
+def standard(
+    size: int,
+    *,
+    degrees: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=180,
+            description="Rotations are drawn from −degrees to degrees.",
+            examples=[15],
+        ),
+    ] = 15.0,
+) -> Transform:
     """Rotation, random crop, mirror image, and changes of brightness, contrast and colour."""
     from torchvision.transforms import v2
 
@@ -89,7 +130,19 @@ def standard(size: int, *, degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
 
 
 @AUGMENTATIONS.register("advanced")
-def advanced(size: int, *, erasing: Probability = 0.25) -> Transform:
+def advanced(
+    size: int,
+    *,
+    erasing: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Probability that a rectangle of a view is erased.",
+            examples=[0.25],
+        ),
+    ] = 0.25,
+) -> Transform:
     """Affine maps, perspective, crop, mirror image, colour, blur and random erasing."""
     from torchvision.transforms import v2
 
@@ -120,8 +173,19 @@ def trivial_augment(size: int) -> Transform:
 def rand_augment(
     size: int,
     *,
-    operations: Annotated[int, Field(ge=1, le=10)] = 2,
-    magnitude: Annotated[int, Field(ge=0, le=30)] = 9,
+    operations: Annotated[
+        int,
+        Field(ge=1, le=10, description="Operations one after the other.", examples=[2]),
+    ] = 2,
+    magnitude: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=30,
+            description="Strength of all operations, as a bin of torchvision: 30 is the strongest.",
+            examples=[9],
+        ),
+    ] = 9,
 ) -> Transform:
     """`operations` random operations of one strength (Cubuk et al., RandAugment, 2020)."""
     from torchvision.transforms import v2
@@ -130,7 +194,19 @@ def rand_augment(
 
 
 @AUGMENTATIONS.register("aug_mix")
-def aug_mix(size: int, *, severity: Annotated[int, Field(ge=1, le=10)] = 3) -> Transform:
+def aug_mix(
+    size: int,
+    *,
+    severity: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10,
+            description="Strength of the operations: 10 is the strongest.",
+            examples=[3],
+        ),
+    ] = 3,
+) -> Transform:
     """A blend of several chains of operations (Hendrycks et al., AugMix, 2020)."""
     from torchvision.transforms import v2
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from bench.data.dataset import (
     DATASETS,
@@ -44,7 +46,18 @@ FolderIds = frozenset[tuple[int, int]]
 
 
 @DATASETS.register("folder")
-def folder(progress: OnProgress | None, /, *, path: str) -> ImageDataset:
+def folder(
+    progress: OnProgress | None,
+    /,
+    *,
+    path: Annotated[
+        str,
+        Field(
+            description="The folder of images; a relative path starts at the suite's folder.",
+            examples=["photos"],
+        ),
+    ],
+) -> ImageDataset:
     """Image files in class folders, with or without train, val and test folders above them.
 
     Raises `DataError` if the folder is missing or is not laid out so, and if a class has no image

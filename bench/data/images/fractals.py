@@ -71,13 +71,39 @@ def fractals(
     progress: OnProgress | None = None,
     /,
     *,
-    classes: Annotated[int, Field(ge=2, le=1000)] = 2,
-    train_per_class: PerClass = 120,
-    val_per_class: PerClass = 50,
-    test_per_class: PerClass = 200,
-    image_size: Annotated[int, Field(ge=16, le=512)] = 64,
-    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5,
-    family_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
+    classes: Annotated[
+        int, Field(ge=2, le=1000, description="How many classes there are.", examples=[2])
+    ] = 2,
+    train_per_class: Annotated[
+        PerClass, Field(description="Training images of each class.", examples=[120])
+    ] = 120,
+    val_per_class: Annotated[
+        PerClass, Field(description="Validation images of each class.", examples=[50])
+    ] = 50,
+    test_per_class: Annotated[
+        PerClass, Field(description="Test images of each class.", examples=[200])
+    ] = 200,
+    image_size: Annotated[
+        int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
+    ] = 64,
+    difficulty: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Scales the jitter of the shapes and the noise behind them.",
+            examples=[0.5],
+        ),
+    ] = 0.5,
+    family_seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            lt=2**32,
+            description="Which family of fractals: those of two families share no class.",
+            examples=[0],
+        ),
+    ] = 0,
 ) -> ImageDataset:
     """Generated pictures of random fractals, one iterated function system per class.
 

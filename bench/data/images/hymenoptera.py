@@ -15,6 +15,9 @@ import zlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import Field
 
 from bench.data.dataset import DATASETS, TEST, TRAIN, ImageDataset, counted, naming
 from bench.data.images.file_hashes import file_hashes
@@ -45,7 +48,19 @@ Manifest = Mapping[str, str]
 
 
 @DATASETS.register("hymenoptera")
-def hymenoptera(progress: OnProgress | None, /, *, path: str | None = None) -> ImageDataset:
+def hymenoptera(
+    progress: OnProgress | None,
+    /,
+    *,
+    path: Annotated[
+        str | None,
+        Field(
+            description="A copy, a folder or the archive; a relative path starts at the suite's "
+            "folder. null: downloaded once.",
+            examples=["hymenoptera_data"],
+        ),
+    ] = None,
+) -> ImageDataset:
     """397 photographs of ants and bees (PyTorch's transfer-learning tutorial), 47 MB.
 
     `path` is a local copy, a folder or the archive itself; without it the archive is downloaded

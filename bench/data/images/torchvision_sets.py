@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from bench.data.dataset import (
     DATASETS,
@@ -84,7 +85,24 @@ CLASS_ATTRIBUTES = ("classes", "categories")
 
 @DATASETS.register("torchvision")
 def torchvision_set(
-    progress: OnProgress | None, /, *, dataset: str, root: str | None = None
+    progress: OnProgress | None,
+    /,
+    *,
+    dataset: Annotated[
+        str,
+        Field(
+            description="The name of a class of torchvision.datasets that classifies images.",
+            examples=["OxfordIIITPet"],
+        ),
+    ],
+    root: Annotated[
+        str | None,
+        Field(
+            description="Where torchvision looks and downloads to; a relative path starts at the "
+            "suite's folder. null: in the cache.",
+            examples=["downloads"],
+        ),
+    ] = None,
 ) -> ImageDataset:
     """A classification data set of torchvision.datasets by name, downloaded once.
 

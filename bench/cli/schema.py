@@ -1,0 +1,30 @@
+"""`bench schema`: what editors need to complete and check suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import out_console
+from bench.errors import system_errors_told
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it to this file instead.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of suites, for completion and checks in editors."""
+    from bench.runs.catalogue import catalogue
+    from bench.suite.json_schema import schema_text
+    from bench.system.cache import atomic_file
+
+    text = schema_text(catalogue())
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    with system_errors_told(), atomic_file(out) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    out_console.print(f"schema: {out}", markup=False, highlight=False)

@@ -1,0 +1,83 @@
+"""What the keys of a suite mean that are no training settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """The meaning of a key, with values as a suite may give them."""
+
+    meaning: str
+    examples: tuple[Any, ...]
+
+
+MEANINGS: Mapping[str, Key] = {
+    "name": Key(
+        meaning="The name of the run folder: letters, digits, '.', '_' and '-'. Default: that of "
+        "the file.",
+        examples=("resnet18_binary",),
+    ),
+    "dataset": Key(
+        meaning="The images: a name, `torchvision:NAME`, the path of a folder with one folder a "
+        "class (a relative one starts at the suite's folder), or a mapping with options. Required.",
+        examples=(
+            "./photos",
+            {"name": "fractals", "classes": 3},
+            {"path": "./photos", "val_fraction": 0.3},
+            "torchvision:OxfordIIITPet",
+        ),
+    ),
+    "backbone": Key(
+        meaning="The network below the head: a classifier of torchvision by its name, or "
+        "`timm/NAME`. Required.",
+        examples=("resnet18", ["resnet18", {"name": "efficientnet_b0", "lr": 0.003}]),
+    ),
+    "strategy": Key(
+        meaning="How the weights are reused: names, or mappings with options and with settings "
+        "that hold for the strategy's cells only. Required.",
+        examples=("linear_probe", ["from_scratch", {"name": "two_rates", "lr": 0.01}]),
+    ),
+    "schedule": Key(
+        meaning="How the learning rate changes while a trial trains. Default: constant.",
+        examples=("cosine", ["constant", {"name": "cosine", "warmup_epochs": 1}]),
+    ),
+    "augmentation": Key(
+        meaning="How training images are varied, `NAME+MIX` with a mix of whole batches. Default: "
+        "flip_crop.",
+        examples=("standard", ["flip_crop", "standard+mixup"]),
+    ),
+    "exclude": Key(
+        meaning="Rules that leave cells out of the grid: a cell goes if every key of a rule fits "
+        "it.",
+        examples=([{"strategy": "from_scratch", "schedule": "cosine"}],),
+    ),
+    "include": Key(
+        meaning="Rules that give cells which they name their other settings, or add cells where "
+        "they fit none.",
+        examples=([{"strategy": "lp_ft", "lr": 0.01}],),
+    ),
+    "tune": Key(
+        meaning="What `bench tune` searches, with which budget, and how.",
+        examples=({"space": {"lr": {"low": 0.0001, "high": 0.1, "log": True}}, "trials": 20},),
+    ),
+    "resources": Key(
+        meaning="What a trial may take of the machine. Changes no number and no id.",
+        examples=({"minutes": 30, "memory_gib": 4},),
+    ),
+}
+
+SPACE = Key(
+    meaning="What is searched: a setting, or below `strategy`, `head`, `schedule` and "
+    "`augmentation` the options and settings of one entry, as a list of choices or a range. "
+    "Required.",
+    examples=(
+        {"lr": {"low": 0.0001, "high": 0.1, "log": True}, "weight_decay": [0.0, 0.0001]},
+        {"lr": {"find": "valley"}},
+        {"strategy": {"two_rates": {"backbone_multiplier": {"low": 0.001, "high": 1}}}},
+    ),
+)
+"""The key of the section `tune` that names what is searched."""

@@ -1,0 +1,33 @@
+"""`bench schema`: printed, or written to a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from bench.cli.main import app
+from bench.errors import MachineError
+
+
+def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["schema"])
+    assert printed.exit_code == 0
+    schema = json.loads(printed.stdout)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"].endswith("2020-12/schema")
+    out = tmp_path / "schema.json"
+    written = CliRunner().invoke(app, ["schema", "--out", str(out)])
+    assert out.read_text(encoding="utf-8") == printed.stdout
+    assert written.stdout.replace("\n", "").endswith("schema.json")
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="cannot read or write"):
+        CliRunner().invoke(
+            app, ["schema", "--out", str(tmp_path / "file" / "x.json")], catch_exceptions=False
+        )
