@@ -116,6 +116,15 @@ def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: lis
         assert note.endswith(". (2 trials)")
 
 
+@pytest.mark.parametrize(
+    "name", ["resnet18_binary", "resnet18_binary_tuned", "smoke", "strategies"]
+)
+def test_shipped_suites_cause_no_note(name: str, tmp_path: Path) -> None:
+    suite = Path(__file__).parents[2] / "suites" / f"{name}.yaml"
+    resolved = resolve_run(suite, out=tmp_path, device="cpu", overrides=["precision=fp32"])
+    assert resolved.notes == []
+
+
 def test_batch_norms_of_a_single_value() -> None:
     assert single_value_norms("resnet18", 64) == frozenset()
     assert {address.partition("/")[0] for address in single_value_norms("resnet18", 32)} == {
