@@ -86,6 +86,7 @@ def said(folder: Path, change: dict[str, Any]) -> list[str]:
             {"schedule": {"name": "cosine", "warmup_epochs": 4}},
             ["the warm-up takes all of the training, or longer"],
         ),
+        ({"schedule": {"name": "cosine", "warmup_epochs": 1e308}}, ["the warm-up takes all"]),
         ({"schedule": {"name": "cosine", "warmup_epochs": 3}}, []),
         (
             {"schedule": {"name": "constant", "warmup_epochs": 0.2}},
