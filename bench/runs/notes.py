@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -101,7 +102,7 @@ def _tell_schedule(uses: Uses, each: WrittenTrial, plan: Plan, facts: _Facts) ->
         return
     start = Progress(step=0, steps_per_epoch=steps, num_epochs=plan.epochs)
     told = (
-        ("", None if schedule.name == "constant" else _why_not(_bare(schedule), start)),
+        ("", None if schedule.name == "constant" else _why_not(schedule, start)),
         ("warmup_epochs", _why_no_warmup(schedule, start)),
         ("milestones", _why_no_milestone(schedule, start)),
     )
@@ -118,42 +119,33 @@ def _tell_schedule(uses: Uses, each: WrittenTrial, plan: Plan, facts: _Facts) ->
             uses.unused(name, where, each.trial, reason)
 
 
-def _bare(schedule: Entry) -> Entry:
-    """The schedule without warm-up."""
-    options = {**schedule.options, "warmup_epochs": 0.0}
-    return schedule.model_copy(update={"options": options})
+def _why_not(schedule: Entry, start: Progress) -> str | None:
+    bare = schedule.model_copy(update={"options": {**schedule.options, "warmup_epochs": 0.0}})
+    return _why_not_without_warmup(bare.model_dump_json(), start)
 
 
 @lru_cache(maxsize=1024)
-def _factors(schedule: str, start: Progress) -> tuple[float, ...]:
-    """The factors at some steps, from the first to the last, if the loss of validation stays."""
+def _why_not_without_warmup(schedule: str, start: Progress) -> str | None:
+    """The same for all trials with as many epochs and steps; `schedule` is an entry as JSON."""
     entry = Entry.model_validate_json(schedule)
-    steps = np.linspace(0, start.num_steps - 1, min(start.num_steps, LOOKS)).astype(int)
-    factors = []
-    for step in np.unique(steps).tolist():
-        losses = (1.0,) * (step // start.steps_per_epoch)
-        progress = Progress(
-            step=step,
-            steps_per_epoch=start.steps_per_epoch,
-            num_epochs=start.num_epochs,
-            val_losses=losses,
-        )
-        factors.append(lr_factor(entry, progress))
-    return tuple(factors)
-
-
-def _why_not(schedule: Entry, start: Progress) -> str | None:
-    factors = _factors(schedule.model_dump_json(), start)
-    if all(factor == 1 for factor in factors):
+    steps = np.linspace(start.num_steps - 1, 0, min(start.num_steps, LOOKS)).astype(int)
+    if all(_factor(entry, start, step) == 1 for step in steps.tolist()):
         return "no effect, it changes the learning rate at no step of the training"
-    if len(factors) == 1 and factors[0] < FULL:
-        return f"training has one step only, at {factors[0]:.0e} of the learning rate"
+    factor = _factor(entry, start, 0)
+    if start.num_steps == 1 and factor < FULL:
+        return f"training has one step only, at {factor:.0e} of the learning rate"
     return None
+
+
+def _factor(schedule: Entry, start: Progress, step: int) -> float:
+    """The factor at a step if the validation loss never falls."""
+    losses = (1.0,) * (step // start.steps_per_epoch)
+    return lr_factor(schedule, replace(start, step=step, val_losses=losses))
 
 
 def _why_no_warmup(schedule: Entry, start: Progress) -> str | None:
     epochs = schedule.options.get("warmup_epochs", 0.0)
-    steps = round(epochs * start.steps_per_epoch)
+    steps = round(min(epochs, start.num_epochs) * start.steps_per_epoch)
     if epochs == 0:
         return None
     if steps == 0:

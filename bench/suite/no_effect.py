@@ -147,8 +147,7 @@ def _overridden(loaded: LoadedSuite, written: Sequence[WrittenTrial], uses: Uses
     """Settings for which all trials have values from elsewhere; of `--set`, also if some have."""
     for key in Settings.model_fields:
         if uses.is_written((key,)):
-            everyone = list(written)
-            yield from _elsewhere(loaded, key, (key,), everyone)
+            yield from _elsewhere(loaded, key, (key,), written)
     for axis in AXES:
         for item in loaded.suite.axes[axis]:
             cells = [each for each in written if each.places[axis] == item.location]

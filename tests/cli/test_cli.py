@@ -52,8 +52,10 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     cli, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    code, out, _ = cli("plan", suite, "--out", tmp_path, "--workers", 1)
+    never = ("--set", "early_stopping=5")
+    code, out, _ = cli("plan", suite, "--out", tmp_path, "--workers", 1, *never)
     assert code == 0
+    assert "note early_stopping (--set early_stopping=5): no effect" in out
     assert "4 trials, 0 complete, 4 to train" in out
     # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
     assert "9 epochs, 152 images to train on" in out

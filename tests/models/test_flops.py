@@ -96,7 +96,7 @@ def test_models_that_need_values_are_counted_on_the_cpu(monkeypatch: pytest.Monk
     from bench.models import flops as costs
 
     made: list[str] = []
-    make = costs._network
+    make = costs.arbitrary_network
 
     def needs_values(backbone: str, image_size: int, num_classes: int, *, device: str) -> object:
         made.append(device)
@@ -104,7 +104,7 @@ def test_models_that_need_values_are_counted_on_the_cpu(monkeypatch: pytest.Monk
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         return make(backbone, image_size, num_classes, device=device)
 
-    monkeypatch.setattr(costs, "_network", needs_values)
+    monkeypatch.setattr(costs, "arbitrary_network", needs_values)
     assert group_flops.__wrapped__("resnet18", 32, 2) == group_flops("resnet18", 32, 2)
     assert made[:2] == ["meta", "cpu"]
 

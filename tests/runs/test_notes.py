@@ -86,6 +86,7 @@ def said(folder: Path, change: dict[str, Any]) -> list[str]:
             {"schedule": {"name": "cosine", "warmup_epochs": 4}},
             ["the warm-up takes all of the training, or longer"],
         ),
+        ({"schedule": {"name": "cosine", "warmup_epochs": 1e308}}, ["the warm-up takes all"]),
         ({"schedule": {"name": "cosine", "warmup_epochs": 3}}, []),
         (
             {"schedule": {"name": "constant", "warmup_epochs": 0.2}},
@@ -114,6 +115,15 @@ def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: lis
     for note, message in zip(found, messages, strict=True):
         assert message in note
         assert note.endswith(". (2 trials)")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18_binary", "resnet18_binary_tuned", "smoke", "strategies"]
+)
+def test_shipped_suites_cause_no_note(name: str, tmp_path: Path) -> None:
+    suite = Path(__file__).parents[2] / "suites" / f"{name}.yaml"
+    resolved = resolve_run(suite, out=tmp_path, device="cpu", overrides=["precision=fp32"])
+    assert resolved.notes == []
 
 
 def test_batch_norms_of_a_single_value() -> None:
