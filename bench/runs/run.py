@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
 from bench.training.loop import Snapshot
+
+logger = logging.getLogger(__name__)
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
@@ -204,6 +207,7 @@ def _run_tasks(
     by_id = {job.trial_id: job for task in tasks for job in task.jobs}
     if not by_id:
         return
+    logger.info("%d trials are cut into %d tasks", len(by_id), len(tasks))
     reporter.training(list(by_id.values()))
     executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
     with closing(executor), closing(_results(executor, tasks, reporter)) as results:
