@@ -61,6 +61,8 @@ class Catalogue:
     head: Registry[Any, Any]
     dataset: Registry[Any, Any]
     metric: Registry[Any, Any]
+    objective: Registry[Any, Any]
+    penalty: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
