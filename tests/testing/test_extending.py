@@ -12,21 +12,30 @@ from bench.execution.origins import REGISTRIES
 from bench.suite.plugins import entries_of, load_plugin
 from bench.testing import check_plugin
 
-TEXT = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.usefixtures("plugins_unloaded", "no_report")
 def test_the_examples_are_a_plugin_of_every_kind_that_trains(tmp_path: Path) -> None:
     file = tmp_path / "lab.py"
-    file.write_text("\n\n".join(blocks("python")))
+    file.write_text("\n\n".join(blocks("docs/extending.md", "python")))
     check_plugin(file)
     plugin = load_plugin(file)
     assert {registry.kind for registry, _ in entries_of(plugin)} == set(REGISTRIES)
     suite = tmp_path / "stripes.yaml"
-    suite.write_text("".join(blocks("yaml")))
+    suite.write_text("".join(blocks("docs/extending.md", "yaml")))
     run = bench.run(suite, out=tmp_path / "out", device="cpu", executor="in-process")
     assert list(run.trials["status"]) == ["complete"] * 3, list(run.trials["error"])
+
+
+@pytest.mark.usefixtures("plugins_unloaded")
+def test_the_first_example_is_a_plugin(tmp_path: Path) -> None:
+    file = tmp_path / "bias_only.py"
+    (example,) = (block for block in blocks("README.md", "python") if "register" in block)
+    file.write_text(example)
+    check_plugin(file)
