@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import bench
 from bench.cli.console import out_console
 from bench.errors import system_errors_told
 
@@ -17,11 +18,9 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of suites, for completion and checks in editors."""
-    from bench.runs.catalogue import catalogue
-    from bench.suite.json_schema import schema_text
     from bench.system.cache import atomic_file
 
-    text = schema_text(catalogue())
+    text = bench.schema()
     if out is None:
         typer.echo(text, nl=False)
         return

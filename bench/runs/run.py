@@ -18,6 +18,7 @@ from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import CountedTrial, Work, count_work
 from bench.methods.metrics import measured
+from bench.results import trackers
 from bench.results.folder import (
     Push,
     Run,
@@ -94,10 +95,13 @@ class SilentReporter:
 def run(
     suite: SuiteSource | CheckedSuite,
     *,
+    track: Sequence[str] = (),
     reporter: Reporter | None = None,
     **options: Unpack[RunKeywords],
 ) -> Run:
     """Run a suite and return its tables; the options are those of `RunOptions`.
+
+    `track` are names of trackers that get the run; the reporter is told where each has it.
 
     Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
     store does. A trial that fails is in the tables with its error.
@@ -122,6 +126,8 @@ def run(
             if trained is not None:
                 _write_thumbnails(result, trained)
             write_report(result)
+            for place in trackers.track(result, track):
+                reporter.note(f"tracked: {place}")
     return result
 
 
