@@ -42,4 +42,5 @@ def tune(
     tuned = result.folder / "tuned.yaml"
     out_console.print(f"tuned suite: {escape(str(tuned))}")
     again = ["bench", "run", str(tuned), "--out", place.out, "--retry", "failed"]
+    again += [part for plugin in place.plugins or () for part in ("--plugin", plugin)]
     exit_with_failures(result, shlex.join(again))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
 from bench.methods.metrics import METRICS
+from bench.methods.objectives import OBJECTIVES
+from bench.methods.penalties import PENALTIES
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.models import BACKBONES, HEADS, OUTSIDE_BACKBONES, is_known
@@ -23,6 +25,8 @@ def catalogue() -> Catalogue:
         head=HEADS,
         dataset=DATASETS,
         metric=METRICS,
+        objective=OBJECTIVES,
+        penalty=PENALTIES,
         backbones=(*BACKBONES, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from bench.errors import BenchError, nearest
-from bench.methods.objectives import OBJECTIVES
-from bench.methods.penalties import PENALTIES
 from bench.runs.catalogue import catalogue
 from bench.suite import FractalWeights
 from bench.suite.reference import described_settings
@@ -35,8 +33,8 @@ def listings() -> dict[str, list[Row]]:
         "mix": _rows(names.mix),
         "head": _rows(names.head),
         "metric": _rows(names.metric),
-        "objective": _rows(OBJECTIVES),
-        "penalty": _rows(PENALTIES),
+        "objective": _rows(names.objective),
+        "penalty": _rows(names.penalty),
         "dataset": _rows(names.dataset),
         "weights": _weights(),
         "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],

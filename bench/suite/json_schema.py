@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from bench.suite.keys import MEANINGS, SPACE, Key
-from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, Catalogue
+from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
 from bench.suite.schema import AXES, DEFAULT_AXES, FractalWeights, Settings
@@ -116,15 +116,15 @@ class _SuiteSchema:
         fields["head"] = _with_annotations_of(
             fields["head"], {"anyOf": list(self._named("head"))}, default="linear"
         )
+        fields["metric"]["enum"] = list(self._catalogue.metric)
         for key, field in fields.items():
             annotations = {k: field.pop(k) for k in _ANNOTATIONS if k in field}
             if key in DEFAULT_AXES:
                 annotations["default"] = list(DEFAULT_AXES[key])
             self._definitions[f"{key}.value"] = field
-            self._definitions[f"{key}.values"] = {
-                **annotations,
-                **_one_or_more(_ref(f"{key}.value")),
-            }
+            value = _ref(f"{key}.value")
+            values = {"allOf": [value]} if key in OF_RUN else _one_or_more(value)
+            self._definitions[f"{key}.values"] = {**annotations, **values}
         for key in SEARCHABLE:
             own = [_ref("found_range")] if key == "lr" else []
             self._definitions[f"{key}.searched"] = _searched(_ref(f"{key}.value"), *own)

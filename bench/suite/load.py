@@ -61,6 +61,8 @@ class Catalogue:
     head: Registry[Any, Any]
     dataset: Registry[Any, Any]
     metric: Registry[Any, Any]
+    objective: Registry[Any, Any]
+    penalty: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -412,6 +414,7 @@ class _Checker:
             options=self._option_rules,
             entries={**entries, "head": heads},
             seeds=[seed for seed in settings["seed"] if isinstance(seed, int)],
+            metric=settings["metric"][0],
             report=self._report,
             message=_message,
         )

@@ -114,8 +114,7 @@ def load_installed() -> None:
     if _PROCESS.searched:
         return
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
-        package = None if point.dist is None else f"{point.dist.name} {point.dist.version}"
-        ensure_loaded([_read_installed(point.module, distribution=package)])
+        ensure_loaded([_read_installed(point.module)])
     _PROCESS.searched = True
 
 
@@ -190,6 +189,13 @@ def _check_names(plugin: Plugin) -> None:
             f"a module called {plugin.name!r} was imported before; load the plugin first, or "
             f"rename it if that is another module: {plugin.place}"
         )
+    for other in loaded_plugins():
+        for name in plugin.modules.keys() & other.modules.keys():
+            if plugin.modules[name].source != other.modules[name].source:
+                raise PluginError(
+                    f"{plugin.modules[name].path} is not what the plugin {other.name} was loaded "
+                    "with; start anew if it has changed, or give one of two files another name"
+                )
     for top in {name.partition(".")[0] for name in plugin.modules}:
         spec, module = importlib.util.find_spec(top), plugin.modules.get(top)
         if spec is None or module is None:
@@ -238,7 +244,7 @@ def _read(place: str) -> Plugin:
     return Plugin(name=name, modules=_gathered(path.parent, name, owns))
 
 
-def _read_installed(name: str, *, distribution: str | None = None) -> Plugin:
+def _read_installed(name: str) -> Plugin:
     """A plugin that can be imported; nothing of its package is imported for that."""
     top = name.partition(".")[0]
     named = all(part.isidentifier() for part in name.split("."))
@@ -257,7 +263,13 @@ def _read_installed(name: str, *, distribution: str | None = None) -> Plugin:
     modules = _gathered(root, name, owns)
     if name not in modules:
         raise PluginError(f"there is no plugin {name!r}: no such module in {root / top}")
-    return Plugin(name=name, modules=modules, installed=True, distribution=distribution)
+    return Plugin(name=name, modules=modules, installed=True, distribution=_distribution(name))
+
+
+def _distribution(module: str) -> str | None:
+    """Name and version of the package that has the module as an entry point."""
+    packages = [point.dist for point in entry_points(group=GROUP) if point.module == module]
+    return next((f"{each.name} {each.version}" for each in packages if each is not None), None)
 
 
 def _gathered(root: Path, name: str, owns: Callable[[str], bool]) -> dict[str, PluginModule]:

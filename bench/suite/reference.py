@@ -156,6 +156,9 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
         ("Mixes", catalogue.mix, "Of `NAME+MIX`; α is the option `mix_alpha` of the augmentation."),
         ("Heads", catalogue.head, ""),
         ("Data sets", catalogue.dataset, ""),
+        ("Metrics", catalogue.metric, ""),
+        ("Objectives", catalogue.objective, "The option `objective` of every strategy."),
+        ("Penalties", catalogue.penalty, "The option `penalty` of every strategy."),
     )
     for title, registry, remark in registries:
         yield f"## {title}\n"

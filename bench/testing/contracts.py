@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from bench.data import TEST, UNASSIGNED, Dataset, ImageDataset, VectorDataset, open_dataset
+from bench.data import (
+    TEST,
+    UNASSIGNED,
+    Converted,
+    Dataset,
+    ImageDataset,
+    VectorDataset,
+    open_dataset,
+)
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError, PlanError, nearest
 from bench.execution.origins import REGISTRIES
 from bench.methods.metrics import METRICS, metric
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, Plan
+from bench.methods.plan import HEAD, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.strategies import STRATEGIES
 from bench.models import HEADS, build_network, describe_weights, sample_shape
@@ -33,6 +42,7 @@ GROUPS = (
     ("patch_embedding", "block1", "block2", "norm", HEAD),
     ("trunk", HEAD),
 )
+PARAMETERS = ("0.conv.weight", "0.conv.bias", "0.bn.weight", "weight")
 EPOCHS = (1, 2, 5, 12)
 IMAGE_SIDE, STORED_SIDE = 24, 32
 
@@ -46,7 +56,12 @@ def check(kind: str, name: str, **options: Any) -> None:
         raise BenchError(f"kind must be a known one, got {kind!r}{nearest(kind, _CONTRACTS)}")
     registered = REGISTRIES[kind].get(name)
     assert registered.summary, f"{kind} {name!r} needs a docstring: what lists and reports show"
-    _CONTRACTS[kind](name, registered.options(**options).model_dump())
+    chosen = registered.options(**options).model_dump()
+    try:
+        registered.options.model_validate(chosen)
+    except ValidationError as error:
+        raise AssertionError(f"{kind} {name!r} refuses its own defaults: {error}") from None
+    _CONTRACTS[kind](name, chosen)
 
 
 def check_plugin(place: str | Path, options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -80,8 +95,16 @@ def _strategy(name: str, options: dict[str, Any]) -> None:
 def _plan(name: str, plan: object, groups: tuple[str, ...], epochs: int) -> None:
     assert isinstance(plan, Plan), f"strategy {name!r} must return a Plan, got {plan!r}"
     assert plan.epochs == epochs, f"strategy {name!r}: {epochs} epochs asked, {plan.epochs} planned"
+    parts = (plan, *plan.stages, *(rule for stage in plan.stages for rule in stage.rules))
+    # A process unpickles the plan before it loads the plugin, which may be what defines a class.
+    assert {type(part) for part in parts} <= {Plan, Stage, Rule}, (
+        f"strategy {name!r} must make its plan of Plan, Stage and Rule themselves"
+    )
     for stage in plan.stages:
-        rules = [stage.rule_for(f"{group}/anything.weight") for group in groups]
+        try:
+            rules = [stage.rule_for(f"{group}/{own}") for group in groups for own in PARAMETERS]
+        except PlanError as error:
+            raise AssertionError(f"strategy {name!r}: {error}") from None
         assert any(rule.lr for rule in rules), f"strategy {name!r} has a stage that trains nothing"
     objectives = () if plan.objective is None else (plan.objective,)
     for term in objectives:
@@ -179,6 +202,10 @@ def _objective(name: str, options: dict[str, Any]) -> None:
     assert torch.isclose(whole, sum(parts, torch.zeros(()))), (
         f"objective {name!r}: the parts of a batch do not add up to its loss"
     )
+    soft = objective.loss(logits, torch.eye(3, dtype=torch.float64)[targets])
+    assert torch.isclose(whole, soft), (
+        f"objective {name!r}: labels as classes and as probabilities have different losses"
+    )
 
 
 # Inputs ---------------------------------------------------------------------------------------
@@ -213,7 +240,9 @@ def _mix(name: str, options: dict[str, Any]) -> None:
     images, labels = torch.rand(6, 3, 8, 8, generator=draw), torch.arange(6) % 3
     entry = Entry(name="none", options={"mix": name, "mix_alpha": options.get("alpha", 1.0)})
     augmenter = Augmenter(entry, size=8, num_classes=3, seed=0)
-    mixed, soft = augmenter.mix(images, labels, epoch=0, step=0)
+    mixed, soft = augmenter.mix(images.clone(), labels, epoch=0, step=0)
+    again, _ = augmenter.mix(images.clone(), labels, epoch=0, step=0)
+    assert torch.equal(mixed, again), f"mix {name!r} draws from elsewhere than from torch"
     assert mixed.shape == images.shape, f"mix {name!r} changes the shape of a batch"
     assert soft.shape == (6, 3), f"mix {name!r} must give labels [n, classes]"
     assert torch.allclose(soft.sum(dim=1), torch.ones(6)), (
@@ -239,8 +268,15 @@ def _samples(name: str, dataset: Dataset) -> None:
         return
     assert isinstance(dataset, ImageDataset), f"data set {name!r} must return a Dataset"
     some = list(range(min(4, len(dataset))))
-    together, alone = dataset.read(some), dataset.read(some[-1:])
-    assert np.array_equal(np.asarray(together[-1]), np.asarray(alone[0])), (
+    *_, together = dataset.read(some)
+    (alone,) = dataset.read(some[-1:])
+    images = [each.pixels if isinstance(each, Converted) else each for each in (together, alone)]
+    for image in images:
+        assert isinstance(image, np.ndarray), f"data set {name!r} has an image of none: {image}"
+        assert image.dtype == np.uint8, f"data set {name!r}: an image must be uint8"
+        assert image.shape[2:] == (3,), f"data set {name!r}: an image must be [height, width, 3]"
+    first, second = map(np.asarray, images)
+    assert np.array_equal(first, second), (
         f"data set {name!r}: an image depends on what else is read with it"
     )
 
@@ -261,18 +297,26 @@ def _backbone(name: str, options: dict[str, Any]) -> None:
 
     weights = describe_weights(name, Entry(name="none"))
     size = weights.input_size or 16
-    network = build_network(
-        name,
-        weights=weights,
-        head=Entry(name="linear"),
-        num_classes=3,
-        seed=0,
-        image_size=size,
-    ).eval()
+    network, again = (
+        build_network(
+            name,
+            weights=weights,
+            head=Entry(name="linear"),
+            num_classes=3,
+            seed=0,
+            image_size=size,
+        ).eval()
+        for _ in range(2)
+    )
+    for own, other in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(own, other), f"backbone {name!r} draws from elsewhere than from torch"
     batch = torch.randn(4, *sample_shape(name, size), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = network(batch)
         assert logits.shape == (4, 3), f"backbone {name!r} must give [n, classes]"
+        assert torch.equal(network.model(batch), logits), (
+            f"backbone {name!r} computes something else when its groups run one after the other"
+        )
         for boundary in network.boundaries:
             inner = network(batch, stop=boundary)
             assert torch.equal(network(inner, start=boundary), logits), (

@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from bench.errors import SuiteError
+from bench.methods.strategies import StrategyTraits
 from bench.runs.catalogue import catalogue
 from bench.suite import load_suite
 from bench.suite.json_schema import schema_text, suite_schema
@@ -202,7 +203,7 @@ def test_what_it_refuses_the_loader_refuses(tmp_path: Path, suite: Any) -> None:
 
 
 def test_a_new_entry_appears_by_itself() -> None:
-    strategies: Registry[Any] = Registry("strategy")
+    strategies: Registry[Any, StrategyTraits] = Registry("strategy", StrategyTraits)
 
     @strategies.register("mine")
     def mine(groups: Any, epochs: int, *, depth: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.data import open_dataset
-from bench.errors import BenchError, PluginError, SuiteError
+from bench.errors import PluginError, SuiteError
 from bench.execution.origins import used_plugins
 from bench.methods.metrics import METRICS
 from bench.methods.plan import Plan
@@ -185,9 +185,21 @@ def test_two_plugins_with_one_name_for_a_module_are_refused(tmp_path: Path) -> N
         path.write_text("import shared_name_of_two\n" + path.read_text())
         (tmp_path / folder / "shared_name_of_two.py").write_text(f"WHO = {folder!r}\n")
     load_plugin(tmp_path / "a" / "main_a.py")
-    with pytest.raises(BenchError, match="another name"):
+    with pytest.raises(PluginError, match="another name"):
         load_plugin(tmp_path / "b" / "main_b.py")
     assert "main_b_schedule" not in SCHEDULES
+
+
+def test_plugins_share_the_modules_beside_them_while_these_stay_the_same(tmp_path: Path) -> None:
+    for name in ("sharing_a", "sharing_b", "sharing_c"):
+        path = _file(tmp_path, name)
+        path.write_text("import shared_by_some\n" + path.read_text())
+    (tmp_path / "shared_by_some.py").write_text("A = 1\n")
+    load_plugin(tmp_path / "sharing_a.py")
+    load_plugin(tmp_path / "sharing_b.py")
+    (tmp_path / "shared_by_some.py").write_text("A = 2\n")
+    with pytest.raises(PluginError, match=r"shared_by_some\.py is not what the plugin sharing_a"):
+        load_plugin(tmp_path / "sharing_c.py")
 
 
 def test_what_is_digested_is_what_is_executed(tmp_path: Path) -> None:
