@@ -13,6 +13,7 @@ import bench
 from bench.cli.main import app
 from bench.errors import BenchError
 from tests.made_up_run import made_up_run
+from tests.tiny import SMOKE_SUITE
 
 HEAVY = {"torch", "torchvision", "pandas", "pyarrow", "matplotlib", "scipy", "PIL"}
 
@@ -86,3 +87,34 @@ def test_calls_return_what_commands_print(tmp_path: Path) -> None:
         bench.report(folder, track="wandb")
     unchanged = bench.compare(folder, folder, str(folder))
     assert (len(unchanged.comparisons), unchanged.regressions) == (2, ())
+
+
+SCRIPT = """
+import sys, threading, bench, bench.results.report
+
+bench.results.report.write_report = lambda _: None  # figures take a while
+print("started")
+
+def train():
+    run = bench.run(sys.argv[1], out=sys.argv[2], workers=2, only=["strategy=from_scratch"])
+    print(sorted(run.trials["status"]), len(run.curves))
+
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_script_needs_no_guard_and_may_run_in_a_thread(tmp_path: Path) -> None:
+    """The processes that train do not run it again."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "tiny.yaml").write_text(SMOKE_SUITE)
+    script, suite = str(tmp_path / "script.py"), str(tmp_path / "tiny.yaml")
+    done = subprocess.run(
+        [sys.executable, script, suite, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "started",
+        "['complete', 'complete', 'skipped', 'skipped'] 8",
+    ]
+    assert done.stderr == ""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,16 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     assert "2 strategies, 1 pair, 2 seeds: the smallest attainable p is 0.5, so no" in out
     assert not (tmp_path / "tiny").exists()
 
-    code, out, _ = cli("run", suite, "--out", tmp_path, "--workers", 1)
-    assert code == 0
+    code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1)
+    assert (code, err) == (0, "")
     assert "pretraining shufflenet_v2_x0_5 on fractals" in out
     assert "4/4" in out
     assert str(tmp_path / "tiny" / "report.md") in out
 
-    code, out, _ = cli("plan", suite, "--out", tmp_path)
+    decided = "bench.execution.executors.choose: 0 tasks run in this process\n"
+    code, out, err = cli("--verbose", "plan", suite, "--out", tmp_path)
     assert "4 trials, 4 complete, 0 to train" in out
+    assert decided in err
     assert "0 epochs" in out
 
     report = tmp_path / "tiny" / "report.md"
@@ -172,6 +175,12 @@ def test_mistakes_are_exit_code_2_and_a_message(
     for message in messages:
         assert message in joined
     assert "Traceback" not in out + err
+
+
+def test_version_and_help(cli) -> None:  # type: ignore[no-untyped-def]
+    assert cli("--version") == (0, f"bench {version('bench')}\n", "")
+    for command in ((), ("run",), ("lr-find",)):
+        assert cli(*command, "-h") == cli(*command, "--help")
 
 
 def test_markup_in_names_is_shown_as_it_is(cli, suite: Path) -> None:  # type: ignore[no-untyped-def]

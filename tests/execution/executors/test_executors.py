@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -268,29 +267,6 @@ def _workers() -> list[psutil.Process]:
         if "spawn_main" in (command := " ".join(process.cmdline()))
         or ("forkserver" in command and process.ppid() != os.getpid())
     ]
-
-
-def test_a_script_needs_no_guard(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import pickle, sys\n"
-        "from bench.execution.executors import ProcessPoolExecutor\n"
-        "print('started')\n"
-        "jobs = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "for result in ProcessPoolExecutor(2).run(jobs, lambda *_: None):\n"
-        "    print(result.error)\n"
-    )
-    import pickle
-
-    todo = [replace(job, trial=job.trial.with_settings(epochs=1)) for job in jobs(tmp_path)[2:]]
-    (tmp_path / "jobs").write_bytes(pickle.dumps(cut(todo, reuse=False)))
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "jobs")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == ["started", "None", "None"]
 
 
 def test_probabilities_are_those_of_the_saved_weights(tmp_path: Path) -> None:
