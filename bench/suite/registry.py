@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -21,6 +22,8 @@ from bench.errors import BenchError, PluginError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PACKAGE = __name__.partition(".")[0]
 """The name of this package."""
@@ -157,6 +160,11 @@ class Registry(Generic[F, T]):
         for parameter in parameters:
             required = parameter.default is inspect.Parameter.empty
             default = ... if required else parameter.default
+            if not required and not _is_plain(default):
+                raise PluginError(
+                    f"{self.kind} {name!r}: the default of option {parameter.name} must be what "
+                    f"YAML can say (text, numbers, lists; Literal for a choice), got {default!r}"
+                )
             fields[parameter.name] = (hints[parameter.name], default)
         config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{name}_options", __config__=config, **fields)
@@ -173,6 +181,8 @@ class Registry(Generic[F, T]):
     def forget(self, name: str) -> None:
         """Take an entry out again: what a plugin registered before it failed."""
         self._entries.pop(name, None)
+        for clear in _CLEARS:
+            clear()
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -182,6 +192,28 @@ class Registry(Generic[F, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether suites can say the value, and processes that have no plugin yet can read it."""
+    if type(value) in (tuple, list):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, (*value, *value.values())))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+_CLEARS: list[Callable[[], None]] = []
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, asked once for the same names: until an entry is forgotten.
+
+    Its name may come back with other code.
+    """
+    cached = lru_cache(maxsize=65536)(function)
+    _CLEARS.append(cached.cache_clear)
+    return cast(Callable[P, R], cached)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
