@@ -8,6 +8,7 @@ needs to know besides are its traits, a data class of its own.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -100,9 +101,10 @@ class Registry(Generic[F, T]):
         Raises `PluginError` for a name that is taken, traits or parameters that the kind does not
         have, an option without an annotation, and a function without a docstring.
         """
+        module = sys._getframe(1).f_globals.get("__name__", "")
+        loading = _LOADING.get()
 
         def decorate(function: F) -> F:
-            loading = _LOADING.get()
             try:
                 own = self._traits(**traits)
             except TypeError as error:
@@ -112,7 +114,7 @@ class Registry(Generic[F, T]):
                 function=function,
                 options=self._options_model(name, function),
                 traits=own,
-                origin=None if loading is None else loading.origin_of(function),
+                origin=None if loading is None else loading.origin_of(module),
             )
             if name in self._entries:
                 first, second = self._entries[name].place, entry.place
@@ -228,9 +230,9 @@ class Loading:
     modules: Collection[str]
     entries: list[tuple[Registry[Any, Any], str]]
 
-    def origin_of(self, function: Callable[..., Any]) -> str | None:
-        """The plugin's digest; None for this package's own, which it may be the first to import."""
-        module = function.__module__
+    def origin_of(self, module: str) -> str | None:
+        """The plugin's digest; None where a module of this package registers, which the plugin may
+        be the first to import."""
         own = module.partition(".")[0] == PACKAGE and module not in self.modules
         return None if own else self.origin
 

@@ -296,6 +296,16 @@ def test_what_no_import_statement_names_is_not_executed(tmp_path: Path) -> None:
         SCHEDULES.get("hidden_schedule").function(None)
 
 
+def test_another_name_for_a_function_of_the_package_is_the_plugins(tmp_path: Path) -> None:
+    file = tmp_path / "renames.py"
+    file.write_text(
+        "from bench.methods.schedules import SCHEDULES, cosine\n"
+        "SCHEDULES.register('half_a_cosine')(cosine)\n"
+    )
+    assert SCHEDULES.get("cosine").origin is None
+    assert load_plugin(file).digest == SCHEDULES.get("half_a_cosine").origin
+
+
 def test_the_first_import_of_the_package_makes_nothing_a_plugins_own(tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text(
         PLUGIN.replace("from outside_numbers import POWER", "POWER = 1.0")
