@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.errors import MachineError
+
+Draft202012Validator = pytest.importorskip("jsonschema").Draft202012Validator
 
 
 def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
