@@ -2,33 +2,294 @@
 
 run = bench.run("suites/smoke.yaml")
 run.trials, run.curves, run.predictions     # pandas data frames
+
+Every command is a call of the same name with the same options: it returns a value and prints
+nothing. A suite is a file, YAML text or a mapping. What a user can mend is raised as a
+`bench.errors.BenchError`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Unpack
+
+from bench.runs.options import (
+    ProcessKeywords,
+    RunKeywords,
+    RunOptions,
+    SelectionKeywords,
+    lists_options,
+)
 
 if TYPE_CHECKING:
-    from bench.results.folder import Run, read_run
-    from bench.runs.run import run
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bench.results.folder import Run
+    from bench.results.rebuild import RebuiltReport
+    from bench.results.report.changes import Changes
+    from bench.results.report.shown import Shown
+    from bench.runs.check import CheckedSuite
+    from bench.runs.doctor import Checkup
+    from bench.runs.init.write import WrittenSuite
+    from bench.runs.listing import Row
+    from bench.runs.lr_find import LrFindings
+    from bench.runs.plan import RunPlan
+    from bench.runs.run import Reporter
+    from bench.suite import SuiteSource
     from bench.suite.plugins import load_plugin
-    from bench.tuning import tune
 
-__all__ = ["Run", "load_plugin", "read_run", "run", "tune"]
+__all__ = [
+    "Run",
+    "RunOptions",
+    "compare",
+    "doctor",
+    "init",
+    "list",
+    "load_plugin",
+    "lr_find",
+    "plan",
+    "read_run",
+    "report",
+    "run",
+    "schema",
+    "show",
+    "tune",
+    "why",
+]
 
-_HOMES = {
-    "run": "bench.runs.run",
-    "tune": "bench.tuning",
-    "load_plugin": "bench.suite.plugins",
-    "Run": "bench.results.folder",
-    "read_run": "bench.results.folder",
-}
+_HOMES = {"Run": "bench.results.folder", "load_plugin": "bench.suite.plugins"}
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: importing torch takes seconds, and `bench --help` must not wait for it.
     if name not in _HOMES:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    import importlib
+    return getattr(import_module(_HOMES[name]), name)
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+
+# Suites ---------------------------------------------------------------------------------------
+
+
+@lists_options(RunKeywords)
+def run(
+    suite: SuiteSource,
+    *,
+    track: str | Sequence[str] = (),
+    reporter: Reporter | None = None,
+    **options: Unpack[RunKeywords],
+) -> Run:
+    """Train what is not complete, then write tables, plots and a report; returns the run.
+
+    The options are those of `RunOptions`. `track` names trackers that get the run too:
+    `tensorboard`, `mlflow`. `reporter` is told how it goes on; a notebook shows that by itself.
+
+    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
+    store does. A trial that fails is in the tables with its error.
+    """
+    from bench.results.trackers import known_trackers
+
+    trackers = known_trackers(track)
+    checked = _checked(suite, options)
+    from bench.results.report.notebook import shows_itself
+    from bench.runs.run import run as run_suite
+
+    return shows_itself(
+        run_suite(checked, track=trackers, reporter=reporter or _reporter(), **options)
+    )
+
+
+@lists_options(ProcessKeywords)
+def tune(
+    suite: SuiteSource,
+    *,
+    trials: int | None = None,
+    storage: str | None = None,
+    reporter: Reporter | None = None,
+    **options: Unpack[ProcessKeywords],
+) -> Run:
+    """Search settings for every cell with equal budgets, then run the suite with what was found.
+
+    Returns that run. The suite itself is run first, to compare with. The search uses the tuning
+    seeds and never the test split. `trials` replaces the suite's budget; `storage` is a URL of
+    Optuna's (default: a journal in the run folder), which several processes may share, though not
+    where `out` is an object store. An interrupted search goes on where it was.
+
+    Raises `BenchError` as `run` does, and where the suite has no section `tune`.
+    """
+    checked = _checked(suite, options)
+    from bench.results.report.notebook import shows_itself
+    from bench.tuning import tune as tune_suite
+
+    reporter = reporter or _reporter()
+    tuned = tune_suite(checked, trials=trials, storage=storage, reporter=reporter, **options)
+    return shows_itself(tuned)
+
+
+@lists_options(RunKeywords)
+def plan(
+    suite: SuiteSource, *, reporter: Reporter | None = None, **options: Unpack[RunKeywords]
+) -> RunPlan:
+    """What a run would do, what is reused or skipped, and about how long it takes.
+
+    Trains nothing but a few batches, which are timed. Raises `BenchError` as `run` does.
+    """
+    checked = _checked(suite, options, trains=False)
+    from bench.tuning.plan import plan as plan_suite
+
+    return plan_suite(checked, reporter=reporter or _reporter(), **options)
+
+
+@lists_options(SelectionKeywords)
+def lr_find(
+    suite: SuiteSource,
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+    reporter: Reporter | None = None,
+    **options: Unpack[SelectionKeywords],
+) -> LrFindings:
+    """Test each cell over a range of learning rates, and suggest one: the LR range test.
+
+    The learning rate grows from `low` to `high` in so many `steps`. A cell that cannot be tested is
+    in the findings with the reason. Raises `BenchError` for what concerns all cells.
+    """
+    checked = _checked(suite, options, trains=False)
+    from bench.runs.lr_find import lr_find as find
+
+    reporter = reporter or _reporter()
+    return find(checked, low=low, high=high, steps=steps, reporter=reporter, **options)
+
+
+def init(
+    folder: str | Path,
+    *,
+    output: str | Path | None = None,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> WrittenSuite:
+    """Look at a folder of images and write a suite for it, ready to run.
+
+    `output` is the suite's file (default: named like the folder, in the current one); `force`
+    replaces one that exists. Raises `DataError` for a folder that is missing or unusable.
+    """
+    from bench.runs.init.write import write_suite
+
+    reporter = reporter or _reporter()
+    progress = None if reporter is None else reporter.progress
+    return write_suite(folder, output, force=force, progress=progress)
+
+
+# Runs -----------------------------------------------------------------------------------------
+
+
+def read_run(run: str | Path) -> Run:
+    """Read a run folder, or one at a URL; raises `BenchError` if it is none or damaged."""
+    from bench.results.folder import read_run as read
+    from bench.results.report.notebook import shows_itself
+
+    return shows_itself(read(run))
+
+
+def report(
+    run: str | Path,
+    *,
+    format: str | Sequence[str] = ("md", "html"),
+    track: str | Sequence[str] = (),
+) -> RebuiltReport:
+    """Rebuild plots and report from the files of a run folder.
+
+    `format` names `md`, `html`, `csv` or `latex`, `track` trackers as in `run`. Raises `BenchError`
+    for unknown names, and if the folder is no run or damaged.
+    """
+    from bench.results.rebuild import rebuild_report
+
+    return rebuild_report(run, formats=format, trackers=track)
+
+
+def show(run: str | Path, trial: str | None = None) -> Shown:
+    """A run, or the trial whose id begins with `trial`, as text for a terminal or a notebook.
+
+    Raises `BenchError` if the folder is no run or damaged, or no trial or several are meant.
+    """
+    from bench.results.report.shown import show as show_folder
+
+    return show_folder(run, trial)
+
+
+def why(run: str | Path, trial: str) -> tuple[str, ...]:
+    """Sentences that say why a trial was trained, kept, shared, skipped or failed.
+
+    Raises `BenchError` as `show` does.
+    """
+    from bench.results.folder import read_run as read
+    from bench.results.report import reasons
+
+    found = read(run)
+    return tuple(reasons.why(found, reasons.find_trial(found, trial)))
+
+
+def compare(run: str | Path, *others: str | Path) -> Changes:
+    """Compare later runs with a first one, config by config: what changed more than by chance.
+
+    Raises `BenchError` if one of them is no run or damaged.
+    """
+    from bench.results.report.changes import compare as compare_folders
+
+    return compare_folders(run, others)
+
+
+# This installation ----------------------------------------------------------------------------
+
+
+def doctor() -> Checkup:
+    """Check this machine: packages, devices, memory, cache."""
+    from bench.runs.doctor import doctor as check
+
+    return check()
+
+
+def list(kind: str | None = None) -> Mapping[str, tuple[Row, ...]]:
+    """What a suite may name: rows of (name, options, meaning) by kind.
+
+    `kind` asks for one kind only, such as `strategy` or `strategies`; raises `BenchError` if there
+    is none of that name.
+    """
+    from bench.runs.listing import listing
+
+    return listing(kind)
+
+
+def schema() -> str:
+    """The JSON Schema of suites as text, for completion and checks in editors."""
+    from bench.runs.catalogue import catalogue
+    from bench.suite.json_schema import schema_text
+
+    return schema_text(catalogue())
+
+
+# What verbs share -----------------------------------------------------------------------------
+
+
+def _checked(
+    suite: SuiteSource,
+    options: RunKeywords | ProcessKeywords | SelectionKeywords,
+    *,
+    trains: bool = True,
+) -> CheckedSuite:
+    """The suite, refused before anything heavy is imported; then processes may begin to do that."""
+    from bench.runs.check import check_suite, import_for
+
+    given = RunOptions(**options)
+    checked = check_suite(suite, given)
+    if trains:
+        import_for(given)
+    return checked
+
+
+def _reporter() -> Reporter | None:
+    """Lines below the cell of a notebook; nothing elsewhere."""
+    from bench.runs.progress import notebook_reporter
+
+    return notebook_reporter()

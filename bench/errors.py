@@ -140,3 +140,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         return f"; did you mean {matches[0]!r}?"
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"; valid: {shown}" if names else ""
+
+
+def known_names(option: str, names: str | Iterable[str], valid: Iterable[str]) -> list[str]:
+    """The names that an option gives, as text by commas or one by one; raises `BenchError`."""
+    given = names.split(",") if isinstance(names, str) else names
+    chosen = [stripped for name in given if (stripped := name.strip())]
+    known = list(valid)
+    for name in chosen:
+        if name not in known:
+            raise BenchError(
+                f"{option} must be among {', '.join(known)}, got {name!r}{nearest(name, known)}"
+            )
+    return chosen

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+import bench
 from bench.cli.console import error_console, out_console
 from bench.cli.options import RunArgument
 from bench.errors import BenchError
@@ -20,19 +21,16 @@ def compare(
     ] = False,
 ) -> None:
     """Compare later runs with a first one, config by config: what changed more than by chance."""
-    from bench.results.analysis import compare_runs
-    from bench.results.folder import read_run
+    changes = bench.compare(run, *others)
     from bench.results.report.terminal import show_comparison
 
-    before, regressions = read_run(run), 0
-    for folder in others:
-        comparison = compare_runs(before, read_run(folder))
-        out_console.print(f"[bold]{escape(str(run))} → {escape(str(folder))}[/]", highlight=False)
+    for folder, comparison in zip(changes.after, changes.comparisons, strict=True):
+        title = escape(f"{changes.before} → {folder}")
+        out_console.print(f"[bold]{title}[/]", highlight=False)
         for part in show_comparison(comparison):
             out_console.print(part, highlight=False)
-        regressions += len(comparison.regressions)
         if fail_on_regression and not comparison.changes:
             raise BenchError(f"{run} and {folder} share no config and seed: nothing was compared")
-    if regressions and fail_on_regression:
-        error_console.print(f"[red]{regressions} configs got worse[/]")
+    if changes.regressions and fail_on_regression:
+        error_console.print(f"[red]{len(changes.regressions)} configs got worse[/]")
         raise typer.Exit(1)

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.console import ConsoleReporter, out_console
+import bench
+from bench.cli.console import out_console
+from bench.runs.progress import ConsoleReporter
 
 
 def init(
@@ -20,10 +22,8 @@ def init(
     force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
 ) -> None:
     """Look at a folder of images and write a suite for it, ready to run."""
-    from bench.runs.init.write import write_suite
-
     with ConsoleReporter(out_console) as reporter:
-        written = write_suite(folder, output, force=force, progress=reporter.progress)
+        written = bench.init(folder, output=output, force=force, reporter=reporter)
     out_console.print(written.summary, markup=False, emoji=False, highlight=False)
     command = escape(shlex.join(["bench", "run", str(written.path)]))
     out_console.print(f"\nnext: [bold]{command}[/]", emoji=False, highlight=False)

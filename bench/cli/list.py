@@ -8,9 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+import bench
 from bench.cli.console import out_console
 from bench.cli.options import Plugins, load_plugins
-from bench.errors import BenchError, nearest
 
 
 def list_catalogue(
@@ -18,15 +18,12 @@ def list_catalogue(
     plugins: Plugins = None,
 ) -> None:
     """Show the catalogue: what a suite may name."""
-    from bench.runs.listing import listings, plural
-
     load_plugins(plugins)
-    kinds = listings()
-    chosen = [name for name in kinds if kind in (None, name, plural(name))]
-    if not chosen:
-        raise BenchError(f"KIND must be a known kind, got {kind!r}{nearest(str(kind), kinds)}")
-    for name in chosen:
+    kinds = bench.list(kind)
+    from bench.runs.listing import plural
+
+    for name, rows in kinds.items():
         table = Table(title=plural(name), title_justify="left", box=None, show_header=False)
-        for row in kinds[name]:
+        for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         out_console.print(table, "")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import _thread
 import io
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
 from bench.cli.compare import compare
-from bench.cli.console import error_console
+from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
 from bench.cli.init import init
 from bench.cli.list import list_catalogue
@@ -34,10 +36,36 @@ from bench.errors import BenchError, MachineError, SuiteError
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Benchmark transfer-learning strategies: one suite file in, curves and a report out.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bench {version('bench')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _before_all(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is decided, on standard error.")
+    ] = False,
+) -> None:
+    logger = logging.getLogger("bench")
+    logger.handlers = [ErrorConsoleHandler()] if verbose else []
+    logger.setLevel(logging.INFO if verbose else logging.NOTSET)
+
+
 for command in (run, tune, plan):
     app.command()(command)
 app.command("lr-find")(lr_find)

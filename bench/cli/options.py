@@ -6,15 +6,9 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
-
-from bench.execution import PRELOADED
-from bench.system.processes import import_early
-
-if TYPE_CHECKING:
-    from bench.execution.executors import Where
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
 RunArgument = Annotated[
@@ -79,18 +73,6 @@ class ProcessOptions:
     def arguments(self) -> dict[str, Any]:
         """The arguments of the same names that Python calls have."""
         return {"workers": self.workers, "executor": self.executor, "address": self.address}
-
-    def where(self) -> Where:
-        """The same, as executors are chosen by it."""
-        from bench.execution.executors import Where
-
-        return Where(name=self.executor, workers=self.workers, address=self.address)
-
-    def prepare(self, device: str) -> None:
-        """Where processes of this machine will train, begin to import what they need."""
-        by_processes = self.workers != 1 and self.executor in ("auto", "processes")
-        if by_processes and device in ("auto", "cpu"):
-            import_early(*PRELOADED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,11 +34,8 @@ def show_result(result: Run, out: str) -> None:
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
     if is_url(out):
-        out_console.print(f"stored: {escape(place_of(result, out))}")
-
-
-def place_of(result: Run, out: str) -> str:
-    return f"{out.rstrip('/')}/{result.folder.name}"
+        stored = f"{out.rstrip('/')}/{result.folder.name}"
+        out_console.print(f"stored: {escape(stored)}")
 
 
 def exit_with_failures(result: Run, again: str) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+import bench
 from bench.cli.console import out_console
 from bench.cli.options import RunArgument, Track
-from bench.errors import BenchError, nearest
 
 
 def report(
@@ -20,21 +20,8 @@ def report(
     track: Track = "",
 ) -> None:
     """Rebuild plots and report from the files of a run folder."""
-    from bench.results import trackers
-    from bench.results.folder import push_run, read_run
-    from bench.results.report import FORMATS, write_report
-
-    names = [name.strip() for name in formats.split(",")]
-    for name in names:
-        if name not in FORMATS:
-            raise BenchError(
-                f"--format must be among {', '.join(FORMATS)}, got {name!r}{nearest(name, FORMATS)}"
-            )
-    chosen = [name for name in FORMATS if name in names]
-    trackers.known_trackers(track)
-    found = read_run(run)
-    for path in write_report(found, formats=chosen):
+    rebuilt = bench.report(run, format=formats, track=track)
+    for path in rebuilt.files:
         out_console.print(f"report: {escape(str(path))}")
-    for place in trackers.track(found, track):
+    for place in rebuilt.tracked:
         out_console.print(f"tracked: {escape(place)}")
-    push_run(run)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import bench
 from bench.cli.console import out_console
 from bench.cli.options import Plugins, load_plugins
 from bench.errors import system_errors_told
@@ -19,12 +20,10 @@ def schema(
     plugins: Plugins = None,
 ) -> None:
     """Print the JSON Schema of suites, for completion and checks in editors."""
-    from bench.runs.catalogue import catalogue
-    from bench.suite.json_schema import schema_text
     from bench.system.cache import atomic_file
 
     load_plugins(plugins)
-    text = schema_text(catalogue())
+    text = bench.schema()
     if out is None:
         typer.echo(text, nl=False)
         return

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import bench
 from bench.cli.console import out_console
 from bench.cli.options import RunArgument
 
@@ -17,11 +18,5 @@ def show(
     ] = None,
 ) -> None:
     """Show a run, or one trial of it, in the terminal."""
-    from bench.results.folder import read_run
-    from bench.results.report.reasons import find_trial
-    from bench.results.report.terminal import show_run, show_trial
-
-    found = read_run(run)
-    shown = show_run(found) if trial is None else show_trial(found, find_trial(found, trial))
-    for part in shown:
+    for part in bench.show(run, trial).parts:
         out_console.print(part, highlight=False)

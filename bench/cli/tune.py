@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.console import ConsoleReporter, out_console
+import bench
+from bench.cli.console import out_console
 from bench.cli.options import ProcessOptions, SuiteArgument, SuiteOptions, takes_options
 from bench.cli.outcome import exit_with_failures, interruptible, show_result
+from bench.runs.progress import ConsoleReporter
 
 
 @takes_options
@@ -27,17 +29,14 @@ def tune(
     ] = None,
 ) -> None:
     """Search settings for every cell with equal budgets, then run the suite with what was found."""
-    processes.prepare(place.device)
-    from bench.tuning import tune as tune_suite
-
     with interruptible(), ConsoleReporter(out_console) as reporter:
-        result = tune_suite(
+        result = bench.tune(
             suite,
-            **place.arguments(),
-            **processes.arguments(),
             trials=trials,
             storage=storage,
             reporter=reporter,
+            **place.arguments(),
+            **processes.arguments(),
         )
     show_result(result, place.out)
     tuned = result.folder / "tuned.yaml"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+import bench
 from bench.cli.console import out_console
 from bench.cli.options import RunArgument
 
@@ -16,9 +17,5 @@ def why(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
 ) -> None:
     """Say why a trial was trained, kept, shared, skipped or failed."""
-    from bench.results.folder import read_run
-    from bench.results.report import reasons
-
-    found = read_run(run)
-    for sentence in reasons.why(found, reasons.find_trial(found, trial)):
+    for sentence in bench.why(run, trial):
         out_console.print(escape(sentence), highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ from bench.training.trial import (
     copied_tensors,
     stops_early,
 )
+
+logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 30.0
 """A killed run loses about so much training time at most."""
@@ -261,6 +264,7 @@ class _Performance:
             if stop < state.epochs:
                 state = self._states.deepest(first.keys[: stop + 1])
         if state is not None and state.epochs >= first.head_epochs:
+            logger.info("%s goes on from the state after epoch %d", first.trial_id, state.epochs)
             return state
         # Heads are trained stacked or not at all, so a state among their epochs is of no use.
         return self._heads_again(first) if first.head_epochs else State()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from bench.models.catalogue import (
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress, fetch
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -96,6 +99,13 @@ def obtain_weights(
         return describe_weights(backbone, entry)
     origin = _origin(backbone, entry.name)
     fetch_file(origin.destination)
+    logger.info(
+        "weights %s of %s: %s, from %s if it is not there",
+        entry.name,
+        backbone,
+        origin.destination,
+        origin.url or "an installed package or its hub",
+    )
     if origin.url is not None:
         fetch(
             origin.url,

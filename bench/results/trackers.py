@@ -7,10 +7,10 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, known_names
 from bench.results.grid import AXES, complete_trials, is_missing, read_grid, value_text
 
 if TYPE_CHECKING:
@@ -22,25 +22,20 @@ SCORES = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_secon
 TRIAL_TAG = "bench.trial"
 
 
-def track(run: Run, names: str) -> list[str]:
-    """Export to each of the comma-separated trackers; returns where each of them is.
+def track(run: Run, names: str | Sequence[str]) -> list[str]:
+    """Export to each of the trackers; returns where each of them is.
 
     Raises `BenchError` for an unknown name, or if the tracker's package is not installed.
     """
     return [TRACKERS[name](run) for name in known_trackers(names)]
 
 
-def known_trackers(names: str) -> list[str]:
-    """The comma-separated names; raises `BenchError` unless all are known and installed."""
+def known_trackers(names: str | Sequence[str]) -> list[str]:
+    """The names, as text separated by commas; raises `BenchError` unless all can be had."""
     from importlib.util import find_spec
 
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    chosen = known_names("--track", names, TRACKERS)
     for name in chosen:
-        if name not in TRACKERS:
-            raise BenchError(
-                f"--track must be among {', '.join(TRACKERS)}, got {name!r}"
-                f"{nearest(name, TRACKERS)}"
-            )
         if find_spec(name) is None:
             raise BenchError(f'--track {name} needs a package: pip install "bench[{name}]"')
     return chosen

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
+from bench.execution import PRELOADED
 from bench.runs.catalogue import catalogue
 from bench.runs.options import RunOptions
 from bench.suite import (
@@ -17,6 +19,7 @@ from bench.suite import (
     selection,
     written_trials,
 )
+from bench.system.processes import import_early
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +49,13 @@ def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> Check
         trials=tuple(distinct(written)),
         selected=selected,
     )
+
+
+def import_for(options: RunOptions) -> None:
+    """Where processes of this machine will train, let them begin to import what they need.
+
+    That helps while this process imports the same, which it does once.
+    """
+    by_processes = options.workers != 1 and options.executor in ("auto", "processes")
+    if by_processes and options.device in ("auto", "cpu") and "torch" not in sys.modules:
+        import_early(*PRELOADED)

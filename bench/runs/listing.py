@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.errors import BenchError, nearest
 from bench.runs.catalogue import catalogue
 from bench.suite import FractalWeights
 from bench.suite.reference import described_settings
@@ -11,6 +12,15 @@ from bench.suite.registry import Registry
 
 Row = tuple[str, str, str]
 """Name, options, meaning."""
+
+
+def listing(kind: str | None = None) -> dict[str, tuple[Row, ...]]:
+    """The rows by kind, of one `kind` only if it is given; raises `BenchError` if there is none."""
+    kinds = listings()
+    chosen = [name for name in kinds if kind in (None, name, plural(name))]
+    if not chosen:
+        raise BenchError(f"KIND must be a known kind, got {kind!r}{nearest(str(kind), kinds)}")
+    return {name: tuple(kinds[name]) for name in chosen}
 
 
 def listings() -> dict[str, list[Row]]:

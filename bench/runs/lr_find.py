@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Unpack
 
 from bench.data import open_data
 from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
+from bench.results.analysis import LrCell, lr_cells
+from bench.results.folder import read_lr_ranges, write_lr_ranges
 from bench.results.folder.columns import CELL_COLUMNS
-from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.results.plots import write_lr_range_panels
+from bench.results.report.blocks import paragraph
+from bench.results.report.notebook import html, lr_range_blocks
+from bench.runs.check import CheckedSuite
+from bench.runs.options import SelectionKeywords
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
 from bench.suite import Entry
+from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
 from bench.system.machine import keep_large_buffers
 from bench.training.frozen_features import FeatureStore
@@ -35,6 +44,71 @@ class CellRange:
     range: LrRange | None = None
     reason: str | None = None
     failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntestedCell:
+    """A cell without a test and the reason; `failed` tells errors from what cannot be tested."""
+
+    label: str
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrFindings:
+    """What the LR range test found; a notebook shows it. `plot` is its figure, if there is any."""
+
+    folder: Path
+    cells: tuple[LrCell, ...]
+    untested: tuple[UntestedCell, ...]
+    plot: Path | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the test of a cell has ended with an error."""
+        return any(cell.failed for cell in self.untested)
+
+    def _repr_html_(self) -> str:
+        untested = (
+            paragraph(f"{'failed' if cell.failed else 'left out'}: {cell.label}: {cell.reason}")
+            for cell in self.untested
+        )
+        return html([*lr_range_blocks(self.cells, self.plot), *untested], folder=self.folder)
+
+
+@plugin_errors_told()
+def lr_find(
+    checked: CheckedSuite,
+    *,
+    low: float,
+    high: float,
+    steps: int,
+    reporter: Reporter | None = None,
+    **options: Unpack[SelectionKeywords],
+) -> LrFindings:
+    """Test every cell, and keep table and figure in the run folder.
+
+    Raises `BenchError` as `resolve_run` and `find_lrs` do.
+    """
+    reporter = reporter or SilentReporter()
+    resolved = resolve_run(checked, progress=reporter.progress, **options)
+    found = find_lrs(resolved, low=low, high=high, steps=steps, reporter=reporter)
+    write_lr_ranges(resolved.folder, step_rows(resolved, found))
+    tested = lr_cells(read_lr_ranges(resolved.folder))
+    plot = write_lr_range_panels(tested, resolved.folder / "plots")
+    if resolved.remote is not None:
+        resolved.remote.push()
+    return LrFindings(
+        folder=resolved.folder,
+        cells=tuple(tested),
+        untested=tuple(
+            UntestedCell(label=cell.resolved.trial.label, reason=cell.reason, failed=cell.failed)
+            for cell in found
+            if cell.reason is not None
+        ),
+        plot=plot,
+    )
 
 
 def find_lrs(

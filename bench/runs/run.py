@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import CountedTrial, Work, count_work
 from bench.methods.metrics import measured
+from bench.results import trackers
 from bench.results.folder import (
     Push,
     Run,
@@ -42,6 +44,8 @@ from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
 from bench.training.loop import Snapshot
+
+logger = logging.getLogger(__name__)
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
@@ -94,10 +98,13 @@ class SilentReporter:
 def run(
     suite: SuiteSource | CheckedSuite,
     *,
+    track: Sequence[str] = (),
     reporter: Reporter | None = None,
     **options: Unpack[RunKeywords],
 ) -> Run:
     """Run a suite and return its tables; the options are those of `RunOptions`.
+
+    `track` are names of trackers that get the run; the reporter is told where each has it.
 
     Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
     store does. A trial that fails is in the tables with its error.
@@ -122,6 +129,8 @@ def run(
             if trained is not None:
                 _write_thumbnails(result, trained)
             write_report(result)
+            for place in trackers.track(result, track):
+                reporter.note(f"tracked: {place}")
     return result
 
 
@@ -198,6 +207,7 @@ def _run_tasks(
     by_id = {job.trial_id: job for task in tasks for job in task.jobs}
     if not by_id:
         return
+    logger.info("%d trials are cut into %d tasks", len(by_id), len(tasks))
     reporter.training(list(by_id.values()))
     executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
     with closing(executor), closing(_results(executor, tasks, reporter)) as results:

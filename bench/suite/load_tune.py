@@ -38,13 +38,14 @@ class TuneChecker:
 
     `settings` are the rules of the training settings, `options(axis, entry)` those of an entry's
     options, `entries` the names that the suite has on each axis, `seeds` those of its trials, which
-    tuning must not use; `message` words a validation error.
+    tuning must not use; `metric` is what chooses epochs; `message` words a validation error.
     """
 
     settings: Adapters
     options: Callable[[str, str], Adapters]
     entries: Mapping[str, Sequence[str]]
     seeds: Sequence[int]
+    metric: str
     report: Callable[[Location, str], None]
     message: Callable[..., str]
 
@@ -53,7 +54,10 @@ class TuneChecker:
         if not isinstance(data, dict):
             self.report(HERE, f"tune must be a mapping with 'space', got {data!r}")
             return None
-        method = self._method({key: value for key, value in data.items() if key != "space"})
+        given = {key: value for key, value in data.items() if key != "space"}
+        if self.metric != "accuracy":
+            given.setdefault("objective", "val_metric")
+        method = self._method(given)
         space = tuple(self._space(data.get("space")))
         if method is None:
             return None
@@ -97,7 +101,7 @@ class TuneChecker:
         if len(method.objective) > 1 and method.pruner != "none":
             yield "pruner", f"pruner {method.pruner!r} needs a single objective"
         if method.objective[0] == "seconds":
-            yield "objective", "the first objective must be val_accuracy or val_loss, got 'seconds'"
+            yield "objective", "the first objective must be one of validation, got 'seconds'"
 
     # Space ------------------------------------------------------------------------------------
 

@@ -30,12 +30,14 @@ FIRST_SEED = 1000
 """Tuning seeds start here where the suite gives none."""
 
 Number = int | float
-GoalName = Literal["val_accuracy", "val_loss", "seconds"]
-DIRECTIONS: Mapping[GoalName, Literal["maximize", "minimize"]] = {
+GoalName = Literal["val_accuracy", "val_metric", "val_loss", "seconds"]
+Direction = Literal["maximize", "minimize"]
+DIRECTIONS: Mapping[GoalName, Direction] = {
     "val_accuracy": "maximize",
     "val_loss": "minimize",
     "seconds": "minimize",
 }
+"""Of `val_metric`, the suite's own metric, it is that of the metric."""
 
 
 class Range(BaseModel):
@@ -177,8 +179,9 @@ class Method(BaseModel):
         Field(
             min_length=1,
             max_length=2,
-            description="What is sought: the highest `val_accuracy` or the lowest `val_loss`; with "
-            "a second one, all trade-offs between both. One may stand without a list.",
+            description="What is sought: the highest `val_accuracy`, the best `val_metric` (the "
+            "suite's metric; the default where that is not accuracy) or the lowest `val_loss`; "
+            "with a second one, all trade-offs between both. One may stand without a list.",
             examples=["val_loss", ["val_accuracy", "seconds"]],
         ),
     ] = ("val_accuracy",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from bench.suite import Entry, Trial
 from bench.system.cache import atomic_file, cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
+
+logger = logging.getLogger(__name__)
 
 NEEDED_SPEEDUP = 1.1
 """bfloat16 must be that many times faster: below, its rounding buys nothing."""
@@ -54,6 +57,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
     impossible size.
     """
     if not has_native_bf16(device):
+        logger.info("precision fp32: %s has no native bfloat16", device)
         return "fp32"
     samples = _samples_per_step(backbone, input_size, device, batch_size)
     key = {
@@ -68,6 +72,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
     path = _folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
     kept = _kept_answer(path)
     if kept is not None:
+        logger.info("precision %s for %s: measured before, %s", kept, backbone, path)
         return kept
     with FileLock(path.with_suffix(".lock")):  # two at once would disturb each other
         fetch_file(path)
@@ -76,6 +81,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
             return kept
         seconds = step_seconds(backbone, input_size, device, samples)
         answer = faster_precision(seconds)
+        logger.info("precision %s for %s: seconds a step are %s", answer, backbone, seconds)
         with atomic_file(path) as temporary:
             temporary.write_text(
                 json.dumps({**key, "seconds_per_step": seconds, "precision": answer}, indent=2)

@@ -21,16 +21,17 @@ from bench.errors import BenchError
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
 from bench.keys import content_hash
+from bench.methods.metrics import ACCURACY, metric
 from bench.results.folder import Push
 from bench.runs.lr_find import range_of
 from bench.runs.prepare import make_job
 from bench.runs.resolve import OpenSuite, ResolvedRun
 from bench.runs.run import Reporter, ready
-from bench.suite import BUDGETS, DIRECTIONS, FoundRange, Range, Trial, Tune
+from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of
-from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, make_pruner
+from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, direction, make_pruner
 
 JOURNAL = "tuning.journal"
 POLL_SECONDS = 1.0
@@ -82,6 +83,11 @@ class Search:
         self._resolved_run = self._first_plan(folder)
         self._sets, self._weights = ready(self._resolved_run, reporter)
         self.studies = self._open_studies(folder, storage)
+
+    @property
+    def primary(self) -> str:
+        """The metric that chooses epochs, for all cells."""
+        return self.cells[0].own[0].settings.metric
 
     def run(self) -> None:
         """Search until every study has spent its budget and no process works on one any more."""
@@ -157,7 +163,7 @@ class Search:
         }
         return optuna.create_study(
             study_name=f"{self._opened.loaded.suite.name} · {cell.label} · {content_hash(how)}",
-            directions=[DIRECTIONS[name] for name in method.objective],
+            directions=[direction(name, self.primary) for name in method.objective],
             storage=storage,
             load_if_exists=True,
         )
@@ -255,6 +261,9 @@ class Search:
             self._reporter.note(f"{label} failed: {error} ({values})")
             return
         accuracy = f"val {ended.user_attrs['val_accuracy']:.1%}"
+        if study.primary != ACCURACY:
+            shown = metric(study.primary)
+            accuracy += f", {shown.label} {ended.user_attrs['val_metric']:.4g}"
         pruned = "" if ended.state == optuna.trial.TrialState.COMPLETE else ", pruned"
         self._reporter.note(f"{label}  {accuracy}{pruned}  {values}")
 

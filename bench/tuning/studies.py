@@ -28,7 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
-from bench.suite import DIRECTIONS, Choices, GoalName, Method, Range
+from bench.methods.metrics import ACCURACY, metric
+from bench.suite import DIRECTIONS, Choices, Direction, GoalName, Method, Range
 from bench.training.state import EpochRecord, best_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
@@ -229,7 +230,7 @@ class CellStudy:
         known = self.study.get_trials(deepcopy=False)[suggestion.number].intermediate_values
         for epoch in range(1, stop + 1):
             if epoch not in known:
-                best = _scores([each[:epoch] for each in suggestion.records])
+                best = _scores([each[:epoch] for each in suggestion.records], self.primary)
                 suggestion.trial.report(best[self.method.objective[0]], epoch)
         with _quiet():
             return suggestion.trial.should_prune()
@@ -244,7 +245,7 @@ class CellStudy:
             "error": error,
         }
         if error is None:
-            attributes |= _scores(records)
+            attributes |= _scores(records, self.primary)
         complete = state == TrialState.COMPLETE
         values = [attributes[name] for name in self.method.objective] if complete else None
         # Another machine that took this process for dead may have ended the trial, equally.
@@ -252,6 +253,11 @@ class CellStudy:
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
             self.study.tell(trial, values, state=state, skip_if_finished=True)
+
+    @property
+    def primary(self) -> str:
+        """The metric that chooses epochs."""
+        return self.cell.own[0].settings.metric
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -263,7 +269,7 @@ class CellStudy:
         """
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         first: GoalName = self.method.objective[0]
-        sign = -1 if DIRECTIONS[first] == "maximize" else 1
+        sign = -1 if direction(first, self.primary) == "maximize" else 1
 
         def rank(trial: FrozenTrial) -> tuple[float, float, int]:
             attributes = trial.user_attrs
@@ -277,7 +283,7 @@ class CellStudy:
             if trial.state not in ENDED:
                 continue
             attributes = trial.user_attrs
-            measured = ("val_accuracy", "val_accuracy_sd", "val_loss")
+            measured = ("val_accuracy", "val_accuracy_sd", "val_loss", "val_metric")
             yield {
                 "study": self.cell.label,
                 "number": trial.number,
@@ -371,11 +377,19 @@ def _contains(values: Range | Choices, value: Any) -> bool:
 # Scores ---------------------------------------------------------------------------------------
 
 
-def _scores(records: Records) -> dict[str, Any]:
-    """Means over tuning seeds, each at the epoch that validation chooses."""
-    best = [best_record(each, "accuracy") for each in records]
-    accuracies = [record.val.metrics["accuracy"] for record in best]
+def direction(goal: GoalName, primary: str) -> Direction:
+    """Which way a goal is better where the metric `primary` chooses."""
+    if goal != "val_metric":
+        return DIRECTIONS[goal]
+    return "maximize" if metric(primary).higher_is_better else "minimize"
+
+
+def _scores(records: Records, primary: str) -> dict[str, Any]:
+    """Means over tuning seeds, each at the epoch that validation chooses by `primary`."""
+    best = [best_record(each, primary) for each in records]
+    accuracies = [record.val.metrics[ACCURACY] for record in best]
     return {
+        "val_metric": statistics.fmean(record.val.metrics[primary] for record in best),
         "val_accuracy": statistics.fmean(accuracies),
         "val_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "val_loss": statistics.fmean(record.val.loss for record in best),

@@ -20,7 +20,6 @@ from bench.runs.resolve import OpenSuite, open_suite
 from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import (
     BUDGETS,
-    DIRECTIONS,
     Choices,
     Method,
     Range,
@@ -36,7 +35,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
 from bench.tuning.search import Search
-from bench.tuning.studies import CellStudy
+from bench.tuning.studies import CellStudy, direction
 from bench.tuning.tuned import SUFFIX, tuned_suite
 
 EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
@@ -169,7 +168,10 @@ def _description(
 ) -> dict[str, Any]:
     return {
         "suite": opened.loaded.suite.name,
-        "objectives": [{"name": n, "direction": DIRECTIONS[n]} for n in method.objective],
+        "objectives": [
+            {"name": name, "direction": direction(name, search.primary)}
+            for name in method.objective
+        ],
         "sampler": method.sampler,
         "pruner": method.pruner,
         "seeds": list(method.seeds),

@@ -14,6 +14,7 @@ from bench.data import Preprocessing
 from bench.errors import PluginError
 from bench.execution.work import count_work
 from bench.models.tensor_files import read_tensor_file
+from bench.results.folder import read_tuning
 from bench.runs.prepare import counted_trials
 from bench.runs.resolve import resolve_run
 from bench.runs.time_estimate import estimate
@@ -180,12 +181,18 @@ def test_learning_rates_are_searched(place: Path) -> None:
     head = REUSE.replace("reuse", "tuned").split("strategy:")[0]
     suite.write_text(
         f"{head}strategy: linear_probe\naugmentation: none\nepochs: 2\nbatch_size: 8\n"
-        "precision: fp32\nseed: 0\n"
+        "precision: fp32\nseed: 0\nmetric: brier\n"
         "tune: {space: {lr: {low: 0.001, high: 0.1, log: true}}, trials: 3}\n"
     )
     tuned = bench.tune(suite, out=place / "tuned", device="cpu", workers=1)
     assert (tuned.trials["status"] == "complete").all()
-    assert len(pd.read_parquet(tuned.folder / "tuning.parquet")) == 3
+    search = read_tuning(tuned.folder)
+    assert search is not None
+    assert search.description["objectives"] == [{"name": "val_metric", "direction": "minimize"}]
+    (study,) = search.description["studies"].values()
+    assert len(search.trials) == 3
+    best = search.trials.set_index("number")["val_metric"]
+    assert best[study["best"]] == best.min() < best.max()
 
 
 @pytest.mark.campaign

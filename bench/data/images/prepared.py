@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ from bench.system.download import OnProgress
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a stored pixel."""
@@ -186,7 +189,10 @@ def prepare_images(
     fingerprint = prepared_fingerprint(dataset, image_size, resize)
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
-    if not _is_whole(folder):
+    if _is_whole(folder):
+        logger.info("prepared images are in the cache: %s", folder)
+    else:
+        logger.info("prepared images are not in the cache: %s is made", folder)
         with atomic_folder(folder, keep=_is_whole) as temporary:
             if not _fetched(folder.name, temporary):
                 _decode(dataset, temporary, image_size, resize, progress)

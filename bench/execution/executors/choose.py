@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from bench.execution.executors.process_pool import ProcessPoolExecutor
 from bench.execution.jobs import Job, Task
 from bench.suite import Resources
 from bench.system.machine import check_devices, equal_gpus, usable_cores
+
+logger = logging.getLogger(__name__)
 
 EXECUTORS = ("auto", "in-process", "processes", "ray")
 
@@ -71,7 +74,9 @@ class Where:
         parallel_batches = max(1, cores // (workers * threads * devices))
         alone = self.name == "auto" and workers == 1 and not resources.limited
         if self.name == "in-process" or alone:
+            logger.info("%d tasks run in this process", len(tasks))
             return InProcessExecutor(parallel_batches=parallel_batches, resources=resources)
+        logger.info("%d tasks run in %d processes on %s", len(tasks), workers, device)
         return ProcessPoolExecutor(
             workers, parallel_batches=parallel_batches, resources=resources, gpus=gpus
         )

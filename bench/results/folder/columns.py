@@ -124,6 +124,7 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "val_accuracy": FRACTION,  # mean over tuning seeds, each at its best epoch
     "val_accuracy_sd": FRACTION,
     "val_loss": REAL,
+    "val_metric": REAL,  # of the suite's metric, as val_accuracy
     "seconds": DURATION,
     "epochs": EPOCHS,  # of each seed
     "images": IMAGES,  # training images, over all seeds

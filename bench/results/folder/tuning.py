@@ -50,7 +50,7 @@ def read_tuning(folder: Path) -> Tuning | None:
     """The search of a tuned run, None for a run without; raises `BenchError` if it is damaged."""
     if not (folder / FILE).is_file():
         return None
-    table = read_parquet(folder / FILE, mend=_MEND)
+    table = _with_metric(read_parquet(folder / FILE, mend=_MEND))
     try:
         description = plain_json(table.schema.metadata[_DESCRIPTION].decode())
     except (KeyError, ValueError) as error:
@@ -65,6 +65,15 @@ def read_tuning(folder: Path) -> Tuning | None:
     if problem is not None:
         raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
     return Tuning(trials=trials, untuned=untuned, description=description)
+
+
+def _with_metric(table: pa.Table) -> pa.Table:
+    """Earlier versions sought by accuracy alone, and had no column for a metric."""
+    import pyarrow as pa
+
+    if "val_metric" in table.column_names:
+        return table
+    return table.append_column("val_metric", pa.nulls(table.num_rows, pa.float64()))
 
 
 def _schema_problem(table: pa.Table) -> str | None:

@@ -269,8 +269,8 @@ def _objective_axis(ax: Axes, objective: Goal, values: np.ndarray) -> None:
     if objective.name == ACCURACY.name:
         percent_axis(ax.yaxis, "accuracy")
         return
-    loss = objective.name == "val_loss"
-    ax.set_ylabel("loss (nats)" if loss else "training time (s)")
+    words = {"val_loss": "loss (nats)", "val_metric": "metric"}
+    ax.set_ylabel(words.get(objective.name, "training time (s)"))
     if values.min() > 0 and values.max() / values.min() > _LOG_RATIO:
         ax.set_yscale("log")
         log_axis(ax.yaxis, ratio=float(values.max() / values.min()))
@@ -326,6 +326,8 @@ def _rates(study: Study) -> pd.DataFrame:
 def _objective_text(objective: Goal) -> Callable[[float], str]:
     if objective.name == ACCURACY.name:
         return percent
+    if objective.name == "val_metric":
+        return lambda value: f"{value:.3g}"
     unit = "nats" if objective.name == "val_loss" else "s"
     return lambda value: f"{value:.3g}\N{NO-BREAK SPACE}{unit}"
 

@@ -1,4 +1,4 @@
-"""`report.html`: one file that works from disk, with figures that answer to the reader."""
+"""Blocks as HTML: `report.html`, one file that works from disk, and what a notebook shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.results.analysis import COSTS, sample_of
@@ -20,6 +20,9 @@ from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
 from bench.system.visible_text import visible
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
 DIGITS = 5
 """Significant digits of losses and accuracies in curves: a screen shows no more."""
@@ -27,22 +30,16 @@ DIGITS = 5
 
 def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, Path]) -> str:
     """The page; `figures` are the files of `write_plots`, those of the blocks are put into it."""
-    from jinja2 import Environment
     from markupsafe import Markup
 
     listed = [block for block in blocks if not isinstance(block, Details)]
     (title, answer, *rest) = listed
     assert isinstance(title, Heading)
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
-    )
-    environment.filters["relative"] = quote
-    environment.filters["code"] = _code
     pictures = {
         block.name: _picture(figures[block.name]) for block in rest if isinstance(block, Picture)
     }
     interactive = not complete_trials(found.run.trials).empty
-    return environment.from_string(_file("report.html.j2")).render(
+    return _template(_file("report.html.j2")).render(
         title=title.text,
         opening=[title, answer],
         blocks=rest,
@@ -53,6 +50,28 @@ def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, 
         data=Markup(_script_json(page_data(found))) if interactive else "",
         library=_library() if interactive else "",
     )
+
+
+def render_fragment(blocks: Iterable[Block], figures: Mapping[str, Path]) -> str:
+    """The blocks for a page of others, such as a notebook: no script, no style."""
+    listed = list(blocks)
+    pictures = {
+        block.name: _picture(figures[block.name]) for block in listed if isinstance(block, Picture)
+    }
+    template = _template("{% for block in blocks %}{{ show(block) }}\n{% endfor %}")
+    return template.render(blocks=listed, pictures=pictures)
+
+
+def _template(body: str) -> Template:
+    """A page with the macros that show blocks."""
+    from jinja2 import Environment
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
+    environment.filters["relative"] = quote
+    environment.filters["code"] = _code
+    return environment.from_string(_file("blocks.html.j2") + body)
 
 
 def page_data(found: Findings) -> dict[str, Any]:

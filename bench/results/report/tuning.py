@@ -44,6 +44,7 @@ UNEQUAL = 0.01
 
 OBJECTIVES: Mapping[str, tuple[str, float, str]] = {
     "val_accuracy": ("validation accuracy (%)", 100.0, "{:.1f}"),
+    "val_metric": ("validation metric", 1.0, "{:.4g}"),
     "val_loss": ("validation loss (nats)", 1.0, "{:.3g}"),
     "seconds": ("training time (s)", 1.0, "{:.1f}"),
 }

@@ -27,10 +27,13 @@ class WrittenSuite:
     path: Path
     summary: str
 
+    def __str__(self) -> str:
+        return self.summary
+
 
 def write_suite(
-    folder: Path,
-    output: Path | None = None,
+    folder: str | Path,
+    output: str | Path | None = None,
     *,
     force: bool = False,
     progress: OnProgress | None = None,
@@ -41,10 +44,10 @@ def write_suite(
     `DataError` for a folder that is missing or unusable, `BenchError` if `output` exists (unless
     `force`) or cannot be written.
     """
-    folder = folder if os.path.exists(folder) else Path(os.path.expanduser(folder))
-    folder = existing_folder(os.path.abspath(folder))
+    place = folder if os.path.exists(folder) else os.path.expanduser(folder)
+    folder = existing_folder(os.path.abspath(place))
     _check_encoding(folder)
-    path = output or Path(f"{safe_name(folder.name)}.yaml")
+    path = Path(output or f"{safe_name(folder.name)}.yaml")
     _check_output(path, folder, force=force)
     found = examine(folder, progress=progress)
     chosen = choose(found)

@@ -1,0 +1,158 @@
+"""What a run would do: counted, shared, skipped, and about how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.execution.executors import Where
+from bench.execution.jobs import cut
+from bench.execution.work import Work, count_work
+from bench.results.analysis import outlook
+from bench.results.report.blocks import Table, paragraph
+from bench.results.report.notebook import html
+from bench.runs.prepare import counted_trials
+from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.run import Reporter
+from bench.runs.time_estimate import TimeEstimate, estimate
+from bench.suite import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedConfig:
+    """A config with its seeds: `pending` of them are to be trained, `epochs` in all."""
+
+    label: str
+    seeds: tuple[int, ...]
+    pending: int
+    epochs: int
+    skip_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run would do; `str` and a notebook show it.
+
+    `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
+    or against its weights. `outlook` tells what so many seeds can decide, `search` what `tune`
+    would search.
+    """
+
+    suite: str
+    folder: Path
+    device: str
+    workers: int
+    configs: tuple[PlannedConfig, ...]
+    failed: tuple[str, ...]
+    notes: tuple[str, ...]
+    work: Work
+    time: TimeEstimate
+    outlook: str | None
+    search: str | None = None
+
+    @property
+    def sentences(self) -> Iterator[str]:
+        """What is shared, what can be decided, how long it takes, what would be searched."""
+        yield self.work.sentence()
+        if self.outlook is not None:
+            yield self.outlook
+        time = self.time
+        yield (
+            f"{time.epochs} epochs, {time.trained_samples:,} images to train on and "
+            f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
+            f"with {self.workers} at once on {self.device}"
+        )
+        if self.search is not None:
+            yield self.search
+
+    @property
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The cells of a table with the columns `COLUMNS`."""
+        for config in self.configs:
+            note = f"  (skipped: {config.skip_reason})" if config.skip_reason else ""
+            yield (
+                str(len(config.seeds)),
+                str(config.pending),
+                str(config.epochs),
+                config.label + note,
+                ", ".join(map(str, config.seeds)),
+            )
+
+    def __str__(self) -> str:
+        rows = ["\t".join(row) for row in (COLUMNS, *self.rows)]
+        failed = [f"failed {text}" for text in self.failed]
+        notes = [f"note {text}" for text in self.notes]
+        return "\n".join([*rows, *failed, *notes, *self.sentences])
+
+    def _repr_html_(self) -> str:
+        table = Table("plan", COLUMNS, tuple(self.rows), (0, 1, 2))
+        failed = (paragraph(f"failed {text}") for text in self.failed)
+        notes = (paragraph(f"note: {text}") for text in self.notes)
+        return html([table, *failed, *notes, *map(paragraph, self.sentences)])
+
+
+COLUMNS = ("trials", "to train", "epochs", "cell", "seeds")
+
+
+def plan_run(resolved_run: ResolvedRun, where: Where, reporter: Reporter) -> RunPlan:
+    """Count what the run would do, and time a few batches of it on this machine."""
+    counted = counted_trials(resolved_run)
+    work = count_work(counted, reuse=resolved_run.reuse)
+    tasks = cut([c.job for c in counted if not c.complete], reuse=resolved_run.reuse)
+    resources = resolved_run.loaded.suite.resources
+    workers = where.executor(tasks, resolved_run.device, resources).workers
+    reporter.resolved(resolved_run)
+    reporter.status("timing a few batches on this machine")
+    return RunPlan(
+        suite=resolved_run.loaded.suite.name,
+        folder=resolved_run.folder,
+        device=resolved_run.device,
+        workers=workers,
+        configs=tuple(_configs(resolved_run)),
+        failed=tuple(map(_failure, resolved_run.failed)),
+        notes=tuple(resolved_run.notes),
+        work=work,
+        time=estimate(resolved_run, work, workers=workers),
+        outlook=_outlook(trials_of(resolved_run)),
+    )
+
+
+def trials_of(resolved_run: ResolvedRun) -> list[Trial]:
+    """The trials that are not skipped."""
+    return [each.trial for each in resolved_run.trials if each.skip_reason is None]
+
+
+def duration(seconds: float) -> str:
+    """In the unit that reads best: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
+    configs: dict[str, list[ResolvedTrial]] = {}
+    for resolved in resolved_run.trials:
+        configs.setdefault(resolved.trial.config, []).append(resolved)
+    for trials in configs.values():
+        pending = [resolved for resolved in trials if resolved.pending]
+        yield PlannedConfig(
+            label=trials[0].trial.label,
+            seeds=tuple(resolved.trial.settings.seed for resolved in trials),
+            pending=len(pending),
+            epochs=sum(resolved.plan.epochs for resolved in pending),
+            skip_reason=trials[0].skip_reason,
+        )
+
+
+def _failure(resolved: ResolvedTrial) -> str:
+    trial = resolved.trial
+    return f"{trial.label} · seed {trial.settings.seed}: {resolved.failure}"
+
+
+def _outlook(trials: list[Trial]) -> str | None:
+    strategies = {trial.strategy.label for trial in trials}
+    if len(strategies) < 2:
+        return None
+    return outlook(len(strategies), len({trial.settings.seed for trial in trials}))
