@@ -20,6 +20,10 @@ class BenchError(Exception):
     def __str__(self) -> str:
         return bounded(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of the error."""
+        return [f"{type(self).__name__}: {line}" for line in str(self).splitlines()]
+
 
 def bounded(text: str, length: int = MAX_MESSAGE) -> str:
     """`text`, its middle left out if it is longer than `length`: values may be of any length."""

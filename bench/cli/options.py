@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from bench.runs.options import keyword_parameters
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
 RunArgument = Annotated[
@@ -17,16 +18,41 @@ RunArgument = Annotated[
 Track = Annotated[
     str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
 ]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
-]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin", metavar="FILE", help="Python code that registers more names; repeatable."
     ),
 ]
+OPTIONS = {
+    "out": Annotated[
+        str, typer.Option(help="Folder that run folders go to, or a URL (s3://bucket/prefix).")
+    ],
+    "device": Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")],
+    "overrides": Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
+    ],
+    "workers": Annotated[
+        int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
+    ],
+    "executor": Annotated[str, typer.Option(help="auto, in-process, processes or ray.")],
+    "address": Annotated[
+        str | None, typer.Option(help="Of a Ray cluster (default: one here, started if need be).")
+    ],
+    "only": Annotated[
+        list[str],
+        typer.Option(metavar="KEY=VALUE", help="Only these trials, such as strategy=linear_probe."),
+    ],
+    "reuse": Annotated[
+        bool,
+        typer.Option(" /--no-reuse", show_default=False, help="Train every trial anew, by itself."),
+    ],
+    "retry": Annotated[
+        str | None, typer.Option(metavar="failed", help="Also train the trials that failed before.")
+    ],
+}
+"""The options of `RunOptions`, as the command line takes them."""
 
 
 def load_plugins(places: list[str] | None) -> None:
@@ -37,91 +63,37 @@ def load_plugins(places: list[str] | None) -> None:
         load_plugin(place)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SuiteOptions:
-    """Where a suite's run goes and what it runs on."""
+def takes_options(keywords: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose `**options` are `keywords`, as typer sees it: with a parameter for each.
 
-    out: Annotated[
-        str, typer.Option(help="Folder that run folders go to, or a URL (s3://bucket/prefix).")
-    ] = "results"
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto"
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
-    ] = None
+    It has `--plugin` too, and starts when the plugins are loaded.
+    """
 
-    plugins: Plugins = None
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command).parameters
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the same names that Python calls have."""
-        load_plugins(self.plugins)
-        return {"out": self.out, "device": self.device, "overrides": self.overrides or ()}
+        def wrapper(**given: Any) -> None:
+            load_plugins(given["plugins"] if "plugins" in own else given.pop("plugins"))
+            command(**given)
 
+        parameters = {each.name: each for each in _parameters(command, keywords)}
+        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+        wrapper.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+        return wrapper
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessOptions:
-    """Which processes train."""
-
-    workers: Annotated[
-        int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
-    ] = None
-    executor: Annotated[str, typer.Option(help="auto, in-process, processes or ray.")] = "auto"
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (default: one here, started if need be).")
-    ] = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the same names that Python calls have."""
-        return {"workers": self.workers, "executor": self.executor, "address": self.address}
+    return decorate
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialOptions:
-    """Which trials are trained."""
-
-    only: Only = None
-    no_reuse: Annotated[
-        bool, typer.Option("--no-reuse", help="Train every trial anew, by itself.")
-    ] = False
-    retry: Annotated[
-        str | None, typer.Option(metavar="failed", help="Also train the trials that failed before.")
-    ] = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the same names that Python calls have."""
-        return {"only": self.only or (), "reuse": not self.no_reuse, "retry": self.retry}
-
-
-def takes_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer sees it: a parameter that is a data class stands for all its fields."""
+def _parameters(command: Callable[..., None], keywords: type) -> Iterator[inspect.Parameter]:
+    """The command's own, the shared options, and the plugins."""
     kinds = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
-
-    def wrapper(**given: Any) -> None:
-        whole = {
-            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})  # type: ignore[operator]
-            for name, kind in groups.items()
-        }
-        command(**given, **whole)
-
-    parameters = list(_parameters(command, kinds))
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
-    return wrapper
-
-
-def _parameters(command: Callable[..., None], kinds: dict[str, Any]) -> Iterator[inspect.Parameter]:
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind = kinds[name]
-        if not is_dataclass(kind):
-            yield parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY)
-            continue
-        hints = get_type_hints(kind, include_extras=True)
-        for field in fields(kind):
-            yield inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=hints[field.name],
-            )
+    for name, own in inspect.signature(command).parameters.items():
+        if own.kind is not own.VAR_KEYWORD:
+            yield own.replace(annotation=kinds[name], kind=own.KEYWORD_ONLY)
+    for shared in keyword_parameters(keywords):
+        default = list(shared.default) if shared.default == () else shared.default
+        yield shared.replace(annotation=OPTIONS[shared.name], default=default)
+    yield inspect.Parameter(
+        "plugins", inspect.Parameter.KEYWORD_ONLY, annotation=Plugins, default=None
+    )

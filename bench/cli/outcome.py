@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -29,12 +30,12 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def show_result(result: Run, out: str) -> None:
+def show_result(result: Run, out: str | Path) -> None:
     _show_ranking(result)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
     if is_url(out):
-        stored = f"{out.rstrip('/')}/{result.folder.name}"
+        stored = f"{str(out).rstrip('/')}/{result.folder.name}"
         out_console.print(f"stored: {escape(stored)}")
 
 

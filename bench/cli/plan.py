@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from rich.markup import escape
 from rich.table import Table
 
 import bench
 from bench.cli.console import out_console
-from bench.cli.options import (
-    ProcessOptions,
-    SuiteArgument,
-    SuiteOptions,
-    TrialOptions,
-    takes_options,
-)
+from bench.cli.options import SuiteArgument, takes_options
+from bench.runs.options import RunKeywords
 from bench.runs.progress import ConsoleReporter
 
 if TYPE_CHECKING:
     from bench.runs.plan import RunPlan
 
 
-@takes_options
-def plan(
-    suite: SuiteArgument,
-    place: SuiteOptions,
-    processes: ProcessOptions,
-    trials: TrialOptions,
-) -> None:
+@takes_options(RunKeywords)
+def plan(suite: SuiteArgument, **options: Unpack[RunKeywords]) -> None:
     """Show what a run would do, what is reused or skipped, and about how long it takes."""
     with ConsoleReporter(out_console) as reporter:
-        planned = bench.plan(
-            suite,
-            reporter=reporter,
-            **place.arguments(),
-            **processes.arguments(),
-            **trials.arguments(),
-        )
+        planned = bench.plan(suite, reporter=reporter, **options)
     out_console.print(_table(planned))
     for failure in planned.failed:
         out_console.print(f"[red]failed[/] {escape(failure)}", highlight=False)

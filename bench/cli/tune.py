@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 from rich.markup import escape
 
 import bench
 from bench.cli.console import out_console
-from bench.cli.options import ProcessOptions, SuiteArgument, SuiteOptions, takes_options
+from bench.cli.options import Plugins, SuiteArgument, takes_options
 from bench.cli.outcome import exit_with_failures, interruptible, show_result
+from bench.runs.options import ProcessKeywords
 from bench.runs.progress import ConsoleReporter
 
 
-@takes_options
+@takes_options(ProcessKeywords)
 def tune(
     suite: SuiteArgument,
-    place: SuiteOptions,
-    processes: ProcessOptions,
     trials: Annotated[
         int | None, typer.Option(help="Trials per cell; more than before adds to them.")
     ] = None,
@@ -27,20 +26,15 @@ def tune(
         str | None,
         typer.Option(metavar="URL", help="Optuna's storage (default: a journal in the folder)."),
     ] = None,
+    plugins: Plugins = None,
+    **options: Unpack[ProcessKeywords],
 ) -> None:
     """Search settings for every cell with equal budgets, then run the suite with what was found."""
     with interruptible(), ConsoleReporter(out_console) as reporter:
-        result = bench.tune(
-            suite,
-            trials=trials,
-            storage=storage,
-            reporter=reporter,
-            **place.arguments(),
-            **processes.arguments(),
-        )
-    show_result(result, place.out)
+        result = bench.tune(suite, trials=trials, storage=storage, reporter=reporter, **options)
+    show_result(result, options["out"])
     tuned = result.folder / "tuned.yaml"
     out_console.print(f"tuned suite: {escape(str(tuned))}")
-    again = ["bench", "run", str(tuned), "--out", place.out, "--retry", "failed"]
-    again += [part for plugin in place.plugins or () for part in ("--plugin", plugin)]
+    again = ["bench", "run", str(tuned), "--out", str(options["out"]), "--retry", "failed"]
+    again += [part for plugin in plugins or () for part in ("--plugin", plugin)]
     exit_with_failures(result, shlex.join(again))

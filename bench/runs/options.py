@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, get_type_hints
+from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from bench.errors import BenchError
 
@@ -97,13 +98,22 @@ def keyword_parameters(keywords: type) -> list[inspect.Parameter]:
 
 
 def lists_options(keywords: type) -> Callable[[Verb], Verb]:
-    """Let `help` list the options of a call that takes `**options: Unpack[keywords]`."""
+    """Let `help` list the options of a call that takes `**options: Unpack[keywords]`.
+
+    It takes no others: what another call would heed is a `TypeError`.
+    """
 
     def decorate(verb: Verb) -> Verb:
-        signature = inspect.signature(verb)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        parameters = [*own, *keyword_parameters(keywords)]
-        verb.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        return verb
+        written = inspect.signature(verb)
+        own = [p for p in written.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        signature = written.replace(parameters=[*own, *keyword_parameters(keywords)])
+
+        @wraps(verb)
+        def call(*arguments: Any, **given: Any) -> Any:
+            signature.bind(*arguments, **given)
+            return verb(*arguments, **given)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return cast(Verb, call)
 
     return decorate

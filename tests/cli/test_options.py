@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, Unpack, get_args, get_type_hints
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench.cli.options import ProcessOptions, SuiteOptions, TrialOptions, takes_options
+import bench
+from bench.cli.options import OPTIONS, takes_options
+from bench.runs.options import ProcessKeywords, RunKeywords, RunOptions, SelectionKeywords
 
-COMMANDS = ("run", "tune", "plan", "lr_find")
+COMMANDS = {
+    "run": RunKeywords,
+    "tune": ProcessKeywords,
+    "plan": RunKeywords,
+    "lr_find": SelectionKeywords,
+}
+TAKEN_AS = {Sequence[str]: list[str], str | Path: str}
 
 
-def test_a_data_class_stands_for_its_fields() -> None:
+def test_a_command_gets_the_options_as_the_call_takes_them() -> None:
     seen: list[Any] = []
 
-    def command(word: str, place: SuiteOptions, trials: TrialOptions, times: int = 1) -> None:
+    @takes_options(RunKeywords)
+    def command(word: str, times: int = 1, **options: Unpack[RunKeywords]) -> None:
         """Say what was given."""
-        seen.extend([word, place, trials, times])
+        seen.extend([word, times, RunOptions(**options)])
 
     app = typer.Typer()
-    app.command()(takes_options(command))
+    app.command()(command)
     arguments = ["hello", "--out", "there", "--set", "a=1", "--set", "b=2", "--no-reuse"]
     result = CliRunner().invoke(app, [*arguments, "--times", "3"])
     assert result.exit_code == 0, result.output
     assert seen == [
         "hello",
-        SuiteOptions(out="there", overrides=["a=1", "b=2"]),
-        TrialOptions(no_reuse=True),
         3,
+        RunOptions(out="there", overrides=["a=1", "b=2"], only=[], reuse=False),
     ]
-    assert seen[1].arguments() == {"out": "there", "device": "auto", "overrides": ["a=1", "b=2"]}
-    assert seen[2].arguments() == {"only": (), "reuse": False, "retry": None}
+    seen.clear()
+    assert CliRunner().invoke(app, ["hello"]).exit_code == 0
+    assert seen == ["hello", 1, RunOptions(overrides=[], only=[])]
 
 
 def test_the_help_is_that_of_the_command() -> None:
@@ -45,26 +57,20 @@ def test_the_help_is_that_of_the_command() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_take_the_same_options_of_the_same_name(name: str) -> None:
-    """A shared option has one help text and one default, whichever command takes it."""
-    import importlib
-
-    command = getattr(importlib.import_module(f"bench.cli.{name}"), name)
-    shared = {
-        field.name: (
-            _spelled(get_type_hints(group, include_extras=True)[field.name]),
-            field.default,
-        )
-        for group in (SuiteOptions, ProcessOptions, TrialOptions)
-        for field in fields(group)
-    }
-    taken = inspect.signature(command).parameters
-    assert {"suite", "out", "device", "overrides"} <= set(taken)
-    for option in set(taken) & set(shared):
-        assert (_spelled(taken[option].annotation), taken[option].default) == shared[option]
+def test_a_command_takes_what_the_call_takes(name: str) -> None:
+    """The same options, of the same types and with the same defaults."""
+    command = inspect.signature(getattr(importlib.import_module(f"bench.cli.{name}"), name))
+    call = inspect.signature(getattr(bench, name))
+    hints = get_type_hints(COMMANDS[name])
+    assert set(command.parameters) - {"plugins"} == set(call.parameters) - {"reporter"}
+    for option, kind in hints.items():
+        taken, default = command.parameters[option], call.parameters[option].default
+        assert get_args(taken.annotation)[0] == TAKEN_AS.get(kind, kind)
+        assert call.parameters[option].annotation == kind
+        assert taken.default == ([] if default == () else default)
 
 
-def _spelled(annotation: Any) -> tuple[Any, dict[str, Any]]:
-    """The type, and all that typer shows."""
-    kind, option = get_args(annotation)
-    return kind, vars(option)
+def test_keywords_and_data_class_say_the_same() -> None:
+    hints = get_type_hints(RunOptions)
+    assert get_type_hints(RunKeywords) == hints
+    assert list(OPTIONS) == [field.name for field in fields(RunOptions)]
