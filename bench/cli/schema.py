@@ -9,6 +9,7 @@ import typer
 
 import bench
 from bench.cli.console import out_console
+from bench.cli.options import Plugins, load_plugins
 from bench.errors import system_errors_told
 
 
@@ -16,10 +17,12 @@ def schema(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to this file instead.")
     ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """Print the JSON Schema of suites, for completion and checks in editors."""
     from bench.system.cache import atomic_file
 
+    load_plugins(plugins)
     text = bench.schema()
     if out is None:
         typer.echo(text, nl=False)

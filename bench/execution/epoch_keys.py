@@ -24,6 +24,7 @@ from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, outline
 from bench.suite import ADDED_LATER, Entry, Settings, Trial
+from bench.suite.registry import remembered
 from bench.system.machine import arithmetic
 from bench.training.trial import NUMERICS_VERSION, batch_edges
 
@@ -275,7 +276,7 @@ def _factors_of(schedule: Entry, epochs: int, steps_per_epoch: int) -> Callable[
     return lambda epoch: [_factors(text, epochs, steps_per_epoch, epoch), others]
 
 
-@lru_cache(maxsize=65536)
+@remembered
 def _factors(schedule_json: str, epochs: int, steps_per_epoch: int, epoch: int) -> str:
     schedule = Entry.model_validate_json(schedule_json)
     factors = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import WeightsError
@@ -29,6 +28,7 @@ from bench.models.heads import (
 )
 from bench.models.randomness import keyed_initialisation
 from bench.models.weights import NONE, Weights, check_unchanged
+from bench.suite.registry import remembered
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def build_network(
     )
 
 
-@cache
+@remembered
 def layer_group_names(backbone: str) -> tuple[str, ...]:
     """The names of the backbone's layer groups, input to output; builds no weights."""
     check_backbone(backbone)
@@ -123,7 +123,7 @@ class _Head:
     options: Mapping[str, Any]
 
 
-@cache
+@remembered
 def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
     network = valueless_network(backbone, _Head(head, dict(options)), num_classes=2, seed=0)
     return network.outline

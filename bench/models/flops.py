@@ -21,9 +21,10 @@ from bench.models.build import (
 )
 from bench.models.catalogue import is_timm, sample_shape
 from bench.models.randomness import keyed_initialisation
+from bench.suite.registry import remembered
 
 
-@functools.cache
+@remembered
 def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str, int]:
     """Forward floating-point operations per image of each layer group, input to output.
 

@@ -8,12 +8,14 @@ needs to know besides are its traits, a data class of its own.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -21,6 +23,8 @@ from bench.errors import BenchError, PluginError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 PACKAGE = __name__.partition(".")[0]
 """The name of this package."""
@@ -97,9 +101,10 @@ class Registry(Generic[F, T]):
         Raises `PluginError` for a name that is taken, traits or parameters that the kind does not
         have, an option without an annotation, and a function without a docstring.
         """
+        module = sys._getframe(1).f_globals.get("__name__", "")
+        loading = _LOADING.get()
 
         def decorate(function: F) -> F:
-            loading = _LOADING.get()
             try:
                 own = self._traits(**traits)
             except TypeError as error:
@@ -109,7 +114,7 @@ class Registry(Generic[F, T]):
                 function=function,
                 options=self._options_model(name, function),
                 traits=own,
-                origin=None if loading is None else loading.origin_of(function),
+                origin=None if loading is None else loading.origin_of(module),
             )
             if name in self._entries:
                 first, second = self._entries[name].place, entry.place
@@ -157,6 +162,11 @@ class Registry(Generic[F, T]):
         for parameter in parameters:
             required = parameter.default is inspect.Parameter.empty
             default = ... if required else parameter.default
+            if not required and not _is_plain(default):
+                raise PluginError(
+                    f"{self.kind} {name!r}: the default of option {parameter.name} must be what "
+                    f"YAML can say (text, numbers, lists; Literal for a choice), got {default!r}"
+                )
             fields[parameter.name] = (hints[parameter.name], default)
         config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"{name}_options", __config__=config, **fields)
@@ -173,6 +183,8 @@ class Registry(Generic[F, T]):
     def forget(self, name: str) -> None:
         """Take an entry out again: what a plugin registered before it failed."""
         self._entries.pop(name, None)
+        for clear in _CLEARS:
+            clear()
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -182,6 +194,28 @@ class Registry(Generic[F, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether suites can say the value, and processes that have no plugin yet can read it."""
+    if type(value) in (tuple, list):
+        return all(map(_is_plain, value))
+    if type(value) is dict:
+        return all(map(_is_plain, (*value, *value.values())))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+_CLEARS: list[Callable[[], None]] = []
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, asked once for the same names: until an entry is forgotten.
+
+    Its name may come back with other code.
+    """
+    cached = lru_cache(maxsize=65536)(function)
+    _CLEARS.append(cached.cache_clear)
+    return cast(Callable[P, R], cached)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -196,9 +230,9 @@ class Loading:
     modules: Collection[str]
     entries: list[tuple[Registry[Any, Any], str]]
 
-    def origin_of(self, function: Callable[..., Any]) -> str | None:
-        """The plugin's digest; None for this package's own, which it may be the first to import."""
-        module = function.__module__
+    def origin_of(self, module: str) -> str | None:
+        """The plugin's digest; None where a module of this package registers, which the plugin may
+        be the first to import."""
         own = module.partition(".")[0] == PACKAGE and module not in self.modules
         return None if own else self.origin
 

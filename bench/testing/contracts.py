@@ -324,6 +324,12 @@ def _backbone(name: str, options: dict[str, Any]) -> None:
             )
         close = torch.allclose(network(batch[:1]), logits[:1], rtol=1e-4, atol=1e-5)
         assert close, f"backbone {name!r}: in evaluation a sample depends on its companions"
+        start = {key: value.clone() for key, value in network.model.state_dict().items()}
+        network.train()(batch)
+        network.model.load_state_dict(start)
+        assert torch.equal(network.eval()(batch), logits), (
+            f"backbone {name!r} keeps something of a training that its state dict does not have"
+        )
 
 
 _CONTRACTS: Mapping[str, Callable[[str, dict[str, Any]], None]] = {

@@ -65,13 +65,14 @@ def failure_of(error: Exception, settings: Settings, where: str) -> Failure:
         return Failure(error=_out_of_memory(error, settings, where), log=log)
     if isinstance(error, TrainingDivergedError | TookTooLongError):
         return Failure(error=str(error))
-    if isinstance(error, BenchError):
+    outside = place_in_plugin(error)
+    if isinstance(error, BenchError) and outside is None:
         return Failure(error=str(error), external=True)
     if isinstance(error, OSError):
-        return Failure(error=str(MachineError(error)), log=log, external=True)
-    outside = place_in_plugin(error)
+        told = str(MachineError(error))
+        return Failure(error=f"{told} (at {outside})" if outside else told, log=log, external=True)
     places = [place for place in (where.strip(), outside and f"at {outside}") if place]
-    said = f"{type(error).__name__}: {error}"
+    said = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
     return Failure(error=f"{said} ({', '.join(places)})" if places else said, log=log)
 
 

@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from bench.methods.objectives import recorded_loss
-from bench.models import Network, build_network, describe_weights, sample_shape
+from bench.models import OUTSIDE_BACKBONES, Network, build_network, describe_weights, sample_shape
 from bench.models.flops import group_flops
 from bench.models.weights import NONE
 from bench.suite import Entry, Trial
@@ -67,6 +67,8 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
         "device": _device_name(device),
         "torch": torch.__version__,
     }
+    if backbone in OUTSIDE_BACKBONES:
+        key["code"] = OUTSIDE_BACKBONES.get(backbone).origin
     path = _folder() / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
     kept = _kept_answer(path)
     if kept is not None:

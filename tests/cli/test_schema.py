@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.errors import MachineError
+
+Draft202012Validator = pytest.importorskip("jsonschema").Draft202012Validator
 
 
 def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:
@@ -31,3 +32,10 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         CliRunner().invoke(
             app, ["schema", "--out", str(tmp_path / "file" / "x.json")], catch_exceptions=False
         )
+
+
+@pytest.mark.usefixtures("plugins_unloaded")
+def test_the_schema_knows_what_a_plugin_registers() -> None:
+    printed = CliRunner().invoke(app, ["schema", "--plugin", "bench.testing.vectors"])
+    assert printed.exit_code == 0
+    assert "tiny_mlp" in printed.stdout

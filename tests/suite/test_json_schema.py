@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
 from bench.errors import SuiteError
 from bench.methods.strategies import StrategyTraits
@@ -28,6 +27,8 @@ SCHEMA = REPOSITORY / "suites" / "schema.json"
 SHIPPED = sorted(
     path for folder in ("suites", "benchmarks") for path in (REPOSITORY / folder).glob("*.yaml")
 )
+
+Draft202012Validator = pytest.importorskip("jsonschema").Draft202012Validator
 MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
 
 

@@ -14,10 +14,14 @@ import pytest
 
 from bench.data import open_dataset
 from bench.errors import PluginError, SuiteError
+from bench.execution.epoch_keys import epoch_keys
 from bench.execution.origins import used_plugins
 from bench.methods.metrics import METRICS
 from bench.methods.plan import Plan
 from bench.methods.schedules import SCHEDULES
+from bench.methods.strategies import make_plan
+from bench.models import layer_group_names, outline
+from bench.models.flops import group_flops
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, load_suite
 from bench.suite.plugins import (
@@ -28,6 +32,7 @@ from bench.suite.plugins import (
     unload_plugin,
 )
 from bench.testing import check
+from bench.training.precision import measured_precision
 from tests.outside import BESIDE, PLUGIN
 from tests.tiny import make_trial
 
@@ -85,6 +90,64 @@ def test_the_same_source_is_loaded_once_and_an_edited_one_replaces_it(tmp_path: 
     assert second.digest != first.digest
     assert SCHEDULES.get("mine_schedule").summary == "Mine, better."
     assert SCHEDULES.get("mine_schedule").origin == second.digest
+
+
+NET = """\
+from collections import OrderedDict
+from torch import nn
+from bench.models import OUTSIDE_BACKBONES
+from bench.models.network import layer_group
+
+NAMES = {names}
+
+@OUTSIDE_BACKBONES.register(
+    "net", groups=lambda model: [layer_group(name, name) for name in NAMES], inputs="vector"
+)
+def net(size):
+    "Linear layers."
+    return nn.Sequential(OrderedDict((name, nn.Linear(4, 4)) for name in NAMES))
+"""
+
+
+def test_nothing_of_the_earlier_version_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked by name answers for the code that has the name now."""
+    measured: list[int] = []
+    monkeypatch.setattr("bench.training.precision.has_native_bf16", lambda device: True)
+    monkeypatch.setattr(
+        "bench.training.precision.step_seconds",
+        lambda *_: measured.append(1) or {"fp32": 1.0, "bf16": float(len(measured))},
+    )
+    file, linear = tmp_path / "net.py", Entry(name="linear")
+    known = []
+    for names in (("body", "head"), ("stem", "body", "head")):
+        file.write_text(NET.format(names=names))
+        load_plugin(file)
+        assert layer_group_names("net") == outline("net", linear).groups == names
+        assert tuple(group_flops("net", 4, 2)) == names
+        known.append(measured_precision("net", 4, "cpu"))
+        assert measured_precision("net", 4, "cpu") == known[-1]
+    assert len(measured) == 2
+
+    def keys(text: str) -> tuple[str, ...]:
+        path = _file(tmp_path)
+        path.write_text(path.read_text().replace("1.0", text))
+        load_plugin(path)
+        trial = make_trial(schedule=Entry(name="mine_schedule"))
+        return epoch_keys(
+            {},
+            plan=make_plan(trial.strategy, ("body", "head"), trial.settings),
+            settings=trial.settings,
+            schedule=trial.schedule,
+            augmentation=trial.augmentation,
+            outline=outline("net", linear),
+            steps_per_epoch=3,
+        )
+
+    first = keys("1.0")
+    assert keys("0.5")[1:] != first[1:]
+    assert keys("1.0") == first
 
 
 def test_the_digest_knows_the_modules_beside_it_and_no_others(tmp_path: Path) -> None:
@@ -148,6 +211,7 @@ def test_another_process_loads_what_it_is_sent(tmp_path: Path) -> None:
         ("A = 1\n", r"registers nothing"),
         (WRONG.format("labels", "'Doc.'"), r"must take \(labels, probabilities, .*wrong\.py:2"),
         (WRONG.format("y, p", "return 1.0"), r"'x' needs a docstring.*wrong\.py:2"),
+        (WRONG.format("y, p, *, o: object = len", "'Doc.'"), r"default of option o .*wrong\.py:2"),
         (WRONG.format("y, p, *, o=1", "'Doc.'"), r"option o has no annotation.*wrong\.py:2"),
     ],
 )
@@ -158,7 +222,7 @@ def test_a_wrong_plugin_is_one_message_with_its_place(
     with pytest.raises(PluginError, match=said):
         load_plugin(tmp_path / "wrong.py")
     assert "x" not in METRICS
-    assert not [plugin for plugin in loaded_plugins() if plugin.main == "wrong"]
+    assert not [plugin for plugin in loaded_plugins() if plugin.name == "wrong"]
 
 
 @pytest.mark.parametrize("place", ["none.py", "no/such/folder", "no_such_module", "."])
@@ -230,6 +294,16 @@ def test_what_no_import_statement_names_is_not_executed(tmp_path: Path) -> None:
     assert set(load_plugin(path).modules) == {"hidden", "hidden_part", "hidden_part.a"}
     with pytest.raises(ModuleNotFoundError, match=r"no import statement .* names hidden_part\.b"):
         SCHEDULES.get("hidden_schedule").function(None)
+
+
+def test_another_name_for_a_function_of_the_package_is_the_plugins(tmp_path: Path) -> None:
+    file = tmp_path / "renames.py"
+    file.write_text(
+        "from bench.methods.schedules import SCHEDULES, cosine\n"
+        "SCHEDULES.register('half_a_cosine')(cosine)\n"
+    )
+    assert SCHEDULES.get("cosine").origin is None
+    assert load_plugin(file).digest == SCHEDULES.get("half_a_cosine").origin
 
 
 def test_the_first_import_of_the_package_makes_nothing_a_plugins_own(tmp_path: Path) -> None:

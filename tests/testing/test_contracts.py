@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.execution.origins import REGISTRIES
-from bench.methods.metrics import METRICS
 from bench.methods.plan import Plan, Rule, Stage
-from bench.methods.schedules import SCHEDULES
-from bench.methods.strategies import STRATEGIES
+from bench.models import LayerGroup
+from bench.models.network import layer_group
 from bench.testing import check, check_plugin
 from tests.outside import BESIDE, PLUGIN
 
@@ -82,6 +83,27 @@ def _ordered(labels: Any, probabilities: Any) -> float:
     return float(right.mean() + 0.01 * probabilities[0, labels[0]])
 
 
+def _secretive(size: int) -> nn.Module:
+    """Remembers a batch where no state dict finds it."""
+
+    class Secretive(nn.Linear):
+        seen = 0.0
+
+        def forward(self, batch: Tensor) -> Tensor:
+            self.seen = self.seen + float(self.training)
+            out: Tensor = super().forward(batch) + self.seen
+            return out
+
+    return nn.Sequential(OrderedDict(body=Secretive(size, 4), head=nn.Linear(4, 2)))
+
+
+def _body_and_head(model: nn.Module) -> list[LayerGroup]:
+    return [layer_group(name, name) for name in ("body", "head")]
+
+
+TRAITS: dict[str, dict[str, Any]] = {"backbone": {"groups": _body_and_head, "inputs": "vector"}}
+
+
 @pytest.mark.parametrize(
     ("kind", "function", "said"),
     [
@@ -91,13 +113,14 @@ def _ordered(labels: Any, probabilities: Any) -> float:
         ("schedule", _forgetful, "when it is asked"),
         ("metric", _upside_down, "higher_is_better"),
         ("metric", _ordered, "order of samples"),
+        ("backbone", _secretive, "state dict"),
     ],
 )
 def test_what_breaks_a_contract_is_named(
     kind: str, function: Callable[..., Any], said: str
 ) -> None:
-    registry: Any = {"strategy": STRATEGIES, "schedule": SCHEDULES, "metric": METRICS}[kind]
-    registry.register("broken")(function)
+    registry = REGISTRIES[kind]
+    registry.register("broken", **TRAITS.get(kind, {}))(function)
     try:
         with pytest.raises(AssertionError, match=said):
             check(kind, "broken")

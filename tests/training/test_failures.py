@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from bench.errors import WeightsError
+from bench.methods.schedules import SCHEDULES
 from bench.suite import Settings
+from bench.suite.plugins import load_plugin
 from bench.training.failures import failure_of, place
 from bench.training.trial import TrainingDivergedError
 
@@ -62,6 +65,33 @@ def test_what_lies_outside_of_a_trial() -> None:
     assert (diverged.error, diverged.external) == ("loss is nan in epoch 2", False)
     own = failure_of(ValueError("boom"), Settings(), HERE)
     assert (own.error, own.external) == ("ValueError: boom (in epoch 2)", False)
+
+
+@pytest.mark.usefixtures("plugins_unloaded")
+@pytest.mark.parametrize(
+    ("statement", "said", "external"),
+    [
+        ("raise BenchError('no luck')", "no luck (in epoch 2, at {})", False),
+        ("raise ValueError('boom')", "ValueError: boom (in epoch 2, at {})", False),
+        ("open('/no/such/file')", "cannot read or write: No such file or directory", True),
+    ],
+)
+def test_what_a_plugin_raises_is_told_with_its_place(
+    statement: str, said: str, external: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "raises.py"
+    file.write_text(
+        "from bench.errors import BenchError\nfrom bench.methods.schedules import SCHEDULES\n\n"
+        f"@SCHEDULES.register('raises')\ndef raises(progress):\n    'Raises.'\n    {statement}\n"
+    )
+    load_plugin(file)
+    with pytest.raises(Exception) as raised:  # noqa: PT011  (each case another)
+        SCHEDULES.get("raises").function(None)
+    failure = failure_of(raised.value, Settings(), HERE)  # type: ignore[arg-type]
+    assert failure.error.startswith(said.format(f"{file}:7"))
+    assert f"at {file}:7)" in failure.error
+    assert failure.external is external
+    assert "Traceback" in (failure.log or "")
 
 
 def test_places() -> None:
