@@ -18,7 +18,7 @@ CELLS = {
     "import": f"import bench\nsuite = {SMOKE_SUITE + TUNE!r}",
     "mistake": "bench.plan({'name': 'x', 'dataset': 'fractals', 'strategy': 'full_finetune'})",
     "options": "options = {'out': 'out', 'overrides': ['strategy=linear_probe', 'seed=0']}",
-    "plan": "bench.plan(suite, **options)",
+    "plan": "plan = bench.plan(suite, **options)\nprint(plan)\nplan",
     "run": "run = bench.run(suite, workers=1, **options)\nrun",
     "tune": "bench.tune(suite, workers=1, **options)",
     "lr_find": "bench.lr_find(suite, steps=20, low=1e-4, **options)",
@@ -85,6 +85,7 @@ def test_a_mistake_is_a_message(shown: dict[str, str]) -> None:
 
 
 def test_other_calls_show_what_they_return(shown: dict[str, str]) -> None:
+    assert "\n1\t1\t2\tshufflenet_v2_x0_5 · linear_probe" in shown["plan"]
     assert "<td>shufflenet_v2_x0_5 · linear_probe" in shown["plan"]
     assert "bench tune searches 1 cells, 1 trials each" in shown["plan"]
     assert '<th scope="col" class="number">valley</th>' in shown["lr_find"]

@@ -27,9 +27,6 @@ class WrittenSuite:
     path: Path
     summary: str
 
-    def __str__(self) -> str:
-        return self.summary
-
 
 def write_suite(
     folder: str | Path,
