@@ -131,7 +131,8 @@ def focal(
         Field(
             ge=0,
             le=10,
-            description="Power of 1 − p: the larger, the less samples that are right count.",
+            description="γ of (1 − p)^γ · (−log p), with the probability p of the right class: the "
+            "larger, the less samples that are right count.",
             examples=[2.0],
         ),
     ] = 2.0,

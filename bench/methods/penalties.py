@@ -33,12 +33,16 @@ def l2_sp(
     *,
     weight: Annotated[
         PenaltyWeight,
-        Field(description="α of α/2 times the squared distance.", examples=[0.01]),
+        Field(
+            description="α of α/2 · ‖w − w⁰‖² + β/2 · ‖head‖², with w of the backbone, w⁰ its "
+            "starting values. In the place of weight decay, which should be 0 with it.",
+            examples=[0.01],
+        ),
     ] = 0.01,
     head_weight: Annotated[
         PenaltyWeight | None,
         Field(
-            description="β of β/2 times the squared norm of the head. null: as `weight`.",
+            description="β of the same, for the parameters of the head. null: as `weight`.",
             examples=[0.001],
         ),
     ] = None,

@@ -23,6 +23,9 @@ from bench.suite.tune import SEARCHABLE, SEARCHABLE_AXES, FoundRange, Method, Ra
 Schema = dict[str, Any]
 
 REQUIRED = ("dataset", "backbone", "strategy")
+WITH_OPTIONS = (
+    "strategy", "schedule", "augmentation", "head", "dataset", "objective", "penalty",
+)  # fmt: skip
 DEFINITIONS = "#/$defs/"
 
 
@@ -46,10 +49,7 @@ class _Untitled(GenerateJsonSchema):
 class _SuiteSchema:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._registries = {
-            kind: getattr(catalogue, kind)
-            for kind in ("strategy", "schedule", "augmentation", "head", "dataset")
-        }
+        self._registries = {kind: getattr(catalogue, kind) for kind in WITH_OPTIONS}
         models: list[type[BaseModel]] = [
             Settings, FractalWeights, Resources, Method, Range, FoundRange,
             *(registry.get(name).options for registry in self._registries.values()
@@ -66,6 +66,7 @@ class _SuiteSchema:
     def whole(self) -> Schema:
         """The schema with the definitions that it uses."""
         self._define_settings()
+        self._define_named_options()
         for axis in AXES:
             self._definitions[f"{axis}.entry"] = self._entry(axis)
         properties = {
@@ -118,10 +119,10 @@ class _SuiteSchema:
         )
         fields["metric"]["enum"] = list(self._catalogue.metric)
         for key, field in fields.items():
-            annotations = {k: field.pop(k) for k in _ANNOTATIONS if k in field}
+            annotations = _annotations(field)
             if key in DEFAULT_AXES:
                 annotations["default"] = list(DEFAULT_AXES[key])
-            self._definitions[f"{key}.value"] = field
+            self._definitions[f"{key}.value"] = _bare(field)
             value = _ref(f"{key}.value")
             values = {"allOf": [value]} if key in OF_RUN else _one_or_more(value)
             self._definitions[f"{key}.values"] = {**annotations, **values}
@@ -151,6 +152,40 @@ class _SuiteSchema:
 
     # Entries ------------------------------------------------------------------------------------
 
+    def _define_named_options(self) -> None:
+        """`option.KEY` for the options of a whole kind of entries whose values name others."""
+        null: Schema = {"type": "null"}
+        self._definitions |= {
+            "option.penalty": {"anyOf": [self._penalties(), null]},
+            "option.objective": {"anyOf": [*self._named("objective"), null]},
+            "option.mix": {"enum": [*self._catalogue.mix, None]},
+        }
+
+    def _penalties(self) -> Schema:
+        """Options by the name of the penalty, or in short its option `weight`."""
+        registry = self._registries["penalty"]
+        penalties = {}
+        for name in registry:
+            options = self._options(registry, name)
+            own = options["properties"]
+            short = [_bare(own["weight"])] if "weight" in own else []
+            penalties[name] = {
+                "description": registry.get(name).summary,
+                "anyOf": [*short, _mapping(own, options.get("required", []))],
+            }
+        return {**_mapping(penalties), "minProperties": 1}
+
+    def _options(self, registry: Registry[Any, Any], name: str) -> Schema:
+        """The options of an entry, those that name others with the names that there are."""
+        options = self._model(registry.get(name).options)
+        properties = {
+            key: {**_annotations(field), **_ref(f"option.{key}")}
+            if key in registry.shared_options and f"option.{key}" in self._definitions
+            else field
+            for key, field in options.get("properties", {}).items()
+        }
+        return {**options, "properties": properties}
+
     def _entry(self, axis: str, *, selects: bool = False) -> Schema:
         """One entry of an axis with its settings; what only selects cells may leave options out."""
         if axis == "backbone":
@@ -168,14 +203,14 @@ class _SuiteSchema:
         registry = self._registries[kind]
         mappings = []
         for name in registry:
-            options = self._model(registry.get(name).options)
+            options = self._options(registry, name)
             required = [] if selects else options.get("required", [])
             spellings = self._spellings(kind, name)
             summary = {"description": registry.get(name).summary}
             if not required:
                 yield from ({"const": spelling, **summary} for spelling in spellings)
             names = {"enum": spellings} if len(spellings) > 1 else {"const": name}
-            properties = {"name": names, **options.get("properties", {}), **(settings or {})}
+            properties = {"name": names, **options["properties"], **(settings or {})}
             mappings.append(summary | _mapping(properties, ["name", *required]))
         yield from mappings
 
@@ -245,14 +280,19 @@ class _SuiteSchema:
         )
 
     def _searched_options(self, registry: Registry[Any, Any], name: str) -> dict[str, Schema]:
-        fields: dict[str, Schema] = self._model(registry.get(name).options).get("properties", {})
-        return {
-            key: _searched({k: v for k, v in field.items() if k not in _ANNOTATIONS})
-            for key, field in fields.items()
-        }
+        fields: dict[str, Schema] = self._options(registry, name)["properties"]
+        return {key: _searched(_bare(field)) for key, field in fields.items()}
 
 
 _ANNOTATIONS = ("description", "examples", "default")
+
+
+def _annotations(field: Schema) -> Schema:
+    return {k: v for k, v in field.items() if k in _ANNOTATIONS}
+
+
+def _bare(field: Schema) -> Schema:
+    return {k: v for k, v in field.items() if k not in _ANNOTATIONS}
 
 
 def _ref(name: str) -> Schema:

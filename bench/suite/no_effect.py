@@ -13,6 +13,13 @@ from bench.suite.yaml_file import Location, YamlFile
 NO_EFFECT, CORRECTED_TWICE = "no effect", "corrected twice"
 SHOWN_PLACES = 5
 
+DEPENDS_ON = {
+    "momentum": "optimizer",
+    "micro_batch": "batch_size",
+    "weight_decay_on": "weight_decay",
+}
+"""Settings whose effect depends on another: where that is searched, they have one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
@@ -78,11 +85,14 @@ def no_effect(
     as long as one trial uses them.
     """
     uses = Uses(loaded.yaml_file)
+    tune = loaded.suite.tune
+    searched = {item.key for item in tune.space} if tune is not None else set()
     for each in written:
         for key, place in each.places.items():
-            if uses.is_written(place):
+            if uses.is_written(place) and DEPENDS_ON.get(key) not in searched:
                 _tell(uses, key, place, each, catalogue)
         _tell_mix_alpha(uses, each)
+        _tell_shared_options(uses, each, catalogue)
     return [
         *_overridden(loaded, written, uses),
         *uses.notes(),
@@ -111,6 +121,8 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
         return f"strategy {strategy!r} always has the head {traits.head!r}"
     if key == "momentum" and settings.optimizer != "sgd":
         return f"optimizer {settings.optimizer!r} has no momentum"
+    if key == "weight_decay_on" and settings.weight_decay == 0:
+        return "weight_decay is 0"
     if key == "micro_batch" and (settings.micro_batch or settings.batch_size) >= (
         settings.batch_size
     ):
@@ -124,6 +136,8 @@ def _is_neutral(key: str, each: WrittenTrial) -> bool:
         return each.written.settings.momentum == 0
     if key == "micro_batch":
         return each.written.settings.micro_batch is None
+    if key == "weight_decay_on":
+        return each.written.settings.weight_decay_on == "all"
     if key in ("weights", "head"):
         written, kept = (getattr(trial.settings, key) for trial in (each.written, each.trial))
         return bool(written.name == kept.name)
@@ -138,6 +152,17 @@ def _tell_mix_alpha(uses: Uses, each: WrittenTrial) -> None:
             uses.unused(name, place, each.trial, "no effect, nothing is mixed")
         else:
             uses.used(name, place)
+
+
+def _tell_shared_options(uses: Uses, each: WrittenTrial, catalogue: Catalogue) -> None:
+    """What a strategy that trains nothing is to minimise."""
+    entry, location = each.written.strategy, each.places["strategy"]
+    if catalogue.strategy.get(entry.name).traits.trains:
+        return
+    for option in entry.given:
+        if option in catalogue.strategy.shared_options and entry.options[option] is not None:
+            name, place = f"{option} of strategy {entry.name!r}", (*location, option)
+            uses.unused(name, place, each.trial, "no effect, the strategy trains nothing")
 
 
 # Overriding -----------------------------------------------------------------------------------

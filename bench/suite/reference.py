@@ -216,4 +216,5 @@ def _for_example(name: str, examples: Iterable[Any]) -> str:
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    bars_kept = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(bars_kept)} |"

@@ -56,7 +56,8 @@ class Range(BaseModel):
     step: Annotated[
         Annotated[Number, Field(gt=0)] | None,
         Field(
-            description="Only low, low + step, low + 2 step, …; not with log. null: any number.",
+            description="Only low, low + step, low + 2 step, …; above 0, and not with log. null: "
+            "any number.",
             examples=[0.1],
         ),
     ] = None

@@ -91,6 +91,20 @@ def test_an_include_rule_shadows_too(tmp_path: Path) -> None:
         ({"optimizer": ["sgd", "adam"], "momentum": 0.5}, []),
         ({"momentum": 0.5}, []),
         (
+            {"weight_decay_on": ["all", "matrices"]},
+            ["weight_decay_on (s.yaml:4): no effect, weight_decay is 0"],
+        ),
+        ({"weight_decay_on": "matrices", "weight_decay": [0.0, 0.1]}, []),
+        ({"weight_decay_on": "all"}, []),
+        (
+            {"strategy": {"name": "pretrained_head", "objective": "focal", "penalty": None}},
+            [
+                "objective of strategy 'pretrained_head' (s.yaml:5): no effect, the strategy "
+                "trains nothing"
+            ],
+        ),
+        ({"strategy": {"name": "full_finetune", "objective": "focal"}}, []),
+        (
             {"batch_size": 8, "micro_batch": [None, 8]},
             ["micro_batch (s.yaml:4): no effect, batches are no larger"],
         ),
@@ -162,6 +176,13 @@ def test_what_a_strategy_that_trains_nothing_does_not_use(tmp_path: Path) -> Non
     ]
     both = {**content, "strategy": ["pretrained_head", "full_finetune"]}
     assert said(tmp_path, both) == []
+
+
+def test_what_tuning_may_give_an_effect_is_not_told(tmp_path: Path) -> None:
+    change = {"weight_decay_on": "matrices", "optimizer": "adam", "momentum": 0.5}
+    space = {"weight_decay": [0.0, 0.1], "optimizer": ["sgd", "adam"]}
+    assert len(said(tmp_path, {**MINIMAL, **change})) == 2
+    assert said(tmp_path, {**MINIMAL, **change, "tune": {"space": space}}) == []
 
 
 def test_a_setting_of_an_entry_that_does_not_use_it_is_told(tmp_path: Path) -> None:

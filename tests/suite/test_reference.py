@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def said() -> Iterator[tuple[str, Described, Any]]:
                 lambda v, n=item.name, k=needed: {"tune": {"space": {"lr": {**k, n: v}}}},
             )
     yield from options()
+    yield from options_of_options()
 
 
 def options() -> Iterator[tuple[str, Described, Any]]:
@@ -75,6 +78,28 @@ def options() -> Iterator[tuple[str, Described, Any]]:
                     item,
                     lambda v, k=kind, n=item.name, s=start: {k: {**s, n: v}},
                 )
+
+
+def options_of_options() -> Iterator[tuple[str, Described, Any]]:
+    names = catalogue()
+    for entry in names.penalty:
+        for item in described(names.penalty.get(entry).options):
+            yield (
+                f"penalty {entry}",
+                item,
+                lambda v, e=entry, n=item.name: _two_rates(penalty={e: {n: v}}),
+            )
+    for entry in names.objective:
+        for item in described(names.objective.get(entry).options):
+            yield (
+                f"objective {entry}",
+                item,
+                lambda v, e=entry, n=item.name: _two_rates(objective={"name": e, n: v}),
+            )
+
+
+def _two_rates(**options: Any) -> dict[str, Any]:
+    return {"strategy": {"name": "two_rates", **options}}
 
 
 CASES = list(said())
@@ -96,7 +121,8 @@ def test_it_says_what_it_means_with_examples_that_load(
 
 def test_every_key_is_among_them() -> None:
     assert {*MEANINGS, *Settings.model_fields} == set(KEYS)
-    assert {where for where, _, _ in CASES} >= {"setting", "strategy two_rates", "dataset folder"}
+    named = {"setting", "strategy two_rates", "dataset folder", "penalty l2_sp", "objective focal"}
+    assert {where for where, _, _ in CASES} >= named
 
 
 def test_mixes_say_what_they_mean() -> None:
@@ -121,6 +147,14 @@ def test_values_and_defaults_in_words() -> None:
     assert settings["micro_batch"].values == "whole number ≥ 2, null"
     assert settings["optimizer"].values == "sgd, adam, adamw"
     assert (settings["seed"].default, settings["weights"].default) == ("[0, 1, 2]", "imagenet")
+
+
+def test_rows_have_as_many_cells_as_their_table() -> None:
+    bars = [
+        len(re.findall(r"(?<!\\)\|", line)) for line in reference_page(catalogue()).splitlines()
+    ]
+    assert all(row == after for row, after in pairwise(bars) if row and after)
+    assert max(bars) == 6
 
 
 def test_the_page_is_up_to_date() -> None:
