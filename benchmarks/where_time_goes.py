@@ -30,11 +30,12 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 from workload import prepare
 
-import bench.training.trial
 from bench.data import ImageData, prepare_images
 from bench.data.images.augmentations import Augmenter
+from bench.data.images.inputs import ImageInputs
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
+from bench.methods.objectives import CrossEntropy
 from bench.runs.resolve import resolve_run
 from bench.runs.run import counted_trials
 from bench.system.machine import describe_machine, keep_large_buffers
@@ -81,9 +82,9 @@ SCOPES: Sequence[tuple[Any, str, str]] = (
     (one_device, "training_batch", READING),
     (stacked_heads, "training_batch", READING),
     (Augmenter, "images", AUGMENTING),
-    (bench.training.trial, "_normalised", NORMALISING),
+    (ImageInputs, "batch", NORMALISING),
     (Trunk, "_forward", FROZEN),
-    (one_device, "_loss", LOSS),
+    (CrossEntropy, "loss", LOSS),
     (stacked_heads._Stack, "_step", HEADS),
     (FeatureStore, "_add", KEEPING),
     (Branch, "_tensors", KEEPING),
