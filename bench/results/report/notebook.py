@@ -50,7 +50,7 @@ def html(blocks: Iterable[Block], *, folder: Path | None = None) -> str:
     figures = {}
     for block in blocks:
         if isinstance(block, Picture):
-            if folder is None or not _is_picture(folder / block.target):
+            if folder is None or not _is_picture(folder / block.target, folder):
                 continue
             figures[block.name] = folder / block.target
         shown.append(block)
@@ -73,10 +73,12 @@ def lr_range_blocks(cells: Sequence[LrCell], plot: Path | None) -> Iterator[Bloc
         yield Picture("lr_find", caption, f"plots/{plot.name}")
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether there is a PNG of a size that a notebook bears; a link may lead anywhere."""
+def _is_picture(path: Path, folder: Path) -> bool:
+    """Whether it is a PNG in `folder` that a notebook bears: a link may lead anywhere."""
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_PICTURE_BYTES:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return False
+        if path.stat().st_size > MAX_PICTURE_BYTES:
             return False
         with path.open("rb") as file:
             return file.read(len(PNG)) == PNG

@@ -68,3 +68,9 @@ def test_only_pictures_of_the_run_folder_are_put_in(run: Run, tmp_path: Path) ->
     assert [len(pictures) for pictures in found] == [1, 0, 0]
     assert found[0][0].startswith("data:image/png;base64,iVBORw0KGgp")
     assert not lead.exists()
+    curves.unlink()
+    elsewhere = tmp_path / "plots"
+    plots.rename(elsewhere)
+    (elsewhere / "curves.png").write_bytes(PNG + b"secret")
+    plots.symlink_to(elsewhere)
+    assert re.findall('src="([^"]*)"', shown(shows_itself(run))) == []
