@@ -21,6 +21,8 @@ from bench.runs.time_estimate import estimate
 from bench.suite.plugins import load_plugin, loaded_plugins, unload_plugin
 from tests.outside import BESIDE, PLUGIN, REUSE, START
 
+pytestmark = pytest.mark.xdist_group("seams")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -196,7 +198,6 @@ def test_learning_rates_are_searched(place: Path) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.xdist_group("ray")
 def test_other_nodes_are_sent_the_source(place: Path, run: bench.Run) -> None:
     pytest.importorskip("ray")
     there = bench.run(
