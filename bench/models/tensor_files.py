@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 CHECKSUM = "crc32"
+PACKED = "bench"
+"""The entry of the metadata that holds all of them, as JSON."""
 WRONG = "it has changed since it was written: its checksum is another"
 
 
@@ -43,7 +45,7 @@ def write_tensor_file(
         memory.add(storage)
     said = dict(metadata or {})
     try:
-        save_file(plain, path, metadata={**said, CHECKSUM: _checksum(plain, said)})
+        save_file(plain, path, metadata=_packed({**said, CHECKSUM: _checksum(plain, said)}))
     except SafetensorError as error:
         raise OSError(str(error)) from error
 
@@ -59,13 +61,30 @@ def read_tensor_file(
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = _unpacked(dict(file.metadata() or {}))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise DamagedFileError(str(error)) from error
     if verify and metadata.get(CHECKSUM) != _checksum(tensors, metadata):
         raise DamagedFileError(WRONG if CHECKSUM in metadata else "it has no checksum")
     return tensors, metadata
+
+
+def _packed(metadata: dict[str, str]) -> dict[str, str]:
+    """As one entry: safetensors writes several in any order, and equal files have equal bytes."""
+    if len(metadata) == 1:
+        return metadata
+    return {PACKED: json.dumps(metadata, sort_keys=True)}
+
+
+def _unpacked(metadata: dict[str, str]) -> dict[str, str]:
+    if PACKED not in metadata:
+        return metadata
+    try:
+        content = json.loads(metadata[PACKED])
+        return {str(name): str(value) for name, value in content.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DamagedFileError(f"its metadata are none ({error})") from error
 
 
 def read_if_whole(path: Path) -> dict[str, Tensor]:

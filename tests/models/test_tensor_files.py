@@ -63,3 +63,15 @@ def test_a_changed_value_is_found_in_files_of_unknown_origin_too(tmp_path: Path)
     assert torch.equal(read_if_whole(path)["a"], torch.ones(2))
     with pytest.raises(DamagedFileError, match="no checksum"):
         read_tensor_file(path)
+
+
+def test_equal_files_have_equal_bytes_whatever_they_say(tmp_path: Path) -> None:
+    said = {f"key {number}": str(number) for number in range(20)}
+    contents = set()
+    for turn in range(5):
+        path = tmp_path / f"{turn}.safetensors"
+        write_tensor_file({"a": torch.ones(3)}, path, said)
+        contents.add(path.read_bytes())
+        _, metadata = read_tensor_file(path)
+        assert {name: metadata[name] for name in said} == said
+    assert len(contents) == 1
