@@ -138,15 +138,20 @@ class ImageDataset:
     current: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.sample_ids)
-        assert self.labels.shape == self.splits.shape == (count,)
-        assert self.labels.dtype == np.int64
-        assert self.splits.dtype == np.int8
-        assert len(set(self.sample_ids)) == count, "sample ids must be unique"
-        assert len(set(self.classes)) == len(self.classes), "class names must be unique"
+        check_samples(self)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+
+def check_samples(dataset: Dataset) -> None:
+    """What must hold of a data set of any kind, or whoever has written it has made a mistake."""
+    count = len(dataset.sample_ids)
+    assert dataset.labels.shape == dataset.splits.shape == (count,)
+    assert dataset.labels.dtype == np.int64
+    assert dataset.splits.dtype == np.int8
+    assert len(set(dataset.sample_ids)) == count, "sample ids must be unique"
+    assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import ClassMap, DataIssue, InputKind, Pixels, counted, naming
+from bench.data.dataset import (
+    ClassMap,
+    DataIssue,
+    InputKind,
+    Pixels,
+    check_samples,
+    counted,
+    naming,
+)
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
 from bench.data.splits import Samples, Splits
 from bench.errors import DataError
 from bench.keys import content_hash
 from bench.suite import Entry
-from bench.system.cache import atomic_folder, cache_root
+from bench.system.cache import atomic_folder, cache_root, folder_label
 
 if TYPE_CHECKING:
     import torch
@@ -55,13 +63,10 @@ class VectorDataset:
     generated: bool = False
 
     def __post_init__(self) -> None:
-        count = len(self.sample_ids)
-        assert self.labels.shape == self.splits.shape == (count,)
+        check_samples(self)
         assert self.vectors.ndim == 2
-        assert self.vectors.shape[0] == count
+        assert self.vectors.shape[0] == len(self.sample_ids)
         assert self.vectors.dtype == np.float32
-        assert len(set(self.sample_ids)) == count, "sample ids must be unique"
-        assert len(set(self.classes)) == len(self.classes), "class names must be unique"
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -96,7 +101,7 @@ class VectorData:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
-            if metadata.pop("checksum") != _digest(vectors):
+            if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
                 raise ValueError(f"{VECTORS_FILE} has another checksum")
             return cls(
                 folder=folder,
@@ -170,7 +175,7 @@ def vectors_fingerprint(dataset: VectorDataset) -> str:
 def prepare_vectors(dataset: VectorDataset) -> Path:
     """Write the vectors to the cache once; the folder for `VectorData.open`."""
     fingerprint = vectors_fingerprint(dataset)
-    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "vectors"
+    label = folder_label(dataset.name) or "vectors"
     folder = cache_root() / "vectors" / f"{label}-{fingerprint[:16]}"
     if not is_prepared(folder):
         with atomic_folder(folder, keep=is_prepared) as temporary:
@@ -196,6 +201,17 @@ def is_prepared(folder: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def _digest_of_file(path: Path) -> str:
+    """Computed once in a process while the file stays as it is: every task opens it."""
+    status = path.stat()
+    return _remembered_digest(path, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _remembered_digest(path: Path, _file: int, _modified: int) -> str:
+    return _digest(np.load(path, mmap_mode="r"))
 
 
 def _digest(vectors: Vectors) -> str:

@@ -21,7 +21,7 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, Term, group_rule
 from bench.suite import Entry, Settings
 from bench.suite.registry import Registry
-from bench.suite.rules import Count
+from bench.suite.rules import Count, broken_rule
 
 Strategy = Callable[..., Plan]
 Multiplier = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -69,8 +69,9 @@ def _with_options(
     except ValidationError as error:
         (detail, *_) = error.errors()
         key = ".".join(map(str, detail["loc"]))
-        rule = detail["msg"].replace("Input should", "must")
-        raise ValueError(f"{name}: {key} {rule}, got {detail['input']!r}") from None
+        raise ValueError(
+            f"{name}: {key} {broken_rule(detail['msg'])}, got {detail['input']!r}"
+        ) from None
 
 
 Penalties = Annotated[

@@ -21,6 +21,7 @@ from bench.models import Weights, layer_group_names
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, FractalWeights, Settings, Trial
 from bench.suite.registry import Registry
+from bench.suite.rules import broken_rule
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress
@@ -77,7 +78,7 @@ def _entry(registry: Registry[Any, Any], name: str, **options: Any) -> Entry:
         key = ".".join(map(str, detail["loc"]))
         raise WeightsError(
             f"weights 'fractals' cannot be made with {key} {detail['input']!r}: it "
-            f"{detail['msg'].replace('Input should', 'must')}; give them an image_size of their own"
+            f"{broken_rule(detail['msg'])}; give them an image_size of their own"
         ) from None
     return Entry(name=name, options=checked.model_dump())
 

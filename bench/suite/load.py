@@ -15,6 +15,7 @@ from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
+from bench.suite.rules import broken_rule
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -478,5 +479,5 @@ def _message(detail: Any, *, prefix: str, valid: Sequence[str]) -> str:
     if detail["type"] == "missing":
         return f"{prefix!r} needs the option {key!r}"
     subject = f"{prefix}: {key}" if key else prefix
-    rule = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    rule = broken_rule(detail["msg"])
     return f"{subject} {rule[0].lower()}{rule[1:]}, got {detail['input']!r}"

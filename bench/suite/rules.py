@@ -1,4 +1,4 @@
-"""What the models of a suite share: how strict they are, and the ranges of common numbers."""
+"""What the models of a suite share: how strict they are, common ranges, words for a mistake."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ Epochs = Annotated[int, Field(ge=1, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=100_000)]
 """Frozen layers see padded batches of this size, whatever the size of the data."""
 Threads = Annotated[int, Field(ge=1, le=1024)]
+
+
+def broken_rule(message: str) -> str:
+    """The rule in a message of pydantic, as a suite is told it: "must be greater than 0"."""
+    return message.removeprefix("Value error, ").replace("Input should", "must")

@@ -7,6 +7,7 @@ and renamed when it is complete, so that a crash or a second process never shows
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import uuid
@@ -42,6 +43,11 @@ def cache_url() -> str | None:
     """The object store behind the cache folder, None where there is none."""
     chosen = os.environ.get("BENCH_CACHE", "")
     return chosen.rstrip("/") if is_url(chosen) else None
+
+
+def folder_label(name: str) -> str:
+    """What a folder's name can have of `name`; empty if that is nothing."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60].strip(".-")
 
 
 @contextmanager

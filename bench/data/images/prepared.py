@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import re
 import shutil
 import warnings
 import zlib
@@ -41,7 +40,7 @@ from bench.data.images.inputs import ImageInputs
 from bench.data.inputs import Inputs, Preprocessing
 from bench.errors import DataError
 from bench.suite import Entry
-from bench.system.cache import atomic_file, atomic_folder, cache_root
+from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
 from bench.system.cache_mirror import stored
 from bench.system.download import OnProgress
 
@@ -187,7 +186,7 @@ def prepare_images(
     """
     resize = resolve_resize(resize, dataset.native_size)
     fingerprint = prepared_fingerprint(dataset, image_size, resize)
-    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset.name)[:60].strip(".-") or "images"
+    label = folder_label(dataset.name) or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if _is_whole(folder):
         logger.info("prepared images are in the cache: %s", folder)

@@ -192,8 +192,8 @@ def _measured(found: Findings) -> Iterator[Block]:
     yield Heading("Metrics", 3)
     yield paragraph(
         "Of the test split at the chosen epoch, mean ± standard deviation over seeds. Epochs were "
-        f"chosen by {metrics[0].label} on validation. Log loss, Brier score and calibration error "
-        "are better the lower they are."
+        f"chosen by {metrics[0].label} on validation.",
+        *_lower_is_better(known),
     )
     by_config = dict(list(complete.groupby("config", sort=False)))
     rows = tuple(
@@ -205,6 +205,15 @@ def _measured(found: Findings) -> Iterator[Block]:
     )
     header = ("", *(f"{m.label} (%)" if m.percent else m.label for m in known))
     yield Table("metrics", header, rows, tuple(range(1, len(header))))
+
+
+def _lower_is_better(metrics: Sequence[MeasuredMetric]) -> Iterator[str]:
+    labels = [metric.label for metric in metrics if not metric.higher_is_better]
+    if labels:
+        *others, last = labels
+        named = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        them = "they are" if others else "it is"
+        yield f"{named[0].upper()}{named[1:]} better the lower {them}."
 
 
 def _mean_sd_of(metric: MeasuredMetric, trials: pd.DataFrame) -> str:
