@@ -22,6 +22,7 @@ def listings() -> dict[str, list[Row]]:
         "mix": _rows(names.mix),
         "head": _rows(names.head),
         "dataset": _rows(names.dataset),
+        "metric": _rows(names.metric),
         "weights": _weights(),
         "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],
         "setting": _settings(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
+from bench.methods.metrics import METRICS
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.models import BACKBONES, HEADS, is_known
@@ -19,6 +20,7 @@ def catalogue() -> Catalogue:
         mix=MIXES,
         head=HEADS,
         dataset=DATASETS,
+        metric=METRICS,
         backbones=tuple(BACKBONES),
         is_backbone=is_known,
     )

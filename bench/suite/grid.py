@@ -18,6 +18,7 @@ UNTRAINED_KEEPS = (
     "resize",
     "precision",
     "threads",
+    "metric",
     "seed",
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""

@@ -15,6 +15,7 @@ from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
+from bench.suite.rules import METRIC_NAME
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -57,6 +58,7 @@ class Catalogue:
     mix: Registry[Any]
     head: Registry[Any]
     dataset: Registry[Any]
+    metric: Registry[Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -344,6 +346,8 @@ class _Checker:
         return settings
 
     def _setting(self, key: str, value: Any, location: Location) -> tuple[Any, ...]:
+        if key == "metric":
+            return (self._metric(value, location),)
         values: list[Any] = []
         for place, item in self._items(value, location):
             checked = self._setting_value(key, item, place)
@@ -362,6 +366,22 @@ class _Checker:
         except ValidationError as error:
             self._report(location, _message(error.errors()[0], prefix=key, valid=()))
             return value
+
+    def _metric(self, value: Any, location: Location) -> Any:
+        known = self.catalogue.metric
+        if location != ("metric",) or self._selects:
+            rule = "metric is one for the whole suite: it may stand at the top of the file only"
+            self._report(location, f"{rule}, got {value!r} here")
+        elif not isinstance(value, str):
+            why = "trials whose epochs different metrics chose could not be compared"
+            self._report(location, f"metric must be one name, got {value!r}: {why}")
+        elif value not in known:
+            hint = nearest(value, known)
+            self._report(location, f"metric must be a known name, got {value!r}{hint}")
+        elif not METRIC_NAME.fullmatch(value):
+            rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
+            self._report(location, f"{rule}, got {value!r}")
+        return value
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

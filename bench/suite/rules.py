@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -17,3 +18,6 @@ Epochs = Annotated[int, Field(ge=1, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=100_000)]
 """Frozen layers see padded batches of this size, whatever the size of the data."""
 Threads = Annotated[int, Field(ge=1, le=1024)]
+
+METRIC_NAME = re.compile(r"(?!(epoch|loss|lr|seconds|split|trial)$)[A-Za-z][A-Za-z0-9_]{0,40}")
+"""The name of a metric is that of columns, beside others of the same table."""

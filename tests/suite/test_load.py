@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ import yaml
 
 from bench.errors import SuiteError
 from bench.runs.catalogue import catalogue
-from bench.suite import AXES, LoadedSuite, Settings, dump_suite, expand, load_suite
+from bench.suite import (
+    AXES,
+    LoadedSuite,
+    Settings,
+    dump_suite,
+    expand,
+    load_suite,
+    selection,
+)
+from bench.suite.registry import Registry
 
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
@@ -235,3 +245,40 @@ def test_a_resolved_suite_gives_the_same_trials(tmp_path: Path) -> None:
     assert [t.id({}) for t in expand(load_suite(again, catalogue()), catalogue())] == [
         trial.id({}) for trial in expected
     ]
+
+
+def test_the_metric_is_one_name_for_the_whole_suite(tmp_path: Path) -> None:
+    loaded = load(tmp_path, {**MINIMAL, "metric": "brier", "strategy": "pretrained_head"})
+    trials = expand(loaded, catalogue())
+    assert {trial.settings.metric for trial in trials} == {"brier"}  # also where nothing trains
+    assert "metric: brier\n" in dump_suite(loaded.suite)
+    assert "metric: accuracy\n" in dump_suite(load(tmp_path, MINIMAL).suite)
+    default = expand(load(tmp_path, MINIMAL), catalogue())
+    named = expand(load(tmp_path, {**MINIMAL, "metric": "accuracy"}), catalogue())
+    assert [t.id({}) for t in named] == [t.id({}) for t in default]
+
+
+def test_a_metric_that_is_not_one_known_name_is_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, {**MINIMAL, "metric": "macro_fl"}) == [
+        "metric must be a known name, got 'macro_fl'; did you mean 'macro_f1'? (s.yaml:3)"
+    ]
+    (several,) = problems(tmp_path, {**MINIMAL, "metric": ["accuracy", "brier"]})
+    assert "metric must be one name, got ['accuracy', 'brier']: trials whose epochs" in several
+    inside = {"strategy": [{"name": "full_finetune", "metric": "brier"}]}
+    for place in (inside, {"exclude": [{"metric": "brier"}]}, {"include": [{"metric": "brier"}]}):
+        found = problems(tmp_path, {**MINIMAL, **place})
+        assert "metric is one for the whole suite" in found[0]
+    with pytest.raises(SuiteError, match="metric is one for the whole suite"):
+        selection(["metric=brier"], catalogue())
+    tune = {"tune": {"space": {"metric": ["accuracy", "brier"]}}}
+    assert "'metric' cannot be searched" in problems(tmp_path, {**MINIMAL, **tune})[0]
+
+
+@pytest.mark.parametrize("name", ["loss", "top 5", "a" * 42, "<b>"])
+def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name: str) -> None:
+    registry: Registry[Any] = Registry("metric")
+    registry.register(name)(lambda labels, probabilities: 0.0)
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "metric": name}))
+    with pytest.raises(SuiteError, match="the name of a metric names columns"):
+        load_suite(path, replace(catalogue(), metric=registry))
