@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import CountedTrial, Work, count_work
+from bench.methods.metrics import ACCURACY, measured, metric
 from bench.results.folder import (
     Push,
     Run,
@@ -284,7 +286,9 @@ class _RunFolder:
         return (self._resolved_run.folder / "data.json").is_file()
 
     def write_data(self, description: Mapping[str, Any]) -> None:
-        write_json(self._resolved_run.folder / "data.json", description)
+        (primary,) = self._resolved_run.loaded.suite.settings["metric"]
+        metrics = [asdict(metric(name)) for name in measured(primary)]
+        write_json(self._resolved_run.folder / "data.json", {**description, "metrics": metrics})
 
     def write_work(self, counted: Sequence[CountedTrial]) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
@@ -307,7 +311,7 @@ class _RunFolder:
             status="failed" if result.error is not None else "complete",
             error=result.error,
             reused_epochs=min(self._reused.get(resolved.id, 0), len(result.records)),
-            **_measured(result),
+            **_measured(result, resolved.trial.settings.metric),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
         self._push(
@@ -361,6 +365,8 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "lr": settings.lr,
         "settings": _other_settings(resolved),
         "reused_epochs": 0,
+        # Parts of one run have the same columns, whatever became of their trials.
+        **{f"{part}_{settings.metric}": None for part in ("val", "test", "last_val", "last_test")},
         "device": resolved_run.device,
         "precision": resolved.precision,
         **values,
@@ -376,7 +382,7 @@ def _other_settings(resolved: ResolvedTrial) -> str:
     return json.dumps({**others, "image_size": resolved.input_size})
 
 
-def _measured(result: JobResult) -> dict[str, Any]:
+def _measured(result: JobResult, primary: str) -> dict[str, Any]:
     outcome = result.outcome
     times = {
         # Without a start the trial counts as not tried, and the next run tries it.
@@ -387,15 +393,16 @@ def _measured(result: JobResult) -> dict[str, Any]:
     }
     if outcome is None:
         return times
+    best, last = outcome.best, outcome.last
     return {
         **times,
-        "best_epoch": outcome.best.epoch,
-        "val_loss": outcome.best.val.loss,
-        "val_accuracy": outcome.best.val.metrics["accuracy"],
-        "test_loss": outcome.best.test.loss,
-        "test_accuracy": outcome.best.test.metrics["accuracy"],
-        "last_val_accuracy": outcome.last.val.metrics["accuracy"],
-        "last_test_accuracy": outcome.last.test.metrics["accuracy"],
+        "best_epoch": best.epoch,
+        "val_loss": best.val.loss,
+        "test_loss": best.test.loss,
+        **{f"val_{name}": value for name, value in best.val.metrics.items()},
+        **{f"test_{name}": value for name, value in best.test.metrics.items()},
+        **{f"last_val_{name}": last.val.metrics[name] for name in (ACCURACY, primary)},
+        **{f"last_test_{name}": last.test.metrics[name] for name in (ACCURACY, primary)},
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
@@ -411,7 +418,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
                 "epoch": record.epoch,
                 "split": split,
                 "loss": scores.loss,
-                "accuracy": scores.metrics["accuracy"],
+                **scores.metrics,
                 "lr": record.lr,
                 "seconds": seconds,
             }

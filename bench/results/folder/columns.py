@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Literal, NamedTuple
 
+from bench.suite.rules import METRIC_NAME
+
 TableName = Literal["trials", "curves", "predictions"]
 TABLES: tuple[TableName, ...] = ("trials", "curves", "predictions")
 
@@ -32,6 +34,25 @@ IMAGES = Kind("int64", 0, 10**15)
 FRACTION = Kind("float64", 0.0, 1.0)
 RATE = Kind("float64", 0.0, 1e300)
 DURATION = Kind("float64", 0.0, 1e12)
+
+ROUNDED_FRACTION = Kind("float64", 0.0, 1.001)
+"""Of probabilities in single precision, which may round up."""
+
+ACCURACY = "accuracy"
+METRICS: Mapping[str, Kind] = {
+    ACCURACY: FRACTION,
+    "balanced_accuracy": FRACTION,
+    "macro_f1": FRACTION,
+    "auroc": FRACTION,
+    "log_loss": REAL,
+    "brier": Kind("float64", 0.0, 2.001),
+    "ece": ROUNDED_FRACTION,
+}
+"""The metrics that tables always have columns for. Those of others may stand beside them."""
+
+_OTHERS = {name: kind for name, kind in METRICS.items() if name != ACCURACY}
+_OF_METRICS = ("last_val_", "last_test_", "val_", "test_")
+"""What precedes a metric's name in `trials`; in `curves` the name stands alone."""
 
 COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
@@ -60,6 +81,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "test_accuracy": FRACTION,
         "last_val_accuracy": FRACTION,
         "last_test_accuracy": FRACTION,
+        **{f"{split}_{name}": kind for name, kind in _OTHERS.items() for split in ("val", "test")},
         "trainable_params": COUNT,
         "total_params": COUNT,
         "train_seconds": DURATION,
@@ -76,6 +98,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "split": TEXT,
         "loss": REAL,
         "accuracy": FRACTION,
+        **_OTHERS,
         "lr": RATE,
         "seconds": DURATION,
     },
@@ -149,5 +172,27 @@ NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"}
 PROBABILITY_PREFIX = "probability_"
 """Predictions have a column of probabilities for each class, named by it."""
 
-PROBABILITY = Kind("float64", 0.0, 1.001)
-"""A softmax in single precision may round up."""
+
+def metric_of(table: TableName, column: str) -> str | None:
+    """The name of the metric that a column of `table` holds; None for other columns."""
+    name = column
+    if table == "trials":
+        prefix = next((each for each in _OF_METRICS if column.startswith(each)), None)
+        name = column.removeprefix(prefix) if prefix else ""
+    elif table == "predictions":
+        name = ""
+    return name if METRIC_NAME.fullmatch(name) else None
+
+
+def is_optional(table: TableName, column: str) -> bool:
+    """Whether a file may lack the column: it has what was measured when it was written."""
+    return metric_of(table, column) not in (None, ACCURACY)
+
+
+def is_further(table: TableName, column: str) -> bool:
+    """Whether a column that is not in `COLUMNS` belongs to `table` nevertheless, as float64."""
+    if column in COLUMNS[table]:
+        return False
+    if table == "predictions":
+        return column.startswith(PROBABILITY_PREFIX)
+    return metric_of(table, column) is not None

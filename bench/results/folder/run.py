@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from bench.results.folder.columns import TABLES
 from bench.results.folder.parts import PLANNED_KEY
 from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import read_table, to_frame
+from bench.results.metric import Metric, read_metrics
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
 from bench.system.object_store import is_url
@@ -46,6 +49,16 @@ class Run:
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
     num_trials: int
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What was measured; the first one chose the epochs."""
+        return read_metrics(self.data)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that chose the epochs, by which configs are compared."""
+        return self.metrics[0]
 
 
 def read_run(place: str | Path) -> Run:
@@ -71,6 +84,13 @@ def read_run(place: str | Path) -> Run:
     ):
         if problem is not None:
             raise _damaged(folder / f"{name}.parquet", problem)
+    data = _read_mapping(folder / "data.json", plain_json, check=data_problem)
+    lacking = _lacking(read_metrics(data), trials)
+    if lacking is not None:
+        raise _damaged(folder / "data.json", f"trials.parquet has no column of {lacking}")
+    primary, *_ = read_metrics(data)
+    if primary.name not in curves:  # of trials that trained nothing
+        curves[primary.name] = math.nan
     return Run(
         folder=folder,
         trials=trials,
@@ -79,10 +99,18 @@ def read_run(place: str | Path) -> Run:
         environment=_read_mapping(
             folder / "environment.json", plain_json, check=environment_problem
         ),
-        data=_read_mapping(folder / "data.json", plain_json, check=data_problem),
+        data=data,
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
         num_trials=_planned(tables["trials"], folder),
     )
+
+
+def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
+    """A metric that is said to have been measured, and has not."""
+    primary = metrics[0]
+    wanted = {primary.last_val: primary, primary.last_test: primary}
+    wanted |= {column: metric for metric in metrics for column in (metric.val, metric.test)}
+    return next((metric.name for column, metric in wanted.items() if column not in trials), None)
 
 
 def _planned(trials: pa.Table, folder: Path) -> int:

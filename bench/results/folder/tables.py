@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.errors import BenchError
-from bench.results.folder.columns import COLUMNS, NEVER_NULL, PROBABILITY_PREFIX, TableName
+from bench.results.folder.columns import (
+    COLUMNS,
+    NEVER_NULL,
+    PROBABILITY_PREFIX,
+    TableName,
+    is_further,
+    is_optional,
+)
 from bench.system.cache import atomic_file, flush_to_disk
 
 if TYPE_CHECKING:
@@ -20,7 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = ("1", "2")
+"""1 knew no metric but accuracy."""
+
 MAX_CELLS = 500_000_000
 MAX_TABLE_BYTES = 1 << 32
 MAX_TEXT = 100_000
@@ -60,8 +70,8 @@ def arrow_types() -> dict[str, pa.DataType]:
     }
 
 
-def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table; `probabilities` are the further columns of `predictions`."""
+def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
+    """The schema of a table; `further` are probabilities of classes, or metrics of others."""
     import pyarrow as pa
 
     types = arrow_types()
@@ -69,7 +79,7 @@ def table_schema(table: TableName, probabilities: Sequence[str] = ()) -> pa.Sche
         pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
         for name, kind in COLUMNS[table].items()
     ]
-    fields += [pa.field(name, pa.float64()) for name in probabilities]
+    fields += [pa.field(name, pa.float64()) for name in further]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -102,8 +112,7 @@ def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Ta
     length = len(next(iter(columns.values()))) if columns else 0
     if trial is not None:
         columns["trial"] = [trial] * length
-    probabilities = [name for name in columns if name.startswith(PROBABILITY_PREFIX)]
-    schema = table_schema(table, probabilities if table == "predictions" else ())
+    schema = table_schema(table, [name for name in columns if is_further(table, name)])
     unknown = sorted(set(columns) - set(schema.names))
     assert not unknown, f"the table {table} has no columns {unknown}"
     arrays = [
@@ -158,7 +167,7 @@ def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
 
 def _check_version(path: Path, written: bytes, mend: str) -> None:
     version = written.decode(errors="replace")
-    if version == str(SCHEMA_VERSION):
+    if version in READABLE_VERSIONS:
         return
     rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
     if version.isdecimal() and int(version) > SCHEMA_VERSION:
@@ -211,9 +220,19 @@ def _check_texts(column: pa.ChunkedArray, name: str) -> None:
 
 def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
     """The columns that the table `name` must have, without others; raises `BenchError`."""
+    import pyarrow as pa
+
+    # What others add under such a name is theirs, unless it can be a figure.
+    further = [
+        field.name
+        for field in table.schema
+        if is_further(name, field.name) and (name == "predictions" or field.type == pa.float64())
+    ]
+    schema = table_schema(name, further)
+    for field in schema:
+        if field.name not in table.column_names and is_optional(name, field.name):
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     names = table.column_names
-    probabilities = [each for each in names if each.startswith(PROBABILITY_PREFIX)]
-    schema = table_schema(name, probabilities if name == "predictions" else ())
     missing = [each for each in schema.names if each not in names]
     if missing:
         raise BenchError(f"{path} is damaged (it lacks {', '.join(missing)}); {mend}")
