@@ -184,8 +184,8 @@ def metric_of(table: TableName, column: str) -> str | None:
     return name if METRIC_NAME.fullmatch(name) else None
 
 
-def is_optional(table: TableName, column: str) -> bool:
-    """Whether a file may lack the column: it has what was measured when it was written."""
+def came_later(table: TableName, column: str) -> bool:
+    """Whether tables of the first schema version lack the column."""
     return metric_of(table, column) not in (None, ACCURACY)
 
 

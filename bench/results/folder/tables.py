@@ -17,8 +17,8 @@ from bench.results.folder.columns import (
     NEVER_NULL,
     PROBABILITY_PREFIX,
     TableName,
+    came_later,
     is_further,
-    is_optional,
 )
 from bench.system.cache import atomic_file, flush_to_disk
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 2
-READABLE_VERSIONS = ("1", "2")
-"""1 knew no metric but accuracy."""
+FIRST_VERSION = b"1"
+"""It knew no metric but accuracy."""
 
 MAX_CELLS = 500_000_000
 MAX_TABLE_BYTES = 1 << 32
@@ -167,7 +167,7 @@ def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
 
 def _check_version(path: Path, written: bytes, mend: str) -> None:
     version = written.decode(errors="replace")
-    if version in READABLE_VERSIONS:
+    if written in (FIRST_VERSION, b"%d" % SCHEMA_VERSION):
         return
     rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
     if version.isdecimal() and int(version) > SCHEMA_VERSION:
@@ -229,9 +229,10 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
         if is_further(name, field.name) and (name == "predictions" or field.type == pa.float64())
     ]
     schema = table_schema(name, further)
-    for field in schema:
-        if field.name not in table.column_names and is_optional(name, field.name):
-            table = table.append_column(field, pa.nulls(len(table), field.type))
+    if (table.schema.metadata or {}).get(VERSION_KEY) == FIRST_VERSION:
+        for field in schema:
+            if field.name not in table.column_names and came_later(name, field.name):
+                table = table.append_column(field, pa.nulls(len(table), field.type))
     names = table.column_names
     missing = [each for each in schema.names if each not in names]
     if missing:
