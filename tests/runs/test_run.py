@@ -19,6 +19,8 @@ from bench.errors import BenchError, SuiteError
 from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Where
 from bench.execution.jobs import Job, JobResult
 from bench.results.folder import Run, read_thumbnails
+from bench.results.folder.columns import METRICS
+from bench.results.metric import ACCURACY
 from bench.results.report import write_report
 from bench.runs.resolve import resolve_run
 from bench.runs.run import SilentReporter
@@ -111,6 +113,11 @@ def test_curves_agree_with_trials(finished: Run) -> None:
         assert val.loc[(row.trial, row.best_epoch), "loss"] == row.val_loss
         assert val.loc[(row.trial, 2), "accuracy"] == row.last_val_accuracy
         assert row.val_accuracy == val.loc[row.trial, "accuracy"].max()
+        for name in METRICS:
+            assert val.loc[(row.trial, row.best_epoch), name] == getattr(row, f"val_{name}")
+    train = curves[curves["split"] == "train"]
+    assert train["accuracy"].notna().all()
+    assert train["brier"].isna().all()  # of a network that moves little is known
     assert set(curves["lr"]) == {0.01}
 
 
@@ -128,9 +135,12 @@ def test_predictions_agree_with_trials(finished: Run) -> None:
             for (_, p), label in zip(probabilities.iterrows(), chosen["label"], strict=True)
         ]
         assert -np.log(of_label).mean() == pytest.approx(row.test_loss, rel=1e-5)
+        assert row.test_log_loss == pytest.approx(row.test_loss, rel=1e-5)
 
 
 def test_facts_beside_the_tables(finished: Run) -> None:
+    assert [metric.name for metric in finished.metrics] == list(METRICS)
+    assert finished.metric == ACCURACY
     assert finished.environment["packages"]["torch"]
     assert finished.environment["command"]
     assert finished.data["counts"]["train"] == {"fractal-00": 8, "fractal-01": 8}
