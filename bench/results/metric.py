@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Split = Literal["val", "test", "last_val", "last_test"]
+from bench.system.visible_text import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,16 @@ class Metric:
         return "highest" if self.higher_is_better else "lowest"
 
     @property
+    def ahead(self) -> str:
+        """`higher` or `lower`."""
+        return "higher" if self.higher_is_better else "lower"
+
+    @property
+    def capital(self) -> str:
+        """The label at the beginning of a sentence."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
     def axis_label(self) -> str:
         """The label with its unit."""
         return f"{self.label} (%)" if self.percent else self.label
@@ -70,6 +80,10 @@ class Metric:
     def text(self, value: float) -> str:
         """A figure with its unit: `93.5 %`, `0.123`."""
         return f"{self.number(value)} %" if self.percent else self.number(value)
+
+    def compact(self, value: float) -> str:
+        """A figure with its unit, for lines of a terminal: `93.5%`, `0.123`."""
+        return self.text(value).replace(" ", "")
 
     def difference(self, value: float) -> str:
         """A difference with its sign: `+1.5` (points), `-0.0123`."""
@@ -88,6 +102,7 @@ def read_metrics(data: Mapping[str, Any]) -> tuple[Metric, ...]:
     """What the content of `data.json` says was measured; the first chose the epochs."""
     fields = Metric.__dataclass_fields__
     found = tuple(
-        Metric(**{name: each[name] for name in fields}) for each in data.get("metrics", ())
+        Metric(**{**{name: each[name] for name in fields}, "label": visible(each["label"])})
+        for each in data.get("metrics", ())
     )
     return found or (ACCURACY,)

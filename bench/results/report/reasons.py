@@ -63,8 +63,9 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         )
     if epochs:
         yield (
-            f"Epoch {trial['best_epoch']} was chosen because it has the highest validation "
-            "accuracy (of equals the lower validation loss, then the earlier epoch)."
+            f"Epoch {trial['best_epoch']} was chosen because it has the {run.metric.best} "
+            f"validation {run.metric.label} (of equals the lower validation loss, then the earlier "
+            "epoch)."
         )
     else:
         yield "It trains nothing: it was scored as it is."

@@ -16,9 +16,9 @@ from PIL import Image
 from bench.results.analysis import LrCell, Ranking, compare_strategies, pareto_front, reliability
 from bench.results.grid import read_grid
 from bench.results.plots import (
-    CAPTIONS,
     TRIAL_PREFIX,
-    accuracy_against_cost,
+    against_cost,
+    captions,
     confusion_matrices,
     critical_differences,
     draw_figures,
@@ -27,7 +27,7 @@ from bench.results.plots import (
     looks,
     lr_range_panels,
     mean_curves,
-    ranked_accuracy,
+    ranked_configs,
     reliability_diagram,
     strategy_panels,
     trial_curves,
@@ -142,7 +142,7 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     files = write_plots(run, tmp_path / "plots")
     # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
     other = {"ranks", "accuracy_against_memory", "mistakes"}
-    names = [name for name in CAPTIONS if name not in other and not name.startswith("tuning_")]
+    names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
     after = names.index("curves") + 1
     names[after:after] = ["heat_map_schedule", "heat_map_augmentation"]
     assert list(files) == [*names, *(TRIAL_PREFIX + trial for trial in run.trials["trial"])]
@@ -286,7 +286,7 @@ def test_twelve_values_are_told_apart() -> None:
 def test_of_many_configs_validation_chooses_those_that_are_ranked(tmp_path: Path) -> None:
     schedules = [f"s{i}" for i in range(7)]
     run = made_up_run(tmp_path, schedules=schedules, seeds=2, epochs=2)
-    figure = ranked_accuracy(run.trials)
+    figure = ranked_configs(run.trials)
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     means = run.trials.groupby(["strategy", "schedule"])["val_accuracy"].mean()
@@ -423,7 +423,7 @@ def test_learning_rates_are_drawn_once(tmp_path: Path) -> None:
 
 def test_the_front_is_drawn_through_what_nothing_beats(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, schedules=["cosine"])
-    figure = accuracy_against_cost(run.trials, "train_seconds")
+    figure = against_cost(run.trials, "train_seconds")
     assert figure is not None
     means = run.trials.groupby("strategy")[["train_seconds", "test_accuracy"]].mean()
     front = pareto_front(list(means["test_accuracy"]), list(means["train_seconds"]))
