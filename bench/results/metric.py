@@ -73,9 +73,12 @@ class Metric:
         """The label with its unit."""
         return f"{self.label} (%)" if self.percent else self.label
 
-    def number(self, value: float) -> str:
-        """A figure without its unit: `93.5`, `0.123`."""
-        return f"{100 * value:.1f}" if self.percent else f"{value:#.3g}"
+    def number(self, value: float, *, sign: str = "", more: int = 0) -> str:
+        """A figure without its unit: `93.5`, `0.123`, with so many digits `more`."""
+        if self.percent:
+            return f"{100 * value:{sign}.{1 + more}f}"
+        plain = value == 0 or 1e-3 <= abs(value) < 1e3
+        return f"{value:{sign}.{3 + more}f}" if plain else f"{value:{sign}.{2 + more}g}"
 
     def text(self, value: float) -> str:
         """A figure with its unit: `93.5 %`, `0.123`."""
@@ -86,11 +89,11 @@ class Metric:
         return self.text(value).replace(" ", "")
 
     def difference(self, value: float) -> str:
-        """A difference with its sign: `+1.5` (points), `-0.0123`."""
-        return f"{100 * value:+.1f}" if self.percent else f"{value:+#.3g}"
+        """A difference with its sign: `+1.5` (points), `-0.012`."""
+        return self.number(value, sign="+")
 
     def points(self, difference: str) -> str:
-        """A difference in words: `+1.5 points`, `-0.0123`."""
+        """A difference in words: `+1.5 points`, `-0.012`."""
         return f"{difference} points" if self.percent else difference
 
 

@@ -20,6 +20,7 @@ from bench.results.plots.style import (
     looks,
     metric_axis,
     new_figure,
+    reached,
     shortened,
     styled,
     wrapped,
@@ -140,13 +141,13 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
     means = [float(costs[result.config]) for result in results]
     if len(results) < 2 or not max(means) > min(means):
         return None
-    reached = [result.test.mean for result in results]
-    front = pareto_front([metric.sign * each for each in reached], means)
+    tested = [result.test.mean for result in results]
+    front = pareto_front([metric.sign * each for each in tested], means)
     figure = new_figure(4.0, title=_cost_message(column, results, means, metric))
     ax = figure.subplots()
     look = looks(grid.axes[grid.lead])
     unit, size = _cost_unit(column, max(means))
-    kept = sorted((c / size, r) for r, c, best in zip(reached, means, front, strict=True) if best)
+    kept = sorted((c / size, r) for r, c, best in zip(tested, means, front, strict=True) if best)
     ax.step(*zip(*kept, strict=True), where="post", color=GREY, linestyle=":", linewidth=1.3)
     for result, mean in zip(results, means, strict=True):
         trial = _trials_of(result, trials)
@@ -229,9 +230,10 @@ def _mean_dot(ax: Axes, x: float, y: float, look: Look) -> None:
 
 def _ranked_message(rows: Sequence[ConfigResult], metric: Metric) -> str:
     best, worst = rows[0], rows[-1]
-    reached, least = (figure_text(row.test.mean, metric) for row in (best, worst))
-    message = f"{shortened(best.label, 60)} reaches {reached} test {metric.label}"
-    return message if len(rows) == 1 else f"{message}, {shortened(worst.label, 60)} {least}"
+    message = f"{shortened(best.label, 60)} reaches {reached(best.test.mean, 'test', metric)}"
+    if len(rows) == 1:
+        return message
+    return f"{message}, {shortened(worst.label, 60)} {figure_text(worst.test.mean, metric)}"
 
 
 def _cells(

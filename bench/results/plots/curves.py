@@ -21,6 +21,7 @@ from bench.results.plots.style import (
     looks,
     metric_axis,
     new_figure,
+    reached,
     shortened,
     styled,
     wrapped,
@@ -106,9 +107,9 @@ def trial_curves(
     """Loss and metric of one trial, with its chosen epoch; `curves` are its rows alone."""
     lines = list(_trial_lines(str(trial["config"]), [trial], curves, metric))
     best, test = trial["best_epoch"], trial[metric.test]
-    reached = "" if is_missing(test) else f": {figure_text(test, metric)} test {metric.label}"
+    result = "" if is_missing(test) else f": {reached(test, 'test', metric)}"
     margins = Margins(left=0.95, right=0.15, top=0.5, bottom=0.85, between=0.27)
-    figure = new_figure(3.4, title=shortened(label, 110) + reached, fixed=margins)
+    figure = new_figure(3.4, title=shortened(label, 110) + result, fixed=margins)
     row = figure.subplots(1, 2)
     for line in lines:
         _draw(row[int(line.metric is not LOSS)], line, look)
@@ -269,10 +270,11 @@ def _message(complete: pd.DataFrame, grid: Grid) -> str:
     means = means.sort_values(ascending=metric.higher_is_better)
     if means.empty:
         return f"Loss and {metric.label} by epoch"
-    best, worst = (figure_text(means.iloc[at], metric) for at in (-1, 0))
-    message = f"{shortened(str(means.index[-1]), 40)} ends at {best} validation {metric.label}"
+    best = reached(means.iloc[-1], "validation", metric)
+    message = f"{shortened(str(means.index[-1]), 40)} ends at {best}"
     if len(means) == 1:
         return message
+    worst = figure_text(means.iloc[0], metric)
     return f"{message} on average, {shortened(str(means.index[0]), 40)} at {worst}"
 
 

@@ -17,6 +17,7 @@ from bench.results.plots.style import (
     looks,
     metric_axis,
     new_panels,
+    reached,
     shortened,
     styled,
     wrapped,
@@ -180,13 +181,13 @@ def _panels_message(seeds: Mapping[str, Mapping[str, np.ndarray]], metric: Metri
     early = {name: float(each["val"].mean(axis=0)[:2][-1]) for name, each in seeds.items()}
     merits = {name: metric.sign * end for name, end in ends.items()}
     best, worst = max(merits, key=lambda n: merits[n]), min(merits, key=lambda n: merits[n])
-    (first, then), (other, later) = (
-        (figure_text(early[name], metric), figure_text(ends[name], metric))
-        for name in (best, worst)
+    first = reached(early[best], "validation", metric)
+    then, other, later = (
+        figure_text(value, metric) for value in (ends[best], early[worst], ends[worst])
     )
     return (
-        f"{shortened(best, 36)}: {first} validation {metric.label} after two epochs, {then} at the "
-        f"end; {shortened(worst, 36)}: {other} and {later}"
+        f"{shortened(best, 36)}: {first} after two epochs, {then} at the end; "
+        f"{shortened(worst, 36)}: {other} and {later}"
     )
 
 

@@ -14,7 +14,7 @@ from bench.results.grid import is_missing
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
-    figure_text,
+    in_validation,
     key_below,
     new_figure,
     shortened,
@@ -243,9 +243,9 @@ def _lines_message(shown: Sequence[Study], metric: Metric) -> str:
     if not known:
         return f"Validation {metric.label} by the settings of each trial"
     figure, study, row = max(known, key=lambda each: goal.gain(each[0]))
-    reached = figure_text(figure, metric) + ("" if metric.is_accuracy else f" {metric.label}")
     values = ", ".join(f"{name} {text}" for name, text in study.values_of(row).items())
     return (
-        f"The best trial of {shortened(study.name, 40)} reaches {reached} in validation "
+        f"The best trial of {shortened(study.name, 40)} reaches "
+        f"{in_validation(figure, metric)} "
         f"with {shortened(values, 90)}"
     )

@@ -217,6 +217,23 @@ def figure_text(value: float, metric: Metric) -> str:
     return metric.text(value).replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def reached(value: float, split: str, metric: Metric) -> str:
+    """`95.2 % test accuracy`, `a test Brier score of 0.123`: what something reaches."""
+    figure = figure_text(value, metric)
+    return (
+        f"{figure} {split} {metric.label}"
+        if metric.percent
+        else (f"a {split} {metric.label} of {figure}")
+    )
+
+
+def in_validation(value: float, metric: Metric) -> str:
+    """`95.2 % in validation`, where accuracy is meant."""
+    if metric.is_accuracy:
+        return f"{figure_text(value, metric)} in validation"
+    return reached(value, "validation", metric)
+
+
 def shortened(text: str, length: int) -> str:
     """`text` with nothing invisible, its middle left out if it is longer than `length`."""
     text = visible(text)

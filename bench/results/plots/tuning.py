@@ -24,6 +24,7 @@ from bench.results.plots.style import (
     MARKERS,
     Look,
     figure_text,
+    in_validation,
     key_below,
     line_handle,
     log_axis,
@@ -383,8 +384,8 @@ def _curves_message(known: Mapping[str, pd.DataFrame], most: float, metric: Metr
     spent = f"{most / size:.3g}{'' if size == 1 else ' ' + unit} training images"
     merits = {name: metric.sign * end for name, end in ends.items()}
     best = max(merits, key=lambda name: merits[name])
-    reached = figure_text(ends[best], metric) + ("" if metric.is_accuracy else f" {metric.label}")
-    message = f"After {spent}, the best of {shortened(best, 40)} reaches {reached} in validation"
+    end = in_validation(ends[best], metric)
+    message = f"After {spent}, the best of {shortened(best, 40)} reaches {end}"
     if len(ends) == 1:
         return message
     worst = min(merits, key=lambda name: merits[name])

@@ -212,8 +212,8 @@ def _metrics(found: Findings) -> Iterator[Block]:
     yield Heading("All metrics", 3)
     yield paragraph(
         "On the test split, mean ± standard deviation over seeds. Every trial stands at the epoch "
-        f"with the {chosen.best} validation {chosen.label}, which ranks the configs; the others "
-        f"chose nothing. Less is better: "
+        f"with the {chosen.best} validation {chosen.label}, by which the configs rank. "
+        f"Less is better: "
         f"{', '.join(each.label for each in metrics if not each.higher_is_better) or 'of none'}."
     )
     columns = {

@@ -180,7 +180,7 @@ def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
 
 def _figure(value: float, metric: Metric, sign: str = "") -> str:
     """With a digit more than elsewhere: two runs of the same configs differ by little."""
-    return f"{100 * value:{sign}.2f}" if metric.percent else f"{value:{sign}#.4g}"
+    return metric.number(value, sign=sign, more=1)
 
 
 def _plain(value: Any) -> str:
