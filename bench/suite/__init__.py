@@ -17,7 +17,6 @@ from bench.suite.schema import (
 )
 from bench.suite.tune import (
     BUDGETS,
-    DIRECTIONS,
     Choices,
     FoundRange,
     GoalName,
@@ -25,13 +24,13 @@ from bench.suite.tune import (
     Range,
     Searched,
     Tune,
+    direction,
 )
 
 __all__ = [
     "ADDED_LATER",
     "AXES",
     "BUDGETS",
-    "DIRECTIONS",
     "AxisEntry",
     "Catalogue",
     "Choices",
@@ -49,6 +48,7 @@ __all__ = [
     "Suite",
     "Trial",
     "Tune",
+    "direction",
     "dump_compact",
     "dump_suite",
     "expand",

@@ -408,6 +408,7 @@ class _Checker:
             options=self._option_rules,
             entries={**entries, "head": heads},
             seeds=[seed for seed in settings["seed"] if isinstance(seed, int)],
+            metric=settings["metric"][0],
             report=self._report,
             message=_message,
         )

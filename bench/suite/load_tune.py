@@ -38,13 +38,14 @@ class TuneChecker:
 
     `settings` are the rules of the training settings, `options(axis, entry)` those of an entry's
     options, `entries` the names that the suite has on each axis, `seeds` those of its trials, which
-    tuning must not use; `message` words a validation error.
+    tuning must not use, `metric` what chooses their epochs; `message` words a validation error.
     """
 
     settings: Adapters
     options: Callable[[str, str], Adapters]
     entries: Mapping[str, Sequence[str]]
     seeds: Sequence[int]
+    metric: str
     report: Callable[[Location, str], None]
     message: Callable[..., str]
 
@@ -70,6 +71,9 @@ class TuneChecker:
         for key in ("objective", "seeds"):
             if key in given and not isinstance(given[key], list):
                 given[key] = [given[key]]
+        own = "val_accuracy" if self.metric == "accuracy" else "val_metric"
+        given.setdefault("objective", [own])
+        given["objective"] = [own if goal == "val_metric" else goal for goal in given["objective"]]
         if "seeds" not in given:
             later = range(FIRST_SEED, FIRST_SEED + len(self.seeds) + 2)
             given["seeds"] = [seed for seed in later if seed not in self.seeds][:2]
@@ -97,7 +101,7 @@ class TuneChecker:
         if len(method.objective) > 1 and method.pruner != "none":
             yield "pruner", f"pruner {method.pruner!r} needs a single objective"
         if method.objective[0] == "seconds":
-            yield "objective", "the first objective must be val_accuracy or val_loss, got 'seconds'"
+            yield "objective", "the first objective must be measured in validation, got 'seconds'"
 
     # Space ------------------------------------------------------------------------------------
 

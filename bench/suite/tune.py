@@ -30,12 +30,14 @@ FIRST_SEED = 1000
 """Tuning seeds start here where the suite gives none."""
 
 Number = int | float
-GoalName = Literal["val_accuracy", "val_loss", "seconds"]
-DIRECTIONS: Mapping[GoalName, Literal["maximize", "minimize"]] = {
-    "val_accuracy": "maximize",
-    "val_loss": "minimize",
-    "seconds": "minimize",
-}
+GoalName = Literal["val_metric", "val_accuracy", "val_loss", "seconds"]
+"""`val_metric` is the suite's metric; where that is accuracy it goes by its own name."""
+
+
+def direction(goal: GoalName, *, higher_is_better: bool) -> Literal["maximize", "minimize"]:
+    """What a search does with a goal; of the suite's metric more is better, or less."""
+    upwards = goal == "val_accuracy" or (goal == "val_metric" and higher_is_better)
+    return "maximize" if upwards else "minimize"
 
 
 class Range(BaseModel):

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import psutil
@@ -28,7 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
-from bench.suite import DIRECTIONS, Choices, GoalName, Method, Range
+from bench.methods.metrics import ACCURACY, metric
+from bench.suite import Choices, GoalName, Method, Range, direction
 from bench.training.state import EpochRecord, best_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
@@ -72,6 +73,11 @@ class CellStudy:
     epochs: int
     images_per_epoch: int
     _signs: dict[int, tuple[object, float]] = field(default_factory=dict, init=False)
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the epochs of the cell's trials."""
+        return self.cell.own[0].settings.metric
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -229,7 +235,7 @@ class CellStudy:
         known = self.study.get_trials(deepcopy=False)[suggestion.number].intermediate_values
         for epoch in range(1, stop + 1):
             if epoch not in known:
-                best = _scores([each[:epoch] for each in suggestion.records])
+                best = self._scores([each[:epoch] for each in suggestion.records])
                 suggestion.trial.report(best[self.method.objective[0]], epoch)
         with _quiet():
             return suggestion.trial.should_prune()
@@ -244,14 +250,31 @@ class CellStudy:
             "error": error,
         }
         if error is None:
-            attributes |= _scores(records)
+            attributes |= self._scores(records)
         complete = state == TrialState.COMPLETE
         values = [attributes[name] for name in self.method.objective] if complete else None
+        if values is not None and any(map(math.isnan, values)):
+            unknown = f"its {self.metric} is not known: a class is missing in the validation split"
+            attributes["error"], state, values = unknown, TrialState.FAIL, None
         # Another machine that took this process for dead may have ended the trial, equally.
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
             self.study.tell(trial, values, state=state, skip_if_finished=True)
+
+    def _scores(self, records: Records) -> dict[str, Any]:
+        """Means over tuning seeds, each at the epoch that validation chooses."""
+        best = [best_record(each, self.metric).val for each in records]
+        of = {
+            "val_accuracy": [scores.metrics[ACCURACY] for scores in best],
+            "val_metric": [scores.metrics[self.metric] for scores in best],
+        }
+        return {
+            **{name: statistics.fmean(values) for name, values in of.items()},
+            **{f"{name}_sd": _deviation(values) for name, values in of.items()},
+            "val_loss": statistics.fmean(scores.loss for scores in best),
+            "seconds": _seconds(records),
+        }
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -263,7 +286,7 @@ class CellStudy:
         """
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         first: GoalName = self.method.objective[0]
-        sign = -1 if DIRECTIONS[first] == "maximize" else 1
+        sign = -1 if directions(self.method, self.metric)[0] == "maximize" else 1
 
         def rank(trial: FrozenTrial) -> tuple[float, float, int]:
             attributes = trial.user_attrs
@@ -277,7 +300,13 @@ class CellStudy:
             if trial.state not in ENDED:
                 continue
             attributes = trial.user_attrs
-            measured = ("val_accuracy", "val_accuracy_sd", "val_loss")
+            measured = (
+                "val_accuracy",
+                "val_metric",
+                "val_accuracy_sd",
+                "val_metric_sd",
+                "val_loss",
+            )
             yield {
                 "study": self.cell.label,
                 "number": trial.number,
@@ -371,16 +400,14 @@ def _contains(values: Range | Choices, value: Any) -> bool:
 # Scores ---------------------------------------------------------------------------------------
 
 
-def _scores(records: Records) -> dict[str, Any]:
-    """Means over tuning seeds, each at the epoch that validation chooses."""
-    best = [best_record(each, "accuracy") for each in records]
-    accuracies = [record.val.metrics["accuracy"] for record in best]
-    return {
-        "val_accuracy": statistics.fmean(accuracies),
-        "val_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "val_loss": statistics.fmean(record.val.loss for record in best),
-        "seconds": _seconds(records),
-    }
+def directions(method: Method, name: str) -> list[Literal["maximize", "minimize"]]:
+    """What a study does with each of its goals where the metric called `name` chooses epochs."""
+    higher = metric(name).higher_is_better
+    return [direction(goal, higher_is_better=higher) for goal in method.objective]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _seconds(records: Records) -> float:

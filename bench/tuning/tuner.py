@@ -18,7 +18,6 @@ from bench.runs.resolve import OpenSuite, open_suite
 from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import (
     BUDGETS,
-    DIRECTIONS,
     Choices,
     Method,
     Range,
@@ -32,7 +31,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
 from bench.tuning.search import Search
-from bench.tuning.studies import CellStudy
+from bench.tuning.studies import CellStudy, directions
 from bench.tuning.tuned import SUFFIX, tuned_suite
 
 EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
@@ -170,9 +169,13 @@ def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
 def _description(
     search: Search, method: Method, opened: OpenSuite, configs: dict[str, str]
 ) -> dict[str, Any]:
+    (metric,) = opened.loaded.suite.settings["metric"]
     return {
         "suite": opened.loaded.suite.name,
-        "objectives": [{"name": n, "direction": DIRECTIONS[n]} for n in method.objective],
+        "objectives": [
+            {"name": name, "direction": each}
+            for name, each in zip(method.objective, directions(method, metric), strict=True)
+        ],
         "sampler": method.sampler,
         "pruner": method.pruner,
         "seeds": list(method.seeds),

@@ -251,7 +251,7 @@ class _Study(_Lenient):
 
 
 class _Objective(_Lenient):
-    name: Literal["val_accuracy", "val_loss", "seconds"]
+    name: Literal["val_metric", "val_accuracy", "val_loss", "seconds"]
     direction: Literal["maximize", "minimize"]
 
 

@@ -146,6 +146,8 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "val_accuracy": FRACTION,  # mean over tuning seeds, each at its best epoch
     "val_accuracy_sd": FRACTION,
     "val_loss": REAL,
+    "val_metric": REAL,  # of the metric that chose the epochs
+    "val_metric_sd": REAL,
     "seconds": DURATION,
     "epochs": EPOCHS,  # of each seed
     "images": IMAGES,  # training images, over all seeds
@@ -153,6 +155,9 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "started": MOMENT,
     "finished": MOMENT,
 }
+
+TUNING_CAME_LATER = ("val_metric", "val_metric_sd")
+"""Tables of the first schema version lack them."""
 
 LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "cell": TEXT,  # the cell in words

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.folder.checks import plain_json, trials_problem, tuning_problem
-from bench.results.folder.columns import TUNING_COLUMNS
+from bench.results.folder.columns import TUNING_CAME_LATER, TUNING_COLUMNS
 from bench.results.folder.tables import (
+    FIRST_VERSION,
     SCHEMA_VERSION,
     VERSION_KEY,
     arrow_types,
@@ -55,6 +56,7 @@ def read_tuning(folder: Path) -> Tuning | None:
         description = plain_json(table.schema.metadata[_DESCRIPTION].decode())
     except (KeyError, ValueError) as error:
         raise BenchError(f"{folder / FILE} is damaged ({error}); {_MEND}") from None
+    table = _filled(table)
     trials: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     problem = _schema_problem(table) or tuning_problem(trials, description)
     if problem is not None:
@@ -65,6 +67,18 @@ def read_tuning(folder: Path) -> Tuning | None:
     if problem is not None:
         raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
     return Tuning(trials=trials, untuned=untuned, description=description)
+
+
+def _filled(table: pa.Table) -> pa.Table:
+    """The table with nulls for what its schema version did not know."""
+    import pyarrow as pa
+
+    if table.schema.metadata[VERSION_KEY] != FIRST_VERSION:
+        return table
+    for name in TUNING_CAME_LATER:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    return table
 
 
 def _schema_problem(table: pa.Table) -> str | None:
