@@ -198,8 +198,14 @@ class _Issue(_Lenient):
     count: _Amount
 
 
+def _metric_name(text: str) -> str:
+    if not METRIC_NAME.fullmatch(text):
+        raise ValueError("it must be a name for columns")
+    return text
+
+
 class _Metric(_Lenient):
-    name: Annotated[str, Field(pattern=METRIC_NAME)]
+    name: Annotated[str, AfterValidator(_metric_name)]
     label: Annotated[str, Field(min_length=1, max_length=200)]
     higher_is_better: bool
     percent: bool
