@@ -407,7 +407,8 @@ def directions(method: Method, name: str) -> list[Literal["maximize", "minimize"
 
 
 def _deviation(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    return statistics.stdev(values) if known else None
 
 
 def _seconds(records: Records) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from bench.results.analysis import (
     representatives,
 )
 from bench.results.folder import read_thumbnails, read_tuning
+from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.comparison import against_cost, heat_map, ranked_configs
@@ -138,7 +140,7 @@ def write_plots(run: Run, folder: Path) -> dict[str, Path]:
 
     Figures that an earlier call left and that do not apply any more are removed.
     """
-    _remove_figures(folder)
+    _remove_figures(folder, run.metric)
     files = {}
     for name, figure in draw_figures(run):
         files[name] = folder / f"{name}.png"
@@ -275,11 +277,12 @@ def _file_stem(label: str) -> str:
     return "__".join(word.strip("-.") for word in words)[:120]
 
 
-def _remove_figures(folder: Path) -> None:
+def _remove_figures(folder: Path, metric: Metric) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    # Of an earlier run into this folder by another metric, too.
-    of_metrics = ("test_*.png", "*_against_*.png", "heat_map_*.png")
-    figures = [folder / f"{name}.png" for name in captions()]
-    figures += [path for pattern in of_metrics for path in folder.glob(pattern)]
+    # An earlier run into this folder may have been by another metric.
+    names = {
+        name for each in (metric.name, *METRICS) for name in captions(replace(metric, name=each))
+    }
+    figures = [*(folder / f"{name}.png" for name in names), *folder.glob("heat_map_*.png")]
     for path in [*(folder / "trials").glob("*.png"), *figures]:
         path.unlink(missing_ok=True)

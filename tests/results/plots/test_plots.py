@@ -36,7 +36,7 @@ from bench.results.plots import (
     write_plots,
 )
 from bench.results.plots.style import percent, shortened, wrapped
-from tests.made_up_run import made_up_run
+from tests.made_up_run import BRIER, made_up_run, mirror
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +89,7 @@ EDGES: dict[str, dict[str, Any]] = {
     "one strategy": {"strategies": ["full_finetune"], "schedules": ["cosine", "step", "linear"]},
     "diverged": {"change": _diverge},
     "some failed": {"change": _fail_some},
+    "another metric": {"change": mirror, "data": {"metrics": [BRIER]}, "seeds": 2},
 }
 
 
@@ -99,6 +100,7 @@ def _figures(run: Run) -> dict[str, Figure]:
     drawn["trial"] = trial_curves(
         trial,
         run.curves[run.curves["trial"] == trial["trial"]],
+        run.metric,
         label=f"{grid.labels[trial['config']]} · seed {trial['seed']}",
         look=looks(grid.axes[grid.lead])[grid.cells[trial["config"]][grid.lead]],
     )
@@ -130,7 +132,7 @@ RARE = ("many panels", "one seed", "one epoch", "one strategy", "something not t
 def test_every_figure_is_drawn_and_nothing_is_cut_off(tmp_path: Path, edge: str) -> None:
     run = made_up_run(tmp_path, **{"epochs": 4, **EDGES[edge]})
     figures = _figures(run)
-    assert {"test_accuracy", "curves", "trial"} <= set(figures)
+    assert {run.metric.test, "curves", "trial"} <= set(figures)
     assert [name for name, figure in figures.items() if _touches_the_edge(figure)] == []
 
 
@@ -167,6 +169,8 @@ def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     )
     assert "heat_map_schedule" in before
     assert not set(after) & {"heat_map_schedule", "accuracy_against_time"}
+    (plots / "test_brier.png").write_bytes(b"of another metric")
+    after = write_plots(read_run(tmp_path), plots)
     assert set(plots.rglob("*.png")) == {*after.values(), plots / "mine.png"}
 
 
