@@ -280,9 +280,8 @@ def _file_stem(label: str) -> str:
 def _remove_figures(folder: Path, metric: Metric) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     # An earlier run into this folder may have been by another metric.
-    names = {
-        name for each in (metric.name, *METRICS) for name in captions(replace(metric, name=each))
-    }
+    others = [replace(metric, name=name) for name in METRICS]
+    names = {name for each in (metric, *others) for name in captions(each)}
     figures = [*(folder / f"{name}.png" for name in names), *folder.glob("heat_map_*.png")]
     for path in [*(folder / "trials").glob("*.png"), *figures]:
         path.unlink(missing_ok=True)

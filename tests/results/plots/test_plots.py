@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from bench.results.analysis import LrCell, Ranking, compare_strategies, pareto_front, reliability
+from bench.results.folder import read_run
 from bench.results.grid import read_grid
 from bench.results.plots import (
     TRIAL_PREFIX,
