@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -399,13 +400,18 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
         "best_epoch": best.epoch,
         "val_loss": best.val.loss,
         "test_loss": best.test.loss,
-        **{f"val_{name}": value for name, value in best.val.metrics.items()},
-        **{f"test_{name}": value for name, value in best.test.metrics.items()},
-        **{f"last_val_{name}": last.val.metrics[name] for name in (ACCURACY, primary)},
-        **{f"last_test_{name}": last.test.metrics[name] for name in (ACCURACY, primary)},
+        **{f"val_{name}": _known(value) for name, value in best.val.metrics.items()},
+        **{f"test_{name}": _known(value) for name, value in best.test.metrics.items()},
+        **{f"last_val_{name}": _known(last.val.metrics[name]) for name in (ACCURACY, primary)},
+        **{f"last_test_{name}": _known(last.test.metrics[name]) for name in (ACCURACY, primary)},
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
+
+
+def _known(figure: float) -> float:
+    """Of a metric: an infinite one says no more than that it is not known."""
+    return figure if math.isfinite(figure) else math.nan
 
 
 def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
@@ -418,7 +424,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
                 "epoch": record.epoch,
                 "split": split,
                 "loss": scores.loss,
-                **scores.metrics,
+                **{name: _known(value) for name, value in scores.metrics.items()},
                 "lr": record.lr,
                 "seconds": seconds,
             }

@@ -200,6 +200,13 @@ def test_runs_are_compared_by_what_both_chose_by(run: Run, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("best", "target"), [(0.0, 0.0), (1e-200, 0.0), (3.41e-5, 3.5e-5), (871.0, 880.0)]
+)
+def test_targets_of_any_size(run: Run, best: float, target: float) -> None:
+    assert natural_target(run.trials.assign(val_brier=best), run.metric) == pytest.approx(target)
+
+
 HOSTILE = "<script>x</script>|$\\evil{}\x1b[31m\u202e&_"
 
 

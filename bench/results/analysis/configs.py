@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TARGET_STEP = 0.05
 """Targets are multiples of this, such as 0.90 and 0.95, for fractions of which more is better."""
 
+SMALLEST = 1e-100
+"""Nearer to 0 a target is 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -59,7 +62,7 @@ def natural_target(trials: pd.DataFrame, metric: Metric = ACCURACY) -> float:
     best = float((metric.sign * means).max())
     if metric.percent and metric.higher_is_better:
         return float(round(math.floor(best / TARGET_STEP + 1e-9) * TARGET_STEP, 2))
-    if not best:
+    if abs(best) < SMALLEST:
         return 0.0
     digits = 1 - math.floor(math.log10(abs(best)))
     return float(metric.sign * round(math.floor(best * 10.0**digits + 1e-9) / 10.0**digits, digits))

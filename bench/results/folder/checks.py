@@ -25,9 +25,9 @@ from pydantic import (
 from bench.errors import BenchError, bounded
 from bench.results.folder.columns import (
     COLUMNS,
+    FINITE,
     METRICS,
     PROBABILITY_PREFIX,
-    REAL,
     ROUNDED_FRACTION,
     TUNING_COLUMNS,
     Kind,
@@ -165,7 +165,7 @@ def _kinds(table: TableName, rows: pd.DataFrame) -> Mapping[str, Kind]:
     }
     return {
         **COLUMNS[table],
-        **{name: METRICS.get(metric or "", REAL) for name, metric in further.items()},
+        **{name: METRICS.get(metric or "", FINITE) for name, metric in further.items()},
     }
 
 

@@ -38,13 +38,16 @@ DURATION = Kind("float64", 0.0, 1e12)
 ROUNDED_FRACTION = Kind("float64", 0.0, 1.001)
 """Of probabilities in single precision, which may round up."""
 
+FINITE = Kind("float64", -1e100, 1e100)
+"""Of any metric; NaN where it is not known."""
+
 ACCURACY = "accuracy"
 METRICS: Mapping[str, Kind] = {
     ACCURACY: FRACTION,
     "balanced_accuracy": FRACTION,
     "macro_f1": FRACTION,
     "auroc": FRACTION,
-    "log_loss": REAL,
+    "log_loss": FINITE,
     "brier": Kind("float64", 0.0, 2.001),
     "ece": ROUNDED_FRACTION,
 }
@@ -146,8 +149,8 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "val_accuracy": FRACTION,  # mean over tuning seeds, each at its best epoch
     "val_accuracy_sd": FRACTION,
     "val_loss": REAL,
-    "val_metric": REAL,  # of the metric that chose the epochs
-    "val_metric_sd": REAL,
+    "val_metric": FINITE,  # of the metric that chose the epochs
+    "val_metric_sd": FINITE,
     "seconds": DURATION,
     "epochs": EPOCHS,  # of each seed
     "images": IMAGES,  # training images, over all seeds

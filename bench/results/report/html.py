@@ -107,7 +107,7 @@ def _priced(column: str) -> str:
 
 
 def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
-    """What can be drawn by epoch, by its column: its label, axis, factor, unit and bounds."""
+    """What can be drawn by epoch, by its column: how, and whether training is known of it."""
     drawn = {each.name: each for each in (metric, ACCURACY)}
     return {
         **{
@@ -117,6 +117,7 @@ def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
                 "scale": each.scale,
                 "unit": " %" if each.percent else "",
                 "bounds": [0, 100] if each.percent else [None, None],
+                "training": each.is_accuracy,
             }
             for name, each in drawn.items()
         },
@@ -126,6 +127,7 @@ def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
             "scale": 1,
             "unit": "",
             "bounds": [0, None],
+            "training": True,
         },
     }
 

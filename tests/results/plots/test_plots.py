@@ -90,7 +90,12 @@ EDGES: dict[str, dict[str, Any]] = {
     "one strategy": {"strategies": ["full_finetune"], "schedules": ["cosine", "step", "linear"]},
     "diverged": {"change": _diverge},
     "some failed": {"change": _fail_some},
-    "another metric": {"change": mirror, "data": {"metrics": [BRIER]}, "seeds": 2},
+    "another metric": {
+        "strategies": ["full_finetune", "bitfit"],
+        "change": mirror,
+        "data": {"metrics": [BRIER]},
+        "seeds": 2,
+    },
 }
 
 

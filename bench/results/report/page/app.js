@@ -116,8 +116,8 @@
 
   function drawCurves(trials) {
     const metric = byId("metric").value;
-    const { label, axis, scale } = data.curve_metrics[metric];
-    const splits = byId("training").checked ? ["val", "train"] : ["val"];
+    const { label, axis, scale, training } = data.curve_metrics[metric];
+    const splits = training && byId("training").checked ? ["val", "train"] : ["val"];
     const traces = [];
     const groups = new Map();
     for (const trial of trials) {
