@@ -24,6 +24,8 @@ STRATEGIES = {
     "gradual_unfreeze(every=2)": (0.88, 0.960, 2.0, 1.7),
 }
 
+BRIER = {"name": "brier", "label": "Brier score", "higher_is_better": False, "percent": False}
+
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
@@ -62,6 +64,23 @@ def made_up_run(
     write_json(folder / "environment.json", environment or _environment())
     write_json(folder / "data.json", data or _data(classes))
     (folder / "suite.yaml").write_text(f"name: {json.dumps(folder.name)}\ndataset: hymenoptera\n")
+    return read_run(folder)
+
+
+def mirror(row: dict[str, Any], curves: dict[str, Any]) -> None:
+    """A change: the Brier score is what accuracy leaves to 1, so all that is better stays so."""
+    for part in ("val", "test", "last_val", "last_test"):
+        accuracy = row[f"{part}_accuracy"]
+        row[f"{part}_brier"] = None if accuracy is None else 1 - accuracy
+    both = zip(curves["accuracy"], curves["split"], strict=True)
+    curves["brier"] = [1 - accuracy if split == "val" else None for accuracy, split in both]
+
+
+def mirrored_run(folder: Path, **options: Any) -> Run:
+    """The same run by a metric of which less is better, and which is no fraction."""
+    run = made_up_run(folder, **options, change=mirror)
+    accuracy = {"name": "accuracy", "label": "accuracy", "higher_is_better": True, "percent": True}
+    write_json(folder / "data.json", {**run.data, "metrics": [BRIER, accuracy]})
     return read_run(folder)
 
 

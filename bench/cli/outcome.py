@@ -55,15 +55,17 @@ def exit_with_failures(result: Run, again: str) -> None:
 def _show_ranking(result: Run) -> None:
     from bench.results.grid import rank_configs, read_grid
 
-    table = Table("", "cell", "test accuracy", "± sd", "seeds", box=None, pad_edge=False)
-    for config in rank_configs(result.trials, read_grid(result.trials)):
-        accuracy = config.test_accuracy
+    metric = result.metric
+    test = f"test {escape(metric.label)}"
+    table = Table("", "cell", test, "± sd", "seeds", box=None, pad_edge=False)
+    for config in rank_configs(result.trials, read_grid(result.trials, metric)):
+        figure = config.test
         table.add_row(
             str(config.rank),
             escape(config.label),
-            f"{accuracy.mean:.1%}",
-            f"{accuracy.sd:.1%}" if accuracy.n > 1 else "",
-            str(accuracy.n),
+            metric.compact(figure.mean),
+            metric.compact(figure.sd) if figure.n > 1 else "",
+            str(figure.n),
         )
     if table.row_count:
         out_console.print(table)

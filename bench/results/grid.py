@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.results.metric import ACCURACY, Metric
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ class Grid:
 
     `keys` are the varying axes that are needed to tell the configs apart. An axis that follows
     from those before it, such as the LR that one strategy brings along, varies but is no key.
-    `cells` maps config → axis → value, `labels` config → its keys' values in words.
+    `cells` maps config → axis → value, `labels` config → its keys' values in words;
+    `metric` is what configs are compared by.
     """
 
     axes: Mapping[str, tuple[str, ...]]
     keys: tuple[str, ...]
     cells: Mapping[str, Mapping[str, str]]
     labels: Mapping[str, str]
+    metric: Metric = ACCURACY
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -77,10 +80,10 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigResult:
-    """What the complete trials of one config reached. Accuracies are fractions, times seconds.
+    """What the complete trials of one config reached: figures of the grid's metric, and seconds.
 
-    `rank` is by mean test accuracy, 1 the highest; equal means share a rank; `None` if no test
-    accuracy is known.
+    `rank` is by the mean of `test`, 1 the best; equal means share a rank; `None` if no test figure
+    is known.
     """
 
     config: str
@@ -88,9 +91,9 @@ class ConfigResult:
     cell: Mapping[str, str]
     rank: int | None
     seeds: tuple[int, ...]
-    test_accuracy: Spread
-    val_accuracy: Spread
-    last_test_accuracy: Spread
+    test: Spread
+    val: Spread
+    last_test: Spread
     train_seconds: Spread
     best_epochs: tuple[int, ...]
 
@@ -100,8 +103,8 @@ def complete_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["status"] == "complete"]
 
 
-def read_grid(trials: pd.DataFrame) -> Grid:
-    """The grid of all trials, whatever became of them."""
+def read_grid(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Grid:
+    """The grid of all trials, whatever became of them; `metric` is what compares its configs."""
     known = {
         str(row["config"]): _cell(row)
         for row in trials.groupby("config", sort=False).first().reset_index().to_dict("records")
@@ -115,18 +118,18 @@ def read_grid(trials: pd.DataFrame) -> Grid:
         config: {axis: cell.get(axis, UNKNOWN) for axis in names} for config, cell in known.items()
     }
     keys = _keys(axes, list(cells.values()))
-    return Grid(axes=axes, keys=keys, cells=cells, labels=_labels(cells, keys))
+    return Grid(axes=axes, keys=keys, cells=cells, labels=_labels(cells, keys), metric=metric)
 
 
 def rank_configs(trials: pd.DataFrame, grid: Grid) -> list[ConfigResult]:
-    """The configs with a complete trial, highest mean test accuracy first, then in grid order."""
+    """The configs with a complete trial, the best mean test figure first, then in grid order."""
     complete = complete_trials(trials)
     groups = {str(config): group for config, group in complete.groupby("config", sort=False)}
     results = [
         _config_result(config, groups[config], grid) for config in grid.cells if config in groups
     ]
     # Sums of the same figures in another order differ in the last digit: that is no lead.
-    scores = {r.config: round(r.test_accuracy.mean, 12) for r in results if r.test_accuracy.n}
+    scores = {r.config: round(grid.metric.sign * r.test.mean, 12) for r in results if r.test.n}
     ranks = {
         config: 1 + sum(other > score for other in scores.values())
         for config, score in scores.items()
@@ -222,9 +225,9 @@ def _config_result(config: str, trials: pd.DataFrame, grid: Grid) -> ConfigResul
         cell=grid.cells[config],
         rank=None,
         seeds=tuple(sorted(int(seed) for seed in trials["seed"].dropna())),
-        test_accuracy=spread(trials["test_accuracy"]),
-        val_accuracy=spread(trials["val_accuracy"]),
-        last_test_accuracy=spread(trials["last_test_accuracy"]),
+        test=spread(trials[grid.metric.test]),
+        val=spread(trials[grid.metric.val]),
+        last_test=spread(trials[grid.metric.last_test]),
         train_seconds=spread(trials["train_seconds"]),
         best_epochs=tuple(sorted(int(epoch) for epoch in trials["best_epoch"].dropna())),
     )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.results.folder import Run
+    from bench.results.metric import Metric
 
-SCORES = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_seconds")
 TRIAL_TAG = "bench.trial"
 
 
@@ -58,7 +58,7 @@ def to_tensorboard(run: Run) -> str:
         when = _seconds(trial["finished"])
         for summary in _settings_summaries(trial):
             writer.add_event(Event(summary=summary, wall_time=when))
-        for name, step, value in _points(trial, curves):
+        for name, step, value in _points(trial, curves, run.metrics):
             scalar = Summary(value=[Summary.Value(tag=name, simple_value=value)])
             writer.add_event(Event(summary=scalar, step=step, wall_time=when))
         writer.close()
@@ -72,7 +72,8 @@ def to_mlflow(run: Run) -> str:
     are left alone.
     """
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric as Point
+    from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
 
     place = os.environ.get("MLFLOW_TRACKING_URI") or (run.folder / "mlruns").resolve().as_uri()
@@ -90,11 +91,13 @@ def to_mlflow(run: Run) -> str:
             started, finished = (round(1000 * _seconds(trial[k])) for k in ("started", "finished"))
             tags = {TRIAL_TAG: str(trial["trial"])}
             made = client.create_run(experiment, started, tags=tags, run_name=label)
-            metrics = [Metric(n, v, finished, step) for n, step, v in _points(trial, curves)]
+            points = [
+                Point(n, v, finished, step) for n, step, v in _points(trial, curves, run.metrics)
+            ]
             params = [Param(key, value[:500]) for key, value in _settings(trial).items()]
             client.log_batch(made.info.run_id, params=params)
-            for start in range(0, len(metrics), 1000):
-                client.log_batch(made.info.run_id, metrics=metrics[start : start + 1000])
+            for start in range(0, len(points), 1000):
+                client.log_batch(made.info.run_id, metrics=points[start : start + 1000])
             client.set_terminated(made.info.run_id, end_time=finished)
     except MlflowException as error:
         raise BenchError(f"MLflow at {place} does not take the run: {error}") from None
@@ -122,16 +125,20 @@ def _settings(trial: Mapping[str, Any]) -> dict[str, str]:
     return {name: value_text(value) for name, value in known.items()}
 
 
-def _points(trial: Mapping[str, Any], curves: pd.DataFrame) -> Iterator[tuple[str, int, float]]:
+def _points(
+    trial: Mapping[str, Any], curves: pd.DataFrame, metrics: Sequence[Metric]
+) -> Iterator[tuple[str, int, float]]:
     """(name, epoch, value) of everything finite that was measured."""
+    names = [metric.name for metric in metrics]
+    scores = [f"{split}_{name}" for split in ("test", "val") for name in (*names, "loss")]
     for row in curves.sort_values("epoch").to_dict("records"):
-        for metric in ("accuracy", "loss"):
-            if math.isfinite(row[metric]):
+        for metric in (*names, "loss"):
+            if not is_missing(row[metric]) and math.isfinite(row[metric]):
                 yield f"{metric}/{row['split']}", int(row["epoch"]), float(row[metric])
         if row["split"] == "train":
             yield "lr", int(row["epoch"]), float(row["lr"])
     epoch = 0 if is_missing(trial["best_epoch"]) else int(trial["best_epoch"])
-    for name in SCORES:
+    for name in (*scores, "train_seconds"):
         if not is_missing(trial[name]) and math.isfinite(trial[name]):
             yield f"chosen/{name}", epoch, float(trial[name])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -133,7 +134,7 @@ class ConsoleReporter:
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
             return
         best, seconds = result.outcome.best, (result.finished - result.started).total_seconds()
-        scores = f"val {best.val.metrics['accuracy']:.1%}  test {best.test.metrics['accuracy']:.1%}"
+        scores = _scores(job, best.val.metrics, best.test.metrics)
         epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
@@ -166,6 +167,19 @@ def notebook_reporter() -> ConsoleReporter | None:
     if not hasattr(shell, "kernel"):
         return None
     return ConsoleReporter(PlainConsole(force_terminal=False, force_jupyter=False))
+
+
+def _scores(job: Job, val: Mapping[str, float], test: Mapping[str, float]) -> str:
+    """Both figures of the metric that chose the epoch, and which one it is unless accuracy."""
+    from bench.methods.metrics import metric
+    from bench.results.metric import Metric
+
+    shown = Metric(**asdict(metric(job.trial.settings.metric)))
+    figures = (shown.compact(each[shown.name]) for each in (val, test))
+    named = "" if shown.is_accuracy else f"{escape(shown.label)} "
+    return named + "  ".join(
+        f"{split} {figure}" for split, figure in zip(("val", "test"), figures, strict=True)
+    )
 
 
 def _is_source(job: Job) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -18,7 +20,7 @@ from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import CountedTrial, Work, count_work
-from bench.methods.metrics import measured
+from bench.methods.metrics import ACCURACY, measured, metric
 from bench.results import trackers
 from bench.results.folder import (
     Push,
@@ -43,7 +45,6 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
-from bench.training.loop import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +284,9 @@ class _RunFolder:
         return (self._resolved_run.folder / "data.json").is_file()
 
     def write_data(self, description: Mapping[str, Any]) -> None:
-        write_json(self._resolved_run.folder / "data.json", description)
+        (primary,) = self._resolved_run.loaded.suite.settings["metric"]
+        metrics = [asdict(metric(name)) for name in measured(primary)]
+        write_json(self._resolved_run.folder / "data.json", {**description, "metrics": metrics})
 
     def write_work(self, counted: Sequence[CountedTrial]) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
@@ -306,7 +309,7 @@ class _RunFolder:
             status="failed" if result.error is not None else "complete",
             error=result.error,
             reused_epochs=min(self._reused.get(resolved.id, 0), len(result.records)),
-            **_measured(result),
+            **_measured(result, resolved.trial.settings.metric),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
         self._push(
@@ -360,9 +363,10 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "lr": settings.lr,
         "settings": _other_settings(resolved),
         "reused_epochs": 0,
+        # Parts of one run have the same columns, whatever became of their trials.
+        **{f"{part}_{settings.metric}": None for part in ("val", "test", "last_val", "last_test")},
         "device": resolved_run.device,
         "precision": resolved.precision,
-        **dict.fromkeys(metric_names(settings.metric)),
         **values,
     }
 
@@ -376,7 +380,7 @@ def _other_settings(resolved: ResolvedTrial) -> str:
     return json.dumps({**others, "image_size": resolved.input_size})
 
 
-def _measured(result: JobResult) -> dict[str, Any]:
+def _measured(result: JobResult, primary: str) -> dict[str, Any]:
     outcome = result.outcome
     times = {
         # Without a start the trial counts as not tried, and the next run tries it.
@@ -387,35 +391,24 @@ def _measured(result: JobResult) -> dict[str, Any]:
     }
     if outcome is None:
         return times
+    best, last = outcome.best, outcome.last
     return {
         **times,
-        "best_epoch": outcome.best.epoch,
-        "val_loss": outcome.best.val.loss,
-        "test_loss": outcome.best.test.loss,
-        **_metrics("", outcome.best),
-        **_metrics("last_", outcome.last),
+        "best_epoch": best.epoch,
+        "val_loss": best.val.loss,
+        "test_loss": best.test.loss,
+        **{f"val_{name}": _known(value) for name, value in best.val.metrics.items()},
+        **{f"test_{name}": _known(value) for name, value in best.test.metrics.items()},
+        **{f"last_val_{name}": _known(last.val.metrics[name]) for name in (ACCURACY, primary)},
+        **{f"last_test_{name}": _known(last.test.metrics[name]) for name in (ACCURACY, primary)},
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
 
 
-def _metrics(prefix: str, snapshot: Snapshot) -> dict[str, float]:
-    """The metrics of both splits after one epoch, by column."""
-    return {
-        f"{prefix}{split}_{name}": value
-        for split, scores in (("val", snapshot.val), ("test", snapshot.test))
-        for name, value in scores.metrics.items()
-    }
-
-
-def metric_names(primary: str) -> tuple[str, ...]:
-    """The columns of `trials` that hold metrics: every row has them, whatever became of it."""
-    return tuple(
-        f"{prefix}{split}_{name}"
-        for prefix in ("", "last_")
-        for split in ("val", "test")
-        for name in measured(primary)
-    )
+def _known(figure: float) -> float:
+    """Of a metric: an infinite one says no more than that it is not known."""
+    return figure if math.isfinite(figure) else math.nan
 
 
 def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
@@ -428,7 +421,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
                 "epoch": record.epoch,
                 "split": split,
                 "loss": scores.loss,
-                **scores.metrics,
+                **{name: _known(value) for name, value in scores.metrics.items()},
                 "lr": record.lr,
                 "seconds": seconds,
             }

@@ -27,7 +27,6 @@ from bench.suite.schema import (
 from bench.suite.source import SuiteSource
 from bench.suite.tune import (
     BUDGETS,
-    DIRECTIONS,
     Choices,
     Direction,
     FoundRange,
@@ -36,13 +35,13 @@ from bench.suite.tune import (
     Range,
     Searched,
     Tune,
+    direction,
 )
 
 __all__ = [
     "ADDED_LATER",
     "AXES",
     "BUDGETS",
-    "DIRECTIONS",
     "AxisEntry",
     "Catalogue",
     "Choices",
@@ -65,6 +64,7 @@ __all__ = [
     "Tune",
     "Uses",
     "WrittenTrial",
+    "direction",
     "distinct",
     "dump_compact",
     "dump_suite",

@@ -15,7 +15,7 @@ from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.rules import broken_rule
+from bench.suite.rules import METRIC_NAME, broken_rule
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -383,12 +383,19 @@ class _Checker:
         if key == "head":
             return self._entry(self.catalogue.head, value, location)
         if key == "metric":
-            return self._entry(self.catalogue.metric, value, location).name
+            return self._metric(value, location)
         try:
             return _ADAPTERS[key].validate_python(value)
         except ValidationError as error:
             self._report(location, _message(error.errors()[0], prefix=key, valid=()))
             return value
+
+    def _metric(self, value: Any, location: Location) -> str:
+        name = self._entry(self.catalogue.metric, value, location).name
+        if name in self.catalogue.metric and not METRIC_NAME.fullmatch(name):
+            rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
+            self._report(location, f"{rule}, got {name!r}")
+        return name
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

@@ -74,6 +74,9 @@ class TuneChecker:
         for key in ("objective", "seeds"):
             if key in given and not isinstance(given[key], list):
                 given[key] = [given[key]]
+        own = "val_accuracy" if self.metric == "accuracy" else "val_metric"
+        given.setdefault("objective", [own])
+        given["objective"] = [own if goal == "val_metric" else goal for goal in given["objective"]]
         if "seeds" not in given:
             later = range(FIRST_SEED, FIRST_SEED + len(self.seeds) + 2)
             given["seeds"] = [seed for seed in later if seed not in self.seeds][:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -22,3 +23,7 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 def broken_rule(message: str) -> str:
     """The rule in a message of pydantic, as a suite is told it: "must be greater than 0"."""
     return message.removeprefix("Value error, ").replace("Input should", "must")
+
+
+METRIC_NAME = re.compile(r"(?!(epoch|loss|lr|seconds|split|trial)$)[A-Za-z][A-Za-z0-9_]{0,40}")
+"""The name of a metric is that of columns, beside others of the same table."""

@@ -30,14 +30,15 @@ FIRST_SEED = 1000
 """Tuning seeds start here where the suite gives none."""
 
 Number = int | float
-GoalName = Literal["val_accuracy", "val_metric", "val_loss", "seconds"]
 Direction = Literal["maximize", "minimize"]
-DIRECTIONS: Mapping[GoalName, Direction] = {
-    "val_accuracy": "maximize",
-    "val_loss": "minimize",
-    "seconds": "minimize",
-}
-"""Of `val_metric`, the suite's own metric, it is that of the metric."""
+GoalName = Literal["val_metric", "val_accuracy", "val_loss", "seconds"]
+"""`val_metric` is the suite's metric; where that is accuracy it goes by its own name."""
+
+
+def direction(goal: GoalName, *, higher_is_better: bool) -> Direction:
+    """What a search does with a goal; of the suite's metric more is better, or less."""
+    upwards = goal == "val_accuracy" or (goal == "val_metric" and higher_is_better)
+    return "maximize" if upwards else "minimize"
 
 
 class Range(BaseModel):

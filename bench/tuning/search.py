@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from bench.errors import BenchError
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
 from bench.keys import content_hash
-from bench.methods.metrics import ACCURACY, metric
+from bench.methods.metrics import metric
 from bench.results.folder import Push
+from bench.results.metric import Metric
 from bench.runs.lr_find import range_of
 from bench.runs.prepare import make_job
 from bench.runs.resolve import OpenSuite, ResolvedRun
@@ -31,7 +32,7 @@ from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of
-from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, direction, make_pruner
+from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, directions, make_pruner
 
 JOURNAL = "tuning.journal"
 POLL_SECONDS = 1.0
@@ -163,7 +164,7 @@ class Search:
         }
         return optuna.create_study(
             study_name=f"{self._opened.loaded.suite.name} · {cell.label} · {content_hash(how)}",
-            directions=[direction(name, self.primary) for name in method.objective],
+            directions=directions(method, cell.own[0].settings.metric),
             storage=storage,
             load_if_exists=True,
         )
@@ -257,15 +258,15 @@ class Search:
         ended = study.study.get_trials(deepcopy=False)[suggestion.number]
         values = ", ".join(f"{name} {_short(value)}" for name, value in suggestion.params.items())
         label = f"{study.cell.label} · trial {suggestion.number}"
+        error = error or ended.user_attrs.get("error")
         if error is not None:
             self._reporter.note(f"{label} failed: {error} ({values})")
             return
-        accuracy = f"val {ended.user_attrs['val_accuracy']:.1%}"
-        if study.primary != ACCURACY:
-            shown = metric(study.primary)
-            accuracy += f", {shown.label} {ended.user_attrs['val_metric']:.4g}"
+        shown = Metric(**asdict(metric(study.metric)))
+        named = "" if shown.is_accuracy else f"{shown.label} "
+        reached = f"{named}val {shown.compact(ended.user_attrs['val_metric'])}"
         pruned = "" if ended.state == optuna.trial.TrialState.COMPLETE else ", pruned"
-        self._reporter.note(f"{label}  {accuracy}{pruned}  {values}")
+        self._reporter.note(f"{label}  {reached}{pruned}  {values}")
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:

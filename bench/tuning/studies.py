@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import psutil
@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
-from bench.suite import DIRECTIONS, Choices, Direction, GoalName, Method, Range
+from bench.suite import Choices, GoalName, Method, Range, direction
 from bench.training.state import EpochRecord, best_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
@@ -73,6 +73,11 @@ class CellStudy:
     epochs: int
     images_per_epoch: int
     _signs: dict[int, tuple[object, float]] = field(default_factory=dict, init=False)
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the epochs of the cell's trials."""
+        return self.cell.own[0].settings.metric
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -230,7 +235,7 @@ class CellStudy:
         known = self.study.get_trials(deepcopy=False)[suggestion.number].intermediate_values
         for epoch in range(1, stop + 1):
             if epoch not in known:
-                best = _scores([each[:epoch] for each in suggestion.records], self.primary)
+                best = self._scores([each[:epoch] for each in suggestion.records])
                 suggestion.trial.report(best[self.method.objective[0]], epoch)
         with _quiet():
             return suggestion.trial.should_prune()
@@ -245,19 +250,31 @@ class CellStudy:
             "error": error,
         }
         if error is None:
-            attributes |= _scores(records, self.primary)
+            attributes |= self._scores(records)
         complete = state == TrialState.COMPLETE
         values = [attributes[name] for name in self.method.objective] if complete else None
+        if values is not None and any(map(math.isnan, values)):
+            unknown = f"its {self.metric} is not known: a class is missing in the validation split"
+            attributes["error"], state, values = unknown, TrialState.FAIL, None
         # Another machine that took this process for dead may have ended the trial, equally.
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             for name, value in attributes.items():
                 trial.set_user_attr(name, value)
             self.study.tell(trial, values, state=state, skip_if_finished=True)
 
-    @property
-    def primary(self) -> str:
-        """The metric that chooses epochs."""
-        return self.cell.own[0].settings.metric
+    def _scores(self, records: Records) -> dict[str, Any]:
+        """Means over tuning seeds, each at the epoch that validation chooses."""
+        best = [best_record(each, self.metric).val for each in records]
+        of = {
+            "val_accuracy": [scores.metrics[ACCURACY] for scores in best],
+            "val_metric": [scores.metrics[self.metric] for scores in best],
+        }
+        return {
+            **{name: statistics.fmean(values) for name, values in of.items()},
+            **{f"{name}_sd": _deviation(values) for name, values in of.items()},
+            "val_loss": statistics.fmean(scores.loss for scores in best),
+            "seconds": _seconds(records),
+        }
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -269,7 +286,7 @@ class CellStudy:
         """
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         first: GoalName = self.method.objective[0]
-        sign = -1 if direction(first, self.primary) == "maximize" else 1
+        sign = -1 if directions(self.method, self.metric)[0] == "maximize" else 1
 
         def rank(trial: FrozenTrial) -> tuple[float, float, int]:
             attributes = trial.user_attrs
@@ -283,7 +300,13 @@ class CellStudy:
             if trial.state not in ENDED:
                 continue
             attributes = trial.user_attrs
-            measured = ("val_accuracy", "val_accuracy_sd", "val_loss", "val_metric")
+            measured = (
+                "val_accuracy",
+                "val_metric",
+                "val_accuracy_sd",
+                "val_metric_sd",
+                "val_loss",
+            )
             yield {
                 "study": self.cell.label,
                 "number": trial.number,
@@ -377,24 +400,15 @@ def _contains(values: Range | Choices, value: Any) -> bool:
 # Scores ---------------------------------------------------------------------------------------
 
 
-def direction(goal: GoalName, primary: str) -> Direction:
-    """Which way a goal is better where the metric `primary` chooses."""
-    if goal != "val_metric":
-        return DIRECTIONS[goal]
-    return "maximize" if metric(primary).higher_is_better else "minimize"
+def directions(method: Method, name: str) -> list[Literal["maximize", "minimize"]]:
+    """What a study does with each of its goals where the metric called `name` chooses epochs."""
+    higher = metric(name).higher_is_better
+    return [direction(goal, higher_is_better=higher) for goal in method.objective]
 
 
-def _scores(records: Records, primary: str) -> dict[str, Any]:
-    """Means over tuning seeds, each at the epoch that validation chooses by `primary`."""
-    best = [best_record(each, primary) for each in records]
-    accuracies = [record.val.metrics[ACCURACY] for record in best]
-    return {
-        "val_metric": statistics.fmean(record.val.metrics[primary] for record in best),
-        "val_accuracy": statistics.fmean(accuracies),
-        "val_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "val_loss": statistics.fmean(record.val.loss for record in best),
-        "seconds": _seconds(records),
-    }
+def _deviation(values: Sequence[float]) -> float | None:
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    return statistics.stdev(values) if known else None
 
 
 def _seconds(records: Records) -> float:

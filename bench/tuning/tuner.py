@@ -35,7 +35,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
 from bench.tuning.search import Search
-from bench.tuning.studies import CellStudy, direction
+from bench.tuning.studies import CellStudy, directions
 from bench.tuning.tuned import SUFFIX, tuned_suite
 
 EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
@@ -166,11 +166,12 @@ def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
 def _description(
     search: Search, method: Method, opened: OpenSuite, configs: dict[str, str]
 ) -> dict[str, Any]:
+    (metric,) = opened.loaded.suite.settings["metric"]
     return {
         "suite": opened.loaded.suite.name,
         "objectives": [
-            {"name": name, "direction": direction(name, search.primary)}
-            for name in method.objective
+            {"name": name, "direction": each}
+            for name, each in zip(method.objective, directions(method, metric), strict=True)
         ],
         "sampler": method.sampler,
         "pruner": method.pruner,

@@ -64,7 +64,7 @@ def test_equal_means_share_a_rank(tmp_path: Path) -> None:
 
     run = made_up_run(tmp_path, schedules=["cosine"], epochs=1, change=given)
     results = rank_configs(run.trials, read_grid(run.trials))
-    assert [(r.label, r.rank, r.test_accuracy.n) for r in results] == [
+    assert [(r.label, r.rank, r.test.n) for r in results] == [
         ("freeze_backbone", 1, 1),
         ("from_scratch", 2, 3),
         ("full_finetune", 2, 3),

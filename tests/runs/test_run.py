@@ -19,7 +19,11 @@ from bench.errors import BenchError, SuiteError
 from bench.execution.executors import InProcessExecutor, ProcessPoolExecutor, Where
 from bench.execution.jobs import Job, JobResult
 from bench.results.folder import Run, read_thumbnails
+from bench.results.folder.columns import METRICS
+from bench.results.grid import rank_configs, read_grid
+from bench.results.metric import ACCURACY
 from bench.results.report import write_report
+from bench.results.report.terminal import show_run
 from bench.runs.resolve import resolve_run
 from bench.runs.run import SilentReporter
 from bench.runs.source_weights import SUITE
@@ -111,6 +115,11 @@ def test_curves_agree_with_trials(finished: Run) -> None:
         assert val.loc[(row.trial, row.best_epoch), "loss"] == row.val_loss
         assert val.loc[(row.trial, 2), "accuracy"] == row.last_val_accuracy
         assert row.val_accuracy == val.loc[row.trial, "accuracy"].max()
+        for name in METRICS:
+            assert val.loc[(row.trial, row.best_epoch), name] == getattr(row, f"val_{name}")
+    train = curves[curves["split"] == "train"]
+    assert train["accuracy"].notna().all()
+    assert train["brier"].isna().all()  # of a network that moves little is known
     assert set(curves["lr"]) == {0.01}
 
 
@@ -128,9 +137,12 @@ def test_predictions_agree_with_trials(finished: Run) -> None:
             for (_, p), label in zip(probabilities.iterrows(), chosen["label"], strict=True)
         ]
         assert -np.log(of_label).mean() == pytest.approx(row.test_loss, rel=1e-5)
+        assert row.test_log_loss == pytest.approx(row.test_loss, rel=1e-5)
 
 
 def test_facts_beside_the_tables(finished: Run) -> None:
+    assert [metric.name for metric in finished.metrics] == list(METRICS)
+    assert finished.metric == ACCURACY
     assert finished.environment["packages"]["torch"]
     assert finished.environment["command"]
     assert finished.data["counts"]["train"] == {"fractal-00": 8, "fractal-01": 8}
@@ -398,3 +410,29 @@ def test_an_image_size_that_contradicts_the_weights_is_noted(suite: Path, tmp_pa
     notes = [issue for issue in result.data["issues"] if issue["kind"] == "weights"]
     assert len(notes) == 1
     assert "was trained at 32 px, this suite uses image_size 40" in notes[0]["message"]
+
+
+def test_a_run_by_another_metric_chooses_epochs_where_it_is_lowest(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(f"{SMOKE_SUITE}metric: brier\n")
+    run = bench.run(path, out=tmp_path / "out", workers=1, overrides=["epochs=3", "seed=0"])
+    assert (run.metric.name, run.metric.higher_is_better) == ("brier", False)
+    assert run.suite["metric"] == "brier"
+    val = run.curves[run.curves["split"] == "val"].set_index("epoch")
+    for row in run.trials.to_dict("records"):
+        own = val[val["trial"] == row["trial"]]["brier"]
+        assert (row["best_epoch"], row["val_brier"]) == (own.idxmin(), own.min())
+        assert row["last_val_brier"] == own.loc[3]
+        predicted = run.predictions[run.predictions["trial"] == row["trial"]]
+        probabilities = predicted.filter(like="probability_").to_numpy()
+        names = predicted.filter(like="probability_").columns.str.removeprefix("probability_")
+        truth = predicted["label"].to_numpy()[:, None] == names.to_numpy()[None]
+        score = ((probabilities - truth) ** 2).sum(axis=1).mean()
+        assert row["test_brier"] == pytest.approx(score, rel=1e-5)
+    first, *_, last = rank_configs(run.trials, read_grid(run.trials, run.metric))
+    assert first.test.mean < last.test.mean
+    shown = [str(part) for part in show_run(run) if isinstance(part, str)]
+    assert f"{first.label} has the lowest mean test Brier score" in " ".join(shown)
+    again = Recorder()
+    bench.run(run.folder / "suite.yaml", out=tmp_path / "out", workers=1, reporter=again)
+    assert again.trained == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,18 @@ import pytest
 import yaml
 
 from bench.errors import SuiteError
+from bench.methods.metrics import MetricTraits
 from bench.runs.catalogue import catalogue
-from bench.suite import AXES, LoadedSuite, Settings, dump_suite, expand, load_suite
+from bench.suite import (
+    AXES,
+    LoadedSuite,
+    Settings,
+    dump_suite,
+    expand,
+    load_suite,
+    selection,
+)
+from bench.suite.registry import Registry
 
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
@@ -266,3 +277,42 @@ def test_a_metric_is_one_name_for_the_whole_suite(tmp_path: Path) -> None:
     assert problems(f"{scratch}exclude: [{{metric: ece}}]\n") == [
         "metric holds for the whole suite: give it at the top"
     ]
+
+
+def test_the_metric_is_one_name_for_the_whole_suite(tmp_path: Path) -> None:
+    loaded = load(tmp_path, {**MINIMAL, "metric": "brier", "strategy": "pretrained_head"})
+    trials = expand(loaded, catalogue())
+    assert {trial.settings.metric for trial in trials} == {"brier"}  # also where nothing trains
+    assert "metric: brier\n" in dump_suite(loaded.suite)
+    assert "metric: accuracy\n" in dump_suite(load(tmp_path, MINIMAL).suite)
+    default = expand(load(tmp_path, MINIMAL), catalogue())
+    named = expand(load(tmp_path, {**MINIMAL, "metric": "accuracy"}), catalogue())
+    assert [t.id({}) for t in named] == [t.id({}) for t in default]
+
+
+def test_a_metric_inside_a_suite_is_refused(tmp_path: Path) -> None:
+    inside = {"strategy": [{"name": "full_finetune", "metric": "brier"}]}
+    for place in (inside, {"exclude": [{"metric": "brier"}]}, {"include": [{"metric": "brier"}]}):
+        found = problems(tmp_path, {**MINIMAL, **place})
+        assert "metric holds for the whole suite" in found[0]
+    with pytest.raises(SuiteError, match="metric holds for the whole suite"):
+        selection(["metric=brier"], catalogue())
+    tune = {"tune": {"space": {"metric": ["accuracy", "brier"]}}}
+    assert "'metric' cannot be searched" in problems(tmp_path, {**MINIMAL, **tune})[0]
+
+
+@pytest.mark.parametrize("name", ["loss", "top 5", "a" * 42, "<b>"])
+def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name: str) -> None:
+    registry: Registry[Any, Any] = Registry(
+        "metric", MetricTraits, takes=("labels", "probabilities")
+    )
+
+    def of_nothing(labels: Any, probabilities: Any) -> float:
+        """Nothing."""
+        return 0.0
+
+    registry.register(name)(of_nothing)
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "metric": name}))
+    with pytest.raises(SuiteError, match="the name of a metric names columns"):
+        load_suite(path, replace(catalogue(), metric=registry))

@@ -70,6 +70,23 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     assert method.seeds == (1000, 1001)
 
 
+@pytest.mark.parametrize(
+    ("metric", "objective", "found"),
+    [
+        ("accuracy", "", ("val_accuracy",)),
+        ("brier", "", ("val_metric",)),
+        ("accuracy", ", objective: val_metric", ("val_accuracy",)),
+        ("brier", ", objective: [val_metric, seconds]", ("val_metric", "seconds")),
+        ("brier", ", objective: val_accuracy", ("val_accuracy",)),
+    ],
+)
+def test_the_goal_is_the_suite_s_metric_unless_told(
+    tmp_path: Path, metric: str, objective: str, found: tuple[str, ...]
+) -> None:
+    section = f"metric: {metric}\ntune: {{space: {{lr: [0.1, 0.2]}}{objective}}}"
+    assert _tune(tmp_path, section).method.objective == found
+
+
 def test_default_tuning_seeds_keep_off_the_suite_s_own(tmp_path: Path) -> None:
     section = "tune: {space: {lr: [0.1, 0.2]}}"
     path = tmp_path / "suite.yaml"

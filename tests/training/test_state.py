@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from bench.methods.metrics import measure
 from bench.methods.plan import Plan, Rule, Stage
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import moved_groups
 from bench.training.loop import Branch, isolated
-from bench.training.state import EpochRecord, Scores, State, StateStore
+from bench.training.state import EpochRecord, Scores, State, StateStore, best_record
 from bench.training.trial import Training
 from tests.damage import DAMAGES, damage
 from tests.tiny import make_trial, tiny_training
@@ -269,3 +271,23 @@ def test_what_an_earlier_stage_moved_stays_in_the_state_of_a_stage_that_comes_ag
     everything = {group.name for group in network.groups}
     moved = [moved_groups(network.outline, plan, epochs) for epochs in range(4)]
     assert moved == [set(), {"head"}, everything, everything]
+
+
+def test_accuracy_and_macro_f1_choose_different_epochs_where_classes_are_unequal() -> None:
+    labels = np.array([0] * 18 + [1] * 2)
+    majority = np.tile([0.9, 0.1], (20, 1))
+    both = np.array([[0.9, 0.1]] * 14 + [[0.1, 0.9]] * 6)  # wrong of four, right of the rare two
+    records = [
+        EpochRecord(
+            epoch=epoch,
+            lr=0.1,
+            train=Scores(loss=1.0, metrics={}),
+            val=Scores(loss=1.0, metrics=measure("macro_f1", labels, probabilities)),
+            train_seconds=1.0,
+            val_seconds=1.0,
+        )
+        for epoch, probabilities in ((1, majority), (2, both))
+    ]
+    assert best_record(records, "accuracy").epoch == 1
+    assert best_record(records, "macro_f1").epoch == 2
+    assert best_record(records, "balanced_accuracy").epoch == 2

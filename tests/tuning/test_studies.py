@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from optuna.trial import TrialState
 from bench.suite import Choices, Method, Range, Searched
 from bench.training.state import EpochRecord, Scores
 from bench.tuning.cells import Cell
-from bench.tuning.studies import CellStudy, Suggestion, beating, make_pruner, owner
+from bench.tuning.studies import CellStudy, Suggestion, beating, directions, make_pruner, owner
 from tests.tiny import make_trial
 
 EPOCHS, IMAGES = 9, 10
@@ -324,6 +325,42 @@ def test_the_objective_chooses(objective: str, best: int) -> None:
     study.take(second, [_records([0.8] * EPOCHS, [0.4] * EPOCHS)] * 2, stop=EPOCHS)
     assert study.best is not None
     assert study.best.number == best
+
+
+def _by_brier(trials: int) -> CellStudy:
+    study = _study(trials=trials, batch=trials, objective=("val_metric",))
+    own = (make_trial(metric="brier"),)
+    return replace(study, cell=replace(study.cell, own=own))
+
+
+def _brier(*values: float) -> Any:
+    return tuple(
+        replace(record, val=Scores(loss=0.5, metrics={"accuracy": 0.5, "brier": value}))
+        for record, value in zip(_records([0.5] * len(values)), values, strict=True)
+    )
+
+
+def test_of_another_metric_the_goal_is_where_it_is_better() -> None:
+    assert directions(Method(objective=("val_metric",)), "brier") == ["minimize"]
+    assert directions(Method(objective=("val_metric",)), "macro_f1") == ["maximize"]
+    both = Method(objective=("val_accuracy", "seconds"))
+    assert directions(both, "brier") == ["maximize", "minimize"]
+    study = _by_brier(2)
+    for suggestion, best in zip(study.ask(), (0.4, 0.3), strict=True):
+        study.take(suggestion, [_brier(0.9, best, *[0.8] * (EPOCHS - 2))] * 2, stop=EPOCHS)
+    assert study.best is not None
+    assert study.best.number == 1
+    assert [row["val_metric"] for row in study.rows()] == [0.4, 0.3]
+    assert [row["val_accuracy"] for row in study.rows()] == [0.5, 0.5]
+
+
+def test_a_trial_whose_metric_is_not_known_fails() -> None:
+    study = _by_brier(1)
+    (suggestion,) = study.ask()
+    study.take(suggestion, [_brier(*[math.nan] * EPOCHS)] * 2, stop=EPOCHS)
+    (row,) = study.rows()
+    assert (row["state"], study.best) == ("failed", None)
+    assert "its brier is not known" in row["error"]
 
 
 def test_two_objectives() -> None:

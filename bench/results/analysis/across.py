@@ -12,6 +12,7 @@ import numpy as np
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.paired import ALPHA, holm, sign_flip_p, smallest_p
 from bench.results.grid import AXES, complete_trials, flat, is_missing, read_grid, value_text
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
@@ -28,7 +29,7 @@ Judgement = Literal["better", "worse", "within noise", "same"]
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A config in both runs, over the seeds that both have; accuracies are of the test split.
+    """A config in both runs, over the seeds that both have; figures are of the test split.
 
     `corrected` is p after Holm's correction over all configs: of the exact sign-flip test where so
     many seeds can be significant after it, else of Student's t test, which takes the differences
@@ -41,6 +42,7 @@ class Change:
     after: float
     interval: Interval
     corrected: float
+    higher_is_better: bool = True
 
     @property
     def judgement(self) -> Judgement:
@@ -48,7 +50,7 @@ class Change:
             return "same"
         if not self.corrected < ALPHA:
             return "within noise"
-        return "better" if self.after > self.before else "worse"
+        return "better" if (self.after > self.before) == self.higher_is_better else "worse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,13 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison:
-    """A run against an earlier one."""
+    """A run against an earlier one by `metric`.
 
+    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy.
+    """
+
+    metric: Metric
+    chosen_by: tuple[Metric, Metric]
     changes: tuple[Change, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
@@ -77,7 +84,8 @@ class RunComparison:
 
 def compare_runs(before: Run, after: Run) -> RunComparison:
     """What changed from `before` to `after`, config by config, paired by seed."""
-    sides = [_accuracies(run) for run in (before, after)]
+    metric = before.metric if before.metric.name == after.metric.name else ACCURACY
+    sides = [_figures(run, metric) for run in (before, after)]
     labels = {**_labels(after), **_labels(before)}
     both = [key for key in sides[0] if key in sides[1]]
     differences = {}
@@ -95,10 +103,13 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
             after=float(pairs[:, 1].mean()),
             interval=_interval(pairs[:, 1] - pairs[:, 0]),
             corrected=corrected,
+            higher_is_better=metric.higher_is_better,
         )
         for (key, (seeds, pairs)), corrected in zip(differences.items(), holm(ps), strict=True)
     ]
     return RunComparison(
+        metric=metric,
+        chosen_by=(before.metric, after.metric),
         changes=tuple(changes),
         only_before=tuple(labels[key] for key in sides[0] if key not in differences),
         only_after=tuple(labels[key] for key in sides[1] if key not in differences),
@@ -107,17 +118,22 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
     )
 
 
-def _accuracies(run: Run) -> dict[str, dict[int, float]]:
-    """identity → seed → test accuracy."""
+def _figures(run: Run, metric: Metric) -> dict[str, dict[int, float]]:
+    """identity → seed → figure on the test split."""
     found: dict[str, dict[int, float]] = {}
-    known = complete_trials(run.trials).dropna(subset=["test_accuracy", "seed"])
+    known = complete_trials(run.trials).dropna(subset=[metric.test, "seed"])
     for row in known.to_dict("records"):
-        found.setdefault(_identity(row), {})[int(row["seed"])] = float(row["test_accuracy"])
+        found.setdefault(_identity(row), {})[int(row["seed"])] = float(row[metric.test])
     return found
 
 
 def _identity(row: Mapping[Any, Any]) -> str:
-    return json.dumps([None if is_missing(row[name]) else str(row[name]) for name in IDENTITY])
+    own = {name: None if is_missing(row[name]) else str(row[name]) for name in IDENTITY}
+    if own["settings"] is not None:
+        settings = json.loads(own["settings"])
+        # What chose the epochs is said once for all configs.
+        own["settings"] = json.dumps({k: v for k, v in settings.items() if k != "metric"})
+    return json.dumps(list(own.values()))
 
 
 def _labels(run: Run) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.results.analysis.intervals import Interval, bca_interval, interquartile_mean
 from bench.results.grid import complete_trials
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from bench.results.folder import Run
 
 TARGET_STEP = 0.05
-"""Targets are multiples of this accuracy: 0.90, 0.95."""
+"""Targets are multiples of this, such as 0.90 and 0.95, for fractions of which more is better."""
+
+SMALLEST = 1e-100
+"""Nearer to 0 a target is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +50,32 @@ def sample_of(values: pd.Series[Any]) -> Sample:
     )
 
 
-def natural_target(trials: pd.DataFrame) -> float:
-    """The highest multiple of 5 % that some config's mean validation accuracy reaches.
+def natural_target(trials: pd.DataFrame, metric: Metric = ACCURACY) -> float:
+    """The highest multiple of 5 % that some config's mean on the validation split reaches.
 
-    NaN without a known validation accuracy.
+    Of a metric that is no fraction, or of which less is better, the best mean with two digits that
+    it reaches. NaN without a known mean.
     """
-    means = complete_trials(trials).groupby("config")["val_accuracy"].mean().dropna()
+    means = complete_trials(trials).groupby("config")[metric.val].mean().dropna()
     if means.empty:
         return math.nan
-    return float(round(math.floor(means.max() / TARGET_STEP + 1e-9) * TARGET_STEP, 2))
+    best = float((metric.sign * means).max())
+    if metric.percent and metric.higher_is_better:
+        return float(round(math.floor(best / TARGET_STEP + 1e-9) * TARGET_STEP, 2))
+    if abs(best) < SMALLEST:
+        return 0.0
+    digits = 1 - math.floor(math.log10(abs(best)))
+    return float(metric.sign * round(math.floor(best * 10.0**digits + 1e-9) / 10.0**digits, digits))
 
 
 def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     """How each complete trial trained: a row a trial, indexed by it.
 
     Columns: `config`, `seed`; `epochs_to_target`, `images_to_target` and `seconds_to_target` of
-    training and validation until validation accuracy first reached `target` (NaN if it never did,
-    or where the number of training images is not known); `area`, the mean validation accuracy over
-    epochs (the area under its curve, per epoch); `overfitting`, training minus validation accuracy
-    after the last epoch; `late_loss`, test accuracy at the chosen minus after the last epoch.
+    training and validation until the run's metric first reached `target` in validation (NaN if it
+    never did, or where the number of training images is not known); `area`, its mean over epochs
+    (the area under its curve, per epoch); `overfitting`, training minus validation accuracy after
+    the last epoch; `late_loss`, the metric's test figure at the chosen minus after the last epoch.
     """
     import pandas as pd
 
@@ -73,7 +84,12 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     by_split = dict(list(curves.groupby("split", sort=False)))
     val = by_split.get("val", curves.iloc[:0]).sort_values(["trial", "epoch"])
     last = curves.sort_values("epoch").groupby(["split", "trial"])["accuracy"].last()
-    reached = val[val["accuracy"] >= target].groupby("trial")["epoch"].first()
+    metric = run.metric
+    reached = (
+        val[metric.sign * val[metric.name] >= metric.sign * target]
+        .groupby("trial")["epoch"]
+        .first()
+    )
     until = curves[curves["epoch"] <= curves["trial"].map(dict(reached)).astype(float)]
     seconds = until.groupby("trial")["seconds"].sum()
     images = sum(run.data.get("counts", {}).get("train", {}).values()) or math.nan
@@ -84,9 +100,9 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
             "epochs_to_target": reached.reindex(complete.index),
             "images_to_target": reached.reindex(complete.index) * images,
             "seconds_to_target": seconds.reindex(complete.index),
-            "area": val.groupby("trial")["accuracy"].mean().reindex(complete.index),
+            "area": val.groupby("trial")[metric.name].mean().reindex(complete.index),
             "overfitting": _of(last, "train", complete.index) - _of(last, "val", complete.index),
-            "late_loss": complete["test_accuracy"] - complete["last_test_accuracy"],
+            "late_loss": complete[metric.test] - complete[metric.last_test],
         }
     )
 

@@ -24,7 +24,7 @@ COSTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """The share of the variance of test accuracy that an axis explains, or two together."""
+    """The share of the variance of test figures that an axis explains, or two together."""
 
     axes: tuple[str, ...]
     share: float
@@ -39,12 +39,12 @@ def variance_shares(trials: pd.DataFrame, grid: Grid) -> list[Effect]:
     """
     import pandas as pd
 
-    complete = complete_trials(trials).dropna(subset=["test_accuracy"])
+    complete = complete_trials(trials).dropna(subset=[grid.metric.test])
     columns = {
         axis: complete["config"].map(lambda config, axis=axis: grid.cells[config][axis])
         for axis in grid.keys
     }
-    frame = pd.DataFrame({**columns, "seed": complete["seed"], "y": complete["test_accuracy"]})
+    frame = pd.DataFrame({**columns, "seed": complete["seed"], "y": complete[grid.metric.test]})
     axes = [axis for axis in (*grid.keys, "seed") if frame[axis].nunique() > 1]
     sizes = [frame[axis].nunique() for axis in axes]
     cells = frame.groupby(axes)["y"].mean() if axes else frame["y"]
@@ -80,15 +80,15 @@ def _squares(effect: npt.NDArray[Any], values: npt.NDArray[Any]) -> float:
     return float((effect**2).sum()) * values.size / effect.size
 
 
-def pareto_front(accuracies: Sequence[float], costs: Sequence[float]) -> list[bool]:
-    """Of each point, whether no other is at least as accurate and as cheap, and better in one."""
-    points = list(zip(accuracies, costs, strict=True))
+def pareto_front(merits: Sequence[float], costs: Sequence[float]) -> list[bool]:
+    """Of each point, whether no other is at least as good and as cheap, and better in one."""
+    points = list(zip(merits, costs, strict=True))
     return [
         not any(
-            other_accuracy >= accuracy
+            other_merit >= merit
             and other_cost <= cost
-            and (other_accuracy, other_cost) != (accuracy, cost)
-            for other_accuracy, other_cost in points
+            and (other_merit, other_cost) != (merit, cost)
+            for other_merit, other_cost in points
         )
-        for accuracy, cost in points
+        for merit, cost in points
     ]

@@ -38,6 +38,7 @@ class Comparison:
 
     `differences` (first − second) stand in the order of `seeds`. `p` is that of the exact sign-flip
     test, two-sided; `corrected` is it after Holm's correction over all `comparisons` made together.
+    Who is ahead follows from `higher_is_better`.
     """
 
     first: str
@@ -47,6 +48,7 @@ class Comparison:
     p: float
     corrected: float
     comparisons: int
+    higher_is_better: bool = True
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -56,6 +58,11 @@ class Comparison:
             second=self.first,
             differences=tuple(-difference for difference in self.differences),
         )
+
+    @property
+    def leads(self) -> tuple[float, ...]:
+        """By how much `first` is ahead in each seed: the differences, or minus them."""
+        return self.differences if self.higher_is_better else tuple(-d for d in self.differences)
 
     @property
     def effect(self) -> float:
@@ -70,7 +77,7 @@ class Comparison:
     @property
     def improvement(self) -> float:
         """The share of seeds in which `first` is ahead, ties counted half; NaN without seeds."""
-        return probability_of_improvement(self.differences)
+        return probability_of_improvement(self.leads)
 
     @property
     def attainable(self) -> float:
@@ -89,10 +96,10 @@ class Comparison:
             return "too few seeds"
         if self.corrected >= ALPHA or self.interval[0] <= 0 <= self.interval[1]:
             return "undecided"
-        return "better" if self.effect > 0 else "worse"
+        return "better" if (self.effect > 0) == self.higher_is_better else "worse"
 
 
-def compare(figures: pd.DataFrame) -> list[Comparison]:
+def compare(figures: pd.DataFrame, *, higher_is_better: bool = True) -> list[Comparison]:
     """Every two columns of `figures` (rows: seeds; NaN where one is missing) against each other.
 
     In the order of the columns. The differences of a pair are of the seeds that both have.
@@ -101,11 +108,14 @@ def compare(figures: pd.DataFrame) -> list[Comparison]:
         [
             (str(first), str(second), figures[[first, second]])
             for first, second in combinations(figures.columns, 2)
-        ]
+        ],
+        higher_is_better=higher_is_better,
     )
 
 
-def compare_pairs(pairs: Sequence[tuple[str, str, pd.DataFrame]]) -> list[Comparison]:
+def compare_pairs(
+    pairs: Sequence[tuple[str, str, pd.DataFrame]], *, higher_is_better: bool = True
+) -> list[Comparison]:
     """The two columns of each frame (rows: seeds) against each other, under the names before it.
 
     In the order of the pairs. The differences of a pair are of the seeds that both have.
@@ -125,6 +135,7 @@ def compare_pairs(pairs: Sequence[tuple[str, str, pd.DataFrame]]) -> list[Compar
             p=p,
             corrected=corrected,
             comparisons=len(pairs),
+            higher_is_better=higher_is_better,
         )
         for (first, second, both), difference, p, corrected in zip(
             known, differences, ps, holm(ps), strict=True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.results.analysis.paired import ALPHA, Comparison, compare, holm, mcnemar_p
 from bench.results.grid import Grid, complete_trials
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +34,11 @@ class Ranking:
 def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
     """For each value of the leading axis the config that validation chooses: value → config.
 
-    By mean validation accuracy over seeds; the test split has no say. Of equals, the first of the
-    grid.
+    By the best mean on the validation split over seeds; the test split has no say. Of equals, the
+    first of the grid.
     """
-    means = complete_trials(trials).groupby("config")["val_accuracy"].mean().dropna().round(12)
+    column = grid.metric.sign * complete_trials(trials).set_index("config")[grid.metric.val]
+    means = column.groupby("config").mean().dropna().round(12)
     chosen: dict[str, str] = {}
     for config, cell in grid.cells.items():
         value = cell[grid.lead]
@@ -46,14 +48,17 @@ def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
 
 
 def compare_strategies(trials: pd.DataFrame, grid: Grid) -> list[Comparison]:
-    """Every two values of the leading axis on test accuracy, each as its representative."""
-    return compare(seed_table(trials, representatives(trials, grid)))
+    """Every two values of the leading axis on the test split, each as its representative."""
+    figures = seed_table(trials, representatives(trials, grid), grid.metric)
+    return compare(figures, higher_is_better=grid.metric.higher_is_better)
 
 
-def seed_table(trials: pd.DataFrame, configs: dict[str, str]) -> pd.DataFrame:
-    """Test accuracy by seed (rows) of `configs` (name → config; columns in this order)."""
+def seed_table(
+    trials: pd.DataFrame, configs: dict[str, str], metric: Metric = ACCURACY
+) -> pd.DataFrame:
+    """Test figures by seed (rows) of `configs` (name → config; columns in this order)."""
     complete = complete_trials(trials)
-    table = complete.pivot_table(index="seed", columns="config", values="test_accuracy")
+    table = complete.pivot_table(index="seed", columns="config", values=metric.test)
     table = table.reindex(columns=list(configs.values()))
     table.columns = list(configs)
     return table
@@ -71,22 +76,22 @@ def sample_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
 
 
 def rank_over_blocks(trials: pd.DataFrame, grid: Grid) -> Ranking | None:
-    """The leading axis' values ranked within each block, test accuracies averaged over the rest.
+    """The leading axis' values ranked within each block, test figures averaged over the rest.
 
     None unless three values or more are known in two blocks or more.
     """
     from scipy.stats import friedmanchisquare, rankdata
 
-    complete = complete_trials(trials).dropna(subset=["test_accuracy"])
+    complete = complete_trials(trials).dropna(subset=[grid.metric.test])
     names = [axis for axis in BLOCKS if complete[axis].nunique() > 1 and axis != grid.lead]
     if not names:
         return None
     value = complete["config"].map(lambda config: grid.cells[config][grid.lead])
     block = complete[names].agg(" · ".join, axis=1)
-    table = complete["test_accuracy"].groupby([block, value]).mean().unstack().dropna(axis=1)
+    table = complete[grid.metric.test].groupby([block, value]).mean().unstack().dropna(axis=1)
     if table.shape[0] < 2 or table.shape[1] < 3:
         return None
-    ranks = rankdata(-table.to_numpy().round(12), axis=1).mean(axis=0)
+    ranks = rankdata(-grid.metric.sign * table.to_numpy().round(12), axis=1).mean(axis=0)
     average = dict(zip(table.columns, map(float, ranks), strict=True))
     ordered = sorted(average, key=lambda name: average[name])
     return Ranking(

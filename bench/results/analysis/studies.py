@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import is_missing, value_text
+from bench.results.metric import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +163,12 @@ def read_goals(tuning: Tuning) -> list[Goal]:
         Goal(name=each["name"], maximize=each["direction"] == "maximize")
         for each in tuning.description["objectives"]
     ]
+
+
+def goal_of(metric: Metric) -> Goal:
+    """The validation figures of the metric that chose the epochs, as the search knows them."""
+    name = "val_accuracy" if metric.is_accuracy else "val_metric"
+    return Goal(name=name, maximize=metric.higher_is_better)
 
 
 def number_text(value: float) -> str:

@@ -14,6 +14,7 @@ from bench.results.analysis.strategies import seed_table
 from bench.results.analysis.studies import Goal, Setting, Study
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import Spread, is_missing, spread
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +54,9 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gain:
-    """Test accuracy of a study's cell before and after tuning.
+    """Test figures of a study's cell before and after tuning.
 
-    Ranks are by mean test accuracy over the studies, 1 the highest, None where it is not known.
+    Ranks are by their means over the studies, 1 the best, None where they are not known.
     `comparison` is tuned against untuned, paired by seed; None without a common seed.
     """
 
@@ -71,8 +72,8 @@ def incumbents(study: Study, objective: Goal) -> pd.DataFrame:
     """The best complete trial so far, a row for each trial in order.
 
     Columns: `number`; `images`, training images of the study up to and with this trial; `value` of
-    the objective and `sd` (of validation accuracy over tuning seeds) of the best so far, NaN before
-    the first one.
+    the objective and `sd` (over tuning seeds, of a metric) of the best so far, NaN before the first
+    one.
     """
     import pandas as pd
 
@@ -84,7 +85,8 @@ def incumbents(study: Study, objective: Goal) -> pd.DataFrame:
         known = trial["state"] == "complete" and not is_missing(value)
         if known and not objective.gain(best) >= objective.gain(value):
             best = float(value)
-            sd = math.nan if is_missing(trial["val_accuracy_sd"]) else trial["val_accuracy_sd"]
+            deviation: Any = trial.get(f"{objective.name}_sd")
+            sd = math.nan if is_missing(deviation) else float(deviation)
         rows.append({"number": trial["number"], "images": images, "value": best, "sd": sd})
     return pd.DataFrame(rows, columns=["number", "images", "value", "sd"])
 
@@ -130,15 +132,20 @@ def edges(studies: Iterable[Study]) -> list[Edge]:
     return found
 
 
-def gains(tuning: Tuning, studies: Sequence[Study], trials: pd.DataFrame) -> list[Gain]:
+def gains(
+    tuning: Tuning, studies: Sequence[Study], trials: pd.DataFrame, metric: Metric = ACCURACY
+) -> list[Gain]:
     """What tuning changed of each study; `trials` are those of the tuned run.
 
     The comparisons are corrected over the studies that have both sides.
     """
-    before = _by_study(tuning.untuned, {study.name: study.untuned_config for study in studies})
-    after = _by_study(trials, {study.name: study.tuned_config for study in studies})
-    ranks_before, ranks_after = _ranks(before), _ranks(after)
-    comparisons = _comparisons(before, after)
+    untuned, tuned = tuning.untuned, {study.name: study.tuned_config for study in studies}
+    if metric.test not in untuned:
+        untuned = untuned.assign(**{metric.test: math.nan})
+    before = _by_study(untuned, {study.name: study.untuned_config for study in studies}, metric)
+    after = _by_study(trials, tuned, metric)
+    ranks_before, ranks_after = _ranks(before, metric), _ranks(after, metric)
+    comparisons = _comparisons(before, after, metric)
     return [
         Gain(
             study=study,
@@ -152,15 +159,18 @@ def gains(tuning: Tuning, studies: Sequence[Study], trials: pd.DataFrame) -> lis
     ]
 
 
-def overtakings(found: Sequence[Gain], trials: pd.DataFrame) -> list[Comparison]:
+def overtakings(
+    found: Sequence[Gain], trials: pd.DataFrame, metric: Metric = ACCURACY
+) -> list[Comparison]:
     """The pairs of studies that changed places, after tuning, seen from who is ahead now.
 
     Corrected over all pairs of studies.
     """
-    tuned = _by_study(trials, {gain.study.name: gain.study.tuned_config for gain in found})
+    tuned = _by_study(trials, {gain.study.name: gain.study.tuned_config for gain in found}, metric)
     pairs = list(combinations(found, 2))
     compared = compare_pairs(
-        [(a.study.name, b.study.name, tuned[[a.study.name, b.study.name]]) for a, b in pairs]
+        [(a.study.name, b.study.name, tuned[[a.study.name, b.study.name]]) for a, b in pairs],
+        higher_is_better=metric.higher_is_better,
     )
     turns = [_turn(a, b) for a, b in pairs]
     return [
@@ -242,18 +252,22 @@ def _distribution(setting: Setting, values: Sequence[Any]) -> Any:
     return optuna.distributions.FloatDistribution(low, high, log=setting.log and low > 0)
 
 
-def _by_study(trials: pd.DataFrame, configs: Mapping[str, str | None]) -> pd.DataFrame:
-    """Test accuracy by seed, a column for each study; NaN where it has no config."""
+def _by_study(
+    trials: pd.DataFrame, configs: Mapping[str, str | None], metric: Metric
+) -> pd.DataFrame:
+    """Test figures by seed, a column for each study; NaN where it has no config."""
     known = {name: config for name, config in configs.items() if config is not None}
-    return seed_table(trials, known).reindex(columns=list(configs))
+    return seed_table(trials, known, metric).reindex(columns=list(configs))
 
 
-def _ranks(table: pd.DataFrame) -> dict[str, int]:
-    means = table.mean().dropna().round(12)
+def _ranks(table: pd.DataFrame, metric: Metric) -> dict[str, int]:
+    means = metric.sign * table.mean().dropna().round(12)
     return {str(name): 1 + int((means > mean).sum()) for name, mean in means.items()}
 
 
-def _comparisons(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Comparison]:
+def _comparisons(
+    before: pd.DataFrame, after: pd.DataFrame, metric: Metric
+) -> dict[str, Comparison]:
     import pandas as pd
 
     sides = {
@@ -261,7 +275,10 @@ def _comparisons(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Compari
         for name in before.columns
     }
     known = {str(name): both for name, both in sides.items() if len(both)}
-    compared = compare_pairs([("tuned", "untuned", both) for both in known.values()])
+    compared = compare_pairs(
+        [("tuned", "untuned", both) for both in known.values()],
+        higher_is_better=metric.higher_is_better,
+    )
     return dict(zip(known, compared, strict=True))
 
 

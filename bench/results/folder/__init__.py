@@ -6,7 +6,7 @@ from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.results.folder.parts import Part, RunStore
 from bench.results.folder.remote import Push, RemoteFolder, part_item, push_run, pushing, run_folder
-from bench.results.folder.run import MeasuredMetric, Run, read_run, write_json
+from bench.results.folder.run import Run, read_run, write_json
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
     TRIAL_COLUMNS,
@@ -23,7 +23,6 @@ __all__ = [
     "STATUSES",
     "TABLES",
     "TRIAL_COLUMNS",
-    "MeasuredMetric",
     "Part",
     "Push",
     "RemoteFolder",

@@ -25,16 +25,22 @@ from pydantic import (
 from bench.errors import BenchError, bounded
 from bench.results.folder.columns import (
     COLUMNS,
-    PROBABILITY,
+    FINITE,
+    METRICS,
     PROBABILITY_PREFIX,
+    ROUNDED_FRACTION,
     TUNING_COLUMNS,
     Kind,
+    TableName,
+    metric_of,
 )
 from bench.suite.grid import MAX_TRIALS
+from bench.suite.rules import METRIC_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_METRICS = 100
 STATUSES = ("complete", "failed", "skipped", "pruned")
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
@@ -87,7 +93,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     if len(trials) > MAX_TRIALS:
         yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
     yield from _nulls(trials, _NEEDED)
-    yield from _out_of_range(trials, COLUMNS["trials"])
+    yield from _out_of_range(trials, _kinds("trials", trials))
     for name in trials["trial"]:
         if not TRIAL_ID.fullmatch(name):
             yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
@@ -114,7 +120,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
 
 def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
     yield from _strangers(curves, trials)
-    yield from _out_of_range(curves, COLUMNS["curves"])
+    yield from _out_of_range(curves, _kinds("curves", curves))
     if not set(curves["split"].unique()) <= {"train", "val"}:
         yield "split must be train or val"
     yield from _repeated(curves, ["trial", "epoch", "split"])
@@ -131,7 +137,7 @@ def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator
             shown = bounded(repr(unknown[0]), 100)
             yield f"{name} must be a class with a column of probabilities, got {shown}"
     for name in columns:
-        if _beyond(predictions[name], PROBABILITY.low, PROBABILITY.high):
+        if _beyond(predictions[name], ROUNDED_FRACTION.low, ROUNDED_FRACTION.high):
             yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
 
 
@@ -150,6 +156,17 @@ def _nulls(rows: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
     for name in columns:
         if rows[name].isna().any():
             yield f"the column {name} must have a value in every row"
+
+
+def _kinds(table: TableName, rows: pd.DataFrame) -> Mapping[str, Kind]:
+    """The kinds of all columns, also of metrics that this version has no columns for."""
+    further = {
+        name: metric_of(table, name) for name in map(str, rows) if name not in COLUMNS[table]
+    }
+    return {
+        **COLUMNS[table],
+        **{name: METRICS.get(metric or "", FINITE) for name, metric in further.items()},
+    }
 
 
 def _out_of_range(rows: pd.DataFrame, columns: Mapping[str, Kind]) -> Iterator[str]:
@@ -181,20 +198,34 @@ class _Issue(_Lenient):
     count: _Amount
 
 
-class _Metric(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+def _metric_name(text: str) -> str:
+    if not METRIC_NAME.fullmatch(text):
+        raise ValueError("it must be a name for columns")
+    return text
 
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,60}$")]
-    label: Annotated[str, Field(max_length=100)]
+
+class _Metric(_Lenient):
+    name: Annotated[str, AfterValidator(_metric_name)]
+    label: Annotated[str, Field(min_length=1, max_length=200)]
     higher_is_better: bool
     percent: bool
 
 
+def _of_different_names(metrics: list[_Metric]) -> list[_Metric]:
+    if len({metric.name for metric in metrics}) < len(metrics):
+        raise ValueError("two metrics have the same name")
+    return metrics
+
+
 class _Data(_Lenient):
-    metrics: Annotated[list[_Metric], Field(max_length=100)] = []
     classes: list[str] = []
     counts: dict[str, dict[str, _Amount]] = {}
     issues: list[_Issue] = []
+    metrics: Annotated[
+        list[_Metric],
+        Field(min_length=1, max_length=MAX_METRICS),
+        AfterValidator(_of_different_names),
+    ] = []
 
 
 def _moment(text: str) -> str:
@@ -226,7 +257,7 @@ class _Study(_Lenient):
 
 
 class _Objective(_Lenient):
-    name: Literal["val_accuracy", "val_metric", "val_loss", "seconds"]
+    name: Literal["val_metric", "val_accuracy", "val_loss", "seconds"]
     direction: Literal["maximize", "minimize"]
 
 

@@ -5,10 +5,11 @@ They stand here and nowhere else. Types are plain: int64, float64, string and ti
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import inf
 from typing import Literal, NamedTuple
+
+from bench.suite.rules import METRIC_NAME
 
 TableName = Literal["trials", "curves", "predictions"]
 TABLES: tuple[TableName, ...] = ("trials", "curves", "predictions")
@@ -33,6 +34,28 @@ IMAGES = Kind("int64", 0, 10**15)
 FRACTION = Kind("float64", 0.0, 1.0)
 RATE = Kind("float64", 0.0, 1e300)
 DURATION = Kind("float64", 0.0, 1e12)
+
+ROUNDED_FRACTION = Kind("float64", 0.0, 1.001)
+"""Of probabilities in single precision, which may round up."""
+
+FINITE = Kind("float64", -1e100, 1e100)
+"""Of any metric; NaN where it is not known."""
+
+ACCURACY = "accuracy"
+METRICS: Mapping[str, Kind] = {
+    ACCURACY: FRACTION,
+    "balanced_accuracy": FRACTION,
+    "macro_f1": FRACTION,
+    "auroc": FRACTION,
+    "log_loss": FINITE,
+    "brier": Kind("float64", 0.0, 2.001),
+    "ece": ROUNDED_FRACTION,
+}
+"""The metrics that tables always have columns for. Those of others may stand beside them."""
+
+_OTHERS = {name: kind for name, kind in METRICS.items() if name != ACCURACY}
+_OF_METRICS = ("last_val_", "last_test_", "val_", "test_")
+"""What precedes a metric's name in `trials`; in `curves` the name stands alone."""
 
 COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
@@ -61,6 +84,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "test_accuracy": FRACTION,
         "last_val_accuracy": FRACTION,
         "last_test_accuracy": FRACTION,
+        **{f"{split}_{name}": kind for name, kind in _OTHERS.items() for split in ("val", "test")},
         "trainable_params": COUNT,
         "total_params": COUNT,
         "train_seconds": DURATION,
@@ -77,6 +101,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "split": TEXT,
         "loss": REAL,
         "accuracy": FRACTION,
+        **_OTHERS,
         "lr": RATE,
         "seconds": DURATION,
     },
@@ -124,7 +149,8 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "val_accuracy": FRACTION,  # mean over tuning seeds, each at its best epoch
     "val_accuracy_sd": FRACTION,
     "val_loss": REAL,
-    "val_metric": REAL,  # of the suite's metric, as val_accuracy
+    "val_metric": FINITE,  # of the metric that chose the epochs
+    "val_metric_sd": FINITE,
     "seconds": DURATION,
     "epochs": EPOCHS,  # of each seed
     "images": IMAGES,  # training images, over all seeds
@@ -132,6 +158,9 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "started": MOMENT,
     "finished": MOMENT,
 }
+
+TUNING_CAME_LATER = ("val_metric", "val_metric_sd")
+"""Tables of the first schema version lack them."""
 
 LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "cell": TEXT,  # the cell in words
@@ -146,30 +175,32 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
-METRIC_COLUMNS: Mapping[TableName, re.Pattern[str]] = {
-    "trials": re.compile("(last_)?(val|test)_[a-z][a-z0-9_]{0,60}"),
-    "curves": re.compile("[a-z][a-z0-9_]{0,60}"),
-}
-"""Columns beside those above are metrics (float64), of which there may be any: plugins add some.
-
-`val_` and `test_` are at the chosen epoch, `last_` after the last.
-"""
-
-MAX_METRICS = 100
-
-
-def metric_columns(table: TableName, names: Iterable[str]) -> list[str]:
-    """Those of `names` that hold a metric of the table."""
-    pattern = METRIC_COLUMNS.get(table)
-    if pattern is None:
-        return []
-    return [name for name in names if name not in COLUMNS[table] and pattern.fullmatch(name)]
-
-
 NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
 
 PROBABILITY_PREFIX = "probability_"
 """Predictions have a column of probabilities for each class, named by it."""
 
-PROBABILITY = Kind("float64", 0.0, 1.001)
-"""A softmax in single precision may round up."""
+
+def metric_of(table: TableName, column: str) -> str | None:
+    """The name of the metric that a column of `table` holds; None for other columns."""
+    name = column
+    if table == "trials":
+        prefix = next((each for each in _OF_METRICS if column.startswith(each)), None)
+        name = column.removeprefix(prefix) if prefix else ""
+    elif table == "predictions":
+        name = ""
+    return name if METRIC_NAME.fullmatch(name) else None
+
+
+def came_later(table: TableName, column: str) -> bool:
+    """Whether tables of the first schema version lack the column."""
+    return metric_of(table, column) not in (None, ACCURACY)
+
+
+def is_further(table: TableName, column: str) -> bool:
+    """Whether a column that is not in `COLUMNS` belongs to `table` nevertheless, as float64."""
+    if column in COLUMNS[table]:
+        return False
+    if table == "predictions":
+        return column.startswith(PROBABILITY_PREFIX)
+    return metric_of(table, column) is not None

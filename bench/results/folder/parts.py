@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.results.folder.columns import TABLES, TableName, metric_columns
+from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.tables import (
     NewerSchemaError,
     Rows,
@@ -68,7 +68,7 @@ class RunStore:
         trial = str(trial_row["trial"])
         tables = {
             "trials": to_table("trials", [trial_row]),
-            "curves": to_table("curves", curves, trial=trial, metrics=_curve_metrics(trial_row)),
+            "curves": to_table("curves", curves, trial=trial),
             "predictions": to_table("predictions", predictions, trial=trial),
         }
         partial, final, aside = self._partial(trial), self.parts / trial, self._aside(trial)
@@ -163,11 +163,6 @@ class RunStore:
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 aside.rename(final)
-
-
-def _curve_metrics(trial_row: Mapping[str, Any]) -> list[str]:
-    columns = metric_columns("trials", trial_row)
-    return [name.removeprefix("val_") for name in columns if name.startswith("val_")]
 
 
 def _write_checksums(folder: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from bench.results.folder.columns import TABLES
 from bench.results.folder.parts import PLANNED_KEY
 from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import read_table, to_frame
+from bench.results.metric import Metric, read_metrics
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
 from bench.system.object_store import is_url
@@ -32,20 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MEND = "run the suite again with the same arguments: finished trials are kept, files are rebuilt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredMetric:
-    """A metric of a run: the name of its columns, and how it is shown."""
-
-    name: str = "accuracy"
-    label: str = "accuracy"
-    higher_is_better: bool = True
-    percent: bool = True
-
-    def text(self, value: float) -> str:
-        """A value, in percent or with three digits."""
-        return f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +50,15 @@ class Run:
     suite: Mapping[str, Any]
     num_trials: int
 
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What was measured; the first one chose the epochs."""
+        return read_metrics(self.data)
+
     @property
-    def metrics(self) -> tuple[MeasuredMetric, ...]:
-        """What was measured of every split; the first has chosen the epochs."""
-        known = tuple(MeasuredMetric(**each) for each in self.data.get("metrics", ()))
-        return known or (MeasuredMetric(),)
+    def metric(self) -> Metric:
+        """The metric that chose the epochs, by which configs are compared."""
+        return self.metrics[0]
 
 
 def read_run(place: str | Path) -> Run:
@@ -91,6 +84,13 @@ def read_run(place: str | Path) -> Run:
     ):
         if problem is not None:
             raise _damaged(folder / f"{name}.parquet", problem)
+    data = _read_mapping(folder / "data.json", plain_json, check=data_problem)
+    lacking = _lacking(read_metrics(data), trials)
+    if lacking is not None:
+        raise _damaged(folder / "data.json", f"trials.parquet has no column of {lacking}")
+    primary, *_ = read_metrics(data)
+    if primary.name not in curves:  # of trials that trained nothing
+        curves[primary.name] = math.nan
     return Run(
         folder=folder,
         trials=trials,
@@ -99,10 +99,18 @@ def read_run(place: str | Path) -> Run:
         environment=_read_mapping(
             folder / "environment.json", plain_json, check=environment_problem
         ),
-        data=_read_mapping(folder / "data.json", plain_json, check=data_problem),
+        data=data,
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
         num_trials=_planned(tables["trials"], folder),
     )
+
+
+def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
+    """A metric that is said to have been measured, and has not."""
+    primary = metrics[0]
+    wanted = {primary.last_val: primary, primary.last_test: primary}
+    wanted |= {column: metric for metric in metrics for column in (metric.val, metric.test)}
+    return next((metric.name for column, metric in wanted.items() if column not in trials), None)
 
 
 def _planned(trials: pa.Table, folder: Path) -> int:

@@ -6,7 +6,7 @@ installed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from bench.errors import BenchError
 from bench.results.folder.columns import (
     COLUMNS,
-    MAX_METRICS,
     NEVER_NULL,
     PROBABILITY_PREFIX,
     TableName,
-    metric_columns,
+    came_later,
+    is_further,
 )
 from bench.system.cache import atomic_file, flush_to_disk
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FIRST_VERSION = b"1"
+"""It knew no metric but accuracy."""
+
 MAX_CELLS = 500_000_000
 MAX_TABLE_BYTES = 1 << 32
 MAX_TEXT = 100_000
@@ -68,7 +71,7 @@ def arrow_types() -> dict[str, pa.DataType]:
 
 
 def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table with `further` columns: probabilities, or metrics."""
+    """The schema of a table; `further` are probabilities of classes, or metrics of others."""
     import pyarrow as pa
 
     types = arrow_types()
@@ -101,23 +104,15 @@ def prediction_columns(
     return columns
 
 
-def to_table(
-    table: TableName, rows: Rows, *, trial: str | None = None, metrics: Collection[str] = ()
-) -> pa.Table:
-    """`rows` in the table's schema; what is not given is null, `trial` fills its column.
-
-    `metrics` are those that curves may have as columns of their own.
-    """
+def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Table:
+    """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
     import pyarrow as pa
 
     columns = _columns(rows)
     length = len(next(iter(columns.values()))) if columns else 0
     if trial is not None:
         columns["trial"] = [trial] * length
-    further = _further(table, columns)
-    if table == "curves":
-        further = [name for name in further if name in metrics]
-    schema = table_schema(table, further)
+    schema = table_schema(table, [name for name in columns if is_further(table, name)])
     unknown = sorted(set(columns) - set(schema.names))
     assert not unknown, f"the table {table} has no columns {unknown}"
     arrays = [
@@ -172,7 +167,7 @@ def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
 
 def _check_version(path: Path, written: bytes, mend: str) -> None:
     version = written.decode(errors="replace")
-    if version == str(SCHEMA_VERSION):
+    if written in (FIRST_VERSION, b"%d" % SCHEMA_VERSION):
         return
     rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
     if version.isdecimal() and int(version) > SCHEMA_VERSION:
@@ -225,12 +220,20 @@ def _check_texts(column: pa.ChunkedArray, name: str) -> None:
 
 def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
     """The columns that the table `name` must have, without others; raises `BenchError`."""
-    names = table.column_names
-    further = _further(name, names)
-    if name != "predictions":
-        reals = [at for at, kind in enumerate(table.schema.types) if kind == "double"]
-        further = [each for each in further if names.index(each) in reals][:MAX_METRICS]
+    import pyarrow as pa
+
+    # What others add under such a name is theirs, unless it can be a figure.
+    further = [
+        field.name
+        for field in table.schema
+        if is_further(name, field.name) and (name == "predictions" or field.type == pa.float64())
+    ]
     schema = table_schema(name, further)
+    if (table.schema.metadata or {}).get(VERSION_KEY) == FIRST_VERSION:
+        for field in schema:
+            if field.name not in table.column_names and came_later(name, field.name):
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+    names = table.column_names
     missing = [each for each in schema.names if each not in names]
     if missing:
         raise BenchError(f"{path} is damaged (it lacks {', '.join(missing)}); {mend}")
@@ -245,13 +248,6 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
         if not field.nullable and table[field.name].null_count:
             raise BenchError(f"{path} is damaged ({field.name} must not be null); {mend}")
     return table.select(schema.names)
-
-
-def _further(table: TableName, names: Iterable[str]) -> list[str]:
-    """The columns that not every table of this name has."""
-    if table == "predictions":
-        return [name for name in names if name.startswith(PROBABILITY_PREFIX)]
-    return metric_columns(table, names)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.folder.checks import plain_json, trials_problem, tuning_problem
-from bench.results.folder.columns import TUNING_COLUMNS
+from bench.results.folder.columns import TUNING_CAME_LATER, TUNING_COLUMNS
 from bench.results.folder.tables import (
+    FIRST_VERSION,
     SCHEMA_VERSION,
     VERSION_KEY,
     arrow_types,
@@ -50,11 +51,12 @@ def read_tuning(folder: Path) -> Tuning | None:
     """The search of a tuned run, None for a run without; raises `BenchError` if it is damaged."""
     if not (folder / FILE).is_file():
         return None
-    table = _with_metric(read_parquet(folder / FILE, mend=_MEND))
+    table = read_parquet(folder / FILE, mend=_MEND)
     try:
         description = plain_json(table.schema.metadata[_DESCRIPTION].decode())
     except (KeyError, ValueError) as error:
         raise BenchError(f"{folder / FILE} is damaged ({error}); {_MEND}") from None
+    table = _filled(table)
     trials: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     problem = _schema_problem(table) or tuning_problem(trials, description)
     if problem is not None:
@@ -67,13 +69,16 @@ def read_tuning(folder: Path) -> Tuning | None:
     return Tuning(trials=trials, untuned=untuned, description=description)
 
 
-def _with_metric(table: pa.Table) -> pa.Table:
-    """Earlier versions sought by accuracy alone, and had no column for a metric."""
+def _filled(table: pa.Table) -> pa.Table:
+    """The table with nulls for what its schema version did not know."""
     import pyarrow as pa
 
-    if "val_metric" in table.column_names:
+    if table.schema.metadata[VERSION_KEY] != FIRST_VERSION:
         return table
-    return table.append_column("val_metric", pa.nulls(table.num_rows, pa.float64()))
+    for name in TUNING_CAME_LATER:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    return table
 
 
 def _schema_problem(table: pa.Table) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +22,10 @@ from bench.results.analysis import (
     representatives,
 )
 from bench.results.folder import read_thumbnails, read_tuning
+from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
-from bench.results.plots.comparison import accuracy_against_cost, heat_map, ranked_accuracy
+from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.comparison import against_cost, heat_map, ranked_configs
 from bench.results.plots.contest import critical_differences, win_matrix
 from bench.results.plots.curves import mean_curves, trial_curves
 from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
@@ -47,13 +51,20 @@ if TYPE_CHECKING:
 
     from bench.results.folder import Run
 
+_COSTS: Mapping[str, tuple[str, str]] = {
+    "time": ("train_seconds", "training time of a trial"),
+    "parameters": ("trainable_params", "number of parameters that train"),
+    "memory": ("peak_memory_mib", "peak memory of a trial"),
+}
+"""By what a figure is named: the column of costs, and the cost in words."""
+
 __all__ = [
-    "CAPTIONS",
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
     "Look",
-    "accuracy_against_cost",
+    "against_cost",
     "caption",
+    "captions",
     "confusion_matrices",
     "contact_sheet",
     "critical_differences",
@@ -64,7 +75,7 @@ __all__ = [
     "lr_range_panels",
     "mean_curves",
     "mistaken_samples",
-    "ranked_accuracy",
+    "ranked_configs",
     "reliability_diagram",
     "setting_importances",
     "setting_lines",
@@ -79,28 +90,38 @@ __all__ = [
     "write_plots",
 ]
 
-CAPTIONS: Mapping[str, str] = {
-    "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
-    "wins": "How often each is ahead of each, seed by seed.",
-    "ranks": "Average ranks over data sets and backbones.",
-    "tuning_curves": "The best validation accuracy that the search for settings had found, by the "
-    "training images that it had spent.",
-    "tuning_learning_rates": "Validation accuracy against the learning rate, for every trial of "
-    "the search.",
-    "tuning_history": "Every trial of the search for settings, and the best so far.",
-    "tuning_importances": "Which settings tell the best trials of the search from the others.",
-    "tuning_settings": "All searched settings of every trial, and its validation accuracy.",
-    "strategies": "Accuracy by epoch, a panel for each strategy with its seeds.",
-    "curves": "Loss and accuracy by epoch, averaged over seeds: training dashed, validation solid.",
-    "accuracy_against_time": "Test accuracy against the training time of a trial.",
-    "accuracy_against_parameters": "Test accuracy against the number of parameters that train.",
-    "accuracy_against_memory": "Test accuracy against the peak memory of a trial.",
-    "confusion": "Which class was taken for which on the test split.",
-    "mistakes": "The test images that the best strategy is most confidently wrong about.",
-    "calibration": "Whether the probabilities of the predictions are what they say.",
-    "learning_rates": "The learning rate of the head over time.",
-}
-"""The figures of a run by name, in the order in which to show them, and what each shows."""
+
+def captions(metric: Metric = ACCURACY) -> dict[str, str]:
+    """The figures of a run by name, in the order in which to show them, and what each shows."""
+    label = metric.label
+    return {
+        metric.test: f"Test {label} at the epoch that validation chose, ranked.",
+        "wins": "How often each is ahead of each, seed by seed.",
+        "ranks": "Average ranks over data sets and backbones.",
+        "tuning_curves": f"The best validation {label} that the search for settings had found, by "
+        "the training images that it had spent.",
+        "tuning_learning_rates": f"Validation {label} against the learning rate, for every trial "
+        "of the search.",
+        "tuning_history": "Every trial of the search for settings, and the best so far.",
+        "tuning_importances": "Which settings tell the best trials of the search from the others.",
+        "tuning_settings": f"All searched settings of every trial, and its validation {label}.",
+        "strategies": f"{metric.capital} by epoch, a panel for each strategy with its seeds.",
+        "curves": f"Loss and {label} by epoch, averaged over seeds: training dashed, "
+        "validation solid.",
+        **{
+            _against(metric, cost): f"Test {label} against the {words}."
+            for cost, (_, words) in _COSTS.items()
+        },
+        "confusion": "Which class was taken for which on the test split.",
+        "mistakes": "The test images that the best strategy is most confidently wrong about.",
+        "calibration": "Whether the probabilities of the predictions are what they say.",
+        "learning_rates": "The learning rate of the head over time.",
+    }
+
+
+def _against(metric: Metric, cost: str) -> str:
+    return f"{metric.name}_against_{cost}"
+
 
 HEAT_MAP_PREFIX = "heat_map_"
 """The heat map of the leading axis and another one is named this and the axis."""
@@ -119,7 +140,7 @@ def write_plots(run: Run, folder: Path) -> dict[str, Path]:
 
     Figures that an earlier call left and that do not apply any more are removed.
     """
-    _remove_figures(folder)
+    _remove_figures(folder, run.metric)
     files = {}
     for name, figure in draw_figures(run):
         files[name] = folder / f"{name}.png"
@@ -128,25 +149,26 @@ def write_plots(run: Run, folder: Path) -> dict[str, Path]:
 
 
 def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """The figures of `run` by name, in the order of `CAPTIONS`, of those that apply to it."""
-    trials, curves, predictions = run.trials, run.curves, run.predictions
+    """The figures of `run` by name, in the order of `captions`, of those that apply to it."""
+    trials, curves, predictions, metric = run.trials, run.curves, run.predictions, run.metric
     complete = complete_trials(trials)
     if complete.empty:
         return
-    grid = read_grid(trials)
+    grid = read_grid(trials, metric)
     chosen = representatives(trials, grid)
     ranking = rank_over_blocks(trials, grid)
-    trials_of = _trials_of(complete, chosen)
+    trials_of = _trials_of(complete, chosen, metric)
     draw: Mapping[str, Callable[[], Figure | None]] = {
-        "test_accuracy": lambda: ranked_accuracy(trials),
-        "wins": lambda: win_matrix(compare_strategies(trials, grid)),
+        metric.test: lambda: ranked_configs(trials, metric),
+        "wins": lambda: win_matrix(compare_strategies(trials, grid), metric),
         "ranks": lambda: critical_differences(ranking) if ranking else None,
         **_tuning_figures(run, grid),
-        "strategies": lambda: strategy_panels(trials, curves, chosen),
-        "curves": lambda: mean_curves(trials, curves),
-        "accuracy_against_time": lambda: accuracy_against_cost(trials, "train_seconds"),
-        "accuracy_against_parameters": lambda: accuracy_against_cost(trials, "trainable_params"),
-        "accuracy_against_memory": lambda: accuracy_against_cost(trials, "peak_memory_mib"),
+        "strategies": lambda: strategy_panels(trials, curves, chosen, metric),
+        "curves": lambda: mean_curves(trials, curves, metric),
+        **{
+            _against(metric, cost): partial(against_cost, trials, column, metric)
+            for cost, (column, _) in _COSTS.items()
+        },
         "confusion": lambda: confusion_matrices(predictions, trials_of),
         "mistakes": lambda: _mistakes(run, trials_of),
         "calibration": lambda: reliability_diagram(
@@ -154,7 +176,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         ),
         "learning_rates": lambda: learning_rates(trials, curves),
     }
-    for name in CAPTIONS:
+    for name in captions(metric):
         figure = draw[name]() if name in draw else None
         if figure is not None:
             yield name, figure
@@ -167,29 +189,29 @@ def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | Non
     tuning = read_tuning(run.folder)
     if tuning is None:
         return {}
-    studies, objective = read_studies(tuning), read_goals(tuning)[0]
+    studies, objective, metric = read_studies(tuning), read_goals(tuning)[0], run.metric
     look = study_looks(studies, grid)
     return {
-        "tuning_curves": lambda: tuning_curves(studies, look),
-        "tuning_learning_rates": lambda: tuned_learning_rates(studies, look),
-        "tuning_history": lambda: tuning_history(studies, objective, look),
+        "tuning_curves": lambda: tuning_curves(studies, look, metric),
+        "tuning_learning_rates": lambda: tuned_learning_rates(studies, look, metric),
+        "tuning_history": lambda: tuning_history(studies, objective, look, metric),
         "tuning_importances": lambda: setting_importances(studies, objective),
-        "tuning_settings": lambda: setting_lines(studies),
+        "tuning_settings": lambda: setting_lines(studies, metric),
     }
 
 
 def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:
     for axis in grid.keys:
-        figure = heat_map(trials, axis)
+        figure = heat_map(trials, axis, grid.metric)
         if figure is not None:
             yield HEAT_MAP_PREFIX + axis, figure
 
 
-def caption(name: str) -> str | None:
+def caption(name: str, metric: Metric = ACCURACY) -> str | None:
     """What a figure of the run shows; None for the curves of a single trial."""
     if name.startswith(HEAT_MAP_PREFIX):
-        return f"Mean test accuracy with each {name.removeprefix(HEAT_MAP_PREFIX)}."
-    return CAPTIONS.get(name)
+        return f"Mean test {metric.label} with each {name.removeprefix(HEAT_MAP_PREFIX)}."
+    return captions(metric).get(name)
 
 
 def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None:
@@ -205,7 +227,8 @@ def mistaken_samples(run: Run) -> list[str]:
     complete = complete_trials(run.trials)
     if complete.empty:
         return []
-    trials_of = _trials_of(complete, representatives(run.trials, read_grid(run.trials)))
+    grid = read_grid(run.trials, run.metric)
+    trials_of = _trials_of(complete, representatives(run.trials, grid), run.metric)
     found = [
         mistake.sample
         for trials in trials_of.values()
@@ -214,9 +237,11 @@ def mistaken_samples(run: Run) -> list[str]:
     return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
 
 
-def _trials_of(complete: pd.DataFrame, chosen: Mapping[str, str]) -> dict[str, list[str]]:
-    """The trials of each name's config, the highest mean test accuracy first."""
-    means = complete.groupby("config")["test_accuracy"].mean()
+def _trials_of(
+    complete: pd.DataFrame, chosen: Mapping[str, str], metric: Metric
+) -> dict[str, list[str]]:
+    """The trials of each name's config, the best mean on the test split first."""
+    means = metric.sign * complete.groupby("config")[metric.test].mean()
     return {
         name: list(complete.loc[complete["config"] == chosen[name], "trial"])
         for name in sorted(chosen, key=lambda name: -means[chosen[name]])
@@ -234,6 +259,7 @@ def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
         figure = trial_curves(
             {str(key): value for key, value in trial.items()},
             of_trial.get(name, run.curves.iloc[:0]),
+            run.metric,
             label=label,
             look=look[grid.cells[config][grid.lead]],
         )
@@ -251,8 +277,11 @@ def _file_stem(label: str) -> str:
     return "__".join(word.strip("-.") for word in words)[:120]
 
 
-def _remove_figures(folder: Path) -> None:
+def _remove_figures(folder: Path, metric: Metric) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
-    figures = [*(folder / f"{name}.png" for name in CAPTIONS), *folder.glob("heat_map_*.png")]
+    # An earlier run into this folder may have been by another metric.
+    others = [replace(metric, name=name) for name in METRICS]
+    names = {name for each in (metric, *others) for name in captions(each)}
+    figures = [*(folder / f"{name}.png" for name in names), *folder.glob("heat_map_*.png")]
     for path in [*(folder / "trials").glob("*.png"), *figures]:
         path.unlink(missing_ok=True)

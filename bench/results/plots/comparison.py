@@ -1,4 +1,4 @@
-"""Test accuracy compared: ranked, by two axes, against costs."""
+"""Test figures compared: ranked, by two axes, against costs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import numpy as np
 
 from bench.results.analysis import COSTS, bca_interval, pareto_front
 from bench.results.grid import ConfigResult, Grid, complete_trials, rank_configs, read_grid
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
     Look,
+    figure_text,
     key_below,
     line_handle,
     log_axis,
     looks,
+    metric_axis,
     new_figure,
-    percent,
-    percent_axis,
+    reached,
     shortened,
     styled,
     wrapped,
@@ -42,57 +44,60 @@ _SD = "± one standard deviation over seeds"
 
 
 @styled
-def ranked_accuracy(trials: pd.DataFrame) -> Figure | None:
-    """Test accuracy at the chosen epoch: a dot per seed, the mean with its 95 % interval.
+def ranked_configs(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Figure | None:
+    """Test figures at the chosen epoch: a dot per seed, the mean with its 95 % interval.
 
     A row is a config. If there are more than `MAX_ROWS`, each strategy (or leading value) shows the
-    config with its highest mean validation accuracy. `None` without a known test accuracy.
+    config with its best mean validation figure. `None` without a known test figure.
     """
-    grid = read_grid(trials)
+    grid = read_grid(trials, metric)
     results = [result for result in rank_configs(trials, grid) if result.rank is not None]
     if not results:
         return None
     rows = results if len(results) <= MAX_ROWS else _chosen_by_validation(results, grid)
-    repeated = any(result.test_accuracy.n > 1 for result in rows)
+    repeated = any(result.test.n > 1 for result in rows)
     notes = [f"Small: one seed. Large: mean with {_INTERVAL}." if repeated else "One seed."]
     if len(rows) < len(results):
         notes.append(
-            f"Of {len(results)} configs, for each {grid.lead} the one with the highest mean "
-            "validation accuracy."
+            f"Of {len(results)} configs, for each {grid.lead} the one with the {metric.best} mean "
+            f"validation {metric.label}."
         )
     labels = [wrapped(shortened(result.label, 64), 32) for result in rows]
     lines = sum(label.count("\n") + 1 for label in labels)
     height = 1.6 + 0.24 * max(lines, 1.5 * len(rows))
-    figure = new_figure(height, title=_ranked_message(rows))
+    figure = new_figure(height, title=_ranked_message(rows, metric))
     ax = figure.subplots()
     look = looks(grid.axes[grid.lead])
     for position, result in enumerate(rows):
-        _draw_row(ax, position, result, trials, look[result.cell[grid.lead]])
+        _draw_row(ax, position, result, trials, metric, look[result.cell[grid.lead]])
     ax.set_yticks(range(len(rows)), labels)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
-    percent_axis(ax.xaxis, "test accuracy at the chosen epoch")
+    metric_axis(ax.xaxis, f"test {metric.label} at the chosen epoch", metric)
     key_below(figure, note=" ".join(notes))
     return figure
 
 
 @styled
-def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figure | None:
-    """Mean test accuracy by `axis` and `by` (default: the leading axis), ± standard deviation.
+def heat_map(
+    trials: pd.DataFrame, axis: str, metric: Metric = ACCURACY, *, by: str | None = None
+) -> Figure | None:
+    """Mean test figures by `axis` and `by` (default: the leading axis), ± standard deviation.
 
     Every seed is first averaged over the remaining axes. `None` unless both axes vary freely.
     """
-    grid = read_grid(trials)
-    complete = complete_trials(trials).dropna(subset=["test_accuracy"])
+    grid = read_grid(trials, metric)
+    complete = complete_trials(trials).dropna(subset=[metric.test])
     lead = by or grid.lead
     if complete.empty or axis == lead or not {axis, lead} <= set(grid.keys):
         return None
     rows, columns = grid.axes[lead], grid.axes[axis]
     mean, sd = _cells(complete, grid, lead, axis)
     height = 2.0 + 0.58 * len(rows)
-    figure = new_figure(height, title=_heat_map_message(mean, lead, axis))
+    figure = new_figure(height, title=_heat_map_message(mean, lead, axis, metric))
     ax = figure.subplots()
-    image = ax.imshow(np.ma.masked_invalid(mean), cmap="viridis", aspect="auto")
+    shades = "viridis" if metric.higher_is_better else "viridis_r"  # the best is bright
+    image = ax.imshow(np.ma.masked_invalid(mean), cmap=shades, aspect="auto")
     ax.grid(visible=False)
     ax.set_facecolor("#eeeeee")
     many = len(columns) > 5
@@ -109,23 +114,23 @@ def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figur
     ax.tick_params(length=0)
     ax.set_xlabel(axis)
     ax.set_ylabel(lead)
-    _annotate(ax, image, mean, sd)
+    _annotate(ax, image, mean, sd, metric)
     bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
-    percent_axis(bar.ax.yaxis, "test accuracy")
+    metric_axis(bar.ax.yaxis, f"test {metric.label}", metric)
     first = ", other axes averaged first" if len(grid.keys) > 2 else ""
     spread = f"Mean {_SD}" if np.isfinite(sd).any() else "One seed"
-    key_below(figure, note=f"{spread}, in percent{first}.")
+    key_below(figure, note=f"{spread}{', in percent' if metric.percent else ''}{first}.")
     return figure
 
 
 @styled
-def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
-    """Test accuracy against a cost: a small dot per trial, a large one per config's mean.
+def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -> Figure | None:
+    """Test figures against a cost: a small dot per trial, a large one per config's mean.
 
     `column` is one of `COSTS`. Configs that none beats at lower cost are joined by a line. `None`
     unless two configs have both figures, and the cost differs.
     """
-    grid = read_grid(trials)
+    grid = read_grid(trials, metric)
     complete = complete_trials(trials)
     costs = complete.groupby("config")[column].mean()
     results = [
@@ -136,60 +141,68 @@ def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
     means = [float(costs[result.config]) for result in results]
     if len(results) < 2 or not max(means) > min(means):
         return None
-    accuracies = [result.test_accuracy.mean for result in results]
-    front = pareto_front(accuracies, means)
-    figure = new_figure(4.0, title=_cost_message(column, results, means))
+    tested = [result.test.mean for result in results]
+    front = pareto_front([metric.sign * each for each in tested], means)
+    figure = new_figure(4.0, title=_cost_message(column, results, means, metric))
     ax = figure.subplots()
     look = looks(grid.axes[grid.lead])
     unit, size = _cost_unit(column, max(means))
-    kept = sorted(
-        (c / size, a) for a, c, best in zip(accuracies, means, front, strict=True) if best
-    )
+    kept = sorted((c / size, r) for r, c, best in zip(tested, means, front, strict=True) if best)
     ax.step(*zip(*kept, strict=True), where="post", color=GREY, linestyle=":", linewidth=1.3)
     for result, mean in zip(results, means, strict=True):
         trial = _trials_of(result, trials)
         each = look[result.cell[grid.lead]]
-        _dots(ax, trial[column].astype(float) / size, trial["test_accuracy"], each)
-        _mean_dot(ax, mean / size, result.test_accuracy.mean, each)
+        _dots(ax, trial[column].astype(float) / size, trial[metric.test], each)
+        _mean_dot(ax, mean / size, result.test.mean, each)
     _scale_cost(ax, [mean / size for mean in means])
     ax.set_xlabel(f"{COSTS[column]} of a trial ({unit})")
-    percent_axis(ax.yaxis, "test accuracy")
+    metric_axis(ax.yaxis, f"test {metric.label}", metric)
     used = {result.cell[grid.lead] for result in results}
     handles = [
         line_handle(value, color=each.colour, marker=each.marker, linestyle="")
         for value, each in look.items()
         if value in used
     ]
+    better = "more accurate" if metric.is_accuracy else "better"
     note = (
-        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is more "
-        f"accurate at the same {COSTS[column]} or less."
+        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is "
+        f"{better} at the same {COSTS[column]} or less."
     )
     key_below(figure, handles, note=note)
     return figure
 
 
 def _chosen_by_validation(results: Sequence[ConfigResult], grid: Grid) -> list[ConfigResult]:
-    # By validation, since the best of many test accuracies flatters.
+    # By validation, since the best of many test figures flatters.
     chosen: dict[str, ConfigResult] = {}
-    for result in sorted(results, key=lambda r: -np.nan_to_num(r.val_accuracy.mean)):
+    for result in sorted(results, key=lambda r: _loss_of(r.val.mean, grid.metric)):
         chosen.setdefault(result.cell[grid.lead], result)
     return [result for result in results if result in chosen.values()]
 
 
+def _loss_of(value: float, metric: Metric) -> float:
+    """Less is better; what is not known comes last."""
+    return float(np.nan_to_num(-metric.sign * value, nan=np.inf))
+
+
 def _draw_row(
-    ax: Axes, position: int, result: ConfigResult, trials: pd.DataFrame, look: Look
+    ax: Axes,
+    position: int,
+    result: ConfigResult,
+    trials: pd.DataFrame,
+    metric: Metric,
+    look: Look,
 ) -> None:
-    seeds = _trials_of(result, trials)["test_accuracy"].dropna().to_numpy()
-    # Equal accuracies of several seeds would hide each other.
+    seeds = _trials_of(result, trials)[metric.test].dropna().to_numpy()
+    # Equal figures of several seeds would hide each other.
     shifts = 0.11 * (np.arange(len(seeds)) - (len(seeds) - 1) / 2)
     _dots(ax, seeds, position + np.clip(shifts, -0.35, 0.35), look)
-    accuracy = result.test_accuracy
-    text = f"{100 * accuracy.mean:.1f}"
-    if accuracy.n > 1:
+    text = metric.number(result.test.mean)
+    if result.test.n > 1:
         low, high = bca_interval(seeds)
         ax.hlines(position, low, high, look.colour)
-        text += f" ± {100 * accuracy.sd:.1f}"
-    _mean_dot(ax, accuracy.mean, position, look)
+        text += f" ± {metric.number(result.test.sd)}"
+    _mean_dot(ax, result.test.mean, position, look)
     ax.annotate(text, (1.01, position), xycoords=("axes fraction", "data"), va="center", size=10)
 
 
@@ -215,14 +228,12 @@ def _mean_dot(ax: Axes, x: float, y: float, look: Look) -> None:
     ax.plot(x, y, marker=look.marker, markersize=10, color=look.colour, markeredgecolor="white")
 
 
-def _ranked_message(rows: Sequence[ConfigResult]) -> str:
+def _ranked_message(rows: Sequence[ConfigResult], metric: Metric) -> str:
     best, worst = rows[0], rows[-1]
-    message = (
-        f"{shortened(best.label, 60)} reaches {percent(best.test_accuracy.mean)} test accuracy"
-    )
+    message = f"{shortened(best.label, 60)} reaches {reached(best.test.mean, 'test', metric)}"
     if len(rows) == 1:
         return message
-    return f"{message}, {shortened(worst.label, 60)} {percent(worst.test_accuracy.mean)}"
+    return f"{message}, {shortened(worst.label, 60)} {figure_text(worst.test.mean, metric)}"
 
 
 def _cells(
@@ -233,7 +244,7 @@ def _cells(
         row=complete["config"].map(lambda config: grid.cells[config][lead]),
         column=complete["config"].map(lambda config: grid.cells[config][axis]),
     )
-    per_seed = values.groupby(["row", "column", "seed"])["test_accuracy"].mean()
+    per_seed = values.groupby(["row", "column", "seed"])[grid.metric.test].mean()
     over_seeds = per_seed.groupby(["row", "column"])
     rows, columns = list(grid.axes[lead]), list(grid.axes[axis])
     mean, sd = (
@@ -243,12 +254,12 @@ def _cells(
     return mean, sd
 
 
-def _heat_map_message(mean: np.ndarray, lead: str, axis: str) -> str:
-    by_axis = 100 * max(_range(row) for row in mean)
-    by_lead = 100 * max(_range(column) for column in mean.T)
+def _heat_map_message(mean: np.ndarray, lead: str, axis: str, metric: Metric) -> str:
+    by_axis = metric.points(metric.number(max(_range(row) for row in mean)))
+    by_lead = metric.number(max(_range(column) for column in mean.T))
     return (
-        f"Changing the {axis} moves test accuracy by up to {by_axis:.1f} points, "
-        f"changing the {lead} by up to {by_lead:.1f}"
+        f"Changing the {axis} moves test {metric.label} by up to {by_axis}, "
+        f"changing the {lead} by up to {by_lead}"
     )
 
 
@@ -257,35 +268,41 @@ def _range(values: np.ndarray) -> float:
     return float(known.max() - known.min()) if len(known) else 0.0
 
 
-def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray) -> None:
+def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray, metric: Metric) -> None:
     for (row, column), value in np.ndenumerate(mean):
         text, colour = "–", GREY
         if np.isfinite(value):
-            text = f"{100 * value:.1f}"
+            text = metric.number(value)
             if np.isfinite(sd[row, column]):
-                text += f"\n± {100 * sd[row, column]:.1f}"
+                text += f"\n± {metric.number(float(sd[row, column]))}"
             red, green, blue, _ = image.cmap(image.norm(value))
             light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
             colour = "black" if light else "white"
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
 
 
-def _cost_message(column: str, results: Sequence[ConfigResult], means: Sequence[float]) -> str:
+def _cost_message(
+    column: str, results: Sequence[ConfigResult], means: Sequence[float], metric: Metric
+) -> str:
     best, cheapest = results[0], results[int(np.argmin(means))]
-    message = f"{shortened(best.label, 60)} reaches {_accuracy_and_cost(best, column, means[0])}"
+    first, least = (
+        _reached_at_cost(result, column, cost, metric)
+        for result, cost in ((best, means[0]), (cheapest, min(means)))
+    )
+    message = f"{shortened(best.label, 60)} reaches {first}"
     if best.config == cheapest.config:
-        return f"{message}: the most accurate with {_least(column)}"
-    label, cost = shortened(cheapest.label, 60), _accuracy_and_cost(cheapest, column, min(means))
-    return f"{message}; with {_least(column)}, {label} reaches {cost}"
+        ahead = "most accurate" if metric.is_accuracy else f"{metric.best} {metric.label}"
+        return f"{message}: the {ahead} with {_least(column)}"
+    return f"{message}; with {_least(column)}, {shortened(cheapest.label, 60)} reaches {least}"
 
 
 def _least(column: str) -> str:
     return f"the {'fewest' if column.endswith('params') else 'least'} {COSTS[column]}"
 
 
-def _accuracy_and_cost(result: ConfigResult, column: str, cost: float) -> str:
+def _reached_at_cost(result: ConfigResult, column: str, cost: float, metric: Metric) -> str:
     unit, size = _cost_unit(column, cost)
-    return f"{percent(result.test_accuracy.mean)} with {float(f'{cost / size:.3g}'):,g} {unit}"
+    return f"{figure_text(result.test.mean, metric)} with {float(f'{cost / size:.3g}'):,g} {unit}"
 
 
 def _cost_unit(column: str, largest: float) -> tuple[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.results.analysis import ALPHA, Comparison, Ranking
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
     key_below,
@@ -27,7 +28,7 @@ MAX_NAMES = 14
 
 
 @styled
-def win_matrix(comparisons: Sequence[Comparison]) -> Figure | None:
+def win_matrix(comparisons: Sequence[Comparison], metric: Metric = ACCURACY) -> Figure | None:
     """In how many of the common seeds each is ahead of each; claims are framed.
 
     `comparisons` are those of all pairs, as `compare` gives them. `None` without a pair that has a
@@ -68,8 +69,9 @@ def win_matrix(comparisons: Sequence[Comparison]) -> Figure | None:
     percent_axis(bar.ax.yaxis, "seeds ahead")
     key_below(
         figure,
-        note="Percent of the common seeds in which the row has the higher test accuracy than the "
-        f"column, ties counted half. Framed: claimed, corrected p < {ALPHA:g}.",
+        note=f"Percent of the common seeds in which the row has the {metric.ahead} test "
+        f"{metric.label} than the column, ties counted half. Framed: claimed, corrected p < "
+        f"{ALPHA:g}.",
     )
     return figure
 

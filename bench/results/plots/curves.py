@@ -1,4 +1,4 @@
-"""Loss and accuracy by epoch: averaged over seeds, and of single trials."""
+"""Loss and the run's metric by epoch: averaged over seeds, and of single trials."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, read_grid, spread
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
     Look,
     Margins,
+    figure_text,
     key_below,
     line_handle,
     log_axis,
     looks,
+    metric_axis,
     new_figure,
-    percent,
-    percent_axis,
+    reached,
     shortened,
     styled,
     wrapped,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 MAX_PANELS = 6
 """Rows of panels in one figure; more combinations than these are left to the single trials."""
 
-METRICS = ("loss", "accuracy")
+LOSS = Metric(name="loss", label="loss", higher_is_better=False, percent=False)
 DASHED = (0, (4, 2))
 _CHOSEN: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.3, "zorder": 1}
 
@@ -44,13 +46,14 @@ _LOG_RATIO = 20.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Line:
-    """What is drawn of one config, metric and split; `sd` [epochs] is `None` for a single seed.
+    """What is drawn of one config, metric or loss, and split.
 
-    A config that trains nothing has one level instead of a mean by epoch.
+    `sd` [epochs] is `None` for a single seed. A config that trains nothing has one level
+    instead of a mean by epoch.
     """
 
     config: str
-    metric: str
+    metric: Metric
     split: str
     mean: np.ndarray
     sd: np.ndarray | None = None
@@ -58,8 +61,10 @@ class _Line:
 
 
 @styled
-def mean_curves(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """Loss and accuracy averaged over seeds, a row of panels for each combination of other axes.
+def mean_curves(
+    trials: pd.DataFrame, curves: pd.DataFrame, metric: Metric = ACCURACY
+) -> Figure | None:
+    """Loss and metric averaged over seeds, a row of panels for each combination of other axes.
 
     Within a panel the strategies (or whichever axis leads) lie over each other. A mean ends with
     the last epoch that all its seeds reached. `None` without complete trials.
@@ -67,9 +72,9 @@ def mean_curves(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     complete = complete_trials(trials)
     if complete.empty:
         return None
-    grid = read_grid(trials)
+    grid = read_grid(trials, metric)
     look = looks(grid.axes[grid.lead])
-    lines = _lines(complete, curves)
+    lines = _lines(complete, curves, metric)
     panels = _panels(complete, grid)
     shown = list(panels)[:MAX_PANELS]
     figure = new_figure(1.0 + 2.3 * len(shown), title=_message(complete, grid))
@@ -79,33 +84,36 @@ def mean_curves(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
         for line in lines:
             if line.config in panels[panel]:
                 value = grid.cells[line.config][grid.lead]
-                _draw(row[METRICS.index(line.metric)], line, look[value])
-    for column, metric in enumerate(METRICS):
-        _finish(rows[:, column], metric, [line for line in lines if line.metric == metric])
+                _draw(row[int(line.metric is not LOSS)], line, look[value])
+    _finish_all(rows, lines, metric)
     used = {grid.cells[config][grid.lead] for config in complete["config"]}
     key_below(
         figure,
         _legend({value: each for value, each in look.items() if value in used}, lines),
-        note=_note(lines, hidden=len(panels) - len(shown)),
+        note=_note(lines, metric, hidden=len(panels) - len(shown)),
     )
     return figure
 
 
 @styled
 def trial_curves(
-    trial: Mapping[str, Any], curves: pd.DataFrame, *, label: str, look: Look
+    trial: Mapping[str, Any],
+    curves: pd.DataFrame,
+    metric: Metric = ACCURACY,
+    *,
+    label: str,
+    look: Look,
 ) -> Figure:
-    """Loss and accuracy of one trial, with its chosen epoch; `curves` are its rows alone."""
-    lines = list(_trial_lines(str(trial["config"]), [trial], curves))
-    best, accuracy = trial["best_epoch"], trial["test_accuracy"]
-    reached = "" if is_missing(accuracy) else f": {percent(accuracy)} test accuracy"
+    """Loss and metric of one trial, with its chosen epoch; `curves` are its rows alone."""
+    lines = list(_trial_lines(str(trial["config"]), [trial], curves, metric))
+    best, test = trial["best_epoch"], trial[metric.test]
+    result = "" if is_missing(test) else f": {reached(test, 'test', metric)}"
     margins = Margins(left=0.95, right=0.15, top=0.5, bottom=0.85, between=0.27)
-    figure = new_figure(3.4, title=shortened(label, 110) + reached, fixed=margins)
+    figure = new_figure(3.4, title=shortened(label, 110) + result, fixed=margins)
     row = figure.subplots(1, 2)
     for line in lines:
-        _draw(row[METRICS.index(line.metric)], line, look)
-    for column, metric in enumerate(METRICS):
-        _finish(row[column : column + 1], metric, [line for line in lines if line.metric == metric])
+        _draw(row[int(line.metric is not LOSS)], line, look)
+    _finish_all(row[np.newaxis], lines, metric)
     handles = _split_handles(lines)
     if not curves.empty and not is_missing(best):
         for ax in row:
@@ -115,8 +123,8 @@ def trial_curves(
     return figure
 
 
-def _lines(complete: pd.DataFrame, curves: pd.DataFrame) -> list[_Line]:
-    columns = ["trial", "epoch", "split", *METRICS]
+def _lines(complete: pd.DataFrame, curves: pd.DataFrame, metric: Metric) -> list[_Line]:
+    columns = ["trial", "epoch", "split", LOSS.name, metric.name]
     of_config = {
         str(config): group
         for config, group in curves[columns]
@@ -128,31 +136,33 @@ def _lines(complete: pd.DataFrame, curves: pd.DataFrame) -> list[_Line]:
         line
         for config, group in complete.groupby("config", sort=False)
         for line in _trial_lines(
-            str(config), group.to_dict("records"), of_config.get(str(config), none)
+            str(config), group.to_dict("records"), of_config.get(str(config), none), metric
         )
     ]
 
 
 def _trial_lines(
-    config: str, trials: Sequence[Mapping[Any, Any]], curves: pd.DataFrame
+    config: str, trials: Sequence[Mapping[Any, Any]], curves: pd.DataFrame, metric: Metric
 ) -> Iterable[_Line]:
     if curves.empty:
-        for metric in METRICS:
-            level = spread(trial[f"val_{metric}"] for trial in trials).mean
+        for each in (LOSS, metric):
+            level = spread(trial[each.val] for trial in trials).mean
             yield _Line(
-                config=config, metric=metric, split="val", mean=np.array([level]), untrained=True
+                config=config, metric=each, split="val", mean=np.array([level]), untrained=True
             )
         return
     for split, rows in curves.sort_values("epoch").groupby("split"):
         seeds = [group for _, group in rows.groupby("trial", sort=False)]
         common = min(len(group) for group in seeds)
-        for metric in METRICS:
-            values = np.stack([group[metric].to_numpy(dtype=float)[:common] for group in seeds])
+        for each in (LOSS, metric):
+            if split == "train" and not (each is LOSS or each.is_accuracy):
+                continue  # little is known of a network that moves
+            values = np.stack([group[each.name].to_numpy(dtype=float)[:common] for group in seeds])
             # One seed that diverged leaves a gap in the mean rather than silently dropping out.
             values = np.where(np.isfinite(values), values, np.nan)
             yield _Line(
                 config=config,
-                metric=metric,
+                metric=each,
                 split=str(split),
                 mean=values.mean(axis=0),
                 sd=values.std(axis=0, ddof=1) if len(seeds) > 1 else None,
@@ -192,14 +202,20 @@ def _draw(ax: Axes, line: _Line, look: Look) -> None:
     )
     if val and line.sd is not None:
         low, high = line.mean - line.sd, line.mean + line.sd
-        if line.metric == "accuracy":
+        if line.metric.percent:
             low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        else:
+        elif line.metric is LOSS:
             low = np.maximum(low, line.mean / 4)  # a log axis has no room for less than nothing
         ax.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0, zorder=1)
 
 
-def _finish(axes: np.ndarray, metric: str, lines: Sequence[_Line]) -> None:
+def _finish_all(rows: np.ndarray, lines: Sequence[_Line], metric: Metric) -> None:
+    """Axes and labels of the two columns of panels."""
+    for column, each in enumerate((LOSS, metric)):
+        _finish(rows[:, column], each, [line for line in lines if line.metric is each])
+
+
+def _finish(axes: np.ndarray, metric: Metric, lines: Sequence[_Line]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     values = np.concatenate([line.mean for line in lines])
@@ -207,15 +223,15 @@ def _finish(axes: np.ndarray, metric: str, lines: Sequence[_Line]) -> None:
     positive = values[values > 0]
     ratio = positive.max() / positive.min() if len(positive) else 1.0
     for ax in axes:
-        if metric == "accuracy":
-            percent_axis(ax.yaxis, "accuracy")
+        if metric is not LOSS:
+            metric_axis(ax.yaxis, metric.label, metric)
         else:
             ax.set_ylabel("loss (nats)")
             if ratio > _LOG_RATIO:
                 ax.set_yscale("log")
                 log_axis(ax.yaxis, ratio=ratio)
         if not len(values):
-            ax.text(0.5, 0.5, f"no finite {metric}", ha="center", transform=ax.transAxes)
+            ax.text(0.5, 0.5, f"no finite {metric.label}", ha="center", transform=ax.transAxes)
     if max(len(line.mean) for line in lines) > 1:
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     else:
@@ -249,24 +265,25 @@ def _split_handles(lines: Sequence[_Line]) -> list[Artist]:
 
 def _message(complete: pd.DataFrame, grid: Grid) -> str:
     values = complete["config"].map(lambda config: grid.cells[config][grid.lead])
-    means = complete.groupby(values)["last_val_accuracy"].mean().dropna().sort_values()
+    metric = grid.metric
+    means = complete.groupby(values)[metric.last_val].mean().dropna()
+    means = means.sort_values(ascending=metric.higher_is_better)
     if means.empty:
-        return "Loss and accuracy by epoch"
-    best = f"{shortened(str(means.index[-1]), 40)} ends at {percent(means.iloc[-1])}"
+        return f"Loss and {metric.label} by epoch"
+    best = reached(means.iloc[-1], "validation", metric)
+    message = f"{shortened(str(means.index[-1]), 40)} ends at {best}"
     if len(means) == 1:
-        return f"{best} validation accuracy"
-    return (
-        f"{best} validation accuracy on average, "
-        f"{shortened(str(means.index[0]), 40)} at {percent(means.iloc[0])}"
-    )
+        return message
+    worst = figure_text(means.iloc[0], metric)
+    return f"{message} on average, {shortened(str(means.index[0]), 40)} at {worst}"
 
 
-def _note(lines: Sequence[_Line], *, hidden: int) -> str:
+def _note(lines: Sequence[_Line], metric: Metric, *, hidden: int) -> str:
     notes = []
     if any(line.sd is not None for line in lines):
         notes.append("Mean over seeds; band: ± one standard deviation of validation.")
     if any(not np.isfinite(line.mean).all() for line in lines):
-        notes.append("Gaps: a loss or accuracy was not finite.")
+        notes.append(f"Gaps: a loss or {metric.label} was not finite.")
     if hidden:
         notes.append(f"{hidden} more combinations are left to the figures of single trials.")
     return " ".join(notes)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.results.analysis import Goal, Setting, Study, importances, number_text
+from bench.results.analysis import Goal, Setting, Study, goal_of, importances, number_text
 from bench.results.grid import is_missing
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
+    in_validation,
     key_below,
     new_figure,
-    percent,
     shortened,
     styled,
     wrapped,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 MAX_STUDIES = 12
 MAX_PARALLEL = 6
 MAX_SETTINGS = 8
-ACCURACY = "val_accuracy"
 
 
 @styled
@@ -82,32 +82,33 @@ def setting_importances(studies: Sequence[Study], objective: Goal) -> Figure | N
 
 
 @styled
-def setting_lines(studies: Sequence[Study]) -> Figure | None:
-    """All searched settings and validation accuracy side by side: a line a complete trial.
+def setting_lines(studies: Sequence[Study], metric: Metric = ACCURACY) -> Figure | None:
+    """All searched settings and validation figures side by side: a line a complete trial.
 
-    A panel for each study that searched two settings or more; of many those with the highest
-    accuracies. `None` if there is none with a complete trial.
+    A panel for each study that searched two settings or more; of many those with the best figures.
+    `None` if there is none with a complete trial.
     """
-    able = [study for study in studies if len(study.space) > 1 and len(_accuracies(study))]
-    best = sorted(able, key=lambda study: -_accuracies(study).max())[:MAX_PARALLEL]
+    able = [study for study in studies if len(study.space) > 1 and len(_figures(study, metric))]
+    best = sorted(able, key=lambda s: -(metric.sign * _figures(s, metric)).max())[:MAX_PARALLEL]
     shown = [study for study in able if study in best]
     if not shown:
         return None
     alike = len({study.searched for study in shown}) == 1
     height = 0.9 + (1.6 * len(shown) + 0.6 if alike else 2.3 * len(shown))
-    figure = new_figure(height, title=_lines_message(shown))
+    figure = new_figure(height, title=_lines_message(shown, metric))
     for ax, study in zip(figure.subplots(len(shown), 1, squeeze=False).flat, shown, strict=True):
-        _draw_parallel(ax, study)
+        _draw_parallel(ax, study, metric)
         ax.set_title(shortened(study.name, 72), loc="left", color=GREY)
         ax.tick_params(length=0, labelbottom=not alike or study is shown[-1])
+    worse = "less accurate" if metric.is_accuracy else "worse"
+    better = "more accurate" if metric.is_accuracy else "better"
     notes = [
-        "A line is a complete trial: the darker, the more accurate of its study. Thick: the chosen "
-        "one."
+        f"A line is a complete trial: the darker, the {better} of its study. Thick: the chosen one."
     ]
     if any(len(study.space) > MAX_SETTINGS for study in shown):
         notes.append(f"Only the first {MAX_SETTINGS} settings are shown.")
     if len(able) > len(shown):
-        notes.append(f"{len(able) - len(shown)} less accurate studies are not shown.")
+        notes.append(f"{len(able) - len(shown)} {worse} studies are not shown.")
     key_below(figure, note=" ".join(notes))
     return figure
 
@@ -121,22 +122,27 @@ def _setting_name(name: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _accuracies(study: Study) -> np.ndarray:
-    """The known validation accuracies of the complete trials."""
-    return study.complete[ACCURACY].dropna().to_numpy(float)
+def _figures(study: Study, metric: Metric) -> np.ndarray:
+    """The known validation figures of the complete trials."""
+    return study.complete[goal_of(metric).name].dropna().to_numpy(float)
 
 
-def _draw_parallel(ax: Axes, study: Study) -> None:
+def _draw_parallel(ax: Axes, study: Study, metric: Metric) -> None:
     settings = study.space[:MAX_SETTINGS]
-    accuracies = _accuracies(study)
-    low, high = float(accuracies.min()), float(accuracies.max())
+    figures = _figures(study, metric)
+    low, high = float(figures.min()), float(figures.max())
     scale = Setting(
-        name="validation accuracy (%)", low=low, high=high if high > low else low + 0.01
+        name=f"validation {metric.axis_label}", low=low, high=high if high > low else low + 0.01
     )
     uprights = [_upright(study, setting) for setting in settings]
-    heights = study.trials[ACCURACY].map(lambda value: scale.position(float(value)))
+    heights = study.trials[goal_of(metric).name].map(lambda value: scale.position(float(value)))
+    if not metric.higher_is_better:  # the best stand on top
+        heights = 1 - heights
     _draw_lines(ax, study, [*(each for each, _ in uprights), heights])
-    ends = [(at, f"{100 * _at(scale, at):.1f}") for at in (0.0, 0.5, 1.0)]
+    ends = [
+        (at if metric.higher_is_better else 1 - at, metric.number(_at(scale, at)))
+        for at in (0.0, 0.5, 1.0)
+    ]
     marks = [*(each for _, each in uprights), ends]
     for position, each in enumerate(marks):
         _draw_upright(ax, position, each)
@@ -152,7 +158,7 @@ def _draw_parallel(ax: Axes, study: Study) -> None:
 
 
 def _draw_lines(ax: Axes, study: Study, heights: Sequence[pd.Series[float]]) -> None:
-    """A line for each complete trial, the most accurate last, the chosen one on top."""
+    """A line for each complete trial, the best last, the chosen one on top."""
     from matplotlib import colormaps
 
     shade = colormaps["viridis_r"]
@@ -227,17 +233,19 @@ def _importance_message(found: Mapping[str, Mapping[str, float]]) -> str:
     return f"{top} matters most in {times} of {len(found)} studies{rest}"
 
 
-def _lines_message(shown: Sequence[Study]) -> str:
+def _lines_message(shown: Sequence[Study], metric: Metric) -> str:
+    goal = goal_of(metric)
     known = [
-        (float(row[ACCURACY]), study, row)
+        (float(row[goal.name]), study, row)
         for study in shown
-        if (row := study.chosen) is not None and not is_missing(row[ACCURACY])
+        if (row := study.chosen) is not None and not is_missing(row[goal.name])
     ]
     if not known:
-        return "Validation accuracy by the settings of each trial"
-    accuracy, study, row = max(known, key=lambda each: each[0])
+        return f"Validation {metric.label} by the settings of each trial"
+    figure, study, row = max(known, key=lambda each: goal.gain(each[0]))
     values = ", ".join(f"{name} {text}" for name, text in study.values_of(row).items())
     return (
-        f"The best trial of {shortened(study.name, 40)} reaches {percent(accuracy)} in validation "
+        f"The best trial of {shortened(study.name, 40)} reaches "
+        f"{in_validation(figure, metric)} "
         f"with {shortened(values, 90)}"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from bench.results.metric import Metric
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -189,6 +190,14 @@ def percent_axis(axis: Axis, label: str) -> None:
     axis.set_label_text(f"{label} (%)")
 
 
+def metric_axis(axis: Axis, label: str, metric: Metric) -> None:
+    """Show figures of `metric` under a label that names it, fractions as percent."""
+    if metric.percent:
+        percent_axis(axis, label)
+    else:
+        axis.set_label_text(label)
+
+
 def log_axis(axis: Axis, *, ratio: float) -> None:
     """Ticks of a log axis as plain numbers; `ratio` is that of the largest value to the least."""
     from matplotlib.ticker import LogLocator, NullLocator
@@ -201,6 +210,28 @@ def log_axis(axis: Axis, *, ratio: float) -> None:
 def percent(fraction: float) -> str:
     """A fraction in words, `95.2 %`, which no line break parts."""
     return f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
+
+
+def figure_text(value: float, metric: Metric) -> str:
+    """A figure of `metric` in words, which no line break parts."""
+    return metric.text(value).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def reached(value: float, split: str, metric: Metric) -> str:
+    """`95.2 % test accuracy`, `a test Brier score of 0.123`: what something reaches."""
+    figure = figure_text(value, metric)
+    return (
+        f"{figure} {split} {metric.label}"
+        if metric.percent
+        else (f"a {split} {metric.label} of {figure}")
+    )
+
+
+def in_validation(value: float, metric: Metric) -> str:
+    """`95.2 % in validation`, where accuracy is meant."""
+    if metric.is_accuracy:
+        return f"{figure_text(value, metric)} in validation"
+    return reached(value, "validation", metric)
 
 
 def shortened(text: str, length: int) -> str:

@@ -13,22 +13,25 @@ from bench.results.analysis import (
     LR,
     Goal,
     Study,
+    goal_of,
     incumbents,
     number_text,
 )
 from bench.results.grid import Grid, is_missing
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
     MARKERS,
     Look,
+    figure_text,
+    in_validation,
     key_below,
     line_handle,
     log_axis,
     looks,
+    metric_axis,
     new_figure,
     new_panels,
-    percent,
-    percent_axis,
     shortened,
     styled,
     wrapped,
@@ -45,7 +48,6 @@ MAX_LINES = 16
 """Studies in one legend."""
 
 LINES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-ACCURACY = Goal(name="val_accuracy", maximize=True)
 
 # Beyond this ratio the smallest and the largest figure cannot both be read on a linear axis.
 _LOG_RATIO = 20.0
@@ -79,7 +81,10 @@ def _unused(look: Look, marker: str, found: Mapping[str, Look]) -> bool:
 
 @styled
 def tuning_history(
-    studies: Sequence[Study], objective: Goal, look: Mapping[str, Look]
+    studies: Sequence[Study],
+    objective: Goal,
+    look: Mapping[str, Look],
+    metric: Metric = ACCURACY,
 ) -> Figure | None:
     """The objective of every trial by number with the best so far, a panel for each study.
 
@@ -95,7 +100,7 @@ def tuning_history(
         len(shown),
         rest=1.0,
         each=2.1,
-        title=_history_message(studies, objective),
+        title=_history_message(studies, objective, metric),
         sharex=True,
         sharey=True,
     )
@@ -108,7 +113,7 @@ def tuning_history(
         if panel.bottom:
             ax.set_xlabel("trial")
         if panel.left:
-            _objective_axis(ax, objective, values)
+            _objective_axis(ax, objective, values, metric)
     key_below(
         figure,
         _history_handles(shown),
@@ -118,20 +123,22 @@ def tuning_history(
 
 
 @styled
-def tuning_curves(studies: Sequence[Study], look: Mapping[str, Look]) -> Figure | None:
-    """The best validation accuracy so far against the training images that the search spent.
+def tuning_curves(
+    studies: Sequence[Study], look: Mapping[str, Look], metric: Metric = ACCURACY
+) -> Figure | None:
+    """The best validation figure so far against the training images that the search spent.
 
     A line for each study, with a band of one standard deviation over tuning seeds. `None` if no
-    complete trial has an accuracy, or no training images were counted.
+    complete trial has one, or no training images were counted.
     """
-    found = {study.name: incumbents(study, ACCURACY) for study in studies}
+    found = {study.name: incumbents(study, goal_of(metric)) for study in studies}
     known = {name: rows.dropna(subset=["value"]) for name, rows in found.items()}
     known = {name: rows for name, rows in known.items() if len(rows)}
     most = max((float(rows["images"].max()) for rows in found.values() if len(rows)), default=0.0)
     if not known or not most:
         return None
     unit, size = _images_unit(most)
-    figure = new_figure(4.0, title=_curves_message(known, most))
+    figure = new_figure(4.0, title=_curves_message(known, most, metric))
     ax = figure.subplots()
     lines = _line_styles(known, look)
     for name, rows in known.items():
@@ -147,9 +154,10 @@ def tuning_curves(studies: Sequence[Study], look: Mapping[str, Look]) -> Figure 
             markevery=[len(rows) - 1],
             markersize=8 if single else 6,
         )
-        low, high = (np.clip(rows["value"] + way * rows["sd"], 0, 1) for way in (-1, 1))
+        bounds = (0, 1) if metric.percent else (-np.inf, np.inf)
+        low, high = (np.clip(rows["value"] + way * rows["sd"], *bounds) for way in (-1, 1))
         ax.fill_between(images, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
-    percent_axis(ax.yaxis, "best validation accuracy")
+    metric_axis(ax.yaxis, f"best validation {metric.label}", metric)
     ax.set_xlabel(f"training images processed by the search ({unit})")
     ax.set_xlim(left=0)
     banded = any(rows["sd"].notna().any() for rows in known.values())
@@ -162,18 +170,20 @@ def tuning_curves(studies: Sequence[Study], look: Mapping[str, Look]) -> Figure 
 
 
 @styled
-def tuned_learning_rates(studies: Sequence[Study], look: Mapping[str, Look]) -> Figure | None:
-    """Validation accuracy against learning rate, a dot a trial, large for the chosen ones.
+def tuned_learning_rates(
+    studies: Sequence[Study], look: Mapping[str, Look], metric: Metric = ACCURACY
+) -> Figure | None:
+    """Validation figures against learning rate, a dot a trial, large for the chosen ones.
 
-    `None` unless a learning rate was searched and a trial with one has an accuracy.
+    `None` unless a learning rate was searched and a trial with one has a figure.
     """
-    tried = {study.name: _rates(study) for study in studies if LR in study.searched}
+    tried = {study.name: _rates(study, metric) for study in studies if LR in study.searched}
     tried = {name: rows for name, rows in tried.items() if len(rows)}
     if not tried:
         return None
     best = {name: rows[rows["chosen"]] for name, rows in tried.items()}
     best = {name: rows for name, rows in best.items() if len(rows)}
-    figure = new_figure(4.0, title=_rates_message(best))
+    figure = new_figure(4.0, title=_rates_message(best, metric))
     ax = figure.subplots()
     for name, rows in tried.items():
         each = look[name]
@@ -196,7 +206,7 @@ def tuned_learning_rates(studies: Sequence[Study], look: Mapping[str, Look]) -> 
     rates = np.concatenate([rows["lr"] for rows in tried.values()])
     log_axis(ax.xaxis, ratio=float(rates.max() / rates.min()) if rates.min() < rates.max() else 1e3)
     ax.set_xlabel("learning rate")
-    percent_axis(ax.yaxis, "validation accuracy")
+    metric_axis(ax.yaxis, f"validation {metric.label}", metric)
     cut_short = any((rows["state"] != "complete").any() for rows in tried.values())
     hollow = " Hollow: not complete." if cut_short else ""
     note = f"Small: one trial, mean over tuning seeds. Large: the chosen trial of a study.{hollow}"
@@ -265,9 +275,10 @@ def _history_note(shown: Sequence[Study], objective: Goal, *, hidden: int) -> st
     return " ".join(notes)
 
 
-def _objective_axis(ax: Axes, objective: Goal, values: np.ndarray) -> None:
-    if objective.name == ACCURACY.name:
-        percent_axis(ax.yaxis, "accuracy")
+def _objective_axis(ax: Axes, objective: Goal, values: np.ndarray, metric: Metric) -> None:
+    measured = _measured(objective, metric)
+    if measured is not None:
+        metric_axis(ax.yaxis, measured.label, measured)
         return
     words = {"val_loss": "loss (nats)", "val_metric": "metric"}
     ax.set_ylabel(words.get(objective.name, "training time (s)"))
@@ -307,15 +318,15 @@ def _unnamed(names: Mapping[str, Any]) -> str:
     return f" {more} more studies are drawn, but not named." if more > 0 else ""
 
 
-def _rates(study: Study) -> pd.DataFrame:
-    """Learning rate and validation accuracy of the trials that have both."""
+def _rates(study: Study, metric: Metric) -> pd.DataFrame:
+    """Learning rate and validation figure of the trials that have both."""
     import pandas as pd
 
     (setting,) = (setting for setting in study.space if setting.name == LR)
     rows = pd.DataFrame(
         {
             "lr": pd.to_numeric(study.column(setting), errors="coerce"),
-            "value": study.trials[ACCURACY.name],
+            "value": study.trials[goal_of(metric).name],
             "state": study.trials["state"],
             "chosen": study.trials["number"] == study.best,
         }
@@ -323,18 +334,23 @@ def _rates(study: Study) -> pd.DataFrame:
     return rows[rows["lr"] > 0]
 
 
-def _objective_text(objective: Goal) -> Callable[[float], str]:
-    if objective.name == ACCURACY.name:
-        return percent
-    if objective.name == "val_metric":
-        return lambda value: f"{value:.3g}"
+def _measured(objective: Goal, metric: Metric) -> Metric | None:
+    """The metric of an objective that is one."""
+    known = {"val_accuracy": ACCURACY, "val_metric": metric}
+    return known.get(objective.name)
+
+
+def _objective_text(objective: Goal, metric: Metric) -> Callable[[float], str]:
+    measured = _measured(objective, metric)
+    if measured is not None:
+        return lambda value: figure_text(value, measured)
     unit = "nats" if objective.name == "val_loss" else "s"
     return lambda value: f"{value:.3g}\N{NO-BREAK SPACE}{unit}"
 
 
-def _history_message(studies: Sequence[Study], objective: Goal) -> str:
+def _history_message(studies: Sequence[Study], objective: Goal, metric: Metric) -> str:
     """In how many studies the suite's own values were bettered, and where most."""
-    text = _objective_text(objective)
+    text = _objective_text(objective, metric)
     steps = {}
     for study in studies:
         best = incumbents(study, objective)["value"].dropna()
@@ -362,22 +378,24 @@ def _history_message(studies: Sequence[Study], objective: Goal) -> str:
     )
 
 
-def _curves_message(known: Mapping[str, pd.DataFrame], most: float) -> str:
+def _curves_message(known: Mapping[str, pd.DataFrame], most: float, metric: Metric) -> str:
     ends = {name: float(rows["value"].iloc[-1]) for name, rows in known.items()}
     unit, size = _images_unit(most)
     spent = f"{most / size:.3g}{'' if size == 1 else ' ' + unit} training images"
-    best = max(ends, key=lambda name: ends[name])
-    message = f"After {spent}, the best of {shortened(best, 40)} reaches {percent(ends[best])}"
+    merits = {name: metric.sign * end for name, end in ends.items()}
+    best = max(merits, key=lambda name: merits[name])
+    end = in_validation(ends[best], metric)
+    message = f"After {spent}, the best of {shortened(best, 40)} reaches {end}"
     if len(ends) == 1:
-        return f"{message} in validation"
-    worst = min(ends, key=lambda name: ends[name])
-    return f"{message} in validation, of {shortened(worst, 40)} {percent(ends[worst])}"
+        return message
+    worst = min(merits, key=lambda name: merits[name])
+    return f"{message}, of {shortened(worst, 40)} {figure_text(ends[worst], metric)}"
 
 
-def _rates_message(best: Mapping[str, pd.DataFrame]) -> str:
+def _rates_message(best: Mapping[str, pd.DataFrame], metric: Metric) -> str:
     rates = {name: float(rows["lr"].iloc[0]) for name, rows in best.items()}
     if not rates:
-        return "Validation accuracy by learning rate"
+        return f"Validation {metric.label} by learning rate"
     low, high = min(rates, key=lambda n: rates[n]), max(rates, key=lambda n: rates[n])
     if rates[low] == rates[high]:
         names = shortened(low, 40) if len(rates) == 1 else "all"

@@ -19,8 +19,8 @@ from bench.results.analysis import (
     sample_test,
     seeds_to_decide,
 )
-from bench.results.folder import MeasuredMetric
 from bench.results.grid import ConfigResult, Grid, Spread, complete_trials
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ MAX_NAMES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """The values of the leading axis, best mean test accuracy first, and what sets them apart.
+    """The values of the leading axis, the best mean test figure first, and what sets them apart.
 
     `results` are those of the configs that stand for them, by value; `against` the comparisons of
     the first value with every other one, seen from the first; `predictions` what each predicted on
@@ -45,6 +45,10 @@ class Contest:
     @property
     def leader(self) -> str:
         return next(iter(self.results))
+
+    @property
+    def metric(self) -> Metric:
+        return self.grid.metric
 
     @property
     def against(self) -> dict[str, Comparison]:
@@ -88,7 +92,7 @@ def contest(
     results: Sequence[ConfigResult],
     predictions: pd.DataFrame,
 ) -> Contest | None:
-    """The contest of `results`, all of the grid; None if none of them has a test accuracy."""
+    """The contest of `results`, all of the grid; None if none of them has a test figure."""
     chosen = representatives(trials, grid)
     by_config = {result.config: result for result in results}
     known = {
@@ -98,7 +102,7 @@ def contest(
     }
     if not known:
         return None
-    ordered = sorted(known, key=lambda value: -round(known[value].test_accuracy.mean, 12))
+    ordered = sorted(known, key=lambda value: -round(grid.metric.sign * known[value].test.mean, 12))
     return Contest(
         grid=grid,
         results={value: known[value] for value in ordered},
@@ -118,32 +122,15 @@ def _by_value_and_seed(
     return {(values[config], int(seed)): own for (config, seed), own in groups}
 
 
-def answer(found: Contest | None, chosen_by: MeasuredMetric) -> list[str]:
-    """Which strategy is ahead, by how much, and how sure one can be of it.
-
-    `chosen_by` is the metric that has chosen the epochs.
-    """
-    return [*_answer(found), *_of_accuracy(chosen_by)]
-
-
-def _of_accuracy(chosen_by: MeasuredMetric) -> list[str]:
-    """Said where an epoch was chosen by something else than what is compared."""
-    if chosen_by.name == "accuracy":
-        return []
-    return [
-        f"Epochs were chosen by {chosen_by.label} on validation; what is compared here is "
-        "accuracy, and the other metrics stand in a table below."
-    ]
-
-
-def _answer(found: Contest | None) -> list[str]:
+def answer(found: Contest | None, metric: Metric = ACCURACY) -> list[str]:
+    """Which strategy is ahead by the metric, by how much, and how sure one can be of it."""
     if found is None:
-        return ["No complete trial has a test accuracy, so there is nothing to compare."]
+        return [f"No complete trial has a test {metric.label}, so there is nothing to compare."]
     leader = found.results[found.leader]
     if len(found.results) == 1:
         return [
             f"{found.leader} is the only {found.grid.lead} with a complete trial.",
-            f"Its mean test accuracy is {figures(leader.test_accuracy)}.",
+            f"Its mean test {metric.label} is {figures(leader.test, metric)}.",
         ]
     return [
         *_too_few(found),
@@ -171,8 +158,8 @@ def _too_few(found: Contest) -> list[str]:
 
 
 def _claims(found: Contest) -> list[str]:
-    leader, against = found.leader, found.against
-    accuracy = figures(found.results[leader].test_accuracy)
+    leader, against, metric = found.leader, found.against, found.metric
+    reached = figures(found.results[leader].test, metric)
     by_verdict: dict[str, list[Comparison]] = {}
     for comparison in against.values():
         by_verdict.setdefault(comparison.verdict, []).append(comparison)
@@ -180,25 +167,35 @@ def _claims(found: Contest) -> list[str]:
     if beaten and not by_verdict and len(beaten) > 1:
         first, p = beaten[0], max(comparison.corrected for comparison in beaten)
         return [
-            f"{leader} beats all {len(beaten)} others: {accuracy} on the test split, "
-            f"{_points(first)} ahead of the next, {first.second} (every corrected p ≤ {p:.2g})."
+            f"{leader} beats all {len(beaten)} others: {_named(metric)}{reached} on the test "
+            f"split, {_lead(first, metric)} ahead of the next, {first.second} "
+            f"(every corrected p ≤ {p:.2g})."
         ]
-    sentences = [f"{leader} has the highest mean test accuracy: {accuracy}."]
+    sentences = [f"{leader} has the {metric.best} mean test {metric.label}: {reached}."]
     if beaten:
-        names = [f"{c.second} (by {_points(c)}, corrected p = {c.corrected:.2g})" for c in beaten]
+        names = [
+            f"{c.second} (by {_lead(c, metric)}, corrected p = {c.corrected:.2g})" for c in beaten
+        ]
         sentences.append(f"It beats {named(names)}.")
     for verdict, words in (
         ("undecided", "not distinguishable from"),
         ("too few seeds", "ahead of"),
     ):
-        names = [f"{c.second} ({_points(c)}; {_needed(c)})" for c in by_verdict.get(verdict, [])]
+        names = [
+            f"{c.second} ({_lead(c, metric)}; {_needed(c)})" for c in by_verdict.get(verdict, [])
+        ]
         if names:
             sentences.append(f"It is {words} {named(names)}.")
     return sentences
 
 
 def _claims_of_models(found: Contest) -> list[str]:
-    """What the test images say of the trained models where the seeds say nothing of strategies."""
+    """What the test images say of the trained models where the seeds say nothing of strategies.
+
+    They say which model is right more often: nothing of other metrics.
+    """
+    if not found.metric.is_accuracy:
+        return []
     unclaimed = [value for value, c in found.against.items() if c.verdict != "better"]
     told = {value: found.told_apart_by_samples[value] for value in unclaimed}
     if not any(tested for _, tested in told.values()):
@@ -233,29 +230,36 @@ def named(names: Sequence[str]) -> str:
     return "; ".join(names[:MAX_NAMES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _points(comparison: Comparison) -> str:
-    low, high = comparison.interval
-    effect = f"{100 * comparison.effect:.1f} points"
-    return effect if low != low else f"{effect}, {100 * low:.1f} to {100 * high:.1f}"
+def _lead(comparison: Comparison, metric: Metric) -> str:
+    """By how much the first is ahead, whichever direction is better."""
+    low, high = sorted(metric.sign * end for end in comparison.interval)
+    effect = metric.points(metric.number(metric.sign * comparison.effect))
+    return effect if low != low else f"{effect}, {metric.number(low)} to {metric.number(high)}"
+
+
+def _named(metric: Metric) -> str:
+    """What a figure without a verb is of: nothing is said of accuracy."""
+    return "" if metric.is_accuracy else f"{metric.label} "
 
 
 def _representation(found: Contest) -> list[str]:
     if len(found.grid.cells) == len(found.results):
         return []
     return [
-        f"Each {found.grid.lead} stands here as the config of it that has the highest mean "
-        "validation accuracy."
+        f"Each {found.grid.lead} stands here as the config of it that has the {found.metric.best} "
+        f"mean validation {found.metric.label}."
     ]
 
 
 def _chosen_by_validation(found: Contest) -> list[str]:
-    known = {value: r for value, r in found.results.items() if r.val_accuracy.n}
-    chosen = max(known, key=lambda value: known[value].val_accuracy.mean, default=found.leader)
+    metric = found.metric
+    means = {value: metric.sign * r.val.mean for value, r in found.results.items() if r.val.n}
+    chosen = max(means, key=lambda value: means[value], default=found.leader)
     if chosen == found.leader:
-        return [f"Validation accuracy alone would have chosen the same {found.grid.lead}."]
+        return [f"Validation {metric.label} alone would have chosen the same {found.grid.lead}."]
     return [
-        f"Validation accuracy alone would have chosen {chosen}, "
-        f"which reaches {figures(known[chosen].test_accuracy)} on the test split."
+        f"Validation {metric.label} alone would have chosen {chosen}, "
+        f"which reaches {figures(found.results[chosen].test, metric)} on the test split."
     ]
 
 
@@ -265,12 +269,12 @@ def _unequal_seeds(found: Contest) -> list[str]:
     return ["Not all have the same complete seeds; only common ones are compared."]
 
 
-def figures(accuracy: Spread) -> str:
+def figures(figure: Spread, metric: Metric) -> str:
     """Mean, standard deviation and number of seeds."""
-    mean = f"{100 * accuracy.mean:.1f} %"
-    if accuracy.n == 1:
+    mean = metric.text(figure.mean)
+    if figure.n == 1:
         return f"{mean} (one seed)"
-    return f"{mean} ± {100 * accuracy.sd:.1f} over {accuracy.n} seeds"
+    return f"{mean} ± {metric.number(figure.sd)} over {figure.n} seeds"
 
 
 def _seeds(number: int) -> str:

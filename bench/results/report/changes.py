@@ -8,11 +8,10 @@ from pathlib import Path
 
 from bench.results.analysis import Change, RunComparison, compare_runs
 from bench.results.folder import read_run
+from bench.results.metric import Metric
 from bench.results.report.blocks import Block, Heading, Table, paragraph
 from bench.results.report.notebook import html
-from bench.results.report.wording import point_interval, points
-
-COLUMNS = ("config", "seeds", "before %", "after %", "change", "95 %", "p", "")
+from bench.results.report.wording import difference, difference_interval, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +34,12 @@ class Changes:
         for after, comparison in zip(self.after, self.comparisons, strict=True):
             yield Heading(f"{self.before} → {after}", 3)
             if comparison.changes:
-                rows = tuple(map(_row, comparison.changes))
-                yield Table("changes", COLUMNS, rows, tuple(range(1, 7)))
+                metric = comparison.metric
+                rows = tuple(_row(change, metric) for change in comparison.changes)
+                unit = " %" if metric.percent else ""
+                header = ("config", "seeds", f"before{unit}", f"after{unit}", "change", "95 %")
+                yield paragraph(f"Test {metric.label}, paired by seed.")
+                yield Table("changes", (*header, "p", ""), rows, tuple(range(1, 7)))
             else:
                 yield paragraph("The runs have no config with a common seed.")
             for what in ("environment", "suite"):
@@ -56,14 +59,14 @@ def compare(before: str | Path, others: Sequence[str | Path]) -> Changes:
     )
 
 
-def _row(change: Change) -> tuple[str, ...]:
+def _row(change: Change, metric: Metric) -> tuple[str, ...]:
     return (
         change.label,
         str(len(change.seeds)),
-        f"{100 * change.before:.2f}",
-        f"{100 * change.after:.2f}",
-        points(change.after - change.before),
-        point_interval(change.interval),
+        number(change.before, metric),
+        number(change.after, metric),
+        difference(change.after - change.before, metric),
+        difference_interval(change.interval, metric),
         f"{change.corrected:.2g}",
         change.judgement,
     )

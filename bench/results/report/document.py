@@ -55,7 +55,7 @@ FILES: Mapping[str, str] = {
 def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The report's blocks; `targets` are the figures' files by name, relative to the report."""
     run = found.run
-    first, *rest = answer(found.contest, run.metrics[0])
+    first, *rest = answer(found.contest, run.metric)
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield paragraph(Bold(first), *rest, _completeness(run))
     yield from _headed("Evidence", evidence(found, targets))
@@ -182,9 +182,9 @@ def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
         items.append("One data set was used: what holds on it need not hold on others.")
-    if found.contest is not None and found.test_images:
+    if found.contest is not None and found.test_images and run.metric.is_accuracy:
         images = found.test_images
-        accuracy = found.contest.results[found.contest.leader].test_accuracy.mean
+        accuracy = found.contest.results[found.contest.leader].test.mean
         low, high = wilson_interval(round(accuracy * images), images)
         items.append(
             f"The test split has {images} images: for other images of the same kind the highest "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from bench.results.analysis import (
     ALPHA,
@@ -18,7 +17,7 @@ from bench.results.analysis import (
     variance_shares,
     wilson_interval,
 )
-from bench.results.folder import MeasuredMetric, Run, Tuning, read_tuning
+from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
     ConfigResult,
@@ -29,7 +28,8 @@ from bench.results.grid import (
     read_grid,
     spread,
 )
-from bench.results.plots import CAPTIONS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.metric import ACCURACY
+from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Contest, contest, named
 from bench.results.report.blocks import (
     Block,
@@ -45,17 +45,14 @@ from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
     counted,
+    difference,
+    difference_interval,
     mean,
     mean_sd,
+    number,
     or_unknown,
-    point_interval,
-    points,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-LEAD_FIGURE = "test_accuracy"
 LEAST_SHARE = 0.005
 MAX_PAIRS = 45
 MAX_RANKED = 100
@@ -69,7 +66,7 @@ class Findings:
 
     @cached_property
     def grid(self) -> Grid:
-        return read_grid(self.run.trials)
+        return read_grid(self.run.trials, self.run.metric)
 
     @cached_property
     def results(self) -> Sequence[ConfigResult]:
@@ -92,20 +89,21 @@ class Findings:
 
 def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The blocks below "Evidence"; `targets` are the figures' files by name."""
-    if LEAD_FIGURE in targets:
-        yield Picture(LEAD_FIGURE, CAPTIONS[LEAD_FIGURE], targets[LEAD_FIGURE])
+    metric = found.run.metric
+    captions = {name: caption(name, metric) for name in targets}
+    pictures = [Picture(name, about, targets[name]) for name, about in captions.items() if about]
+    yield from (picture for picture in pictures if picture.name == metric.test)
     if found.contest is not None and found.contest.comparisons:
         yield from _pairs(found.contest)
     if found.tuning is not None:
-        yield from tuning_section(found.tuning, found.run.trials)
+        yield from tuning_section(found.tuning, found.run.trials, metric)
     if found.results:
         yield from _ranking(found)
-        yield from _measured(found)
+        yield from _metrics(found)
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
-    others = {name: caption(name) for name in targets if name != LEAD_FIGURE}
-    shown = [Picture(name, about, targets[name]) for name, about in others.items() if about]
+    shown = [picture for picture in pictures if picture.name != metric.test]
     if shown:
         yield Heading("Figures", 3)
         yield from shown
@@ -116,19 +114,25 @@ def _pairs(found: Contest) -> Iterator[Block]:
     shown = found.comparisons
     if len(shown) > MAX_PAIRS:
         shown = list(found.against.values())
+    metric = found.metric
+    of_samples = ("McNemar",) if metric.is_accuracy else ()
+    explained = (
+        " McNemar: seeds in which the two differ on the test images (exact, p < 0.05, uncorrected)."
+    )
     yield Heading("Each against each", 3)
     yield paragraph(
-        "Differences of test accuracy in points, first minus second, paired by seed, with 95 % "
-        "interval (BCa bootstrap). p: exact sign-flip test, two-sided; corrected after Holm over "
-        f"{counted(len(found.comparisons), 'pair')}. Ahead: share of seeds. McNemar: seeds in "
-        "which the two differ on the test images (exact, p < 0.05, uncorrected)."
+        f"Differences of test {metric.label}{' in points' if metric.percent else ''}, first minus "
+        f"second{'' if metric.higher_is_better else ' (less is better)'}, paired by seed, with "
+        "95 % interval (BCa bootstrap). p: exact sign-flip test, two-sided; corrected after Holm "
+        f"over {counted(len(found.comparisons), 'pair')}. Ahead: share of seeds."
+        f"{explained if of_samples else ''}"
     )
     header = ("first", "second", "difference", "95 % interval", "p", "corrected", "ahead")
     yield Table(
         "pairs",
-        (*header, "McNemar", "claim"),
+        (*header, *of_samples, "claim"),
         tuple(_pair(found, comparison) for comparison in shown),
-        tuple(range(2, 8)),
+        tuple(range(2, len(header) + len(of_samples))),
     )
     if len(shown) < len(found.comparisons):
         yield paragraph(f"Only pairs with {found.leader} are shown.")
@@ -136,29 +140,32 @@ def _pairs(found: Contest) -> Iterator[Block]:
 
 def _pair(found: Contest, comparison: Comparison) -> tuple[str, ...]:
     """A row of the table."""
-    ps = found.sample_ps(comparison)
+    metric = found.metric
+    ps = found.sample_ps(comparison) if metric.is_accuracy else []
     return (
         comparison.first,
         comparison.second,
-        points(comparison.effect),
-        point_interval(comparison.interval),
+        difference(comparison.effect, metric),
+        difference_interval(comparison.interval, metric),
         f"{comparison.p:.2g}",
         f"{comparison.corrected:.2g}",
         f"{100 * comparison.improvement:.0f} %" if comparison.seeds else UNKNOWN,
-        f"{sum(p < ALPHA for p in ps)} of {len(ps)}",
+        *([f"{sum(p < ALPHA for p in ps)} of {len(ps)}"] if metric.is_accuracy else []),
         claim(comparison),
     )
 
 
 def _ranking(found: Findings) -> Iterator[Block]:
-    axes = found.grid.varying
+    axes, metric = found.grid.varying, found.run.metric
     fixed = [f"{axis} {v[0]}" for axis, v in found.grid.axes.items() if len(v) == 1]
     yield Heading("Ranking", 3)
     yield paragraph(f"The same for all: {', '.join(fixed)}.")
+    figures_of = "Accuracies" if metric.is_accuracy else metric.capital
+    single = ", of a single seed by its test images (Wilson)" if metric.is_accuracy else ""
     yield paragraph(
-        "Accuracies in percent, mean ± standard deviation over seeds; test accuracy at the epoch "
-        "that validation chose (best epoch), last: after the last epoch. 95 %: interval of the "
-        "mean over seeds (BCa bootstrap), of a single seed by its test images (Wilson). IQM: "
+        f"{figures_of}{' in percent' if metric.percent else ''}, mean ± standard deviation over "
+        f"seeds; test {metric.label} at the epoch that validation chose (best epoch), last: after "
+        f"the last epoch. 95 %: interval of the mean over seeds (BCa bootstrap){single}. IQM: "
         "interquartile mean. Training time is the mean of a trial, in seconds."
     )
     figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "s")
@@ -167,13 +174,13 @@ def _ranking(found: Findings) -> Iterator[Block]:
         (
             UNKNOWN if result.rank is None else str(result.rank),
             *(result.cell[axis] for axis in axes),
-            str(result.test_accuracy.n),
-            mean_sd(result.test_accuracy),
+            str(result.test.n),
+            mean_sd(result.test, metric),
             *_centres(found, result),
-            mean(result.val_accuracy, 100),
+            mean(result.val, metric),
             _epochs(result.best_epochs),
-            mean(result.last_test_accuracy, 100),
-            mean(result.train_seconds),
+            mean(result.last_test, metric),
+            or_unknown(result.train_seconds.mean, "{:.1f}"),
         )
         for result in found.results[:MAX_RANKED]
     )
@@ -182,75 +189,64 @@ def _ranking(found: Findings) -> Iterator[Block]:
         yield paragraph(f"{len(found.results) - MAX_RANKED} more configs are in trials.parquet.")
 
 
-def _measured(found: Findings) -> Iterator[Block]:
-    """Every metric of the test split, where a run has more than the accuracy."""
-    metrics = found.run.metrics
-    complete = complete_trials(found.run.trials)
-    known = [metric for metric in metrics if f"test_{metric.name}" in complete]
-    if len(known) < 2:
-        return
-    yield Heading("Metrics", 3)
-    yield paragraph(
-        "Of the test split at the chosen epoch, mean ± standard deviation over seeds. Epochs were "
-        f"chosen by {metrics[0].label} on validation.",
-        *_lower_is_better(known),
+def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
+    """The interval, median and interquartile mean of the test figures."""
+    complete, metric = complete_trials(found.run.trials), found.run.metric
+    sample = sample_of(complete.loc[complete["config"] == result.config, metric.test])
+    low, high = sample.interval
+    if sample.n == 1 and found.test_images and metric.is_accuracy:
+        low, high = wilson_interval(round(sample.mean * found.test_images), found.test_images)
+    return (
+        UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
+        number(sample.median, metric),
+        number(sample.interquartile_mean, metric),
     )
-    by_config = dict(list(complete.groupby("config", sort=False)))
+
+
+def _metrics(found: Findings) -> Iterator[Block]:
+    """All that was measured on the test split, beside the metric that configs rank by."""
+    metrics, axes = found.run.metrics, found.grid.varying
+    if len(metrics) < 2:
+        return
+    chosen = metrics[0]
+    yield Heading("All metrics", 3)
+    yield paragraph(
+        "On the test split, mean ± standard deviation over seeds. Every trial stands at the epoch "
+        f"with the {chosen.best} validation {chosen.label}, by which the configs rank. "
+        f"Less is better: "
+        f"{', '.join(each.label for each in metrics if not each.higher_is_better) or 'of none'}."
+    )
+    columns = {
+        metric: complete_trials(found.run.trials).groupby("config")[metric.test]
+        for metric in metrics
+    }
+    by_config = {metric: dict(list(groups)) for metric, groups in columns.items()}
     rows = tuple(
         (
-            result.label,
-            *(_mean_sd_of(metric, by_config[result.config]) for metric in known),
+            *(result.cell[axis] for axis in axes),
+            *(mean_sd(spread(by_config[each][result.config]), each) for each in metrics),
         )
         for result in found.results[:MAX_RANKED]
     )
-    header = ("", *(f"{m.label} (%)" if m.percent else m.label for m in known))
-    yield Table("metrics", header, rows, tuple(range(1, len(header))))
-
-
-def _lower_is_better(metrics: Sequence[MeasuredMetric]) -> Iterator[str]:
-    labels = [metric.label for metric in metrics if not metric.higher_is_better]
-    if labels:
-        *others, last = labels
-        named = f"{', '.join(others)} and {last} are" if others else f"{last} is"
-        them = "they are" if others else "it is"
-        yield f"{named[0].upper()}{named[1:]} better the lower {them}."
-
-
-def _mean_sd_of(metric: MeasuredMetric, trials: pd.DataFrame) -> str:
-    own = spread(trials[f"test_{metric.name}"])
-    if not own.n:
-        return UNKNOWN
-    sd = f" ± {metric.text(own.sd)}" if own.n > 1 else ""
-    return f"{metric.text(own.mean)}{sd}"
-
-
-def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
-    """The interval, median and interquartile mean of test accuracy."""
-    complete = complete_trials(found.run.trials)
-    sample = sample_of(complete.loc[complete["config"] == result.config, "test_accuracy"])
-    low, high = sample.interval
-    if sample.n == 1 and found.test_images:
-        low, high = wilson_interval(round(sample.mean * found.test_images), found.test_images)
-    return (
-        UNKNOWN if is_missing(low) else f"{100 * low:.1f}–{100 * high:.1f}",
-        or_unknown(100 * sample.median, "{:.1f}"),
-        or_unknown(100 * sample.interquartile_mean, "{:.1f}"),
-    )
+    header = (*axes, *(metric.axis_label for metric in metrics))
+    yield Table("metrics", header, rows, tuple(range(len(axes), len(header))))
 
 
 def _training(found: Findings) -> Iterator[Block]:
     """How fast the configs learned and what they lost on the way."""
-    run, axes = found.run, found.grid.varying
-    target = natural_target(run.trials)
+    run, axes, metric = found.run, found.grid.varying, found.run.metric
+    target = natural_target(run.trials, metric)
     if is_missing(target) or run.curves.empty:
         return
-    goal = f"{100 * target:.0f} %"
+    goal = f"{100 * target:.3g} %" if metric.percent else f"{target:.3g}"
+    units = " In percent and points." if metric.percent else ""
     yield Heading("How they trained", 3)
     yield paragraph(
         f"Means over seeds. To {goal}: epochs, training images and seconds until validation "
-        "accuracy first reached it, and in how many seeds it did. Mean val: validation accuracy "
-        "averaged over all epochs. Gap: training minus validation accuracy after the last epoch. "
-        "Late: test accuracy at the chosen epoch minus after the last one. In percent and points."
+        f"{metric.label} first reached it, and in how many seeds it did. Mean val: validation "
+        f"{metric.label} averaged over all epochs. Gap: training minus validation accuracy after "
+        f"the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test {metric.label} "
+        f"at the chosen epoch minus after the last one.{units}"
     )
     by_config = trial_measures(run, target=target).groupby("config")
     means, reached, sizes = (
@@ -266,9 +262,9 @@ def _training(found: Findings) -> Iterator[Block]:
             or_unknown(means["epochs_to_target"][result.config], "{:.1f}"),
             or_unknown(means["images_to_target"][result.config], "{:,.0f}"),
             or_unknown(means["seconds_to_target"][result.config], "{:.1f}"),
-            or_unknown(100 * means["area"][result.config], "{:.1f}"),
-            or_unknown(100 * means["overfitting"][result.config], "{:+.1f}"),
-            or_unknown(100 * means["late_loss"][result.config], "{:+.1f}"),
+            number(means["area"][result.config], metric),
+            difference(means["overfitting"][result.config], ACCURACY),
+            difference(means["late_loss"][result.config], metric),
         )
         for result in found.results[:MAX_RANKED]
     )
@@ -282,7 +278,7 @@ def _shares(found: Findings) -> Iterator[Block]:
         return
     rest = 1 - sum(effect.share for effect in effects)
     rows = [(" × ".join(effect.axes), f"{100 * effect.share:.1f}") for effect in effects]
-    yield Heading("What moves test accuracy", 3)
+    yield Heading(f"What moves test {found.run.metric.label}", 3)
     yield paragraph("Share of the variance over all trials that an axis explains, or two (η²).")
     rows.append(("all else", f"{100 * rest:.1f}"))
     yield Table("variance", ("axis", "percent"), tuple(rows), (1,))
@@ -291,6 +287,7 @@ def _shares(found: Findings) -> Iterator[Block]:
 def _fronts(found: Findings) -> Iterator[Block]:
     """What nothing else beats at lower cost."""
     known = [result for result in found.results if result.rank is not None]
+    metric, sign = found.run.metric, found.run.metric.sign
     means = complete_trials(found.run.trials).groupby("config")[list(COSTS)].mean()
     items = []
     for column, name in COSTS.items():
@@ -302,11 +299,12 @@ def _fronts(found: Findings) -> Iterator[Block]:
         if len(set(costs.values())) < 2:
             continue
         priced = [result for result in known if result.config in costs]
-        front = pareto_front([r.test_accuracy.mean for r in priced], list(costs.values()))
+        front = pareto_front([sign * r.test.mean for r in priced], list(costs.values()))
         best = [r.label for r, kept in zip(priced, front, strict=True) if kept]
         items.append((f"for {name}: {named(best)}",))
     if items:
-        yield paragraph("No other config is both more accurate (by its mean) and cheaper:")
+        better = "more accurate" if metric.is_accuracy else f"{metric.ahead} in {metric.label}"
+        yield paragraph(f"No other config is both {better} (by its mean) and cheaper:")
         yield Bullets(tuple(items))
 
 
@@ -314,6 +312,7 @@ def _single_trials(found: Findings, targets: Mapping[str, str]) -> Iterator[Bloc
     complete = complete_trials(found.run.trials)
     if complete.empty:
         return
+    metric = found.run.metric
     rows: list[tuple[str | Link, ...]] = []
     for row in complete.head(MAX_TRIAL_FIGURES).to_dict("records"):
         name = str(row["trial"])
@@ -322,8 +321,8 @@ def _single_trials(found: Findings, targets: Mapping[str, str]) -> Iterator[Bloc
             (
                 found.grid.labels[str(row["config"])],
                 str(row["seed"]),
-                mean(spread([row["test_accuracy"]]), 100),
-                mean(spread([row["val_accuracy"]]), 100),
+                number(row[metric.test], metric),
+                number(row[metric.val], metric),
                 UNKNOWN if is_missing(row["best_epoch"]) else str(row["best_epoch"]),
                 name if target is None else Link(name, target),
             )

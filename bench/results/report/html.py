@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from bench.results.analysis import COSTS, sample_of
 from bench.results.grid import complete_trials, is_missing
+from bench.results.metric import ACCURACY, Metric
 from bench.results.plots import looks
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
 from bench.results.report.evidence import Findings
@@ -45,6 +46,7 @@ def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, 
         blocks=rest,
         pictures=pictures,
         interactive=interactive,
+        curve_metrics=curve_metrics(found.run.metric),
         style=Markup(_file("style.css")),
         script=Markup(_file("app.js")),
         data=Markup(_script_json(page_data(found))) if interactive else "",
@@ -77,24 +79,28 @@ def _template(body: str) -> Template:
 def page_data(found: Findings) -> dict[str, Any]:
     """What the page draws and lists, as JSON: null stands for what is not known."""
     run, grid = found.run, found.grid
-    look = looks(grid.axes[grid.lead])
+    metric, look = run.metric, looks(grid.axes[grid.lead])
     complete = complete_trials(run.trials)
     others = [axis for axis in grid.keys if axis != grid.lead]
     ranking = []
     for result in found.results:
-        sample = sample_of(complete.loc[complete["config"] == result.config, "test_accuracy"])
+        sample = sample_of(complete.loc[complete["config"] == result.config, metric.test])
         low, high = map(_number, sample.interval)
         if sample.n:
             ranking.append({"config": result.config, "mean": sample.mean, "low": low, "high": high})
     columns = [{"name": "id", "title": "trial"}]
     columns += [{"name": f"axis:{axis}", "title": axis} for axis in grid.varying]
     figures = [{"name": name, "title": name, "number": True} for name in ("seed", "best_epoch")]
+    unit = " %" if metric.percent else ""
     shares = [
-        {"name": name, "title": title, "number": True, "percent": True}
-        for name, title in (("test", "test %"), ("val", "val %"), ("last_test", "last test %"))
+        {"name": name, "title": f"{title}{unit}", "number": True, "percent": metric.percent}
+        for name, title in (("test", "test"), ("val", "val"), ("last_test", "last test"))
     ]
     costs = [{"name": name, "title": _priced(name), "number": True} for name in COSTS]
     return {
+        "metric": metric.name,
+        "higher": metric.higher_is_better,
+        "curve_metrics": curve_metrics(metric),
         "lead": grid.lead,
         "values": [{"name": value, "colour": each.colour} for value, each in look.items()],
         "axes": {axis: list(grid.axes[axis]) for axis in others},
@@ -110,7 +116,7 @@ def page_data(found: Findings) -> dict[str, Any]:
             for config, cell in grid.cells.items()
         },
         "ranking": ranking,
-        "trials": [_trial(row) for row in run.trials.to_dict("records")],
+        "trials": [_trial(row, metric) for row in run.trials.to_dict("records")],
         "curves": _curves(found),
     }
 
@@ -119,15 +125,41 @@ def _priced(column: str) -> str:
     return f"{COSTS[column]} ({UNITS[column]})"
 
 
-def _trial(row: Mapping[Any, Any]) -> dict[str, Any]:
+def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
+    """What can be drawn by epoch, by its column: how, and whether training is known of it."""
+    drawn = {each.name: each for each in (metric, ACCURACY)}
+    return {
+        **{
+            name: {
+                "label": each.label,
+                "axis": each.axis_label,
+                "scale": each.scale,
+                "unit": " %" if each.percent else "",
+                "bounds": [0, 100] if each.percent else [None, None],
+                "training": each.is_accuracy,
+            }
+            for name, each in drawn.items()
+        },
+        "loss": {
+            "label": "loss",
+            "axis": "loss (nats)",
+            "scale": 1,
+            "unit": "",
+            "bounds": [0, None],
+            "training": True,
+        },
+    }
+
+
+def _trial(row: Mapping[Any, Any], metric: Metric) -> dict[str, Any]:
     return {
         "id": str(row["trial"]),
         "config": str(row["config"]),
         "seed": _number(row["seed"]),
         "best_epoch": _number(row["best_epoch"]),
-        "test": _number(row["test_accuracy"]),
-        "val": _number(row["val_accuracy"]),
-        "last_test": _number(row["last_test_accuracy"]),
+        "test": _number(row[metric.test]),
+        "val": _number(row[metric.val]),
+        "last_test": _number(row[metric.last_test]),
         "costs": {name: _number(row[name]) for name in COSTS},
         "status": str(row["status"]),
     }
@@ -140,7 +172,7 @@ def _curves(found: Findings) -> dict[str, dict[str, dict[str, list[float | None]
     for (trial, split), rows in ordered.groupby(["trial", "split"], sort=False):
         metrics = {
             name: [_number(value, DIGITS) for value in rows[name].tolist()]
-            for name in ("accuracy", "loss")
+            for name in curve_metrics(found.run.metric)
         }
         curves.setdefault(str(trial), {})[str(split)] = metrics
     return curves

@@ -13,13 +13,12 @@ from pathlib import Path
 from bench.results.analysis import LrCell
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN
-from bench.results.plots import CAPTIONS
+from bench.results.plots import caption
 from bench.results.report.blocks import Block, Picture, Table, paragraph
 from bench.results.report.document import document
-from bench.results.report.evidence import LEAD_FIGURE, Findings
+from bench.results.report.evidence import Findings
 from bench.results.report.html import render_fragment
 
-FIGURES = (LEAD_FIGURE, "curves")
 PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_BYTES = 2_000_000
 
@@ -35,7 +34,8 @@ class ShownRun(Run):
         blocks = document(Findings(run=self), {})
         yield from islice(blocks, 2)
         yield from (b for b in blocks if isinstance(b, Table) and b.name == "ranking")
-        yield from (Picture(name, CAPTIONS[name], f"plots/{name}.png") for name in FIGURES)
+        for name in (self.metric.test, "curves"):
+            yield Picture(name, caption(name, self.metric) or name, f"plots/{name}.png")
         yield paragraph(f"Run folder: {self.folder}")
 
 

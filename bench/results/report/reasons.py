@@ -62,11 +62,10 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
             "for as many epochs as early_stopping allows."
         )
     if epochs:
-        metric = run.metrics[0]
-        best = "highest" if metric.higher_is_better else "lowest"
         yield (
-            f"Epoch {trial['best_epoch']} was chosen because it has the {best} validation "
-            f"{metric.label} (of equals the lower validation loss, then the earlier epoch)."
+            f"Epoch {trial['best_epoch']} was chosen because it has the {run.metric.best} "
+            f"validation {run.metric.label} (of equals the lower validation loss, then the earlier "
+            "epoch)."
         )
     else:
         yield "It trains nothing: it was scored as it is."

@@ -33,6 +33,9 @@ _LATEX = {
 }
 
 
+_NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?"
+
+
 def tables(blocks: Iterable[Block]) -> Iterator[Table]:
     """The tables of a report, those in its details too."""
     for block in blocks:
@@ -70,7 +73,7 @@ def _inert(cell: str) -> str:
     OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe.
     """
     cell = visible(cell)
-    number = re.fullmatch(r"[-+]?[\d.,]+( to [-+]?[\d.,]+)?", cell)
+    number = re.fullmatch(rf"{_NUMBER}( to {_NUMBER})?", cell)
     return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") and not number else cell
 
 

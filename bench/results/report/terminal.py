@@ -13,6 +13,7 @@ from rich.table import Table
 from bench.results.analysis import LrCell, RunComparison, sample_of
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, complete_trials, is_missing, read_grid, value_text
+from bench.results.metric import Metric
 from bench.results.report.answer import answer
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
@@ -37,36 +38,41 @@ def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
     found = Findings(run=run)
-    first, *rest = answer(found.contest, run.metrics[0])
+    first, *rest = answer(found.contest, run.metric)
     yield f"[bold]{_plain(first)}[/] {_plain(' '.join(rest))}"
     results = found.results
     complete = complete_trials(run.trials)
     val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")
-    means = val.groupby(["config", "epoch"])["accuracy"].mean()
+    metric = run.metric
+    means = val.groupby(["config", "epoch"])[metric.name].mean()
     known = means[means.notna()]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    table = Table("", "config", "test %", "95 %", "seeds", "s", "val by epoch", box=None)
+    test = "test %" if metric.is_accuracy else _plain(f"test {metric.axis_label}")
+    table = Table("", "config", test, "95 %", "seeds", "s", "val by epoch", box=None)
     for column in (0, 2, 3, 4, 5):
         table.columns[column].justify = "right"
     for result in results:
-        own = complete.loc[complete["config"] == result.config, "test_accuracy"]
+        own = complete.loc[complete["config"] == result.config, metric.test]
         sample = sample_of(own)
         curve = means[result.config].tolist() if result.config in means.index else []
         interval = sample.interval
         table.add_row(
             UNKNOWN if result.rank is None else str(result.rank),
             _plain(result.label),
-            UNKNOWN if not sample.n else f"{100 * sample.mean:.1f}",
-            UNKNOWN
-            if is_missing(interval[0])
-            else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}",
+            UNKNOWN if not sample.n else metric.number(sample.mean),
+            UNKNOWN if is_missing(interval[0]) else "–".join(map(metric.number, interval)),
             str(sample.n),
             f"{result.train_seconds.mean:.1f}" if result.train_seconds.n else UNKNOWN,
             sparkline(curve, low=low, high=high),
         )
     if results:
         yield table
-        yield f"[dim]bars: {100 * low:.0f} to {100 * high:.0f} % validation accuracy[/]"
+        ends = (
+            f"{100 * low:.0f} to {100 * high:.0f} %"
+            if metric.percent
+            else (f"{metric.number(low)} to {metric.number(high)}")
+        )
+        yield f"[dim]bars: {ends} validation {_plain(metric.label)}[/]"
     rest_of = run.trials[run.trials["status"] != "complete"]["status"].value_counts()
     for status, count in rest_of.items():
         yield f"[yellow]{count} {_plain(status)}[/]"
@@ -87,7 +93,8 @@ def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
     for (split, metric), values in (
         ((split, metric), rows[metric].tolist())
         for split, rows in own.groupby("split")
-        for metric in ("accuracy", "loss")
+        for metric in dict.fromkeys((run.metric.name, "accuracy", "loss"))
+        if metric in ("accuracy", "loss") or rows[metric].notna().any()
     ):
         finite = [value for value in values if math.isfinite(value)] or [0.0]
         line = sparkline(values, low=min(finite), high=max(finite))
@@ -98,7 +105,16 @@ def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
     """What changed between two runs, and what differs around them."""
-    table = Table("config", "seeds", "before %", "after %", "change", "95 %", "p", "", box=None)
+    metric = comparison.metric
+    if len({each.name for each in comparison.chosen_by}) > 1:
+        before, after = (_plain(each.label) for each in comparison.chosen_by)
+        yield (
+            f"[yellow]The first run chose its epochs by {before}, the second by {after}: both are "
+            f"compared by {_plain(metric.label)}.[/]"
+        )
+    unit = " %" if metric.percent else ""
+    before, after = f"before{unit}", f"after{unit}"
+    table = Table("config", "seeds", before, after, "change", "95 %", "p", "", box=None)
     for column in range(1, 7):
         table.columns[column].justify = "right"
     for change in comparison.changes:
@@ -107,18 +123,21 @@ def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
         table.add_row(
             _plain(change.label),
             str(len(change.seeds)),
-            f"{100 * change.before:.2f}",
-            f"{100 * change.after:.2f}",
-            f"{100 * (change.after - change.before):+.2f}",
-            UNKNOWN if is_missing(low) else f"{100 * low:+.2f} to {100 * high:+.2f}",
+            _figure(change.before, metric),
+            _figure(change.after, metric),
+            _figure(change.after - change.before, metric, "+"),
+            UNKNOWN
+            if is_missing(low)
+            else f"{_figure(low, metric, '+')} to {_figure(high, metric, '+')}",
             f"{change.corrected:.2g}",
             f"[{colour}]{change.judgement}[/]",
         )
     if comparison.changes:
         yield table
         yield (
-            "[dim]test accuracy, paired by seed; p after Holm: exact sign flips where the seeds "
-            "suffice for it, else Student's t[/]"
+            f"[dim]test {_plain(metric.label)}"
+            f"{'' if metric.higher_is_better else ' (less is better)'}, paired by seed; "
+            "p after Holm: exact sign flips where the seeds suffice for it, else Student's t[/]"
         )
     else:
         yield "The runs have no config with a common seed."
@@ -157,6 +176,11 @@ def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
             note,
         )
     return table
+
+
+def _figure(value: float, metric: Metric, sign: str = "") -> str:
+    """With a digit more than elsewhere: two runs of the same configs differ by little."""
+    return metric.number(value, sign=sign, more=1)
 
 
 def _plain(value: Any) -> str:

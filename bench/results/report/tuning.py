@@ -28,9 +28,18 @@ from bench.results.analysis import (
     seeds_to_decide,
 )
 from bench.results.grid import UNKNOWN, is_missing
+from bench.results.metric import ACCURACY, Metric
 from bench.results.report.answer import named
 from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
-from bench.results.report.wording import claim, counted, mean_sd, or_unknown, point_interval, points
+from bench.results.report.wording import (
+    claim,
+    counted,
+    difference,
+    difference_interval,
+    mean_sd,
+    number,
+    or_unknown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,27 +51,25 @@ MAX_ORDERED = 8
 UNEQUAL = 0.01
 """Budgets that differ by more than this share are not equal."""
 
-OBJECTIVES: Mapping[str, tuple[str, float, str]] = {
-    "val_accuracy": ("validation accuracy (%)", 100.0, "{:.1f}"),
-    "val_metric": ("validation metric", 1.0, "{:.4g}"),
-    "val_loss": ("validation loss (nats)", 1.0, "{:.3g}"),
-    "seconds": ("training time (s)", 1.0, "{:.1f}"),
+OTHER_OBJECTIVES: Mapping[str, tuple[str, str]] = {
+    "val_loss": ("validation loss (nats)", "{:.3g}"),
+    "seconds": ("training time (s)", "{:.1f}"),
 }
-"""By the name of an objective: what it is in words, its factor and its format."""
+"""Objectives that are no metrics: what they are in words, and the format of a figure."""
 
 
-def tuning_section(tuning: Tuning, trials: pd.DataFrame) -> Iterator[Block]:
-    """The blocks below "Tuning"; `trials` are those of the tuned run."""
+def tuning_section(tuning: Tuning, trials: pd.DataFrame, metric: Metric) -> Iterator[Block]:
+    """The blocks below "Tuning"; `trials` are those of the tuned run, which `metric` compares."""
     studies, objectives = read_studies(tuning), read_goals(tuning)
-    found = gains(tuning, studies, trials)
+    found = gains(tuning, studies, trials, metric)
     yield Heading("Tuning", 3)
-    first, *rest = _outcome(found, trials)
+    first, *rest = _outcome(found, trials, metric)
     yield paragraph(Bold(first), *rest)
     yield from _edges(edges(studies))
-    yield from _effects(found)
-    yield from _fronts(studies, objectives)
+    yield from _effects(found, metric)
+    yield from _fronts(studies, objectives, metric)
     yield from _spent(budgets(studies))
-    yield from _method(tuning, studies, objectives, trials)
+    yield from _method(tuning, studies, objectives, trials, metric)
 
 
 def tuning_limits(tuning: Tuning) -> list[str]:
@@ -85,26 +92,28 @@ def tuning_limits(tuning: Tuning) -> list[str]:
     return limits
 
 
-def _outcome(found: Sequence[Gain], trials: pd.DataFrame) -> Iterator[str]:
+def _outcome(found: Sequence[Gain], trials: pd.DataFrame, metric: Metric) -> Iterator[str]:
     """What tuning changed, and what of it is certain."""
     compared = [gain for gain in found if gain.before.n and gain.after.n]
     if not compared:
-        yield "No study has a test accuracy both before and after tuning."
+        yield f"No study has a test {metric.label} both before and after tuning."
         return
-    yield _moved(compared)
-    yield from _claims(compared)
+    yield _moved(compared, metric)
+    yield from _claims(compared, metric)
     if len(compared) > 1:
-        yield from _order(compared, trials)
+        yield from _order(compared, trials, metric)
 
 
-def _moved(compared: Sequence[Gain]) -> str:
+def _moved(compared: Sequence[Gain], metric: Metric) -> str:
     kept = [gain for gain in compared if gain.study.unchanged]
     moved = [gain for gain in compared if not gain.study.unchanged]
     changes = [round(gain.after.mean - gain.before.mean, 12) for gain in moved]
     raised, lowered = sum(c > 0 for c in changes), sum(c < 0 for c in changes)
+    up, down = ("raised", raised), ("lowered", lowered)
+    (better, gained), (worse, lost) = (up, down) if metric.higher_is_better else (down, up)
     sentence = (
-        f"Tuning raised the mean test accuracy of {raised} of {_cells_of(compared)}"
-        f"{f' and lowered it of {lowered}' if lowered else ''}"
+        f"Tuning {better} the mean test {metric.label} of {gained} of {_cells_of(compared)}"
+        f"{f' and {worse} it of {lost}' if lost else ''}"
     )
     if kept:
         names = named([gain.study.name for gain in kept])
@@ -119,7 +128,7 @@ def _cells_of(compared: Sequence[Gain]) -> str:
     return counted(len(compared), *(("strategy", "strategies") if own else ("study", "studies")))
 
 
-def _claims(compared: Sequence[Gain]) -> Iterator[str]:
+def _claims(compared: Sequence[Gain], metric: Metric) -> Iterator[str]:
     by_verdict: dict[str, list[tuple[str, Comparison]]] = {}
     for gain in compared:
         if gain.comparison is not None and not gain.study.unchanged:
@@ -133,7 +142,7 @@ def _claims(compared: Sequence[Gain]) -> Iterator[str]:
         ("undecided", "Found and suite's settings are not distinguishable for"),
         ("too few seeds", "There are too few seeds to tell them apart for"),
     ):
-        names = [f"{name} ({_evidence(c)})" for name, c in by_verdict.get(verdict, [])]
+        names = [f"{name} ({_evidence(c, metric)})" for name, c in by_verdict.get(verdict, [])]
         if names:
             yield f"{words} {named(names)}."
 
@@ -148,29 +157,33 @@ def _too_few(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _evidence(comparison: Comparison) -> str:
-    figures = f"{points(comparison.effect)} points, {point_interval(comparison.interval)}"
+def _evidence(comparison: Comparison, metric: Metric) -> str:
+    effect = metric.points(difference(comparison.effect, metric))
+    figures = f"{effect}, {difference_interval(comparison.interval, metric)}"
     return f"{figures}, corrected p = {comparison.corrected:.2g}"
 
 
-def _order(compared: Sequence[Gain], trials: pd.DataFrame) -> Iterator[str]:
+def _order(compared: Sequence[Gain], trials: pd.DataFrame, metric: Metric) -> Iterator[str]:
     """Whether the ranking is another one, and whether that is certain."""
     before = _groups({gain.study.name: gain.rank_before for gain in compared})
     after = _groups({gain.study.name: gain.rank_after for gain in compared})
     if before == after:
-        yield f"The order by mean test accuracy is the same before and after: {_ordered(after)}."
+        yield (
+            f"The order by mean test {metric.label} is the same before and after: "
+            f"{_ordered(after)}."
+        )
         return
     yield (
-        f"The order by mean test accuracy changed: before {_ordered(before)}; after "
+        f"The order by mean test {metric.label} changed: before {_ordered(before)}; after "
         f"{_ordered(after)}."
     )
-    swapped = overtakings(compared, trials)
+    swapped = overtakings(compared, trials, metric)
     if not swapped:
         return
     pairs = counted(len(swapped), "pair")
     certain = [c for c in swapped if c.verdict == "better"]
     if certain:
-        names = [f"{c.first} beats {c.second} ({_evidence(c)})" for c in certain]
+        names = [f"{c.first} beats {c.second} ({_evidence(c, metric)})" for c in certain]
         yield f"Of {pairs} that changed places, after tuning {named(names)}."
     else:
         yield f"Of {pairs} that changed places, none is told apart for certain after tuning."
@@ -205,20 +218,22 @@ def _edges(found: Sequence[Edge]) -> Iterator[Block]:
     )
 
 
-def _effects(found: Sequence[Gain]) -> Iterator[Block]:
+def _effects(found: Sequence[Gain], metric: Metric) -> Iterator[Block]:
     comparisons = sum(gain.comparison is not None for gain in found)
     yield paragraph(
-        "Test accuracy in percent, mean ± standard deviation over evaluation seeds, with the "
-        "suite's own settings and with the found ones. Difference: tuned minus untuned in points, "
+        f"Test {metric.label}{' in percent' if metric.percent else ''}, mean ± standard deviation "
+        "over evaluation seeds, with the suite's own settings and with the found ones. Difference: "
+        f"tuned minus untuned{' in points' if metric.percent else ''}"
+        f"{'' if metric.higher_is_better else ' (less is better)'}, "
         "paired by seed, with 95 % interval (BCa bootstrap); p of the exact sign-flip test, "
         f"two-sided, corrected after Holm over {counted(comparisons, 'study', 'studies')}. Ranks "
-        "are by mean test accuracy before and after."
+        f"are by mean test {metric.label} before and after."
     )
     header = ("study", "rank untuned", "rank tuned", "untuned", "tuned", "seeds", "difference")
     yield Table(
         "tuning",
         (*header, "95 % interval", "corrected", "claim", "suite's settings", "found settings"),
-        tuple(_effect(gain) for gain in sorted(found, key=_tuned_first)),
+        tuple(_effect(gain, metric) for gain in sorted(found, key=_tuned_first)),
         tuple(range(1, 9)),
     )
 
@@ -227,23 +242,23 @@ def _tuned_first(gain: Gain) -> tuple[bool, int]:
     return (gain.rank_after is None, gain.rank_after or 0)
 
 
-def _effect(gain: Gain) -> tuple[str, ...]:
+def _effect(gain: Gain, metric: Metric) -> tuple[str, ...]:
     study, comparison = gain.study, gain.comparison
     if comparison is None:
         figures = ("0", UNKNOWN, UNKNOWN, UNKNOWN, "nothing to compare")
     else:
         figures = (
             str(len(comparison.seeds)),
-            points(comparison.effect),
-            point_interval(comparison.interval),
+            difference(comparison.effect, metric),
+            difference_interval(comparison.interval, metric),
             f"{comparison.corrected:.2g}",
             "the same settings" if study.unchanged else claim(comparison),
         )
     return (
         study.name,
         *(UNKNOWN if rank is None else str(rank) for rank in (gain.rank_before, gain.rank_after)),
-        mean_sd(gain.before),
-        mean_sd(gain.after),
+        mean_sd(gain.before, metric),
+        mean_sd(gain.after, metric),
         *figures,
         _values(study.values_of(study.suite)),
         _values(study.values_of(study.chosen)),
@@ -254,7 +269,9 @@ def _values(texts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or UNKNOWN
 
 
-def _fronts(studies: Sequence[Study], objectives: Sequence[Goal]) -> Iterator[Block]:
+def _fronts(
+    studies: Sequence[Study], objectives: Sequence[Goal], metric: Metric
+) -> Iterator[Block]:
     """Of two objectives, what cannot be bettered in one without losing in the other."""
     if len(objectives) != 2:
         return
@@ -266,19 +283,19 @@ def _fronts(studies: Sequence[Study], objectives: Sequence[Goal]) -> Iterator[Bl
                 (
                     study.name,
                     str(row["number"]),
-                    *(_objective(each, row[each.name]) for each in objectives),
+                    *(_objective(each, row[each.name], metric) for each in objectives),
                     _values(study.values_of(cells)),
                     "chosen" if row["number"] == study.best else "",
                 )
             )
     if not rows:
         return
-    first, second = (_name(objective) for objective in objectives)
+    first, second = (_name(objective, metric) for objective in objectives)
     yield Heading("What tuning traded", 3)
     yield paragraph(
         f"The complete trials of each study that no other one beats in both {first} and {second}: "
-        "accuracies and losses are means over tuning seeds, times their sums. The chosen ones went "
-        "on to the test split."
+        f"{'accuracies' if metric.is_accuracy else 'metrics'} and losses are means over tuning "
+        "seeds, times their sums. The chosen ones went on to the test split."
     )
     header = ("study", "trial", first, second, "settings", "")
     yield Table("tuning_front", header, tuple(rows[:MAX_FRONT]), (1, 2, 3))
@@ -286,13 +303,22 @@ def _fronts(studies: Sequence[Study], objectives: Sequence[Goal]) -> Iterator[Bl
         yield paragraph(f"{len(rows) - MAX_FRONT} more are in tuning.parquet.")
 
 
-def _name(objective: Goal) -> str:
-    return OBJECTIVES[objective.name][0]
+def _name(objective: Goal, metric: Metric) -> str:
+    """An objective in words."""
+    if objective.name in OTHER_OBJECTIVES:
+        return OTHER_OBJECTIVES[objective.name][0]
+    return f"validation {_measured(objective, metric).axis_label}"
 
 
-def _objective(objective: Goal, value: float) -> str:
-    _, factor, form = OBJECTIVES[objective.name]
-    return or_unknown(factor * value, form)
+def _objective(objective: Goal, value: float, metric: Metric) -> str:
+    if objective.name in OTHER_OBJECTIVES:
+        return or_unknown(value, OTHER_OBJECTIVES[objective.name][1])
+    return number(value, _measured(objective, metric))
+
+
+def _measured(objective: Goal, metric: Metric) -> Metric:
+    """The metric of an objective that is one."""
+    return ACCURACY if objective.name == "val_accuracy" else metric
 
 
 def _spent(spent: Sequence[Budget]) -> Iterator[Block]:
@@ -333,10 +359,11 @@ def _method(
     studies: Sequence[Study],
     objectives: Sequence[Goal],
     trials: pd.DataFrame,
+    metric: Metric,
 ) -> Iterator[Block]:
     about = tuning.description
     budget = ", ".join(f"{amount:,.10g} {unit}" for unit, amount in about["budget"].items())
-    goals = [f"{'highest' if o.maximize else 'lowest'} {_name(o)}" for o in objectives]
+    goals = [f"{'highest' if o.maximize else 'lowest'} {_name(o, metric)}" for o in objectives]
     items: list[tuple[Inline, ...]] = [
         (Bold("objective:"), f"{' and '.join(goals)}, over all tuning seeds"),
         (Bold("sampler:"), str(about["sampler"])),

@@ -7,6 +7,7 @@ import math
 from bench.results.analysis import Comparison
 from bench.results.analysis.intervals import Interval
 from bench.results.grid import UNKNOWN, Spread, is_missing
+from bench.results.metric import Metric
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:
@@ -25,15 +26,15 @@ def claim(comparison: Comparison) -> str:
     return ("undecided" if verdict == "undecided" else "too few seeds to say") + needed
 
 
-def points(fraction: float) -> str:
-    """A difference of accuracies in points, `+1.2`."""
-    return UNKNOWN if math.isnan(fraction) else f"{100 * fraction:+.1f}"
+def difference(value: float, metric: Metric) -> str:
+    """A difference of figures, of fractions in points: `+1.2`."""
+    return UNKNOWN if math.isnan(value) else metric.difference(value)
 
 
-def point_interval(interval: Interval) -> str:
+def difference_interval(interval: Interval, metric: Metric) -> str:
     """An interval of such a difference, `+0.3 to +2.1`."""
-    low, high = interval
-    return UNKNOWN if is_missing(low) else f"{points(low)} to {points(high)}"
+    low, high = (difference(end, metric) for end in interval)
+    return UNKNOWN if is_missing(interval[0]) else f"{low} to {high}"
 
 
 def or_unknown(value: float, form: str) -> str:
@@ -41,12 +42,17 @@ def or_unknown(value: float, form: str) -> str:
     return UNKNOWN if is_missing(value) else form.format(value)
 
 
-def mean_sd(accuracy: Spread) -> str:
-    """Mean ± standard deviation in percent; of one seed its accuracy."""
-    sd = f" ± {100 * accuracy.sd:.1f}" if accuracy.n > 1 else ""
-    return f"{mean(accuracy, 100)}{sd}"
+def mean_sd(figure: Spread, metric: Metric) -> str:
+    """Mean ± standard deviation, of fractions in percent; of one seed its figure."""
+    sd = f" ± {metric.number(figure.sd)}" if figure.n > 1 else ""
+    return f"{mean(figure, metric)}{sd}"
 
 
-def mean(figure: Spread, factor: float = 1) -> str:
-    """The mean, times `factor`."""
-    return f"{factor * figure.mean:.1f}" if figure.n else UNKNOWN
+def mean(figure: Spread, metric: Metric) -> str:
+    """The mean, of fractions in percent."""
+    return number(figure.mean if figure.n else math.nan, metric)
+
+
+def number(value: float, metric: Metric) -> str:
+    """A figure, of fractions in percent, or that it is not known."""
+    return UNKNOWN if is_missing(value) else metric.number(value)

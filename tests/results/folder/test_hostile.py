@@ -31,7 +31,7 @@ from tests.hostile import changed_cells, mutated_bytes, mutated_tree
 from tests.made_up_run import made_up_run
 from tests.made_up_tuning import made_up_tuning
 
-VERSION = {b"bench.schema_version": b"1"}
+VERSION = {b"bench.schema_version": b"2"}
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +153,8 @@ def test_missing_and_further_columns(folder: Path, table: str) -> None:
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({}, "must have schema version 1, got none"),
-        ({b"bench.schema_version": b"\xff"}, "must have schema version 1"),
+        ({}, "must have schema version 2, got none"),
+        ({b"bench.schema_version": b"\xff"}, "must have schema version 2"),
         ({**VERSION, b"bench.planned_trials": b"many"}, "number of planned trials"),
         ({**VERSION, b"bench.planned_trials": b"9" * 5000}, "number of planned trials"),
         ({**VERSION, b"pandas": b'{"index_columns": ["x"], "columns": 1}'}, None),

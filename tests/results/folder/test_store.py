@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import BenchError
+from bench.methods.metrics import measured
 from bench.results.folder import (
     TABLES,
     TRIAL_COLUMNS,
@@ -25,6 +26,8 @@ from bench.results.folder import (
     table_schema,
     write_json,
 )
+from bench.results.folder.columns import METRICS, metric_of
+from bench.results.metric import ACCURACY
 from tests.damage import flip
 from tests.made_up_run import made_up_run
 
@@ -78,7 +81,8 @@ def test_tables_are_plain_parquet_with_the_documented_columns(tmp_path: Path) ->
     assert row["val_accuracy"] is None
 
     curves = pq.read_table(tmp_path / "curves.parquet").to_pydict()
-    np.testing.assert_equal(curves, {"trial": ["t1"] * 4, **CURVES})
+    unmeasured = {name: [None] * 4 for name in METRICS if name not in CURVES}
+    np.testing.assert_equal(curves, {"trial": ["t1"] * 4, **CURVES, **unmeasured})
 
     predictions = pq.read_table(tmp_path / "predictions.parquet")
     assert predictions.column_names == [
@@ -106,7 +110,9 @@ def test_documented_contract_is_covered() -> None:
         test_accuracy last_val_accuracy last_test_accuracy trainable_params total_params
         train_seconds reused_epochs peak_memory_mib device precision started finished"""
     assert set(contract.split()) <= set(TRIAL_COLUMNS)
-    curves = ["trial", "epoch", "split", "loss", "accuracy", "lr", "seconds"]
+    measured_each = {f"{split}_{name}" for name in METRICS for split in ("val", "test")}
+    assert measured_each <= set(TRIAL_COLUMNS)
+    curves = ["trial", "epoch", "split", "loss", *METRICS, "lr", "seconds"]
     assert table_schema("curves").names == curves
 
 
@@ -122,8 +128,8 @@ def test_rows_columns_and_frames_are_stored_alike(tmp_path: Path) -> None:
 
 def test_unknown_columns_and_missing_keys_are_bugs(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    with pytest.raises(AssertionError, match="no columns \\['accurracy'\\]"):
-        store.write_part(ROW, {"epoch": [1], "split": ["val"], "accurracy": [0.5]})
+    with pytest.raises(AssertionError, match="no columns \\['accuracy %'\\]"):
+        store.write_part(ROW, {"epoch": [1], "split": ["val"], "accuracy %": [0.5]})
     with pytest.raises(AssertionError, match="needs values in \\['config'\\]"):
         store.write_part({**ROW, "config": None})
     assert not store.parts.exists()
@@ -333,7 +339,7 @@ def test_other_schema_versions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "curves.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"99"}), path)
-    with pytest.raises(BenchError, match=r"must have schema version 1, got 99.*pip install -U"):
+    with pytest.raises(BenchError, match=r"must have schema version 2, got 99.*pip install -U"):
         read_run(tmp_path)
     pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"0"}), path)
     with pytest.raises(BenchError, match=r"got 0; read it with .*, or run the suite again"):
@@ -341,6 +347,48 @@ def test_other_schema_versions_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(BenchError, match="got none"):
         read_run(tmp_path)
+
+
+def test_a_folder_of_the_first_version_knows_accuracy_alone(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["full_finetune"], seeds=1, epochs=1)
+    for name in TABLES:
+        path = tmp_path / f"{name}.parquet"
+        table = pq.read_table(path)
+        kept = [
+            column
+            for column in table.column_names
+            if metric_of(name, column) in (None, "accuracy") or name == "predictions"
+        ]
+        older = {b"bench.schema_version": b"1"}
+        pq.write_table(table.select(kept).replace_schema_metadata(older), path)
+    assert "val_brier" not in pq.read_table(tmp_path / "trials.parquet").column_names
+    again = read_run(tmp_path)
+    assert again.metrics == (ACCURACY,)
+    pd.testing.assert_frame_equal(again.trials, run.trials)
+    pd.testing.assert_frame_equal(again.curves, run.curves)
+
+
+def test_a_metric_that_this_version_does_not_know_is_kept(tmp_path: Path) -> None:
+    about = {"name": "top5", "label": "top 5", "higher_is_better": True, "percent": True}
+
+    def change(row: dict[str, Any], curves: dict[str, Any]) -> None:
+        row |= {f"{part}_top5": 0.5 for part in ("val", "test", "last_val", "last_test")}
+        curves["top5"] = curves["accuracy"] / 2
+
+    made_up_run(
+        tmp_path, strategies=["a"], schedules=["s"], change=change, data={"metrics": [about]}
+    )
+    run = read_run(tmp_path)
+    assert run.metric.label == "top 5"
+    assert (run.trials["last_test_top5"] == 0.5).all()
+    assert run.curves["top5"].tolist() == (run.curves["accuracy"] / 2).tolist()
+    write_json(tmp_path / "data.json", {"metrics": [{**about, "name": "top9"}]})
+    with pytest.raises(BenchError, match=r"trials.parquet has no column of top9"):
+        read_run(tmp_path)
+
+
+def test_tables_have_columns_for_every_metric_that_is_measured() -> None:
+    assert list(METRICS) == list(measured("accuracy"))
 
 
 def _of_version(folder: Path, version: int) -> None:
@@ -357,8 +405,8 @@ def test_a_part_of_an_older_version_is_made_anew_and_one_of_a_newer_is_left(tmp_
     store.write_part(ROW, CURVES, _predictions())
     _of_version(store.parts / "t1", 0)
     assert store.row("t1") is None
-    _of_version(_written(store), 2)
-    with pytest.raises(BenchError, match=r"schema version 1, got 2.*give another --out"):
+    _of_version(_written(store), 3)
+    with pytest.raises(BenchError, match=r"schema version 2, got 3.*give another --out"):
         store.row("t1")
 
 

@@ -14,11 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from bench.results.analysis import LrCell, Ranking, compare_strategies, pareto_front, reliability
+from bench.results.folder import read_run
 from bench.results.grid import read_grid
 from bench.results.plots import (
-    CAPTIONS,
     TRIAL_PREFIX,
-    accuracy_against_cost,
+    against_cost,
+    captions,
     confusion_matrices,
     critical_differences,
     draw_figures,
@@ -27,7 +28,7 @@ from bench.results.plots import (
     looks,
     lr_range_panels,
     mean_curves,
-    ranked_accuracy,
+    ranked_configs,
     reliability_diagram,
     strategy_panels,
     trial_curves,
@@ -36,7 +37,7 @@ from bench.results.plots import (
     write_plots,
 )
 from bench.results.plots.style import percent, shortened, wrapped
-from tests.made_up_run import made_up_run
+from tests.made_up_run import BRIER, made_up_run, mirror
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +90,12 @@ EDGES: dict[str, dict[str, Any]] = {
     "one strategy": {"strategies": ["full_finetune"], "schedules": ["cosine", "step", "linear"]},
     "diverged": {"change": _diverge},
     "some failed": {"change": _fail_some},
+    "another metric": {
+        "strategies": ["full_finetune", "bitfit"],
+        "change": mirror,
+        "data": {"metrics": [BRIER]},
+        "seeds": 2,
+    },
 }
 
 
@@ -99,6 +106,7 @@ def _figures(run: Run) -> dict[str, Figure]:
     drawn["trial"] = trial_curves(
         trial,
         run.curves[run.curves["trial"] == trial["trial"]],
+        run.metric,
         label=f"{grid.labels[trial['config']]} · seed {trial['seed']}",
         look=looks(grid.axes[grid.lead])[grid.cells[trial["config"]][grid.lead]],
     )
@@ -130,7 +138,7 @@ RARE = ("many panels", "one seed", "one epoch", "one strategy", "something not t
 def test_every_figure_is_drawn_and_nothing_is_cut_off(tmp_path: Path, edge: str) -> None:
     run = made_up_run(tmp_path, **{"epochs": 4, **EDGES[edge]})
     figures = _figures(run)
-    assert {"test_accuracy", "curves", "trial"} <= set(figures)
+    assert {run.metric.test, "curves", "trial"} <= set(figures)
     assert [name for name, figure in figures.items() if _touches_the_edge(figure)] == []
 
 
@@ -142,7 +150,7 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     files = write_plots(run, tmp_path / "plots")
     # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
     other = {"ranks", "accuracy_against_memory", "mistakes"}
-    names = [name for name in CAPTIONS if name not in other and not name.startswith("tuning_")]
+    names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
     after = names.index("curves") + 1
     names[after:after] = ["heat_map_schedule", "heat_map_augmentation"]
     assert list(files) == [*names, *(TRIAL_PREFIX + trial for trial in run.trials["trial"])]
@@ -167,6 +175,8 @@ def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     )
     assert "heat_map_schedule" in before
     assert not set(after) & {"heat_map_schedule", "accuracy_against_time"}
+    (plots / "test_brier.png").write_bytes(b"of another metric")
+    after = write_plots(read_run(tmp_path), plots)
     assert set(plots.rglob("*.png")) == {*after.values(), plots / "mine.png"}
 
 
@@ -286,7 +296,7 @@ def test_twelve_values_are_told_apart() -> None:
 def test_of_many_configs_validation_chooses_those_that_are_ranked(tmp_path: Path) -> None:
     schedules = [f"s{i}" for i in range(7)]
     run = made_up_run(tmp_path, schedules=schedules, seeds=2, epochs=2)
-    figure = ranked_accuracy(run.trials)
+    figure = ranked_configs(run.trials)
     assert figure is not None
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     means = run.trials.groupby(["strategy", "schedule"])["val_accuracy"].mean()
@@ -423,7 +433,7 @@ def test_learning_rates_are_drawn_once(tmp_path: Path) -> None:
 
 def test_the_front_is_drawn_through_what_nothing_beats(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, schedules=["cosine"])
-    figure = accuracy_against_cost(run.trials, "train_seconds")
+    figure = against_cost(run.trials, "train_seconds")
     assert figure is not None
     means = run.trials.groupby("strategy")[["train_seconds", "test_accuracy"]].mean()
     front = pareto_front(list(means["test_accuracy"]), list(means["train_seconds"]))

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from bench.results.analysis import smallest_p
-from bench.results.folder import MeasuredMetric
 from bench.results.report import Findings
 from bench.results.report.answer import MAX_NAMES, answer, named
 from tests.made_up_run import made_up_run
@@ -53,7 +52,7 @@ def _answer(
         seeds = range(max(map(len, accuracies.values())))
         predictions = {(s, seed): _predicted(right[s]) for s in accuracies for seed in seeds}
         found = replace(found, predictions=predictions)
-    return answer(found, MeasuredMetric())
+    return answer(found)
 
 
 def _predicted(right: int) -> pd.DataFrame:
@@ -141,7 +140,7 @@ def test_one_strategy_and_none(tmp_path: Path) -> None:
         "a is the only strategy with a complete trial.",
         "Its mean test accuracy is 85.0 % ± 7.1 over 2 seeds.",
     ]
-    assert answer(None, MeasuredMetric()) == [
+    assert answer(None) == [
         "No complete trial has a test accuracy, so there is nothing to compare."
     ]
 
@@ -167,10 +166,3 @@ def test_what_the_test_images_say_of_models_where_the_seeds_say_nothing(tmp_path
 def test_models_are_not_spoken_of_where_strategies_are_told_apart(tmp_path: Path) -> None:
     far = {"a": _around(0.95), "b": _around(0.7, turned=True)}
     assert "test images tell" not in " ".join(_answer(tmp_path, far, right={"a": 39, "b": 20}))
-
-
-def test_what_chose_the_epochs_is_said_where_it_is_not_what_is_compared() -> None:
-    brier = MeasuredMetric(name="brier", label="Brier score", higher_is_better=False, percent=False)
-    *_, last = answer(None, brier)
-    assert last.startswith("Epochs were chosen by Brier score on validation")
-    assert len(answer(None, MeasuredMetric())) == 1

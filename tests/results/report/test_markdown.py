@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -265,36 +264,3 @@ def test_reports_of_the_same_files_are_equal(tmp_path: Path) -> None:
     made_up_run(tmp_path, seeds=1, epochs=1)
     first, second = (_markdown(read_run(tmp_path)) for _ in range(2))
     assert first == second
-
-
-@pytest.mark.parametrize(
-    ("lower", "told"),
-    [
-        (("cost",), "Cost is better the lower it is."),
-        (("cost", "log_loss"), "Cost and log loss are better the lower they are."),
-        ((), None),
-    ],
-)
-def test_metrics_say_which_of_them_are_better_low(
-    tmp_path: Path, lower: tuple[str, ...], told: str | None
-) -> None:
-    names = ("accuracy", "cost", "log_loss")
-    metrics = [
-        {
-            "name": name,
-            "label": name.replace("_", " "),
-            "higher_is_better": name not in lower,
-            "percent": name == "accuracy",
-        }
-        for name in names
-    ]
-
-    def measure(row: dict[str, Any], _: dict[str, Any]) -> None:
-        row.update(test_cost=0.25, test_log_loss=0.5)
-
-    run = made_up_run(tmp_path, seeds=2, change=measure)
-    text = _markdown(replace(run, data={**run.data, "metrics": metrics}))
-    table = _table(text, "cost")
-    assert list(table.columns) == ["", "accuracy (%)", "cost", "log loss"]
-    assert set(table["cost"]) == {"0.250 ± 0.000"}
-    assert "better the lower" not in text if told is None else told in text

@@ -11,10 +11,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from bench.results.analysis import bca_interval, holm, sign_flip_p
-from bench.results.folder import Run, read_run, write_tuning
+from bench.results.folder import Run, read_run, write_json, write_tuning
+from bench.results.plots import draw_figures
 from bench.results.report import Findings, document, render_markdown, write_report
-from bench.results.report.tuning import OBJECTIVES
-from tests.made_up_run import made_up_run
+from tests.made_up_run import BRIER, made_up_run, mirror
 from tests.made_up_tuning import ACCURACY, SECONDS, made_up_tuning
 from tests.results.report.test_markdown import _rendered, _table
 
@@ -90,6 +90,43 @@ def test_the_table_equals_what_the_files_say(tmp_path: Path) -> None:
             f"optimizer {best['param_optimizer']}"
         )
         assert row["suite's settings"] == "lr 0.001, weight_decay 0.001, optimizer sgd"
+
+
+def test_a_search_by_another_metric_reads_the_same_in_the_mirror(tmp_path: Path) -> None:
+    def search(row: dict[str, Any]) -> None:
+        row["val_metric"], row["val_metric_sd"] = 1 - row["val_accuracy"], row["val_accuracy_sd"]
+
+    figures = {"up": (_around(0.8), _around(0.9)), "down": (_around(0.9), _around(0.8))}
+    goal = {"name": "val_metric", "direction": "minimize"}
+
+    def change(side: int) -> Any:
+        def both(row: dict[str, Any], curves: dict[str, Any]) -> None:
+            row["test_accuracy"] = figures[row["strategy"]][side][row["seed"]]
+            mirror(row, curves)
+
+        return both
+
+    run = made_up_tuning(
+        tmp_path / "r",
+        strategies=list(figures),
+        objectives=(goal, SECONDS),
+        change=search,
+        change_untuned=change(0),
+        change_tuned=change(1),
+    )
+    write_json(run.folder / "data.json", {**run.data, "metrics": [BRIER]})
+    source = _markdown(read_run(run.folder))
+    assert (
+        "Tuning lowered the mean test Brier score of 1 of 2 strategies and raised it of 1" in source
+    )
+    assert "The found settings beat the suite's for up (-0.100, -0.100 to -0.100" in source
+    assert "The suite's settings beat the found ones for down (+0.100" in source
+    assert "before down &gt; up; after up &gt; down" in source
+    assert "lowest validation Brier score and lowest training time (s)" in source
+    shown = _table(source, "rank tuned")
+    assert list(shown["rank tuned"]) == ["1", "2"]
+    figure = dict(draw_figures(read_run(run.folder)))["tuning_history"]
+    assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["Brier score"]
 
 
 def test_the_section_stands_after_the_first_evidence(tmp_path: Path) -> None:
@@ -236,7 +273,7 @@ def test_values_at_an_edge_are_warned_of(tmp_path: Path) -> None:
 def test_of_two_objectives_the_front_is_listed(tmp_path: Path) -> None:
     run = made_up_tuning(tmp_path / "r", seeds=1, trials=20, objectives=(ACCURACY, SECONDS))
     source = _markdown(run)
-    accuracy, seconds = (OBJECTIVES[name][0] for name in ("val_accuracy", "seconds"))
+    accuracy, seconds = "validation accuracy (%)", "training time (s)"
     shown = _table(source, seconds)
     tried = pd.read_parquet(run.folder / "tuning.parquet").set_index(["study", "number"])
     assert set(shown["study"]) == set(tried.index.levels[0])

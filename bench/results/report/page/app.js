@@ -3,9 +3,11 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const percent = (x) => (x === null ? "–" : (100 * x).toFixed(1));
+  const primary = data.curve_metrics[data.metric];
+  const digits = primary.scale === 100 ? ".2f" : ".4~g";
   const plain = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
   const state = { shown: new Set(data.values.map((v) => v.name)), axes: {}, chosen: null,
-    sort: { column: "test", down: true } };
+    sort: { column: "test", down: data.higher } };
 
   await loadLibrary();
   buildControls();
@@ -114,8 +116,8 @@
 
   function drawCurves(trials) {
     const metric = byId("metric").value;
-    const scale = metric === "accuracy" ? 100 : 1;
-    const splits = byId("training").checked ? ["val", "train"] : ["val"];
+    const { label, axis, scale, training } = data.curve_metrics[metric];
+    const splits = training && byId("training").checked ? ["val", "train"] : ["val"];
     const traces = [];
     const groups = new Map();
     for (const trial of trials) {
@@ -146,10 +148,9 @@
       const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
       traces.push(line(y, ink, "solid", 4, `${settingsOf(chosen)}<br>val`, chosen.id));
     }
-    const name = metric === "accuracy" ? "accuracy (%)" : "loss (nats)";
     const what = splits.length > 1 ? "Validation and (dashed) training" : "Validation";
-    draw("curves", `${what} ${metric} by epoch`, traces,
-      { xaxis: { title: { text: "epoch" }, tickformat: "d" }, yaxis: { title: { text: name } } });
+    draw("curves", `${what} ${label} by epoch`, traces,
+      { xaxis: { title: { text: "epoch" }, tickformat: "d" }, yaxis: { title: { text: plain(axis) } } });
   }
 
   function line(y, color, dash, width, note, trial) {
@@ -173,7 +174,8 @@
   }
 
   function band(mean, sd, colour, metric) {
-    const limit = metric === "accuracy" ? (v) => Math.min(100, Math.max(0, v)) : (v) => Math.max(0, v);
+    const [low, high] = data.curve_metrics[metric].bounds;
+    const limit = (v) => Math.min(high ?? Infinity, Math.max(low ?? -Infinity, v));
     const known = mean.map((m, i) => i).filter((i) => mean[i] !== null);
     const up = known.map((i) => limit(mean[i] + sd[i])), down = known.map((i) => limit(mean[i] - sd[i]));
     return { x: [...known, ...known.slice().reverse()].map((i) => i + 1), y: [...up, ...down.reverse()],
@@ -184,22 +186,22 @@
     const rows = data.ranking.filter((row) => visible(data.configs[row.config])).slice(0, 40).reverse();
     const labels = rows.map((row) => data.configs[row.config].label);
     const dots = { x: [], y: [], text: [], customdata: [], mode: "markers",
-      marker: { color: [], size: 6, opacity: 0.5 }, hovertemplate: "%{text}<br>%{x:.2f} %<extra></extra>" };
+      marker: { color: [], size: 6, opacity: 0.5 }, hovertemplate: `%{text}<br>%{x:${digits}}${primary.unit}<extra></extra>` };
     rows.forEach((row, i) => {
       for (const trial of data.trials) {
         if (trial.config !== row.config || trial.test === null) continue;
-        dots.x.push(100 * trial.test); dots.y.push(i); dots.customdata.push(trial.id);
+        dots.x.push(primary.scale * trial.test); dots.y.push(i); dots.customdata.push(trial.id);
         dots.text.push(settingsOf(trial)); dots.marker.color.push(data.configs[row.config].colour);
       }
     });
     const colours = rows.map((row) => data.configs[row.config].colour);
     const ends = rows.map((row) => row.low === null ? [0, 0] : [row.high - row.mean, row.mean - row.low]);
-    const means = { x: rows.map((row) => 100 * row.mean), y: rows.map((_, i) => i), mode: "markers",
+    const means = { x: rows.map((row) => primary.scale * row.mean), y: rows.map((_, i) => i), mode: "markers",
       marker: { color: colours, size: 12, line: { color: "#ffffff", width: 1 } },
-      text: labels.map(plain), hovertemplate: "<b>%{text}</b><br>mean %{x:.2f} %<extra></extra>" };
-    const bars = rows.map((row, i) => ({ x: [100 * row.mean], y: [i], mode: "markers", hoverinfo: "skip",
+      text: labels.map(plain), hovertemplate: `<b>%{text}</b><br>mean %{x:${digits}}${primary.unit}<extra></extra>` };
+    const bars = rows.map((row, i) => ({ x: [primary.scale * row.mean], y: [i], mode: "markers", hoverinfo: "skip",
       marker: { size: 1, color: colours[i] }, error_x: { type: "data", symmetric: false, color: colours[i],
-        array: [100 * ends[i][0]], arrayminus: [100 * ends[i][1]] } }));
+        array: [primary.scale * ends[i][0]], arrayminus: [primary.scale * ends[i][1]] } }));
     const narrow = byId("ranked").clientWidth < 450;
     byId("ranked").style.height = `${Math.max(300, 110 + (narrow ? 40 : 28) * rows.length)}px`;
     const short = (text, room) => text.length > room
@@ -209,8 +211,8 @@
       return [first, rest.join(" · ")].filter(Boolean).map((part) => plain(short(part, 20))).join("<br>");
     };
     const written = narrow ? onTwoLines : (text) => plain(short(text, 34));
-    draw("ranked", "Test accuracy: mean, 95 % interval over seeds, each seed", [dots, ...bars, means], {
-      xaxis: { title: { text: "test accuracy (%)" } },
+    draw("ranked", `Test ${primary.label}: mean, 95 % interval over seeds, each seed`, [dots, ...bars, means], {
+      xaxis: { title: { text: plain(`test ${primary.axis}`) } },
       yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map(written) } });
   }
 
@@ -220,14 +222,14 @@
     const positive = known.every((t) => t.costs[column] > 0);
     const values = known.map((t) => t.costs[column]);
     const wide = positive && Math.max(...values) > 8 * Math.min(...values);
-    const trace = { x: values, y: known.map((t) => 100 * t.test), mode: "markers",
+    const trace = { x: values, y: known.map((t) => primary.scale * t.test), mode: "markers",
       marker: { color: known.map((t) => data.configs[t.config].colour), size: 9, opacity: 0.75 },
       text: known.map(settingsOf), customdata: known.map((t) => t.id),
-      hovertemplate: "%{text}<br>%{x:.4~g}, %{y:.2f} %<extra></extra>" };
+      hovertemplate: `%{text}<br>%{x:.4~g}, %{y:${digits}}${primary.unit}<extra></extra>` };
     const name = data.costs[column] || "cost";
-    draw("costs", `Test accuracy against ${name}`, [trace], {
+    draw("costs", `Test ${primary.label} against ${name}`, [trace], {
       xaxis: { title: { text: name }, type: wide ? "log" : "linear" },
-      yaxis: { title: { text: "test accuracy (%)" } } });
+      yaxis: { title: { text: plain(`test ${primary.axis}`) } } });
   }
 
   function buildTable() {

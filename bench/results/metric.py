@@ -1,0 +1,111 @@
+"""What is measured in a run, and how its figures read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.system.visible_text import visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric as a run folder describes it: fractions are shown in percent where `percent`."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    percent: bool
+
+    @property
+    def val(self) -> str:
+        """The column of `trials` with validation figures at the chosen epoch."""
+        return f"val_{self.name}"
+
+    @property
+    def test(self) -> str:
+        """The column of `trials` with test figures at the chosen epoch."""
+        return f"test_{self.name}"
+
+    @property
+    def last_val(self) -> str:
+        """The column of `trials` with validation figures after the last epoch."""
+        return f"last_{self.val}"
+
+    @property
+    def last_test(self) -> str:
+        """The column of `trials` with test figures after the last epoch."""
+        return f"last_{self.test}"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it counts samples: some statistics are of nothing else."""
+        return self.name == ACCURACY.name
+
+    @property
+    def sign(self) -> int:
+        """Times a figure, more is better."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def scale(self) -> float:
+        """Times a figure, as it is shown."""
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def best(self) -> str:
+        """`highest` or `lowest`."""
+        return "highest" if self.higher_is_better else "lowest"
+
+    @property
+    def ahead(self) -> str:
+        """`higher` or `lower`."""
+        return "higher" if self.higher_is_better else "lower"
+
+    @property
+    def capital(self) -> str:
+        """The label at the beginning of a sentence."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
+    def axis_label(self) -> str:
+        """The label with its unit."""
+        return f"{self.label} (%)" if self.percent else self.label
+
+    def number(self, value: float, *, sign: str = "", more: int = 0) -> str:
+        """A figure without its unit: `93.5`, `0.123`, with so many digits `more`."""
+        if self.percent:
+            return f"{100 * value:{sign}.{1 + more}f}"
+        plain = value == 0 or 1e-3 <= abs(value) < 1e3
+        return f"{value:{sign}.{3 + more}f}" if plain else f"{value:{sign}.{2 + more}g}"
+
+    def text(self, value: float) -> str:
+        """A figure with its unit: `93.5 %`, `0.123`."""
+        return f"{self.number(value)} %" if self.percent else self.number(value)
+
+    def compact(self, value: float) -> str:
+        """A figure with its unit, for lines of a terminal: `93.5%`, `0.123`."""
+        return self.text(value).replace(" ", "")
+
+    def difference(self, value: float) -> str:
+        """A difference with its sign: `+1.5` (points), `-0.012`."""
+        return self.number(value, sign="+")
+
+    def points(self, difference: str) -> str:
+        """A difference in words: `+1.5 points`, `-0.012`."""
+        return f"{difference} points" if self.percent else difference
+
+
+ACCURACY = Metric(name="accuracy", label="accuracy", higher_is_better=True, percent=True)
+"""What runs of earlier versions are measured by."""
+
+
+def read_metrics(data: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """What the content of `data.json` says was measured; the first chose the epochs."""
+    fields = Metric.__dataclass_fields__
+    found = tuple(
+        Metric(**{**{name: each[name] for name in fields}, "label": visible(each["label"])})
+        for each in data.get("metrics", ())
+    )
+    return found or (ACCURACY,)
