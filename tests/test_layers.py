@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "models": {"methods", "suite", "system"},
     "methods": {"suite"},
     "data": {"suite", "system"},
-    "results": {"suite", "system"},
+    "results": {"methods", "suite", "system"},
     "suite": set(),
     "system": set(),
 }  # fmt: skip

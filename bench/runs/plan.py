@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.execution.executors import Where
 from bench.execution.jobs import cut
 from bench.execution.work import Work, count_work
-from bench.results.analysis import outlook
+from bench.results.analysis.outlook import outlook
 from bench.results.report.blocks import Table, paragraph
 from bench.results.report.notebook import html
 from bench.runs.prepare import counted_trials
@@ -114,7 +114,9 @@ def plan_run(resolved_run: ResolvedRun, where: Where, reporter: Reporter) -> Run
         notes=tuple(resolved_run.notes),
         work=work,
         time=estimate(resolved_run, work, workers=workers),
-        outlook=_outlook(trials_of(resolved_run)),
+        outlook=_outlook(
+            trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
+        ),
     )
 
 
@@ -151,8 +153,9 @@ def _failure(resolved: ResolvedTrial) -> str:
     return f"{trial.label} · seed {trial.settings.seed}: {resolved.failure}"
 
 
-def _outlook(trials: list[Trial]) -> str | None:
+def _outlook(trials: list[Trial], test_samples: int) -> str | None:
     strategies = {trial.strategy.label for trial in trials}
     if len(strategies) < 2:
         return None
-    return outlook(len(strategies), len({trial.settings.seed for trial in trials}))
+    seeds = len({trial.settings.seed for trial in trials})
+    return outlook(len(strategies), seeds, test_samples)

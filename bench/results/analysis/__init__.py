@@ -2,33 +2,15 @@
 
 from bench.results.analysis.across import Change, Difference, RunComparison, compare_runs
 from bench.results.analysis.calibration import BINS, Reliability, reliability
+from bench.results.analysis.choice import Choice, choices, representatives
+from bench.results.analysis.comparison import ALPHA, Comparison, compare, compare_pairs, look_level
 from bench.results.analysis.configs import Sample, natural_target, sample_of, trial_measures
 from bench.results.analysis.effects import COSTS, Effect, pareto_front, variance_shares
-from bench.results.analysis.intervals import bca_interval, interquartile_mean, wilson_interval
+from bench.results.analysis.intervals import interquartile_mean, mean_interval, wilson_interval
 from bench.results.analysis.lr_ranges import LrCell, lr_cells
 from bench.results.analysis.mistakes import Mistake, confident_mistakes
-from bench.results.analysis.paired import (
-    ALPHA,
-    Comparison,
-    compare,
-    compare_pairs,
-    holm,
-    mcnemar_p,
-    more_seeds,
-    outlook,
-    probability_of_improvement,
-    seeds_to_decide,
-    sign_flip_p,
-    smallest_p,
-)
-from bench.results.analysis.strategies import (
-    Ranking,
-    compare_strategies,
-    rank_over_blocks,
-    representatives,
-    sample_test,
-    seed_table,
-)
+from bench.results.analysis.ranks import Ranking, rank_over_blocks
+from bench.results.analysis.scores import Scores, trial_scores
 from bench.results.analysis.studies import (
     Goal,
     Setting,
@@ -53,6 +35,7 @@ from bench.results.analysis.tuning import (
     incumbents,
     overtakings,
 )
+from bench.results.analysis.verdict import Contender, Needs, Verdict, reach_verdict, read_verdict
 
 __all__ = [
     "ALPHA",
@@ -62,7 +45,9 @@ __all__ = [
     "LR",
     "Budget",
     "Change",
+    "Choice",
     "Comparison",
+    "Contender",
     "Difference",
     "Edge",
     "Effect",
@@ -70,49 +55,46 @@ __all__ = [
     "Goal",
     "LrCell",
     "Mistake",
+    "Needs",
     "Ranking",
     "Reliability",
     "RunComparison",
     "Sample",
+    "Scores",
     "Setting",
     "Study",
-    "bca_interval",
+    "Verdict",
     "budgets",
+    "choices",
     "compare",
     "compare_pairs",
     "compare_runs",
-    "compare_strategies",
     "confident_mistakes",
     "edges",
     "front",
     "gains",
     "goal_of",
-    "holm",
     "image_gap",
     "importances",
     "incumbents",
     "interquartile_mean",
+    "look_level",
     "lr_cells",
-    "mcnemar_p",
-    "more_seeds",
+    "mean_interval",
     "natural_target",
     "number_text",
-    "outlook",
     "overtakings",
     "pareto_front",
-    "probability_of_improvement",
     "rank_over_blocks",
+    "reach_verdict",
     "read_goals",
     "read_studies",
+    "read_verdict",
     "reliability",
     "representatives",
     "sample_of",
-    "sample_test",
-    "seed_table",
-    "seeds_to_decide",
-    "sign_flip_p",
-    "smallest_p",
     "trial_measures",
+    "trial_scores",
     "variance_shares",
     "wilson_interval",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.results.analysis.intervals import Interval, bca_interval, interquartile_mean
+from bench.results.analysis.intervals import Interval, interquartile_mean, mean_interval
 from bench.results.grid import complete_trials
 from bench.results.metric import ACCURACY, Metric
 
@@ -46,7 +46,7 @@ def sample_of(values: pd.Series[Any]) -> Sample:
         median=float(np.median(known)) if some else math.nan,
         sd=float(known.std(ddof=1)) if len(known) > 1 else math.nan,
         interquartile_mean=interquartile_mean(known),
-        interval=bca_interval(known),
+        interval=mean_interval(known),
     )
 
 

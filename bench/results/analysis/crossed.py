@@ -45,7 +45,8 @@ _REACH, _STEPS = 5.5, 67
 class CrossedTables:
     """Tables of differences by seed and sample, as their mean squares; arrays `[..., tables]`.
 
-    `effect` is the mean difference. `seeds` and `samples` count the rows and the columns.
+    `effect` is the mean difference. `seeds` and `samples` count the rows and the columns. `grain`
+    is about what one sample more or less makes: no mean is known better, whatever its table shows.
     """
 
     effect: Numbers
@@ -54,10 +55,14 @@ class CrossedTables:
     ms_rest: Numbers
     seeds: Numbers
     samples: Numbers
+    grain: Numbers
 
 
-def crossed_table(differences: npt.NDArray[Any]) -> CrossedTables:
-    """The mean squares of `differences` `[..., seeds, samples]`, two of each or more."""
+def crossed_table(differences: npt.NDArray[Any], *, grain: float | None = None) -> CrossedTables:
+    """The mean squares of `differences` `[..., seeds, samples]`, two of each or more.
+
+    By default the grain is that of right and wrong.
+    """
     seeds, samples = differences.shape[-2:]
     values = differences.astype(np.float64)
     effect = values.mean(axis=(-2, -1))
@@ -73,6 +78,7 @@ def crossed_table(differences: npt.NDArray[Any]) -> CrossedTables:
         ms_rest=of_rest / ((seeds - 1) * (samples - 1)),
         seeds=np.full_like(effect, seeds),
         samples=np.full_like(effect, samples),
+        grain=np.full_like(effect, 1 / (samples + 2) if grain is None else grain),
     )
 
 
@@ -94,25 +100,26 @@ def crossed_p(tables: CrossedTables, *, independent: int) -> Numbers:
     return _outside(np.abs(tables.effect), variances, weights)
 
 
-def half_widths(tables: CrossedTables, *, independent: int, alpha: float) -> Numbers:
-    """Half the width of the interval of each effect that leaves out `alpha`.
+def half_widths(tables: CrossedTables, *, independent: int, alpha: float | Numbers) -> Numbers:
+    """Half the width of the interval of each effect that leaves out `alpha`; infinite if unknown.
 
     It leaves out 0 exactly where `crossed_p` is below `alpha`.
     """
     variances, weights = _variances(tables, independent)
     low = np.zeros_like(tables.effect)
-    high = 40 * np.sqrt(variances.max(axis=-1))
+    widest = np.sqrt(variances.max(axis=-1))
+    high = np.where(np.isfinite(widest), 40 * widest, 0.0)
     for _ in range(60):
         middle = (low + high) / 2
         outside = _outside(middle, variances, weights) > alpha
         low, high = np.where(outside, middle, low), np.where(outside, high, middle)
-    return np.asarray(high)
+    return np.where(np.isfinite(widest), high, np.inf)
 
 
 def _variances(tables: CrossedTables, independent: int) -> tuple[Numbers, Numbers]:
     """The variances that each effect may have `[..., tables, steps]`, and their weights `[steps]`.
 
-    A mean is never known better than to about one sample, whatever the table shows.
+    Where nothing varies and there is no grain, nothing is known.
     """
     own = tables.seeds - 1
     # Of tables with fewer seeds than others, the prior has fewer degrees of freedom as well.
@@ -128,7 +135,8 @@ def _variances(tables: CrossedTables, independent: int) -> tuple[Numbers, Number
     sums = np.maximum(of_seeds[..., None] / scaled, tables.ms_rest[..., None])
     counts = tables.seeds * tables.samples
     variances = (sums + of_samples[..., None]) / counts[..., None]
-    return np.maximum(variances, (1 / (tables.samples[..., None] + 2)) ** 2), weights
+    variances = np.maximum(variances, np.square(tables.grain)[..., None])
+    return np.where(variances > 0, variances, np.inf), weights
 
 
 @lru_cache(maxsize=64)
@@ -146,7 +154,8 @@ def _outside(distance: Numbers, variances: Numbers, weights: Numbers) -> Numbers
     """The probability of an effect at least as far from 0 as `distance` if there is none."""
     from scipy.special import ndtr
 
-    return np.asarray((2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ weights)
+    outside = (2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ weights
+    return np.asarray(np.minimum(outside, 1.0))
 
 
 def _squares(deviations: Numbers) -> Numbers:

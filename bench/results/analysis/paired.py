@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.results.analysis.intervals import Interval, Values, bca_interval, rounded_mean
+from bench.results.analysis.intervals import Interval, Values, mean_interval, rounded_mean
+from bench.results.grid import complete_trials
+from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +74,7 @@ class Comparison:
     @cached_property
     def interval(self) -> Interval:
         """95 % interval of the effect over seeds."""
-        return bca_interval(self.differences)
+        return mean_interval(self.differences)
 
     @property
     def improvement(self) -> float:
@@ -234,6 +236,17 @@ def more_seeds(differences: Values, *, comparisons: int) -> int | None:
         return None
     wanted: int = max(math.ceil(needed), seeds_to_decide(comparisons))
     return max(1, wanted - len(sample))
+
+
+def seed_table(
+    trials: pd.DataFrame, configs: dict[str, str], metric: Metric = ACCURACY
+) -> pd.DataFrame:
+    """Test figures by seed (rows) of `configs` (name → config; columns in this order)."""
+    complete = complete_trials(trials)
+    table = complete.pivot_table(index="seed", columns="config", values=metric.test)
+    table = table.reindex(columns=list(configs.values()))
+    table.columns = list(configs)
+    return table
 
 
 def mcnemar_p(first_right: npt.NDArray[np.bool_], second_right: npt.NDArray[np.bool_]) -> float:

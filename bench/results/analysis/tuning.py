@@ -9,8 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bench.results.analysis.effects import pareto_front
-from bench.results.analysis.paired import Comparison, compare_pairs
-from bench.results.analysis.strategies import seed_table
+from bench.results.analysis.paired import Comparison, compare_pairs, seed_table
 from bench.results.analysis.studies import Goal, Setting, Study
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import Spread, is_missing, spread

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.results.analysis import (
-    compare_strategies,
     confident_mistakes,
     rank_over_blocks,
     read_goals,
     read_studies,
+    read_verdict,
     representatives,
 )
 from bench.results.folder import read_thumbnails, read_tuning
@@ -160,7 +160,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     trials_of = _trials_of(complete, chosen, metric)
     draw: Mapping[str, Callable[[], Figure | None]] = {
         metric.test: lambda: ranked_configs(trials, metric),
-        "wins": lambda: win_matrix(compare_strategies(trials, grid), metric),
+        "wins": lambda: win_matrix(read_verdict(run).comparisons, metric),
         "ranks": lambda: critical_differences(ranking) if ranking else None,
         **_tuning_figures(run, grid),
         "strategies": lambda: strategy_panels(trials, curves, chosen, metric),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.analysis import COSTS, bca_interval, pareto_front
+from bench.results.analysis import COSTS, mean_interval, pareto_front
 from bench.results.grid import ConfigResult, Grid, complete_trials, rank_configs, read_grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
@@ -39,7 +39,7 @@ MAX_ROWS = 24
 # Times whose ratio exceeds this are spread over a log axis.
 _WIDE_RATIO = 8.0
 
-_INTERVAL = "95 % interval over seeds (BCa bootstrap), beside it ± one standard deviation"
+_INTERVAL = "95 % interval over seeds (Student's t), beside it ± one standard deviation"
 _SD = "± one standard deviation over seeds"
 
 
@@ -199,7 +199,7 @@ def _draw_row(
     _dots(ax, seeds, position + np.clip(shifts, -0.35, 0.35), look)
     text = metric.number(result.test.mean)
     if result.test.n > 1:
-        low, high = bca_interval(seeds)
+        low, high = mean_interval(seeds)
         ax.hlines(position, low, high, look.colour)
         text += f" ± {metric.number(result.test.sd)}"
     _mean_dot(ax, result.test.mean, position, look)

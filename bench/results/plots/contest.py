@@ -86,7 +86,7 @@ def _frame(ax: Axes, row: int, column: int) -> None:
 def _wins_message(comparisons: Sequence[Comparison]) -> str:
     claimed = sum(c.verdict in ("better", "worse") for c in comparisons)
     pairs = f"{len(comparisons)} pair{'s' if len(comparisons) > 1 else ''}"
-    if all(c.verdict == "too few seeds" for c in comparisons):
+    if all(c.of_models for c in comparisons):
         return f"Too few seeds to tell any of {pairs} apart"
     if not claimed:
         return f"No difference of {pairs} is certain"
@@ -154,4 +154,12 @@ def _rank_message(ranking: Ranking) -> str:
             f"Over all blocks the ranks do not differ for certain (Friedman, p = {ranking.p:.2g})"
         )
     best = next(iter(ranking.ranks))
+    joined = next((clique for clique in ranking.cliques if best in clique), (best,))
+    if len(joined) == len(ranking.ranks):
+        return f"The ranks differ (Friedman, p = {ranking.p:.2g}), but no two are told apart"
+    if len(joined) > 1:
+        return (
+            f"{shortened(best, 40)} ranks first, not apart from {len(joined) - 1} "
+            f"other{'s' if len(joined) > 2 else ''} (Friedman, p = {ranking.p:.2g})"
+        )
     return f"{shortened(best, 40)} ranks best over all blocks (Friedman, p = {ranking.p:.2g})"

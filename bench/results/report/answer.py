@@ -1,227 +1,280 @@
-"""The answer of a run in plain sentences, for every form of report. Nothing here is escaped.
+"""The verdict of a run in at most five short lines, for every form of report, and as JSON.
 
-A sentence claims that one strategy beats another only where the analysis supports it.
+Nothing here is escaped. A line claims only what the analysis supports, in words for readers who
+know what accuracy is and no statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.results.analysis import (
-    ALPHA,
-    Comparison,
-    compare_strategies,
-    holm,
-    representatives,
-    sample_test,
-    seeds_to_decide,
-)
-from bench.results.grid import ConfigResult, Grid, Spread, complete_trials
-from bench.results.metric import ACCURACY, Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
+from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.grid import Grid, is_missing
+from bench.results.metric import Metric
 
 MAX_NAMES = 4
+MAX_LINES = 5
+
+SHOWN_VERDICTS: Mapping[str, str] = {
+    "better": "better",
+    "worse": "worse",
+    "as_good": "as good",
+    "open": "open",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest:
-    """The values of the leading axis, the best mean test figure first, and what sets them apart.
+class Line:
+    """A line of the verdict: what it is about, and what it says."""
 
-    `results` are those of the configs that stand for them, by value; `against` the comparisons of
-    the first value with every other one, seen from the first; `predictions` what each predicted on
-    the test split, by value and seed.
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.text}"
+
+
+def answer(found: Verdict, grid: Grid, *, doubts: Sequence[str] = ()) -> list[Line]:
+    """At most five lines: what to use, what is worse, what is open, what would settle it, doubts.
+
+    `doubts` are what else there is to distrust.
     """
-
-    grid: Grid
-    results: Mapping[str, ConfigResult]
-    comparisons: Sequence[Comparison]
-    predictions: Mapping[tuple[str, int], pd.DataFrame]
-
-    @property
-    def leader(self) -> str:
-        return next(iter(self.results))
-
-    @property
-    def metric(self) -> Metric:
-        return self.grid.metric
-
-    @property
-    def against(self) -> dict[str, Comparison]:
-        turned = (c if c.first == self.leader else c.turned() for c in self.comparisons)
-        found = {c.second: c for c in turned if c.first == self.leader}
-        return {value: found[value] for value in self.results if value in found}
-
-    def sample_ps(self, comparison: Comparison) -> list[float]:
-        """p of McNemar's test on the test images, for each seed whose predictions are known."""
-        sides = (comparison.first, comparison.second)
-        known = self._known_sample_ps
-        if frozenset(sides) not in known:
-            pairs = ([self.predictions.get((s, seed)) for s in sides] for seed in comparison.seeds)
-            known[frozenset(sides)] = [
-                sample_test(a, b) for a, b in pairs if a is not None and b is not None
-            ]
-        return known[frozenset(sides)]
-
-    @cached_property
-    def _known_sample_ps(self) -> dict[frozenset[str], list[float]]:
-        """Of the pairs that were asked for: the answer and the evidence ask for the same ones."""
-        return {}
-
-    @cached_property
-    def told_apart_by_samples(self) -> dict[str, tuple[int, int]]:
-        """In how many seeds, of how many, the test images tell the leader from each other value.
-
-        McNemar's test of the two trained models, at 0.05 after Holm over all values and seeds.
-        """
-        ps = {value: self.sample_ps(comparison) for value, comparison in self.against.items()}
-        corrected = iter(holm([p for each in ps.values() for p in each]))
-        return {
-            value: (sum(next(corrected) < ALPHA for _ in each), len(each))
-            for value, each in ps.items()
-        }
+    if not found.contenders:
+        reason = f"No complete trial has a test {found.metric.label}, so nothing can be compared."
+        return [Line(about="Nothing", text=reason)]
+    lines = [
+        _use(found, grid),
+        *_beaten(found),
+        *_left_open(found),
+        *_settle(found),
+        _trust(found, doubts),
+    ]
+    return lines[:MAX_LINES]
 
 
-def contest(
-    trials: pd.DataFrame,
-    grid: Grid,
-    results: Sequence[ConfigResult],
-    predictions: pd.DataFrame,
-) -> Contest | None:
-    """The contest of `results`, all of the grid; None if none of them has a test figure."""
-    chosen = representatives(trials, grid)
-    by_config = {result.config: result for result in results}
-    known = {
-        value: by_config[config]
-        for value, config in chosen.items()
-        if by_config[config].rank is not None
-    }
-    if not known:
-        return None
-    ordered = sorted(known, key=lambda value: -round(grid.metric.sign * known[value].test.mean, 12))
-    return Contest(
-        grid=grid,
-        results={value: known[value] for value in ordered},
-        comparisons=compare_strategies(trials, grid),
-        predictions=_by_value_and_seed(trials, predictions, {known[v].config: v for v in known}),
+def _use(found: Verdict, grid: Grid) -> Line:
+    best = found.contender(found.recommended or found.contenders[0].name)
+    reached = f"{_figure(best, found)}"
+    if len(found.contenders) == 1:
+        text = f"{best.name} is the only {found.axis} with a complete trial. It reaches {reached}."
+        return Line(about="Result", text=text)
+    if found.recommended is None:
+        text = f"every {found.axis} is shown to be worse than another one: none can be recommended."
+        return Line(about="Use", text=text)
+    return Line(
+        about="Use",
+        text=f"{_with_config(best, grid)}. {_why(found, best)} It reaches {reached}.",
     )
 
 
-def _by_value_and_seed(
-    trials: pd.DataFrame, predictions: pd.DataFrame, values: Mapping[str, str]
-) -> dict[tuple[str, int], pd.DataFrame]:
-    """The predictions of the complete trials of some configs (config → value)."""
-    complete = complete_trials(trials)
-    chosen = complete[complete["config"].isin(list(values))].set_index("trial")
-    merged = predictions.join(chosen[["config", "seed"]], on="trial", how="inner")
-    groups: Iterable[tuple[Any, pd.DataFrame]] = merged.groupby(["config", "seed"], sort=False)
-    return {(values[config], int(seed)): own for (config, seed), own in groups}
-
-
-def answer(found: Contest | None, metric: Metric = ACCURACY) -> list[str]:
-    """Which strategy is ahead by the metric, by how much, and how sure one can be of it."""
-    if found is None:
-        return [f"No complete trial has a test {metric.label}, so there is nothing to compare."]
-    leader = found.results[found.leader]
-    if len(found.results) == 1:
-        return [
-            f"{found.leader} is the only {found.grid.lead} with a complete trial.",
-            f"Its mean test {metric.label} is {figures(leader.test, metric)}.",
-        ]
-    return [
-        *_too_few(found),
-        *_claims(found),
-        *_claims_of_models(found),
-        *_representation(found),
-        *_chosen_by_validation(found),
-        *_unequal_seeds(found),
-    ]
-
-
-def _too_few(found: Contest) -> list[str]:
-    """Said first: no difference can be significant, whatever it is."""
-    if not all(c.verdict == "too few seeds" for c in found.comparisons):
-        return []
-    most = max(len(c.seeds) for c in found.comparisons)
-    number = len(found.comparisons)
-    pairs = "1 pair" if number == 1 else f"{number} pairs"
-    smallest = min(c.attainable for c in found.comparisons)
-    return [
-        f"With {_seeds(most)} no difference can be significant: for {pairs} of "
-        f"{found.grid.lead} values the smallest attainable p is {smallest:.2g}; "
-        f"it takes {seeds_to_decide(number)} seeds."
-    ]
-
-
-def _claims(found: Contest) -> list[str]:
-    leader, against, metric = found.leader, found.against, found.metric
-    reached = figures(found.results[leader].test, metric)
-    by_verdict: dict[str, list[Comparison]] = {}
-    for comparison in against.values():
-        by_verdict.setdefault(comparison.verdict, []).append(comparison)
-    beaten = by_verdict.pop("better", [])
-    if beaten and not by_verdict and len(beaten) > 1:
-        first, p = beaten[0], max(comparison.corrected for comparison in beaten)
-        return [
-            f"{leader} beats all {len(beaten)} others: {_named(metric)}{reached} on the test "
-            f"split, {_lead(first, metric)} ahead of the next, {first.second} "
-            f"(every corrected p ≤ {p:.2g})."
-        ]
-    sentences = [f"{leader} has the {metric.best} mean test {metric.label}: {reached}."]
-    if beaten:
-        names = [
-            f"{c.second} (by {_lead(c, metric)}, corrected p = {c.corrected:.2g})" for c in beaten
-        ]
-        sentences.append(f"It beats {named(names)}.")
-    for verdict, words in (
-        ("undecided", "not distinguishable from"),
-        ("too few seeds", "ahead of"),
+def _why(found: Verdict, best: Contender) -> str:
+    leader = found.leader
+    metric = found.metric
+    if math.isnan(best.val):
+        return "It is the best on the test split; there is no validation split to choose by."
+    if leader is None or leader == best.name:
+        return f"It is the best on validation ({metric.text(best.val)})."
+    if found.against(best.name)[leader].verdict == "better":
+        return f"{leader} is the best on validation, but is shown to be worse on the test split."
+    if best.costs.get(found.cost, math.nan) < found.contender(leader).costs.get(
+        found.cost, math.nan
     ):
+        return (
+            f"It is shown to be at most {amount(found.margin, metric)} behind every other one, "
+            f"and takes {_times_less(best, found.contender(leader), found)} than {leader}, the "
+            "best on validation."
+        )
+    return f"It is the best on validation of those that nothing beats ({metric.text(best.val)})."
+
+
+def _beaten(found: Verdict) -> Iterator[Line]:
+    worse = [c for c in found.rivals.values() if c.verdict == "better"]
+    alike = [c for c in found.rivals.values() if c.verdict == "as_good"]
+    of_models = [c for c in found.rivals.values() if c.models_verdict in ("better", "worse")]
+    if worse:
+        names = [f"{c.second} (by {lead_text(c, found.metric)})" for c in worse]
+        text = f"{named(names)}."
+        if len(worse) == len(found.rivals) > 1:
+            text = f"all others: {text}"
+        yield Line(about="Worse", text=text)
+    if alike:
+        names = [c.second for c in alike]
+        within = amount(found.margin, found.metric)
+        yield Line(about="As good", text=f"{named(names)}: shown to be within {within}.")
+    if of_models:
         names = [
-            f"{c.second} ({_lead(c, metric)}; {_needed(c)})" for c in by_verdict.get(verdict, [])
+            f"{c.second} ({'behind' if c.lead > 0 else 'ahead'} by "
+            f"{lead_text(c if c.lead > 0 else c.turned(), found.metric)})"
+            for c in of_models
         ]
-        if names:
-            sentences.append(f"It is {words} {named(names)}.")
-    return sentences
+        text = (
+            f"only the trained models are told apart: {named(names)}. That holds for them on other "
+            f"test images; of the {found.axis} values it says nothing yet."
+        )
+        yield Line(about="Of these models", text=text)
 
 
-def _claims_of_models(found: Contest) -> list[str]:
-    """What the test images say of the trained models where the seeds say nothing of strategies.
-
-    They say which model is right more often: nothing of other metrics.
-    """
-    if not found.metric.is_accuracy:
-        return []
-    unclaimed = [value for value, c in found.against.items() if c.verdict != "better"]
-    told = {value: found.told_apart_by_samples[value] for value in unclaimed}
-    if not any(tested for _, tested in told.values()):
-        return []
-    apart = [
-        f"{value} in {count} of {_seeds(tested)}"
-        for value, (count, tested) in told.items()
-        if count
+def _left_open(found: Verdict) -> Iterator[Line]:
+    rivals = [c for c in found.rivals.values() if c.verdict == "open"]
+    if not rivals:
+        return
+    few = [c for c in rivals if c.of_models]
+    if few and len(few) == len(rivals):
+        seeds = max(len(c.seeds) for c in few)
+        if not seeds:
+            text = f"nothing can be compared: {_why_not(few[0], found)}."
+        else:
+            text = (
+                f"with {_seeds(seeds)} nothing can be said of the {found.axis} values: the luck of "
+                f"training shows from {LEAST_SEEDS} seeds on."
+            )
+        yield Line(about="Open", text=text)
+        return
+    names = [
+        f"{c.second} ({lead_text(c.turned(), found.metric, signed=True)})"
+        if c.seeds
+        else f"{c.second} ({_why_not(c, found)})"
+        for c in rivals
     ]
-    if not apart:
-        return ["The test images do not tell its models from theirs either (McNemar)."]
-    rest = ", from no other" if len(apart) < len(told) else ""
-    return [
-        f"The test images tell its trained models from those of {named(apart)}{rest} "
-        "(McNemar, corrected): that holds for these models, not yet for the strategies."
+    best = found.contender(found.recommended or "")
+    cheaper = [
+        c
+        for c in rivals
+        if found.contender(c.second).costs.get(found.cost, math.nan)
+        < best.costs.get(found.cost, math.nan)
+        and not is_missing(c.lead_interval[1])
     ]
+    text = f"{named(names)}, seen from {best.name}."
+    if cheaper:
+        first = min(cheaper, key=lambda c: found.contender(c.second).costs[found.cost])
+        other = found.contender(first.second)
+        most = amount(max(0.0, first.lead_interval[1]), found.metric)
+        text += (
+            f" {first.second} takes {_times_less(other, best, found)} and is at most {most} behind."
+        )
+    yield Line(about="Open", text=text)
 
 
-def _needed(comparison: Comparison) -> str:
-    """What it would take to tell two apart that differ as much as these seem to."""
-    more = comparison.more_seeds
-    if len(comparison.seeds) < 2:
-        return "one seed shows no spread"
-    if more is None:
-        return "hardly any number of seeds would tell them apart"
-    return f"about {more} more seed{'s' if more > 1 else ''} would be needed"
+def _why_not(comparison: Comparison, found: Verdict) -> str:
+    if not comparison.blocks:
+        return "never trained on the same backbone"
+    if not comparison.samples:
+        return "no common test image"
+    return "no common seed"
+
+
+def _settle(found: Verdict) -> Iterator[Line]:
+    rivals = [c for c in found.rivals.values() if c.verdict == "open"]
+    if not rivals:
+        return
+    if all(c.of_models for c in rivals):
+        most = max(len(c.seeds) for c in rivals)
+        if most:
+            further = LEAST_SEEDS - most
+            text = f"at least {further} more seed{'s' if further > 1 else ''}."
+            yield Line(about="To settle it", text=text)
+        return
+    known = [(c, needs) for c in rivals if (needs := found.needs(c)) is not None]
+    if not known:
+        if any(c.seeds and c.samples < 2 for c in rivals):
+            text = "the predictions of the trials: without them nothing can be claimed."
+            yield Line(about="To settle it", text=text)
+        return
+    first, needs = min(known, key=lambda pair: _effort(pair[1]))
+    half = (first.interval[1] - first.interval[0]) / 2
+    text = (
+        f"{_needs_text(needs)}, to tell {first.second} apart. These seeds and test images show "
+        f"differences from about {amount(half, found.metric)} on."
+    )
+    yield Line(about="To settle it", text=text)
+
+
+def _effort(needs: Needs) -> tuple[float, float]:
+    return (needs.seeds[0] or math.inf, needs.samples[0] or math.inf)
+
+
+def _needs_text(needs: Needs) -> str:
+    seeds, samples = _range(needs.seeds), _range(needs.samples)
+    if seeds and samples:
+        return f"{seeds} more seeds, or a test split of {samples} images"
+    if samples:
+        return f"no number of seeds will do it: a test split of {samples} images"
+    if seeds:
+        return f"{seeds} more seeds"
+    return "neither more seeds nor more test images alone, but both, and many"
+
+
+def _range(ends: tuple[int | None, int | None]) -> str:
+    least, most = ends
+    if least is None:
+        return ""
+    if most is None:
+        return f"{_rounded(least)} or more"
+    if _rounded(least) == _rounded(most):
+        return f"about {_rounded(least)}"
+    return f"{_rounded(least)} to {_rounded(most)}"
+
+
+def _rounded(number: int) -> str:
+    """To two digits, upwards: the range is not known better."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return f"{-(-number // step) * step:,}"
+
+
+def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
+    images = found.train_samples
+    pool = f"this pool of {images} training images" if images else "this pool of training images"
+    text = f"it holds for training on {pool}, on any seeds and on test images like these."
+    more = "; ".join(doubts)
+    return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
+
+
+def _figure(best: Contender, found: Verdict) -> str:
+    metric = found.metric
+    low, high = best.interval
+    seeds = _seeds(len(best.seeds))
+    if is_missing(low):
+        return f"{metric.text(best.figure)} on the test split ({seeds})"
+    other = "other seeds and images" if len(best.seeds) >= LEAST_SEEDS else "other images"
+    return (
+        f"{metric.text(best.figure)} on {found.samples} test images ({seeds}; for {other} "
+        f"{metric.number(low)} to {metric.number(high)})"
+    )
+
+
+def _with_config(best: Contender, grid: Grid) -> str:
+    rest = ", ".join(
+        dict.fromkeys(
+            " · ".join(grid.cells[choice.config][key] for key in grid.keys if key != grid.lead)
+            for choice in best.choices.values()
+        )
+    )
+    return f"{best.name} ({rest})" if rest.strip(" ·,") else best.name
+
+
+def _times_less(cheap: Contender, dear: Contender, found: Verdict) -> str:
+    ratio = dear.costs[found.cost] / cheap.costs[found.cost] if cheap.costs[found.cost] else 0.0
+    what = COSTS[found.cost]
+    return f"{ratio:.1f} times less {what}" if ratio else f"no {what}"
+
+
+def lead_text(comparison: Comparison, metric: Metric, *, signed: bool = False) -> str:
+    """By how much the first is ahead, with its interval: `1.2 points, 0.3 to 2.1`."""
+    low, high = comparison.lead_interval
+    sign = "+" if signed else ""
+    effect = metric.points(metric.number(comparison.lead, sign=sign))
+    if is_missing(low):
+        return effect
+    return f"{effect}, {metric.number(low, sign=sign)} to {metric.number(high, sign=sign)}"
+
+
+def amount(value: float, metric: Metric) -> str:
+    """`1.0 points`, `0.012`."""
+    return metric.points(metric.number(value))
 
 
 def named(names: Sequence[str]) -> str:
@@ -230,52 +283,37 @@ def named(names: Sequence[str]) -> str:
     return "; ".join(names[:MAX_NAMES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _lead(comparison: Comparison, metric: Metric) -> str:
-    """By how much the first is ahead, whichever direction is better."""
-    low, high = sorted(metric.sign * end for end in comparison.interval)
-    effect = metric.points(metric.number(metric.sign * comparison.effect))
-    return effect if low != low else f"{effect}, {metric.number(low)} to {metric.number(high)}"
-
-
-def _named(metric: Metric) -> str:
-    """What a figure without a verb is of: nothing is said of accuracy."""
-    return "" if metric.is_accuracy else f"{metric.label} "
-
-
-def _representation(found: Contest) -> list[str]:
-    if len(found.grid.cells) == len(found.results):
-        return []
-    return [
-        f"Each {found.grid.lead} stands here as the config of it that has the {found.metric.best} "
-        f"mean validation {found.metric.label}."
-    ]
-
-
-def _chosen_by_validation(found: Contest) -> list[str]:
-    metric = found.metric
-    means = {value: metric.sign * r.val.mean for value, r in found.results.items() if r.val.n}
-    chosen = max(means, key=lambda value: means[value], default=found.leader)
-    if chosen == found.leader:
-        return [f"Validation {metric.label} alone would have chosen the same {found.grid.lead}."]
-    return [
-        f"Validation {metric.label} alone would have chosen {chosen}, "
-        f"which reaches {figures(found.results[chosen].test, metric)} on the test split."
-    ]
-
-
-def _unequal_seeds(found: Contest) -> list[str]:
-    if len({result.seeds for result in found.results.values()}) == 1:
-        return []
-    return ["Not all have the same complete seeds; only common ones are compared."]
-
-
-def figures(figure: Spread, metric: Metric) -> str:
-    """Mean, standard deviation and number of seeds."""
-    mean = metric.text(figure.mean)
-    if figure.n == 1:
-        return f"{mean} (one seed)"
-    return f"{mean} ± {metric.number(figure.sd)} over {figure.n} seeds"
-
-
 def _seeds(number: int) -> str:
     return "one seed" if number == 1 else f"{number} seeds"
+
+
+def verdict_json(found: Verdict, lines: Sequence[Line]) -> dict[str, Any]:
+    """The content of `verdict.json`; differences are first − second, of the metric."""
+    best = None if found.recommended is None else found.contender(found.recommended)
+    return {
+        "recommended": found.recommended,
+        "metric": found.metric.name,
+        "seeds": 0 if best is None else len(best.seeds),
+        "test_samples": found.samples,
+        "margin": found.margin,
+        "look": found.look,
+        "comparisons": [
+            {
+                "first": c.first,
+                "second": c.second,
+                "difference": _number(c.difference),
+                "low": _number(c.interval[0]),
+                "high": _number(c.interval[1]),
+                "p": c.p,
+                "corrected": c.corrected,
+                "seeds": len(c.seeds),
+                "verdict": c.verdict,
+            }
+            for c in found.comparisons
+        ],
+        "sentences": [str(line) for line in lines],
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

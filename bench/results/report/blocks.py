@@ -49,13 +49,15 @@ class Bullets:
 class Table:
     """Cells of one line each; the columns in `numbers` are aligned to the right.
 
-    `name` is that of its file where tables are written to files of their own.
+    `name` is that of its file where tables are written to files of their own. `terms` say what
+    names in the header mean, each once.
     """
 
     name: str
     header: tuple[str, ...]
     rows: tuple[tuple[str | Link, ...], ...]
     numbers: tuple[int, ...] = ()
+    terms: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

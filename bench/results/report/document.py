@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, bounded
-from bench.results.analysis import wilson_interval
 from bench.results.folder import STATUSES, Run, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, is_missing
-from bench.results.report.answer import answer
 from bench.results.report.blocks import (
     Block,
     Bold,
@@ -23,7 +21,7 @@ from bench.results.report.blocks import (
     Table,
     paragraph,
 )
-from bench.results.report.evidence import Findings, evidence
+from bench.results.report.evidence import Findings, evidence, standing
 from bench.results.report.tuning import tuning_limits
 from bench.results.report.wording import counted
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 MAX_CLASSES = 40
 MAX_NAMED = 12
 MAX_ERROR_LINES = 30
-FEW_SEEDS = 6
 
 FILES: Mapping[str, str] = {
     "suite.yaml": "the suite, with everything filled in",
@@ -55,9 +52,10 @@ FILES: Mapping[str, str] = {
 def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The report's blocks; `targets` are the figures' files by name, relative to the report."""
     run = found.run
-    first, *rest = answer(found.contest, run.metric)
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
-    yield paragraph(Bold(first), *rest, _completeness(run))
+    yield Bullets(tuple((Bold(f"{line.about}:"), line.text) for line in found.lines))
+    yield from standing(found.verdict)
+    yield paragraph(_completeness(run))
     yield from _headed("Evidence", evidence(found, targets))
     yield from _unfinished(found)
     yield Heading("How it was obtained")
@@ -182,18 +180,6 @@ def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
         items.append("One data set was used: what holds on it need not hold on others.")
-    if found.contest is not None and found.test_images and run.metric.is_accuracy:
-        images = found.test_images
-        accuracy = found.contest.results[found.contest.leader].test.mean
-        low, high = wilson_interval(round(accuracy * images), images)
-        items.append(
-            f"The test split has {images} images: for other images of the same kind the highest "
-            f"accuracy is known to within {100 * low:.1f} to {100 * high:.1f} % (Wilson). The "
-            "intervals over seeds do not contain that."
-        )
-    comparisons = found.contest.comparisons if found.contest is not None else ()
-    if any(0 < len(comparison.seeds) < FEW_SEEDS for comparison in comparisons):
-        items.append(f"Bootstrap intervals of fewer than {FEW_SEEDS} seeds are too narrow.")
     if found.tuning is not None:
         items += tuning_limits(found.tuning)
     elif run.trials["config"].nunique() > 1:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from bench.results.analysis import (
-    ALPHA,
     COSTS,
     Comparison,
+    Verdict,
     natural_target,
     pareto_front,
+    read_verdict,
     sample_of,
     trial_measures,
     variance_shares,
     wilson_interval,
 )
+from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
@@ -30,7 +33,7 @@ from bench.results.grid import (
 )
 from bench.results.metric import ACCURACY
 from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
-from bench.results.report.answer import Contest, contest, named
+from bench.results.report.answer import SHOWN_VERDICTS, Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
     Bullets,
@@ -41,6 +44,7 @@ from bench.results.report.blocks import (
     Table,
     paragraph,
 )
+from bench.results.report.doubts import doubts
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
@@ -73,8 +77,13 @@ class Findings:
         return rank_configs(self.run.trials, self.grid)
 
     @cached_property
-    def contest(self) -> Contest | None:
-        return contest(self.run.trials, self.grid, self.results, self.run.predictions)
+    def verdict(self) -> Verdict:
+        return read_verdict(self.run)
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The verdict in words."""
+        return answer(self.verdict, self.grid, doubts=doubts(self.run, self.verdict, self.tuning))
 
     @cached_property
     def tuning(self) -> Tuning | None:
@@ -93,8 +102,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     captions = {name: caption(name, metric) for name in targets}
     pictures = [Picture(name, about, targets[name]) for name, about in captions.items() if about]
     yield from (picture for picture in pictures if picture.name == metric.test)
-    if found.contest is not None and found.contest.comparisons:
-        yield from _pairs(found.contest)
+    if found.verdict.comparisons:
+        yield from _pairs(found.verdict)
     if found.tuning is not None:
         yield from tuning_section(found.tuning, found.run.trials, metric)
     if found.results:
@@ -110,49 +119,140 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _single_trials(found, targets)
 
 
-def _pairs(found: Contest) -> Iterator[Block]:
-    shown = found.comparisons
-    if len(shown) > MAX_PAIRS:
-        shown = list(found.against.values())
+def _pairs(found: Verdict) -> Iterator[Block]:
+    shown = list(found.comparisons)
+    if len(shown) > MAX_PAIRS and found.recommended is not None:
+        shown = list(found.rivals.values())
     metric = found.metric
-    of_samples = ("McNemar",) if metric.is_accuracy else ()
-    explained = (
-        " McNemar: seeds in which the two differ on the test images (exact, p < 0.05, uncorrected)."
-    )
     yield Heading("Each against each", 3)
     yield paragraph(
         f"Differences of test {metric.label}{' in points' if metric.percent else ''}, first minus "
-        f"second{'' if metric.higher_is_better else ' (less is better)'}, paired by seed, with "
-        "95 % interval (BCa bootstrap). p: exact sign-flip test, two-sided; corrected after Holm "
-        f"over {counted(len(found.comparisons), 'pair')}. Ahead: share of seeds."
-        f"{explained if of_samples else ''}"
+        f"second{'' if metric.higher_is_better else ' (less is better)'}, on the same seeds and "
+        f"test images. {_test_in_words(found)}"
     )
-    header = ("first", "second", "difference", "95 % interval", "p", "corrected", "ahead")
+    header = ("first", "second", "difference", "interval", "p", "corrected", "ahead", "seeds")
     yield Table(
         "pairs",
-        (*header, *of_samples, "claim"),
+        (*header, "claim"),
         tuple(_pair(found, comparison) for comparison in shown),
-        tuple(range(2, len(header) + len(of_samples))),
+        tuple(range(2, len(header))),
+        terms=(
+            (
+                "interval",
+                "where the difference lies for other seeds and images, in 95 of 100 runs "
+                "for all pairs at once",
+            ),
+            ("p", "how often equals would differ as much by luck, for one pair looked at once"),
+            (
+                "corrected",
+                "the same for all pairs and looks together: a difference is claimed below 0.05",
+            ),
+            ("ahead", "the share of seeds in which the first is ahead"),
+        ),
     )
     if len(shown) < len(found.comparisons):
-        yield paragraph(f"Only pairs with {found.leader} are shown.")
+        yield paragraph(f"Only pairs with {found.recommended} are shown.")
 
 
-def _pair(found: Contest, comparison: Comparison) -> tuple[str, ...]:
+def _test_in_words(found: Verdict) -> str:
+    number = counted(len(found.comparisons), "pair")
+    looks = f", and over {found.look} looks at this run" if found.look > 1 else ""
+    crossed = (
+        "The test is that of seeds × images (many readers, many cases: Dorfman, Berbaum and Metz, "
+        "1992), with the luck of training judged from all pairs together; corrected after "
+        f"Bonferroni over {number}{looks}."
+    )
+    if all(c.of_models for c in found.comparisons):
+        return (
+            f"With fewer than {LEAST_SEEDS} seeds only the trained models are compared, on their "
+            f"test images (of one seed McNemar's exact test); corrected over {number}{looks}."
+        )
+    return crossed
+
+
+def _pair(found: Verdict, comparison: Comparison) -> tuple[str, ...]:
     """A row of the table."""
     metric = found.metric
-    ps = found.sample_ps(comparison) if metric.is_accuracy else []
     return (
         comparison.first,
         comparison.second,
-        difference(comparison.effect, metric),
+        difference(comparison.difference, metric),
         difference_interval(comparison.interval, metric),
         f"{comparison.p:.2g}",
         f"{comparison.corrected:.2g}",
         f"{100 * comparison.improvement:.0f} %" if comparison.seeds else UNKNOWN,
-        *([f"{sum(p < ALPHA for p in ps)} of {len(ps)}"] if metric.is_accuracy else []),
+        str(len(comparison.seeds)),
         claim(comparison),
     )
+
+
+def standing(found: Verdict) -> Iterator[Block]:
+    """The one table of the answer: every value of the leading axis against the recommended one."""
+    metric = found.metric
+    if not found.contenders:
+        return
+    rivals = found.rivals
+    name = found.recommended
+    versus = (f"minus {name}", "interval", "verdict") if rivals else ()
+    header = (found.axis, metric.axis_label, "95 %", *versus, "val", *_COSTS.values())
+    rows = []
+    for each in found.contenders:
+        low, high = each.interval
+        own = rivals.get(each.name)
+        cells: tuple[str, ...] = ()
+        if rivals and own is None:
+            cells = ("", "", "recommended" if each.name == name else "")
+        elif own is not None:
+            seen = own.turned()
+            cells = (
+                difference(seen.difference, metric),
+                difference_interval(seen.interval, metric),
+                SHOWN_VERDICTS[seen.verdict],
+            )
+        rows.append(
+            (
+                each.name,
+                number(each.figure, metric),
+                UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
+                *cells,
+                number(each.val, metric),
+                *(_cost_text(each.costs.get(cost, math.nan)) for cost in _COSTS),
+            )
+        )
+    few = any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
+    others = "other images" if few else "other seeds and images"
+    terms = [
+        (
+            "95 %",
+            f"where the {metric.label} lies for {others}, in 95 of 100 runs",
+        ),
+    ]
+    if rivals:
+        within = amount(found.margin, metric)
+        terms += [
+            ("interval", "where the difference lies, in 95 of 100 runs for all pairs at once"),
+            (
+                "verdict",
+                "better or worse: the interval leaves out 0; as good: it lies within "
+                f"± {within}; open: neither is shown",
+            ),
+        ]
+    terms.append(("val", "on the validation split, which chooses"))
+    places = {index for index in range(1, len(header)) if header[index] != "verdict"}
+    yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
+
+
+_COSTS = {
+    "train_seconds": "time (s)",
+    "trainable_params": "parameters that train",
+    "peak_memory_mib": "memory (MiB)",
+}
+
+
+def _cost_text(value: float) -> str:
+    if is_missing(value):
+        return UNKNOWN
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _ranking(found: Findings) -> Iterator[Block]:
@@ -165,7 +265,7 @@ def _ranking(found: Findings) -> Iterator[Block]:
     yield paragraph(
         f"{figures_of}{' in percent' if metric.percent else ''}, mean ± standard deviation over "
         f"seeds; test {metric.label} at the epoch that validation chose (best epoch), last: after "
-        f"the last epoch. 95 %: interval of the mean over seeds (BCa bootstrap){single}. IQM: "
+        f"the last epoch. 95 %: interval of the mean over seeds (Student's t){single}. IQM: "
         "interquartile mean. Training time is the mean of a trial, in seconds."
     )
     figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "s")

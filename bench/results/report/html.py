@@ -34,15 +34,22 @@ def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, 
     from markupsafe import Markup
 
     listed = [block for block in blocks if not isinstance(block, Details)]
-    (title, answer, *rest) = listed
+    title = listed[0]
     assert isinstance(title, Heading)
+    sections = [
+        index
+        for index, block in enumerate(listed)
+        if isinstance(block, Heading) and block.level > 1
+    ]
+    first = min(sections, default=len(listed))
+    opening, rest = listed[:first], listed[first:]
     pictures = {
         block.name: _picture(figures[block.name]) for block in rest if isinstance(block, Picture)
     }
     interactive = not complete_trials(found.run.trials).empty
     return _template(_file("report.html.j2")).render(
         title=title.text,
-        opening=[title, answer],
+        opening=opening,
         blocks=rest,
         pictures=pictures,
         interactive=interactive,

@@ -35,7 +35,9 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {_inline(item)}" for item in block.items)
         case Table():
             rows = [[_piece(cell) for cell in row] for row in block.rows]
-            return table([text(name) for name in block.header], rows, right=block.numbers)
+            shown = table([text(name) for name in block.header], rows, right=block.numbers)
+            terms = [f"{text(name)}: {text(meaning)}" for name, meaning in block.terms]
+            return f"{shown}\n\n{'; '.join(terms)}." if terms else shown
         case Picture():
             picture = image(block.name.replace("_", " "), block.target)
             return f"{text(block.caption)}\n\n{picture}"

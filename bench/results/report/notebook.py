@@ -32,8 +32,7 @@ class ShownRun(Run):
 
     def _blocks(self) -> Iterator[Block]:
         blocks = document(Findings(run=self), {})
-        yield from islice(blocks, 2)
-        yield from (b for b in blocks if isinstance(b, Table) and b.name == "ranking")
+        yield from islice(blocks, 3)
         for name in (self.metric.test, "curves"):
             yield Picture(name, caption(name, self.metric) or name, f"plots/{name}.png")
         yield paragraph(f"Run folder: {self.folder}")

@@ -14,7 +14,6 @@ from bench.results.analysis import LrCell, RunComparison, sample_of
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, complete_trials, is_missing, read_grid, value_text
 from bench.results.metric import Metric
-from bench.results.report.answer import answer
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
 from bench.results.report.reasons import why
@@ -38,8 +37,8 @@ def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
     found = Findings(run=run)
-    first, *rest = answer(found.contest, run.metric)
-    yield f"[bold]{_plain(first)}[/] {_plain(' '.join(rest))}"
+    for line in found.lines:
+        yield f"[bold]{_plain(line.about)}:[/] {_plain(line.text)}"
     results = found.results
     complete = complete_trials(run.trials)
     val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from bench.results.analysis import (
     LR,
     Budget,
-    Comparison,
     Edge,
     Gain,
     Goal,
@@ -25,14 +24,12 @@ from bench.results.analysis import (
     overtakings,
     read_goals,
     read_studies,
-    seeds_to_decide,
 )
 from bench.results.grid import UNKNOWN, is_missing
 from bench.results.metric import ACCURACY, Metric
 from bench.results.report.answer import named
 from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
 from bench.results.report.wording import (
-    claim,
     counted,
     difference,
     difference_interval,
@@ -44,7 +41,8 @@ from bench.results.report.wording import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.results.folder import Tuning
+    from bench.results.analysis.paired import Comparison, seeds_to_decide
+from bench.results.folder import Tuning
 
 MAX_FRONT = 40
 MAX_ORDERED = 8
@@ -263,6 +261,14 @@ def _effect(gain: Gain, metric: Metric) -> tuple[str, ...]:
         _values(study.values_of(study.suite)),
         _values(study.values_of(study.chosen)),
     )
+
+
+def claim(comparison: Comparison) -> str:
+    """What may be said of the two."""
+    if comparison.verdict in ("better", "worse"):
+        ahead = comparison.first if comparison.verdict == "better" else comparison.second
+        return f"{ahead} is better"
+    return "undecided" if comparison.verdict == "undecided" else "too few seeds to say"
 
 
 def _values(texts: Mapping[str, str]) -> str:

@@ -17,13 +17,17 @@ def counted(n: int, one: str, many: str | None = None) -> str:
 
 def claim(comparison: Comparison) -> str:
     """What may be said of the two."""
-    verdict, more = comparison.verdict, comparison.more_seeds
-    if verdict == "better":
-        return f"{comparison.first} beats {comparison.second}"
-    if verdict == "worse":
-        return f"{comparison.second} beats {comparison.first}"
-    needed = f"; about {more} more seeds needed" if more else ""
-    return ("undecided" if verdict == "undecided" else "too few seeds to say") + needed
+    match comparison.verdict:
+        case "better":
+            return f"{comparison.first} is better"
+        case "worse":
+            return f"{comparison.second} is better"
+        case "as_good":
+            return "as good"
+    if comparison.models_verdict in ("better", "worse"):
+        ahead = comparison.first if comparison.models_verdict == "better" else comparison.second
+        return f"open; of these models {ahead}"
+    return "open"
 
 
 def difference(value: float, metric: Metric) -> str:

@@ -1,4 +1,4 @@
-"""Strategies against each other: which figures stand for them, what may be claimed, over blocks."""
+"""How strategies rank over blocks: data sets and backbones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from bench.results.analysis.paired import ALPHA, Comparison, compare, holm, mcnemar_p
+from bench.results.analysis.comparison import ALPHA
+from bench.results.analysis.paired import holm
 from bench.results.grid import Grid, complete_trials
-from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,50 +29,6 @@ class Ranking:
     ranks: dict[str, float]
     p: float
     cliques: tuple[tuple[str, ...], ...]
-
-
-def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
-    """For each value of the leading axis the config that validation chooses: value → config.
-
-    By the best mean on the validation split over seeds; the test split has no say. Of equals, the
-    first of the grid.
-    """
-    column = grid.metric.sign * complete_trials(trials).set_index("config")[grid.metric.val]
-    means = column.groupby("config").mean().dropna().round(12)
-    chosen: dict[str, str] = {}
-    for config, cell in grid.cells.items():
-        value = cell[grid.lead]
-        if config in means.index and (value not in chosen or means[config] > means[chosen[value]]):
-            chosen[value] = config
-    return chosen
-
-
-def compare_strategies(trials: pd.DataFrame, grid: Grid) -> list[Comparison]:
-    """Every two values of the leading axis on the test split, each as its representative."""
-    figures = seed_table(trials, representatives(trials, grid), grid.metric)
-    return compare(figures, higher_is_better=grid.metric.higher_is_better)
-
-
-def seed_table(
-    trials: pd.DataFrame, configs: dict[str, str], metric: Metric = ACCURACY
-) -> pd.DataFrame:
-    """Test figures by seed (rows) of `configs` (name → config; columns in this order)."""
-    complete = complete_trials(trials)
-    table = complete.pivot_table(index="seed", columns="config", values=metric.test)
-    table = table.reindex(columns=list(configs.values()))
-    table.columns = list(configs)
-    return table
-
-
-def sample_test(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """p of McNemar's exact test on the test samples that two trials predicted.
-
-    `first` and `second` are the trials' rows of the predictions.
-    """
-    columns = ["sample", "label", "predicted"]
-    both = first[columns].merge(second[columns], on="sample", suffixes=("_1", "_2"))
-    right = [(both[f"label_{i}"] == both[f"predicted_{i}"]).to_numpy(bool) for i in (1, 2)]
-    return mcnemar_p(*right)
 
 
 def rank_over_blocks(trials: pd.DataFrame, grid: Grid) -> Ranking | None:

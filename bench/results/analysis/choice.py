@@ -1,0 +1,115 @@
+"""Which config stands for a strategy, so that what is reported was not chosen on the same luck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.results.grid import Grid, complete_trials
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK = "backbone"
+"""The axis whose values are blocks: strategies are compared on the same ones."""
+
+ONE_BLOCK = ""
+"""The block where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What stands for a value of the leading axis in a block.
+
+    In each seed it is the config that the *other* seeds' validation figures choose: `trials` maps
+    seed → trial, `configs` seed → config, `val` seed → validation figure. `config` is what all
+    seeds choose, for use; `candidates` counts the configs.
+    """
+
+    config: str
+    candidates: int
+    trials: Mapping[int, str]
+    configs: Mapping[int, str]
+    val: Mapping[int, float]
+
+    @property
+    def agreeing(self) -> int:
+        """In how many seeds the others choose what all choose."""
+        return sum(config == self.config for config in self.configs.values())
+
+
+def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
+    """Value of the leading axis → block → what stands for it; values without a test figure miss.
+
+    Of configs that validation finds equal, and where there is no validation, the first of the grid
+    stands. The test split has no say.
+    """
+    complete = complete_trials(trials)
+    complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
+    blocks = grid.varying if BLOCK in grid.varying and grid.lead != BLOCK else ()
+    found: dict[str, dict[str, Choice]] = {}
+    order = {config: index for index, config in enumerate(grid.cells)}
+    cells = complete["config"].map(
+        lambda config: (
+            grid.cells[config][grid.lead],
+            grid.cells[config][BLOCK] if blocks else ONE_BLOCK,
+        )
+    )
+    for (value, block), own in complete.groupby(cells.map(tuple), sort=False):
+        by_config = own.pivot_table(
+            index="seed", columns="config", values="trial", aggfunc="first", observed=True
+        )
+        by_config = by_config[sorted(by_config.columns, key=lambda name: order[str(name)])]
+        val = own.pivot_table(index="seed", columns="config", values=grid.metric.val, dropna=False)
+        val = val.reindex(index=by_config.index, columns=by_config.columns)
+        found.setdefault(value, {})[block] = _choice(by_config, val, grid)
+    return {value: found[value] for value in grid.axes[grid.lead] if value in found}
+
+
+def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
+    """For each value of the leading axis the config that validation chooses: value → config.
+
+    By the best mean on the validation split over seeds; the test split has no say. Of equals, the
+    first of the grid.
+    """
+    column = grid.metric.sign * complete_trials(trials).set_index("config")[grid.metric.val]
+    means = column.groupby("config").mean().dropna().round(12)
+    chosen: dict[str, str] = {}
+    for config, cell in grid.cells.items():
+        value = cell[grid.lead]
+        if config in means.index and (value not in chosen or means[config] > means[chosen[value]]):
+            chosen[value] = config
+    return chosen
+
+
+def _choice(trials: pd.DataFrame, val: pd.DataFrame, grid: Grid) -> Choice:
+    """`trials` and `val` have a row a seed and a column a config."""
+    plain = np.asarray(val.to_numpy(), dtype=np.float64)
+    figures = grid.metric.sign * plain
+    ids = trials.to_numpy(dtype=object)
+    known = np.asarray(trials.notna().to_numpy(), dtype=bool)
+    names = [str(name) for name in trials.columns]
+    chosen = {}
+    for row, seed in enumerate(trials.index):
+        others = np.arange(len(figures)) != row if len(figures) > 1 else slice(None)
+        chosen[int(str(seed))] = _best(figures[others], np.asarray(known[row], dtype=bool))
+    return Choice(
+        config=names[_best(figures, known.any(axis=0))],
+        candidates=len(names),
+        trials={seed: str(ids[row, chosen[seed]]) for row, seed in enumerate(chosen)},
+        configs={seed: names[column] for seed, column in chosen.items()},
+        val={seed: float(plain[row, chosen[seed]]) for row, seed in enumerate(chosen)},
+    )
+
+
+def _best(figures: np.ndarray, allowed: np.ndarray) -> int:
+    """The column with the largest mean of what is known, of those that are allowed."""
+    counts = np.isfinite(figures).sum(axis=0)
+    sums = np.nansum(np.where(np.isfinite(figures), figures, np.nan), axis=0)
+    means = np.where(counts > 0, np.round(sums / np.maximum(counts, 1), 12), -np.inf)
+    means = np.where(allowed, means, -np.inf)
+    best = int(means.argmax())
+    return best if np.isfinite(means[best]) else int(np.flatnonzero(allowed)[0])

@@ -1,0 +1,306 @@
+"""Things compared on the same seeds and test samples, and what may be claimed of them.
+
+Every claim of a report is made here, from what was scored on each test sample by each seed. The
+test is that of `crossed`; all pairs that are spoken of are one family, and an interval that is
+shown is the one that decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from bench.results.analysis.crossed import (
+    LEAST_SEEDS,
+    CrossedTables,
+    Numbers,
+    crossed_p,
+    crossed_table,
+    half_widths,
+    joined,
+)
+from bench.results.analysis.intervals import UNKNOWN, Interval
+from bench.results.analysis.scores import Scores
+
+T = TypeVar("T", int, str)
+
+ALPHA = 0.05
+MARGIN = 0.01
+
+Verdict = Literal["better", "worse", "as_good", "open"]
+
+BlockScores = Mapping[str, Scores]
+"""What one thing scored in each block (backbone)."""
+
+Pair = tuple[str, str, BlockScores, BlockScores]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`first` against `second`; figures are first − second, of the metric.
+
+    `seeds` are those that both have, `by_seed` the difference in each. `p` is that of one test;
+    `corrected` is it after Bonferroni's correction over all `comparisons` and over the times that
+    this pair was looked at: below 0.05 there is a difference, and `interval`, whose level is
+    corrected in the same way, leaves out 0. With fewer than three seeds both speak of the trained
+    models only (`of_models`). `blocks` are the backbones on which both were trained.
+
+    `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
+    what is left of one of each; NaN where they are not known.
+    """
+
+    first: str
+    second: str
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    samples: int
+    blocks: tuple[str, ...]
+    difference: float
+    interval: Interval
+    p: float
+    corrected: float
+    comparisons: int
+    level: float
+    margin: float = MARGIN
+    higher_is_better: bool = True
+    seed_variance: float = math.nan
+    sample_variance: float = math.nan
+    rest_variance: float = math.nan
+
+    def turned(self) -> Comparison:
+        """The same from the other side."""
+        low, high = self.interval
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            by_seed=tuple(-difference for difference in self.by_seed),
+            difference=-self.difference,
+            interval=(-high, -low),
+        )
+
+    @property
+    def lead(self) -> float:
+        """By how much `first` is ahead."""
+        return self.difference if self.higher_is_better else -self.difference
+
+    @property
+    def lead_interval(self) -> Interval:
+        """The interval of the lead."""
+        low, high = self.interval
+        return (low, high) if self.higher_is_better else (-high, -low)
+
+    @property
+    def of_models(self) -> bool:
+        """Whether it speaks of the trained models alone, not of the strategies."""
+        return len(self.seeds) < LEAST_SEEDS
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be claimed of the strategies."""
+        return "open" if self.of_models else self._seen
+
+    @property
+    def models_verdict(self) -> Verdict:
+        """What may be claimed of the trained models, where nothing may be of the strategies."""
+        return self._seen if self.of_models else "open"
+
+    @property
+    def _seen(self) -> Verdict:
+        low, high = self.lead_interval
+        if low > 0:
+            return "better"
+        if high < 0:
+            return "worse"
+        return "as_good" if -self.margin < low and high < self.margin else "open"
+
+    @property
+    def not_worse(self) -> bool:
+        """Whether `first` is shown to be behind by less than the margin, if it is behind at all."""
+        return not self.of_models and self.lead_interval[0] > -self.margin
+
+    @property
+    def improvement(self) -> float:
+        """The share of seeds in which `first` is ahead, ties counted half; NaN without seeds."""
+        if not self.by_seed:
+            return math.nan
+        leads = np.array(self.by_seed) if self.higher_is_better else -np.array(self.by_seed)
+        return float(((leads > 0) + 0.5 * (leads == 0)).mean())
+
+
+def look_level(look: int) -> float:
+    """The share of 0.05 that a look may spend, the first being 1: all together spend 0.05."""
+    return ALPHA * 6 / (math.pi * look) ** 2
+
+
+def compare(
+    scores: Mapping[str, BlockScores],
+    *,
+    looks: Mapping[frozenset[str], int] | None = None,
+    margin: float = MARGIN,
+    higher_is_better: bool = True,
+) -> list[Comparison]:
+    """Every two things of `scores` against each other, in their order.
+
+    `looks` says the how-manyeth look at a pair this is; by default the first at all.
+    """
+    names = list(scores)
+    return compare_pairs(
+        [(one, other, scores[one], scores[other]) for one, other in combinations(names, 2)],
+        independent=max(1, len(names) - 1),
+        looks=looks,
+        margin=margin,
+        higher_is_better=higher_is_better,
+    )
+
+
+def compare_pairs(
+    pairs: Sequence[Pair],
+    *,
+    independent: int | None = None,
+    looks: Mapping[frozenset[str], int] | None = None,
+    margin: float = MARGIN,
+    higher_is_better: bool = True,
+) -> list[Comparison]:
+    """Each pair against each other, as one family; `independent` as for `crossed_p`.
+
+    A pair with no common seed, block or sample has NaN for all that is not known, and p = 1.
+    """
+    levels = [
+        look_level((looks or {}).get(frozenset((one, other)), 1)) / len(pairs)
+        for one, other, _, _ in pairs
+    ]
+    found = [
+        _measured(pair, level, len(pairs), margin, higher_is_better)
+        for pair, level in zip(pairs, levels, strict=True)
+    ]
+    counts = [
+        all(scores.counts for side in (one, other) for scores in side.values())
+        for _, _, one, other in pairs
+    ]
+    tables = {
+        index: crossed_table(differences, grain=None if counts[index] else 0.0)
+        for index, (comparison, differences) in enumerate(found)
+        if not comparison.of_models and min(differences.shape) > 1
+    }
+    comparisons = [
+        comparison
+        if index in tables or comparison.samples < 2
+        else _of_models(comparison, differences, counts[index])
+        for index, (comparison, differences) in enumerate(found)
+    ]
+    if tables:
+        family = joined(list(tables.values()))
+        number = min(len(tables), independent or len(tables))
+        ps = crossed_p(family, independent=number)
+        halves = half_widths(
+            family, independent=number, alpha=np.array([levels[index] for index in tables])
+        )
+        for place, index in enumerate(tables):
+            comparisons[index] = _decided(
+                comparisons[index], float(ps[place]), float(halves[place]), tables[index]
+            )
+    return comparisons
+
+
+def _measured(
+    pair: Pair, level: float, comparisons: int, margin: float, higher_is_better: bool
+) -> tuple[Comparison, Numbers]:
+    """What is seen of a pair, before any test, with the differences by seed and sample."""
+    first, second, one, other = pair
+    blocks = tuple(block for block in one if block in other)
+    sides = [scores[block] for block in blocks for scores in (one, other)]
+    seeds = _common([side.seeds for side in sides])
+    samples = _common([side.samples for side in sides])
+    differences = np.zeros((len(seeds), len(samples)))
+    for block in blocks:
+        differences += one[block].at(seeds, samples) - other[block].at(seeds, samples)
+    if differences.size:
+        differences /= len(blocks)
+    known = differences.size > 0
+    comparison = Comparison(
+        first=first,
+        second=second,
+        seeds=seeds if known else (),
+        by_seed=tuple(map(float, differences.mean(axis=1).round(12))) if known else (),
+        samples=len(samples),
+        blocks=blocks,
+        # Sums of the same figures in another order differ in the last digit: that is no lead.
+        difference=round(float(differences.mean()), 12) if known else math.nan,
+        interval=UNKNOWN,
+        p=1.0,
+        corrected=1.0,
+        comparisons=comparisons,
+        level=level,
+        margin=margin,
+        higher_is_better=higher_is_better,
+    )
+    return comparison, differences
+
+
+def _common(each: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
+    """What all have, in the order of the first."""
+    if not each:
+        return ()
+    first, *others = each
+    if all(other == first for other in others):
+        return first
+    sets = [set(other) for other in others]
+    return tuple(value for value in first if all(value in own for own in sets))
+
+
+def _decided(comparison: Comparison, p: float, half: float, table: CrossedTables) -> Comparison:
+    difference = comparison.difference
+    return replace(
+        comparison,
+        interval=(difference - half, difference + half) if math.isfinite(half) else UNKNOWN,
+        p=p,
+        corrected=min(1.0, p * ALPHA / comparison.level),
+        seed_variance=max(0.0, float(table.ms_seeds - table.ms_rest)) / comparison.samples,
+        sample_variance=max(0.0, float(table.ms_samples - table.ms_rest)) / len(comparison.seeds),
+        rest_variance=float(table.ms_rest),
+    )
+
+
+def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Comparison:
+    """What the test samples tell of the very models that were trained.
+
+    Of one seed and of right and wrong: McNemar's exact test (1947) with the interval of Clopper and
+    Pearson (1934) for the share of those samples on which the two differ. Otherwise Student's t
+    over the samples; of right and wrong with half a sample added to each of the four counts of
+    their table (Agresti and Min, 2005).
+    """
+    if not differences.size:
+        return comparison
+    from scipy.stats import binomtest
+    from scipy.stats import t as student
+
+    samples = differences.shape[1]
+    means = differences.mean(axis=0)
+    ahead, differing = int((means > 0).sum()), int((means != 0).sum())
+    if counts and differing and np.isin(means, (-1.0, 0.0, 1.0)).all():
+        found = binomtest(ahead, differing, 0.5)
+        p = float(found.pvalue)
+        share = found.proportion_ci(1 - comparison.level, method="exact")
+        low, high = ((2 * end - 1) * differing / samples for end in (share.low, share.high))
+        interval = (float(low), float(high))
+    else:
+        added = 2 if counts else 0
+        spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
+        error = math.sqrt(max(0.0, spread)) / (samples + added)
+        if not error:
+            return comparison
+        p = float(2 * student.sf(abs(comparison.difference) / error, max(1, samples - 1)))
+        half = error * float(student.isf(comparison.level / 2, max(1, samples - 1)))
+        interval = (comparison.difference - half, comparison.difference + half)
+    return replace(
+        comparison,
+        interval=interval,
+        p=p,
+        corrected=min(1.0, p * ALPHA / comparison.level),
+    )

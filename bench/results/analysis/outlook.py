@@ -1,0 +1,48 @@
+"""What a run of some size can show, told before anything is trained."""
+
+from __future__ import annotations
+
+import math
+
+from bench.results.analysis.comparison import look_level
+from bench.results.analysis.crossed import LEAST_SEEDS, MOST_PRIOR
+
+ACCURACY = 0.9
+"""What is assumed of a strategy's accuracy, where nothing is known yet."""
+
+LUCK = 0.005
+"""The standard deviation of accuracy over trainings that is assumed: half a point."""
+
+DIFFERING = 0.08
+"""The share of test samples on which two models of that accuracy are assumed to differ."""
+
+POWER = 0.8
+
+
+def outlook(strategies: int, seeds: int, samples: int) -> str:
+    """Which differences of accuracy so many seeds and test samples are likely to show."""
+    pairs = strategies * (strategies - 1) // 2
+    size = f"{strategies} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {samples} test images"
+    if seeds < LEAST_SEEDS:
+        return (
+            f"{size}: only the trained models can be told apart; of strategies something can be "
+            f"said from {LEAST_SEEDS} seeds on"
+        )
+    least = 100 * shown(strategies - 1, pairs, seeds, samples)
+    return (
+        f"{size}: differences of about {least:.1f} points on will show, if accuracy is about "
+        f"{100 * ACCURACY:.0f} % and the luck of training half a point"
+    )
+
+
+def shown(independent: int, pairs: int, seeds: int, samples: int) -> float:
+    """The difference of accuracy that is claimed with power 0.8 under the assumptions above."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    # Half of what two models differ in goes with the image, half with the single training.
+    variance = 2 * LUCK**2 / seeds + DIFFERING / 2 / samples + DIFFERING / 2 / (samples * seeds)
+    own = seeds - 1
+    freedom = own + min(MOST_PRIOR, (independent - 1) * own)
+    wanted = student.isf(look_level(1) / pairs / 2, freedom) + norm.isf(1 - POWER)
+    return float(wanted * math.sqrt(variance))

@@ -1,0 +1,166 @@
+"""What trials scored on each test sample: what every claim is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError
+from bench.methods.metrics import METRICS, MetricFunction
+from bench.results.folder.columns import PROBABILITY_PREFIX
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.results.metric import Metric
+
+Numbers = npt.NDArray[np.float64]
+
+MAX_BLOCKS = 200
+"""Up to so many samples are left out one by one, of more so many blocks of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """`values[seed, sample]` of something that was trained with each of `seeds`.
+
+    Their mean over samples is the metric of a seed's test split.
+    """
+
+    seeds: tuple[int, ...]
+    samples: tuple[str, ...]
+    values: Numbers
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether every sample is right or wrong, 1 or 0."""
+        return bool(np.isin(self.values, (0.0, 1.0)).all())
+
+    def at(self, seeds: Sequence[int], samples: Sequence[str]) -> Numbers:
+        """The table of some of the seeds and samples, in their order."""
+        if samples == self.samples and seeds == self.seeds:
+            return self.values
+        rows = [self.seeds.index(seed) for seed in seeds]
+        places = {sample: column for column, sample in enumerate(self.samples)}
+        return np.asarray(self.values[np.ix_(rows, [places[sample] for sample in samples])])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialScores:
+    """A row of `values` for each trial, a column for each of `samples`; NaN where not known."""
+
+    rows: Mapping[str, int]
+    samples: tuple[str, ...]
+    values: Numbers
+
+    def of(self, trials: Mapping[int, str]) -> Scores | None:
+        """The scores of a trial a seed, on the samples that all have; None without any."""
+        known = {seed: self.rows[trial] for seed, trial in trials.items() if trial in self.rows}
+        if not known:
+            return None
+        values = self.values[list(known.values())]
+        whole = np.isfinite(values).all(axis=0)
+        if not whole.any():
+            return None
+        if whole.all():
+            return Scores(seeds=tuple(known), samples=self.samples, values=values)
+        samples = tuple(np.array(self.samples, dtype=object)[whole])
+        return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+
+
+def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:
+    """The scores of all predicted trials; None if the metric's function is not known.
+
+    A metric that is the mean of something over samples scores each sample by that. Of any other,
+    scores are jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric
+    without sample i, moved to have the metric as their mean. Of many samples, blocks that are alike
+    in their classes are left out instead, and stand as one sample each.
+    """
+    import pandas as pd
+
+    try:
+        function = METRICS.get(metric.name).function
+    except BenchError:
+        return None
+    row, trials = pd.factorize(predictions["trial"])
+    column, samples = pd.factorize(predictions["sample"])
+    if metric.name in _PER_SAMPLE:
+        values = np.full((len(trials), len(samples)), np.nan)
+        values[row, column] = _per_sample(predictions, metric)
+        names: Iterable[str] = samples
+    else:
+        labels, probabilities = _arrays(predictions)
+        classes = np.full(len(samples), -1)
+        classes[column] = labels
+        block = _blocks(classes)
+        values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
+        for index in range(len(trials)):
+            own = row == index
+            values[index] = _pseudo_values(
+                function, labels[own], probabilities[own], block[column[own]], values.shape[1]
+            )
+        alone = values.shape[1] == len(samples)
+        names = samples if alone else (f"block {number}" for number in range(values.shape[1]))
+        if alone:
+            values = values[:, block]
+    rows = {str(trial): index for index, trial in enumerate(trials)}
+    return TrialScores(rows=rows, samples=tuple(map(str, names)), values=values)
+
+
+def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
+    if metric.name == "accuracy":
+        hits = predictions["label"] == predictions["predicted"]
+        return np.asarray(hits.to_numpy(), dtype=np.float64)
+    labels, probabilities = _arrays(predictions)
+    if metric.name == "log_loss":
+        right = probabilities[np.arange(len(labels)), labels]
+        return -np.log(np.maximum(right, np.finfo(np.float64).tiny))
+    return np.asarray(np.square(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1))
+
+
+_PER_SAMPLE = ("accuracy", "log_loss", "brier")
+"""Those that are means over samples."""
+
+
+def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Numbers]:
+    """Labels as indices of classes, and probabilities by class."""
+    columns = [name for name in predictions if str(name).startswith(PROBABILITY_PREFIX)]
+    index = {str(name)[len(PROBABILITY_PREFIX) :]: place for place, name in enumerate(columns)}
+    labels = np.asarray(predictions["label"].map(index).to_numpy(), dtype=np.int64)
+    return labels, np.asarray(predictions[columns].to_numpy(), dtype=np.float64)
+
+
+def _blocks(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The block of each sample: of equal sizes but for one sample, and of equal shares of classes.
+
+    Samples are dealt in turn, class by class, in an order that no file name has a part in.
+    """
+    count = min(MAX_BLOCKS, len(classes))
+    order = np.random.default_rng(0).permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    block = np.empty(len(classes), dtype=np.int64)
+    block[order] = np.arange(len(classes)) % max(1, count)
+    return block
+
+
+def _pseudo_values(
+    function: MetricFunction,
+    labels: npt.NDArray[np.int64],
+    probabilities: Numbers,
+    block: npt.NDArray[np.int64],
+    count: int,
+) -> Numbers:
+    if not np.isfinite(probabilities).all():
+        return np.full(count, np.nan)
+    whole = function(labels, probabilities)
+    left = [
+        function(labels[kept], probabilities[kept])
+        for kept in (block != number for number in range(count))
+    ]
+    values = count * whole - (count - 1) * np.array(left, dtype=np.float64)
+    return np.asarray(values - values.mean() + whole)

@@ -1,0 +1,382 @@
+"""The verdict of a run: what to use, what is worse, what is open, and what would settle it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.results.analysis.choice import Choice, choices
+from bench.results.analysis.comparison import (
+    ALPHA,
+    MARGIN,
+    BlockScores,
+    Comparison,
+    compare,
+    look_level,
+)
+from bench.results.analysis.crossed import (
+    LEAST_SEEDS,
+    MOST_PRIOR,
+    crossed_table,
+    half_widths,
+    joined,
+)
+from bench.results.analysis.effects import COSTS
+from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
+from bench.results.analysis.scores import Scores, TrialScores, trial_scores
+from bench.results.folder.looks import look_at
+from bench.results.grid import Grid, complete_trials, read_grid
+from bench.suite.claims import Cost, read_claims
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.results.folder import Run
+    from bench.results.metric import Metric
+
+MANY_SEEDS = 200
+"""Where more would be needed, no run will tell the two apart by seeds."""
+
+MANY_SAMPLES = 1_000_000
+POWER = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A value of the leading axis as it stands in the contest.
+
+    `figure` is its mean test figure over seeds and blocks, `interval` where that of other seeds and
+    other samples lies (95 %); with fewer than three seeds, that of other samples alone. `val` is
+    its mean validation figure, each seed's by the config that the other seeds choose. `costs` are
+    means over trials.
+    """
+
+    name: str
+    choices: Mapping[str, Choice]
+    seeds: tuple[int, ...]
+    figure: float
+    interval: Interval
+    val: float
+    costs: Mapping[str, float]
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The backbones that it was trained on, where they vary."""
+        return tuple(self.choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What would settle an open pair with power 0.8, if it differs by what was seen.
+
+    Each is a range, as the difference is known to a range: (least, most), None where no number
+    would do. `seeds` are further ones, `samples` a test split's whole size.
+    """
+
+    seeds: tuple[int | None, int | None]
+    samples: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a run says. `contenders` stand best first, `comparisons` are of every two of them.
+
+    `recommended` is the leader on validation of those that nothing is shown to beat, unless a
+    cheaper one (by `cost`) is shown to be at most `margin` behind every other one. `leader` is the
+    leader on validation.
+    """
+
+    metric: Metric
+    axis: str
+    contenders: tuple[Contender, ...]
+    comparisons: tuple[Comparison, ...]
+    recommended: str | None
+    leader: str | None
+    margin: float
+    cost: Cost
+    samples: int
+    train_samples: int | None
+    look: int
+    looks: Mapping[frozenset[str], int] = field(default_factory=dict)
+
+    def contender(self, name: str) -> Contender:
+        """The one called `name`."""
+        return next(each for each in self.contenders if each.name == name)
+
+    def against(self, name: str) -> dict[str, Comparison]:
+        """`name` against every other one, seen from it, in the order of the contenders."""
+        found = {}
+        for each in self.comparisons:
+            if name in (each.first, each.second):
+                own = each if each.first == name else each.turned()
+                found[own.second] = own
+        return {each.name: found[each.name] for each in self.contenders if each.name in found}
+
+    @property
+    def rivals(self) -> dict[str, Comparison]:
+        """The recommended one against every other one."""
+        return {} if self.recommended is None else self.against(self.recommended)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Those that are neither told apart from the recommended one nor shown to be as good."""
+        return tuple(name for name, each in self.rivals.items() if each.verdict == "open")
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether more trainings would change nothing that the verdict leaves open."""
+        return self.recommended is not None and not self.open
+
+    def needs(self, comparison: Comparison) -> Needs | None:
+        """What would settle it at its next look; None where its variances are not known."""
+        pair = frozenset((comparison.first, comparison.second))
+        level = look_level(self.looks.get(pair, 1) + 1) / comparison.comparisons
+        return _needs(comparison, level, len(self.contenders))
+
+
+def reach_verdict(
+    trials: pd.DataFrame,
+    grid: Grid,
+    predictions: pd.DataFrame,
+    *,
+    looks: Sequence[Collection[str]] = (),
+    margin: float = MARGIN,
+    cost: Cost = "train_seconds",
+    train_samples: int | None = None,
+) -> Verdict:
+    """The verdict of the trials of a grid. `looks` are the trials that were new at each look."""
+    chosen = choices(trials, grid)
+    scored = trial_scores(predictions, grid.metric)
+    scores = {name: _scores(own, scored, trials, grid.metric) for name, own in chosen.items()}
+    shared = _shared_blocks(chosen)
+    contenders = _contenders(chosen, scores, shared, trials, grid.metric)
+    times = _times_seen(trials, grid, looks)
+    comparisons = compare(
+        {each.name: scores[each.name] for each in contenders},
+        looks=times,
+        margin=margin,
+        higher_is_better=grid.metric.higher_is_better,
+    )
+    leader = _leader(contenders, shared, grid.metric)
+    found = Verdict(
+        metric=grid.metric,
+        axis=grid.lead,
+        contenders=tuple(contenders),
+        comparisons=tuple(comparisons),
+        recommended=None,
+        leader=leader,
+        margin=margin,
+        cost=cost,
+        samples=max(
+            (len(own.samples) for blocks in scores.values() for own in blocks.values()), default=0
+        ),
+        train_samples=train_samples,
+        look=max([len(looks), *times.values(), 1]),
+        looks=times,
+    )
+    return _with_recommended(found, shared)
+
+
+@lru_cache(maxsize=2)
+def read_verdict(run: Run) -> Verdict:
+    """The verdict of a run folder. That counts as a look, which is written down in the folder."""
+    complete = complete_trials(run.trials)
+    claims = read_claims(run.suite)
+    counts = run.data.get("counts", {})
+    return reach_verdict(
+        run.trials,
+        read_grid(run.trials, run.metric),
+        run.predictions,
+        looks=look_at(run.folder, list(complete["trial"])),
+        margin=claims.margin,
+        cost=claims.cost,
+        train_samples=sum(counts.get("train", {}).values()) or None,
+    )
+
+
+def _scores(
+    own: Mapping[str, Choice], scored: TrialScores | None, trials: pd.DataFrame, metric: Metric
+) -> BlockScores:
+    found = {}
+    for block, choice in own.items():
+        scores = scored.of(choice.trials) if scored is not None else None
+        if scores is None:
+            # Without predictions nothing can be claimed, but figures are there.
+            figures = trials.set_index("trial")[metric.test]
+            values = np.array([[float(figures[trial])] for trial in choice.trials.values()])
+            scores = Scores(seeds=tuple(choice.trials), samples=("all",), values=values)
+        found[block] = scores
+    return found
+
+
+def _shared_blocks(chosen: Mapping[str, Mapping[str, Choice]]) -> tuple[str, ...]:
+    """The blocks that all have; where there are none, the block that most have."""
+    every = dict.fromkeys(block for own in chosen.values() for block in own)
+    shared = tuple(block for block in every if all(block in own for own in chosen.values()))
+    if shared or not every:
+        return shared
+    return (max(every, key=lambda block: sum(block in own for own in chosen.values())),)
+
+
+def _contenders(
+    chosen: Mapping[str, Mapping[str, Choice]],
+    scores: Mapping[str, BlockScores],
+    shared: tuple[str, ...],
+    trials: pd.DataFrame,
+    metric: Metric,
+) -> list[Contender]:
+    by_trial = complete_trials(trials).set_index("trial")
+    found, tables = [], {}
+    for name, own in chosen.items():
+        blocks = [block for block in shared if block in own] or list(own)
+        sides = [scores[name][block] for block in blocks]
+        seeds = tuple(seed for seed in sides[0].seeds if all(seed in side.seeds for side in sides))
+        samples = sides[0].samples
+        if not seeds or any(side.samples != samples for side in sides):
+            seeds, sides = sides[0].seeds, sides[:1]
+        values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
+        if len(seeds) >= LEAST_SEEDS and len(samples) > 1:
+            tables[name] = crossed_table(values)
+        used = [trial for block in blocks for trial in own[block].trials.values()]
+        vals = [value for block in blocks for value in own[block].val.values()]
+        found.append(
+            Contender(
+                name=name,
+                choices=own,
+                seeds=seeds,
+                figure=round(float(values.mean()), 12),
+                interval=_of_samples(values, metric),
+                val=round(float(np.nanmean(vals)), 12) if np.isfinite(vals).any() else math.nan,
+                costs={
+                    cost: float(by_trial.loc[used, cost].mean())
+                    for cost in COSTS
+                    if cost in by_trial
+                },
+            )
+        )
+    if tables:
+        halves = half_widths(joined(list(tables.values())), independent=len(tables), alpha=ALPHA)
+        wider = dict(zip(tables, halves, strict=True))
+        found = [
+            replace(
+                each,
+                interval=_around(
+                    each.figure, float(wider[each.name]), int(tables[each.name].samples), metric
+                ),
+            )
+            if each.name in wider
+            else each
+            for each in found
+        ]
+    return sorted(found, key=lambda each: -metric.sign * each.figure)
+
+
+def _of_samples(values: np.ndarray, metric: Metric) -> Interval:
+    """Where the figure of these very models lies for other samples."""
+    means = values.mean(axis=0)
+    if len(means) < 2:
+        return UNKNOWN
+    half = Z * float(means.std(ddof=1)) / math.sqrt(len(means))
+    return _around(float(means.mean()), half, len(means), metric)
+
+
+def _around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
+    if metric.percent and 0 <= figure <= 1:
+        return wilson_of_share(figure, half, samples)
+    return figure - half, figure + half
+
+
+def _leader(contenders: Sequence[Contender], shared: tuple[str, ...], metric: Metric) -> str | None:
+    """The best on validation, of equals the better on test; on test where nothing is validated."""
+    able = [each for each in contenders if all(block in each.choices for block in shared)]
+    known = [each for each in able if not math.isnan(each.val)]
+    if known:
+        return max(known, key=lambda each: metric.sign * each.val).name
+    return able[0].name if able else None
+
+
+def _with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
+    able = [each for each in found.contenders if all(block in each.choices for block in shared)]
+    sign = found.metric.sign
+    unbeaten = [
+        each
+        for each in able
+        if not any(c.verdict == "worse" for c in found.against(each.name).values())
+    ]
+    if not unbeaten:
+        return found
+    known = [each for each in unbeaten if not math.isnan(each.val)]
+    first = max(known, key=lambda each: sign * each.val) if known else unbeaten[0]
+    cheaper = [
+        each
+        for each in unbeaten
+        if each.costs.get(found.cost, math.nan) < first.costs.get(found.cost, math.nan)
+        and all(c.not_worse for c in found.against(each.name).values())
+    ]
+    best = min(cheaper, key=lambda each: each.costs[found.cost], default=first)
+    return replace(found, recommended=best.name)
+
+
+def _times_seen(
+    trials: pd.DataFrame, grid: Grid, looks: Sequence[Collection[str]]
+) -> dict[frozenset[str], int]:
+    """The how-manyeth look at each pair this is: looks without a new trial of it are none.
+
+    Nothing is spent on strategies whose trials stay as they were, and what was claimed of them
+    stays claimed.
+    """
+    of_trial = {
+        str(trial): grid.cells[str(config)][grid.lead]
+        for trial, config in zip(trials["trial"], trials["config"], strict=True)
+    }
+    touched = [{of_trial[trial] for trial in look if trial in of_trial} for look in looks]
+    names = list(grid.axes.get(grid.lead, ()))
+    return {
+        frozenset((one, other)): max(1, sum(one in look or other in look for look in touched))
+        for index, one in enumerate(names)
+        for other in names[index + 1 :]
+    }
+
+
+def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | None:
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
+    seeds, samples = len(comparison.seeds), comparison.samples
+    parts = (comparison.seed_variance, comparison.sample_variance, comparison.rest_variance)
+    if comparison.of_models or any(math.isnan(part) for part in parts):
+        return None
+    of_seeds, of_samples, rest = parts
+    error = math.sqrt(of_seeds / seeds + of_samples / samples + rest / (seeds * samples))
+    effect = abs(comparison.difference)
+    # The middle 80 % of what the difference may be.
+    ends = [effect + 1.28 * error, max(0.0, effect - 1.28 * error)]
+
+    def freedom(number: np.ndarray | int) -> np.ndarray | int:
+        own = number - 1
+        return own + np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
+
+    def further_seeds(difference: float) -> int | None:
+        numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
+        errors = np.sqrt(of_seeds / numbers + of_samples / samples + rest / (numbers * samples))
+        wanted = (student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)) * errors
+        enough = np.flatnonzero(difference >= wanted)
+        return int(numbers[enough[0]]) - seeds if len(enough) else None
+
+    def whole_samples(difference: float) -> int | None:
+        wanted = float(student.isf(level / 2, freedom(seeds))) + norm.isf(1 - POWER)
+        left = (difference / wanted) ** 2 - of_seeds / seeds
+        if left <= 0:
+            return None
+        number = math.ceil((of_samples + rest / seeds) / left)
+        return max(samples + 1, number) if number <= MANY_SAMPLES else None
+
+    return Needs(
+        seeds=(further_seeds(ends[0]), further_seeds(ends[1])),
+        samples=(whole_samples(ends[0]), whole_samples(ends[1])),
+    )
