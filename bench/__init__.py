@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
+    from bench.results.report.notebook import ShownRun
     from bench.results.report.shown import Shown
     from bench.runs.check import CheckedSuite
     from bench.runs.doctor import Checkup
@@ -78,7 +79,7 @@ def run(
     track: str | Sequence[str] = (),
     reporter: Reporter | None = None,
     **options: Unpack[RunKeywords],
-) -> Run:
+) -> ShownRun:
     """Train what is not complete, then write tables, plots and a report; returns the run.
 
     The options are those of `RunOptions`. `track` names trackers that get the run too:
@@ -107,7 +108,7 @@ def tune(
     storage: str | None = None,
     reporter: Reporter | None = None,
     **options: Unpack[ProcessKeywords],
-) -> Run:
+) -> ShownRun:
     """Search settings for every cell with equal budgets, then run the suite with what was found.
 
     Returns that run. The suite itself is run first, to compare with. The search uses the tuning
@@ -184,7 +185,7 @@ def init(
 # Runs -----------------------------------------------------------------------------------------
 
 
-def read_run(run: str | Path) -> Run:
+def read_run(run: str | Path) -> ShownRun:
     """Read a run folder, or one at a URL; raises `BenchError` if it is none or damaged."""
     from bench.results.folder import read_run as read
     from bench.results.report.notebook import shows_itself

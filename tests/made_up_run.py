@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,13 +154,38 @@ def _loss(accuracy: float) -> float:
     return float(-np.log(np.clip(accuracy, 0.02, 0.98)))
 
 
+TEST_IMAGES = 300
+
+
 def _predictions(row: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Predictions that have the row's test accuracy; some images are harder for everyone."""
     rng = np.random.default_rng(list(row["trial"].encode()))
-    labels = rng.integers(0, len(classes), size=30)
-    probabilities = rng.dirichlet(np.ones(len(classes)), size=30).astype("float32")
-    samples = [f"test/{index:04}.jpg" for index in range(30)]
+    labels = np.arange(TEST_IMAGES) % len(classes)
+    difficulty = np.random.default_rng(0).normal(size=TEST_IMAGES)
+    accuracy = row["test_accuracy"]
+    known = accuracy is not None and np.isfinite(accuracy)
+    wrong = round((1 - (accuracy if known else 0.5)) * TEST_IMAGES)
+    hardest = np.argsort(difficulty + rng.normal(size=TEST_IMAGES))[::-1][:wrong]
+    predicted = labels.copy()
+    predicted[hardest] = (labels[hardest] + 1) % len(classes)
+    probabilities = rng.dirichlet(np.ones(len(classes)), size=TEST_IMAGES)
+    largest = probabilities.argmax(axis=1)
+    rows = np.arange(TEST_IMAGES)
+    swapped = probabilities[rows, predicted].copy()
+    probabilities[rows, predicted] = probabilities[rows, largest]
+    probabilities[rows, largest] = np.where(
+        largest == predicted, probabilities[rows, largest], swapped
+    )
+    if "test_brier" in row:  # mirrored: a right sample scores 0, a wrong one 1
+        probabilities = np.zeros_like(probabilities)
+        probabilities[rows, predicted] = np.where(predicted == labels, 1.0, math.sqrt(0.5))
+        probabilities[rows, labels] = np.where(predicted == labels, 1.0, 1 - math.sqrt(0.5))
+    samples = [f"test/{index:04}.jpg" for index in range(TEST_IMAGES)]
     return prediction_columns(
-        samples=samples, labels=labels, probabilities=probabilities, classes=classes
+        samples=samples,
+        labels=labels,
+        probabilities=probabilities.astype("float32"),
+        classes=classes,
     )
 
 

@@ -25,6 +25,7 @@ class Claims(BaseModel):
             allow_inf_nan=False,
             description="The difference of the metric that does not matter: within it a cheaper "
             "strategy is as good. A fraction, so 0.01 is one point of accuracy.",
+            examples=[0.02],
         ),
     ] = 0.01
     cost: Annotated[
@@ -32,6 +33,7 @@ class Claims(BaseModel):
         Field(
             description="What makes a strategy cheaper: the time of a training, the parameters "
             "that train, or the peak of memory.",
+            examples=["trainable_params"],
         ),
     ] = "train_seconds"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from bench.suite.claims import Claims
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -47,6 +48,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
             data[key] = [_rule(rule) for rule in rules]
     if suite.tune is not None:
         data["tune"] = suite.tune.written
+    if suite.claims != Claims():
+        data["claims"] = suite.claims.model_dump()
     if suite.resources.limited:
         data["resources"] = suite.resources.model_dump(exclude_none=True)
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

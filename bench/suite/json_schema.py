@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
@@ -51,7 +52,7 @@ class _SuiteSchema:
         self._catalogue = catalogue
         self._registries = {kind: getattr(catalogue, kind) for kind in WITH_OPTIONS}
         models: list[type[BaseModel]] = [
-            Settings, FractalWeights, Resources, Method, Range, FoundRange,
+            Settings, FractalWeights, Claims, Resources, Method, Range, FoundRange,
             *(registry.get(name).options for registry in self._registries.values()
               for name in registry),
         ]  # fmt: skip
@@ -77,6 +78,7 @@ class _SuiteSchema:
             "exclude": _rules(self._rule(selects=True)),
             "include": _rules(self._rule()),
             "tune": self._tune(),
+            "claims": self._model(Claims),
             "resources": self._model(Resources),
         }
         for key, meaning in MEANINGS.items():

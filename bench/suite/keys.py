@@ -64,6 +64,10 @@ MEANINGS: Mapping[str, Key] = {
         meaning="What `bench tune` searches, with which budget, and how.",
         examples=({"space": {"lr": {"low": 0.0001, "high": 0.1, "log": True}}, "trials": 20},),
     ),
+    "claims": Key(
+        meaning="How the verdict weighs what a run finds. Changes no number and no id.",
+        examples=({"margin": 0.02, "cost": "trainable_params"},),
+    ),
     "resources": Key(
         meaning="What a trial may take of the machine. Changes no number and no id.",
         examples=({"minutes": 30, "memory_gib": 4},),

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
+from bench.suite.claims import Claims
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
@@ -34,7 +35,17 @@ from bench.suite.yaml_file import Location, YamlFile, apply_overrides
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_VALUES = 1000
 """Values of one axis, and rules of one kind: each is compared with each."""
-KEYS = ("name", "dataset", *AXES, *Settings.model_fields, "exclude", "include", "tune", "resources")
+KEYS = (
+    "name",
+    "dataset",
+    *AXES,
+    *Settings.model_fields,
+    "exclude",
+    "include",
+    "tune",
+    "claims",
+    "resources",
+)
 OF_RUN = frozenset({"metric"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
@@ -49,6 +60,9 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     for name, field in Settings.model_fields.items()
     if name not in ("weights", "head")
 }
+
+
+_Section = TypeVar("_Section", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +152,8 @@ class _Checker:
             exclude=self._rules(data, "exclude"),
             include=self._rules(data, "include"),
             tune=self._tune(data, axes, settings),
-            resources=self._resources(data.get("resources", {})),
+            claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
+            resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -428,19 +443,20 @@ class _Checker:
         )
         return checker.check(data["tune"])
 
-    def _resources(self, data: Any) -> Resources:
-        here: Location = ("resources",)
-        if not isinstance(data, dict):
-            rule = "resources must be a mapping such as {minutes: 30, memory_gib: 4}"
-            self._report(here, f"{rule}, got {data!r}")
-            return Resources()
+    def _section(
+        self, key: str, model: type[_Section], data: Mapping[str, Any], such: str
+    ) -> _Section:
+        own = data.get(key, {})
+        if not isinstance(own, dict):
+            self._report((key,), f"{key} must be a mapping such as {such}, got {own!r}")
+            return model()
         try:
-            return Resources.model_validate(data)
+            return model.model_validate(own)
         except ValidationError as error:
             for detail in error.errors():
-                message = _message(detail, prefix="resources", valid=tuple(Resources.model_fields))
-                self._report((*here, *detail["loc"]), message)
-            return Resources()
+                message = _message(detail, prefix=key, valid=tuple(model.model_fields))
+                self._report((key, *detail["loc"]), message)
+            return model()
 
     def _option_rules(self, axis: str, name: str) -> dict[str, TypeAdapter[Any]]:
         registry: Registry[Any, Any] = getattr(self.catalogue, axis)

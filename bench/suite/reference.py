@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
+from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
@@ -167,6 +168,8 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
         yield from _entries(registry, options=registry is not catalogue.mix)
     yield "## Weights: `{name: fractals, …}`\n"
     yield from _table(described(FractalWeights))
+    yield "## Claims: `claims`\n"
+    yield from _table(described(Claims))
     yield "## Limits: `resources`\n"
     yield from _table(described(Resources))
     yield "## Tuning: `tune`\n"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from bench.keys import content_hash
+from bench.suite.claims import Claims
 from bench.suite.resources import Resources
 from bench.suite.rules import (
     STRICT,
@@ -439,8 +440,8 @@ class GridRule(BaseModel):
 class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
-    `tune` says what `bench tune` searches; a run trains the values that stand here. `resources`
-    limits what a trial may take.
+    `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
+    how its verdict weighs what it finds, `resources` limits what a trial may take.
     """
 
     model_config = STRICT
@@ -452,4 +453,5 @@ class Suite(BaseModel):
     exclude: tuple[GridRule, ...] = ()
     include: tuple[GridRule, ...] = ()
     tune: Tune | None = None
+    claims: Claims = Claims()
     resources: Resources = Resources()

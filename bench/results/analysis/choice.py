@@ -97,7 +97,7 @@ def _choice(trials: pd.DataFrame, val: pd.DataFrame, grid: Grid) -> Choice:
         others = np.arange(len(figures)) != row if len(figures) > 1 else slice(None)
         chosen[int(str(seed))] = _best(figures[others], np.asarray(known[row], dtype=bool))
     return Choice(
-        config=names[_best(figures, known.any(axis=0))],
+        config=names[_best(figures, np.asarray(known.any(axis=0)))],
         candidates=len(names),
         trials={seed: str(ids[row, chosen[seed]]) for row, seed in enumerate(chosen)},
         configs={seed: names[column] for seed, column in chosen.items()},

@@ -79,15 +79,15 @@ class Comparison:
             self,
             first=self.second,
             second=self.first,
-            by_seed=tuple(-difference for difference in self.by_seed),
-            difference=-self.difference,
+            by_seed=tuple(0.0 - difference for difference in self.by_seed),
+            difference=0.0 - self.difference,
             interval=(-high, -low),
         )
 
     @property
     def lead(self) -> float:
         """By how much `first` is ahead."""
-        return self.difference if self.higher_is_better else -self.difference
+        return self.difference if self.higher_is_better else 0.0 - self.difference
 
     @property
     def lead_interval(self) -> Interval:

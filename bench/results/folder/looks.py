@@ -6,7 +6,6 @@ run that is extended, by `--decide` or by hand, pays for having been looked at i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -62,9 +61,5 @@ def _is_looks(content: Any) -> bool:
         isinstance(looks, list)
         and len(looks) <= MAX_LOOKS
         and all(isinstance(look, list) for look in looks)
-        and all(
-            isinstance(trial, str) and re.fullmatch("[0-9a-f]{1,64}", trial)
-            for look in looks
-            for trial in look
-        )
+        and all(isinstance(trial, str) for look in looks for trial in look)
     )

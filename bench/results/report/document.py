@@ -40,6 +40,8 @@ FILES: Mapping[str, str] = {
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
     "untuned.parquet": "the trials of the same suite with its own settings",
+    "verdict.json": "the verdict, with every comparison",
+    "looks.json": "which trials were new at each look at the results",
     "accounts.json": "epochs and floating-point operations: asked for, shared, done",
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",

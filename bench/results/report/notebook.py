@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from bench.results.analysis import LrCell
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN
 from bench.results.plots import caption
+from bench.results.report.answer import verdict_json
 from bench.results.report.blocks import Block, Picture, Table, paragraph
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
@@ -25,7 +28,13 @@ MAX_PICTURE_BYTES = 2_000_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShownRun(Run):
-    """A run that shows itself in a notebook: answer, ranking and figures."""
+    """A run with its verdict, which shows itself in a notebook."""
+
+    @cached_property
+    def verdict(self) -> dict[str, Any]:
+        """The content of `verdict.json`: `recommended`, `comparisons`, `sentences` and so on."""
+        found = Findings(run=self)
+        return verdict_json(found.verdict, found.lines)
 
     def _repr_html_(self) -> str:
         return html(self._blocks(), folder=self.folder)
@@ -38,7 +47,7 @@ class ShownRun(Run):
         yield paragraph(f"Run folder: {self.folder}")
 
 
-def shows_itself(run: Run) -> Run:
+def shows_itself(run: Run) -> ShownRun:
     """The same run, as one that notebooks show."""
     return ShownRun(**{field.name: getattr(run, field.name) for field in fields(Run)})
 

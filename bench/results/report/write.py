@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import BenchError
-from bench.results.folder import Run
+from bench.results.folder import Run, write_json
 from bench.results.plots import write_plots
+from bench.results.report.answer import verdict_json
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
 from bench.results.report.html import render_html
@@ -30,6 +31,8 @@ def write_report(
 ) -> list[Path]:
     """Write the report in each of `formats` into the run's folder; returns what can be opened.
 
+    The verdict goes into `verdict.json` beside it.
+
     `md` and `html` are the files `report.md` and `report.html`; `csv` and `latex` are the folder
     `tables` with a file for each table. Draws the figures if they are not given.
     """
@@ -42,6 +45,7 @@ def write_report(
     found = Findings(run=run)
     blocks = list(document(found, targets))
     written = []
+    write_json(run.folder / "verdict.json", verdict_json(found.verdict, found.lines))
     if "md" in formats:
         written.append(_write(run.folder / "report.md", render_markdown(blocks)))
     if "html" in formats:

@@ -46,7 +46,9 @@ def _pair(one: npt.ArrayLike, other: npt.ArrayLike) -> Comparison:
 
 def test_every_pair_stands_in_the_family() -> None:
     rng = np.random.default_rng(1)
-    tables = {name: _right(rng, p, 3, 200) for name, p in zip("abcd", (0.9, 0.9, 0.7, 0.8))}
+    tables = {
+        name: _right(rng, p, 3, 200) for name, p in zip("abcd", (0.9, 0.9, 0.7, 0.8), strict=True)
+    }
     found = compare({name: _scores(table) for name, table in tables.items()})
     assert [(c.first, c.second) for c in found] == [
         ("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d"),

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from bench.results.analysis import LrCell, Ranking, compare_strategies, pareto_front, reliability
+from bench.results.analysis import LrCell, Ranking, pareto_front, read_verdict, reliability
 from bench.results.folder import read_run
 from bench.results.grid import read_grid
 from bench.results.plots import (
@@ -336,7 +336,7 @@ def test_a_long_label_breaks_before_its_options() -> None:
 
 def test_wins_are_those_of_the_comparisons(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, schedules=["cosine"], seeds=8)
-    comparisons = compare_strategies(run.trials, read_grid(run.trials))
+    comparisons = read_verdict(run).comparisons
     figure = win_matrix(comparisons)
     assert figure is not None
     ax = figure.axes[0]

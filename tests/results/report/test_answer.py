@@ -1,64 +1,67 @@
-"""The answer claims what the comparisons support and says what they do not."""
+"""The verdict says what the comparisons support, in at most five lines, and nothing else."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from bench.results.analysis import smallest_p
-from bench.results.report import Findings
-from bench.results.report.answer import MAX_NAMES, answer, named
-from tests.made_up_run import made_up_run
+from bench.results.folder import Run
+from bench.results.report import Findings, write_report
+from bench.results.report.answer import MAX_LINES, MAX_NAMES, named
+from tests.made_up_run import TEST_IMAGES, made_up_run
 
 NOISE = (0.004, -0.006, 0.001, 0.008, -0.003, 0.0, -0.005, 0.002, 0.007, -0.008)
 
 
-def _answer(
+def _run(
     folder: Path,
     accuracies: Mapping[str, Sequence[float]],
     *,
     val: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float] | None = None,
     schedules: Sequence[str] = ("cosine",),
-    right: Mapping[str, int] | None = None,
-) -> list[str]:
-    """The answer to a run in which the strategies reached these test accuracies by seed.
+    backbones: Mapping[tuple[str, str], str] | None = None,
+    data: dict[str, Any] | None = None,
+) -> Run:
+    """A run in which the strategies reached these test accuracies by seed, on 300 images.
 
-    `right` says how many of 40 test images each predicts rightly, in every seed.
+    `backbones` says which one a strategy and schedule have.
     """
 
     def change(row: dict[str, Any], _: dict[str, Any]) -> None:
-        own = accuracies[row["strategy"]]
+        strategy = row["strategy"]
+        own = accuracies[strategy]
+        row["backbone"] = (backbones or {}).get((strategy, row["schedule"]), row["backbone"])
         if row["seed"] >= len(own):
             row.update(status="failed", error="boom", test_accuracy=None)
             return
-        row["test_accuracy"] = own[row["seed"]]
-        row["val_accuracy"] = (val or {}).get(row["strategy"], own[row["seed"]])
+        row["test_accuracy"] = round(own[row["seed"]] * TEST_IMAGES) / TEST_IMAGES
+        row["val_accuracy"] = (val or {}).get(strategy, own[row["seed"]])
+        row["train_seconds"] = (seconds or {}).get(strategy, 10.0)
 
-    run = made_up_run(
+    return made_up_run(
         folder,
         strategies=list(accuracies),
         schedules=schedules,
         seeds=max(map(len, accuracies.values())),
         epochs=1,
         change=change,
+        data=data,
     )
-    found = Findings(run=run).contest
-    if found is not None and right is not None:
-        seeds = range(max(map(len, accuracies.values())))
-        predictions = {(s, seed): _predicted(right[s]) for s in accuracies for seed in seeds}
-        found = replace(found, predictions=predictions)
-    return answer(found)
 
 
-def _predicted(right: int) -> pd.DataFrame:
-    """40 test images, of which the first `right` are predicted rightly."""
-    predicted = ["ant" if sample < right else "bee" for sample in range(40)]
-    return pd.DataFrame({"sample": range(40), "label": "ant", "predicted": predicted})
+def _lines(run: Run) -> dict[str, str]:
+    lines = Findings(run=run).lines
+    assert 1 <= len(lines) <= MAX_LINES
+    text = " ".join(map(str, lines))
+    assert "nan" not in text
+    assert not re.search(r"\b0 seeds", text)
+    return {line.about: line.text for line in lines}
 
 
 def _around(mean: float, seeds: int = 10, *, turned: bool = False) -> list[float]:
@@ -66,103 +69,199 @@ def _around(mean: float, seeds: int = 10, *, turned: bool = False) -> list[float
     return [mean + x for x in noise[:seeds]]
 
 
-def test_a_lead_over_all_is_claimed_in_one_sentence(tmp_path: Path) -> None:
-    first, *_ = _answer(
-        tmp_path, {"a": _around(0.7), "b": _around(0.95, turned=True), "c": _around(0.8)}
-    )
-    assert first.startswith("b beats all 2 others: 95.0 % ± 0.5 over 10 seeds on the test split, ")
-    assert "15.0 points, 14." in first
-    assert f"ahead of the next, c (every corrected p ≤ {3 * smallest_p(10):.2g})" in first
+def test_what_to_use_and_what_is_worse(tmp_path: Path) -> None:
+    run = _run(tmp_path, {"a": _around(0.7), "b": _around(0.95, turned=True), "c": _around(0.8)})
+    lines = _lines(run)
+    assert list(lines) == ["Use", "Worse", "Trust"]
+    assert lines["Use"].startswith("b. It is the best on validation (95.0 %). It reaches 95.0 % on")
+    assert "on 300 test images (10 seeds; for other seeds and images 9" in lines["Use"]
+    assert lines["Worse"].startswith("all others: c (by 15.0 points, ")
+    assert "; a (by 25.0 points, " in lines["Worse"]
+    assert lines["Trust"].startswith("it holds for training on this pool of 196 training images")
 
 
-def test_a_lead_over_some(tmp_path: Path) -> None:
-    sentences = _answer(
+def test_what_is_open_and_what_would_settle_it(tmp_path: Path) -> None:
+    run = _run(
         tmp_path,
-        {"a": _around(0.95), "b": _around(0.7, turned=True), "c": _around(0.9495, turned=True)},
+        {"a": _around(0.9, 3), "b": _around(0.91, 3, turned=True), "c": _around(0.6, 3)},
+        seconds={"a": 2.0, "b": 10.0},
     )
-    assert sentences[0] == "a has the highest mean test accuracy: 95.0 % ± 0.5 over 10 seeds."
-    assert sentences[1].startswith("It beats b (by 25.0 points, 24.")
-    assert f"corrected p = {3 * smallest_p(10):.2g})." in sentences[1]
-    assert sentences[2].startswith("It is not distinguishable from c (0.0 points, -0.")
-    assert "beats c" not in " ".join(sentences)
-
-
-def test_five_seeds_say_first_that_they_cannot_tell(tmp_path: Path) -> None:
-    sentences = _answer(tmp_path, {"a": _around(0.7, 5), "b": _around(0.9, 5, turned=True)})
-    assert sentences[0] == (
-        "With 5 seeds no difference can be significant: for 1 pair of strategy values the "
-        "smallest attainable p is 0.062; it takes 6 seeds."
+    lines = _lines(run)
+    assert list(lines) == ["Use", "Worse", "Open", "To settle it", "Trust"]
+    assert lines["Use"].startswith("b. ")
+    assert lines["Worse"].startswith("c (by 3")
+    assert lines["Open"].startswith("a (-")
+    assert "seen from b. a takes 5.0 times less training time and is at most " in lines["Open"]
+    assert "test split of" in lines["To settle it"]
+    assert (
+        "to tell a apart. These seeds and test images show differences from"
+        in (lines["To settle it"])
     )
-    assert sentences[1].startswith("b has the highest mean test accuracy: 89.9 % ± 0.6")
-    assert sentences[2].startswith("It is ahead of a (19.8 points, ")
-    assert "about 1 more seed would be needed" in sentences[2]
-    assert "beats" not in " ".join(sentences)
-    enough = _answer(tmp_path / "six", {"a": _around(0.7, 6), "b": _around(0.9, 6, turned=True)})
-    assert "It beats a (by 19.8 points" in enough[1]
 
 
-def test_one_seed(tmp_path: Path) -> None:
-    sentences = " ".join(_answer(tmp_path, {"a": [0.9], "b": [0.8]}))
-    assert "With one seed no difference can be significant" in sentences
-    assert "90.0 % (one seed)" in sentences
-    assert "ahead of b (10.0 points; one seed shows no spread)" in sentences
+def test_a_leader_that_loses_is_not_recommended(tmp_path: Path) -> None:
+    run = _run(
+        tmp_path,
+        {"lucky": _around(0.7, 4), "good": _around(0.9, 4)},
+        val={"lucky": 0.99, "good": 0.9},
+    )
+    lines = _lines(run)
+    assert lines["Use"].startswith(
+        "good. lucky is the best on validation, but is shown to be worse on the test split."
+    )
+    assert lines["Worse"].startswith("lucky (by 20.0 points, ")
 
 
-def test_equal_strategies(tmp_path: Path) -> None:
-    sentences = " ".join(_answer(tmp_path, {"a": _around(0.9), "b": _around(0.9)}))
-    assert "not distinguishable from b (0.0 points, 0.0 to 0.0; hardly any number" in sentences
+def test_a_cheaper_one_that_is_shown_to_be_as_good(tmp_path: Path) -> None:
+    """As good has to be shown: with 300 images by a wide margin only."""
+    accuracies = {"dear": [0.95] * 5, "cheap": [0.95] * 5}
+    costs = {"dear": 100.0, "cheap": 4.0}
+    strict = _run(tmp_path / "one", accuracies, seconds=costs, val={"dear": 0.96, "cheap": 0.95})
+    assert _lines(strict)["Use"].startswith("dear. It is the best on validation")
+    wide = _run(tmp_path / "two", accuracies, seconds=costs, val={"dear": 0.96, "cheap": 0.95})
+    suite = wide.folder / "suite.yaml"
+    suite.write_text(f"{suite.read_text()}claims: {{margin: 0.2}}\n")
+    from bench.results.folder import read_run
+
+    lines = _lines(read_run(wide.folder))
+    assert lines["Use"].startswith(
+        "cheap. It is shown to be at most 20.0 points behind every other one, and takes 25.0 times "
+        "less training time than dear, the best on validation."
+    )
+    assert lines["As good"].startswith("dear: shown to be within 20.0 points.")
 
 
-def test_validation_may_choose_another(tmp_path: Path) -> None:
-    accuracies = {"a": _around(0.9, 3), "b": _around(0.8, 3)}
-    said = _answer(tmp_path / "one", accuracies, val={"a": 0.7, "b": 0.8})
-    assert "Validation accuracy alone would have chosen b, which reaches 80.0 %" in " ".join(said)
-    said = _answer(tmp_path / "other", accuracies)
-    assert "would have chosen the same strategy." in " ".join(said)
+@pytest.mark.parametrize(("seeds", "further"), [(1, "2 more seeds"), (2, "1 more seed")])
+def test_few_seeds_speak_of_models_only(tmp_path: Path, seeds: int, further: str) -> None:
+    run = _run(tmp_path, {"a": [0.9] * seeds, "b": [0.6] * seeds})
+    lines = _lines(run)
+    assert lines["Of these models"].startswith(
+        "only the trained models are told apart: b (behind by 30.0 points, "
+    )
+    assert lines["Open"].startswith(f"with {'one seed' if seeds == 1 else '2 seeds'} nothing can")
+    assert lines["To settle it"] == f"at least {further}."
+    assert "Worse" not in lines
+    verdict = Findings(run=run).verdict
+    assert {c.verdict for c in verdict.comparisons} == {"open"}
 
 
-def test_several_configs_of_a_strategy_are_represented(tmp_path: Path) -> None:
-    accuracies = {"a": _around(0.9, 3), "b": _around(0.8, 3)}
-    said = " ".join(_answer(tmp_path / "two", accuracies, schedules=["cosine", "constant"]))
-    assert "stands here as the config of it that has the highest mean validation" in said
-    assert "stands here" not in " ".join(_answer(tmp_path / "one", accuracies))
+def test_equal_ones_are_open_and_no_lead_of_nothing(tmp_path: Path) -> None:
+    lines = _lines(_run(tmp_path, {"a": [0.9] * 3, "b": [0.9] * 3}))
+    assert "Worse" not in lines
+    assert lines["Open"].startswith("b (+0.0 points, -")
 
 
-def test_different_seeds_are_mentioned(tmp_path: Path) -> None:
-    said = _answer(tmp_path / "one", {"a": [0.9, 0.8], "b": [0.7]})
-    assert said[-1] == "Not all have the same complete seeds; only common ones are compared."
-    said = _answer(tmp_path / "two", {"a": [0.9, 0.8], "b": [0.7, 0.7]})
-    assert "only common ones" not in said[-1]
+def test_no_common_seed(tmp_path: Path) -> None:
+    def change(row: dict[str, Any], _: dict[str, Any]) -> None:
+        if (row["strategy"] == "a") == (row["seed"] < 3):
+            row.update(status="failed", error="boom", test_accuracy=None)
+
+    run = made_up_run(
+        tmp_path, strategies=["a", "b"], schedules=["cosine"], seeds=6, epochs=1, change=change
+    )
+    lines = _lines(run)
+    assert lines["Open"] == "nothing can be compared: no common seed."
+
+
+def test_a_failed_strategy_is_left_out(tmp_path: Path) -> None:
+    lines = _lines(_run(tmp_path, {"a": _around(0.9, 3), "b": _around(0.6, 3), "c": []}))
+    assert lines["Worse"].startswith("b (by 30")
+    assert "c" not in lines["Worse"].split()[0]
 
 
 def test_one_strategy_and_none(tmp_path: Path) -> None:
-    assert _answer(tmp_path / "one", {"a": [0.9, 0.8]}) == [
-        "a is the only strategy with a complete trial.",
-        "Its mean test accuracy is 85.0 % ± 7.1 over 2 seeds.",
-    ]
-    assert answer(None) == [
-        "No complete trial has a test accuracy, so there is nothing to compare."
-    ]
+    lines = _lines(_run(tmp_path / "one", {"a": _around(0.9, 3)}))
+    assert lines["Result"].startswith(
+        "a is the only strategy with a complete trial. It reaches 89.9 %"
+    )
+    none = made_up_run(
+        tmp_path / "none",
+        strategies=["a", "b"],
+        seeds=1,
+        epochs=1,
+        change=lambda row, _: row.update(status="failed", error="x", test_accuracy=None),
+    )
+    assert _lines(none) == {
+        "Nothing": "No complete trial has a test accuracy, so nothing can be compared."
+    }
 
 
-@pytest.mark.parametrize("count", [1, MAX_NAMES, MAX_NAMES + 3])
-def test_many_names_are_cut_short(count: int) -> None:
-    said = named([f"n{i}" for i in range(count)])
-    assert said.count(";") == min(count, MAX_NAMES + 1) - 1
-    assert said.endswith("and 3 more") == (count > MAX_NAMES)
+def test_strategies_meet_on_the_same_backbone(tmp_path: Path) -> None:
+    """b is ahead on each backbone; a would look better by its own best backbone."""
+
+    def change(row: dict[str, Any], _: dict[str, Any]) -> None:
+        large = row["schedule"] == "cosine"
+        row["backbone"] = "large" if large else "small"
+        row["schedule"] = "constant"
+        base = {True: 0.9, False: 0.7}[large]
+        ahead = 0.08 if row["strategy"] == "b" else 0.0
+        row["test_accuracy"] = row["val_accuracy"] = round((base + ahead) * 300) / 300
+        if row["strategy"] == "b" and large:
+            row.update(status="failed", error="out of memory", test_accuracy=None)
+
+    run = made_up_run(
+        tmp_path, strategies=["a", "b"], schedules=["cosine", "step"], seeds=4, change=change
+    )
+    verdict = Findings(run=run).verdict
+    (comparison,) = verdict.comparisons
+    assert comparison.blocks == ("small",)
+    assert (comparison.first, comparison.second) == ("b", "a")
+    assert comparison.difference == pytest.approx(0.08)
+    assert verdict.recommended == "b"
 
 
-def test_what_the_test_images_say_of_models_where_the_seeds_say_nothing(tmp_path: Path) -> None:
-    few = {"a": _around(0.95, 3), "b": _around(0.94, 3, turned=True), "c": _around(0.7, 3)}
-    # McNemar, exact: 39 against 20 right of 40 gives 2 / 2¹⁹, and six tests bear that.
-    said = _answer(tmp_path / "some", few, right={"a": 39, "b": 38, "c": 20})
-    sentence = next(s for s in said if s.startswith("The test images"))
-    assert "those of c in 3 of 3 seeds, from no other (McNemar, corrected)" in sentence
-    # 39 against 33 gives 2 / 2⁶ = 0.03, which six tests do not bear.
-    said = _answer(tmp_path / "none", few, right={"a": 39, "b": 38, "c": 33})
-    assert "The test images do not tell its models from theirs either (McNemar)." in said
+def test_a_second_look_costs_and_the_same_look_does_not(tmp_path: Path) -> None:
+    run = _run(tmp_path, {"a": _around(0.9, 4), "b": _around(0.88, 4)})
+    first = Findings(run=run).verdict
+    assert first.look == 1
+    written = json.loads((tmp_path / "looks.json").read_text())
+    assert [len(look) for look in written["looks"]] == [8]
+    from bench.results.folder import read_run
+
+    again = Findings(run=read_run(tmp_path)).verdict
+    assert again.look == 1
+    assert again.comparisons == first.comparisons
+    trials = written["looks"][0]
+    (tmp_path / "looks.json").write_text(json.dumps({"looks": [trials[:4], trials[4:]]}))
+    later = Findings(run=read_run(tmp_path)).verdict
+    assert later.look == 2
+    assert later.comparisons[0].level == pytest.approx(first.comparisons[0].level / 4)
 
 
-def test_models_are_not_spoken_of_where_strategies_are_told_apart(tmp_path: Path) -> None:
-    far = {"a": _around(0.95), "b": _around(0.7, turned=True)}
-    assert "test images tell" not in " ".join(_answer(tmp_path, far, right={"a": 39, "b": 20}))
+def test_what_to_distrust(tmp_path: Path) -> None:
+    counts = {
+        "train": {"ants": 98, "bees": 98},
+        "val": {"ants": 10, "bees": 10},
+        "test": {"ants": 280, "bees": 20},
+    }
+    issue = {"kind": "leakage-near", "message": "m", "count": 2, "samples": []}
+    data = {"classes": ["ants", "bees"], "counts": counts, "issues": [issue]}
+    lines = _lines(_run(tmp_path, {"a": _around(0.9, 3), "b": _around(0.6, 3)}, data=data))
+    assert lines["Trust"].endswith(
+        "Mind: 2 test images look like training images; the validation split that chooses has 20 "
+        "images, so its accuracy is known to ± 7 points; the largest class has 14 times as many "
+        "test images as the smallest, so accuracy tells little of the small ones."
+    )
+
+
+def test_the_verdict_as_json(tmp_path: Path) -> None:
+    run = _run(tmp_path, {"a": _around(0.9, 3), "b": _around(0.6, 3), "c": _around(0.9, 2)})
+    write_report(run, {})
+    content = json.loads((tmp_path / "verdict.json").read_text())
+    assert content["recommended"] == "a"
+    assert (content["seeds"], content["test_samples"], content["margin"]) == (3, 300, 0.01)
+    assert len(content["comparisons"]) == 3
+    found = {(c["first"], c["second"]): c for c in content["comparisons"]}
+    first = found["a", "b"]
+    assert first["verdict"] == "better"
+    assert first["low"] < first["difference"] < first["high"]
+    assert found["a", "c"]["verdict"] == "open"
+    assert found["a", "c"]["seeds"] == 2
+    assert content["sentences"][0].startswith("Use: a. ")
+    assert content["sentences"] == [str(line) for line in Findings(run=run).lines]
+
+
+def test_only_the_first_names_are_listed() -> None:
+    names = [f"s{i}" for i in range(MAX_NAMES + 3)]
+    assert named(names) == "s0; s1; s2; s3; and 3 more"
+    assert named(names[:2]) == "s0; s1"

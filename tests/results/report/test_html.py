@@ -269,5 +269,5 @@ def test_without_complete_trials_there_is_nothing_to_explore(tmp_path: Path) -> 
     run = _written(tmp_path / "r", change=lambda row, _: row.update(status="failed", error="x"))
     page = _page(run).read_text()
     assert "Explore" not in page
-    assert "nothing to compare" in page
+    assert "nothing can be compared" in page
     assert len(page) < 50_000

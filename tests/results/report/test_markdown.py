@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from bench.results.analysis import bca_interval, compare_strategies, interquartile_mean
+from bench.results.analysis import interquartile_mean, mean_interval, read_verdict
 from bench.results.folder import Run, RunStore, read_run
-from bench.results.grid import read_grid
 from bench.results.plots import write_plots
 from bench.results.report import Findings, document, render_markdown, write_report
 from tests.made_up_run import STRATEGIES, made_up_run
@@ -60,7 +59,7 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
         assert row["seeds"] == "3"
         assert row["lr"] == f"{mine['lr'].iloc[0]:g}"
         assert row["test"] == f"{test.mean():.1f} ± {test.std():.1f}"
-        low, high = bca_interval(test / 100)
+        low, high = mean_interval(test / 100)
         assert row["95 %"] == f"{100 * low:.1f}–{100 * high:.1f}"
         assert row["median"] == f"{test.median():.1f}"
         assert row["IQM"] == f"{interquartile_mean(test):.1f}"
@@ -74,30 +73,58 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
 def test_the_answer_comes_first_and_names_the_best(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "made_up", seeds=8, schedules=["cosine"])
     source = _markdown(run)
-    means = run.trials.groupby("strategy")["test_accuracy"].mean()
-    title, paragraph, heading = source.split("\n\n")[:3]
+    title, verdict, table, terms, complete, heading = source.split("\n\n")[:6]
     assert title == "# Results of made_up"
-    first = f"**{means.idxmax()} has the highest mean test accuracy: {100 * means.max():.1f} % ± "
-    assert paragraph.startswith(first)
-    assert "It beats from_scratch (by 2" in paragraph
-    assert paragraph.endswith("Complete: 32 of 32 trials.")
+    best = run.trials.groupby("strategy")["val_accuracy"].mean().idxmax()
+    assert verdict.startswith(f"- **Use:** {best}. It is the best on validation (")
+    assert "\n- **Worse:** from_scratch (by 2" in verdict
+    assert verdict.count("\n") < 5
+    assert f"minus {best}" in table
+    assert table.count("\n") == 5
+    assert "verdict: better or worse: the interval leaves out 0" in terms
+    assert complete == "Complete: 32 of 32 trials."
     assert heading == "## Evidence"
+
+
+def test_the_one_table_equals_the_verdict(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, seeds=4, schedules=["cosine"])
+    verdict = read_verdict(run)
+    standing = _table(_markdown(run), "verdict")
+    assert list(standing["strategy"]) == [each.name for each in verdict.contenders]
+    by_name = standing.set_index("strategy").to_dict("index")
+    for each in verdict.contenders:
+        row = by_name[each.name]
+        low, high = each.interval
+        assert row["accuracy (%)"] == f"{100 * each.figure:.1f}"
+        assert row["95 %"] == f"{100 * low:.1f}–{100 * high:.1f}"
+        assert row["time (s)"] == f"{each.costs['train_seconds']:.1f}"
+        own = verdict.rivals.get(each.name)
+        if own is None:
+            assert row["verdict"] == "recommended"
+            continue
+        assert row[f"minus {verdict.recommended}"] == f"{-100 * own.difference:+.1f}"
+        low, high = (-100 * end for end in own.interval[::-1])
+        assert row["interval"] == f"{low:+.1f} to {high:+.1f}"
+        opposite = {"better": "worse", "worse": "better", "as_good": "as good", "open": "open"}
+        assert row["verdict"] == opposite[own.verdict]
 
 
 def test_pairs_equal_what_the_analysis_says(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=8, schedules=["cosine"])
     pairs = _table(_markdown(run), "claim")
-    comparisons = compare_strategies(run.trials, read_grid(run.trials))
+    comparisons = read_verdict(run).comparisons
     assert len(pairs) == len(comparisons) == 6
     for row, comparison in zip(pairs.to_dict("records"), comparisons, strict=True):
         assert (row["first"], row["second"]) == (comparison.first, comparison.second)
-        assert row["difference"] == f"{100 * comparison.effect:+.1f}"
+        assert row["difference"] == f"{100 * comparison.difference:+.1f}"
+        low, high = (100 * end for end in comparison.interval)
+        assert row["interval"] == f"{low:+.1f} to {high:+.1f}"
         assert row["corrected"] == f"{comparison.corrected:.2g}"
-        assert row["McNemar"].endswith(" of 8")
-        beats = comparison.verdict in ("better", "worse")
-        assert ("beats" in row["claim"]) == beats
-    assert any("beats" in claim for claim in pairs["claim"])
-    assert any("undecided; about " in claim for claim in pairs["claim"])
+        assert row["seeds"] == "8"
+        claimed = comparison.verdict in ("better", "worse")
+        assert row["claim"].endswith(" is better") == claimed
+    assert any(claim.endswith(" is better") for claim in pairs["claim"])
+    assert any(claim == "open" for claim in pairs["claim"])
 
 
 def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
@@ -105,7 +132,7 @@ def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=strategies, schedules=["cosine"], seeds=2, epochs=2)
     source = _markdown(run)
     pairs = _table(source, "claim")
-    best = run.trials.groupby("strategy")["test_accuracy"].mean().idxmax()
+    best = run.trials.groupby("strategy")["val_accuracy"].mean().idxmax()
     assert set(pairs["first"]) == {best}
     assert len(pairs) == 10
     assert f"Only pairs with {best} are shown." in source
@@ -178,7 +205,10 @@ def test_a_long_list_of_failures_stays_short(tmp_path: Path) -> None:
         change=lambda row, _: row.update(status="failed", error="x\n" * 100),
     )
     source = _markdown(run)
-    assert "**No complete trial has a test accuracy, so there is nothing to compare.**" in source
+    assert (
+        "- **Nothing:** No complete trial has a test accuracy, so nothing can be compared."
+        in source
+    )
     assert "30 trials failed: s0 (seed 0, 1); s1 (seed 0, 1)" in source
     assert "and 3 more configs" in source
     assert "… 70 more lines" in source

@@ -37,7 +37,8 @@ def test_a_run_is_its_answer_and_its_ranking(run: Run) -> None:
     assert itself.folder == run.folder
     html = shown(itself)
     assert "<h1>Results of hostile</h1>" in html
-    assert "highest mean test accuracy" in html
+    assert "<strong>Use:</strong>" in html
+    assert itself.verdict["sentences"][0].startswith(f"Use: {itself.verdict['recommended']}")
     assert html.count("<table>") == 1
     assert "<td>linear_probe</td>" in html
 

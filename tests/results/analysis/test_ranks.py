@@ -1,4 +1,4 @@
-"""Strategies and configs of whole runs."""
+"""Ranks over blocks, and what single configs reached."""
 
 from __future__ import annotations
 
@@ -10,71 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.results.analysis import (
-    compare_strategies,
-    mcnemar_p,
-    natural_target,
-    rank_over_blocks,
-    representatives,
-    sample_of,
-    sample_test,
-    seed_table,
-    trial_measures,
-)
+from bench.results.analysis import natural_target, rank_over_blocks, sample_of, trial_measures
 from bench.results.folder import Run
-from bench.results.grid import Grid, complete_trials, read_grid
+from bench.results.grid import Grid, read_grid
 from tests.made_up_run import made_up_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made_up_run(tmp_path_factory.mktemp("run") / "made_up", seeds=8)
-
-
-def test_validation_chooses_who_stands_for_a_strategy(run: Run) -> None:
-    grid = read_grid(run.trials)
-    chosen = representatives(run.trials, grid)
-    assert tuple(chosen) == grid.axes["strategy"]
-    complete = complete_trials(run.trials)
-    for strategy, config in chosen.items():
-        own = complete[complete["strategy"] == strategy]
-        assert config == own.groupby("config")["val_accuracy"].mean().idxmax()
-
-
-def test_the_test_split_has_no_say(run: Run) -> None:
-    grid = read_grid(run.trials)
-    upside_down = run.trials.assign(test_accuracy=1 - run.trials["test_accuracy"])
-    assert representatives(upside_down, grid) == representatives(run.trials, grid)
-
-
-def test_strategies_are_compared_seed_by_seed(run: Run) -> None:
-    grid = read_grid(run.trials)
-    chosen = representatives(run.trials, grid)
-    table = seed_table(run.trials, chosen)
-    assert list(table.columns) == list(chosen)
-    assert list(table.index) == list(range(8))
-    found = {(c.first, c.second): c for c in compare_strategies(run.trials, grid)}
-    assert len(found) == 6
-    trials = run.trials.set_index(["config", "seed"])["test_accuracy"]
-    first, second = "from_scratch", "full_finetune"
-    differences = [trials[chosen[first], s] - trials[chosen[second], s] for s in range(8)]
-    comparison = found[first, second]
-    assert comparison.effect == pytest.approx(np.mean(differences))
-    assert comparison.verdict == "worse"
-
-
-def test_mcnemar_matches_samples_by_name() -> None:
-    names = [f"{i}.jpg" for i in range(9)]
-    rng = np.random.default_rng(0)
-    sides = {t: rng.integers(0, 2, size=9) for t in ("one", "two")}
-    frames = [
-        pd.DataFrame({"trial": t, "sample": names, "label": 1, "predicted": p}).sample(
-            frac=1, random_state=1 if t == "one" else 2
-        )
-        for t, p in sides.items()
-    ]
-    expected = mcnemar_p(sides["one"] == 1, sides["two"] == 1)
-    assert sample_test(*frames) == expected
 
 
 def _blocks(values: dict[str, list[float]]) -> tuple[pd.DataFrame, Grid]:
