@@ -72,7 +72,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What would settle an open pair with power 0.8, if it differs by what was seen.
+    """What would settle an open pair with power 0.8: tell it apart, or show it to be as good.
 
     Each is a range, as the difference is known to a range: (least, most), None where no number
     would do. `seeds` are further ones, `samples` a test split's whole size.
@@ -353,30 +353,40 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
         return None
     of_seeds, of_samples, rest = parts
     error = math.sqrt(of_seeds / seeds + of_samples / samples + rest / (seeds * samples))
-    effect = abs(comparison.difference)
-    # The middle 80 % of what the difference may be.
-    ends = [effect + 1.28 * error, max(0.0, effect - 1.28 * error)]
+    least, most = _to_resolve(abs(comparison.difference), 1.28 * error, comparison.margin)
 
     def freedom(number: np.ndarray | int) -> np.ndarray | int:
         own = number - 1
         return own + np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
 
-    def further_seeds(difference: float) -> int | None:
+    def further_seeds(resolved: float) -> int | None:
         numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
         errors = np.sqrt(of_seeds / numbers + of_samples / samples + rest / (numbers * samples))
         wanted = (student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)) * errors
-        enough = np.flatnonzero(difference >= wanted)
+        enough = np.flatnonzero(resolved >= wanted)
         return int(numbers[enough[0]]) - seeds if len(enough) else None
 
-    def whole_samples(difference: float) -> int | None:
+    def whole_samples(resolved: float) -> int | None:
         wanted = float(student.isf(level / 2, freedom(seeds))) + norm.isf(1 - POWER)
-        left = (difference / wanted) ** 2 - of_seeds / seeds
+        left = (resolved / wanted) ** 2 - of_seeds / seeds
         if left <= 0:
             return None
         number = math.ceil((of_samples + rest / seeds) / left)
         return max(samples + 1, number) if number <= MANY_SAMPLES else None
 
     return Needs(
-        seeds=(further_seeds(ends[0]), further_seeds(ends[1])),
-        samples=(whole_samples(ends[0]), whole_samples(ends[1])),
+        seeds=(further_seeds(most), further_seeds(least)),
+        samples=(whole_samples(most), whole_samples(least)),
     )
+
+
+def _to_resolve(effect: float, reach: float, margin: float) -> tuple[float, float]:
+    """The least and the largest difference that has to be resolved to settle a pair.
+
+    A pair that differs by d is settled when d is resolved, or when what is left to the margin is:
+    the larger of the two. `effect` ± `reach` is what d may be (the middle 80 %).
+    """
+    low, high = max(0.0, effect - reach), effect + reach
+    at_ends = [max(end, margin - end) for end in (low, high)]
+    least = margin / 2 if low <= margin / 2 <= high else min(at_ends)
+    return least, max(at_ends)

@@ -187,8 +187,8 @@ def _settle(found: Verdict) -> Iterator[Line]:
     first, needs = min(known, key=lambda pair: _effort(pair[1]))
     half = (first.interval[1] - first.interval[0]) / 2
     text = (
-        f"{_needs_text(needs)}, to tell {first.second} apart. These seeds and test images show "
-        f"differences from about {amount(half, found.metric)} on."
+        f"{_needs_text(needs)}, for {first.second}. These seeds and test images show differences "
+        f"from about {amount(half, found.metric)} on."
     )
     yield Line(about="To settle it", text=text)
 
@@ -200,11 +200,11 @@ def _effort(needs: Needs) -> tuple[float, float]:
 def _needs_text(needs: Needs) -> str:
     seeds, samples = _range(needs.seeds), _range(needs.samples)
     if seeds and samples:
-        return f"{seeds} more seeds, or a test split of {samples} images"
+        return f"{seeds} further seeds, or a test split of {samples} images"
     if samples:
         return f"no number of seeds will do it: a test split of {samples} images"
     if seeds:
-        return f"{seeds} more seeds"
+        return f"{seeds} further seeds"
     return "neither more seeds nor more test images alone, but both, and many"
 
 

@@ -237,15 +237,20 @@ def standing(found: Verdict) -> Iterator[Block]:
                 f"± {within}; open: neither is shown",
             ),
         ]
-    terms.append(("val", "on the validation split, which chooses"))
+    terms += [
+        ("val", "on the validation split, which chooses"),
+        ("time (s)", "of one training and its validations"),
+        ("parameters", "those that train"),
+        ("MiB", "the peak of memory"),
+    ]
     places = {index for index in range(1, len(header)) if header[index] != "verdict"}
     yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
 
 
 _COSTS = {
     "train_seconds": "time (s)",
-    "trainable_params": "parameters that train",
-    "peak_memory_mib": "memory (MiB)",
+    "trainable_params": "parameters",
+    "peak_memory_mib": "MiB",
 }
 
 
