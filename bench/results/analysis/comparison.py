@@ -270,10 +270,9 @@ def _decided(comparison: Comparison, p: float, half: float, table: CrossedTables
 def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Comparison:
     """What the test samples tell of the very models that were trained.
 
-    Of one seed and of right and wrong: McNemar's exact test (1947) with the interval of Clopper and
-    Pearson (1934) for the share of those samples on which the two differ. Otherwise Student's t
-    over the samples; of right and wrong with half a sample added to each of the four counts of
-    their table (Agresti and Min, 2005).
+    Student's t over the samples; of right and wrong with half a sample added to each of the four
+    counts of their table (Agresti and Min, 2005), and of one seed p is at least that of McNemar's
+    exact test (1947).
     """
     if not differences.size:
         return comparison
@@ -282,25 +281,21 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
 
     samples = differences.shape[1]
     means = differences.mean(axis=0)
+    added = 2 if counts else 0
+    spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
+    error = math.sqrt(max(0.0, spread)) / (samples + added)
+    if not error:
+        return comparison
+    p = float(2 * student.sf(abs(comparison.difference) / error, samples - 1))
+    half = error * float(student.isf(comparison.level / 2, samples - 1))
     ahead, differing = int((means > 0).sum()), int((means != 0).sum())
     if counts and differing and np.isin(means, (-1.0, 0.0, 1.0)).all():
-        found = binomtest(ahead, differing, 0.5)
-        p = float(found.pvalue)
-        share = found.proportion_ci(1 - comparison.level, method="exact")
-        low, high = ((2 * end - 1) * differing / samples for end in (share.low, share.high))
-        interval = (float(low), float(high))
-    else:
-        added = 2 if counts else 0
-        spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
-        error = math.sqrt(max(0.0, spread)) / (samples + added)
-        if not error:
-            return comparison
-        p = float(2 * student.sf(abs(comparison.difference) / error, max(1, samples - 1)))
-        half = error * float(student.isf(comparison.level / 2, max(1, samples - 1)))
-        interval = (comparison.difference - half, comparison.difference + half)
+        p = max(p, float(binomtest(ahead, differing, 0.5).pvalue))
+    if p >= comparison.level:  # what the exact test does not claim, the interval does not either
+        half = max(half, abs(comparison.difference))
     return replace(
         comparison,
-        interval=interval,
+        interval=(comparison.difference - half, comparison.difference + half),
         p=p,
         corrected=min(1.0, p * ALPHA / comparison.level),
     )

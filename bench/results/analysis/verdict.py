@@ -151,7 +151,10 @@ def reach_verdict(
 ) -> Verdict:
     """The verdict of the trials of a grid. `looks` are the trials that were new at each look."""
     chosen = choices(trials, grid)
-    scored = trial_scores(predictions, grid.metric)
+    used = [
+        trial for own in chosen.values() for each in own.values() for trial in each.trials.values()
+    ]
+    scored = trial_scores(predictions[predictions["trial"].isin(used)], grid.metric)
     scores = {name: _scores(own, scored, trials, grid.metric) for name, own in chosen.items()}
     shared = _shared_blocks(chosen)
     contenders = _contenders(chosen, scores, shared, trials, grid.metric)

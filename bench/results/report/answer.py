@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
+from bench.results.analysis import COSTS, Choice, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.grid import Grid, is_missing
 from bench.results.metric import Metric
@@ -150,7 +150,7 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     ]
     text = f"{named(names)}, seen from {best.name}."
     if cheaper:
-        first = min(cheaper, key=lambda c: found.contender(c.second).costs[found.cost])
+        first = min(cheaper, key=lambda c: c.lead_interval[1])
         other = found.contender(first.second)
         most = amount(max(0.0, first.lead_interval[1]), found.metric)
         text += (
@@ -240,20 +240,23 @@ def _figure(best: Contender, found: Verdict) -> str:
     if is_missing(low):
         return f"{metric.text(best.figure)} on the test split ({seeds})"
     other = "other seeds and images" if len(best.seeds) >= LEAST_SEEDS else "other images"
+    blocks = f", mean over {len(best.blocks)} backbones" if len(best.blocks) > 1 else ""
     return (
-        f"{metric.text(best.figure)} on {found.samples} test images ({seeds}; for {other} "
+        f"{metric.text(best.figure)} on {found.samples} test images ({seeds}{blocks}; for {other} "
         f"{metric.number(low)} to {metric.number(high)})"
     )
 
 
 def _with_config(best: Contender, grid: Grid) -> str:
-    rest = ", ".join(
-        dict.fromkeys(
-            " · ".join(grid.cells[choice.config][key] for key in grid.keys if key != grid.lead)
-            for choice in best.choices.values()
-        )
-    )
-    return f"{best.name} ({rest})" if rest.strip(" ·,") else best.name
+    """Its name and what else to choose: of several backbones the one that validation prefers."""
+
+    def mean(choice: Choice) -> float:
+        known = [value for value in choice.val.values() if not math.isnan(value)]
+        return grid.metric.sign * sum(known) / len(known) if known else -math.inf
+
+    config = max(best.choices.values(), key=mean).config
+    rest = " · ".join(grid.cells[config][key] for key in grid.keys if key != grid.lead)
+    return f"{best.name} ({rest})" if rest else best.name
 
 
 def _times_less(cheap: Contender, dear: Contender, found: Verdict) -> str:
@@ -269,7 +272,8 @@ def lead_text(comparison: Comparison, metric: Metric, *, signed: bool = False) -
     effect = metric.points(metric.number(comparison.lead, sign=sign))
     if is_missing(low):
         return effect
-    return f"{effect}, {metric.number(low, sign=sign)} to {metric.number(high, sign=sign)}"
+    low_end, high_end = metric.ends(low, high, sign=sign)
+    return f"{effect}, {low_end} to {high_end}"
 
 
 def amount(value: float, metric: Metric) -> str:
