@@ -133,7 +133,8 @@ class ConsoleReporter:
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
             return
         best, seconds = result.outcome.best, (result.finished - result.started).total_seconds()
-        scores = f"val {best.val.metrics['accuracy']:.1%}  test {best.test.metrics['accuracy']:.1%}"
+        val = "" if best.val is None else f"val {best.val.metrics['accuracy']:.1%}  "
+        scores = f"{val}test {best.test.metrics['accuracy']:.1%}"
         epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
@@ -178,4 +179,4 @@ def _label(job: Job) -> str:
     if _is_source(job):
         classes = job.trial.dataset.options["classes"]
         return f"{job.trial.backbone.name} pretrained on {classes} fractal classes"
-    return f"{job.trial.label} · seed {job.trial.settings.seed}"
+    return job.trial.full_label

@@ -322,7 +322,7 @@ class _RunFolder:
             log.unlink(missing_ok=True)
             return
         text = (
-            f"{resolved.trial.label} · seed {resolved.trial.settings.seed}\n"
+            f"{resolved.trial.full_label}\n"
             f"started {result.started:%Y-%m-%d %H:%M:%S} UTC, "
             f"failed {result.finished:%Y-%m-%d %H:%M:%S} UTC "
             f"after {len(result.records)} finished epochs\n{result.error}\n"
@@ -354,6 +354,7 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "schedule": trial.schedule.label,
         "augmentation": trial.augmentation.label,
         "seed": settings.seed,
+        **({} if trial.fold is None else {"fold": trial.fold + 1}),
         "epochs": resolved.plan.epochs,
         "batch_size": settings.batch_size,
         "optimizer": settings.optimizer,
@@ -390,7 +391,7 @@ def _measured(result: JobResult) -> dict[str, Any]:
     return {
         **times,
         "best_epoch": outcome.best.epoch,
-        "val_loss": outcome.best.val.loss,
+        "val_loss": None if outcome.best.val is None else outcome.best.val.loss,
         "test_loss": outcome.best.test.loss,
         **_metrics("", outcome.best),
         **_metrics("last_", outcome.last),
@@ -400,10 +401,11 @@ def _measured(result: JobResult) -> dict[str, Any]:
 
 
 def _metrics(prefix: str, snapshot: Snapshot) -> dict[str, float]:
-    """The metrics of both splits after one epoch, by column."""
+    """The metrics of the splits after one epoch, by column."""
     return {
         f"{prefix}{split}_{name}": value
         for split, scores in (("val", snapshot.val), ("test", snapshot.test))
+        if scores is not None
         for name, value in scores.metrics.items()
     }
 
@@ -424,6 +426,8 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
             ("train", record.train, record.train_seconds),
             ("val", record.val, record.val_seconds),
         ):
+            if scores is None:
+                continue
             yield {
                 "epoch": record.epoch,
                 "split": split,

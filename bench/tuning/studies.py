@@ -29,8 +29,8 @@ from optuna.trial import FrozenTrial, TrialState
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
-from bench.suite import DIRECTIONS, Choices, Direction, GoalName, Method, Range
-from bench.training.state import EpochRecord, best_record
+from bench.suite import DIRECTIONS, Choices, Direction, GoalName, Method, Range, Settings
+from bench.training.state import EpochRecord, chosen_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
 REDUCTION = 3
@@ -230,7 +230,8 @@ class CellStudy:
         known = self.study.get_trials(deepcopy=False)[suggestion.number].intermediate_values
         for epoch in range(1, stop + 1):
             if epoch not in known:
-                best = _scores([each[:epoch] for each in suggestion.records], self.primary)
+                so_far = [each[:epoch] for each in suggestion.records]
+                best = _scores(so_far, self.cell.own[0].settings)
                 suggestion.trial.report(best[self.method.objective[0]], epoch)
         with _quiet():
             return suggestion.trial.should_prune()
@@ -245,7 +246,7 @@ class CellStudy:
             "error": error,
         }
         if error is None:
-            attributes |= _scores(records, self.primary)
+            attributes |= _scores(records, self.cell.own[0].settings)
         complete = state == TrialState.COMPLETE
         values = [attributes[name] for name in self.method.objective] if complete else None
         # Another machine that took this process for dead may have ended the trial, equally.
@@ -384,15 +385,15 @@ def direction(goal: GoalName, primary: str) -> Direction:
     return "maximize" if metric(primary).higher_is_better else "minimize"
 
 
-def _scores(records: Records, primary: str) -> dict[str, Any]:
-    """Means over tuning seeds, each at the epoch that validation chooses by `primary`."""
-    best = [best_record(each, primary) for each in records]
-    accuracies = [record.val.metrics[ACCURACY] for record in best]
+def _scores(records: Records, settings: Settings) -> dict[str, Any]:
+    """Means over tuning seeds of validation, each at the epoch that counts."""
+    best = [chosen_record(each, settings).validation for each in records]
+    accuracies = [val.metrics[ACCURACY] for val in best]
     return {
-        "val_metric": statistics.fmean(record.val.metrics[primary] for record in best),
+        "val_metric": statistics.fmean(val.metrics[settings.metric] for val in best),
         "val_accuracy": statistics.fmean(accuracies),
         "val_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "val_loss": statistics.fmean(record.val.loss for record in best),
+        "val_loss": statistics.fmean(val.loss for val in best),
         "seconds": _seconds(records),
     }
 

@@ -25,10 +25,12 @@ from pydantic import (
 from bench.errors import BenchError, bounded
 from bench.results.folder.columns import (
     COLUMNS,
+    OPTIONAL_COLUMNS,
     PROBABILITY,
     PROBABILITY_PREFIX,
     TUNING_COLUMNS,
     Kind,
+    optional_columns,
 )
 from bench.suite.grid import MAX_TRIALS
 
@@ -87,7 +89,9 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     if len(trials) > MAX_TRIALS:
         yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
     yield from _nulls(trials, _NEEDED)
-    yield from _out_of_range(trials, COLUMNS["trials"])
+    optional = optional_columns("trials", trials.columns)
+    kinds = {name: OPTIONAL_COLUMNS["trials"][name] for name in optional}
+    yield from _out_of_range(trials, {**COLUMNS["trials"], **kinds})
     for name in trials["trial"]:
         if not TRIAL_ID.fullmatch(name):
             yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
@@ -194,6 +198,8 @@ class _Data(_Lenient):
     metrics: Annotated[list[_Metric], Field(max_length=100)] = []
     classes: list[str] = []
     counts: dict[str, dict[str, _Amount]] = {}
+    folds: _Amount | None = None
+    tested_images: _Amount | None = None
     issues: list[_Issue] = []
 
 

@@ -146,11 +146,16 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
+OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
+    "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
+}
+"""Columns that a table has where there is something to say, after those above, before metrics."""
+
 METRIC_COLUMNS: Mapping[TableName, re.Pattern[str]] = {
     "trials": re.compile("(last_)?(val|test)_[a-z][a-z0-9_]{0,60}"),
     "curves": re.compile("[a-z][a-z0-9_]{0,60}"),
 }
-"""Columns beside those above are metrics (float64), of which there may be any: plugins add some.
+"""Columns beside all those above are metrics (float64), of any number: plugins add some.
 
 `val_` and `test_` are at the chosen epoch, `last_` after the last.
 """
@@ -163,7 +168,14 @@ def metric_columns(table: TableName, names: Iterable[str]) -> list[str]:
     pattern = METRIC_COLUMNS.get(table)
     if pattern is None:
         return []
-    return [name for name in names if name not in COLUMNS[table] and pattern.fullmatch(name)]
+    own = {*COLUMNS[table], *OPTIONAL_COLUMNS.get(table, {})}
+    return [name for name in names if name not in own and pattern.fullmatch(name)]
+
+
+def optional_columns(table: TableName, names: Iterable[str]) -> list[str]:
+    """The optional columns of the table that are among `names`, in order."""
+    given = set(names)
+    return [name for name in OPTIONAL_COLUMNS.get(table, {}) if name in given]
 
 
 NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})

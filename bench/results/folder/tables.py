@@ -16,9 +16,11 @@ from bench.results.folder.columns import (
     COLUMNS,
     MAX_METRICS,
     NEVER_NULL,
+    OPTIONAL_COLUMNS,
     PROBABILITY_PREFIX,
     TableName,
     metric_columns,
+    optional_columns,
 )
 from bench.system.cache import atomic_file, flush_to_disk
 
@@ -68,7 +70,7 @@ def arrow_types() -> dict[str, pa.DataType]:
 
 
 def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table with `further` columns: probabilities, or metrics."""
+    """The schema of a table with `further` columns: optional ones, probabilities, or metrics."""
     import pyarrow as pa
 
     types = arrow_types()
@@ -76,7 +78,11 @@ def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
         pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
         for name, kind in COLUMNS[table].items()
     ]
-    fields += [pa.field(name, pa.float64()) for name in further]
+    optional = OPTIONAL_COLUMNS.get(table, {})
+    fields += [
+        pa.field(name, types[optional[name].type] if name in optional else pa.float64())
+        for name in further
+    ]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -229,7 +235,8 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
     further = _further(name, names)
     if name != "predictions":
         reals = [at for at, kind in enumerate(table.schema.types) if kind == "double"]
-        further = [each for each in further if names.index(each) in reals][:MAX_METRICS]
+        metrics = [each for each in metric_columns(name, names) if names.index(each) in reals]
+        further = [*optional_columns(name, names), *metrics[:MAX_METRICS]]
     schema = table_schema(name, further)
     missing = [each for each in schema.names if each not in names]
     if missing:
@@ -251,7 +258,8 @@ def _further(table: TableName, names: Iterable[str]) -> list[str]:
     """The columns that not every table of this name has."""
     if table == "predictions":
         return [name for name in names if name.startswith(PROBABILITY_PREFIX)]
-    return metric_columns(table, names)
+    listed = list(names)
+    return [*optional_columns(table, listed), *metric_columns(table, listed)]
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
