@@ -62,8 +62,10 @@ class Grid:
         return self.keys[0] if self.keys else "strategy"
 
     def trial_label(self, trial: Mapping[Any, Any]) -> str:
-        """A row of `trials` in words: the label of its config, and its seed."""
-        return f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+        """A row of `trials` in words: the label of its config, its seed, its fold if it has one."""
+        label = f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+        fold = trial.get("fold")
+        return label if is_missing(fold) else f"{label}{SEPARATOR}fold {fold}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ class Spread:
 class ConfigResult:
     """What the complete trials of one config reached. Accuracies are fractions, times seconds.
 
+    Of a run with folds, each seed counts with the mean over its folds; `best_epochs` are of all.
     `rank` is by mean test accuracy, 1 the highest; equal means share a rank; `None` if no test
     accuracy is known.
     """
@@ -98,6 +101,27 @@ class ConfigResult:
 def complete_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials that count."""
     return trials[trials["status"] == "complete"]
+
+
+def has_folds(trials: pd.DataFrame) -> bool:
+    """Whether each trial is tested on a fold; older tables have no such column."""
+    return "fold" in trials and bool(trials["fold"].notna().any())
+
+
+def over_folds(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for each config and seed: figures are means over its folds, the rest is of the first.
+
+    What the seeds of a run vary can be read off these rows. Single folds share training images, so
+    they are no more seeds. Without folds, `trials` as they are.
+    """
+    if not has_folds(trials):
+        return trials
+    keys = ["config", "seed"]
+    figures = list(trials.select_dtypes("float").columns)
+    means = trials.groupby(keys)[figures].mean()
+    rows = trials.drop_duplicates(keys)
+    own = means.loc[list(zip(rows["config"], rows["seed"], strict=True))]
+    return rows.assign(fold=None, **{name: own[name].to_numpy() for name in figures})
 
 
 def read_grid(trials: pd.DataFrame) -> Grid:
@@ -216,15 +240,16 @@ def _labels(cells: Mapping[str, Mapping[str, str]], keys: tuple[str, ...]) -> di
 
 
 def _config_result(config: str, trials: pd.DataFrame, grid: Grid) -> ConfigResult:
+    seeds = over_folds(trials)
     return ConfigResult(
         config=config,
         label=grid.labels[config],
         cell=grid.cells[config],
         rank=None,
-        seeds=tuple(sorted(int(seed) for seed in trials["seed"].dropna())),
-        test_accuracy=spread(trials["test_accuracy"]),
-        val_accuracy=spread(trials["val_accuracy"]),
-        last_test_accuracy=spread(trials["last_test_accuracy"]),
-        train_seconds=spread(trials["train_seconds"]),
+        seeds=tuple(sorted(int(seed) for seed in seeds["seed"].dropna())),
+        test_accuracy=spread(seeds["test_accuracy"]),
+        val_accuracy=spread(seeds["val_accuracy"]),
+        last_test_accuracy=spread(seeds["last_test_accuracy"]),
+        train_seconds=spread(seeds["train_seconds"]),
         best_epochs=tuple(sorted(int(epoch) for epoch in trials["best_epoch"].dropna())),
     )

@@ -15,8 +15,9 @@ from bench.execution.jobs import splits_key, splits_of
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
+from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
-from bench.suite import Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
+from bench.suite import AXES, Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
@@ -57,8 +58,7 @@ def notes(
     found += _unused_fractions(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
     found += _failing(loaded, written, plans)
-    trained = {id(trial): trial for trial, plan, _ in plans if plan.stages}
-    found += _small_validation(loaded, list(trained.values()), facts)
+    found += _small_validation(loaded, plans, facts)
     return tuple(DataIssue(kind=n.kind, message=f"{n.message}.", count=n.count) for n in found)
 
 
@@ -261,22 +261,23 @@ def _pooled(
 
 
 def _small_validation(
-    loaded: LoadedSuite, trials: Sequence[Trial], facts: _Facts
+    loaded: LoadedSuite, plans: Sequence[tuple[Trial, Plan, int]], facts: _Facts
 ) -> Iterator[Note]:
     """Validation splits of so few images that much of what they choose is chosen by chance."""
     (choose,) = loaded.suite.settings["choose"]
     chosen = ["epochs"] if choose == "best" else []
-    if loaded.suite.tune is not None or _several_configs(trials):
+    if loaded.suite.tune is not None or _several_configs([trial for trial, _, _ in plans]):
         chosen.append("configs")
     if not chosen:
         return
-    sizes = [len(splits.val) for splits in map(facts.splits, trials) if splits is not None]
+    drawn = (facts.splits(trial) for trial, plan, _ in plans if plan.stages)
+    sizes = [len(splits.val) for splits in drawn if splits is not None]
     small = [size for size in sizes if size and _standard_error(size) > KNOWN_WELL]
     if small:
         yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
     if 0 in sizes and "configs" in chosen:
         message = (
-            "there is no validation split, and a strategy has several configs: nothing chooses "
+            "there is no validation split, and strategies have several configs: nothing chooses "
             "among them; give each strategy one config"
         )
         yield Note(kind=BY_CHANCE, message=message, count=sizes.count(0))
@@ -302,11 +303,18 @@ def _by_chance(sizes: Sequence[int], chosen: Sequence[str]) -> str:
 
 
 def _several_configs(trials: Sequence[Trial]) -> bool:
-    """Whether validation chooses which config stands for a strategy."""
+    """Whether validation chooses which config stands for a value of the axis that is compared."""
     configs: dict[str, set[str]] = {}
-    for trial in trials:
-        configs.setdefault(trial.strategy.label, set()).add(trial.config)
+    axes = [[_on_axis(trial, axis) for trial in trials] for axis in LEADING]
+    compared = next((values for values in axes if len(set(values)) > 1), axes[0])
+    for trial, value in zip(trials, compared, strict=True):
+        configs.setdefault(value, set()).add(trial.config)
     return any(len(own) > 1 for own in configs.values())
+
+
+def _on_axis(trial: Trial, axis: str) -> str:
+    value = getattr(trial, axis) if axis in AXES else getattr(trial.settings, axis)
+    return value.label if isinstance(value, Entry) else str(value)
 
 
 def _failing(

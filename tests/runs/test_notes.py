@@ -177,12 +177,14 @@ def test_frozen_batch_norms_take_a_single_image(tmp_path: Path) -> None:
             "last epoch, more validation images choose better. (2 trials)",
         ),
         ({"choose": "last"}, None),
+        ({"choose": "last", "lr": [0.1, 0.01]}, None),
         (
-            {"choose": "last", "lr": [0.1, 0.01]},
+            {"choose": "last",
+             "strategy": ["from_scratch", {"name": "full_finetune", "lr": [0.1, 0.2]}]},
             "validation has 4 images: its accuracy is known to ± 25 points (one standard error at "
             "50 %), and configs that differ by less are chosen by chance; one config for each "
             "strategy leaves nothing else to choose, more validation images choose better. "
-            "(4 trials)",
+            "(6 trials)",
         ),
         ({"dataset": {**TINY["dataset"], "val_per_class": 50}}, None),
         (
@@ -191,8 +193,8 @@ def test_frozen_batch_norms_take_a_single_image(tmp_path: Path) -> None:
         ),
         (
             {"folds": 2, "choose": "last", "dataset": {**TINY["dataset"], "val_fraction": 0},
-             "lr": [0.1, 0.01]},
-            "there is no validation split, and a strategy has several configs",
+             "strategy": ["from_scratch", {"name": "full_finetune", "lr": [0.1, 0.2]}]},
+            "there is no validation split, and strategies have several configs",
         ),
     ],
     ids=str,

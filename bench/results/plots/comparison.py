@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.results.analysis import COSTS, bca_interval, pareto_front
-from bench.results.grid import ConfigResult, Grid, complete_trials, rank_configs, read_grid
+from bench.results.grid import (
+    ConfigResult,
+    Grid,
+    complete_trials,
+    over_folds,
+    rank_configs,
+    read_grid,
+)
 from bench.results.plots.style import (
     GREY,
     Look,
@@ -120,7 +127,7 @@ def heat_map(trials: pd.DataFrame, axis: str, *, by: str | None = None) -> Figur
 
 @styled
 def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
-    """Test accuracy against a cost: a small dot per trial, a large one per config's mean.
+    """Test accuracy against a cost: a small dot per seed, a large one per config's mean.
 
     `column` is one of `COSTS`. Configs that none beats at lower cost are joined by a line. `None`
     unless two configs have both figures, and the cost differs.
@@ -161,7 +168,7 @@ def accuracy_against_cost(trials: pd.DataFrame, column: str) -> Figure | None:
         if value in used
     ]
     note = (
-        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is more "
+        "Small: one seed. Large: mean over the seeds of a config. Dotted: no other config is more "
         f"accurate at the same {COSTS[column]} or less."
     )
     key_below(figure, handles, note=note)
@@ -194,8 +201,9 @@ def _draw_row(
 
 
 def _trials_of(result: ConfigResult, trials: pd.DataFrame) -> pd.DataFrame:
+    """A row a seed."""
     complete = complete_trials(trials)
-    return complete[complete["config"] == result.config]
+    return over_folds(complete[complete["config"] == result.config])
 
 
 def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, look: Look) -> None:

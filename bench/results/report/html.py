@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.results.analysis import COSTS, sample_of
-from bench.results.grid import complete_trials, is_missing
+from bench.results.grid import complete_trials, has_folds, is_missing, over_folds
 from bench.results.plots import looks
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
 from bench.results.report.evidence import Findings
@@ -78,7 +78,8 @@ def page_data(found: Findings) -> dict[str, Any]:
     """What the page draws and lists, as JSON: null stands for what is not known."""
     run, grid = found.run, found.grid
     look = looks(grid.axes[grid.lead])
-    complete = complete_trials(run.trials)
+    complete = over_folds(complete_trials(run.trials))
+    luck = ("seed", "fold") if has_folds(run.trials) else ("seed",)
     others = [axis for axis in grid.keys if axis != grid.lead]
     ranking = []
     for result in found.results:
@@ -88,7 +89,7 @@ def page_data(found: Findings) -> dict[str, Any]:
             ranking.append({"config": result.config, "mean": sample.mean, "low": low, "high": high})
     columns = [{"name": "id", "title": "trial"}]
     columns += [{"name": f"axis:{axis}", "title": axis} for axis in grid.varying]
-    figures = [{"name": name, "title": name, "number": True} for name in ("seed", "best_epoch")]
+    figures = [{"name": name, "title": name, "number": True} for name in (*luck, "best_epoch")]
     shares = [
         {"name": name, "title": title, "number": True, "percent": True}
         for name, title in (("test", "test %"), ("val", "val %"), ("last_test", "last test %"))
@@ -124,6 +125,7 @@ def _trial(row: Mapping[Any, Any]) -> dict[str, Any]:
         "id": str(row["trial"]),
         "config": str(row["config"]),
         "seed": _number(row["seed"]),
+        "fold": _number(row.get("fold")),
         "best_epoch": _number(row["best_epoch"]),
         "test": _number(row["test_accuracy"]),
         "val": _number(row["val_accuracy"]),
