@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 CAPTIONS: Mapping[str, str] = {
-    "test_accuracy": "Test accuracy at the epoch that validation chose, ranked.",
+    "test_accuracy": "Test accuracy at the chosen epoch, ranked.",
     "wins": "How often each is ahead of each, seed by seed.",
     "ranks": "Average ranks over data sets and backbones.",
     "tuning_curves": "The best validation accuracy that the search for settings had found, by the "

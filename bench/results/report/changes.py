@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.results.analysis import Change, RunComparison, compare_runs
-from bench.results.folder import read_run
+from bench.results.folder import Run, read_run
+from bench.results.grid import complete_trials, has_folds, over_folds
 from bench.results.report.blocks import Block, Heading, Table, paragraph
 from bench.results.report.notebook import html
 from bench.results.report.wording import point_interval, points
@@ -48,12 +49,19 @@ class Changes:
 
 def compare(before: str | Path, others: Sequence[str | Path]) -> Changes:
     """Compare the run folders; raises `BenchError` if one of them is no run or damaged."""
-    first = read_run(before)
+    first = _by_seed(read_run(before))
     return Changes(
         before=str(before),
         after=tuple(map(str, others)),
-        comparisons=tuple(compare_runs(first, read_run(other)) for other in others),
+        comparisons=tuple(compare_runs(first, _by_seed(read_run(other))) for other in others),
     )
+
+
+def _by_seed(run: Run) -> Run:
+    """The run with a row for each seed of a config: runs are compared by seeds, not by folds."""
+    if not has_folds(run.trials):
+        return run
+    return replace(run, trials=over_folds(complete_trials(run.trials)))
 
 
 def _row(change: Change) -> tuple[str, ...]:

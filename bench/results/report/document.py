@@ -202,6 +202,12 @@ def _limits(found: Findings) -> Iterator[Block]:
     comparisons = found.contest.comparisons if found.contest is not None else ()
     if any(0 < len(comparison.seeds) < FEW_SEEDS for comparison in comparisons):
         items.append(f"Bootstrap intervals of fewer than {FEW_SEEDS} seeds are too narrow.")
+    short = _seeds_without_all_folds(run)
+    if short:
+        items.append(
+            f"Not all folds are complete of {counted(short, 'seed')} of a config: such a seed "
+            "counts with the mean over its other folds, and so over fewer images."
+        )
     if found.tuning is not None:
         items += tuning_limits(found.tuning)
     elif run.trials["config"].nunique() > 1:
@@ -210,6 +216,15 @@ def _limits(found: Findings) -> Iterator[Block]:
         )
     if items:
         yield Bullets(tuple((item,) for item in items))
+
+
+def _seeds_without_all_folds(run: Run) -> int:
+    """How many seeds of configs have some complete folds, but not all."""
+    folds = run.data.get("folds")
+    if not folds:
+        return 0
+    counts = complete_trials(run.trials).groupby(["config", "seed"]).size()
+    return int((counts < folds).sum())
 
 
 def _repeated(environment: Mapping[str, Any]) -> Iterator[Block]:

@@ -25,6 +25,7 @@ from bench.results.folder import (
     table_schema,
     write_json,
 )
+from bench.results.folder.checks import trials_problem
 from tests.damage import flip
 from tests.made_up_run import made_up_run
 
@@ -341,6 +342,23 @@ def test_other_schema_versions_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(BenchError, match="got none"):
         read_run(tmp_path)
+
+
+def test_folds_are_a_column_of_runs_that_have_them(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    metrics = {"val_macro_f1": 0.5}
+    store.write_part({**ROW, "fold": 2, **metrics}, CURVES, _predictions())
+    store.consolidate(["t1"])
+    trials = pq.read_table(tmp_path / "trials.parquet")
+    assert tuple(trials.column_names) == (*TRIAL_COLUMNS, "fold", "val_macro_f1")
+    assert str(trials.schema.field("fold").type) == "int64"
+    assert store.read_part("t1").trial_row["fold"] == 2
+    made_up = made_up_run(tmp_path / "made_up").trials
+    assert trials_problem(made_up.assign(fold=5)) is None
+    assert trials_problem(made_up.assign(fold=0)) == "the column fold must lie in [1, 1000]"
+    # Runs that have none, those of older versions among them, have no such column.
+    store.write_part(ROW, CURVES, _predictions())
+    assert "fold" not in store.read_part("t1").trial_row
 
 
 def _of_version(folder: Path, version: int) -> None:
