@@ -24,6 +24,7 @@ from bench.results.analysis.crossed import (
     half_widths,
     joined,
 )
+from bench.results.analysis.folds import folded_half_widths, folded_p, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.scores import Scores
 
@@ -50,6 +51,9 @@ class Comparison:
     corrected in the same way, leaves out 0. With fewer than three seeds both speak of the trained
     models only (`of_models`). `blocks` are the backbones on which both were trained.
 
+    Of a run with `folds`, `samples` are the images that all of them test, and the test is the
+    corrected resampled t test: it speaks of strategies from one seed on.
+
     `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
     what is left of one of each; NaN where they are not known.
     """
@@ -71,6 +75,7 @@ class Comparison:
     seed_variance: float = math.nan
     sample_variance: float = math.nan
     rest_variance: float = math.nan
+    folds: int = 0
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -98,7 +103,7 @@ class Comparison:
     @property
     def of_models(self) -> bool:
         """Whether it speaks of the trained models alone, not of the strategies."""
-        return len(self.seeds) < LEAST_SEEDS
+        return not self.folds and len(self.seeds) < LEAST_SEEDS
 
     @property
     def verdict(self) -> Verdict:
@@ -186,11 +191,13 @@ def compare_pairs(
     tables = {
         index: crossed_table(differences, grain=None if counts[index] else 0.0)
         for index, (comparison, differences) in enumerate(found)
-        if not comparison.of_models and min(differences.shape) > 1
+        if not comparison.of_models and not comparison.folds and min(differences.shape) > 1
     }
     comparisons = [
         comparison
         if index in tables or comparison.samples < 2
+        else _of_folds(comparison, differences, pairs[index])
+        if comparison.folds
         else _of_models(comparison, differences, counts[index])
         for index, (comparison, differences) in enumerate(found)
     ]
@@ -239,6 +246,7 @@ def _measured(
         level=level,
         margin=margin,
         higher_is_better=higher_is_better,
+        folds=len(samples) if known and any(side.folds is not None for side in sides) else 0,
     )
     return comparison, differences
 
@@ -264,6 +272,21 @@ def _decided(comparison: Comparison, p: float, half: float, table: CrossedTables
         seed_variance=max(0.0, float(table.ms_seeds - table.ms_rest)) / comparison.samples,
         sample_variance=max(0.0, float(table.ms_samples - table.ms_rest)) / len(comparison.seeds),
         rest_variance=float(table.ms_rest),
+    )
+
+
+def _of_folds(comparison: Comparison, differences: Numbers, pair: Pair) -> Comparison:
+    folds = next(iter(pair[2].values())).folds
+    if folds is None or min(differences.shape[1], differences.size) < 2:
+        return comparison
+    table = folded_table(differences, test=folds.test, train=folds.train)
+    p, half = float(folded_p(table)), float(folded_half_widths(table, alpha=comparison.level))
+    return replace(
+        comparison,
+        samples=folds.test * comparison.folds,
+        interval=(comparison.difference - half, comparison.difference + half),
+        p=p,
+        corrected=min(1.0, p * ALPHA / comparison.level),
     )
 
 

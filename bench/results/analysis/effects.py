@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.results.grid import Grid, complete_trials
+from bench.results.grid import Grid, complete_trials, over_folds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def variance_shares(trials: pd.DataFrame, grid: Grid) -> list[Effect]:
     """
     import pandas as pd
 
-    complete = complete_trials(trials).dropna(subset=[grid.metric.test])
+    complete = over_folds(complete_trials(trials).dropna(subset=[grid.metric.test]))
     columns = {
         axis: complete["config"].map(lambda config, axis=axis: grid.cells[config][axis])
         for axis in grid.keys

@@ -25,16 +25,26 @@ MAX_BLOCKS = 200
 """Up to so many samples are left out one by one, of more so many blocks of them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """How many images a fold tests, and how many train for it."""
+
+    test: int
+    train: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """`values[seed, sample]` of something that was trained with each of `seeds`.
 
-    Their mean over samples is the metric of a seed's test split.
+    Their mean over samples is the metric of a seed's test split. With `folds` the columns are
+    folds, and their values the metric of each.
     """
 
     seeds: tuple[int, ...]
     samples: tuple[str, ...]
     values: Numbers
+    folds: Folds | None = None
 
     @cached_property
     def counts(self) -> bool:
@@ -58,9 +68,9 @@ class TrialScores:
     samples: tuple[str, ...]
     values: Numbers
 
-    def of(self, trials: Mapping[int, str]) -> Scores | None:
+    def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
-        known = {seed: self.rows[trial] for seed, trial in trials.items() if trial in self.rows}
+        known = {seed: self.rows[trial] for seed, (trial,) in trials.items() if trial in self.rows}
         if not known:
             return None
         values = self.values[list(known.values())]

@@ -27,10 +27,11 @@ from bench.results.analysis.crossed import (
     joined,
 )
 from bench.results.analysis.effects import COSTS
+from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.analysis.scores import Scores, TrialScores, trial_scores
+from bench.results.analysis.scores import Folds, Scores, TrialScores, trial_scores
 from bench.results.folder.looks import look_at
-from bench.results.grid import Grid, complete_trials, read_grid
+from bench.results.grid import Grid, complete_trials, has_folds, read_grid
 from bench.suite.claims import Cost, read_claims
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Verdict:
     samples: int
     train_samples: int | None
     look: int
+    folds: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
 
     def contender(self, name: str) -> Contender:
@@ -148,14 +150,20 @@ def reach_verdict(
     margin: float = MARGIN,
     cost: Cost = "train_seconds",
     train_samples: int | None = None,
+    folds: Folds | None = None,
 ) -> Verdict:
-    """The verdict of the trials of a grid. `looks` are the trials that were new at each look."""
+    """The verdict of the trials of a grid. `looks` are the trials that were new at each look.
+
+    `folds` are the sizes of those of a run that has some.
+    """
     chosen = choices(trials, grid)
-    used = [
-        trial for own in chosen.values() for each in own.values() for trial in each.trials.values()
-    ]
-    scored = trial_scores(predictions[predictions["trial"].isin(used)], grid.metric)
-    scores = {name: _scores(own, scored, trials, grid.metric) for name, own in chosen.items()}
+    used = [trial for own in chosen.values() for each in own.values() for trial in each.all_trials]
+    scored = None
+    if folds is None:
+        scored = trial_scores(predictions[predictions["trial"].isin(used)], grid.metric)
+    scores = {
+        name: _scores(own, scored, trials, grid.metric, folds) for name, own in chosen.items()
+    }
     shared = _shared_blocks(chosen)
     contenders = _contenders(chosen, scores, shared, trials, grid.metric)
     times = _times_seen(trials, grid, looks)
@@ -176,7 +184,21 @@ def reach_verdict(
         margin=margin,
         cost=cost,
         samples=max(
-            (len(own.samples) for blocks in scores.values() for own in blocks.values()), default=0
+            (
+                len(own.samples) * (1 if own.folds is None else own.folds.test)
+                for blocks in scores.values()
+                for own in blocks.values()
+            ),
+            default=0,
+        ),
+        folds=max(
+            (
+                len(own.samples)
+                for blocks in scores.values()
+                for own in blocks.values()
+                if own.folds is not None
+            ),
+            default=0,
         ),
         train_samples=train_samples,
         look=max([len(looks), *times.values(), 1]),
@@ -190,7 +212,9 @@ def read_verdict(run: Run) -> Verdict:
     """The verdict of a run folder. That counts as a look, which is written down in the folder."""
     complete = complete_trials(run.trials)
     claims = read_claims(run.suite)
-    counts = run.data.get("counts", {})
+    sizes = {split: sum(own.values()) for split, own in run.data.get("counts", {}).items()}
+    test, train = sizes.get("test", 0), sizes.get("train", 0)
+    folds = Folds(test=test, train=train) if has_folds(complete) and test and train else None
     return reach_verdict(
         run.trials,
         read_grid(run.trials, run.metric),
@@ -198,21 +222,32 @@ def read_verdict(run: Run) -> Verdict:
         looks=look_at(run.folder, list(complete["trial"])),
         margin=claims.margin,
         cost=claims.cost,
-        train_samples=sum(counts.get("train", {}).values()) or None,
+        train_samples=train or None,
+        folds=folds,
     )
 
 
 def _scores(
-    own: Mapping[str, Choice], scored: TrialScores | None, trials: pd.DataFrame, metric: Metric
+    own: Mapping[str, Choice],
+    scored: TrialScores | None,
+    trials: pd.DataFrame,
+    metric: Metric,
+    folds: Folds | None,
 ) -> BlockScores:
     found = {}
+    figures = trials.set_index("trial")[metric.test]
     for block, choice in own.items():
         scores = scored.of(choice.trials) if scored is not None else None
         if scores is None:
-            # Without predictions nothing can be claimed, but figures are there.
-            figures = trials.set_index("trial")[metric.test]
-            values = np.array([[float(figures[trial])] for trial in choice.trials.values()])
-            scores = Scores(seeds=tuple(choice.trials), samples=("all",), values=values)
+            # Of a fold its figure is what counts; without predictions nothing can be claimed of
+            # a test split, but figures are there.
+            values = np.array(
+                [[float(figures[trial]) for trial in each] for each in choice.trials.values()]
+            )
+            names = [f"fold {1 + index}" for index in range(values.shape[1])]
+            scores = Scores(
+                seeds=tuple(choice.trials), samples=tuple(names), values=values, folds=folds
+            )
         found[block] = scores
     return found
 
@@ -243,9 +278,10 @@ def _contenders(
         if not seeds or any(side.samples != samples for side in sides):
             seeds, sides = sides[0].seeds, sides[:1]
         values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
-        if len(seeds) >= LEAST_SEEDS and len(samples) > 1:
+        folds = sides[0].folds
+        if folds is None and len(seeds) >= LEAST_SEEDS and len(samples) > 1:
             tables[name] = crossed_table(values)
-        used = [trial for block in blocks for trial in own[block].trials.values()]
+        used = [trial for block in blocks for trial in own[block].all_trials]
         vals = [value for block in blocks for value in own[block].val.values()]
         found.append(
             Contender(
@@ -253,7 +289,9 @@ def _contenders(
                 choices=own,
                 seeds=seeds,
                 figure=round(float(values.mean()), 12),
-                interval=_of_samples(values, metric),
+                interval=_of_samples(values, metric)
+                if folds is None
+                else _of_folds(values, folds, metric),
                 val=round(float(np.nanmean(vals)), 12) if np.isfinite(vals).any() else math.nan,
                 costs={
                     cost: float(by_trial.loc[used, cost].mean())
@@ -286,6 +324,14 @@ def _of_samples(values: np.ndarray, metric: Metric) -> Interval:
         return UNKNOWN
     half = Z * float(means.std(ddof=1)) / math.sqrt(len(means))
     return _around(float(means.mean()), half, len(means), metric)
+
+
+def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
+    if values.shape[1] < 2:
+        return UNKNOWN
+    table = folded_table(values, test=folds.test, train=folds.train)
+    half = float(folded_half_widths(table, alpha=ALPHA))
+    return _around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
 
 def _around(figure: float, half: float, samples: int, metric: Metric) -> Interval:

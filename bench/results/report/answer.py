@@ -180,7 +180,10 @@ def _settle(found: Verdict) -> Iterator[Line]:
         return
     known = [(c, needs) for c in rivals if (needs := found.needs(c)) is not None]
     if not known:
-        if any(c.seeds and c.samples < 2 for c in rivals):
+        if found.folds:
+            text = "more images: further seeds test the same ones again."
+            yield Line(about="To settle it", text=text)
+        elif any(c.seeds and c.samples < 2 for c in rivals):
             text = "the predictions of the trials: without them nothing can be claimed."
             yield Line(about="To settle it", text=text)
         return
@@ -227,6 +230,13 @@ def _rounded(number: int) -> str:
 
 def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     images = found.train_samples
+    if found.folds:
+        text = (
+            f"it holds for training on about {images} images like these, and on images like these "
+            f"({found.folds} folds)."
+        )
+        more = "; ".join(doubts)
+        return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
     pool = f"this pool of {images} training images" if images else "this pool of training images"
     text = f"it holds for training on {pool}, on any seeds and on test images like these."
     more = "; ".join(doubts)
@@ -239,10 +249,16 @@ def _figure(best: Contender, found: Verdict) -> str:
     seeds = _seeds(len(best.seeds))
     if is_missing(low):
         return f"{metric.text(best.figure)} on the test split ({seeds})"
-    other = "other seeds and images" if len(best.seeds) >= LEAST_SEEDS else "other images"
+    several = found.folds or len(best.seeds) >= LEAST_SEEDS
+    other = "other seeds and images" if several else "other images"
     blocks = f", mean over {len(best.blocks)} backbones" if len(best.blocks) > 1 else ""
+    tested = (
+        f"{found.samples} images, each tested once a seed"
+        if found.folds
+        else f"{found.samples} test images"
+    )
     return (
-        f"{metric.text(best.figure)} on {found.samples} test images ({seeds}{blocks}; for {other} "
+        f"{metric.text(best.figure)} on {tested} ({seeds}{blocks}; for {other} "
         f"{metric.number(low)} to {metric.number(high)})"
     )
 

@@ -162,6 +162,11 @@ def _test_in_words(found: Verdict) -> str:
         "1992), with the luck of training judged from all pairs together; corrected after "
         f"Bonferroni over {number}{looks}."
     )
+    if found.folds:
+        return (
+            "The test is the corrected resampled t test over folds (Nadeau and Bengio, 2003); "
+            f"corrected after Bonferroni over {number}{looks}."
+        )
     if all(c.of_models for c in found.comparisons):
         return (
             f"With fewer than {LEAST_SEEDS} seeds only the trained models are compared, on their "
@@ -219,7 +224,7 @@ def standing(found: Verdict) -> Iterator[Block]:
                 *(_cost_text(each.costs.get(cost, math.nan)) for cost in _COSTS),
             )
         )
-    few = any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
+    few = not found.folds and any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
     others = "other images" if few else "other seeds and images"
     terms = [
         (
