@@ -1,61 +1,36 @@
-"""Two runs of the same configs: what changed, and whether it is more than noise."""
+"""Two runs of the same configs: what changed, and what may be claimed of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bench.results.analysis.intervals import UNKNOWN, Interval
-from bench.results.analysis.paired import ALPHA, holm, sign_flip_p, smallest_p
-from bench.results.grid import AXES, complete_trials, flat, is_missing, read_grid, value_text
+from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
+from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
+from bench.results.analysis.scores import Scores, TrialScores, trial_scores
+from bench.results.grid import complete_trials, flat, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
+from bench.suite.claims import read_claims
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
-    from bench.results.folder import Run
+    import pandas as pd
 
-IDENTITY = ("dataset", *(axis for axis in AXES if axis != "precision"), "settings")
-"""What makes two configs the same. Precision follows from the machine: it is a difference between
-runs, as versions are."""
+    from bench.results.folder import Run
 
 VOLATILE = ("command", "started", "overrides")
 """Parts of the environment that differ between any two runs."""
 
-Judgement = Literal["better", "worse", "within noise", "same"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A config in both runs, over the seeds that both have; figures are of the test split.
-
-    `corrected` is p after Holm's correction over all configs: of the exact sign-flip test where so
-    many seeds can be significant after it, else of Student's t test, which takes the differences
-    for normal. `interval` is Student's, 95 %.
-    """
-
-    label: str
-    seeds: tuple[int, ...]
-    before: float
-    after: float
-    interval: Interval
-    corrected: float
-    higher_is_better: bool = True
-
-    @property
-    def judgement(self) -> Judgement:
-        if self.before == self.after and self.interval == (0.0, 0.0):
-            return "same"
-        if not self.corrected < ALPHA:
-            return "within noise"
-        return "better" if (self.after > self.before) == self.higher_is_better else "worse"
+Judgement = Literal["better", "worse", "as good", "open", "same"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A part of the environment or of the suite that two runs do not share."""
+    """A part of the environment, of the suite or of a config that two runs do not share."""
 
     name: str
     before: str
@@ -63,108 +38,298 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """A config in both runs, over the seeds and test samples that both have.
+
+    `differs` is what tells the config after from the one before. `comparison` is after against
+    before, in the family of all configs of the two runs; None, with the `reason`, where nothing
+    can be compared. `unchanged` says that every sample was scored the same in every seed.
+    """
+
+    label: str
+    differs: tuple[Difference, ...]
+    seeds: tuple[int, ...]
+    before: float
+    after: float
+    comparison: Comparison | None
+    unchanged: bool = False
+    reason: str = ""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What may be claimed of the configs, or that nothing changed at all."""
+        if self.unchanged:
+            return "same"
+        if self.comparison is None:
+            return "open"
+        verdict = self.comparison.verdict
+        return "as good" if verdict == "as_good" else verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSamples:
+    """The test samples of two runs: of each, in both, and in both with another label.
+
+    Samples are the same where their ids and labels are. `same_data` compares the fingerprints of
+    the data sets; None where one of them is not known.
+    """
+
+    before: int
+    after: int
+    common: int
+    relabelled: int
+    same_data: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunComparison:
     """A run against an earlier one by `metric`.
 
-    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy.
+    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy. In each
+    of `ambiguous` are labels of configs before and after that could belong together, more than one
+    of them; in `only_before` and `only_after` those that have no counterpart.
     """
 
     metric: Metric
     chosen_by: tuple[Metric, Metric]
+    margin: float
+    samples: SharedSamples
     changes: tuple[Change, ...]
+    ambiguous: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     environment: tuple[Difference, ...]
     suite: tuple[Difference, ...]
 
     @property
+    def compared(self) -> tuple[Change, ...]:
+        """The changes of which something can be said."""
+        return tuple(change for change in self.changes if change.comparison is not None)
+
+    @property
+    def of_models(self) -> bool:
+        """Whether it speaks of trained models only, for lack of common seeds."""
+        known = [change.comparison for change in self.changes if change.comparison is not None]
+        return bool(known) and all(comparison.of_models for comparison in known)
+
+    @property
     def regressions(self) -> tuple[Change, ...]:
+        """The configs that are shown to be worse."""
         return tuple(change for change in self.changes if change.judgement == "worse")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredPair:
+    """What the same config scored before and after."""
+
+    label: str
+    before: Scores
+    after: Scores
+    differs: tuple[Difference, ...] = ()
+
+
 def compare_runs(before: Run, after: Run) -> RunComparison:
-    """What changed from `before` to `after`, config by config, paired by seed."""
+    """What changed from `before` to `after`, config by config, on the same seeds and samples."""
     metric = before.metric if before.metric.name == after.metric.name else ACCURACY
-    sides = [_figures(run, metric) for run in (before, after)]
-    labels = {**_labels(after), **_labels(before)}
-    both = [key for key in sides[0] if key in sides[1]]
-    differences = {}
-    for key in both:
-        seeds = sorted(sides[0][key].keys() & sides[1][key].keys())
-        if seeds:
-            pairs = [(sides[0][key][seed], sides[1][key][seed]) for seed in seeds]
-            differences[key] = (tuple(seeds), np.array(pairs))
-    ps = [_p(pairs[:, 1] - pairs[:, 0], len(differences)) for _, pairs in differences.values()]
-    changes = [
-        Change(
-            label=labels[key],
-            seeds=seeds,
-            before=float(pairs[:, 0].mean()),
-            after=float(pairs[:, 1].mean()),
-            interval=_interval(pairs[:, 1] - pairs[:, 0]),
-            corrected=corrected,
+    cells = read_cells(before.trials), read_cells(after.trials)
+    labels = read_grid(before.trials).labels, read_grid(after.trials).labels
+    matches = match_configs(*cells)
+    samples, common = _shared_samples(before, after)
+    scored = _scored(before, after, metric, common)
+    trials = _trials(before, metric), _trials(after, metric)
+    found: list[ScoredPair | Change] = []
+    for first, second in matches.joined:
+        own = trials[0].get(first, {}), trials[1].get(second, {})
+        seeds = tuple(sorted(own[0].keys() & own[1].keys()))
+        sides = [_of(scored, side, own[side], seeds) for side in (0, 1)]
+        label = labels[0][first]
+        differs = tuple(_config_differences(cells[0][first], cells[1][second]))
+        if sides[0] is not None and sides[1] is not None:
+            found.append(ScoredPair(label=label, before=sides[0], after=sides[1], differs=differs))
+        else:
+            found.append(
+                Change(
+                    label=label,
+                    differs=differs,
+                    seeds=seeds,
+                    before=_figure(before, own[0], seeds, metric),
+                    after=_figure(after, own[1], seeds, metric),
+                    comparison=None,
+                    reason=_reason(own, seeds, samples, (before, after), scored),
+                )
+            )
+    margin = read_claims(before.suite).margin
+    judged = iter(
+        changes_of(
+            [each for each in found if isinstance(each, ScoredPair)],
+            margin=margin,
             higher_is_better=metric.higher_is_better,
         )
-        for (key, (seeds, pairs)), corrected in zip(differences.items(), holm(ps), strict=True)
-    ]
+    )
     return RunComparison(
         metric=metric,
         chosen_by=(before.metric, after.metric),
-        changes=tuple(changes),
-        only_before=tuple(labels[key] for key in sides[0] if key not in differences),
-        only_after=tuple(labels[key] for key in sides[1] if key not in differences),
+        margin=margin,
+        samples=samples,
+        changes=tuple(next(judged) if isinstance(each, ScoredPair) else each for each in found),
+        ambiguous=tuple(
+            (tuple(labels[0][n] for n in own), tuple(labels[1][n] for n in others))
+            for own, others in matches.ambiguous
+        ),
+        only_before=tuple(labels[0][name] for name in matches.only_first),
+        only_after=tuple(labels[1][name] for name in matches.only_second),
         environment=tuple(_differences(before.environment, after.environment)),
         suite=tuple(_differences(before.suite, after.suite)),
     )
 
 
-def _figures(run: Run, metric: Metric) -> dict[str, dict[int, float]]:
-    """identity → seed → figure on the test split."""
-    found: dict[str, dict[int, float]] = {}
+def changes_of(
+    pairs: Sequence[ScoredPair], *, margin: float = MARGIN, higher_is_better: bool = True
+) -> list[Change]:
+    """Each config after against itself before; all of them are one family.
+
+    A pair without a common seed or sample has no comparison.
+    """
+    compared = compare_pairs(
+        [("after", "before", {"": pair.after}, {"": pair.before}) for pair in pairs],
+        independent=len(pairs),
+        margin=margin,
+        higher_is_better=higher_is_better,
+    )
+    return [_change(pair, comparison) for pair, comparison in zip(pairs, compared, strict=True)]
+
+
+def _change(pair: ScoredPair, comparison: Comparison) -> Change:
+    seeds = comparison.seeds
+    known = set(pair.before.samples)
+    samples = tuple(sample for sample in pair.after.samples if sample in known)
+    if not seeds:
+        return Change(
+            label=pair.label,
+            differs=pair.differs,
+            seeds=(),
+            before=math.nan,
+            after=math.nan,
+            comparison=None,
+            reason="no common seed and test image",
+        )
+    before, after = (side.at(seeds, samples) for side in (pair.before, pair.after))
+    return Change(
+        label=pair.label,
+        differs=pair.differs,
+        seeds=seeds,
+        before=round(float(before.mean()), 12),
+        after=round(float(after.mean()), 12),
+        comparison=comparison,
+        unchanged=np.array_equal(before, after),
+    )
+
+
+def _trials(run: Run, metric: Metric) -> dict[str, dict[int, str]]:
+    """config → seed → trial, of those with a test figure."""
+    found: dict[str, dict[int, str]] = {}
     known = complete_trials(run.trials).dropna(subset=[metric.test, "seed"])
-    for row in known.to_dict("records"):
-        found.setdefault(_identity(row), {})[int(row["seed"])] = float(row[metric.test])
+    for config, seed, trial in zip(known["config"], known["seed"], known["trial"], strict=True):
+        found.setdefault(str(config), {})[int(seed)] = str(trial)
     return found
 
 
-def _identity(row: Mapping[Any, Any]) -> str:
-    own = {name: None if is_missing(row[name]) else str(row[name]) for name in IDENTITY}
-    if own["settings"] is not None:
-        settings = json.loads(own["settings"])
-        # What chose the epochs is said once for all configs.
-        own["settings"] = json.dumps({k: v for k, v in settings.items() if k != "metric"})
-    return json.dumps(list(own.values()))
+def _figure(run: Run, trials: Mapping[int, str], seeds: Sequence[int], metric: Metric) -> float:
+    """The mean test figure of some seeds, as the table of trials has it."""
+    own = run.trials[run.trials["trial"].isin([trials[seed] for seed in seeds])]
+    return round(float(own[metric.test].astype(float).mean()), 12) if len(own) else math.nan
 
 
-def _labels(run: Run) -> dict[str, str]:
-    grid = read_grid(run.trials)
-    return {
-        _identity(row): grid.labels[str(row["config"])] for row in run.trials.to_dict("records")
+def _reason(
+    own: tuple[Mapping[int, str], Mapping[int, str]],
+    seeds: Sequence[int],
+    samples: SharedSamples,
+    runs: tuple[Run, Run],
+    scored: TrialScores | None,
+) -> str:
+    if not seeds:
+        return "no common seed" if all(own) else "no complete trial in one of the runs"
+    for run, trials, name in zip(runs, own, ("first", "second"), strict=True):
+        if not run.predictions["trial"].isin(list(trials.values())).any():
+            return f"the {name} run has no predictions of it"
+    if not samples.common:
+        return "no common test image"
+    if scored is None:
+        return "the metric is not known here"
+    return "no test image that all trials predicted"
+
+
+def _shared_samples(before: Run, after: Run) -> tuple[SharedSamples, set[str]]:
+    """Which test samples the runs share, and their ids."""
+    labels = [run.predictions[["sample", "label"]].drop_duplicates() for run in (before, after)]
+    ids = [set(each["sample"]) for each in labels]
+    # An id with two labels, in the two runs or in one of them, is not one sample.
+    unclear = {
+        *_repeated(labels[0]),
+        *_repeated(labels[1]),
+        *_repeated(_below(labels).drop_duplicates()),
     }
+    both = ids[0] & ids[1]
+    prints = [run.data.get("fingerprint") for run in (before, after)]
+    known = all(isinstance(each, str) for each in prints)
+    return (
+        SharedSamples(
+            before=len(ids[0]),
+            after=len(ids[1]),
+            common=len(both - unclear),
+            relabelled=len(both & unclear),
+            same_data=prints[0] == prints[1] if known else None,
+        ),
+        both - unclear,
+    )
 
 
-def _p(differences: np.ndarray, comparisons: int) -> float:
-    from scipy.stats import ttest_1samp
-
-    rounded = differences.round(12)
-    if len(rounded) < 2 or not rounded.any():
-        return 1.0
-    if comparisons * smallest_p(len(rounded)) < ALPHA:
-        return sign_flip_p(rounded)
-    if np.ptp(rounded) == 0:
-        return 0.0  # every seed moved by the same amount
-    return float(ttest_1samp(rounded, 0.0).pvalue)
+def _repeated(labels: pd.DataFrame) -> list[str]:
+    return list(labels.loc[labels["sample"].duplicated(), "sample"])
 
 
-def _interval(differences: np.ndarray) -> Interval:
-    from scipy.stats import ttest_1samp
+def _below(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
 
-    rounded = differences.round(12)
-    if np.ptp(rounded) == 0:
-        value = float(rounded[0])
-        return (value, value) if len(rounded) > 1 or value == 0 else UNKNOWN
-    found = ttest_1samp(rounded, 0.0).confidence_interval(0.95)
-    return float(found.low), float(found.high)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _scored(before: Run, after: Run, metric: Metric, common: set[str]) -> TrialScores | None:
+    """The scores of both runs' trials on common samples.
+
+    They are computed together, as metrics that are no means over samples are scored by blocks of
+    samples, which must be the same ones.
+    """
+    if not common:
+        return None
+    frames = []
+    for index, run in enumerate((before, after)):
+        own = run.predictions
+        own = own[own["sample"].isin(common)]
+        names = {trial: _trial_name(index, trial) for trial in own["trial"].unique()}
+        frames.append(own.assign(trial=own["trial"].map(names)))
+    return trial_scores(_below(frames), metric)
+
+
+def _trial_name(side: int, trial: str) -> str:
+    """Both runs may have a trial of the same id."""
+    return f"{side}/{trial}"
+
+
+def _of(
+    scored: TrialScores | None, side: int, trials: Mapping[int, str], seeds: Sequence[int]
+) -> Scores | None:
+    if scored is None:
+        return None
+    return scored.of({seed: _trial_name(side, trials[seed]) for seed in seeds})
+
+
+def _config_differences(before: Cell, after: Cell) -> Iterator[Difference]:
+    for axis in differing_axes(before, after):
+        texts = [visible(value_text(cell[axis])) for cell in (before, after)]
+        if texts[0] == texts[1]:
+            texts = [visible(repr(cell[axis])) for cell in (before, after)]
+        yield Difference(name=axis, before=texts[0], after=texts[1])
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
