@@ -42,24 +42,44 @@ def scored_run(
     store = RunStore(folder)
     ids = []
     for config in configs:
-        size = config.right.shape[1]
-        names = [f"test/{i:04}.jpg" for i in range(size)] if samples is None else samples
-        truth = np.arange(size) % 2 if labels is None else labels
         for seed, right in zip(config.seeds or range(len(config.right)), config.right, strict=True):
             row = _row(config, seed, right)
-            columns = prediction_columns(
-                samples=names,
-                labels=truth,
-                probabilities=np.eye(2)[np.where(right, truth, 1 - truth)] * 0.8 + 0.1,
-                classes=CLASSES,
-            )
             ids.append(row["trial"])
-            store.write_part(row, (), columns if predictions else ())
+            store.write_part(row, (), _predictions(right, samples, labels) if predictions else ())
     store.consolidate(ids)
     write_json(folder / "environment.json", {"cpu": "made-up processor"})
     write_json(folder / "data.json", {"classes": list(CLASSES), **(data or {})})
     (folder / "suite.yaml").write_text(suite)
     return read_run(folder)
+
+
+def with_predictions(run: Run, right: Mapping[str, npt.NDArray[np.bool_]]) -> Run:
+    """The run with these predictions by strategy, `[seeds, samples]`, and their accuracies."""
+    store = RunStore(run.folder)
+    for trial, strategy, seed in zip(
+        run.trials["trial"], run.trials["strategy"], run.trials["seed"], strict=True
+    ):
+        part, own = store.read_part(trial), right[strategy][seed]
+        accuracy = float(own.mean())
+        row = {**part.trial_row, "test_accuracy": accuracy, "test_brier": _brier(accuracy)}
+        store.write_part(row, part.curves, _predictions(own))
+    store.consolidate(list(run.trials["trial"]))
+    return read_run(run.folder)
+
+
+def _predictions(
+    right: npt.NDArray[np.bool_],
+    samples: Sequence[str] | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
+    size = len(right)
+    truth = np.arange(size) % 2 if labels is None else labels
+    return prediction_columns(
+        samples=[f"test/{i:04}.jpg" for i in range(size)] if samples is None else samples,
+        labels=truth,
+        probabilities=np.eye(2)[np.where(right, truth, 1 - truth)] * 0.8 + 0.1,
+        classes=CLASSES,
+    )
 
 
 def _row(config: Scored, seed: int, right: npt.NDArray[np.bool_]) -> dict[str, Any]:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
+from bench.results.analysis.joint import JointScores, joint_scores
 from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
-from bench.results.analysis.scores import Scores, TrialScores, trial_scores
+from bench.results.analysis.scores import Scores
 from bench.results.grid import complete_trials, flat, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
 from bench.suite.claims import read_claims
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.results.folder import Run
 
 VOLATILE = ("command", "started", "overrides")
@@ -67,33 +66,20 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedSamples:
-    """The test samples of two runs: of each, in both, and in both with another label.
-
-    Samples are the same where their ids and labels are. `same_data` compares the fingerprints of
-    the data sets; None where one of them is not known.
-    """
-
-    before: int
-    after: int
-    common: int
-    relabelled: int
-    same_data: bool | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunComparison:
     """A run against an earlier one by `metric`.
 
-    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy. In each
-    of `ambiguous` are labels of configs before and after that could belong together, more than one
-    of them; in `only_before` and `only_after` those that have no counterpart.
+    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy.
+    `same_data` compares the fingerprints of their data; None where one of them is not known. In
+    each of `ambiguous` are labels of configs before and after that could belong together, more than
+    one of them; in `only_before` and `only_after` those that have no counterpart.
     """
 
     metric: Metric
     chosen_by: tuple[Metric, Metric]
     margin: float
-    samples: SharedSamples
+    scores: JointScores
+    same_data: bool | None
     changes: tuple[Change, ...]
     ambiguous: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     only_before: tuple[str, ...]
@@ -134,14 +120,13 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
     cells = read_cells(before.trials), read_cells(after.trials)
     labels = read_grid(before.trials).labels, read_grid(after.trials).labels
     matches = match_configs(*cells)
-    samples, common = _shared_samples(before, after)
-    scored = _scored(before, after, metric, common)
+    scores = joint_scores(before.predictions, after.predictions, metric)
     trials = _trials(before, metric), _trials(after, metric)
     found: list[ScoredPair | Change] = []
     for first, second in matches.joined:
         own = trials[0].get(first, {}), trials[1].get(second, {})
         seeds = tuple(sorted(own[0].keys() & own[1].keys()))
-        sides = [_of(scored, side, own[side], seeds) for side in (0, 1)]
+        sides = [scores.of(side, {seed: own[side][seed] for seed in seeds}) for side in (0, 1)]
         label = labels[0][first]
         differs = tuple(_config_differences(cells[0][first], cells[1][second]))
         if sides[0] is not None and sides[1] is not None:
@@ -155,7 +140,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
                     before=_figure(before, own[0], seeds, metric),
                     after=_figure(after, own[1], seeds, metric),
                     comparison=None,
-                    reason=_reason(own, seeds, samples, (before, after), scored),
+                    reason=_reason(own, seeds, (before, after), scores),
                 )
             )
     margin = read_claims(before.suite).margin
@@ -170,7 +155,8 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
         metric=metric,
         chosen_by=(before.metric, after.metric),
         margin=margin,
-        samples=samples,
+        scores=scores,
+        same_data=_same_data(before, after),
         changes=tuple(next(judged) if isinstance(each, ScoredPair) else each for each in found),
         ambiguous=tuple(
             (tuple(labels[0][n] for n in own), tuple(labels[1][n] for n in others))
@@ -243,85 +229,24 @@ def _figure(run: Run, trials: Mapping[int, str], seeds: Sequence[int], metric: M
 def _reason(
     own: tuple[Mapping[int, str], Mapping[int, str]],
     seeds: Sequence[int],
-    samples: SharedSamples,
     runs: tuple[Run, Run],
-    scored: TrialScores | None,
+    scores: JointScores,
 ) -> str:
     if not seeds:
         return "no common seed" if all(own) else "no complete trial in one of the runs"
     for run, trials, name in zip(runs, own, ("first", "second"), strict=True):
         if not run.predictions["trial"].isin(list(trials.values())).any():
             return f"the {name} run has no predictions of it"
-    if not samples.common:
+    if not scores.common:
         return "no common test image"
-    if scored is None:
+    if scores.scored is None:
         return "the metric is not known here"
     return "no test image that all trials predicted"
 
 
-def _shared_samples(before: Run, after: Run) -> tuple[SharedSamples, set[str]]:
-    """Which test samples the runs share, and their ids."""
-    labels = [run.predictions[["sample", "label"]].drop_duplicates() for run in (before, after)]
-    ids = [set(each["sample"]) for each in labels]
-    # An id with two labels, in the two runs or in one of them, is not one sample.
-    unclear = {
-        *_repeated(labels[0]),
-        *_repeated(labels[1]),
-        *_repeated(_below(labels).drop_duplicates()),
-    }
-    both = ids[0] & ids[1]
+def _same_data(before: Run, after: Run) -> bool | None:
     prints = [run.data.get("fingerprint") for run in (before, after)]
-    known = all(isinstance(each, str) for each in prints)
-    return (
-        SharedSamples(
-            before=len(ids[0]),
-            after=len(ids[1]),
-            common=len(both - unclear),
-            relabelled=len(both & unclear),
-            same_data=prints[0] == prints[1] if known else None,
-        ),
-        both - unclear,
-    )
-
-
-def _repeated(labels: pd.DataFrame) -> list[str]:
-    return list(labels.loc[labels["sample"].duplicated(), "sample"])
-
-
-def _below(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.concat(frames, ignore_index=True)
-
-
-def _scored(before: Run, after: Run, metric: Metric, common: set[str]) -> TrialScores | None:
-    """The scores of both runs' trials on common samples.
-
-    They are computed together, as metrics that are no means over samples are scored by blocks of
-    samples, which must be the same ones.
-    """
-    if not common:
-        return None
-    frames = []
-    for index, run in enumerate((before, after)):
-        own = run.predictions
-        own = own[own["sample"].isin(common)]
-        names = {trial: _trial_name(index, trial) for trial in own["trial"].unique()}
-        frames.append(own.assign(trial=own["trial"].map(names)))
-    return trial_scores(_below(frames), metric)
-
-
-def _trial_name(side: int, trial: str) -> str:
-    """Both runs may have a trial of the same id."""
-    return f"{side}/{trial}"
-
-
-def _of(
-    scored: TrialScores | None, side: int, trials: Mapping[int, str], seeds: Sequence[int]
-) -> Scores | None:
-    if scored is None:
-        return None
-    return scored.of({seed: _trial_name(side, trials[seed]) for seed in seeds})
+    return prints[0] == prints[1] if all(isinstance(each, str) for each in prints) else None
 
 
 def _config_differences(before: Cell, after: Cell) -> Iterator[Difference]:

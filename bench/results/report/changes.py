@@ -100,7 +100,7 @@ def about(comparison: RunComparison) -> list[str]:
 
 
 def _of_samples(comparison: RunComparison) -> Iterator[str]:
-    samples = comparison.samples
+    samples = comparison.scores
     if not (samples.before and samples.after):
         return
     if not samples.common:
@@ -109,7 +109,7 @@ def _of_samples(comparison: RunComparison) -> Iterator[str]:
             "figure holds for its own test images."
         )
         return
-    if samples.same_data is False:
+    if comparison.same_data is False:
         yield (
             "The data of the two runs are not the same (the fingerprints in data.json differ). "
             "Test images count as the same where their names and labels are."

@@ -58,7 +58,7 @@ def test_a_run_against_itself_is_the_same(tmp_path: Path) -> None:
     assert [change.judgement for change in found.changes] == ["same"] * 3
     assert (found.environment, found.suite, found.regressions) == ((), (), ())
     assert (found.ambiguous, found.only_before, found.only_after) == ((), (), ())
-    assert (found.samples.common, found.samples.relabelled) == (300, 0)
+    assert (found.scores.common, found.scores.relabelled) == (300, 0)
 
 
 def test_claims_are_those_of_the_crossed_test_in_one_family(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_samples_are_joined_by_id_and_label(tmp_path: Path) -> None:
     )
     found = compare_runs(before, after)
     both = [index for index in order[:200] if index < 250]
-    facts = found.samples
+    facts = found.scores
     assert (facts.before, facts.after, facts.common) == (300, 200, len(both))
-    assert (facts.relabelled, facts.same_data) == (200 - len(both), False)
+    assert (facts.relabelled, found.same_data) == (200 - len(both), False)
     (change,) = found.changes
     assert (change.before, change.after) == pytest.approx(
         (one[:, both].mean(), other[:, both].mean())
@@ -145,7 +145,7 @@ def test_nothing_is_claimed_of_other_images(tmp_path: Path) -> None:
     other = [f"other/{index}" for index in range(300)]
     after = scored_run(tmp_path / "b", [Scored(right=~right)], samples=other)
     found = compare_runs(before, after)
-    assert found.samples.common == 0
+    assert found.scores.common == 0
     assert found.regressions == found.compared == ()
     assert found.changes[0].reason == "no common test image"
     assert (found.changes[0].before, found.changes[0].after) == pytest.approx(
