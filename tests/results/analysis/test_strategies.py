@@ -11,18 +11,13 @@ import pandas as pd
 import pytest
 
 from bench.results.analysis import (
-    compare_strategies,
-    mcnemar_p,
     natural_target,
-    rank_over_blocks,
     representatives,
     sample_of,
-    sample_test,
-    seed_table,
     trial_measures,
 )
 from bench.results.folder import Run
-from bench.results.grid import Grid, complete_trials, read_grid
+from bench.results.grid import complete_trials, read_grid
 from tests.made_up_run import made_up_run
 
 
@@ -45,78 +40,6 @@ def test_the_test_split_has_no_say(run: Run) -> None:
     grid = read_grid(run.trials)
     upside_down = run.trials.assign(test_accuracy=1 - run.trials["test_accuracy"])
     assert representatives(upside_down, grid) == representatives(run.trials, grid)
-
-
-def test_strategies_are_compared_seed_by_seed(run: Run) -> None:
-    grid = read_grid(run.trials)
-    chosen = representatives(run.trials, grid)
-    table = seed_table(run.trials, chosen)
-    assert list(table.columns) == list(chosen)
-    assert list(table.index) == list(range(8))
-    found = {(c.first, c.second): c for c in compare_strategies(run.trials, grid)}
-    assert len(found) == 6
-    trials = run.trials.set_index(["config", "seed"])["test_accuracy"]
-    first, second = "from_scratch", "full_finetune"
-    differences = [trials[chosen[first], s] - trials[chosen[second], s] for s in range(8)]
-    comparison = found[first, second]
-    assert comparison.effect == pytest.approx(np.mean(differences))
-    assert comparison.verdict == "worse"
-
-
-def test_mcnemar_matches_samples_by_name() -> None:
-    names = [f"{i}.jpg" for i in range(9)]
-    rng = np.random.default_rng(0)
-    sides = {t: rng.integers(0, 2, size=9) for t in ("one", "two")}
-    frames = [
-        pd.DataFrame({"trial": t, "sample": names, "label": 1, "predicted": p}).sample(
-            frac=1, random_state=1 if t == "one" else 2
-        )
-        for t, p in sides.items()
-    ]
-    expected = mcnemar_p(sides["one"] == 1, sides["two"] == 1)
-    assert sample_test(*frames) == expected
-
-
-def _blocks(values: dict[str, list[float]]) -> tuple[pd.DataFrame, Grid]:
-    """Strategy → accuracy on each of several data sets."""
-    rows = [
-        {
-            "config": f"{name}{block}",
-            "dataset": f"data{block}",
-            "backbone": "resnet18",
-            "seed": 0,
-            "status": "complete",
-            "test_accuracy": accuracy,
-        }
-        for name, accuracies in values.items()
-        for block, accuracy in enumerate(accuracies)
-    ]
-    cells = {str(row["config"]): {"strategy": str(row["config"])[0]} for row in rows}
-    grid = Grid(axes={"strategy": tuple(values)}, keys=("strategy",), cells=cells, labels={})
-    return pd.DataFrame(rows), grid
-
-
-def test_ranks_over_blocks() -> None:
-    noise = np.linspace(-0.02, 0.02, 10)
-    values = {
-        "a": list(0.7 + noise),
-        "b": list(0.9 + noise + 0.001 * (-1.0) ** np.arange(10)),
-        "c": list(0.9 + noise),
-    }
-    ranking = rank_over_blocks(*_blocks(values))
-    assert ranking is not None
-    assert ranking.ranks == {"b": 1.5, "c": 1.5, "a": 3.0}
-    # Friedman's statistic in closed form: n blocks, k strategies, no ties.
-    n, k = 10, 3
-    sums = sum((n * rank) ** 2 for rank in ranking.ranks.values())
-    statistic = 12 / (n * k * (k + 1)) * sums - 3 * n * (k + 1)
-    assert ranking.p == pytest.approx(math.exp(-statistic / 2))  # chi-square, two degrees
-    assert ranking.cliques == (("b", "c"),)
-
-
-def test_no_ranks_of_one_block_or_two_strategies(run: Run) -> None:
-    assert rank_over_blocks(run.trials, read_grid(run.trials)) is None
-    assert rank_over_blocks(*_blocks({"a": [0.1, 0.2], "b": [0.3, 0.4]})) is None
 
 
 def test_a_sample_in_closed_form() -> None:
