@@ -128,13 +128,14 @@ def signed_rank_p(differences: Numbers) -> Numbers:
     magnitudes = np.abs(differences)
     known = magnitudes > 0
     # Zeros are ranked last, where they move no other rank. Doubled, shared ranks are whole.
-    doubled = 2 * block_ranks(np.where(known, magnitudes, np.inf))
-    doubled = np.where(known, doubled, 0).round().astype(np.int64)
+    ranks = np.where(known, block_ranks(np.where(known, magnitudes, np.inf)), 0.0)
+    doubled = np.rint(2 * ranks).astype(np.int64)
     above = np.where(differences > 0, doubled, 0).sum(axis=1)
     smaller = np.minimum(above, doubled.sum(axis=1) - above)
     if differences.shape[1] > MAX_EXACT:
         return _normal_p(doubled / 2, smaller / 2)
     # Most pairs have the same ranks: without ties there is one table for all of them.
+    rows: npt.NDArray[np.int64]
     rows, table = np.unique(np.sort(doubled, axis=1), axis=0, return_inverse=True)
     below = np.cumsum(_sums(rows), axis=1)
     return np.asarray(np.minimum(1.0, 2 * below[table.reshape(-1), smaller]))

@@ -12,6 +12,7 @@ import pytest
 
 from bench.results.analysis import (
     natural_target,
+    reached_target,
     representatives,
     sample_of,
     trial_measures,
@@ -77,6 +78,44 @@ def test_how_trials_trained(tmp_path: Path) -> None:
     assert (
         never[["epochs_to_target", "images_to_target", "seconds_to_target"]].isna().all(axis=None)
     )
+
+
+def test_a_config_that_seldom_gets_there_is_not_flattered(tmp_path: Path) -> None:
+    """Of three seeds `quick` gets there in 1, 2 and 3 epochs, `rare` once in 1 epoch."""
+
+    def curves_of(row: dict[str, Any], curves: dict[str, Any]) -> None:
+        epoch = row["seed"] + 1 if row["strategy"] == "quick" or row["seed"] == 0 else 9
+        val = [0.9 if step >= epoch else 0.5 for step in (1, 2, 3)]
+        curves["accuracy"] = np.array([0.5, 0.5, 0.5, *val])
+        curves["seconds"] = np.ones(6)
+
+    run = made_up_run(
+        tmp_path / "r",
+        strategies=["quick", "rare"],
+        schedules=["s"],
+        epochs=3,
+        seeds=3,
+        change=curves_of,
+    )
+    found = reached_target(trial_measures(run, target=0.9))
+    config = run.trials.drop_duplicates("config").set_index("strategy")["config"]
+    quick, rare = found.loc[config["quick"]], found.loc[config["rare"]]
+    assert (quick["reached"], quick["trials"], quick["epochs"]) == (3, 3, 2)
+    assert (quick["images"], quick["seconds"]) == (2 * 196, 4)
+    assert (rare["reached"], rare["trials"]) == (1, 3)
+    assert rare[["epochs", "images", "seconds"]].tolist() == [math.inf] * 3
+    # One more that got there: the median is that of a trial that did.
+    measures = trial_measures(run, target=0.9)
+    more = measures[measures["config"] == config["rare"]].copy()
+    more.iloc[1, more.columns.get_loc("epochs_to_target")] = 3
+    assert reached_target(more)["epochs"].tolist() == [3]
+
+
+def test_of_no_curves_no_target_is_reached(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "r", strategies=["pretrained_head"], schedules=["s"])
+    found = reached_target(trial_measures(run, target=0.9))
+    assert found[["reached", "trials"]].to_numpy().tolist() == [[0, 0]]
+    assert found[["epochs", "images", "seconds"]].isna().all(axis=None)
 
 
 def test_trials_that_train_nothing_have_no_curves(tmp_path: Path) -> None:
