@@ -55,7 +55,7 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     complete = complete_trials(trials)
     complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
     if has_folds(complete):
-        complete = _with_all_folds(complete)
+        complete = with_all_folds(complete)
     blocks = grid.varying if BLOCK in grid.varying and grid.lead != BLOCK else ()
     found: dict[str, dict[str, Choice]] = {}
     order = {config: index for index, config in enumerate(grid.cells)}
@@ -90,7 +90,7 @@ def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
     return chosen
 
 
-def _with_all_folds(trials: pd.DataFrame) -> pd.DataFrame:
+def with_all_folds(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials of the seeds that have all folds of their config, in the order of folds."""
     counts = trials.groupby(["config", "seed"])["fold"].transform("nunique")
     return trials[counts == trials["fold"].nunique()].sort_values("fold", kind="stable")

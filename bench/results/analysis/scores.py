@@ -13,10 +13,12 @@ import numpy.typing as npt
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
 from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.results.folder import Run
     from bench.results.metric import Metric
 
 Numbers = npt.NDArray[np.float64]
@@ -31,6 +33,13 @@ class Folds:
 
     test: int
     train: int
+
+
+def folds_of(run: Run) -> Folds | None:
+    """Those of a run that has some."""
+    counts = run.data.get("counts", {})
+    test, train = (sum(counts.get(split, {}).values()) for split in ("test", "train"))
+    return Folds(test=test, train=train) if has_folds(run.trials) and test and train else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +90,18 @@ class TrialScores:
             return Scores(seeds=tuple(known), samples=self.samples, values=values)
         samples = tuple(np.array(self.samples, dtype=object)[whole])
         return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+
+
+def figure_scores(
+    figures: Mapping[str, float], trials: Mapping[int, tuple[str, ...]], folds: Folds | None
+) -> Scores:
+    """Scores from the figures of whole trials: of folds, or of trials without predictions.
+
+    Of a fold its figure is what counts; of a single test split nothing can be claimed so.
+    """
+    values = np.array([[float(figures[trial]) for trial in own] for own in trials.values()])
+    names = tuple(f"fold {1 + index}" for index in range(values.shape[1]))
+    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds)
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:

@@ -29,9 +29,9 @@ from bench.results.analysis.crossed import (
 from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.analysis.scores import Folds, Scores, TrialScores, trial_scores
+from bench.results.analysis.scores import Folds, TrialScores, figure_scores, folds_of, trial_scores
 from bench.results.folder.looks import look_at
-from bench.results.grid import Grid, complete_trials, has_folds, read_grid
+from bench.results.grid import Grid, complete_trials, read_grid
 from bench.suite.claims import Cost, read_claims
 
 if TYPE_CHECKING:
@@ -212,9 +212,7 @@ def read_verdict(run: Run) -> Verdict:
     """The verdict of a run folder. That counts as a look, which is written down in the folder."""
     complete = complete_trials(run.trials)
     claims = read_claims(run.suite)
-    sizes = {split: sum(own.values()) for split, own in run.data.get("counts", {}).items()}
-    test, train = sizes.get("test", 0), sizes.get("train", 0)
-    folds = Folds(test=test, train=train) if has_folds(complete) and test and train else None
+    train = sum(run.data.get("counts", {}).get("train", {}).values())
     return reach_verdict(
         run.trials,
         read_grid(run.trials, run.metric),
@@ -223,7 +221,7 @@ def read_verdict(run: Run) -> Verdict:
         margin=claims.margin,
         cost=claims.cost,
         train_samples=train or None,
-        folds=folds,
+        folds=folds_of(run),
     )
 
 
@@ -235,20 +233,10 @@ def _scores(
     folds: Folds | None,
 ) -> BlockScores:
     found = {}
-    figures = trials.set_index("trial")[metric.test]
+    figures = dict(zip(trials["trial"], trials[metric.test], strict=True))
     for block, choice in own.items():
         scores = scored.of(choice.trials) if scored is not None else None
-        if scores is None:
-            # Of a fold its figure is what counts; without predictions nothing can be claimed of
-            # a test split, but figures are there.
-            values = np.array(
-                [[float(figures[trial]) for trial in each] for each in choice.trials.values()]
-            )
-            names = [f"fold {1 + index}" for index in range(values.shape[1])]
-            scores = Scores(
-                seeds=tuple(choice.trials), samples=tuple(names), values=values, folds=folds
-            )
-        found[block] = scores
+        found[block] = scores or figure_scores(figures, choice.trials, folds)
     return found
 
 
