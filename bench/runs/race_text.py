@@ -35,9 +35,7 @@ def round_text(verdict: Verdict, step: Step, trainings: int, seconds: float | No
     """Who goes on after a look, who stops and why, and about how long it takes."""
     long = "" if seconds is None else f", about {duration(seconds)}"
     number = f"{trainings} training{'' if trainings == 1 else 's'}"
-    text = (
-        f"look {verdict.look}: {_named(step.racing)} go on to {step.seeds} seeds ({number}{long})"
-    )
+    text = f"{_look(verdict)}: {_named(step.racing)} go on to {step.seeds} seeds ({number}{long})"
     stopped = "; ".join(_stopped(step))
     return f"{text}; stopped: {stopped}" if stopped else text
 
@@ -49,7 +47,13 @@ def end_text(verdict: Verdict, step: Step, counts: tuple[int, int, int]) -> str:
     """
     trained, whole, most = counts
     saved = f" {trained} trainings; {_seeds(most)} for all would be {whole}." if trained else ""
-    return f"look {verdict.look}: {_end(verdict, step)}{saved}"
+    return f"{_look(verdict)}: {_end(verdict, step)}{saved}"
+
+
+def _look(verdict: Verdict) -> str:
+    """What is compared is said where it is not strategies."""
+    of = "" if verdict.axis == "strategy" else f" of {verdict.axis}"
+    return f"look {verdict.look}{of}"
 
 
 def _end(verdict: Verdict, step: Step) -> str:
