@@ -51,6 +51,22 @@ OPTIONS = {
     "retry": Annotated[
         str | None, typer.Option(metavar="failed", help="Also train the trials that failed before.")
     ],
+    "decide": Annotated[
+        bool,
+        typer.Option(
+            "--decide", help="Add seeds to what is still in the contest until it is decided."
+        ),
+    ],
+    "margin": Annotated[
+        float | None,
+        typer.Option(help="Of --decide: a difference that does not matter (0.01: one point)."),
+    ],
+    "max_seeds": Annotated[
+        int | None, typer.Option(help="Of --decide: seeds of a strategy at most. Default: 20.")
+    ],
+    "minutes": Annotated[
+        float | None, typer.Option(help="Of --decide: add no seeds after so many minutes.")
+    ],
 }
 """The options of `RunOptions`, as the command line takes them."""
 

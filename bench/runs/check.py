@@ -41,7 +41,7 @@ def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> Check
         return suite
     names = catalogue()
     selected = selection(options.only, names)
-    loaded = load_suite(suite, names, options.overrides)
+    loaded = load_suite(suite, names, options.suite_overrides)
     written = written_trials(loaded, names)
     return CheckedSuite(
         loaded=loaded,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -15,6 +16,14 @@ FAILED = "failed"
 """The status of a trial that has ended with an error, and what `--retry` may ask for."""
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+_LIMITS: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "margin": ("lie in (0, 1), such as 0.01 for one point", lambda value: 0 < value < 1),
+    # Of fewer seeds nothing can be claimed.
+    "max_seeds": ("be a whole number, 3 or more", lambda value: value >= 3 and value % 1 == 0),
+    "minutes": ("be above 0", lambda value: 0 < value < math.inf),
+}
+"""What each limit of `decide` must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +40,10 @@ class RunOptions:
     - `reuse`: False trains every trial anew, by itself.
     - `retry`: `failed` also trains what failed before. What failed for want of something outside of
       it, such as a file or room on the disk, is tried again anyway.
+    - `decide`: starts with the suite's seeds, three at least, and adds seeds to what is still in
+      the contest until the verdict is decided, or seeds cannot decide it. `margin` replaces the
+      suite's `claims.margin`; `max_seeds` is the most seeds of a strategy (None: 20); after
+      `minutes` no further seeds are added (None: whenever it takes).
 
     Raises `BenchError` for an option that can never be.
     """
@@ -44,6 +57,10 @@ class RunOptions:
     only: Sequence[str] = ()
     reuse: bool = True
     retry: str | None = None
+    decide: bool = False
+    margin: float | None = None
+    max_seeds: int | None = None
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         for name, option in (("overrides", self.overrides), ("only", self.only)):
@@ -51,6 +68,38 @@ class RunOptions:
                 raise BenchError(f"{name} must be a list of texts such as [{option!r}], got a text")
         if self.retry not in (None, FAILED):
             raise BenchError(f"--retry must be {FAILED}, got {self.retry!r}")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """Those of `decide`."""
+        given = {
+            name: value
+            for name in ("margin", "max_seeds", "minutes")
+            if (value := getattr(self, name)) is not None
+        }
+        if given and not self.decide:
+            first = next(iter(given))
+            mend = "give --decide too"
+            if first == "margin":
+                mend += ", or --set claims.margin=…, which every run heeds"
+            raise BenchError(f"{_flag(first)} has no effect without --decide; {mend}")
+        for name, (rule, holds) in _LIMITS.items():
+            if name in given and not _holds(holds, given[name]):
+                raise BenchError(f"{_flag(name)} must {rule}, got {given[name]!r}")
+
+    @property
+    def suite_overrides(self) -> tuple[str, ...]:
+        """The overrides of the suite, with what `decide` changes of it."""
+        margin = () if self.margin is None else (f"claims.margin={self.margin!r}",)
+        return (*self.overrides, *margin)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _holds(rule: Callable[[float], bool], value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and rule(value)
 
 
 class SuiteKeywords(TypedDict, total=False):
@@ -80,6 +129,10 @@ class RunKeywords(ProcessKeywords, SelectionKeywords, total=False):
 
     reuse: bool
     retry: str | None
+    decide: bool
+    margin: float | None
+    max_seeds: int | None
+    minutes: float | None
 
 
 DEFAULTS = {field.name: field.default for field in fields(RunOptions)}

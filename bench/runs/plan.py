@@ -12,10 +12,12 @@ from bench.execution.work import Work, count_work
 from bench.results.analysis.outlook import outlook
 from bench.results.report.blocks import Table, paragraph
 from bench.results.report.notebook import html
+from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
+from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter
-from bench.runs.time_estimate import TimeEstimate, estimate
+from bench.runs.time_estimate import TimeEstimate, duration, estimate
 from bench.suite import Trial
 
 
@@ -40,8 +42,8 @@ class RunPlan:
     """What a run would do; `str` and a notebook show it.
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
-    or against its weights. `outlook` tells what so many seeds can decide, `search` what `tune`
-    would search.
+    or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
+    decide, `search` what `tune` would search.
     """
 
     suite: str
@@ -101,8 +103,13 @@ class RunPlan:
 COLUMNS = ("trials", "to train", "epochs", "cell", "seeds")
 
 
-def plan_run(resolved_run: ResolvedRun, where: Where, reporter: Reporter) -> RunPlan:
-    """Count what the run would do, and time a few batches of it on this machine."""
+def plan_run(
+    resolved_run: ResolvedRun, options: RunOptions, where: Where, reporter: Reporter
+) -> RunPlan:
+    """Count what the run would do, and time a few batches of it on this machine.
+
+    Of a race, what it has trained and would start with: who gets further seeds is not known yet.
+    """
     counted = counted_trials(resolved_run)
     work = count_work(counted, reuse=resolved_run.reuse)
     tasks = cut([c.job for c in counted if not c.complete], reuse=resolved_run.reuse)
@@ -117,7 +124,7 @@ def plan_run(resolved_run: ResolvedRun, where: Where, reporter: Reporter) -> Run
         workers=workers,
         configs=tuple(_configs(resolved_run)),
         failed=tuple(map(_failure, resolved_run.failed)),
-        notes=tuple(resolved_run.notes),
+        notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
         work=work,
         time=estimate(resolved_run, work, workers=workers),
         outlook=_outlook(
@@ -129,14 +136,6 @@ def plan_run(resolved_run: ResolvedRun, where: Where, reporter: Reporter) -> Run
 def trials_of(resolved_run: ResolvedRun) -> list[Trial]:
     """The trials that are not skipped."""
     return [each.trial for each in resolved_run.trials if each.skip_reason is None]
-
-
-def duration(seconds: float) -> str:
-    """In the unit that reads best: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:

@@ -62,7 +62,7 @@ class ConsoleReporter:
         )
         self._transfers: dict[str, TaskID] = {}
         self._epochs: TaskID | None = None
-        self._done = self._total = 0
+        self._done = self._started = self._total = 0
 
     def __enter__(self) -> ConsoleReporter:
         self._bars.start()
@@ -96,7 +96,7 @@ class ConsoleReporter:
             parts.append(
                 f"{len(resolved_run.failed)} failed before (--retry failed tries them again)"
             )
-        self._done, self._total = 0, len(resolved_run.pending)
+        self._done, self._started, self._total = 0, 0, len(resolved_run.pending)
         self._console.print(
             f"[bold]{escape(resolved_run.loaded.suite.name)}[/]: {', '.join(parts)}"
         )
@@ -110,6 +110,8 @@ class ConsoleReporter:
         if self._epochs is not None:
             self._bars.remove_task(self._epochs)
         self._epochs = self._bars.add_task("epochs", total=sum(job.end for job in jobs))
+        self._started += sum(not _is_source(job) for job in jobs)
+        self._total = max(self._total, self._started)  # a race adds trials
         sources = sorted({job.trial.backbone.name for job in jobs if _is_source(job)})
         if sources:
             text = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -22,7 +23,8 @@ from bench.models import (
     takes,
 )
 from bench.models.tensor_files import is_whole
-from bench.results.folder import RemoteFolder, RunStore, run_folder
+from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.folder import RemoteFolder, RunStore, read_tuning, run_folder
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
@@ -51,7 +53,8 @@ class ResolvedTrial:
     """A trial with everything resolved, and whether it has to be trained.
 
     `failure` is the error that ended an earlier attempt, where that is kept. `plugins` are the
-    digests of the code from outside that it uses, by what it uses.
+    digests of the code from outside that it uses, by what it uses. `context` is what its id holds
+    beside the trial.
     """
 
     id: str
@@ -61,6 +64,7 @@ class ResolvedTrial:
     input_size: int
     precision: str
     plugins: Mapping[str, str]
+    context: Mapping[str, Any]
     complete: bool = False
     reuse: bool = True
     skip_reason: str | None = None
@@ -77,6 +81,11 @@ class ResolvedTrial:
         """Whether an earlier attempt failed and no other is made."""
         return self.failure is not None and self.skip_reason is None and not self.pending
 
+    def with_seed(self, seed: int) -> ResolvedTrial:
+        """The same with another seed, not trained yet as far as is known."""
+        trial = self.trial.with_settings(seed=seed)
+        return replace(self, id=trial.id(self.context), trial=trial, complete=False, failure=None)
+
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
@@ -85,10 +94,80 @@ class ResolvedTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FurtherSeeds:
+    """The seeds after those of a suite, in the order in which a run adds them.
+
+    It starts with `first`: the suite's, and as many more as claims need.
+    """
+
+    suite: tuple[int, ...]
+    reserved: frozenset[int]
+
+    @classmethod
+    def after(cls, trials: Sequence[ResolvedTrial], *, reserved: Collection[int]) -> FurtherSeeds:
+        """Those after the seeds of these trials, without the `reserved` ones."""
+        seeds = sorted({each.trial.settings.seed for each in trials})
+        return cls(suite=tuple(seeds), reserved=frozenset(reserved))
+
+    def up_to(self, number: int) -> tuple[int, ...]:
+        """All further seeds where a strategy has so many, the suite's among them."""
+        free = (seed for seed in count(self.suite[-1] + 1) if seed not in self.reserved)
+        return tuple(islice(free, max(0, number - len(self.suite))))
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """What a run starts with."""
+        return (*self.suite, *self.up_to(LEAST_SEEDS))
+
+    def check(self, max_seeds: int | None) -> None:
+        """Raise `BenchError` if the suite has more seeds than a strategy may have."""
+        if max_seeds is not None and max_seeds < len(self.suite):
+            raise BenchError(
+                f"--max-seeds must not be below the {len(self.suite)} seeds of the suite, got "
+                f"{max_seeds}"
+            )
+
+    def with_started(
+        self,
+        trials: Sequence[ResolvedTrial],
+        on_disk: Callable[[ResolvedTrial], ResolvedTrial],
+        store: RunStore,
+    ) -> list[ResolvedTrial]:
+        """The trials with those of further seeds that a run starts with, or has trained before."""
+        configs = {each.trial.config: each for each in reversed(trials)}.values()
+        at_first = set(self.up_to(LEAST_SEEDS))
+        found = list(trials)
+        for number in count(len(self.suite) + 1):
+            seed = self.up_to(number)[-1]
+            added = [each.with_seed(seed) for each in configs]
+            if seed not in at_first:
+                added = [each for each in added if was_tried(store, each.id)]
+            if not added:
+                return in_order(found)
+            found += map(on_disk, added)
+        raise AssertionError  # the disk is finite
+
+
+def was_tried(store: RunStore, trial: str) -> bool:
+    """Whether a training of the trial has ended, well or not."""
+    row = store.row(trial)
+    return row is not None and row["status"] in ("complete", FAILED)
+
+
+def in_order(trials: Iterable[ResolvedTrial]) -> list[ResolvedTrial]:
+    """The trials with all seeds of a config together, as a grid has them."""
+    by_config: dict[str, list[ResolvedTrial]] = {}
+    for each in trials:
+        by_config.setdefault(each.trial.config, []).append(each)
+    return [each for own in by_config.values() for each in own]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResolvedRun:
     """A checked suite, resolved on this machine, with what an earlier run has finished.
 
-    `folder` is on this machine: of a run in an object store, `remote`, the mirror.
+    `folder` is on this machine: of a run in an object store, `remote`, the mirror. `further` is
+    there where seeds are to be added until the verdict is decided, to what `selected` fits.
     """
 
     loaded: LoadedSuite
@@ -99,6 +178,8 @@ class ResolvedRun:
     issues: tuple[DataIssue, ...]
     reuse: bool = True
     remote: RemoteFolder | None = None
+    further: FurtherSeeds | None = None
+    selected: tuple[GridRule, ...] = ()
 
     @property
     def pending(self) -> tuple[ResolvedTrial, ...]:
@@ -137,25 +218,41 @@ def resolve_run(
     found = notes(opened.loaded, opened.written, plans, opened.dataset)
     folder, remote = run_folder(given.out, opened.loaded.suite.name)
     store = RunStore(folder)
+
+    def on_this_disk(each: ResolvedTrial) -> ResolvedTrial:
+        return replace(
+            each,
+            **_earlier(store.row(each.id), given.retry),
+            reuse=given.reuse,
+            skip_reason=_skip_reason(each.trial, checked.selected, given.only),
+        )
+
+    trials = [on_this_disk(each) for each in resolved if each is not None]
+    further = None
+    if given.decide and len({each.trial.config for each in trials}) > 1:
+        further = FurtherSeeds.after(trials, reserved=_reserved(opened.loaded, folder))
+        further.check(given.max_seeds)
+        trials = further.with_started(trials, on_this_disk, store)
     return ResolvedRun(
         loaded=opened.loaded,
         folder=folder,
         device=opened.device,
         dataset=opened.dataset,
-        trials=tuple(
-            replace(
-                each,
-                **_earlier(store.row(each.id), given.retry),
-                reuse=given.reuse,
-                skip_reason=_skip_reason(each.trial, checked.selected, given.only),
-            )
-            for each in resolved
-            if each is not None
-        ),
+        trials=tuple(trials),
         issues=(*opened.resolver.issues(), *found),
         reuse=given.reuse,
         remote=remote,
+        further=further,
+        selected=checked.selected,
     )
+
+
+def _reserved(loaded: LoadedSuite, folder: Path) -> set[int]:
+    """Seeds that settings were searched on: nothing is measured on them."""
+    tuning = read_tuning(folder)
+    searched = set() if tuning is None else set(tuning.description["seeds"])
+    tune = loaded.suite.tune
+    return searched if tune is None else searched | set(tune.method.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +352,7 @@ class Resolver:
             ("precision", trial.backbone.name, trial.settings.precision, size),
             lambda: resolve_precision(trial, size, self._device),
         )
-        context = {
+        context: dict[str, Any] = {
             "data": self._dataset.fingerprint,
             "stored": format_version(self._dataset),
             "weights": weights.fingerprint,
@@ -276,6 +373,7 @@ class Resolver:
             input_size=size,
             precision=precision,
             plugins=used,
+            context=context,
         )
 
     def check(self) -> None:

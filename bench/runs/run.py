@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from bench.errors import BenchError, system_errors_told
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
-from bench.execution.work import CountedTrial, Work, count_work
+from bench.execution.work import Work, count_work
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.results import trackers
 from bench.results.folder import (
@@ -34,10 +35,12 @@ from bench.results.folder import (
     write_json,
     write_thumbnails,
 )
+from bench.results.folder.looks import FILE as LOOKS
 from bench.results.report import mistaken_samples, write_report
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
+from bench.runs.race import Race, most_seeds, race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
@@ -111,21 +114,39 @@ def run(
     Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
     store does. A trial that fails is in the tables with its error.
     """
+    started = time.monotonic()
     reporter = reporter or SilentReporter()
     given = RunOptions(**options)
     where = Where(name=given.executor, workers=given.workers, address=given.address)
     with CacheUploads(reporter.note) as uploads:
         resolved_run = resolve_run(suite, progress=reporter.progress, **options)
         reporter.resolved(resolved_run)
-        for note in resolved_run.notes:
+        for note in (*resolved_run.notes, *race_notes(resolved_run, given)):
             reporter.note(f"note: {note}")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
-                folder.write_description(given.overrides)
+                folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
-                    folder.write_work(counted_trials(resolved_run))
+                    reporter.work(folder.write_work(resolved_run))
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
+                if resolved_run.further is not None:
+
+                    def train(now: ResolvedRun, asked: ResolvedRun) -> None:
+                        nonlocal trained
+                        folder.grow(asked)
+                        trained = _train_pending(now, folder, where, uploads, reporter)
+
+                    race = Race(
+                        resolved_run,
+                        given,
+                        train=train,
+                        tables=folder.tables,
+                        keep=folder.keep_look,
+                        tell=reporter.note,
+                        started=started,
+                    )
+                    race.run()
             reporter.status("plots and report")
             result = read_run(resolved_run.folder)
             if trained is not None:
@@ -258,11 +279,28 @@ class _RunFolder:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._store.consolidate([resolved.id for resolved in self._resolved_run.trials])
+            self._consolidate()
         finally:
             self._lock.release()
 
-    def write_description(self, overrides: Sequence[str]) -> None:
+    def _consolidate(self) -> None:
+        self._store.consolidate([resolved.id for resolved in self._resolved_run.trials])
+
+    def grow(self, resolved_run: ResolvedRun) -> None:
+        """The run has further trials from now on."""
+        self._resolved_run = resolved_run
+        self.write_work(resolved_run)
+
+    def tables(self) -> Run:
+        """What the run has so far."""
+        self._consolidate()
+        return read_run(self._resolved_run.folder)
+
+    def keep_look(self) -> None:
+        """A look at the results is in the folder."""
+        self._push(LOOKS)
+
+    def write_description(self, given: RunOptions) -> None:
         folder = self._resolved_run.folder
         with atomic_file(folder / "suite.yaml") as temporary:
             temporary.write_text(dump_suite(self._resolved_run.loaded.suite), encoding="utf-8")
@@ -271,7 +309,8 @@ class _RunFolder:
         environment = {
             **describe_machine(self._resolved_run.device),
             "command": command_line(),
-            "overrides": list(overrides),
+            "overrides": list(given.suite_overrides),
+            **self._racing(given),
             "plugins": [
                 {"name": each.name, "digest": each.digest, "place": each.place}
                 for each in loaded_plugins()
@@ -279,6 +318,13 @@ class _RunFolder:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(folder / "environment.json", environment)
+
+    def _racing(self, given: RunOptions) -> dict[str, Any]:
+        """That the results decide which seeds are added, and within which limits."""
+        if self._resolved_run.further is None:
+            return {}
+        limits = {"max_seeds": most_seeds(self._resolved_run, given), "minutes": given.minutes}
+        return {"decide": {name: value for name, value in limits.items() if value is not None}}
 
     @property
     def has_data(self) -> bool:
@@ -289,13 +335,14 @@ class _RunFolder:
         metrics = [asdict(metric(name)) for name in measured(primary)]
         write_json(self._resolved_run.folder / "data.json", {**description, "metrics": metrics})
 
-    def write_work(self, counted: Sequence[CountedTrial]) -> None:
+    def write_work(self, resolved_run: ResolvedRun) -> Work:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
-        if self._resolved_run.reuse:
+        counted = counted_trials(resolved_run)
+        if resolved_run.reuse:
             self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
-        work = count_work(counted, reuse=self._resolved_run.reuse)
-        write_json(self._resolved_run.folder / "accounts.json", work.plain())
-        self._reporter.work(work)
+        work = count_work(counted, reuse=resolved_run.reuse)
+        write_json(resolved_run.folder / "accounts.json", work.plain())
+        return work
 
     def write_error(self, resolved: ResolvedTrial, error: str) -> None:
         self._store.write_part(

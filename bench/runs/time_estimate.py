@@ -33,6 +33,14 @@ class TimeEstimate:
     seconds: float
 
 
+def duration(seconds: float) -> str:
+    """In the unit that reads best: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
 def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEstimate:
     """Count the pending work and time one short epoch of each distinct kind of it.
 

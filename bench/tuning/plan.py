@@ -24,7 +24,7 @@ def plan(
     given = RunOptions(**options)
     where = Where(name=given.executor, workers=given.workers, address=given.address)
     resolved = resolve_run(checked, progress=reporter.progress, **options)
-    planned = plan_run(resolved, where, reporter)
+    planned = plan_run(resolved, given, where, reporter)
     tune = resolved.loaded.suite.tune
     if tune is None:
         return planned

@@ -36,6 +36,7 @@ def tuned_suite(suite: Suite, trials: Sequence[Trial]) -> Suite:
         axes={axis: entries[axis] for axis in AXES},
         settings={**defaults, **shared, "seed": suite.settings["seed"]},
         exclude=tuple(_excluded(entries, trials, strategies)),
+        claims=suite.claims,
         resources=suite.resources,
     )
 

@@ -110,6 +110,28 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert (code, "--retry must be failed, got 'everything'" in err) == (2, True)
 
 
+def test_decide(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = ("run", suite, "--out", tmp_path, "--workers", 1)
+    code, _, err = cli(*run, "--margin", 0.02)
+    assert code == 2
+    assert "--margin has no effect without --decide; give --decide too, or --set claims" in err
+    code, _, err = cli(*run, "--decide", "--max-seeds", 2)
+    assert (code, "--max-seeds must be a whole number, 3 or more, got 2" in err) == (2, True)
+    assert not (tmp_path / "tiny").exists()
+
+    code, out, err = cli(*run, "--decide", "--max-seeds", 3, "--margin", 0.02)
+    assert (code, err) == (0, "")
+    assert "note: --decide: starts with 3 seeds (2 added: the suite has 2 seeds, and" in out
+    assert "look 1: " in out
+    assert "6/6" in out
+    assert "Complete: 6 of 6 trials." in (tmp_path / "tiny" / "report.md").read_text()
+    assert "margin: 0.02" in (tmp_path / "tiny" / "suite.yaml").read_text()
+    code, out, _ = cli("plan", suite, "--out", tmp_path, "--decide")
+    assert "6 trials, 6 complete, 0 to train" in out
+    code, out, _ = cli("plan", suite, "--out", tmp_path)
+    assert "4 trials, 4 complete, 0 to train" in out
+
+
 def test_lr_find(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     # One batch holds all images, so that losses do not scatter.
     changes = ("--set", "lr=5e-9", "--set", "batch_size=16", "--set", "augmentation=none")

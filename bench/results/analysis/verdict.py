@@ -204,7 +204,7 @@ def reach_verdict(
         look=max([len(looks), *times.values(), 1]),
         looks=times,
     )
-    return _with_recommended(found, shared)
+    return with_recommended(found, shared)
 
 
 @lru_cache(maxsize=2)
@@ -331,13 +331,48 @@ def _around(figure: float, half: float, samples: int, metric: Metric) -> Interva
 def _leader(contenders: Sequence[Contender], shared: tuple[str, ...], metric: Metric) -> str | None:
     """The best on validation, of equals the better on test; on test where nothing is validated."""
     able = [each for each in contenders if all(block in each.choices for block in shared)]
-    known = [each for each in able if not math.isnan(each.val)]
-    if known:
-        return max(known, key=lambda each: metric.sign * each.val).name
+    vals = _level(able)
+    if vals:
+        return max(vals, key=lambda name: metric.sign * vals[name])
     return able[0].name if able else None
 
 
-def _with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
+def _level(contenders: Sequence[Contender]) -> dict[str, float]:
+    """Validation figures of those that have one, as if all had the same seeds.
+
+    Every seed draws a validation split of its own, easy or hard for everyone: the mean over few
+    seeds must not lead because those were easy ones. Least squares of contender + seed; where all
+    have the same seeds that gives the order of the plain means.
+    """
+    cells = {
+        each.name: {
+            (block, seed): value
+            for block, choice in each.choices.items()
+            for seed, value in choice.val.items()
+            if math.isfinite(value)
+        }
+        for each in contenders
+    }
+    cells = {name: own for name, own in cells.items() if own}
+    if len({frozenset(own) for own in cells.values()}) < 2:
+        return {each.name: each.val for each in contenders if not math.isnan(each.val)}
+    columns = {
+        cell: index
+        for index, cell in enumerate(dict.fromkeys(c for o in cells.values() for c in o))
+    }
+    rows, values = [], []
+    for place, own in enumerate(cells.values()):
+        for cell, value in own.items():
+            row = np.zeros(len(cells) + len(columns))
+            row[place] = row[len(cells) + columns[cell]] = 1
+            rows.append(row)
+            values.append(value)
+    fitted = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
+    return dict(zip(cells, fitted[: len(cells)].round(9).tolist(), strict=True))
+
+
+def with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
+    """The verdict with what it recommends of those that were trained on all `shared` blocks."""
     able = [each for each in found.contenders if all(block in each.choices for block in shared)]
     sign = found.metric.sign
     unbeaten = [
@@ -347,8 +382,9 @@ def _with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
     ]
     if not unbeaten:
         return found
-    known = [each for each in unbeaten if not math.isnan(each.val)]
-    first = max(known, key=lambda each: sign * each.val) if known else unbeaten[0]
+    vals = _level(able)
+    known = [each for each in unbeaten if each.name in vals]
+    first = max(known, key=lambda each: sign * vals[each.name]) if known else unbeaten[0]
     cheaper = [
         each
         for each in unbeaten
@@ -362,22 +398,30 @@ def _with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
 def _times_seen(
     trials: pd.DataFrame, grid: Grid, looks: Sequence[Collection[str]]
 ) -> dict[frozenset[str], int]:
-    """The how-manyeth look at each pair this is: looks without a new trial of it are none.
+    """The how-manyeth look at each pair this is: looks that brought it nothing are none.
 
-    Nothing is spent on strategies whose trials stay as they were, and what was claimed of them
-    stays claimed.
+    What a pair is judged by are the seeds that both have. Nothing is spent on what stays as it was
+    while others, or one of the two alone, get more seeds, and what was claimed stays claimed.
     """
     of_trial = {
-        str(trial): grid.cells[str(config)][grid.lead]
-        for trial, config in zip(trials["trial"], trials["config"], strict=True)
+        str(trial): (grid.cells[str(config)][grid.lead], int(seed))
+        for trial, config, seed in zip(
+            trials["trial"], trials["config"], trials["seed"], strict=True
+        )
     }
-    touched = [{of_trial[trial] for trial in look if trial in of_trial} for look in looks]
     names = list(grid.axes.get(grid.lead, ()))
-    return {
-        frozenset((one, other)): max(1, sum(one in look or other in look for look in touched))
-        for index, one in enumerate(names)
-        for other in names[index + 1 :]
-    }
+    pairs = [(one, other) for place, one in enumerate(names) for other in names[place + 1 :]]
+    times = dict.fromkeys(map(frozenset, pairs), 0)
+    seen: dict[str, set[int]] = {name: set() for name in names}
+    for look in looks:
+        new: dict[str, set[int]] = {name: set() for name in names}
+        for name, seed in (of_trial[trial] for trial in look if trial in of_trial):
+            new[name].add(seed)
+            seen[name].add(seed)
+        for one, other in pairs:
+            if new[one] & seen[other] or new[other] & seen[one]:
+                times[frozenset((one, other))] += 1
+    return {pair: max(1, count) for pair, count in times.items()}
 
 
 def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | None:

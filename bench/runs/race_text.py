@@ -1,0 +1,119 @@
+"""What a race says of itself: a line after each look, and one at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.results.analysis import Comparison, Verdict
+from bench.runs.decide import Step, Why
+from bench.runs.time_estimate import duration
+
+MAX_NAMES = 6
+
+STOPPED: dict[Why, str] = {
+    "worse": "shown to be worse",
+    "as good": "shown to be as good",
+    "left out": "left out by --only",
+    "images": "open, but seeds cannot settle it",
+    "seeds": "open at the most seeds",
+}
+
+
+def start_text(suite: Sequence[int], first: Sequence[int], limit: int) -> str:
+    """What a race begins with."""
+    few = len(first) - len(suite)
+    text = f"--decide: starts with {_seeds(len(first))}"
+    if few:
+        text += (
+            f" ({', '.join(map(str, first[-few:]))} added: the suite has {_seeds(len(suite))}, "
+            f"and nothing can be said of strategies with fewer than {len(first)})"
+        )
+    return f"{text}, then adds seeds to what is still in the contest, up to {limit}"
+
+
+def round_text(verdict: Verdict, step: Step, trainings: int, seconds: float | None) -> str:
+    """Who goes on after a look, who stops and why, and about how long it takes."""
+    long = "" if seconds is None else f", about {duration(seconds)}"
+    number = f"{trainings} training{'' if trainings == 1 else 's'}"
+    text = f"{_look(verdict)}: {_named(step.racing)} go on to {step.seeds} seeds ({number}{long})"
+    stopped = "; ".join(_stopped(step))
+    return f"{text}; stopped: {stopped}" if stopped else text
+
+
+def end_text(verdict: Verdict, step: Step, counts: tuple[int, int, int]) -> str:
+    """Whether it is decided, or what is missing; and what was saved.
+
+    `counts` are trainings, those with as many seeds for all as one has, and how many seeds that is.
+    """
+    trained, whole, most = counts
+    saved = f" {trained} trainings; {_seeds(most)} for all would be {whole}." if trained else ""
+    return f"{_look(verdict)}: {_end(verdict, step)}{saved}"
+
+
+def _look(verdict: Verdict) -> str:
+    """What is compared is said where it is not strategies."""
+    of = "" if verdict.axis == "strategy" else f" of {verdict.axis}"
+    return f"look {verdict.look}{of}"
+
+
+def _end(verdict: Verdict, step: Step) -> str:
+    best, names = verdict.recommended, _named(verdict.open)
+    if step.ended == "decided":
+        stopped = "; ".join(_stopped(step))
+        return f"decided: {best}; {stopped}."
+    if step.ended == "none":
+        return "not decided: there is none that could be recommended."
+    if step.ended == "failed":
+        return f"not decided: no further training of {best} and {names} was completed."
+    left = f"not decided: {names} {'is' if len(verdict.open) == 1 else 'are'} open against {best}"
+    if step.ended == "minutes":
+        return f"{left}; --minutes leaves no time for the next seeds: the same command adds them."
+    if step.ended == "left out":
+        return f"{left}; --only leaves no further seeds."
+    rivals = [verdict.rivals[name] for name in verdict.open]
+    have = _seeds(max(len(each.seeds) for each in rivals))
+    if step.ended == "seeds":
+        have += ", the most that --max-seeds allows"
+    return f"{left} with {have}: {_missing(verdict, rivals)}."
+
+
+def _missing(verdict: Verdict, rivals: Sequence[Comparison]) -> str:
+    """What would settle it: at best, of the open one that takes least."""
+    samples = max(each.samples for each in rivals)
+    if samples < 2:
+        return "without predictions of the test split nothing can be claimed"
+    known = [needs for each in rivals if (needs := verdict.needs(each)) is not None]
+    seeds = min((each.seeds[0] for each in known if each.seeds[0] is not None), default=None)
+    images = min((each.samples[0] for each in known if each.samples[0] is not None), default=None)
+    split = "" if images is None else f"a test split of about {rounded_up(images):,} images"
+    if seeds is not None:
+        more = f"it takes {rounded_up(seeds)} more seeds at best"
+        return f"{more}, or {split} (it has {samples:,})" if split else more
+    if split:
+        return f"no number of seeds will do, but {split} might (it has {samples:,})"
+    return "neither more seeds nor more test images alone will do"
+
+
+def rounded_up(number: int) -> int:
+    """To two digits: no such number is known better."""
+    step = 10 ** max(0, len(str(number)) - 2)
+    return int(-(-number // step) * step)
+
+
+def _stopped(step: Step) -> Iterator[str]:
+    """`a and b (shown to be worse)`."""
+    for why, text in STOPPED.items():
+        names = [name for name, own in step.stopped.items() if own == why]
+        if names:
+            yield f"{_named(names)} ({text})"
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = list(names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        shown.append(f"{len(names) - MAX_NAMES} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+
+
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"{number} seeds"
