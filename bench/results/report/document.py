@@ -40,6 +40,7 @@ FILES: Mapping[str, str] = {
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
     "untuned.parquet": "the trials of the same suite with its own settings",
+    "untuned_predictions.parquet": "the test predictions of these trials",
     "verdict.json": "the verdict, with every comparison",
     "looks.json": "which trials were new at each look at the results",
     "accounts.json": "epochs and floating-point operations: asked for, shared, done",
@@ -190,6 +191,11 @@ def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
         items.append("One data set was used: what holds on it need not hold on others.")
+    if run.environment.get("decide"):
+        items.append(
+            "Seeds were added while the question was open (--decide), which reads the test split: "
+            "every look at it is paid for in the intervals."
+        )
     short = _seeds_without_all_folds(run)
     if short:
         items.append(

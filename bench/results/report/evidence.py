@@ -106,7 +106,13 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     if found.verdict.comparisons:
         yield from _pairs(found.verdict)
     if found.tuning is not None:
-        yield from tuning_section(found.tuning, found.run.trials, metric)
+        yield from tuning_section(
+            found.tuning,
+            found.run.trials,
+            metric,
+            predictions=found.run.predictions,
+            margin=found.verdict.margin,
+        )
     if found.results:
         yield from _ranking(found)
         yield from _metrics(found)
