@@ -77,6 +77,10 @@ class Work:
     flops_done: int = 0
     epoch_work: list[EpochWork] = field(default_factory=list)
 
+    def and_then(self, later: Work) -> Work:
+        """Both, one after the other."""
+        return Work(**{name: value + getattr(later, name) for name, value in vars(self).items()})
+
     def plain(self) -> dict[str, Any]:
         """The numbers, and the sentence."""
         numbers = {name: value for name, value in vars(self).items() if name != "epoch_work"}

@@ -26,8 +26,8 @@ from bench.suite import matches
 if TYPE_CHECKING:
     import pandas as pd
 
-Train = Callable[[ResolvedRun, ResolvedRun], None]
-"""Trains what is pending in the first; the second has all that this start was to train."""
+Train = Callable[[ResolvedRun], None]
+"""Trains what is pending."""
 
 SEED_LIMIT = 2**31
 
@@ -67,7 +67,7 @@ class Race:
         started: float,
     ) -> None:
         assert resolved_run.further is not None
-        self._asked = resolved_run
+        self._run = resolved_run
         self._further = resolved_run.further
         self._options = options
         self._train = train
@@ -76,6 +76,7 @@ class Race:
         self._tell = tell
         self._started = started
         self._store = RunStore(resolved_run.folder)
+        self._seen: set[str] = set()
         self._tried = {each.id for each in resolved_run.trials if was_tried(self._store, each.id)}
 
     def run(self) -> None:
@@ -104,6 +105,8 @@ class Race:
 
     def _look(self, run: Run) -> Verdict:
         verdict = read_verdict(run)
+        # On a disk that takes no more, the folder does not know of it.
+        self._seen |= set(complete_trials(run.trials)["trial"])
         self._keep()
         return verdict
 
@@ -111,9 +114,7 @@ class Race:
         """The verdict as it was last seen; a look now where that saw not all of the start."""
         unseen = self._unseen(run)
         first = {
-            each.id
-            for each in self._asked.trials
-            if each.trial.settings.seed in self._further.first
+            each.id for each in self._run.trials if each.trial.settings.seed in self._further.first
         }
         if not unseen or unseen & first:
             return self._look(run)
@@ -121,7 +122,7 @@ class Race:
 
     def _unseen(self, run: Run) -> set[str]:
         seen = {trial for look in read_looks(run.folder) for trial in look}
-        return set(complete_trials(run.trials)["trial"]) - seen
+        return set(complete_trials(run.trials)["trial"]) - seen - self._seen
 
     # Rounds -------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class Race:
                 each.name: self._number(racers.get(each.name, ()), judged)
                 for each in verdict.contenders
             },
-            max_seeds=most_seeds(self._asked, self._options),
+            max_seeds=most_seeds(self._run, self._options),
             selected=racers,
         )
         trials = [
@@ -153,18 +154,11 @@ class Race:
         return step, trials
 
     def _round(self, trials: list[ResolvedTrial]) -> None:
-        """Train these; the trials that this start has asked for grow by them."""
-        self._asked = replace(self._asked, trials=tuple(in_order((*self._asked.trials, *trials))))
-        new = {each.id for each in trials}
-        now = replace(
-            self._asked,
-            trials=tuple(
-                each if each.id in new else replace(each, complete=True, reuse=True)
-                for each in self._asked.trials
-            ),
-        )
-        self._train(now, self._asked)
-        self._tried |= new
+        """Train these beside what is there, which stays as it is."""
+        there = (replace(each, complete=True, reuse=True) for each in self._run.trials)
+        self._run = replace(self._run, trials=tuple(in_order((*there, *trials))))
+        self._train(self._run)
+        self._tried |= {each.id for each in trials}
 
     def _racers(self, run: Run) -> dict[str, list[ResolvedTrial]]:
         """Value of the leading axis → a trial of each config that may get further seeds.
@@ -174,7 +168,7 @@ class Race:
         grid: Grid = read_grid(run.trials, run.metric)
         able = set(complete_trials(run.trials)["config"])
         found: dict[str, list[ResolvedTrial]] = {}
-        configs = {each.trial.config: each for each in reversed(self._asked.trials)}
+        configs = {each.trial.config: each for each in reversed(self._run.trials)}
         for config, each in configs.items():
             if config in able and self._is_selected(each):
                 found.setdefault(grid.cells[config][grid.lead], []).append(each)
@@ -182,7 +176,7 @@ class Race:
 
     def _is_selected(self, each: ResolvedTrial) -> bool:
         """Whether `--only` leaves the config further seeds."""
-        rules = self._asked.selected
+        rules = self._run.selected
         further = each.with_seed(self._seeds(len(self._further.first) + 1)[-1]).trial
         return not rules or any(matches(further, rule) for rule in rules)
 

@@ -128,14 +128,14 @@ def run(
             with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
-                    reporter.work(folder.write_work(resolved_run))
+                    folder.write_work()
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
                 if resolved_run.further is not None:
 
-                    def train(now: ResolvedRun, asked: ResolvedRun) -> None:
+                    def train(grown: ResolvedRun) -> None:
                         nonlocal trained
-                        folder.grow(asked)
-                        trained = _train_pending(now, folder, where, uploads, reporter)
+                        folder.grow(grown)
+                        trained = _train_pending(grown, folder, where, uploads, reporter)
 
                     race = Race(
                         resolved_run,
@@ -258,6 +258,7 @@ class _RunFolder:
         self._store = RunStore(resolved_run.folder)
         self._lock = RunLock(resolved_run.folder)
         self._reused: dict[str, int] = {}
+        self._work = Work()
 
     def __enter__(self) -> _RunFolder:
         self._resolved_run.folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +290,7 @@ class _RunFolder:
     def grow(self, resolved_run: ResolvedRun) -> None:
         """The run has further trials from now on."""
         self._resolved_run = resolved_run
-        self.write_work(resolved_run)
+        self._write_work(only_pending=True)
 
     def tables(self) -> Run:
         """What the run has so far."""
@@ -335,14 +336,20 @@ class _RunFolder:
         metrics = [asdict(metric(name)) for name in measured(primary)]
         write_json(self._resolved_run.folder / "data.json", {**description, "metrics": metrics})
 
-    def write_work(self, resolved_run: ResolvedRun) -> Work:
+    def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
+        self._write_work()
+        self._reporter.work(self._work)
+
+    def _write_work(self, *, only_pending: bool = False) -> None:
+        """The work of this start, in all its rounds; what earlier ones did counts once."""
+        resolved_run = self._resolved_run
         counted = counted_trials(resolved_run)
         if resolved_run.reuse:
             self._reused = reused_epochs({c.job.trial_id: c.job.keys for c in counted})
-        work = count_work(counted, reuse=resolved_run.reuse)
-        write_json(resolved_run.folder / "accounts.json", work.plain())
-        return work
+        new = [each for each in counted if not (only_pending and each.complete)]
+        self._work = self._work.and_then(count_work(new, reuse=resolved_run.reuse))
+        write_json(resolved_run.folder / "accounts.json", self._work.plain())
 
     def write_error(self, resolved: ResolvedTrial, error: str) -> None:
         self._store.write_part(

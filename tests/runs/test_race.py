@@ -113,7 +113,7 @@ def test_only_those_in_the_contest_get_further_seeds(raced: Run) -> None:
     assert raced.suite["seed"] == [0, 1, 2]
     assert raced.environment["decide"] == {"max_seeds": 8}
     accounts = json.loads((raced.folder / "accounts.json").read_text())
-    assert accounts["sentence"].startswith("57 trial-epochs")
+    assert accounts["sentence"].startswith("57 trial-epochs: 57 trained; ")
 
 
 def test_a_pair_pays_for_looks_at_the_seeds_that_it_shares(raced: Run) -> None:
@@ -312,6 +312,18 @@ def test_the_margin_is_that_of_the_verdict(suite: Path, tmp_path: Path) -> None:
     assert read_verdict(run).margin == 0.6
     assert "(shown to be as good)" in recorder.lines[-1]
     assert "decided: " in recorder.lines[-1]
+
+
+def test_looks_that_cannot_be_written_down_end_no_race(
+    suite: Path, raced: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr("bench.results.folder.looks.write_json", full)
+    run = bench.run(suite, out=tmp_path, **ROUNDS)
+    assert set(run.trials["trial"]) == set(raced.trials["trial"])
+    assert read_looks(run.folder) == ()
 
 
 def test_seeds_of_a_search_are_left_out(suite: Path, tmp_path: Path) -> None:
