@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.results.analysis.crossed import CrossedTables
 from benchmarks.validity.judges import (
@@ -43,7 +44,7 @@ class Count:
     seen: int = 0
     of: int = 0
 
-    def add(self, seen: Numbers) -> None:
+    def add(self, seen: npt.ArrayLike) -> None:
         """Count the true ones."""
         self.seen += int(np.count_nonzero(seen))
         self.of += int(np.size(seen))
@@ -73,6 +74,7 @@ class Cell:
     samples: int
     lead: float = 0.0
     counts: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 def nested_cells(
@@ -92,9 +94,9 @@ def nested_cells(
     """
     cells: dict[Size, Cell] = {}
     most = max(strategies), max(seeds), max(samples)
-    for together in _portions(runs, JUDGED_AT_ONCE):
+    for together in portions(runs, JUDGED_AT_ONCE):
         gathered: dict[Size, list[tuple[CrossedTables, Numbers]]] = defaultdict(list)
-        for part in _portions(together, max(1, NUMBERS_AT_ONCE // int(np.prod(most)))):
+        for part in portions(together, max(1, NUMBERS_AT_ONCE // int(np.prod(most)))):
             right = model.draw(rng, (part, *most), lead=lead)
             for size, tables, by_seed in nested_tables(right, strategies, seeds, samples):
                 gathered[size].append((tables, by_seed))
@@ -139,5 +141,6 @@ def judge(cell: Cell, tables: CrossedTables, by_seed: Numbers | None = None) -> 
     counts["coverage"].add(inside)
 
 
-def _portions(whole: int, most: int) -> list[int]:
+def portions(whole: int, most: int) -> list[int]:
+    """A number in parts of at most `most`."""
     return [min(most, whole - start) for start in range(0, whole, most)]

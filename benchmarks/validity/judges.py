@@ -67,4 +67,6 @@ def sign_flip_p(by_seed: Numbers) -> Numbers:
 
 def some(tables: CrossedTables, which: slice) -> CrossedTables:
     """The tables of some runs."""
-    return CrossedTables(**{each.name: getattr(tables, each.name)[which] for each in fields(tables)})
+    return CrossedTables(
+        **{each.name: getattr(tables, each.name)[which] for each in fields(tables)}
+    )

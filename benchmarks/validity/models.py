@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,13 @@ Draw = Callable[..., npt.NDArray[np.float32]]
 
 
 class Model(Protocol):
-    """A simulator. `lead` is by how much the first strategy is ahead of the others, all equal."""
+    """A simulator. `lead` is by how much the first strategy is ahead of the others, all equal.
+
+    `accuracy` lies half-way between.
+    """
+
+    @property
+    def accuracy(self) -> float: ...
 
     def draw(
         self,
@@ -57,12 +64,19 @@ class Probit:
     def draw(
         self, rng: np.random.Generator, shape: tuple[int, int, int, int], *, lead: float = 0.0
     ) -> Right:
+        accuracies = np.full(shape[1], self.accuracy - lead / 2)
+        accuracies[0] += lead
+        return self.drawn(rng, shape, accuracies)
+
+    def drawn(
+        self, rng: np.random.Generator, shape: tuple[int, int, int, int], accuracies: Numbers
+    ) -> Right:
+        """`right` with a population accuracy for each strategy."""
         runs, strategies, seeds, samples = shape
         parts = _student if self.heavy else _normal
         scales = self.scales(strategies)
-        ahead = np.zeros(strategies)
-        ahead[0] = lead
-        middle = self.middles(self.accuracy + ahead, scales).astype(np.float32)[:, None, None]
+        middles = _middles(self, tuple(accuracies.tolist()), tuple(scales.tolist()))
+        middle = np.array(middles, dtype=np.float32)[:, None, None]
         of_images = self.image * parts(rng, (runs, 1, 1, samples))
         of_images = of_images + self.strategy_image * parts(rng, (runs, strategies, 1, samples))
         of_images += middle
@@ -80,35 +94,6 @@ class Probit:
         sums += of_images
         sums += of_trainings
         return (sums > 0).astype(np.float32)
-
-    def middles(self, accuracies: Numbers, scales: Numbers) -> Numbers:
-        """Where the sums of each strategy must lie for its population accuracy."""
-        from scipy.optimize import brentq
-        from scipy.stats import norm
-
-        fixed = self.image**2 + self.strategy_image**2 + self.seed**2
-        fixed += self.noise**2 + (self.seed_image**2 if self.noise else 0)
-        spreads = np.sqrt(fixed + (self.luck * scales) ** 2)
-        if self.heavy:
-            # There is no formula for sums of t: quantiles of many draws, the same in every call.
-            rng = np.random.default_rng(0)
-            draws = np.sqrt(fixed - self.image**2 - self.strategy_image**2) * _normal(rng, MANY)
-            for part in (self.image, self.strategy_image, self.luck):
-                draws = draws + part * _student(rng, MANY)
-            return np.asarray(-np.quantile(draws, 1 - accuracies))
-        if self.collapse:
-
-            def off(middle: float, accuracy: float, spread: float) -> float:
-                whole, lost = norm.cdf(middle / spread), norm.cdf((middle - COLLAPSE) / spread)
-                return float((1 - self.collapse) * whole + self.collapse * lost - accuracy)
-
-            return np.array(
-                [
-                    brentq(off, -9, 9, args=each)
-                    for each in zip(accuracies, spreads, strict=True)
-                ]
-            )
-        return np.asarray(norm.ppf(accuracies) * spreads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +114,7 @@ class Mixture:
         self, rng: np.random.Generator, shape: tuple[int, int, int, int], *, lead: float = 0.0
     ) -> Right:
         runs, strategies, seeds, samples = shape
-        whole = self.accuracy / (1 - self.spoilt)
+        whole = (self.accuracy - lead / 2) / (1 - self.spoilt)
         sides = self.concentration * whole, self.concentration * (1 - whole)
         shared = rng.beta(*sides, size=(runs, 1, 1, samples))
         own = rng.random((runs, strategies, 1, samples)) < self.own
@@ -138,6 +123,36 @@ class Mixture:
         kept = 1 - np.minimum(rng.exponential(self.spoilt, (runs, strategies, seeds, 1)), 1)
         drawn = rng.random(shape, dtype=np.float32)
         return (drawn < (chances * kept).astype(np.float32)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Strategies on several backbones, with the same images and seeds, averaged over backbones.
+
+    On each backbone a strategy is better or worse than on the others by up to `apart`, which
+    averages out; `lead` is that of the mean.
+    """
+
+    backbones: int = 3
+    apart: float = 0.03
+    inner: Probit
+
+    @property
+    def accuracy(self) -> float:
+        return self.inner.accuracy
+
+    def draw(
+        self, rng: np.random.Generator, shape: tuple[int, int, int, int], *, lead: float = 0.0
+    ) -> Right:
+        runs, strategies, seeds, samples = shape
+        place = np.add.outer(np.arange(strategies), np.arange(self.backbones)) % self.backbones
+        accuracies = self.accuracy - lead / 2
+        accuracies = accuracies + self.apart * (2 * place / (self.backbones - 1) - 1)
+        accuracies[0] += lead
+        every = (runs, strategies * self.backbones, seeds, samples)
+        right = self.inner.drawn(rng, every, accuracies.ravel())
+        parts = right.reshape(runs, strategies, self.backbones, seeds, samples)
+        return np.asarray(parts.mean(axis=2, dtype=np.float32))
 
 
 def one_wild(strategies: int) -> Numbers:
@@ -181,3 +196,32 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.
 def _student(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Student's t with 3 degrees of freedom, scaled to variance 1."""
     return (rng.standard_t(3, shape) / np.sqrt(3)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _middles(
+    model: Probit, accuracies: tuple[float, ...], scales: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Where the sums of each strategy must lie for its population accuracy."""
+    from scipy.stats import norm
+
+    fixed = model.seed**2 + model.noise**2 + (model.seed_image**2 if model.noise else 0)
+    of_images = model.image**2 + model.strategy_image**2
+    wanted = np.array(accuracies)
+    if model.heavy:
+        # There is no formula for sums of t: quantiles of many draws, the same in every call.
+        rng = np.random.default_rng(0)
+        draws = np.sqrt(fixed) * _normal(rng, MANY)
+        for part in (model.image, model.strategy_image, model.luck):
+            draws = draws + part * _student(rng, MANY)
+        return tuple((-np.quantile(draws, 1 - wanted)).tolist())
+    spreads = np.sqrt(fixed + of_images + (model.luck * np.array(scales)) ** 2)
+    if not model.collapse:
+        return tuple((norm.ppf(wanted) * spreads).tolist())
+    places = np.linspace(-9, 9, 100_001) * spreads[:, None]
+    whole, lost = (norm.cdf((places - low) / spreads[:, None]) for low in (0, COLLAPSE))
+    chances = (1 - model.collapse) * whole + model.collapse * lost
+    return tuple(
+        float(np.interp(accuracy, chance, place))
+        for accuracy, chance, place in zip(accuracies, chances, places, strict=True)
+    )

@@ -88,7 +88,9 @@ def joined_runs(parts: Sequence[CrossedTables]) -> CrossedTables:
     )
 
 
-def _tables(by_seed: Numbers, of_samples: Numbers, of_cells: Numbers, samples: int) -> CrossedTables:
+def _tables(
+    by_seed: Numbers, of_samples: Numbers, of_cells: Numbers, samples: int
+) -> CrossedTables:
     """From sums of squares of the differences of sample means and of single samples."""
     seeds = by_seed.shape[-1]
     one, other = pairs_of(by_seed.shape[1])

@@ -51,6 +51,7 @@ def line(cell: Cell) -> str:
     for name, count in cell.counts.items():
         upper = f" (≤ {100 * count.upper:.1f})" if name.startswith("false") else ""
         shown.append(f"{name.replace('_', ' ')} {100 * count.rate:.1f}{upper}")
+    shown += [f"{name.replace('_', ' ')} {value:.2f}" for name, value in cell.figures.items()]
     runs = max((count.of for name, count in cell.counts.items() if name == "false"), default=0)
     return f"{head}: {', '.join(shown)}" + (f"; {runs} runs" if runs else "")
 
@@ -62,4 +63,4 @@ def row(cell: Cell) -> dict[str, str | int | float]:
         found[name] = round(count.rate, 5)
         found[f"{name}_upper"] = round(count.upper, 5)
         found[f"{name}_of"] = count.of
-    return found
+    return found | {name: round(value, 5) for name, value in cell.figures.items()}
