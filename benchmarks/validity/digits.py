@@ -17,8 +17,8 @@ from benchmarks.validity.cells import ALPHA, Cell, portions
 from benchmarks.validity.judges import excludes, hillis_p, p_values, sign_flip_p
 from benchmarks.validity.squares import Right, pairs_of
 
-POOLS = 6
-SEEDS = 40
+POOLS = 4
+SEEDS = 60
 SIZES = ((3, 150), (3, 400), (5, 150), (5, 400), (8, 150), (10, 150))
 
 
@@ -85,7 +85,8 @@ def _models(seed: int) -> Mapping[str, Any]:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
     from sklearn.linear_model import RidgeClassifier
-    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.neighbors import KNeighborsClassifier
 
     return {
         "forest": RandomForestClassifier(20, random_state=seed),
@@ -95,5 +96,5 @@ def _models(seed: int) -> Mapping[str, Any]:
         "lda": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3),
         "knn3": KNeighborsClassifier(3),
         "knn5": KNeighborsClassifier(5),
-        "centroid": NearestCentroid(),
+        "bayes": GaussianNB(var_smoothing=0.1),
     }
