@@ -32,7 +32,8 @@ class Sizes:
     samples: tuple[int, ...]
 
 
-ALL = Sizes(strategies=(2, 4, 8, 30), seeds=(3, 4, 5, 8, 16), samples=(60, 150, 400, 2000))
+ALL = Sizes(strategies=(2, 4, 8), seeds=(3, 4, 5, 8, 16), samples=(60, 150, 400, 2000))
+MANY = Sizes(strategies=(30,), seeds=ALL.seeds, samples=ALL.samples)
 OF_LEADS = Sizes(strategies=(2, 4, 8), seeds=(3, 4, 5, 8), samples=(150, 400, 2000))
 OF_BLOCKS = Sizes(strategies=(2, 4, 8), seeds=(3, 5, 8), samples=(60, 400))
 QUICK = Sizes(strategies=(2, 4), seeds=(3, 5), samples=(60, 400))
@@ -46,6 +47,9 @@ def kinds(quick: bool) -> dict[str, tuple[Simulate, float]]:
     for name, model in MODELS.items():
         sizes = QUICK if quick else ALL
         found[f"equal/{name}"] = partial(_nested, f"equal/{name}", model, sizes, 0.0), 1.0
+        if not quick:
+            kind = f"equal-many/{name}"
+            found[kind] = partial(_nested, kind, model, MANY, 0.0), 0.25
     blocks = {
         "blocks": Blocks(inner=Probit()),
         "blocks-collapse": Blocks(inner=Probit(collapse=0.1)),
