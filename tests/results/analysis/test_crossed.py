@@ -80,10 +80,11 @@ def _by_integral(family: Sequence[Numbers], independent: int, distance: float | 
     """p of each table, or of a mean that is `distance` off, by numerical integration."""
     squares = [_by_regression(values) for values in family]
     ratio = sum(each[0] for each in squares) / sum(each[2] for each in squares)
+    share = min(1.0, 1 / ratio)
     found = []
     for values, (of_seeds, of_samples, rest) in zip(family, squares, strict=True):
         seeds, samples = values.shape
-        prior = min(MOST_PRIOR, (independent - 1) * (seeds - 1))
+        prior = round(2 * share * min(MOST_PRIOR, (independent - 1) * (seeds - 1))) / 2
         freedom = seeds - 1 + prior
         spread = ((seeds - 1) * of_seeds + prior * ratio * rest) / freedom
         far = abs(values.mean()) if distance is None else distance
@@ -147,6 +148,14 @@ def test_without_any_luck_of_samples_it_is_students_t() -> None:
         values = np.repeat(by_seed[:, None], 50, axis=1)
         found = crossed_p(crossed_table(values), independent=1)
         assert float(found) == pytest.approx(float(ttest_1samp(by_seed, 0).pvalue), rel=1e-3)
+
+
+def test_what_others_show_counts_for_nothing_where_all_is_luck_of_training() -> None:
+    rng = np.random.default_rng(8)
+    by_seed = 3 + 4 * rng.normal(size=(6, 4))
+    family = [np.repeat(row[:, None], 50, axis=1) for row in by_seed]
+    found = crossed_p(_tables(family), independent=3)
+    assert found == pytest.approx(ttest_1samp(by_seed, 0, axis=1).pvalue, rel=1e-3)
 
 
 def test_without_any_luck_of_training_it_is_a_normal_test_over_samples() -> None:
@@ -243,7 +252,7 @@ def test_a_clear_difference_is_claimed_with_three_seeds() -> None:
     right[:, 0] = np.maximum(right[:, 0], mended)
     differences = np.stack([right[:, a] - right[:, b] for a, b in combinations(range(3), 2)], 1)
     p = crossed_p(crossed_table(differences), independent=2)
-    assert (3 * p[:, :2] < 0.05).mean() > 0.95
+    assert (3 * p[:, :2] < 0.05).mean() > 0.8
 
 
 def test_every_figure_of_a_table_is_joined() -> None:
