@@ -30,8 +30,10 @@ RULES: dict[str, Callable[[int], float]] = {
     "0.035-first": _shares(0.035, 0.015),
     "halves": lambda look: ALPHA / 2**look,
     "slow": lambda look: ALPHA / (look * (look + 1)),
+    "0.04-over-k": lambda look: 0.04 / look,
 }
-"""What look k, from 1 on, may spend; but for the first rule, all looks together spend 0.05."""
+"""What look k, from 1 on, may spend. All looks together spend 0.05, but for the first rule and the
+last, which has no such bound: looks at the same images go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Race:
 
 def look_cells(rng: np.random.Generator, runs: int) -> Iterator[Cell]:
     """Seeds are added one by one from the third on, with a look after each."""
-    for name in ("probit-90", "stored-90", "heavy"):
+    for name in ("probit-90", "stored-90", "heavy", "lucky", "one-wild"):
         model = MODELS[name]
         assert isinstance(model, Probit)
         for samples in (150, 400):

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.validity.analysis import chosen_by_all, chosen_by_others
-from benchmarks.validity.cells import Cell, judge, portions
-from benchmarks.validity.squares import Numbers, Right, tables_of
+from benchmarks.validity.cells import ALPHA, Cell, judge, portions
+from benchmarks.validity.judges import excludes
+from benchmarks.validity.squares import Numbers, Right, pairs_of, tables_of
 
 STRATEGIES = 4
 ACCURACY = 0.9
@@ -70,6 +71,8 @@ def selection_cells(rng: np.random.Generator, runs: int) -> Iterator[Cell]:
     """Chosen by the other seeds; for contrast by all seeds, the own luck included.
 
     The bias is that of what is reported over what the chosen configs score in the population.
+    Where configs differ, a claim may be false of the strategies, which have the same configs, and
+    true of those that were chosen; what is false of these is counted too.
     """
     for contest in CONTESTS:
         for seeds, samples in SIZES:
@@ -84,6 +87,7 @@ def _cells(
     cells = {
         way: Cell(f"selection/{contest.name}/{way}", STRATEGIES, seeds, samples) for way in WAYS
     }
+    one, other = pairs_of(STRATEGIES)
     truths = norm.cdf(norm.ppf(ACCURACY) + contest.offsets / SPREAD)
     biases: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     size = STRATEGIES * contest.configs * seeds * contest.validation
@@ -94,7 +98,12 @@ def _cells(
         for way, choose in WAYS.items():
             chosen = choose(val)
             right = _tested(rng, luck, chosen, samples)
-            judge(cells[way], *tables_of(right))
+            tables, by_seed = tables_of(right)
+            judge(cells[way], tables, by_seed)
+            standing = truths[chosen].mean(axis=-1)
+            truth = standing[:, one] - standing[:, other]
+            missed = len(one) * excludes(tables, STRATEGIES, truth) < ALPHA
+            cells[way].counts["missed_of_chosen"].add(missed.any(axis=-1))
             reported = np.take_along_axis(val, chosen[:, :, None], axis=2)
             biases[way].append(
                 (
