@@ -436,9 +436,11 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
     error = math.sqrt(of_seeds / seeds + of_samples / samples + rest / (seeds * samples))
     least, most = _to_resolve(abs(comparison.difference), 1.28 * error, comparison.margin)
 
+    share = rest / (rest + samples * of_seeds) if rest else 0.0
+
     def freedom(number: np.ndarray | int) -> np.ndarray | int:
         own = number - 1
-        return own + np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
+        return own + share * np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
 
     def further_seeds(resolved: float) -> int | None:
         numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
