@@ -26,14 +26,14 @@ pytestmark = [pytest.mark.usefixtures("no_report"), pytest.mark.xdist_group("rac
 # One learning rate that learns nothing, and two that are hard to tell apart: the first stops.
 SUITE = """\
 name: vec
-dataset: {name: vectors, train_per_class: 20, val_per_class: 20, test_per_class: 60, noise: 1.2}
+dataset: {name: vectors, train_per_class: 20, val_per_class: 20, test_per_class: 60, noise: 0.6}
 backbone: tiny_mlp
 weights: none
 strategy: from_scratch
 augmentation: none
 epochs: 3
 batch_size: 8
-lr: [0.000001, 0.03, 0.1]
+lr: [0.000001, 0.1, 0.3]
 seed: [0, 1, 2]
 """
 VOLATILE = ["started", "finished", "train_seconds", "peak_memory_mib"]
@@ -107,7 +107,7 @@ def assert_equal(first: Run, second: Run) -> None:
 
 def test_only_those_in_the_contest_get_further_seeds(raced: Run) -> None:
     eight = list(range(8))
-    assert seeds(raced) == {0.000001: [0, 1, 2], 0.03: eight, 0.1: eight}
+    assert seeds(raced) == {0.000001: [0, 1, 2], 0.1: eight, 0.3: eight}
     assert raced.num_trials == len(raced.trials) == 19
     assert [len(look) for look in read_looks(raced.folder)] == [9, 6, 4]
     assert raced.suite["seed"] == [0, 1, 2]
@@ -119,7 +119,7 @@ def test_only_those_in_the_contest_get_further_seeds(raced: Run) -> None:
 def test_a_pair_pays_for_looks_at_the_seeds_that_it_shares(raced: Run) -> None:
     found = read_verdict(raced)
     looks = {tuple(sorted(pair)): count for pair, count in found.looks.items()}
-    assert looks == {("0.03", "0.1"): 3, ("0.03", "1e-06"): 1, ("0.1", "1e-06"): 1}
+    assert looks == {("0.1", "0.3"): 3, ("0.1", "1e-06"): 1, ("0.3", "1e-06"): 1}
     assert {c.verdict for c in found.against("1e-06").values()} == {"worse"}
     assert len(read_looks(raced.folder)) == 3
 
@@ -235,7 +235,7 @@ def test_seeds_added_by_hand_pay_for_the_looks_of_the_race(
     assert len(extended.trials) == 27
     found = read_verdict(extended)
     looks = {tuple(sorted(pair)): count for pair, count in found.looks.items()}
-    assert looks == {("0.03", "0.1"): 4, ("0.03", "1e-06"): 2, ("0.1", "1e-06"): 2}
+    assert looks == {("0.1", "0.3"): 4, ("0.1", "1e-06"): 2, ("0.3", "1e-06"): 2}
     assert found.look == len(read_looks(extended.folder)) == 4
 
 
@@ -262,13 +262,13 @@ def test_a_suite_with_few_seeds_starts_with_three(suite: Path, raced: Run, tmp_p
 def test_only_keeps_to_what_it_names(suite: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     options = {**ROUNDS, "max_seeds": 4, "reporter": recorder}
-    run = bench.run(suite, out=tmp_path, only=["lr=0.1", "lr=0.000001"], **options)
-    assert seeds(run) == {0.000001: [0, 1, 2], 0.1: [0, 1, 2]}
-    assert recorder.lines[-1].startswith("look 1 of lr: decided: 0.1; 1e-06 (shown to be worse).")
+    run = bench.run(suite, out=tmp_path, only=["lr=0.3", "lr=0.000001"], **options)
+    assert seeds(run) == {0.000001: [0, 1, 2], 0.3: [0, 1, 2]}
+    assert recorder.lines[-1].startswith("look 1 of lr: decided: 0.3; 1e-06 (shown to be worse).")
     # Another one is there from before, and open: `--only` leaves it as it is.
     bench.run(suite, out=tmp_path, workers=1)
     recorder.trained.clear()
-    bench.run(suite, out=tmp_path, only=["lr=0.1"], **options)
+    bench.run(suite, out=tmp_path, only=["lr=0.3"], **options)
     assert recorder.trained == []
     assert "--only leaves no further seeds" in recorder.lines[-1]
 
@@ -276,7 +276,7 @@ def test_only_keeps_to_what_it_names(suite: Path, tmp_path: Path) -> None:
 def test_trials_that_fail_do_not_hold_it_up(suite: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     options = {**ROUNDS, "max_seeds": 4, "reporter": recorder}
-    overrides = ["lr=[1e30, 0.03, 0.1]"]
+    overrides = ["lr=[1e30, 0.1, 0.3]"]
     run = bench.run(suite, out=tmp_path, overrides=overrides, **options)
     assert run.trials["status"].value_counts().to_dict() == {"complete": 8, "failed": 3}
     recorder.trained.clear()
@@ -331,12 +331,12 @@ def test_seeds_of_a_search_are_left_out(suite: Path, tmp_path: Path) -> None:
     path = tmp_path / "vec.yaml"
     path.write_text(text)
     run = bench.run(path, out=tmp_path, **{**ROUNDS, "max_seeds": 4})
-    assert seeds(run)[0.1] == [0, 1, 2, 5]
+    assert seeds(run)[0.3] == [0, 1, 2, 5]
 
 
 def test_one_config_is_run_as_usual(suite: Path, tmp_path: Path) -> None:
     recorder = Recorder()
-    one = ["lr=0.1", "seed=[0, 1]"]
+    one = ["lr=0.3", "seed=[0, 1]"]
     run = bench.run(suite, out=tmp_path, overrides=one, reporter=recorder, **ROUNDS)
     assert len(run.trials) == 2
     assert recorder.lines == [

@@ -161,7 +161,7 @@ def _outside(distance: Numbers, variances: Numbers) -> Numbers:
     from scipy.special import ndtr
 
     outside = (2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
-    return np.asarray(np.minimum(outside, 1.0))
+    return np.where(distance == 0, 1.0, np.minimum(outside, 1.0))
 
 
 def _squares(deviations: Numbers) -> Numbers:
