@@ -151,7 +151,8 @@ def _outside(distance: Numbers, variances: Numbers) -> Numbers:
     """The probability of an effect at least as far from 0 as `distance` if there is none."""
     from scipy.special import ndtr
 
-    return np.asarray((2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS)
+    outside = (2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
+    return np.where(distance > 0, np.minimum(outside, 1.0), 1.0)
 
 
 def _squares(deviations: Numbers) -> Numbers:
