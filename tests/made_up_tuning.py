@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from bench.results.folder import Run, write_tuning
+from bench.results.folder import Run, copy_untuned, write_tuning
 from tests.made_up_run import START, STRATEGIES, made_up_run
+from tests.results.scored_run import with_predictions
 
 SPACE: Mapping[str, Any] = {
     "lr": {"low": 1e-5, "high": 1.0, "log": True},
@@ -22,6 +23,9 @@ SUITE: Mapping[str, Any] = {"lr": 0.001, "weight_decay": 0.001, "optimizer": "sg
 ACCURACY = {"name": "val_accuracy", "direction": "maximize"}
 SECONDS = {"name": "seconds", "direction": "minimize"}
 EVALUATION_SEEDS = 8
+
+Right = Mapping[str, npt.NDArray[np.bool_]]
+"""By strategy, `[seeds, samples]`."""
 
 ChangeTrial = Callable[[dict[str, Any]], None]
 ChangeRun = Callable[[dict[str, Any], dict[str, Any]], None]
@@ -40,13 +44,15 @@ def made_up_tuning(
     change_untuned: ChangeRun | None = None,
     change_tuned: ChangeRun | None = None,
     describe: Callable[[dict[str, Any]], None] | None = None,
+    right: tuple[Right, Right] | None = None,
     **options: Any,
 ) -> Run:
     """Write a tuned run to `folder`, the untuned one beside it, and read the tuned one back.
 
     `spaces` are the searched settings by strategy, `SPACE` for those that are not named. The
     changes alter rows in place before they are written: those of the search, of the untuned and of
-    the tuned run; `describe` alters the description. Further options are those of `made_up_run`.
+    the tuned run; `describe` alters the description. `right` are the test predictions of the
+    untuned and of the tuned run. Further options are those of `made_up_run`.
     """
     grid = {"strategies": strategies, "schedules": schedules, "seeds": seeds, "epochs": 2}
     untuned = made_up_run(
@@ -61,6 +67,8 @@ def made_up_tuning(
             change_tuned(row, curves)
 
     run = made_up_run(folder, **{**grid, **options}, change=tune)
+    if right is not None:
+        untuned, run = (with_predictions(*each) for each in zip((untuned, run), right, strict=True))
     before, after = _configs(untuned), _configs(run)
     cells = [(s, c) for s in strategies for c in schedules]
     names = [" · ".join(cell if len(schedules) > 1 else cell[:1]) for cell in cells]
@@ -93,7 +101,7 @@ def made_up_tuning(
     if describe is not None:
         describe(description)
     write_tuning(folder, rows, description)
-    shutil.copy(untuned.folder / "trials.parquet", folder / "untuned.parquet")
+    copy_untuned(untuned.folder, folder)
     return run
 
 

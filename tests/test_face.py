@@ -76,7 +76,7 @@ def test_an_option_of_another_call_is_refused() -> None:
 def test_calls_return_what_commands_print(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     trial = made_up_run(folder, seeds=2, epochs=2).trials["trial"].iloc[0]
-    assert "highest mean test accuracy" in str(bench.show(folder))
+    assert "Use: " in str(bench.show(folder))
     assert "val accuracy" in str(bench.show(str(folder), trial[:8]))
     assert any("was chosen because" in sentence for sentence in bench.why(folder, trial))
     assert set(bench.list("strategies")) == {"strategy"}

@@ -75,7 +75,7 @@ def test_a_run_tells_how_it_goes_on_and_shows_itself(shown: dict[str, str]) -> N
     assert "1/1" in shown["run"]
     for name in ("run", "tune"):
         assert "<h1>Results of tiny" in shown[name]
-        assert ">rank</th>" in shown[name]
+        assert "<strong>Result:</strong>" in shown[name]
         assert shown[name].count('src="data:image/png;base64,') == 2
         assert "<script" not in shown[name]
 

@@ -56,6 +56,7 @@ def make_trial(
     augmentation: str = "flip_crop",
     mix: str | None = None,
     data: dict[str, Any] | None = None,
+    fold: int | None = None,
     **settings: Any,
 ) -> Trial:
     names = catalogue()
@@ -76,6 +77,7 @@ def make_trial(
         schedule=schedule or entry(names.schedule, "constant"),
         augmentation=entry(names.augmentation, augmentation, mix=mix),
         settings=Settings(**{**defaults, **settings}),
+        fold=fold,
     )
 
 

@@ -1,4 +1,4 @@
-"""`bench compare`: what changed between runs by more than chance."""
+"""`bench compare`: what changed between runs, and what may be claimed of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def compare(
     run: RunArgument,
     others: Annotated[list[str], typer.Argument(metavar="RUN…", help="Later runs.")],
     fail_on_regression: Annotated[
-        bool, typer.Option("--fail-on-regression", help="Exit with 1 if a config got worse.")
+        bool,
+        typer.Option(
+            "--fail-on-regression",
+            help="Exit with 1 if a config is shown to be worse (from 3 common seeds on).",
+        ),
     ] = False,
 ) -> None:
-    """Compare later runs with a first one, config by config: what changed more than by chance."""
+    """Compare later runs with a first one, config by config: what is better, worse or as good."""
     changes = bench.compare(run, *others)
+    from bench.results.report.changes import why_nothing
     from bench.results.report.terminal import show_comparison
 
     for folder, comparison in zip(changes.after, changes.comparisons, strict=True):
@@ -29,8 +34,14 @@ def compare(
         out_console.print(f"[bold]{title}[/]", highlight=False)
         for part in show_comparison(comparison):
             out_console.print(part, highlight=False)
-        if fail_on_regression and not comparison.changes:
-            raise BenchError(f"{run} and {folder} share no config and seed: nothing was compared")
+        if not fail_on_regression:
+            continue
+        if not comparison.compared:
+            reason = why_nothing(comparison)
+            raise BenchError(f"nothing of {run} and {folder} can be compared: {reason}")
+        if comparison.of_models:
+            error_console.print("[yellow]too few common seeds to show any regression[/]")
     if changes.regressions and fail_on_regression:
-        error_console.print(f"[red]{len(changes.regressions)} configs got worse[/]")
+        number = len(changes.regressions)
+        error_console.print(f"[red]{number} config{'s' if number > 1 else ''} got worse[/]")
         raise typer.Exit(1)

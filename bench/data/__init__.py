@@ -28,7 +28,14 @@ from bench.data.kinds import (
     stand_in,
 )
 from bench.data.leakage import leakage
-from bench.data.splits import Samples, Splits, class_counts, make_splits, samples_digest
+from bench.data.splits import (
+    Samples,
+    Splits,
+    class_counts,
+    make_fold_splits,
+    make_splits,
+    samples_digest,
+)
 from bench.data.vectors import VectorData, VectorDataset
 
 __all__ = [
@@ -63,6 +70,7 @@ __all__ = [
     "fractals",
     "hymenoptera",
     "leakage",
+    "make_fold_splits",
     "make_splits",
     "open_data",
     "open_dataset",

@@ -23,6 +23,8 @@ from bench.system.download import OnProgress
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
+SPLIT_NOTE = "split-note"
+"""The kind of issue that says how the data set's own splits are taken; folds take none of them."""
 
 MAX_NAME = 200
 """Characters of a sample in a message."""
@@ -158,10 +160,13 @@ SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "val_fraction": (
         Annotated[
-            SplitFraction,
+            float,
             Field(
+                ge=0,
+                lt=1,
                 description="Share of the images left that become the validation split, drawn by "
-                "`seed`, where the data set has none.",
+                "`seed`, where the data set has none. 0: none, all of them train; it needs "
+                "`choose: last`.",
                 examples=[0.2],
             ),
         ],
@@ -256,7 +261,7 @@ def val_as_test_issue(splits: npt.NDArray[np.int8]) -> tuple[DataIssue, ...]:
         "The data set has a val split but no test split: its val split is used as the test split, "
         "and a part of its train split as the val split."
     )
-    return (DataIssue(kind="split-note", message=message, count=1),)
+    return (DataIssue(kind=SPLIT_NOTE, message=message, count=1),)
 
 
 def fingerprint_of(

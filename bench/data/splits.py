@@ -17,7 +17,10 @@ Samples = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The images of each split by their index, ascending; no image is in two of them."""
+    """The images of each split by their index, ascending; no image is in two of them.
+
+    `val` is empty where no validation split was asked for.
+    """
 
     train: Samples
     val: Samples
@@ -48,11 +51,12 @@ def make_splits(
     by `seed`; the images of fewer shots are among those of more.
 
     Draws are stratified: each class gives its fraction to within less than one image, but at least
-    one image and not all. Raises `DataError` where a class has too few images for that.
+    one image and not all. A `val_fraction` of 0 draws no validation split: `val` is empty. Raises
+    `DataError` where a class has too few images for that.
     """
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < value < 1:
-            raise DataError(f"{name} must lie in (0, 1), got {value}")
+    _check_fraction(val_fraction)
+    if not 0 < test_fraction < 1:
+        raise DataError(f"test_fraction must lie in (0, 1), got {test_fraction}")
     own = _with_test(given_splits)
     test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
     if not test.size:
@@ -61,12 +65,84 @@ def make_splits(
         )
     val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
     if not val.size:
-        val, train = _draw(train, labels, classes, fraction=val_fraction, split=VAL, seed=seed)
+        val, train = _draw_val(train, labels, classes, fraction=val_fraction, seed=seed)
     if shots is not None:
         train = _few(train, labels, classes, shots=shots, seed=seed)
     splits = Splits(train, val, test)
     _check_classes(splits, labels, classes)
     return splits
+
+
+def make_fold_splits(
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    seed: int,
+    folds: int,
+    fold: int,
+    val_fraction: float,
+    shots: int | None,
+) -> Splits:
+    """The splits of a trial that is tested on `fold` (from 0) of `folds`.
+
+    `seed` parts all images into folds, whatever splits the data set has: over the folds of a seed
+    every image is tested once. Validation split and `shots` are drawn from the other folds as
+    `make_splits` draws them. The parts are stratified: the folds differ by at most one image in
+    each class, and in all. Raises `DataError` where a class has too few images.
+    """
+    _check_fraction(val_fraction)
+    assert 0 <= fold < folds
+    test = np.flatnonzero(_fold_of_each(labels, classes, folds=folds, seed=seed) == fold)
+    rest = np.setdiff1d(np.arange(len(labels)), test)
+    val, train = _draw_val(rest, labels, classes, fraction=val_fraction, seed=seed)
+    if shots is not None:
+        train = _few(train, labels, classes, shots=shots, seed=seed)
+    splits = Splits(train, val, test)
+    _check_classes(splits, labels, classes)
+    return splits
+
+
+def _fold_of_each(
+    labels: npt.NDArray[np.int64], classes: Sequence[str], *, folds: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The fold of every image, drawn by `seed`.
+
+    The images of a class are dealt out in turn. The next class goes on with the fold after the
+    last one, so that the larger parts of all classes do not come together in the first folds.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if folds > counts.min():
+        least = int(counts.argmin())
+        raise DataError(
+            f"folds must not exceed the images of the smallest class, got {folds}; class "
+            f"{classes[least]!r} has {counts[least]}"
+        )
+    found = np.empty(len(labels), np.int64)
+    dealt = 0
+    for label, name in enumerate(classes):
+        members = _shuffled(np.flatnonzero(labels == label), "folds", seed, name)
+        found[members] = (dealt + np.arange(len(members))) % folds
+        dealt += len(members)
+    return found
+
+
+def _check_fraction(val_fraction: float) -> None:
+    if not 0 <= val_fraction < 1:
+        raise DataError(f"val_fraction must lie in [0, 1), got {val_fraction}")
+
+
+def _draw_val(
+    pool: Samples,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    fraction: float,
+    seed: int,
+) -> tuple[Samples, Samples]:
+    """The validation split and what remains; of a fraction of 0 there is none."""
+    if fraction == 0:
+        return pool[:0], pool
+    return _draw(pool, labels, classes, fraction=fraction, split=VAL, seed=seed)
 
 
 def class_counts(
@@ -141,6 +217,8 @@ def _shuffled(members: Samples, purpose: str, seed: int, class_name: str) -> Sam
 
 def _check_classes(splits: Splits, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
     for split, counts in class_counts(labels, splits, classes).items():
+        if split == "val" and not splits.val.size:
+            continue  # none was asked for
         for name, count in counts.items():
             if count == 0:
                 raise DataError(f"class {name!r} has no usable image in the {split} split")

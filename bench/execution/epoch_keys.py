@@ -42,6 +42,7 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "class_weights",
         "sampler",
         "metric",  # a state keeps the tensors of the epoch that it has chosen
+        "choose",
     ),
     Plan: ("objective", "penalties"),
     Term: ("name", "options"),
@@ -61,6 +62,7 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "epochs": "says where the path ends; what a schedule makes of it is in the factors",
         "early_stopping": "says where the path ends",
         "shots": "the start has the samples of every split",
+        "folds": "the start has the samples of every split",
         "image_size": "the start has the fingerprint of the prepared data",
         "resize": "the start has the fingerprint of the prepared data",
         "precision": "part of the start, resolved",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import PreparedData, Splits, make_splits
+from bench.data import PreparedData, Splits, make_fold_splits, make_splits
 from bench.execution.epoch_keys import trial_keys, trunk_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
@@ -240,7 +240,7 @@ def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     for job in jobs:
         if job.head_epochs:
             trial = job.trial
-            key = stack_key(job.trunk_key, trial.settings, trial.augmentation)
+            key = stack_key(job.trunk_key, trial.settings, trial.augmentation, fold=trial.fold)
             alike.setdefault(key, []).append(job)
     stacks = []
     for members in alike.values():
@@ -272,7 +272,7 @@ def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
 
 
 def trial_splits(trial: Trial, data: PreparedData) -> Splits:
-    """The splits of the trial's seed: the same for every trial of that seed."""
+    """The splits of the trial's seed and fold: the same for every trial with both."""
     return splits_of(trial, data.labels, data.given_splits, data.classes)
 
 
@@ -283,14 +283,30 @@ def splits_of(
     classes: Sequence[str],
 ) -> Splits:
     """`trial_splits` of samples that need not have been prepared yet."""
-    options = trial.dataset.options
+    options, settings = trial.dataset.options, trial.settings
+    if settings.folds is not None:
+        assert trial.fold is not None
+        return make_fold_splits(
+            labels,
+            classes,
+            seed=settings.seed,
+            folds=settings.folds,
+            fold=trial.fold,
+            val_fraction=options["val_fraction"],
+            shots=settings.shots,
+        )
     return make_splits(
         labels,
         given_splits,
         classes,
-        seed=trial.settings.seed,
+        seed=settings.seed,
         val_fraction=options["val_fraction"],
         test_fraction=options["test_fraction"],
         split_seed=options["split_seed"],
-        shots=trial.settings.shots,
+        shots=settings.shots,
     )
+
+
+def splits_key(trial: Trial) -> tuple[int, int | None, int | None]:
+    """What tells the splits of a suite's trials apart: equal keys, equal splits."""
+    return trial.settings.seed, trial.fold, trial.settings.shots

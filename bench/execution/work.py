@@ -14,7 +14,7 @@ from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import epoch_start, moving_groups
-from bench.training.frozen_features import view_key, viewed_samples
+from bench.training.frozen_features import reads_whole_views, view_key, viewed_samples
 from bench.training.stacked_heads import stack_key
 from bench.training.state import state_cache
 
@@ -171,25 +171,24 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     job, splits = counted.job, counted.splits
     augmentation, settings = job.trial.augmentation, job.trial.settings
     varied = view_name(augmentation, seed=settings.seed, epoch=epoch)
-    looked_at = [("val", CENTRAL), ("test", CENTRAL)]
+    looked_at = [(name, CENTRAL) for name in ("val", "test") if len(splits.named()[name])]
     if augmentation.options.get("mix") is None:
         looked_at.append(("train", varied))
     elif epoch < job.head_epochs:
-        stack = stack_key(job.trunk_key, settings, augmentation)
+        stack = stack_key(job.trunk_key, settings, augmentation, fold=job.trial.fold)
         yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train
     for split, view in looked_at:
-        digest, samples = _viewed(splits, split, counted.all, varied != CENTRAL, settings.shots)
+        whole = reads_whole_views(settings, varies=varied != CENTRAL)
+        digest, samples = _viewed(splits, split, counted.all, whole)
         yield view_key(job.trunk_key, boundary, view, digest), samples
 
 
 @lru_cache(maxsize=1024)
-def _viewed(
-    splits: Splits, split: str, of: int, varies: bool, shots: int | None
-) -> tuple[str, int]:
+def _viewed(splits: Splits, split: str, of: int, whole: bool) -> tuple[str, int]:
     """(digest, number) of the samples that are computed together with those of a split."""
-    viewed = viewed_samples(splits.named()[split], of=of, varies=varies, shots=shots)
+    viewed = viewed_samples(splits.named()[split], of=of, whole=whole)
     return samples_digest(viewed), len(viewed)
 
 

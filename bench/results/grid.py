@@ -65,8 +65,10 @@ class Grid:
         return self.keys[0] if self.keys else "strategy"
 
     def trial_label(self, trial: Mapping[Any, Any]) -> str:
-        """A row of `trials` in words: the label of its config, and its seed."""
-        return f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+        """A row of `trials` in words: the label of its config, its seed, its fold if it has one."""
+        label = f"{self.labels[str(trial['config'])]}{SEPARATOR}seed {trial['seed']}"
+        fold = trial.get("fold")
+        return label if is_missing(fold) else f"{label}{SEPARATOR}fold {fold}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Spread:
 class ConfigResult:
     """What the complete trials of one config reached: figures of the grid's metric, and seconds.
 
+    Of a run with folds, each seed counts with the mean over its folds; `best_epochs` are of all.
     `rank` is by the mean of `test`, 1 the best; equal means share a rank; `None` if no test figure
     is known.
     """
@@ -101,6 +104,27 @@ class ConfigResult:
 def complete_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials that count."""
     return trials[trials["status"] == "complete"]
+
+
+def has_folds(trials: pd.DataFrame) -> bool:
+    """Whether each trial is tested on a fold; older tables have no such column."""
+    return "fold" in trials and bool(trials["fold"].notna().any())
+
+
+def over_folds(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row for each config and seed: figures are means over its folds, the rest is of the first.
+
+    What the seeds of a run vary can be read off these rows. Single folds share training images, so
+    they are no more seeds. Without folds, `trials` as they are.
+    """
+    if not has_folds(trials):
+        return trials
+    keys = ["config", "seed"]
+    figures = list(trials.select_dtypes("float").columns)
+    means = trials.groupby(keys)[figures].mean()
+    rows = trials.drop_duplicates(keys)
+    own = means.loc[list(zip(rows["config"], rows["seed"], strict=True))]
+    return rows.assign(fold=None, **{name: own[name].to_numpy() for name in figures})
 
 
 def read_grid(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Grid:
@@ -219,15 +243,16 @@ def _labels(cells: Mapping[str, Mapping[str, str]], keys: tuple[str, ...]) -> di
 
 
 def _config_result(config: str, trials: pd.DataFrame, grid: Grid) -> ConfigResult:
+    seeds = over_folds(trials)
     return ConfigResult(
         config=config,
         label=grid.labels[config],
         cell=grid.cells[config],
         rank=None,
-        seeds=tuple(sorted(int(seed) for seed in trials["seed"].dropna())),
-        test=spread(trials[grid.metric.test]),
-        val=spread(trials[grid.metric.val]),
-        last_test=spread(trials[grid.metric.last_test]),
-        train_seconds=spread(trials["train_seconds"]),
+        seeds=tuple(sorted(int(seed) for seed in seeds["seed"].dropna())),
+        test=spread(seeds[grid.metric.test]),
+        val=spread(seeds[grid.metric.val]),
+        last_test=spread(seeds[grid.metric.last_test]),
+        train_seconds=spread(seeds["train_seconds"]),
         best_epochs=tuple(sorted(int(epoch) for epoch in trials["best_epoch"].dropna())),
     )

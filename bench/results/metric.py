@@ -88,6 +88,15 @@ class Metric:
         """A figure with its unit, for lines of a terminal: `93.5%`, `0.123`."""
         return self.text(value).replace(" ", "")
 
+    def ends(self, low: float, high: float, *, sign: str = "") -> tuple[str, str]:
+        """Both ends of an interval: one that leaves out 0 does so as it is written."""
+        more = 0
+        while more < MAX_MORE and any(
+            end and not float(self.number(end, more=more)) for end in (low, high)
+        ):
+            more += 1
+        return self.number(low, sign=sign, more=more), self.number(high, sign=sign, more=more)
+
     def difference(self, value: float) -> str:
         """A difference with its sign: `+1.5` (points), `-0.012`."""
         return self.number(value, sign="+")
@@ -96,6 +105,9 @@ class Metric:
         """A difference in words: `+1.5 points`, `-0.012`."""
         return f"{difference} points" if self.percent else difference
 
+
+MAX_MORE = 3
+"""Digits that are added to an end of an interval that would read 0."""
 
 ACCURACY = Metric(name="accuracy", label="accuracy", higher_is_better=True, percent=True)
 """What runs of earlier versions are measured by."""

@@ -118,7 +118,9 @@ def _trials(run: Run) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
 
 def _settings(trial: Mapping[str, Any]) -> dict[str, str]:
     known = {
-        axis: trial[axis] for axis in ("dataset", *AXES, "seed") if not is_missing(trial[axis])
+        axis: trial[axis]
+        for axis in ("dataset", *AXES, "seed", "fold")
+        if not is_missing(trial.get(axis))
     }
     if not is_missing(trial["settings"]):
         known |= {k: v for k, v in json.loads(trial["settings"]).items() if k not in known}

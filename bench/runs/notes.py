@@ -11,15 +11,23 @@ import numpy as np
 from bench.data import TEST, VAL, DataIssue, Dataset, Splits
 from bench.data.dataset import counted
 from bench.errors import DataError
-from bench.execution.jobs import splits_of
+from bench.execution.jobs import splits_key, splits_of
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
+from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
-from bench.suite import Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
+from bench.suite import AXES, Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
 from bench.training.trial import batch_edges
 
-WILL_FAIL = "will fail"
+WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
+KNOWN_WELL = 0.05
+"""Standard error of an accuracy, at 50 % where it is largest, above which its use is told.
+
+It is reached with 100 images. Two configs whose true accuracies differ by 10 points, as strategies
+do on little data, then stand in the wrong order in about one choice of 13 (10 / (5 · √2) = 1.4
+standard errors apart); with 25 images, in one of 4.
+"""
 LOOKS = 200
 """How many steps of a schedule are looked at."""
 FULL = 0.5
@@ -48,7 +56,9 @@ def notes(
             _tell_class_weights(uses, each, facts)
     found += uses.notes()
     found += _unused_fractions(loaded, written, dataset)
+    found += _pooled(loaded, written, dataset)
     found += _failing(loaded, written, plans)
+    found += _small_validation(loaded, plans, facts)
     return tuple(DataIssue(kind=n.kind, message=f"{n.message}.", count=n.count) for n in found)
 
 
@@ -62,25 +72,25 @@ class _Facts:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self._drawn: dict[tuple[int, int | None], Splits | None] = {}
+        self._drawn: dict[object, Splits | None] = {}
 
     def steps_per_epoch(self, trial: Trial) -> int | None:
         """Optimiser steps of an epoch."""
-        splits = self._splits(trial)
+        splits = self.splits(trial)
         if splits is None:
             return None
         return len(batch_edges(len(splits.train), trial.settings.batch_size))
 
     def is_balanced(self, trial: Trial) -> bool:
         """Whether every class has as many training images."""
-        splits = self._splits(trial)
+        splits = self.splits(trial)
         if splits is None:
             return False
         return len(set(np.bincount(self._dataset.labels[splits.train]).tolist())) == 1
 
-    def _splits(self, trial: Trial) -> Splits | None:
+    def splits(self, trial: Trial) -> Splits | None:
         """The trial's splits; None where they cannot be drawn, which the run itself tells."""
-        key = (trial.settings.seed, trial.settings.shots)
+        key = splits_key(trial)
         if key not in self._drawn:
             data = self._dataset
             try:
@@ -200,20 +210,111 @@ def _unused_fractions(
 ) -> Iterator[Note]:
     """Shares of splits that the data set has of its own; a val split may serve as the test."""
     uses = Uses(loaded.yaml_file)
-    has_test, has_val = bool(np.any(dataset.splits == TEST)), bool(np.any(dataset.splits == VAL))
+    (folds,) = loaded.suite.settings["folds"]
+    has_test, has_val = _own_splits(dataset)
+    own = "no effect, the data set has a {} split of its own"
+    tested = "no effect, folds test every image once for each seed"
     unused = {
-        "val_fraction": has_val and has_test,
-        "test_fraction": has_val or has_test,
-        "split_seed": has_val or has_test,
+        "val_fraction": own.format("validation") if has_val and has_test and not folds else None,
+        "test_fraction": own.format("test") if has_val or has_test else None,
+        "split_seed": own.format("test") if has_val or has_test else None,
     }
-    for option, is_unused in unused.items():
-        if not is_unused or option not in loaded.suite.dataset.given:
+    if folds:
+        unused |= {"test_fraction": tested, "split_seed": tested}
+    for option, reason in unused.items():
+        if reason is None or option not in loaded.suite.dataset.given:
             continue
-        split = "validation" if option == "val_fraction" else "test"
         for each in written:
-            reason = f"no effect, the data set has a {split} split of its own"
             uses.unused(f"{option} of the data set", ("dataset", option), each.trial, reason)
     yield from uses.notes()
+
+
+def _own_splits(dataset: Dataset) -> tuple[bool, bool]:
+    """Whether the data set has a test split, and a validation split, of its own."""
+    return bool(np.any(dataset.splits == TEST)), bool(np.any(dataset.splits == VAL))
+
+
+def _pooled(
+    loaded: LoadedSuite, written: Sequence[WrittenTrial], dataset: Dataset
+) -> Iterator[Note]:
+    """Folds take no notice of the splits that the data set has."""
+    (folds,) = loaded.suite.settings["folds"]
+    names = [
+        name for name, has in zip(("test", "validation"), _own_splits(dataset), strict=True) if has
+    ]
+    if not folds or not names:
+        return
+    named = loaded.yaml_file.problem(("folds",), f"folds: {folds}")
+    own = f"{' and '.join(names)} split{'s' if len(names) > 1 else ''}"
+    yield Note(
+        kind=POOLED,
+        message=(
+            f"{named}: the data set's own {own} {'are' if len(names) > 1 else 'is'} pooled with "
+            f"all other images; each of the {len(dataset)} images is tested once for each seed, "
+            "so results do not compare with those on the data set's own test split"
+        ),
+        count=len({id(each.trial) for each in written}),
+    )
+
+
+# Validation -----------------------------------------------------------------------------------
+
+
+def _small_validation(
+    loaded: LoadedSuite, plans: Sequence[tuple[Trial, Plan, int]], facts: _Facts
+) -> Iterator[Note]:
+    """Validation splits of so few images that much of what they choose is chosen by chance."""
+    (choose,) = loaded.suite.settings["choose"]
+    chosen = ["epochs"] if choose == "best" else []
+    if loaded.suite.tune is not None or _several_configs([trial for trial, _, _ in plans]):
+        chosen.append("configs")
+    if not chosen:
+        return
+    drawn = (facts.splits(trial) for trial, plan, _ in plans if plan.stages)
+    sizes = [len(splits.val) for splits in drawn if splits is not None]
+    small = [size for size in sizes if size and _standard_error(size) > KNOWN_WELL]
+    if small:
+        yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
+    if 0 in sizes and "configs" in chosen:
+        message = (
+            "there is no validation split, and strategies have several configs: nothing chooses "
+            "among them; give each strategy one config"
+        )
+        yield Note(kind=BY_CHANCE, message=message, count=sizes.count(0))
+
+
+def _standard_error(size: int) -> float:
+    """Of an accuracy of 50 % on so many images: the largest that it can have."""
+    return float(0.5 / np.sqrt(size))
+
+
+def _by_chance(sizes: Sequence[int], chosen: Sequence[str]) -> str:
+    least, most = min(sizes), max(sizes)
+    images = counted(least, "image") if least == most else f"{least} to {most} images"
+    error = 100 * _standard_error(least)
+    mends = ["choose: last takes the last epoch"] if "epochs" in chosen else []
+    if "configs" in chosen:
+        mends.append("one config for each strategy leaves nothing else to choose")
+    return (
+        f"validation has {images}: its accuracy is known to ± {error:.0f} points "
+        f"(one standard error at 50 %), and {' and '.join(chosen)} that differ by less are chosen "
+        f"by chance; {', '.join(mends)}, more validation images choose better"
+    )
+
+
+def _several_configs(trials: Sequence[Trial]) -> bool:
+    """Whether validation chooses which config stands for a value of the axis that is compared."""
+    configs: dict[str, set[str]] = {}
+    axes = [[_on_axis(trial, axis) for trial in trials] for axis in LEADING]
+    compared = next((values for values in axes if len(set(values)) > 1), axes[0])
+    for trial, value in zip(trials, compared, strict=True):
+        configs.setdefault(value, set()).add(trial.config)
+    return any(len(own) > 1 for own in configs.values())
+
+
+def _on_axis(trial: Trial, axis: str) -> str:
+    value = getattr(trial, axis) if axis in AXES else getattr(trial.settings, axis)
+    return value.label if isinstance(value, Entry) else str(value)
 
 
 def _failing(

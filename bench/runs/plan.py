@@ -23,13 +23,18 @@ from bench.suite import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedConfig:
-    """A config with its seeds: `pending` of them are to be trained, `epochs` in all."""
+    """A config with its seeds: of its `trials`, `pending` are to be trained, `epochs` in all.
+
+    With `folds`, each seed has so many trials.
+    """
 
     label: str
     seeds: tuple[int, ...]
+    trials: int
     pending: int
     epochs: int
     skip_reason: str | None
+    folds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +78,13 @@ class RunPlan:
         """The cells of a table with the columns `COLUMNS`."""
         for config in self.configs:
             note = f"  (skipped: {config.skip_reason})" if config.skip_reason else ""
+            folds = f" × {config.folds} folds" if config.folds is not None else ""
             yield (
-                str(len(config.seeds)),
+                str(config.trials),
                 str(config.pending),
                 str(config.epochs),
                 config.label + note,
-                ", ".join(map(str, config.seeds)),
+                ", ".join(map(str, config.seeds)) + folds,
             )
 
     def __str__(self) -> str:
@@ -140,16 +146,17 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
         pending = [resolved for resolved in trials if resolved.pending]
         yield PlannedConfig(
             label=trials[0].trial.label,
-            seeds=tuple(resolved.trial.settings.seed for resolved in trials),
+            seeds=tuple(dict.fromkeys(resolved.trial.settings.seed for resolved in trials)),
+            trials=len(trials),
             pending=len(pending),
             epochs=sum(resolved.plan.epochs for resolved in pending),
             skip_reason=trials[0].skip_reason,
+            folds=trials[0].trial.settings.folds,
         )
 
 
 def _failure(resolved: ResolvedTrial) -> str:
-    trial = resolved.trial
-    return f"{trial.label} · seed {trial.settings.seed}: {resolved.failure}"
+    return f"{resolved.trial.full_label}: {resolved.failure}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

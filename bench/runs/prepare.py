@@ -16,8 +16,9 @@ from bench.data import (
     open_data,
     prepare,
 )
+from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError
-from bench.execution.jobs import Job, JobResult, keyed, splits_of, trial_splits
+from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, trial_splits
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
@@ -33,12 +34,12 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
     Where samples turn out to be unreadable, the keys of the run are others.
     """
     dataset, counted = resolved_run.dataset, []
-    drawn: dict[tuple[int, int | None], Splits] = {}
+    drawn: dict[object, Splits] = {}
     for resolved in resolved_run.trials:
         if resolved.skip_reason is not None or resolved.stays_failed:
             continue
         settings = resolved.trial.settings
-        key = (settings.seed, settings.shots)
+        key = splits_key(resolved.trial)
         if key not in drawn:
             drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
         splits = drawn[key]
@@ -170,7 +171,7 @@ class PreparedSets:
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
-        self._splits: dict[tuple[int, int | None], Splits] = {}
+        self._splits: dict[object, Splits] = {}
 
     def data(self, resolved: ResolvedTrial) -> PreparedData:
         """The samples that the trial sees."""
@@ -180,9 +181,8 @@ class PreparedSets:
         return self._opened[folder]
 
     def splits(self, resolved: ResolvedTrial) -> Splits:
-        """The trial's splits, drawn once for each seed."""
-        settings = resolved.trial.settings
-        key = (settings.seed, settings.shots)
+        """The trial's splits, drawn once for each seed and fold."""
+        key = splits_key(resolved.trial)
         if key not in self._splits:
             self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
         return self._splits[key]
@@ -193,12 +193,17 @@ class PreparedSets:
         for resolved in self._resolved_run.trials:
             self.splits(resolved)
         splits = list(self._splits.values())
-        issues = (*data.issues, *self._resolved_run.issues, *find_leakage(data, splits))
+        folds = self._resolved_run.trials[0].trial.settings.folds
+        noticed = [each for each in data.issues if folds is None or each.kind != SPLIT_NOTE]
+        issues = (*noticed, *self._resolved_run.issues, *find_leakage(data, splits))
+        # The counts are those of one fold, so that a report says how many images are tested in all.
+        in_folds = {} if folds is None else {"folds": folds, "tested_images": len(data)}
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
             "counts": class_counts(data.labels, splits[0], data.classes),
+            **in_folds,
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }

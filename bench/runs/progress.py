@@ -136,7 +136,10 @@ class ConsoleReporter:
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
             return
         best, seconds = result.outcome.best, (result.finished - result.started).total_seconds()
-        scores = _scores(job, best.val.metrics, best.test.metrics)
+        splits = {"test": best.test.metrics}
+        if best.val is not None:
+            splits = {"val": best.val.metrics, **splits}
+        scores = _scores(job, splits)
         epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
@@ -171,16 +174,15 @@ def notebook_reporter() -> ConsoleReporter | None:
     return ConsoleReporter(PlainConsole(force_terminal=False, force_jupyter=False))
 
 
-def _scores(job: Job, val: Mapping[str, float], test: Mapping[str, float]) -> str:
-    """Both figures of the metric that chose the epoch, and which one it is unless accuracy."""
+def _scores(job: Job, splits: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures of the metric that chose the epoch, and which one it is unless accuracy."""
     from bench.methods.metrics import metric
     from bench.results.metric import Metric
 
     shown = Metric(**asdict(metric(job.trial.settings.metric)))
-    figures = (shown.compact(each[shown.name]) for each in (val, test))
     named = "" if shown.is_accuracy else f"{escape(shown.label)} "
     return named + "  ".join(
-        f"{split} {figure}" for split, figure in zip(("val", "test"), figures, strict=True)
+        f"{split} {shown.compact(scores[shown.name])}" for split, scores in splits.items()
     )
 
 
@@ -194,4 +196,4 @@ def _label(job: Job) -> str:
     if _is_source(job):
         classes = job.trial.dataset.options["classes"]
         return f"{job.trial.backbone.name} pretrained on {classes} fractal classes"
-    return f"{job.trial.label} · seed {job.trial.settings.seed}"
+    return job.trial.full_label

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
-from bench.errors import BenchError, Problem, SuiteError
+from bench.errors import BenchError, DataError, Problem, SuiteError
+from bench.execution.jobs import splits_key, splits_of
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
@@ -213,6 +214,7 @@ def resolve_run(
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
     plans = [(each.trial, each.plan, each.input_size) for each in resolved if each is not None]
+    _check_folds(opened)
     found = notes(opened.loaded, opened.written, plans, opened.dataset)
     folder, remote = run_folder(given.out, opened.loaded.suite.name)
     store = RunStore(folder)
@@ -282,6 +284,23 @@ def open_suite(
         device=device,
         resolver=Resolver(loaded, dataset, device, checked.trials),
     )
+
+
+def _check_folds(opened: OpenSuite) -> None:
+    """Raise `SuiteError` where the data set has too few images for folds, or for what they leave.
+
+    Without folds this is told when the splits are drawn.
+    """
+    dataset = opened.dataset
+    problems: dict[str, Problem] = {}
+    drawn = {splits_key(trial): trial for trial in opened.trials if trial.fold is not None}
+    for trial in drawn.values():
+        try:
+            splits_of(trial, dataset.labels, dataset.splits, dataset.classes)
+        except DataError as error:
+            problems.setdefault(str(error), opened.loaded.yaml_file.problem(("folds",), str(error)))
+    if problems:
+        raise SuiteError(list(problems.values()))
 
 
 def _earlier(row: Mapping[str, Any] | None, retry: str | None) -> dict[str, Any]:

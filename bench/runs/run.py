@@ -48,6 +48,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
+from bench.training.state import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -379,7 +380,7 @@ class _RunFolder:
             log.unlink(missing_ok=True)
             return
         text = (
-            f"{resolved.trial.label} · seed {resolved.trial.settings.seed}\n"
+            f"{resolved.trial.full_label}\n"
             f"started {result.started:%Y-%m-%d %H:%M:%S} UTC, "
             f"failed {result.finished:%Y-%m-%d %H:%M:%S} UTC "
             f"after {len(result.records)} finished epochs\n{result.error}\n"
@@ -411,6 +412,7 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "schedule": trial.schedule.label,
         "augmentation": trial.augmentation.label,
         "seed": settings.seed,
+        **({} if trial.fold is None else {"fold": trial.fold + 1}),
         "epochs": resolved.plan.epochs,
         "batch_size": settings.batch_size,
         "optimizer": settings.optimizer,
@@ -449,15 +451,25 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
     return {
         **times,
         "best_epoch": best.epoch,
-        "val_loss": best.val.loss,
+        "val_loss": None if best.val is None else best.val.loss,
         "test_loss": best.test.loss,
-        **{f"val_{name}": _known(value) for name, value in best.val.metrics.items()},
-        **{f"test_{name}": _known(value) for name, value in best.test.metrics.items()},
-        **{f"last_val_{name}": _known(last.val.metrics[name]) for name in (ACCURACY, primary)},
-        **{f"last_test_{name}": _known(last.test.metrics[name]) for name in (ACCURACY, primary)},
+        **_figures("val", best.val),
+        **_figures("test", best.test),
+        **_figures("last_val", last.val, (ACCURACY, primary)),
+        **_figures("last_test", last.test, (ACCURACY, primary)),
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
+
+
+def _figures(
+    prefix: str, scores: Scores | None, names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """The metrics of a split by column, all or those called `names`; none of a split without."""
+    if scores is None:
+        return {}
+    shown = scores.metrics if names is None else {name: scores.metrics[name] for name in names}
+    return {f"{prefix}_{name}": _known(value) for name, value in shown.items()}
 
 
 def _known(figure: float) -> float:
@@ -471,6 +483,8 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
             ("train", record.train, record.train_seconds),
             ("val", record.val, record.val_seconds),
         ):
+            if scores is None:
+                continue
             yield {
                 "epoch": record.epoch,
                 "split": split,

@@ -44,8 +44,8 @@ def duration(seconds: float) -> str:
 def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEstimate:
     """Count the pending work and time one short epoch of each distinct kind of it.
 
-    A kind is a backbone under one table of rules with all settings but the seed. The timings run
-    one after the other and `workers` at once are taken to be as fast each, so it is coarse.
+    A kind is a backbone under one table of rules with all settings but seed and fold. The timings
+    run one after the other and `workers` at once are taken to be as fast each, so it is coarse.
     """
     timings = _Timings(resolved_run)
     by_id = {resolved.id: resolved for resolved in resolved_run.trials}
@@ -102,7 +102,7 @@ class _Timings:
 
     def seconds_per_sample(self, resolved: ResolvedTrial, stage: Stage) -> tuple[float, float]:
         """(training, evaluation) seconds per sample under the rules of `stage`."""
-        trial = resolved.trial.with_settings(
+        trial = resolved.trial.model_copy(update={"fold": None}).with_settings(
             seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
         )
         key = f"{trial.id({})} {resolved.input_size} {stage.rules}"

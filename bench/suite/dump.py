@@ -11,6 +11,7 @@ from bench.suite.claims import Claims
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
+    WRITTEN_IF_SET,
     AxisEntry,
     Entry,
     GridRule,
@@ -21,7 +22,12 @@ from bench.suite.schema import (
 
 def dump_suite(suite: Suite) -> str:
     """YAML text that loads to the same trials wherever it lies: defaults and paths are resolved."""
-    return _text(suite, suite.settings, whole=True)
+    written = {
+        key: values
+        for key, values in suite.settings.items()
+        if key not in WRITTEN_IF_SET or values != (WRITTEN_IF_SET[key],)
+    }
+    return _text(suite, written, whole=True)
 
 
 def dump_compact(suite: Suite) -> str:

@@ -21,6 +21,7 @@ UNTRAINED_KEEPS = (
     "precision",
     "threads",
     "metric",
+    "folds",
     "seed",
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
@@ -70,6 +71,8 @@ def written_trials(loaded: LoadedSuite, catalogue: Catalogue) -> list[WrittenTri
             location = locate(loaded.suite, key, trial)
             impossible.setdefault(message, loaded.yaml_file.problem(location, message))
     problems += impossible.values()
+    for location, message in _of_the_whole(loaded.suite):
+        problems.append(loaded.yaml_file.problem(location, message))
     if not problems and not placed:
         problems.append(loaded.yaml_file.problem(("exclude",), "the rules leave no trial"))
     if problems:
@@ -164,7 +167,9 @@ def _over_settings(
     # Seeds last, so that the seeds of one config stand together.
     names = sorted(values, key=lambda name: name == "seed")
     for chosen in product(*(values[name] for name in names)):
-        yield trial.with_settings(**dict(zip(names, chosen, strict=True))), places
+        settled = trial.with_settings(**dict(zip(names, chosen, strict=True)))
+        for each in settled.by_fold():
+            yield each, places
 
 
 def matches(trial: Trial, rule: GridRule) -> bool:
@@ -239,6 +244,50 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
             "nesterov",
             "nesterov needs optimizer sgd and a momentum above 0, got "
             f"{settings.optimizer} with momentum {settings.momentum:g}",
+        )
+
+    if trial.dataset.options.get("val_fraction") == 0:
+        yield from _without_validation(trial, catalogue)
+
+
+def _without_validation(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """What of the trial looks at a validation split, where it asks for none."""
+    settings, schedule = trial.settings, trial.schedule.name
+    mend = "give a val_fraction above 0"
+    if settings.early_stopping is not None:
+        yield (
+            "early_stopping",
+            f"early_stopping looks at validation, and val_fraction is 0: leave it out, or {mend}",
+        )
+    if schedule in catalogue.schedule and catalogue.schedule.get(schedule).traits.uses_validation:
+        yield (
+            "schedule",
+            f"schedule {schedule!r} looks at the validation loss, and val_fraction is 0: give "
+            f"another schedule, or {mend}",
+        )
+
+
+def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
+    """(place, message) of what all trials have in common and that cannot be together."""
+    (choose,), (folds,) = suite.settings["choose"], suite.settings["folds"]
+    unvalidated = suite.dataset.options.get("val_fraction") == 0
+    if unvalidated and choose == "best":
+        yield (
+            ("dataset", "val_fraction"),
+            "val_fraction 0 leaves no validation split to choose the epoch by: set choose: last, "
+            "or a val_fraction above 0",
+        )
+    if unvalidated and suite.tune is not None:
+        yield (
+            ("tune",),
+            "tune scores settings on the validation split, and val_fraction is 0: leave tune out, "
+            "or give a val_fraction above 0",
+        )
+    if folds is not None and suite.tune is not None:
+        yield (
+            ("folds",),
+            "folds cannot be together with tune: every image is a test image of some fold, so the "
+            "search would see them all; leave one of the two out",
         )
 
 

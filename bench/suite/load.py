@@ -46,7 +46,7 @@ KEYS = (
     "claims",
     "resources",
 )
-OF_RUN = frozenset({"metric"})
+OF_RUN = frozenset({"metric", "choose", "folds"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
@@ -382,7 +382,8 @@ class _Checker:
 
     def _setting(self, key: str, value: Any, location: Location) -> tuple[Any, ...]:
         if key in OF_RUN and isinstance(value, list):
-            self._report(location, f"{key} must be one name, as trials are compared by it")
+            kind = "name" if key == "metric" else "value"
+            self._report(location, f"{key} must be one {kind}, as trials are compared by it")
             value = value[0] if value else ""
         values: list[Any] = []
         for place, item in self._items(value, location):

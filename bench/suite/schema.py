@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -344,6 +344,27 @@ class Settings(BaseModel):
             examples=["macro_f1"],
         ),
     ] = "accuracy"
+    choose: Annotated[
+        Literal["best", "last"],
+        Field(
+            description="Which epoch of a trial counts, for the whole suite: `best`, the one that "
+            "validation chooses by `metric`, or `last`, the one after the last step, whatever "
+            "validation says. `last` allows `val_fraction: 0` of the data set.",
+            examples=["last"],
+        ),
+    ] = "best"
+    folds: Annotated[
+        Annotated[int, Field(ge=2, le=1000)] | None,
+        Field(
+            description="Repeated k-fold for little data, for the whole suite. Each seed parts all "
+            "images into so many folds, stratified by class, and becomes as many trials: each is "
+            "tested on its fold, draws its validation split from the rest and trains on what "
+            "remains, so that every image is tested once for each seed. Splits that the data set "
+            "has are pooled. At most the images of the smallest class; not with `tune`. null: one "
+            "test split for all seeds.",
+            examples=[5],
+        ),
+    ] = None
     seed: Annotated[
         int,
         Field(
@@ -366,15 +387,23 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "devices_per_trial": (None, 1),
     "metric": ("accuracy",),
     "weight_decay_on": ("all",),
+    "choose": ("best",),
+    "folds": (None,),
 }
 """Settings that older ids do not have: where they have one of these values, nor do newer ones."""
+
+WRITTEN_IF_SET: Mapping[str, Any] = {"choose": "best", "folds": None}
+"""Settings that a `suite.yaml` names only where they have another value than this."""
 
 DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}
 """Settings whose default in a suite is more than one value."""
 
 
 class Trial(BaseModel):
-    """One cell of the grid with one seed."""
+    """One cell of the grid with one seed, and with one `fold`, from 0, where the suite has folds.
+
+    People count folds from 1: in labels and tables.
+    """
 
     model_config = STRICT
 
@@ -385,6 +414,7 @@ class Trial(BaseModel):
     schedule: Entry
     augmentation: Entry
     settings: Settings
+    fold: int | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything that the suite says and that changes the trial's numbers."""
@@ -396,12 +426,14 @@ class Trial(BaseModel):
         for name, absent in ADDED_LATER.items():
             if settings[name] in absent:
                 del settings[name]
-        return {**axes, **settings}
+        fold = {} if self.fold is None else {"fold": self.fold}
+        return {**axes, **settings, **fold}
 
     @property
     def config(self) -> str:
-        """Content hash of the trial without its seed: statistics group by it."""
-        return content_hash({k: v for k, v in self.identity().items() if k != "seed"})
+        """Content hash of the trial without its seed and fold: statistics group by it."""
+        identity = self.identity().items()
+        return content_hash({k: v for k, v in identity if k not in ("seed", "fold")})
 
     def id(self, context: Mapping[str, Any]) -> str:
         """Content hash of the trial and of `context`: data, weights and device it meets."""
@@ -411,6 +443,20 @@ class Trial(BaseModel):
     def label(self) -> str:
         """The cell in words."""
         return " · ".join(getattr(self, axis).label for axis in AXES)
+
+    @property
+    def full_label(self) -> str:
+        """The trial in words: its cell, its seed, and its fold if it has one."""
+        fold = "" if self.fold is None else f" · fold {self.fold + 1}"
+        return f"{self.label} · seed {self.settings.seed}{fold}"
+
+    def by_fold(self) -> Iterator[Trial]:
+        """The trial once for each fold that its settings ask for; one with a fold is itself."""
+        if self.settings.folds is None or self.fold is not None:
+            yield self
+            return
+        for fold in range(self.settings.folds):
+            yield self.model_copy(update={"fold": fold})
 
     def with_settings(self, **changes: Any) -> Trial:
         """A copy with other settings."""

@@ -25,6 +25,7 @@ from bench.data import Samples
 from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
+from bench.suite import Settings
 from bench.system.lru_folder import cached_folder
 
 FROZEN_BATCH = 32
@@ -101,13 +102,21 @@ def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) ->
     return content_hash([trunk_key, boundary, view, digest], digits=32)
 
 
-def viewed_samples(among: Samples, *, of: int, varies: bool, shots: int | None) -> Samples:
+def reads_whole_views(settings: Settings, *, varies: bool) -> bool:
+    """Whether a view of all samples is computed at once, and not one of a split.
+
+    Where views do not vary, one serves every split and seed. Where they vary with the seed, it
+    serves every fold of it: each sample trains in all folds but one. A few shots do not pay for it.
+    """
+    return settings.shots is None and (not varies or settings.folds is not None)
+
+
+def viewed_samples(among: Samples, *, of: int, whole: bool) -> Samples:
     """The samples that are computed together when some of `among` are asked for, ascending.
 
-    Where a view does not vary, one of all the samples that there are (`of`) serves every split and
-    seed; a few shots do not pay for that.
+    All that there are (`of`) where views are computed as a `whole`.
     """
-    return np.unique(among) if varies or shots is not None else np.arange(of)
+    return np.arange(of) if whole else np.unique(among)
 
 
 def gather(view: Tensor, rows: Tensor) -> Tensor:

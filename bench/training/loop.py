@@ -18,7 +18,7 @@ from bench.methods.schedules import Progress
 from bench.models import Network
 from bench.training.freezing import head_epochs, moved_groups
 from bench.training.stacked_heads import HeadTrial, train_heads
-from bench.training.state import EpochRecord, Scores, State, best_record
+from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
     EpochInputs,
     Step,
@@ -38,10 +38,10 @@ from bench.training.trial import (
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The scores of one epoch on both splits that a report needs."""
+    """The scores of one epoch on both splits that a report needs; `val` None if there is none."""
 
     epoch: int
-    val: Scores
+    val: Scores | None
     test: Scores
 
 
@@ -73,12 +73,10 @@ class Branch:
         """Train and validate the next epoch; raises `TrainingDivergedError`."""
         training, epoch = self.training, len(self.records)
         started = time.perf_counter()
-        val_losses = tuple(record.val.loss for record in self.records)
-        scores, lr = _train_epoch(training, epoch, val_losses)
+        scores, lr = _train_epoch(training, epoch, val_losses(self.records))
         trained = time.perf_counter()
-        val_samples = training.splits.val
-        val = score(training, predict(training, val_samples, epoch=epoch), val_samples)
-        check_finite(training.settings.lr, epoch, scores.loss, val.loss)
+        val = _val_scores(training, epoch=epoch)
+        check_finite(training.settings.lr, epoch, scores, val)
         record = EpochRecord(
             epoch=epoch + 1,
             lr=lr,
@@ -123,7 +121,7 @@ class Branch:
 
     @property
     def _best(self) -> EpochRecord:
-        return best_record(self.records, self.training.settings.metric)
+        return chosen_record(self.records, self.training.settings)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that may differ from the starting weights."""
@@ -137,7 +135,7 @@ class Branch:
 
 
 def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:
-    """Train the plan alone, choose the epoch on validation, read the test split once.
+    """Train the plan alone, choose the epoch, read the test split once.
 
     Raises `TrainingDivergedError` when a loss is not finite. The caller's random state and count of
     threads are the same afterwards.
@@ -168,12 +166,10 @@ def outcome(training: Training, state: State) -> Outcome:
     logits = predict(training, test, epoch=last_epoch)
     test_scores = score(training, logits, test)
     if last_epoch is None:
-        val = training.splits.val
-        val_scores = score(training, predict(training, val, epoch=None), val)
-        best = last = Snapshot(epoch=0, val=val_scores, test=test_scores)
+        best = last = Snapshot(epoch=0, val=_val_scores(training, epoch=None), test=test_scores)
     else:
         record = state.records[-1]
-        chosen = best_record(state.records, training.settings.metric)
+        chosen = chosen_record(state.records, training.settings)
         best = last = Snapshot(epoch=record.epoch, val=record.val, test=test_scores)
         if chosen.epoch != record.epoch:
             training.load(state.best)
@@ -189,6 +185,12 @@ def outcome(training: Training, state: State) -> Outcome:
         trainable_params=trainable_parameters(training.network, plan),
         total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
     )
+
+
+def _val_scores(training: Training, *, epoch: int | None) -> Scores | None:
+    """Those of the network as it stands; None without a validation split."""
+    val = training.splits.val
+    return score(training, predict(training, val, epoch=epoch), val) if val.size else None
 
 
 def trainable_parameters(network: Network, plan: Plan) -> int:

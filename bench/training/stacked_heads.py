@@ -29,7 +29,7 @@ from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.suite import Entry, Settings
-from bench.training.state import EpochRecord, Scores, State, best_record
+from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
     EpochInputs,
     Step,
@@ -87,11 +87,12 @@ class HeadTrial:
         )
 
 
-def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
+def stack_key(trunk_key: str, settings: Settings, augmentation: Entry, *, fold: int | None) -> str:
     """What the heads of one stack agree in: equal keys may be trained together.
 
     `trunk_key` names the frozen trunk and the data. What is not here, each head has of its own.
-    The seed could differ too; but where views vary with it, nothing is shared by one stack.
+    The seed could differ too; but where views vary with it, nothing is shared by one stack. Folds
+    differ by an image in size, and a stack takes as many steps for all of its heads.
     """
     return content_hash(
         [
@@ -100,6 +101,7 @@ def stack_key(trunk_key: str, settings: Settings, augmentation: Entry) -> str:
             augmentation.identity(),
             settings.seed if augmentation.name != "none" else None,
             settings.shots,
+            fold,
             settings.batch_size,
             settings.optimizer,
             settings.nesterov,
@@ -171,7 +173,7 @@ class _Stack:
         """Give the row's trials their record; whether the losses are finite."""
         try:
             lr = row[0].training.settings.lr
-            check_finite(lr, record.epoch - 1, record.train.loss, record.val.loss)
+            check_finite(lr, record.epoch - 1, record.train, record.val)
         except TrainingDivergedError as error:
             for trial in row:
                 trial.error = error
@@ -180,7 +182,7 @@ class _Stack:
         records = (*state.records, record)
         best = state.best
         model = {name: tensor[index].clone() for name, tensor in self._parameters.items()}
-        if best_record(records, row[0].settings.metric) is record:
+        if chosen_record(records, row[0].settings) is record:
             best = model
         optimizer = {
             name: {slot: tensor[index].clone() for slot, tensor in slots.items()}
@@ -315,13 +317,13 @@ class _Stack:
             stage = training.plan.stage_at(self._epoch)
             (name, *_) = self._parameters
             multiplier = stage.rule_for(training.network.address_of(name)).lr or 0.0
-            val_losses = tuple(record.val.loss for record in trials[0].state.records)
+            losses = val_losses(trials[0].state.records)
             for step in range(steps):
                 progress = Progress(
                     step=self._epoch * steps + step,
                     steps_per_epoch=steps,
                     num_epochs=training.plan.epochs,
-                    val_losses=val_losses,
+                    val_losses=losses,
                 )
                 factor = lr_factor(training.schedule, progress)
                 rates[row, step] = training.settings.lr * multiplier * factor
@@ -349,12 +351,12 @@ class _Stack:
 
     # Evaluation ---------------------------------------------------------------------------
 
-    def _validate(self) -> list[Scores]:
+    def _validate(self) -> list[Scores | None]:
         trainings = [row[0].training for row in self._rows]
         scores: dict[int, Scores] = {}
         for stream in self._streams.values():
             rows = [i for i, w in enumerate(self._streams_of(trainings)) if w is stream]
-            if not rows:
+            if not rows or not stream.splits.val.size:
                 continue
             samples, logits = stream.splits.val, []
             inputs = EpochInputs(
@@ -370,7 +372,7 @@ class _Stack:
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
                 scores[row] = score(trainings[row], own, samples)
-        return [scores[row] for row in range(len(trainings))]
+        return [scores.get(row) for row in range(len(trainings))]
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self._device)

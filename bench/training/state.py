@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bench.methods.metrics import metric
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
+from bench.suite import Settings
 from bench.system.cache import cache_root
 from bench.system.lru_folder import LruFolder, cached_folder
 
@@ -38,20 +39,44 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step."""
+    """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step.
+
+    `val` is None where there is no validation split.
+    """
 
     epoch: int
     lr: float
     train: Scores
-    val: Scores
+    val: Scores | None
     train_seconds: float
     val_seconds: float
+
+    @property
+    def validation(self) -> Scores:
+        """The scores of the validation split, where there must be one."""
+        assert self.val is not None, "nothing is chosen by a validation split that is not there"
+        return self.val
 
 
 def best_record(records: Sequence[EpochRecord], primary: str) -> EpochRecord:
     """The best validation value of the metric `primary`, then the lowest loss, then the first."""
     merit = metric(primary).merit
-    return max(records, key=lambda r: (merit(r.val.metrics[primary]), -r.val.loss, -r.epoch))
+    return max(
+        records,
+        key=lambda r: (merit(r.validation.metrics[primary]), -r.validation.loss, -r.epoch),
+    )
+
+
+def chosen_record(records: Sequence[EpochRecord], settings: Settings) -> EpochRecord:
+    """The epoch that counts: the best on validation, or the last, as the suite chooses."""
+    if settings.choose == "last":
+        return records[-1]
+    return best_record(records, settings.metric)
+
+
+def val_losses(records: Sequence[EpochRecord]) -> tuple[float, ...]:
+    """The validation losses so far, for schedules; none where there is no validation split."""
+    return tuple(record.val.loss for record in records if record.val is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +84,7 @@ class State:
     """A trial after `len(records)` epochs: tensors by the name that the library's model gives.
 
     `model` holds the parameters and buffers that may differ from the starting weights, `best`
-    those of the epoch that validation chose, `optimizer` the optimiser's tensors per parameter.
+    those of the epoch that is chosen, `optimizer` the optimiser's tensors per parameter.
     """
 
     records: tuple[EpochRecord, ...] = ()
@@ -190,5 +215,6 @@ def _parsed(path: Path) -> State:
 
 
 def _record(content: Mapping[str, Any]) -> EpochRecord:
-    scores = {split: Scores(**content[split]) for split in ("train", "val")}
+    found = {split: content[split] for split in ("train", "val")}
+    scores = {split: None if own is None else Scores(**own) for split, own in found.items()}
     return EpochRecord(**{**content, **scores})

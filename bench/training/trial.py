@@ -30,6 +30,7 @@ from bench.training.frozen_features import (
     as_input,
     gather,
     positions,
+    reads_whole_views,
     view_key,
     viewed_samples,
 )
@@ -196,12 +197,12 @@ def train_scores(loss: float, accuracy: float) -> Scores:
 # Ends -------------------------------------------------------------------------------------------
 
 
-def check_finite(lr: float, epoch: int, train_loss: float, val_loss: float) -> None:
-    """Raise `TrainingDivergedError` unless both losses of `epoch` (from 0) are finite."""
-    for split, loss in (("training", train_loss), ("validation", val_loss)):
-        if not np.isfinite(loss):
+def check_finite(lr: float, epoch: int, train: Scores, val: Scores | None) -> None:
+    """Raise `TrainingDivergedError` unless the losses of `epoch` (from 0) are finite."""
+    for split, scores in (("training", train), ("validation", val)):
+        if scores is not None and not np.isfinite(scores.loss):
             raise TrainingDivergedError(
-                f"the {split} loss is {loss} in epoch {epoch + 1}; lower lr "
+                f"the {split} loss is {scores.loss} in epoch {epoch + 1}; lower lr "
                 f"(now {lr:g}) or set grad_clip_norm"
             )
 
@@ -378,11 +379,9 @@ class EpochInputs:
     def _universe(self) -> Samples:
         """The samples of the view."""
         training = self._training
+        whole = reads_whole_views(training.settings, varies=training.views.varies)
         return viewed_samples(
-            self._among,
-            of=len(training.data),
-            varies=training.views.varies or not training.features.shares,
-            shots=training.settings.shots,
+            self._among, of=len(training.data), whole=whole and training.features.shares
         )
 
     @cached_property

@@ -30,7 +30,7 @@ from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
 from bench.suite import Choices, GoalName, Method, Range, direction
-from bench.training.state import EpochRecord, best_record
+from bench.training.state import EpochRecord, chosen_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
 
 REDUCTION = 3
@@ -263,8 +263,9 @@ class CellStudy:
             self.study.tell(trial, values, state=state, skip_if_finished=True)
 
     def _scores(self, records: Records) -> dict[str, Any]:
-        """Means over tuning seeds, each at the epoch that validation chooses."""
-        best = [best_record(each, self.metric).val for each in records]
+        """Means over tuning seeds, each at the epoch that counts."""
+        settings = self.cell.own[0].settings
+        best = [chosen_record(each, settings).validation for each in records]
         of = {
             "val_accuracy": [scores.metrics[ACCURACY] for scores in best],
             "val_metric": [scores.metrics[self.metric] for scores in best],

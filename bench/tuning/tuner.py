@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from bench.errors import BenchError
 from bench.execution.executors import Where
-from bench.results.folder import Run, pushing, run_folder, write_tuning
+from bench.results.folder import Run, copy_untuned, pushing, run_folder, write_tuning
 from bench.runs.catalogue import catalogue
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import ProcessKeywords, RunOptions
@@ -120,7 +119,7 @@ def _section(opened: OpenSuite, trials: int | None) -> Tune:
 
 
 def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untuned: Run) -> None:
-    """`tuned.yaml`, `tuning.parquet` and `untuned.parquet`."""
+    """`tuned.yaml`, `tuning.parquet`, and what the untuned run left."""
     studies = {study.cell.key: study for study in search.studies}
     chosen = [_chosen(cell, studies.get(cell.key)) for cell in search.cells]
     tuned = tuned_suite(opened.loaded.suite, chosen)
@@ -129,8 +128,7 @@ def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untun
         header = f"# Found by bench tune for the suite {opened.loaded.suite.name}.\n"
         temporary.write_text(header + dump_compact(tuned), encoding="utf-8")
     _check(place, chosen)
-    with atomic_file(folder / "untuned.parquet") as temporary:
-        shutil.copyfile(untuned.folder / "trials.parquet", temporary)
+    copy_untuned(untuned.folder, folder)
     configs = {cell.key: trial.config for cell, trial in zip(search.cells, chosen, strict=True)}
     rows = [
         {**_axes(study.cell, opened), **row} for study in search.studies for row in study.rows()

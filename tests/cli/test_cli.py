@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from bench.cli.main import main
+from tests.results.scored_run import Scored, scored_run
 from tests.tiny import SMOKE_SUITE
 
 COMMAND = [sys.executable, "-c", "from bench.cli.main import main; main()"]
@@ -60,7 +62,8 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     assert "4 trials, 0 complete, 4 to train" in out
     # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
     assert "9 epochs, 152 images to train on" in out
-    assert "2 strategies, 1 pair, 2 seeds: the smallest attainable p is 0.5, so no" in out
+    assert "2 strategies, 2 seeds, " in out
+    assert "only the trained models can be told apart" in out
     assert not (tmp_path / "tiny").exists()
 
     code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1)
@@ -334,34 +337,65 @@ def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
     assert f"{finished} complete" in out
 
 
-def test_show_why_compare(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_show_and_why(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from tests.made_up_run import made_up_run
 
-    def worse(row: dict[str, Any], _: dict[str, Any]) -> None:
-        row["test_accuracy"] -= 0.1 + 0.001 * row["seed"]
-
-    first, second = tmp_path / "first", tmp_path / "second"
+    first = tmp_path / "first"
     run = made_up_run(first, seeds=3, epochs=2)
-    made_up_run(second, seeds=3, epochs=2, change=worse)
     trial = run.trials["trial"].iloc[0]
     code, out, _ = cli("show", first)
-    assert (code, "highest mean test accuracy" in out) == (0, True)
+    assert (code, "Use: " in out) == (0, True)
     code, out, _ = cli("show", first, trial)
     assert (code, "val accuracy" in out) == (0, True)
     code, out, _ = cli("why", first, trial[:8])
     assert (code, "was chosen because" in out) == (0, True)
     code, _, err = cli("why", first, "nothing")
     assert (code, "TRIAL must be the id" in err) == (2, True)
+
+
+def test_compare_fails_on_what_is_shown_to_be_worse(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+
+    def run(name: str, accuracy: float, seeds: int = 3, **options: Any) -> Path:
+        rights = [rng.random((seeds, 300)) < p for p in (accuracy, 0.9)]
+        configs = [
+            Scored(right=right, axes={"strategy": strategy})
+            for strategy, right in zip("ab", rights, strict=True)
+        ]
+        return scored_run(tmp_path / name, configs, **options).folder
+
+    first, second = run("first", 0.9), run("second", 0.6)
     code, out, _ = cli("compare", first, second)
     assert (code, "worse" in out) == (0, True)
     code, _, err = cli("compare", first, second, "--fail-on-regression")
-    assert (code, "8 configs got worse" in err) == (1, True)
+    assert (code, "1 config got worse" in err) == (1, True)
+    assert cli("compare", second, first, "--fail-on-regression")[0] == 0
     assert cli("compare", first, first, "--fail-on-regression")[0] == 0
-    strange = made_up_run(tmp_path / "strange", strategies=["lp_ft"], schedules=["constant"])
-    code, _, err = cli("compare", first, strange.folder, "--fail-on-regression")
-    assert code == 2
-    assert "share no config and seed: nothing was compared" in err
-    assert cli("compare", first, strange.folder)[0] == 0
+    few = run("few", 0.3, seeds=2)
+    code, _, err = cli("compare", first, few, "--fail-on-regression")
+    assert (code, "too few common seeds to show any regression" in err) == (0, True)
+
+
+def test_compare_refuses_to_judge_what_has_nothing_in_common(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    right = np.random.default_rng(0).random((3, 300)) < 0.9
+    first = scored_run(tmp_path / "first", [Scored(right=right)]).folder
+    names = [f"other/{index}" for index in range(300)]
+    others = {
+        "no common test image": scored_run(
+            tmp_path / "images", [Scored(right=right)], samples=names
+        ),
+        "they have no config in common": scored_run(
+            tmp_path / "strange", [Scored(right=right, axes={"strategy": "z"})]
+        ),
+        "no common seed": scored_run(tmp_path / "seeds", [Scored(right=right, seeds=(7, 8, 9))]),
+        "the second run has no predictions of it": scored_run(
+            tmp_path / "old", [Scored(right=right)], predictions=False
+        ),
+    }
+    for reason, other in others.items():
+        assert cli("compare", first, other.folder)[0] == 0
+        code, _, err = cli("compare", first, other.folder, "--fail-on-regression")
+        assert (code, " ".join(err.split()).endswith(f"can be compared: {reason}")) == (2, True)
 
 
 def test_report_formats(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bench.data import TEST, TRAIN, UNASSIGNED, VAL, Splits, class_counts, make_splits
+from bench.data import (
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VAL,
+    Splits,
+    class_counts,
+    make_fold_splits,
+    make_splits,
+)
 from bench.errors import DataError
 
 CLASSES = ("ants", "bees", "wasps")
@@ -138,11 +147,79 @@ def test_global_randomness_is_untouched() -> None:
     assert (np.random.get_state()[1].tobytes(), random.getstate()) == before
 
 
-@pytest.mark.parametrize("name", ["val_fraction", "test_fraction"])
-@pytest.mark.parametrize("value", [0, 1, 1.5, -0.1])
-def test_fractions_must_lie_between_0_and_1(name: str, value: float) -> None:
-    with pytest.raises(DataError, match=rf"{name} must lie in \(0, 1\), got {value}"):
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        *(("test_fraction", value, r"\(0, 1\)") for value in (0, 1, 1.5, -0.1)),
+        *(("val_fraction", value, r"\[0, 1\)") for value in (1, 1.5, -0.1)),
+    ],
+)
+def test_fractions_must_lie_between_0_and_1(name: str, value: float, rule: str) -> None:
+    with pytest.raises(DataError, match=rf"{name} must lie in {rule}, got {value}"):
         split([0, 1] * 10, **{name: value})
+
+
+def test_without_a_val_fraction_all_that_is_left_trains() -> None:
+    splits = split([0, 1] * 20, val_fraction=0)
+    assert len(splits.val) == 0
+    assert sorted([*splits.train, *splits.test]) == list(range(40))
+    assert np.array_equal(splits.test, split([0, 1] * 20).test)
+
+
+# Folds -----------------------------------------------------------------------------------------
+
+
+def fold_split(labels: list[int], **changes: Any) -> Splits:
+    arguments: dict[str, Any] = {
+        "seed": 0, "folds": 3, "fold": 0, "val_fraction": 0.2, "shots": None, **changes
+    }  # fmt: skip
+    classes = ["ants", "bees", "cats"][: max(labels) + 1]
+    return make_fold_splits(np.array(labels), classes, **arguments)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_folds_test_every_image_once(folds: int) -> None:
+    labels = [0] * 11 + [1] * 23 + [2] * 17
+    for seed in range(3):
+        parts = [
+            fold_split(labels, folds=folds, fold=fold, seed=seed).test for fold in range(folds)
+        ]
+        assert sorted(np.concatenate(parts).tolist()) == list(range(51))
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        counts = np.array([np.bincount(np.array(labels)[part], minlength=3) for part in parts])
+        assert (counts.max(axis=0) - counts.min(axis=0) <= 1).all()
+
+
+def test_a_fold_leaves_the_rest_to_train_and_val() -> None:
+    splits = fold_split([0, 1] * 15, folds=3, fold=1)
+    together = np.concatenate([splits.train, splits.val, splits.test])
+    assert sorted(together.tolist()) == list(range(30))
+    assert [len(part) for part in splits.named().values()] == [16, 4, 10]
+    assert len(fold_split([0, 1] * 15, val_fraction=0).val) == 0
+
+
+def test_the_seed_draws_the_folds() -> None:
+    labels = [0, 1] * 15
+    again, other = fold_split(labels, seed=0), fold_split(labels, seed=1)
+    assert np.array_equal(fold_split(labels).test, again.test)
+    assert not np.array_equal(again.test, other.test)
+    # So heads and images of one fold are as many for every seed.
+    assert len(again.test) == len(other.test)
+
+
+def test_folds_need_an_image_of_each_class() -> None:
+    with pytest.raises(DataError, match=r"the smallest class, got 5; class 'bees' has 4"):
+        fold_split([0] * 20 + [1] * 4, folds=5)
+    assert len(fold_split([0] * 20 + [1] * 5, folds=5).test) == 5
+
+
+def test_shots_of_a_fold() -> None:
+    few, more = (fold_split([0, 1] * 15, shots=shots) for shots in (2, 5))
+    assert len(few.train) == 4
+    assert set(few.train) < set(more.train)
+    with pytest.raises(DataError, match=r"shots must not exceed .*, got 9; class 'ants' has 8"):
+        fold_split([0, 1] * 15, shots=9)
 
 
 def test_a_class_with_too_few_images_is_named() -> None:

@@ -141,6 +141,7 @@ def test_each_setting_of_an_epoch_changes_every_key() -> None:
         "micro_batch": 4,
         "devices_per_trial": 2,
         "metric": "ece",
+        "choose": "last",
     }
     assert set(changed) == set(HASHED[Settings])
     for name, value in changed.items():

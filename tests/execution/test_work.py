@@ -45,6 +45,15 @@ GRIDS: dict[str, Sequence[dict[str, Any]]] = {
         {"mix": "mixup", "strategy": "partial_finetune", "options": {"top": 1}, "lr": 0.1},
         {"mix": "mixup", "strategy": "partial_finetune", "options": {"top": 1}, "lr": 0.01},
     ],
+    "a varied view of all images serves every fold of a seed": [
+        {"folds": 3, "fold": fold, "seed": seed} for seed in (0, 1) for fold in range(3)
+    ],
+    "folds of mixed batches share nothing": [
+        {"mix": "mixup", "folds": 2, "fold": fold, "lr": lr} for fold in (0, 1) for lr in (0.1, 0.2)
+    ],
+    "no validation split": [
+        {"choose": "last", "data": {"val_fraction": 0}, "folds": 2, "fold": fold} for fold in (0, 1)
+    ],
     "few shots": [{"shots": 2}, {"shots": 2, "augmentation": "none"}],
     "another boundary": [
         {},
@@ -80,3 +89,14 @@ def test_so_many_images_pass_frozen_trunks(
         assert result.error is None
     assert passed == sum(epoch.views for epoch in work.epoch_work)
     assert passed > 0
+
+
+def test_features_of_an_image_are_made_once_for_all_folds() -> None:
+    """Of each seed, which draws the trunk: one central view, and one of each of two epochs."""
+    jobs = [
+        make_job(make_trial("linear_probe", lr=0.03, folds=4, fold=fold, seed=seed))
+        for seed in (5, 6)
+        for fold in range(4)
+    ]
+    work = count_work([counted(job) for job in jobs], reuse=True)
+    assert sum(epoch.views for epoch in work.epoch_work) == 48 * (1 + 2) * 2

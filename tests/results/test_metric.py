@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,7 @@ from bench.results.report.reasons import why
 from bench.results.report.tables import render_csv, render_latex, tables
 from bench.results.report.terminal import show_comparison, show_run, show_trial
 from bench.results.trackers import _points
-from tests.made_up_run import BRIER, mirrored_run
+from tests.made_up_run import BRIER, CLASSES, mirrored_run
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,13 @@ def test_the_page_and_the_terminal_go_by_the_metric(run: Run) -> None:
 
 def test_runs_are_compared_by_what_both_chose_by(run: Run, tmp_path: Path) -> None:
     worse = _copied(run, tmp_path)
-    worse.trials["test_brier"] = run.trials["test_brier"] + 0.1
+    # A quarter of the test images goes wrong that was right before.
+    wrong = worse.predictions["sample"].isin([f"test/{index:04}.jpg" for index in range(75)])
+    for name in CLASSES:
+        own = worse.predictions["label"] == name
+        column = f"probability_{name}"
+        worse.predictions.loc[wrong & own, column] = 1 - math.sqrt(0.5)
+        worse.predictions.loc[wrong & ~own, column] = math.sqrt(0.5)
     found = compare_runs(run, worse)
     assert {change.judgement for change in found.changes} == {"worse"}
     assert {change.judgement for change in compare_runs(worse, run).changes} == {"better"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.errors import SuiteError
 from bench.models.batch_norms import single_value_norms
 from bench.runs.resolve import resolve_run
 from bench.runs.run import SilentReporter, run
@@ -49,6 +50,11 @@ def said(folder: Path, change: dict[str, Any]) -> list[str]:
     path = written(folder, change)
     resolved = resolve_run(path, out=folder / "out", device="cpu")
     return [note.replace(str(path), "s.yaml") for note in resolved.notes]
+
+
+def is_of_validation(note: str) -> bool:
+    """Whether it tells of the few images that choose, as in all of these suites."""
+    return note.startswith("validation has ")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def said(folder: Path, change: dict[str, Any]) -> list[str]:
     ids=str,
 )  # fmt: skip
 def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: list[str]) -> None:
-    found = said(tmp_path, change)
+    found = [note for note in said(tmp_path, change) if not is_of_validation(note)]
     assert len(found) == len(messages), found
     for note, message in zip(found, messages, strict=True):
         assert message in note
@@ -123,7 +129,8 @@ def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: lis
 def test_shipped_suites_cause_no_note(name: str, tmp_path: Path) -> None:
     suite = Path(__file__).parents[2] / "suites" / f"{name}.yaml"
     resolved = resolve_run(suite, out=tmp_path, device="cpu", overrides=["precision=fp32"])
-    assert resolved.notes == []
+    # Two epochs of twenty images choose nothing, and the suite says so at its top.
+    assert [note for note in resolved.notes if name != "smoke" or not is_of_validation(note)] == []
 
 
 def test_batch_norms_of_a_single_value() -> None:
@@ -141,7 +148,7 @@ def test_trials_that_will_fail_are_told_and_fail(tmp_path: Path, no_report: None
     result = run(
         written(tmp_path, change), out=tmp_path, device="cpu", workers=1, reporter=listener
     )
-    (told,) = listener.notes
+    told, _ = listener.notes
     assert told.startswith("note: batch_size 1 (")
     assert "strategy 'from_scratch' trains batch norms of resnet18" in told
     assert "one value per channel of an image of 32 px" in told
@@ -149,7 +156,7 @@ def test_trials_that_will_fail_are_told_and_fail(tmp_path: Path, no_report: None
     assert sorted(result.trials["status"]) == ["complete", "failed"]
     (error,) = result.trials["error"].dropna()
     assert "Expected more than 1 value per channel" in error
-    (issue,) = result.data["issues"]
+    issue, _ = result.data["issues"]
     assert (issue["kind"], issue["count"]) == ("will fail", 1)
     assert issue["message"] in told
 
@@ -158,3 +165,74 @@ def test_frozen_batch_norms_take_a_single_image(tmp_path: Path) -> None:
     strategies = ["linear_probe", {"name": "full_finetune", "norm": "fixed"}]
     change = {"strategy": strategies, "image_size": 32, "batch_size": 1, "weights": "imagenet"}
     assert [note for note in said(tmp_path, change) if "batch norms" in note] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {},
+            "validation has 4 images: its accuracy is known to ± 25 points (one standard error at "
+            "50 %), and epochs that differ by less are chosen by chance; choose: last takes the "
+            "last epoch, more validation images choose better. (2 trials)",
+        ),
+        ({"choose": "last"}, None),
+        ({"choose": "last", "lr": [0.1, 0.01]}, None),
+        (
+            {"choose": "last",
+             "strategy": ["from_scratch", {"name": "full_finetune", "lr": [0.1, 0.2]}]},
+            "validation has 4 images: its accuracy is known to ± 25 points (one standard error at "
+            "50 %), and configs that differ by less are chosen by chance; one config for each "
+            "strategy leaves nothing else to choose, more validation images choose better. "
+            "(6 trials)",
+        ),
+        ({"dataset": {**TINY["dataset"], "val_per_class": 50}}, None),
+        (
+            {"dataset": {**TINY["dataset"], "val_per_class": 49}},
+            "validation has 98 images: its accuracy is known to ± 5 points",
+        ),
+        (
+            {"folds": 2, "choose": "last", "dataset": {**TINY["dataset"], "val_fraction": 0},
+             "strategy": ["from_scratch", {"name": "full_finetune", "lr": [0.1, 0.2]}]},
+            "there is no validation split, and strategies have several configs",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_choosing_by_few_images(
+    tmp_path: Path, change: dict[str, Any], expected: str | None
+) -> None:
+    found = [note for note in said(tmp_path, change) if "validation" in note.partition(",")[0]]
+    found = [note for note in found if "pooled" not in note]
+    assert len(found) == (expected is not None), found
+    if expected is not None:
+        assert found[0].startswith(expected)
+
+
+def test_folds_pool_the_splits_of_the_data_set(tmp_path: Path) -> None:
+    own = {**TINY["dataset"], "test_fraction": 0.3, "split_seed": 1, "val_fraction": 0.3}
+    found = said(tmp_path, {"folds": 2, "dataset": own})
+    assert [note for note in found if not is_of_validation(note)] == [
+        "test_fraction of the data set (s.yaml:8), split_seed of the data set (s.yaml:7): no "
+        "effect, folds test every image once for each seed. (4 trials)",
+        "folds: 2 (s.yaml:14): the data set's own test and validation splits are pooled with all "
+        "other images; each of the 16 images is tested once for each seed, so results do not "
+        "compare with those on the data set's own test split. (4 trials)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folds": 9}, "folds must not exceed the images of the smallest class, got 9; class"),
+        ({"folds": 2, "shots": 4}, "shots must not exceed the training images of any class, got 4"),
+    ],
+)
+def test_folds_that_the_data_set_cannot_have(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SuiteError) as error:
+        said(tmp_path, change)
+    (problem,) = error.value.problems
+    assert problem.message.startswith(message)
+    assert problem.line is not None

@@ -432,7 +432,7 @@ def test_a_run_by_another_metric_chooses_epochs_where_it_is_lowest(tmp_path: Pat
     first, *_, last = rank_configs(run.trials, read_grid(run.trials, run.metric))
     assert first.test.mean < last.test.mean
     shown = [str(part) for part in show_run(run) if isinstance(part, str)]
-    assert f"{first.label} has the lowest mean test Brier score" in " ".join(shown)
+    assert f"Use:[/] {first.cell['strategy']}" in " ".join(shown)
     again = Recorder()
     bench.run(run.folder / "suite.yaml", out=tmp_path / "out", workers=1, reporter=again)
     assert again.trained == []

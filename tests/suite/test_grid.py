@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import SuiteError
 from bench.runs.catalogue import catalogue
-from bench.suite import Trial, expand, matches, selection
+from bench.suite import Trial, dump_suite, expand, matches, selection
 from tests.suite.test_load import MINIMAL, load
 
 
@@ -167,6 +168,42 @@ def test_seeds_share_a_config_and_nothing_else_does(tmp_path: Path) -> None:
     assert len({trial.id({}) for trial in found}) == 6
     assert len({trial.config for trial in found}) == 2
     assert found[0].config == found[2].config
+
+
+def test_folds_are_trials_of_each_seed(tmp_path: Path) -> None:
+    found = trials(tmp_path, lr=[0.1, 0.2], seed=[0, 1], folds=3)
+    assert cells(found, "lr", "seed", "fold") == [
+        (lr, seed, fold) for lr in (0.1, 0.2) for seed in (0, 1) for fold in range(3)
+    ]
+    assert len({trial.id({}) for trial in found}) == 12
+    assert len({trial.config for trial in found}) == 2
+    assert found[1].full_label.endswith(" · seed 0 · fold 2")
+    # A rule that gives cells other settings leaves them their fold.
+    rules = [{"lr": 0.1, "batch_size": 4}]
+    assert len(trials(tmp_path, lr=[0.1, 0.2], seed=[0, 1], folds=3, include=rules)) == 12
+    # What trains nothing is tested on every fold as well.
+    untrained = trials(
+        tmp_path, strategy=["pretrained_head", "full_finetune"], folds=2, schedule="cosine"
+    )
+    assert len(untrained) == 4
+
+
+def test_suites_without_folds_and_choose_are_what_they_were(tmp_path: Path) -> None:
+    """Ids are kept in run folders: these were given before there were the two settings."""
+    found = trials(tmp_path, strategy=["two_rates", "pretrained_head"], lr=[0.1])
+    assert [(trial.id({}), trial.config) for trial in found] == [
+        ("d509d201ea3b", "a41a263e041d"),
+        ("47c943ab4b09", "8ca11a68794d"),
+    ]
+    (same,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="best", folds=None)
+    assert same.id({}) == "d509d201ea3b"
+    (last,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="last")
+    assert last.id({}) != "d509d201ea3b"
+    assert (
+        not {"folds", "choose"} & yaml.safe_load(dump_suite(load(tmp_path, MINIMAL).suite)).keys()
+    )
+    kept = yaml.safe_load(dump_suite(load(tmp_path, {**MINIMAL, "folds": 3}).suite))
+    assert kept["folds"] == 3
 
 
 def test_the_path_of_data_does_not_change_a_config(tmp_path: Path) -> None:

@@ -316,3 +316,67 @@ def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name:
     path.write_text(yaml.safe_dump({**MINIMAL, "metric": name}))
     with pytest.raises(SuiteError, match="the name of a metric names columns"):
         load_suite(path, replace(catalogue(), metric=registry))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folds": 1}, "folds must be greater than or equal to 2, got 1"),
+        ({"folds": [2, 3]}, "folds must be one value, as trials are compared by it"),
+        ({"choose": "first"}, "choose must be 'best' or 'last', got 'first'"),
+        (
+            {"strategy": {"name": "lp_ft", "choose": "last"}},
+            "choose holds for the whole suite: give it at the top",
+        ),
+        (
+            {"folds": 2, "tune": {"space": {"lr": [0.1, 0.2]}}},
+            "folds cannot be together with tune: every image is a test image of some fold, so the "
+            "search would see them all; leave one of the two out",
+        ),
+        (
+            {"dataset": {"name": "fractals", "val_fraction": 0}},
+            "val_fraction 0 leaves no validation split to choose the epoch by: set choose: last, "
+            "or a val_fraction above 0",
+        ),
+        (
+            {
+                "dataset": {"name": "fractals", "val_fraction": 0},
+                "choose": "last",
+                "tune": {"space": {"lr": [0.1, 0.2]}},
+            },
+            "tune scores settings on the validation split, and val_fraction is 0: leave tune out, "
+            "or give a val_fraction above 0",
+        ),
+        (
+            {
+                "dataset": {"name": "fractals", "val_fraction": 0},
+                "choose": "last",
+                "early_stopping": 3,
+            },
+            "early_stopping looks at validation, and val_fraction is 0: leave it out, or give a "
+            "val_fraction above 0",
+        ),
+        (
+            {
+                "dataset": {"name": "fractals", "val_fraction": 0},
+                "choose": "last",
+                "schedule": "plateau",
+            },
+            "schedule 'plateau' looks at the validation loss, and val_fraction is 0: give another "
+            "schedule, or give a val_fraction above 0",
+        ),
+    ],
+    ids=str,
+)
+def test_folds_and_choosing_that_cannot_be(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    (found,) = problems(tmp_path, {**MINIMAL, **change})
+    assert found.startswith(message)
+    assert "s.yaml:" in found
+
+
+def test_a_suite_may_choose_without_validation(tmp_path: Path) -> None:
+    whole = {"name": "fractals", "val_fraction": 0}
+    loaded = load(tmp_path, {**MINIMAL, "dataset": whole, "choose": "last", "folds": 4})
+    assert len(expand(loaded, catalogue())) == 3 * 4

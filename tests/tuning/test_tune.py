@@ -93,6 +93,10 @@ def test_the_tuned_suite_is_plain_and_was_run_on_the_suite_s_seeds(tuned: Run) -
         before = tuning.untuned[tuning.untuned["config"] == facts["untuned_config"]]
         assert before["lr"].unique().tolist() == [0.01]
         assert set(before["seed"]) == {0, 1}
+    kept = tuning.untuned_predictions
+    assert kept is not None
+    assert set(kept["trial"]) == set(tuning.untuned["trial"])
+    assert set(kept["sample"]) == set(tuned.predictions["sample"])
     again = bench.run(place, out=tuned.folder.parent, workers=1)
     pd.testing.assert_frame_equal(again.trials, tuned.trials)
     assert "### Tuning" in (tuned.folder / "report.md").read_text()

@@ -4,7 +4,13 @@ from bench.results.analysis.across import Change, Difference, RunComparison, com
 from bench.results.analysis.calibration import BINS, Reliability, reliability
 from bench.results.analysis.choice import Choice, choices, representatives
 from bench.results.analysis.comparison import ALPHA, Comparison, compare, compare_pairs, look_level
-from bench.results.analysis.configs import Sample, natural_target, sample_of, trial_measures
+from bench.results.analysis.configs import (
+    Sample,
+    natural_target,
+    reached_target,
+    sample_of,
+    trial_measures,
+)
 from bench.results.analysis.effects import COSTS, Effect, pareto_front, variance_shares
 from bench.results.analysis.intervals import interquartile_mean, mean_interval, wilson_interval
 from bench.results.analysis.lr_ranges import LrCell, lr_cells
@@ -87,6 +93,7 @@ __all__ = [
     "pareto_front",
     "rank_over_blocks",
     "reach_verdict",
+    "reached_target",
     "read_goals",
     "read_studies",
     "read_verdict",

@@ -1,61 +1,36 @@
-"""Two runs of the same configs: what changed, and whether it is more than noise."""
+"""Two runs of the same configs: what changed, and what may be claimed of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bench.results.analysis.intervals import UNKNOWN, Interval
-from bench.results.analysis.paired import ALPHA, holm, sign_flip_p, smallest_p
-from bench.results.grid import AXES, complete_trials, flat, is_missing, read_grid, value_text
+from bench.results.analysis.choice import with_all_folds
+from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
+from bench.results.analysis.joint import JointScores, joint_scores
+from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
+from bench.results.analysis.scores import Scores, figure_scores, folds_of
+from bench.results.grid import complete_trials, flat, has_folds, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
+from bench.suite.claims import read_claims
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
 
-IDENTITY = ("dataset", *(axis for axis in AXES if axis != "precision"), "settings")
-"""What makes two configs the same. Precision follows from the machine: it is a difference between
-runs, as versions are."""
-
 VOLATILE = ("command", "started", "overrides")
 """Parts of the environment that differ between any two runs."""
 
-Judgement = Literal["better", "worse", "within noise", "same"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A config in both runs, over the seeds that both have; figures are of the test split.
-
-    `corrected` is p after Holm's correction over all configs: of the exact sign-flip test where so
-    many seeds can be significant after it, else of Student's t test, which takes the differences
-    for normal. `interval` is Student's, 95 %.
-    """
-
-    label: str
-    seeds: tuple[int, ...]
-    before: float
-    after: float
-    interval: Interval
-    corrected: float
-    higher_is_better: bool = True
-
-    @property
-    def judgement(self) -> Judgement:
-        if self.before == self.after and self.interval == (0.0, 0.0):
-            return "same"
-        if not self.corrected < ALPHA:
-            return "within noise"
-        return "better" if (self.after > self.before) == self.higher_is_better else "worse"
+Judgement = Literal["better", "worse", "as good", "open", "same"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A part of the environment or of the suite that two runs do not share."""
+    """A part of the environment, of the suite or of a config that two runs do not share."""
 
     name: str
     before: str
@@ -63,108 +38,250 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """A config in both runs, over the seeds and test samples that both have.
+
+    `differs` is what tells the config after from the one before. `comparison` is after against
+    before, in the family of all configs of the two runs; None, with the `reason`, where nothing
+    can be compared. `unchanged` says that every sample was scored the same in every seed.
+    """
+
+    label: str
+    differs: tuple[Difference, ...]
+    seeds: tuple[int, ...]
+    before: float
+    after: float
+    comparison: Comparison | None
+    unchanged: bool = False
+    reason: str = ""
+
+    @property
+    def judgement(self) -> Judgement:
+        """What may be claimed of the configs, or that nothing changed at all."""
+        if self.unchanged:
+            return "same"
+        if self.comparison is None:
+            return "open"
+        verdict = self.comparison.verdict
+        return "as good" if verdict == "as_good" else verdict
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunComparison:
     """A run against an earlier one by `metric`.
 
     Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy.
+    `same_data` compares the fingerprints of their data; None where one of them is not known. In
+    each of `ambiguous` are labels of configs before and after that could belong together, more than
+    one of them; in `only_before` and `only_after` those that have no counterpart.
     """
 
     metric: Metric
     chosen_by: tuple[Metric, Metric]
+    margin: float
+    scores: JointScores
+    same_data: bool | None
     changes: tuple[Change, ...]
+    ambiguous: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     environment: tuple[Difference, ...]
     suite: tuple[Difference, ...]
 
     @property
+    def compared(self) -> tuple[Change, ...]:
+        """The changes of which something can be said."""
+        return tuple(change for change in self.changes if change.comparison is not None)
+
+    @property
+    def of_models(self) -> bool:
+        """Whether it speaks of trained models only, for lack of common seeds."""
+        known = [change.comparison for change in self.changes if change.comparison is not None]
+        return bool(known) and all(comparison.of_models for comparison in known)
+
+    @property
     def regressions(self) -> tuple[Change, ...]:
+        """The configs that are shown to be worse."""
         return tuple(change for change in self.changes if change.judgement == "worse")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredPair:
+    """What the same config scored before and after."""
+
+    label: str
+    before: Scores
+    after: Scores
+    differs: tuple[Difference, ...] = ()
+
+
 def compare_runs(before: Run, after: Run) -> RunComparison:
-    """What changed from `before` to `after`, config by config, paired by seed."""
+    """What changed from `before` to `after`, config by config, on the same seeds and samples."""
     metric = before.metric if before.metric.name == after.metric.name else ACCURACY
-    sides = [_figures(run, metric) for run in (before, after)]
-    labels = {**_labels(after), **_labels(before)}
-    both = [key for key in sides[0] if key in sides[1]]
-    differences = {}
-    for key in both:
-        seeds = sorted(sides[0][key].keys() & sides[1][key].keys())
-        if seeds:
-            pairs = [(sides[0][key][seed], sides[1][key][seed]) for seed in seeds]
-            differences[key] = (tuple(seeds), np.array(pairs))
-    ps = [_p(pairs[:, 1] - pairs[:, 0], len(differences)) for _, pairs in differences.values()]
-    changes = [
-        Change(
-            label=labels[key],
-            seeds=seeds,
-            before=float(pairs[:, 0].mean()),
-            after=float(pairs[:, 1].mean()),
-            interval=_interval(pairs[:, 1] - pairs[:, 0]),
-            corrected=corrected,
+    cells = read_cells(before.trials), read_cells(after.trials)
+    labels = read_grid(before.trials).labels, read_grid(after.trials).labels
+    matches = match_configs(*cells)
+    scores = joint_scores(before.predictions, after.predictions, metric)
+    trials = _trials(before, metric), _trials(after, metric)
+    if folds_of(before) != folds_of(after):
+        trials = {}, {}  # what one run tests in a trial is not what the other does
+    found: list[ScoredPair | Change] = []
+    for first, second in matches.joined:
+        own = trials[0].get(first, {}), trials[1].get(second, {})
+        seeds = tuple(sorted(own[0].keys() & own[1].keys()))
+        sides = [
+            _scores(run, {seed: own[side][seed] for seed in seeds}, scores, side, metric)
+            for side, run in enumerate((before, after))
+        ]
+        label = labels[0][first]
+        differs = tuple(_config_differences(cells[0][first], cells[1][second]))
+        if sides[0] is not None and sides[1] is not None:
+            found.append(ScoredPair(label=label, before=sides[0], after=sides[1], differs=differs))
+        else:
+            found.append(
+                Change(
+                    label=label,
+                    differs=differs,
+                    seeds=seeds,
+                    before=_figure(before, own[0], seeds, metric),
+                    after=_figure(after, own[1], seeds, metric),
+                    comparison=None,
+                    reason=_reason(own, seeds, (before, after), scores),
+                )
+            )
+    margin = read_claims(before.suite).margin
+    judged = iter(
+        changes_of(
+            [each for each in found if isinstance(each, ScoredPair)],
+            margin=margin,
             higher_is_better=metric.higher_is_better,
         )
-        for (key, (seeds, pairs)), corrected in zip(differences.items(), holm(ps), strict=True)
-    ]
+    )
     return RunComparison(
         metric=metric,
         chosen_by=(before.metric, after.metric),
-        changes=tuple(changes),
-        only_before=tuple(labels[key] for key in sides[0] if key not in differences),
-        only_after=tuple(labels[key] for key in sides[1] if key not in differences),
+        margin=margin,
+        scores=scores,
+        same_data=_same_data(before, after),
+        changes=tuple(next(judged) if isinstance(each, ScoredPair) else each for each in found),
+        ambiguous=tuple(
+            (tuple(labels[0][n] for n in own), tuple(labels[1][n] for n in others))
+            for own, others in matches.ambiguous
+        ),
+        only_before=tuple(labels[0][name] for name in matches.only_first),
+        only_after=tuple(labels[1][name] for name in matches.only_second),
         environment=tuple(_differences(before.environment, after.environment)),
         suite=tuple(_differences(before.suite, after.suite)),
     )
 
 
-def _figures(run: Run, metric: Metric) -> dict[str, dict[int, float]]:
-    """identity → seed → figure on the test split."""
-    found: dict[str, dict[int, float]] = {}
+def changes_of(
+    pairs: Sequence[ScoredPair], *, margin: float = MARGIN, higher_is_better: bool = True
+) -> list[Change]:
+    """Each config after against itself before; all of them are one family.
+
+    A pair without a common seed or sample has no comparison.
+    """
+    compared = compare_pairs(
+        [("after", "before", {"": pair.after}, {"": pair.before}) for pair in pairs],
+        independent=len(pairs),
+        margin=margin,
+        higher_is_better=higher_is_better,
+    )
+    return [_change(pair, comparison) for pair, comparison in zip(pairs, compared, strict=True)]
+
+
+def _change(pair: ScoredPair, comparison: Comparison) -> Change:
+    seeds = comparison.seeds
+    known = set(pair.before.samples)
+    samples = tuple(sample for sample in pair.after.samples if sample in known)
+    if not seeds:
+        return Change(
+            label=pair.label,
+            differs=pair.differs,
+            seeds=(),
+            before=math.nan,
+            after=math.nan,
+            comparison=None,
+            reason="no common seed and test image",
+        )
+    before, after = (side.at(seeds, samples) for side in (pair.before, pair.after))
+    return Change(
+        label=pair.label,
+        differs=pair.differs,
+        seeds=seeds,
+        before=round(float(before.mean()), 12),
+        after=round(float(after.mean()), 12),
+        comparison=comparison,
+        unchanged=np.array_equal(before, after),
+    )
+
+
+Trials = Mapping[int, tuple[str, ...]]
+"""The trials of a config by seed: one, or one a fold."""
+
+
+def _trials(run: Run, metric: Metric) -> Mapping[str, Trials]:
+    """config → its trials with a test figure."""
     known = complete_trials(run.trials).dropna(subset=[metric.test, "seed"])
-    for row in known.to_dict("records"):
-        found.setdefault(_identity(row), {})[int(row["seed"])] = float(row[metric.test])
+    if has_folds(known):
+        known = with_all_folds(known)
+    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    for config, seed, trial in zip(known["config"], known["seed"], known["trial"], strict=True):
+        own = found.setdefault(str(config), {})
+        own[int(seed)] = (*own.get(int(seed), ()), str(trial))
     return found
 
 
-def _identity(row: Mapping[Any, Any]) -> str:
-    own = {name: None if is_missing(row[name]) else str(row[name]) for name in IDENTITY}
-    if own["settings"] is not None:
-        settings = json.loads(own["settings"])
-        # What chose the epochs is said once for all configs.
-        own["settings"] = json.dumps({k: v for k, v in settings.items() if k != "metric"})
-    return json.dumps(list(own.values()))
+def _scores(
+    run: Run, trials: Trials, joint: JointScores, side: int, metric: Metric
+) -> Scores | None:
+    folds = folds_of(run)
+    if folds is None or not trials:
+        return joint.of(side, trials)
+    figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
+    return figure_scores(figures, trials, folds)
 
 
-def _labels(run: Run) -> dict[str, str]:
-    grid = read_grid(run.trials)
-    return {
-        _identity(row): grid.labels[str(row["config"])] for row in run.trials.to_dict("records")
-    }
+def _figure(run: Run, trials: Trials, seeds: Sequence[int], metric: Metric) -> float:
+    """The mean test figure of some seeds, as the table of trials has it."""
+    used = [trial for seed in seeds for trial in trials[seed]]
+    own = run.trials[run.trials["trial"].isin(used)]
+    return round(float(own[metric.test].astype(float).mean()), 12) if len(own) else math.nan
 
 
-def _p(differences: np.ndarray, comparisons: int) -> float:
-    from scipy.stats import ttest_1samp
+def _reason(
+    own: tuple[Trials, Trials],
+    seeds: Sequence[int],
+    runs: tuple[Run, Run],
+    scores: JointScores,
+) -> str:
+    if folds_of(runs[0]) != folds_of(runs[1]):
+        return "the two runs were tested on other folds"
+    if not seeds:
+        return "no common seed" if all(own) else "no complete trial in one of the runs"
+    for run, trials, name in zip(runs, own, ("first", "second"), strict=True):
+        used = [trial for each in trials.values() for trial in each]
+        if not run.predictions["trial"].isin(used).any():
+            return f"the {name} run has no predictions of it"
+    if not scores.common:
+        return "no common test image"
+    if scores.scored is None:
+        return "the metric is not known here"
+    return "no test image that all trials predicted"
 
-    rounded = differences.round(12)
-    if len(rounded) < 2 or not rounded.any():
-        return 1.0
-    if comparisons * smallest_p(len(rounded)) < ALPHA:
-        return sign_flip_p(rounded)
-    if np.ptp(rounded) == 0:
-        return 0.0  # every seed moved by the same amount
-    return float(ttest_1samp(rounded, 0.0).pvalue)
+
+def _same_data(before: Run, after: Run) -> bool | None:
+    prints = [run.data.get("fingerprint") for run in (before, after)]
+    return prints[0] == prints[1] if all(isinstance(each, str) for each in prints) else None
 
 
-def _interval(differences: np.ndarray) -> Interval:
-    from scipy.stats import ttest_1samp
-
-    rounded = differences.round(12)
-    if np.ptp(rounded) == 0:
-        value = float(rounded[0])
-        return (value, value) if len(rounded) > 1 or value == 0 else UNKNOWN
-    found = ttest_1samp(rounded, 0.0).confidence_interval(0.95)
-    return float(found.low), float(found.high)
+def _config_differences(before: Cell, after: Cell) -> Iterator[Difference]:
+    for axis in differing_axes(before, after):
+        texts = [visible(value_text(cell[axis])) for cell in (before, after)]
+        if texts[0] == texts[1]:
+            texts = [visible(repr(cell[axis])) for cell in (before, after)]
+        yield Difference(name=axis, before=texts[0], after=texts[1])
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.grid import Grid, complete_trials
+from bench.results.grid import Grid, complete_trials, has_folds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,15 +25,20 @@ class Choice:
     """What stands for a value of the leading axis in a block.
 
     In each seed it is the config that the *other* seeds' validation figures choose: `trials` maps
-    seed → trial, `configs` seed → config, `val` seed → validation figure. `config` is what all
-    seeds choose, for use; `candidates` counts the configs.
+    seed → trials (one, or one a fold in their order), `configs` seed → config, `val` seed →
+    validation figure. `config` is what all seeds choose, for use; `candidates` counts the configs.
     """
 
     config: str
     candidates: int
-    trials: Mapping[int, str]
+    trials: Mapping[int, tuple[str, ...]]
     configs: Mapping[int, str]
     val: Mapping[int, float]
+
+    @property
+    def all_trials(self) -> tuple[str, ...]:
+        """The trials of all seeds."""
+        return tuple(trial for own in self.trials.values() for trial in own)
 
     @property
     def agreeing(self) -> int:
@@ -49,6 +54,8 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     """
     complete = complete_trials(trials)
     complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
+    if has_folds(complete):
+        complete = with_all_folds(complete)
     blocks = grid.varying if BLOCK in grid.varying and grid.lead != BLOCK else ()
     found: dict[str, dict[str, Choice]] = {}
     order = {config: index for index, config in enumerate(grid.cells)}
@@ -59,9 +66,7 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
         )
     )
     for (value, block), own in complete.groupby(cells.map(tuple), sort=False):
-        by_config = own.pivot_table(
-            index="seed", columns="config", values="trial", aggfunc="first", observed=True
-        )
+        by_config = own.groupby(["seed", "config"], observed=True)["trial"].agg(tuple).unstack()
         by_config = by_config[sorted(by_config.columns, key=lambda name: order[str(name)])]
         val = own.pivot_table(index="seed", columns="config", values=grid.metric.val, dropna=False)
         val = val.reindex(index=by_config.index, columns=by_config.columns)
@@ -85,6 +90,12 @@ def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
     return chosen
 
 
+def with_all_folds(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials of the seeds that have all folds of their config, in the order of folds."""
+    counts = trials.groupby(["config", "seed"])["fold"].transform("nunique")
+    return trials[counts == trials["fold"].nunique()].sort_values("fold", kind="stable")
+
+
 def _choice(trials: pd.DataFrame, val: pd.DataFrame, grid: Grid) -> Choice:
     """`trials` and `val` have a row a seed and a column a config."""
     plain = np.asarray(val.to_numpy(), dtype=np.float64)
@@ -99,7 +110,7 @@ def _choice(trials: pd.DataFrame, val: pd.DataFrame, grid: Grid) -> Choice:
     return Choice(
         config=names[_best(figures, np.asarray(known.any(axis=0)))],
         candidates=len(names),
-        trials={seed: str(ids[row, chosen[seed]]) for row, seed in enumerate(chosen)},
+        trials={seed: ids[row, chosen[seed]] for row, seed in enumerate(chosen)},
         configs={seed: names[column] for seed, column in chosen.items()},
         val={seed: float(plain[row, chosen[seed]]) for row, seed in enumerate(chosen)},
     )

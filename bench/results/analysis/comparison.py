@@ -24,6 +24,7 @@ from bench.results.analysis.crossed import (
     half_widths,
     joined,
 )
+from bench.results.analysis.folds import folded_half_widths, folded_p, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.scores import Scores
 
@@ -50,6 +51,9 @@ class Comparison:
     corrected in the same way, leaves out 0. With fewer than three seeds both speak of the trained
     models only (`of_models`). `blocks` are the backbones on which both were trained.
 
+    Of a run with `folds`, `samples` are the images that all of them test, and the test is the
+    corrected resampled t test: it speaks of strategies from one seed on.
+
     `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
     what is left of one of each; NaN where they are not known.
     """
@@ -71,6 +75,7 @@ class Comparison:
     seed_variance: float = math.nan
     sample_variance: float = math.nan
     rest_variance: float = math.nan
+    folds: int = 0
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -98,7 +103,7 @@ class Comparison:
     @property
     def of_models(self) -> bool:
         """Whether it speaks of the trained models alone, not of the strategies."""
-        return len(self.seeds) < LEAST_SEEDS
+        return not self.folds and len(self.seeds) < LEAST_SEEDS
 
     @property
     def verdict(self) -> Verdict:
@@ -186,11 +191,13 @@ def compare_pairs(
     tables = {
         index: crossed_table(differences, grain=None if counts[index] else 0.0)
         for index, (comparison, differences) in enumerate(found)
-        if not comparison.of_models and min(differences.shape) > 1
+        if not comparison.of_models and not comparison.folds and min(differences.shape) > 1
     }
     comparisons = [
         comparison
         if index in tables or comparison.samples < 2
+        else _of_folds(comparison, differences, pairs[index])
+        if comparison.folds
         else _of_models(comparison, differences, counts[index])
         for index, (comparison, differences) in enumerate(found)
     ]
@@ -239,6 +246,7 @@ def _measured(
         level=level,
         margin=margin,
         higher_is_better=higher_is_better,
+        folds=len(samples) if known and any(side.folds is not None for side in sides) else 0,
     )
     return comparison, differences
 
@@ -267,13 +275,27 @@ def _decided(comparison: Comparison, p: float, half: float, table: CrossedTables
     )
 
 
+def _of_folds(comparison: Comparison, differences: Numbers, pair: Pair) -> Comparison:
+    folds = next(iter(pair[2].values())).folds
+    if folds is None or min(differences.shape[1], differences.size) < 2:
+        return comparison
+    table = folded_table(differences, test=folds.test, train=folds.train)
+    p, half = float(folded_p(table)), float(folded_half_widths(table, alpha=comparison.level))
+    return replace(
+        comparison,
+        samples=folds.test * comparison.folds,
+        interval=(comparison.difference - half, comparison.difference + half),
+        p=p,
+        corrected=min(1.0, p * ALPHA / comparison.level),
+    )
+
+
 def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Comparison:
     """What the test samples tell of the very models that were trained.
 
-    Of one seed and of right and wrong: McNemar's exact test (1947) with the interval of Clopper and
-    Pearson (1934) for the share of those samples on which the two differ. Otherwise Student's t
-    over the samples; of right and wrong with half a sample added to each of the four counts of
-    their table (Agresti and Min, 2005).
+    Student's t over the samples; of right and wrong with half a sample added to each of the four
+    counts of their table (Agresti and Min, 2005), and of one seed p is at least that of McNemar's
+    exact test (1947).
     """
     if not differences.size:
         return comparison
@@ -282,25 +304,21 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
 
     samples = differences.shape[1]
     means = differences.mean(axis=0)
+    added = 2 if counts else 0
+    spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
+    error = math.sqrt(max(0.0, spread)) / (samples + added)
+    if not error:
+        return comparison
+    p = float(2 * student.sf(abs(comparison.difference) / error, samples - 1))
+    half = error * float(student.isf(comparison.level / 2, samples - 1))
     ahead, differing = int((means > 0).sum()), int((means != 0).sum())
     if counts and differing and np.isin(means, (-1.0, 0.0, 1.0)).all():
-        found = binomtest(ahead, differing, 0.5)
-        p = float(found.pvalue)
-        share = found.proportion_ci(1 - comparison.level, method="exact")
-        low, high = ((2 * end - 1) * differing / samples for end in (share.low, share.high))
-        interval = (float(low), float(high))
-    else:
-        added = 2 if counts else 0
-        spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
-        error = math.sqrt(max(0.0, spread)) / (samples + added)
-        if not error:
-            return comparison
-        p = float(2 * student.sf(abs(comparison.difference) / error, max(1, samples - 1)))
-        half = error * float(student.isf(comparison.level / 2, max(1, samples - 1)))
-        interval = (comparison.difference - half, comparison.difference + half)
+        p = max(p, float(binomtest(ahead, differing, 0.5).pvalue))
+    if p >= comparison.level:  # what the exact test does not claim, the interval does not either
+        half = max(half, abs(comparison.difference))
     return replace(
         comparison,
-        interval=interval,
+        interval=(comparison.difference - half, comparison.difference + half),
         p=p,
         corrected=min(1.0, p * ALPHA / comparison.level),
     )

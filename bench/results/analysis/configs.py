@@ -107,6 +107,35 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     )
 
 
+def reached_target(measures: pd.DataFrame) -> pd.DataFrame:
+    """What it took to reach the target: a row a config, from `trial_measures`.
+
+    Columns: `reached` of `trials`, those whose validation is known; `epochs`, `images` and
+    `seconds`, medians over these trials. A trial that never got there counts as one that took
+    longer than any other, so a median is infinite where half of them or more did not: a mean over
+    those that did would flatter what seldom gets there. NaN where nothing is known.
+    """
+    import pandas as pd
+
+    known = measures[measures["area"].notna()]
+    there = known["epochs_to_target"].notna()
+    taken = {
+        name: known[f"{name}_to_target"].astype(float).where(there, math.inf)
+        for name in ("epochs", "images", "seconds")
+    }
+    medians = pd.DataFrame(taken).groupby(known["config"]).agg(_whole_median)
+    counts = there.groupby(known["config"]).agg(["sum", "size"]).astype("int64")
+    counts.columns = ["reached", "trials"]
+    every = list(dict.fromkeys(measures["config"]))
+    found = counts.join(medians).reindex(every)
+    return found.fillna({"reached": 0, "trials": 0}).astype({"reached": int, "trials": int})
+
+
+def _whole_median(column: pd.Series[Any]) -> float:
+    """NaN where some are not known: without them it would be the median of other trials."""
+    return float(np.median(column.to_numpy(float)))
+
+
 def _of(figures: pd.Series[Any], split: str, trials: pd.Index[Any]) -> pd.Series[Any]:
     """The figures of one split by trial; NaN where there is none."""
     own = figures[figures.index.get_level_values("split") == split]

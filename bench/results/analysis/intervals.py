@@ -47,11 +47,6 @@ def mean_interval(values: Values) -> Interval:
     return mean - half, mean + half
 
 
-def rounded_mean(values: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
-    """Means that are equal but for the last bits are equal: resampling counts ties."""
-    return np.asarray(np.round(values.mean(axis=axis), 12))
-
-
 def wilson_interval(successes: int, trials: int) -> Interval:
     """95 % interval of a probability after `successes` of `trials` (Wilson, 1927).
 

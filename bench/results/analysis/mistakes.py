@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A test image that `wrong` of `trials` trials take for `predicted`.
+    """A test image that `wrong` of the `trials` that were tested on it take for `predicted`.
 
     `confidence` is the mean probability that these give that class.
     """
@@ -42,6 +42,7 @@ def confident_mistakes(
     columns = [name for name in own.columns if name.startswith(PROBABILITY_PREFIX)]
     wrong = wrong.assign(confidence=wrong[columns].max(axis=1))
     groups = wrong.groupby(["sample", "label", "predicted"])["confidence"].agg(["sum", "count"])
+    tested = own.groupby("sample")["trial"].nunique()
     ranked = groups.reset_index().sort_values(["sum", "sample"], ascending=[False, True])
     return [
         Mistake(
@@ -50,7 +51,7 @@ def confident_mistakes(
             predicted=str(row["predicted"]),
             confidence=float(row["sum"] / row["count"]),
             wrong=int(row["count"]),
-            trials=len(trials),
+            trials=int(tested[row["sample"]]),
         )
         for row in ranked.head(count).to_dict("records")
     ]

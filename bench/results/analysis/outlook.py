@@ -41,8 +41,9 @@ def shown(independent: int, pairs: int, seeds: int, samples: int) -> float:
     from scipy.stats import t as student
 
     # Half of what two models differ in goes with the image, half with the single training.
-    variance = 2 * LUCK**2 / seeds + DIFFERING / 2 / samples + DIFFERING / 2 / (samples * seeds)
-    own = seeds - 1
-    freedom = own + min(MOST_PRIOR, (independent - 1) * own)
+    luck, rest = 2 * LUCK**2, DIFFERING / 2
+    variance = luck / seeds + rest / samples + rest / (samples * seeds)
+    own, share = seeds - 1, rest / (rest + samples * luck)
+    freedom = own + share * min(MOST_PRIOR, (independent - 1) * own)
     wanted = student.isf(look_level(1) / pairs / 2, freedom) + norm.isf(1 - POWER)
     return float(wanted * math.sqrt(variance))

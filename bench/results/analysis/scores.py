@@ -13,10 +13,12 @@ import numpy.typing as npt
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
 from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.results.folder import Run
     from bench.results.metric import Metric
 
 Numbers = npt.NDArray[np.float64]
@@ -25,16 +27,33 @@ MAX_BLOCKS = 200
 """Up to so many samples are left out one by one, of more so many blocks of them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """How many images a fold tests, and how many train for it."""
+
+    test: int
+    train: int
+
+
+def folds_of(run: Run) -> Folds | None:
+    """Those of a run that has some."""
+    counts = run.data.get("counts", {})
+    test, train = (sum(counts.get(split, {}).values()) for split in ("test", "train"))
+    return Folds(test=test, train=train) if has_folds(run.trials) and test and train else None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """`values[seed, sample]` of something that was trained with each of `seeds`.
 
-    Their mean over samples is the metric of a seed's test split.
+    Their mean over samples is the metric of a seed's test split. With `folds` the columns are
+    folds, and their values the metric of each.
     """
 
     seeds: tuple[int, ...]
     samples: tuple[str, ...]
     values: Numbers
+    folds: Folds | None = None
 
     @cached_property
     def counts(self) -> bool:
@@ -58,9 +77,9 @@ class TrialScores:
     samples: tuple[str, ...]
     values: Numbers
 
-    def of(self, trials: Mapping[int, str]) -> Scores | None:
+    def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
-        known = {seed: self.rows[trial] for seed, trial in trials.items() if trial in self.rows}
+        known = {seed: self.rows[trial] for seed, (trial,) in trials.items() if trial in self.rows}
         if not known:
             return None
         values = self.values[list(known.values())]
@@ -71,6 +90,18 @@ class TrialScores:
             return Scores(seeds=tuple(known), samples=self.samples, values=values)
         samples = tuple(np.array(self.samples, dtype=object)[whole])
         return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+
+
+def figure_scores(
+    figures: Mapping[str, float], trials: Mapping[int, tuple[str, ...]], folds: Folds | None
+) -> Scores:
+    """Scores from the figures of whole trials: of folds, or of trials without predictions.
+
+    Of a fold its figure is what counts; of a single test split nothing can be claimed so.
+    """
+    values = np.array([[float(figures[trial]) for trial in own] for own in trials.values()])
+    names = tuple(f"fold {1 + index}" for index in range(values.shape[1]))
+    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds)
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:

@@ -6,13 +6,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench.results.analysis.comparison import (
+    MARGIN,
+    BlockScores,
+    Comparison,
+    Pair,
+    compare_pairs,
+)
 from bench.results.analysis.effects import pareto_front
-from bench.results.analysis.paired import Comparison, compare_pairs, seed_table
+from bench.results.analysis.joint import joint_scores
+from bench.results.analysis.scores import Scores, trial_scores
 from bench.results.analysis.studies import Goal, Setting, Study
 from bench.results.folder.tuning import PARAM_PREFIX
-from bench.results.grid import Spread, is_missing, spread
+from bench.results.grid import Spread, complete_trials, is_missing, spread
 from bench.results.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
@@ -30,7 +39,11 @@ LEAST_TRIALS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a study spent: its trials by their state, training images and training seconds."""
+    """What a study spent: its trials by their state, training images and training seconds.
+
+    `images` are those of trials that told the search something, the complete and the pruned ones;
+    `failed_images` are those of failed trials. `seconds` are of all.
+    """
 
     study: str
     trials: int
@@ -38,6 +51,7 @@ class Budget:
     pruned: int
     failed: int
     images: int
+    failed_images: int
     seconds: float
 
 
@@ -56,7 +70,8 @@ class Gain:
     """Test figures of a study's cell before and after tuning.
 
     Ranks are by their means over the studies, 1 the best, None where they are not known.
-    `comparison` is tuned against untuned, paired by seed; None without a common seed.
+    `comparison` is tuned against untuned, on the same seeds and test samples; None where the
+    settings stayed the same, and without a common seed or predictions.
     """
 
     study: Study
@@ -92,22 +107,32 @@ def incumbents(study: Study, objective: Goal) -> pd.DataFrame:
 
 def budgets(studies: Iterable[Study]) -> list[Budget]:
     """What each study spent."""
-    return [
-        Budget(
-            study=study.name,
-            trials=len(study.trials),
-            **{
-                s: int((study.trials["state"] == s).sum()) for s in ("complete", "pruned", "failed")
-            },
-            images=int(study.trials["images"].sum()),
-            seconds=float(study.trials["seconds"].sum()),
-        )
-        for study in studies
-    ]
+    return [_budget(study) for study in studies]
+
+
+def _budget(study: Study) -> Budget:
+    states = study.trials["state"]
+    images = {
+        state: int(study.trials.loc[states == state, "images"].sum())
+        for state in ("complete", "pruned", "failed")
+    }
+    return Budget(
+        study=study.name,
+        trials=len(study.trials),
+        complete=int((states == "complete").sum()),
+        pruned=int((states == "pruned").sum()),
+        failed=int((states == "failed").sum()),
+        images=images["complete"] + images["pruned"],
+        failed_images=images["failed"],
+        seconds=float(study.trials["seconds"].sum()),
+    )
 
 
 def image_gap(spent: Sequence[Budget]) -> float:
-    """By what share of the most any study spent the least spender stays below it."""
+    """By what share of the most any study spent the least spender stays below it.
+
+    By the images of trials that told the search something.
+    """
     images = [budget.images for budget in spent]
     most = max(images, default=0)
     return (most - min(images)) / most if most else 0.0
@@ -132,11 +157,17 @@ def edges(studies: Iterable[Study]) -> list[Edge]:
 
 
 def gains(
-    tuning: Tuning, studies: Sequence[Study], trials: pd.DataFrame, metric: Metric = ACCURACY
+    tuning: Tuning,
+    studies: Sequence[Study],
+    trials: pd.DataFrame,
+    metric: Metric = ACCURACY,
+    *,
+    predictions: pd.DataFrame | None = None,
+    margin: float = MARGIN,
 ) -> list[Gain]:
-    """What tuning changed of each study; `trials` are those of the tuned run.
+    """What tuning changed of each study; `trials` and `predictions` are those of the tuned run.
 
-    The comparisons are corrected over the studies that have both sides.
+    The comparisons are one family. There are none without predictions of both runs.
     """
     untuned, tuned = tuning.untuned, {study.name: study.tuned_config for study in studies}
     if metric.test not in untuned:
@@ -144,12 +175,23 @@ def gains(
     before = _by_study(untuned, {study.name: study.untuned_config for study in studies}, metric)
     after = _by_study(trials, tuned, metric)
     ranks_before, ranks_after = _ranks(before, metric), _ranks(after, metric)
-    comparisons = _comparisons(before, after, metric)
+    comparisons: dict[str, Comparison] = {}
+    if predictions is not None and tuning.untuned_predictions is not None:
+        scores = joint_scores(tuning.untuned_predictions, predictions, metric)
+        sides = {
+            study.name: (
+                scores.of(0, before[study.name].trials),
+                scores.of(1, after[study.name].trials),
+            )
+            for study in studies
+            if not study.unchanged
+        }
+        comparisons = _tuned_against_untuned(sides, metric, margin)
     return [
         Gain(
             study=study,
-            before=spread(before[study.name]),
-            after=spread(after[study.name]),
+            before=spread(before[study.name].figures.values()),
+            after=spread(after[study.name].figures.values()),
             rank_before=ranks_before.get(study.name),
             rank_after=ranks_after.get(study.name),
             comparison=comparisons.get(study.name),
@@ -159,19 +201,31 @@ def gains(
 
 
 def overtakings(
-    found: Sequence[Gain], trials: pd.DataFrame, metric: Metric = ACCURACY
+    found: Sequence[Gain],
+    trials: pd.DataFrame,
+    metric: Metric = ACCURACY,
+    *,
+    predictions: pd.DataFrame | None = None,
+    margin: float = MARGIN,
 ) -> list[Comparison]:
     """The pairs of studies that changed places, after tuning, seen from who is ahead now.
 
-    Corrected over all pairs of studies.
+    All pairs of studies are one family. Without predictions every pair is open.
     """
+    names = [gain.study.name for gain in found]
     tuned = _by_study(trials, {gain.study.name: gain.study.tuned_config for gain in found}, metric)
-    pairs = list(combinations(found, 2))
+    scored = None if predictions is None else trial_scores(predictions, metric)
+    scores: dict[str, BlockScores] = {}
+    for name in names:
+        own = None if scored is None else scored.of(tuned[name].trials)
+        scores[name] = {} if own is None else {"": own}
     compared = compare_pairs(
-        [(a.study.name, b.study.name, tuned[[a.study.name, b.study.name]]) for a, b in pairs],
+        [(one, other, scores[one], scores[other]) for one, other in combinations(names, 2)],
+        independent=max(1, len(names) - 1),
+        margin=margin,
         higher_is_better=metric.higher_is_better,
     )
-    turns = [_turn(a, b) for a, b in pairs]
+    turns = [_turn(one, other) for one, other in combinations(found, 2)]
     return [
         comparison if turn > 0 else comparison.turned()
         for comparison, turn in zip(compared, turns, strict=True)
@@ -251,34 +305,55 @@ def _distribution(setting: Setting, values: Sequence[Any]) -> Any:
     return optuna.distributions.FloatDistribution(low, high, log=setting.log and low > 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Tested:
+    """The trials of a config by seed, and their test figures."""
+
+    trials: Mapping[int, tuple[str, ...]]
+    figures: Mapping[int, float]
+
+
 def _by_study(
     trials: pd.DataFrame, configs: Mapping[str, str | None], metric: Metric
-) -> pd.DataFrame:
-    """Test figures by seed, a column for each study; NaN where it has no config."""
-    known = {name: config for name, config in configs.items() if config is not None}
-    return seed_table(trials, known, metric).reindex(columns=list(configs))
+) -> dict[str, _Tested]:
+    """What was tested of each study; nothing where it has no config."""
+    complete = complete_trials(trials).dropna(subset=[metric.test, "seed"])
+    by_config = {str(config): own for config, own in complete.groupby("config", sort=False)}
+    found = {}
+    for name, config in configs.items():
+        own = by_config.get(str(config), complete.iloc[:0])
+        seeds = [int(seed) for seed in own["seed"]]
+        found[name] = _Tested(
+            trials={s: (str(t),) for s, t in zip(seeds, own["trial"], strict=True)},
+            figures=dict(zip(seeds, map(float, own[metric.test]), strict=True)),
+        )
+    return found
 
 
-def _ranks(table: pd.DataFrame, metric: Metric) -> dict[str, int]:
-    means = metric.sign * table.mean().dropna().round(12)
-    return {str(name): 1 + int((means > mean).sum()) for name, mean in means.items()}
-
-
-def _comparisons(
-    before: pd.DataFrame, after: pd.DataFrame, metric: Metric
-) -> dict[str, Comparison]:
-    import pandas as pd
-
-    sides = {
-        name: pd.DataFrame({"tuned": after[name], "untuned": before[name]}).dropna()
-        for name in before.columns
+def _ranks(tested: Mapping[str, _Tested], metric: Metric) -> dict[str, int]:
+    means = {
+        name: metric.sign * round(fmean(own.figures.values()), 12)
+        for name, own in tested.items()
+        if own.figures
     }
-    known = {str(name): both for name, both in sides.items() if len(both)}
+    return {name: 1 + sum(other > mean for other in means.values()) for name, mean in means.items()}
+
+
+def _tuned_against_untuned(
+    sides: Mapping[str, tuple[Scores | None, Scores | None]], metric: Metric, margin: float
+) -> dict[str, Comparison]:
+    pairs: dict[str, Pair] = {
+        name: ("tuned", "untuned", {"": after}, {"": before})
+        for name, (before, after) in sides.items()
+        if before is not None and after is not None and set(before.seeds) & set(after.seeds)
+    }
     compared = compare_pairs(
-        [("tuned", "untuned", both) for both in known.values()],
+        list(pairs.values()),
+        independent=len(pairs),
+        margin=margin,
         higher_is_better=metric.higher_is_better,
     )
-    return dict(zip(known, compared, strict=True))
+    return dict(zip(pairs, compared, strict=True))
 
 
 def _turn(first: Gain, second: Gain) -> int:

@@ -27,8 +27,9 @@ from bench.results.analysis.crossed import (
     joined,
 )
 from bench.results.analysis.effects import COSTS
+from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.analysis.scores import Scores, TrialScores, trial_scores
+from bench.results.analysis.scores import Folds, TrialScores, figure_scores, folds_of, trial_scores
 from bench.results.folder.looks import look_at
 from bench.results.grid import Grid, complete_trials, read_grid
 from bench.suite.claims import Cost, read_claims
@@ -72,7 +73,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What would settle an open pair with power 0.8, if it differs by what was seen.
+    """What would settle an open pair with power 0.8: tell it apart, or show it to be as good.
 
     Each is a range, as the difference is known to a range: (least, most), None where no number
     would do. `seeds` are further ones, `samples` a test split's whole size.
@@ -102,6 +103,7 @@ class Verdict:
     samples: int
     train_samples: int | None
     look: int
+    folds: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
 
     def contender(self, name: str) -> Contender:
@@ -148,11 +150,20 @@ def reach_verdict(
     margin: float = MARGIN,
     cost: Cost = "train_seconds",
     train_samples: int | None = None,
+    folds: Folds | None = None,
 ) -> Verdict:
-    """The verdict of the trials of a grid. `looks` are the trials that were new at each look."""
+    """The verdict of the trials of a grid. `looks` are the trials that were new at each look.
+
+    `folds` are the sizes of those of a run that has some.
+    """
     chosen = choices(trials, grid)
-    scored = trial_scores(predictions, grid.metric)
-    scores = {name: _scores(own, scored, trials, grid.metric) for name, own in chosen.items()}
+    used = [trial for own in chosen.values() for each in own.values() for trial in each.all_trials]
+    scored = None
+    if folds is None:
+        scored = trial_scores(predictions[predictions["trial"].isin(used)], grid.metric)
+    scores = {
+        name: _scores(own, scored, trials, grid.metric, folds) for name, own in chosen.items()
+    }
     shared = _shared_blocks(chosen)
     contenders = _contenders(chosen, scores, shared, trials, grid.metric)
     times = _times_seen(trials, grid, looks)
@@ -173,7 +184,21 @@ def reach_verdict(
         margin=margin,
         cost=cost,
         samples=max(
-            (len(own.samples) for blocks in scores.values() for own in blocks.values()), default=0
+            (
+                len(own.samples) * (1 if own.folds is None else own.folds.test)
+                for blocks in scores.values()
+                for own in blocks.values()
+            ),
+            default=0,
+        ),
+        folds=max(
+            (
+                len(own.samples)
+                for blocks in scores.values()
+                for own in blocks.values()
+                if own.folds is not None
+            ),
+            default=0,
         ),
         train_samples=train_samples,
         look=max([len(looks), *times.values(), 1]),
@@ -187,7 +212,7 @@ def read_verdict(run: Run) -> Verdict:
     """The verdict of a run folder. That counts as a look, which is written down in the folder."""
     complete = complete_trials(run.trials)
     claims = read_claims(run.suite)
-    counts = run.data.get("counts", {})
+    train = sum(run.data.get("counts", {}).get("train", {}).values())
     return reach_verdict(
         run.trials,
         read_grid(run.trials, run.metric),
@@ -195,22 +220,23 @@ def read_verdict(run: Run) -> Verdict:
         looks=look_at(run.folder, list(complete["trial"])),
         margin=claims.margin,
         cost=claims.cost,
-        train_samples=sum(counts.get("train", {}).values()) or None,
+        train_samples=train or None,
+        folds=folds_of(run),
     )
 
 
 def _scores(
-    own: Mapping[str, Choice], scored: TrialScores | None, trials: pd.DataFrame, metric: Metric
+    own: Mapping[str, Choice],
+    scored: TrialScores | None,
+    trials: pd.DataFrame,
+    metric: Metric,
+    folds: Folds | None,
 ) -> BlockScores:
     found = {}
+    figures = dict(zip(trials["trial"], trials[metric.test], strict=True))
     for block, choice in own.items():
         scores = scored.of(choice.trials) if scored is not None else None
-        if scores is None:
-            # Without predictions nothing can be claimed, but figures are there.
-            figures = trials.set_index("trial")[metric.test]
-            values = np.array([[float(figures[trial])] for trial in choice.trials.values()])
-            scores = Scores(seeds=tuple(choice.trials), samples=("all",), values=values)
-        found[block] = scores
+        found[block] = scores or figure_scores(figures, choice.trials, folds)
     return found
 
 
@@ -240,9 +266,10 @@ def _contenders(
         if not seeds or any(side.samples != samples for side in sides):
             seeds, sides = sides[0].seeds, sides[:1]
         values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
-        if len(seeds) >= LEAST_SEEDS and len(samples) > 1:
+        folds = sides[0].folds
+        if folds is None and len(seeds) >= LEAST_SEEDS and len(samples) > 1:
             tables[name] = crossed_table(values)
-        used = [trial for block in blocks for trial in own[block].trials.values()]
+        used = [trial for block in blocks for trial in own[block].all_trials]
         vals = [value for block in blocks for value in own[block].val.values()]
         found.append(
             Contender(
@@ -250,7 +277,9 @@ def _contenders(
                 choices=own,
                 seeds=seeds,
                 figure=round(float(values.mean()), 12),
-                interval=_of_samples(values, metric),
+                interval=_of_samples(values, metric)
+                if folds is None
+                else _of_folds(values, folds, metric),
                 val=round(float(np.nanmean(vals)), 12) if np.isfinite(vals).any() else math.nan,
                 costs={
                     cost: float(by_trial.loc[used, cost].mean())
@@ -283,6 +312,14 @@ def _of_samples(values: np.ndarray, metric: Metric) -> Interval:
         return UNKNOWN
     half = Z * float(means.std(ddof=1)) / math.sqrt(len(means))
     return _around(float(means.mean()), half, len(means), metric)
+
+
+def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
+    if values.shape[1] < 2:
+        return UNKNOWN
+    table = folded_table(values, test=folds.test, train=folds.train)
+    half = float(folded_half_widths(table, alpha=ALPHA))
+    return _around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
 
 def _around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
@@ -397,30 +434,42 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
         return None
     of_seeds, of_samples, rest = parts
     error = math.sqrt(of_seeds / seeds + of_samples / samples + rest / (seeds * samples))
-    effect = abs(comparison.difference)
-    # The middle 80 % of what the difference may be.
-    ends = [effect + 1.28 * error, max(0.0, effect - 1.28 * error)]
+    least, most = _to_resolve(abs(comparison.difference), 1.28 * error, comparison.margin)
+
+    share = rest / (rest + samples * of_seeds) if rest else 0.0
 
     def freedom(number: np.ndarray | int) -> np.ndarray | int:
         own = number - 1
-        return own + np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
+        return own + share * np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
 
-    def further_seeds(difference: float) -> int | None:
+    def further_seeds(resolved: float) -> int | None:
         numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
         errors = np.sqrt(of_seeds / numbers + of_samples / samples + rest / (numbers * samples))
         wanted = (student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)) * errors
-        enough = np.flatnonzero(difference >= wanted)
+        enough = np.flatnonzero(resolved >= wanted)
         return int(numbers[enough[0]]) - seeds if len(enough) else None
 
-    def whole_samples(difference: float) -> int | None:
+    def whole_samples(resolved: float) -> int | None:
         wanted = float(student.isf(level / 2, freedom(seeds))) + norm.isf(1 - POWER)
-        left = (difference / wanted) ** 2 - of_seeds / seeds
+        left = (resolved / wanted) ** 2 - of_seeds / seeds
         if left <= 0:
             return None
         number = math.ceil((of_samples + rest / seeds) / left)
         return max(samples + 1, number) if number <= MANY_SAMPLES else None
 
     return Needs(
-        seeds=(further_seeds(ends[0]), further_seeds(ends[1])),
-        samples=(whole_samples(ends[0]), whole_samples(ends[1])),
+        seeds=(further_seeds(most), further_seeds(least)),
+        samples=(whole_samples(most), whole_samples(least)),
     )
+
+
+def _to_resolve(effect: float, reach: float, margin: float) -> tuple[float, float]:
+    """The least and the largest difference that has to be resolved to settle a pair.
+
+    A pair that differs by d is settled when d is resolved, or when what is left to the margin is:
+    the larger of the two. `effect` ± `reach` is what d may be (the middle 80 %).
+    """
+    low, high = max(0.0, effect - reach), effect + reach
+    at_ends = [max(end, margin - end) for end in (low, high)]
+    least = margin / 2 if low <= margin / 2 <= high else min(at_ends)
+    return least, max(at_ends)

@@ -15,7 +15,7 @@ from bench.results.folder.tables import (
     table_schema,
 )
 from bench.results.folder.thumbnails import read_thumbnails, write_thumbnails
-from bench.results.folder.tuning import Tuning, read_tuning, write_tuning
+from bench.results.folder.tuning import Tuning, copy_untuned, read_tuning, write_tuning
 
 __all__ = [
     "PROBABILITY_PREFIX",
@@ -31,6 +31,7 @@ __all__ = [
     "RunLock",
     "RunStore",
     "Tuning",
+    "copy_untuned",
     "part_item",
     "prediction_columns",
     "push_run",

@@ -27,12 +27,14 @@ from bench.results.folder.columns import (
     COLUMNS,
     FINITE,
     METRICS,
+    OPTIONAL_COLUMNS,
     PROBABILITY_PREFIX,
     ROUNDED_FRACTION,
     TUNING_COLUMNS,
     Kind,
     TableName,
     metric_of,
+    optional_columns,
 )
 from bench.suite.grid import MAX_TRIALS
 from bench.suite.rules import METRIC_NAME
@@ -93,7 +95,9 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
     if len(trials) > MAX_TRIALS:
         yield f"a run has at most {MAX_TRIALS:,} trials, got {len(trials):,}"
     yield from _nulls(trials, _NEEDED)
-    yield from _out_of_range(trials, _kinds("trials", trials))
+    optional = optional_columns("trials", trials.columns)
+    kinds = {name: OPTIONAL_COLUMNS["trials"][name] for name in optional}
+    yield from _out_of_range(trials, {**_kinds("trials", trials), **kinds})
     for name in trials["trial"]:
         if not TRIAL_ID.fullmatch(name):
             yield f"a trial must have an id of letters and digits, got {bounded(repr(name), 100)}"
@@ -220,6 +224,8 @@ def _of_different_names(metrics: list[_Metric]) -> list[_Metric]:
 class _Data(_Lenient):
     classes: list[str] = []
     counts: dict[str, dict[str, _Amount]] = {}
+    folds: _Amount | None = None
+    tested_images: _Amount | None = None
     issues: list[_Issue] = []
     metrics: Annotated[
         list[_Metric],

@@ -5,7 +5,7 @@ They stand here and nowhere else. Types are plain: int64, float64, string and ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -175,6 +175,18 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
+OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
+    "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
+}
+"""Columns that a table has where there is something to say, after those above."""
+
+
+def optional_columns(table: TableName, names: Iterable[str]) -> list[str]:
+    """The optional columns of the table that are among `names`, in order."""
+    given = set(names)
+    return [name for name in OPTIONAL_COLUMNS.get(table, {}) if name in given]
+
+
 NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
 
 PROBABILITY_PREFIX = "probability_"
@@ -199,7 +211,7 @@ def came_later(table: TableName, column: str) -> bool:
 
 def is_further(table: TableName, column: str) -> bool:
     """Whether a column that is not in `COLUMNS` belongs to `table` nevertheless, as float64."""
-    if column in COLUMNS[table]:
+    if column in COLUMNS[table] or column in OPTIONAL_COLUMNS.get(table, {}):
         return False
     if table == "predictions":
         return column.startswith(PROBABILITY_PREFIX)

@@ -65,8 +65,11 @@ def read_run(place: str | Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
 
     A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
-    another's: what it returns has the types and ranges that `bench` writes.
+    another's: what it returns has the types and ranges that `bench` writes. `trials` has a column
+    `fold`, all null where the suite has no folds.
     """
+    import pandas as pd
+
     folder = Path(place)
     if is_url(place):
         remote = RemoteFolder(str(place))
@@ -77,6 +80,8 @@ def read_run(place: str | Path) -> Run:
     _check_run_folder(folder)
     tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
     trials, curves, predictions = map(to_frame, tables.values())
+    if "fold" not in trials:
+        trials["fold"] = pd.array([None] * len(trials), dtype="Int64")
     for name, problem in (
         ("trials", trials_problem(trials)),
         ("curves", curves_problem(curves, trials)),

@@ -15,10 +15,12 @@ from bench.errors import BenchError
 from bench.results.folder.columns import (
     COLUMNS,
     NEVER_NULL,
+    OPTIONAL_COLUMNS,
     PROBABILITY_PREFIX,
     TableName,
     came_later,
     is_further,
+    optional_columns,
 )
 from bench.system.cache import atomic_file, flush_to_disk
 
@@ -71,7 +73,7 @@ def arrow_types() -> dict[str, pa.DataType]:
 
 
 def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table; `further` are probabilities of classes, or metrics of others."""
+    """The schema of a table with `further` columns: optional ones, probabilities, or metrics."""
     import pyarrow as pa
 
     types = arrow_types()
@@ -79,7 +81,11 @@ def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
         pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
         for name, kind in COLUMNS[table].items()
     ]
-    fields += [pa.field(name, pa.float64()) for name in further]
+    optional = OPTIONAL_COLUMNS.get(table, {})
+    fields += [
+        pa.field(name, types[optional[name].type] if name in optional else pa.float64())
+        for name in further
+    ]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -112,7 +118,8 @@ def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Ta
     length = len(next(iter(columns.values()))) if columns else 0
     if trial is not None:
         columns["trial"] = [trial] * length
-    schema = table_schema(table, [name for name in columns if is_further(table, name)])
+    further = [name for name in columns if is_further(table, name)]
+    schema = table_schema(table, [*optional_columns(table, columns), *further])
     unknown = sorted(set(columns) - set(schema.names))
     assert not unknown, f"the table {table} has no columns {unknown}"
     arrays = [
@@ -224,9 +231,13 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
 
     # What others add under such a name is theirs, unless it can be a figure.
     further = [
-        field.name
-        for field in table.schema
-        if is_further(name, field.name) and (name == "predictions" or field.type == pa.float64())
+        *optional_columns(name, table.column_names),
+        *(
+            field.name
+            for field in table.schema
+            if is_further(name, field.name)
+            and (name == "predictions" or field.type == pa.float64())
+        ),
     ]
     schema = table_schema(name, further)
     if (table.schema.metadata or {}).get(VERSION_KEY) == FIRST_VERSION:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.results.folder.checks import plain_json, trials_problem, tuning_problem
+from bench.results.folder.checks import (
+    plain_json,
+    predictions_problem,
+    trials_problem,
+    tuning_problem,
+)
 from bench.results.folder.columns import TUNING_CAME_LATER, TUNING_COLUMNS
 from bench.results.folder.tables import (
     FIRST_VERSION,
@@ -27,7 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FILE, UNTUNED = "tuning.parquet", "untuned.parquet"
+FILE = "tuning.parquet"
+UNTUNED, UNTUNED_PREDICTIONS = "untuned.parquet", "untuned_predictions.parquet"
 PARAM_PREFIX = "param_"
 _DESCRIPTION = b"bench.tuning"
 _MEND = "run bench tune again with the same arguments: finished trials are kept"
@@ -42,9 +50,25 @@ class Tuning:
     trials of the same suite with its own settings.
     """
 
+    folder: Path
     trials: pd.DataFrame
     untuned: pd.DataFrame
     description: Mapping[str, Any]
+
+    @cached_property
+    def untuned_predictions(self) -> pd.DataFrame | None:
+        """The test predictions of the untuned trials; None in folders of earlier versions.
+
+        Raises `BenchError` if they are damaged.
+        """
+        path = self.folder / UNTUNED_PREDICTIONS
+        if not path.is_file():
+            return None
+        found = to_frame(read_table(path, "predictions", mend=_MEND))
+        problem = predictions_problem(found, self.untuned)
+        if problem is not None:
+            raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
+        return found
 
 
 def read_tuning(folder: Path) -> Tuning | None:
@@ -66,7 +90,7 @@ def read_tuning(folder: Path) -> Tuning | None:
     problem = trials_problem(untuned)
     if problem is not None:
         raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
-    return Tuning(trials=trials, untuned=untuned, description=description)
+    return Tuning(folder=folder, trials=trials, untuned=untuned, description=description)
 
 
 def _filled(table: pa.Table) -> pa.Table:
@@ -91,6 +115,13 @@ def _schema_problem(table: pa.Table) -> str | None:
     if len(set(table.column_names)) < len(table.column_names):
         return "two columns have the same name"
     return None
+
+
+def copy_untuned(untuned: Path, folder: Path) -> None:
+    """Keep the trials and the test predictions of the run folder `untuned` beside the search."""
+    for name, kept in (("predictions", UNTUNED_PREDICTIONS), ("trials", UNTUNED)):
+        with atomic_file(folder / kept) as temporary:
+            shutil.copyfile(untuned / f"{name}.parquet", temporary)
 
 
 def write_tuning(

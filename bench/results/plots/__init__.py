@@ -95,9 +95,9 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
     """The figures of a run by name, in the order in which to show them, and what each shows."""
     label = metric.label
     return {
-        metric.test: f"Test {label} at the epoch that validation chose, ranked.",
+        metric.test: f"Test {label} at the chosen epoch, ranked.",
         "wins": "How often each is ahead of each, seed by seed.",
-        "ranks": "Average ranks over data sets and backbones.",
+        "ranks": "Average ranks over these data sets and backbones.",
         "tuning_curves": f"The best validation {label} that the search for settings had found, by "
         "the training images that it had spent.",
         "tuning_learning_rates": f"Validation {label} against the learning rate, for every trial "

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.results.analysis import COSTS, mean_interval, pareto_front
-from bench.results.grid import ConfigResult, Grid, complete_trials, rank_configs, read_grid
+from bench.results.grid import (
+    ConfigResult,
+    Grid,
+    complete_trials,
+    over_folds,
+    rank_configs,
+    read_grid,
+)
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
@@ -125,7 +132,7 @@ def heat_map(
 
 @styled
 def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -> Figure | None:
-    """Test figures against a cost: a small dot per trial, a large one per config's mean.
+    """Test figures against a cost: a small dot per seed, a large one per config's mean.
 
     `column` is one of `COSTS`. Configs that none beats at lower cost are joined by a line. `None`
     unless two configs have both figures, and the cost differs.
@@ -165,7 +172,7 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
     ]
     better = "more accurate" if metric.is_accuracy else "better"
     note = (
-        "Small: one trial. Large: mean over the seeds of a config. Dotted: no other config is "
+        "Small: one seed. Large: mean over the seeds of a config. Dotted: no other config is "
         f"{better} at the same {COSTS[column]} or less."
     )
     key_below(figure, handles, note=note)
@@ -207,8 +214,9 @@ def _draw_row(
 
 
 def _trials_of(result: ConfigResult, trials: pd.DataFrame) -> pd.DataFrame:
+    """A row a seed."""
     complete = complete_trials(trials)
-    return complete[complete["config"] == result.config]
+    return over_folds(complete[complete["config"] == result.config])
 
 
 def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, look: Look) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.results.analysis import ALPHA, Comparison, Ranking
+from bench.results.analysis.ranks import LEAST_BLOCKS
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.style import (
     GREY,
@@ -95,7 +96,7 @@ def _wins_message(comparisons: Sequence[Comparison]) -> str:
 
 @styled
 def critical_differences(ranking: Ranking) -> Figure | None:
-    """Average ranks over blocks on a line, those that cannot be told apart joined by a bar.
+    """Average ranks over blocks on a line; where they are tested, bars join what is not told apart.
 
     Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, 2006. `None` of more
     than `MAX_NAMES` names.
@@ -140,26 +141,38 @@ def critical_differences(ranking: Ranking) -> Figure | None:
     for index, clique in enumerate(ranking.cliques):
         ends = [ranking.ranks[clique[0]] - 0.03, ranking.ranks[clique[-1]] + 0.03]
         ax.plot(ends, [0.3 + 0.4 * index] * 2, color="black", linewidth=4, solid_capstyle="butt")
-    key_below(
-        figure,
-        note=f"{len(ranking.blocks)} blocks. Bars join what Wilcoxon's signed-rank test with "
-        "Holm's correction does not tell apart.",
-    )
+    key_below(figure, note=_rank_note(ranking))
     return figure
 
 
+def _rank_note(ranking: Ranking) -> str:
+    """What the ranks speak of, and what bars mean."""
+    blocks = f"{len(ranking.blocks)} blocks"
+    if ranking.tested:
+        return (
+            f"{blocks}. Bars join what Wilcoxon's signed-rank test with Holm's correction does not "
+            "tell apart."
+        )
+    describes = f"{blocks}: the ranks describe these and claim nothing of others"
+    if ranking.shares_images:
+        return f"{describes}, as blocks of one data set share their images."
+    return f"{describes}, which takes {LEAST_BLOCKS} blocks or more."
+
+
 def _rank_message(ranking: Ranking) -> str:
-    if ranking.p >= ALPHA:
-        return (
-            f"Over all blocks the ranks do not differ for certain (Friedman, p = {ranking.p:.2g})"
-        )
     best = next(iter(ranking.ranks))
-    joined = next((clique for clique in ranking.cliques if best in clique), (best,))
-    if len(joined) == len(ranking.ranks):
-        return f"The ranks differ (Friedman, p = {ranking.p:.2g}), but no two are told apart"
-    if len(joined) > 1:
-        return (
-            f"{shortened(best, 40)} ranks first, not apart from {len(joined) - 1} "
-            f"other{'s' if len(joined) > 2 else ''} (Friedman, p = {ranking.p:.2g})"
-        )
-    return f"{shortened(best, 40)} ranks best over all blocks (Friedman, p = {ranking.p:.2g})"
+    if not ranking.tested:
+        equal = [name for name, rank in ranking.ranks.items() if rank == ranking.ranks[best]]
+        if len(equal) > 1:
+            return f"{len(equal)} of {len(ranking.ranks)} share the first rank on these blocks"
+        return f"{shortened(best, 40)} ranks first on these {len(ranking.blocks)} blocks"
+    test = f"Iman–Davenport, p = {ranking.p:.2g}"
+    if ranking.p >= ALPHA:
+        return f"It is open whether the ranks differ on other blocks ({test})"
+    joined = {name for clique in ranking.cliques if best in clique for name in clique} - {best}
+    if len(joined) == len(ranking.ranks) - 1:
+        return f"The ranks differ ({test}), but {shortened(best, 40)} is not told from any other"
+    if joined:
+        others = f"other{'s' if len(joined) > 1 else ''}"
+        return f"{shortened(best, 40)} ranks first, not apart from {len(joined)} {others} ({test})"
+    return f"{shortened(best, 40)} ranks best over all blocks ({test})"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
+from bench.results.analysis import COSTS, Choice, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.grid import Grid, is_missing
 from bench.results.metric import Metric
@@ -150,7 +150,7 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     ]
     text = f"{named(names)}, seen from {best.name}."
     if cheaper:
-        first = min(cheaper, key=lambda c: found.contender(c.second).costs[found.cost])
+        first = min(cheaper, key=lambda c: c.lead_interval[1])
         other = found.contender(first.second)
         most = amount(max(0.0, first.lead_interval[1]), found.metric)
         text += (
@@ -180,15 +180,18 @@ def _settle(found: Verdict) -> Iterator[Line]:
         return
     known = [(c, needs) for c in rivals if (needs := found.needs(c)) is not None]
     if not known:
-        if any(c.seeds and c.samples < 2 for c in rivals):
+        if found.folds:
+            text = "more images: further seeds test the same ones again."
+            yield Line(about="To settle it", text=text)
+        elif any(c.seeds and c.samples < 2 for c in rivals):
             text = "the predictions of the trials: without them nothing can be claimed."
             yield Line(about="To settle it", text=text)
         return
     first, needs = min(known, key=lambda pair: _effort(pair[1]))
     half = (first.interval[1] - first.interval[0]) / 2
     text = (
-        f"{_needs_text(needs)}, to tell {first.second} apart. These seeds and test images show "
-        f"differences from about {amount(half, found.metric)} on."
+        f"{_needs_text(needs)}, for {first.second}. These seeds and test images show differences "
+        f"from about {amount(half, found.metric)} on."
     )
     yield Line(about="To settle it", text=text)
 
@@ -200,11 +203,11 @@ def _effort(needs: Needs) -> tuple[float, float]:
 def _needs_text(needs: Needs) -> str:
     seeds, samples = _range(needs.seeds), _range(needs.samples)
     if seeds and samples:
-        return f"{seeds} more seeds, or a test split of {samples} images"
+        return f"{seeds} further seeds, or a test split of {samples} images"
     if samples:
         return f"no number of seeds will do it: a test split of {samples} images"
     if seeds:
-        return f"{seeds} more seeds"
+        return f"{seeds} further seeds"
     return "neither more seeds nor more test images alone, but both, and many"
 
 
@@ -227,6 +230,13 @@ def _rounded(number: int) -> str:
 
 def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     images = found.train_samples
+    if found.folds:
+        text = (
+            f"it holds for training on about {images} images like these, and on images like these "
+            f"({found.folds} folds)."
+        )
+        more = "; ".join(doubts)
+        return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
     pool = f"this pool of {images} training images" if images else "this pool of training images"
     text = f"it holds for training on {pool}, on any seeds and on test images like these."
     more = "; ".join(doubts)
@@ -239,21 +249,30 @@ def _figure(best: Contender, found: Verdict) -> str:
     seeds = _seeds(len(best.seeds))
     if is_missing(low):
         return f"{metric.text(best.figure)} on the test split ({seeds})"
-    other = "other seeds and images" if len(best.seeds) >= LEAST_SEEDS else "other images"
+    several = found.folds or len(best.seeds) >= LEAST_SEEDS
+    other = "other seeds and images" if several else "other images"
+    blocks = f", mean over {len(best.blocks)} backbones" if len(best.blocks) > 1 else ""
+    tested = (
+        f"{found.samples} images, each tested once a seed"
+        if found.folds
+        else f"{found.samples} test images"
+    )
     return (
-        f"{metric.text(best.figure)} on {found.samples} test images ({seeds}; for {other} "
+        f"{metric.text(best.figure)} on {tested} ({seeds}{blocks}; for {other} "
         f"{metric.number(low)} to {metric.number(high)})"
     )
 
 
 def _with_config(best: Contender, grid: Grid) -> str:
-    rest = ", ".join(
-        dict.fromkeys(
-            " · ".join(grid.cells[choice.config][key] for key in grid.keys if key != grid.lead)
-            for choice in best.choices.values()
-        )
-    )
-    return f"{best.name} ({rest})" if rest.strip(" ·,") else best.name
+    """Its name and what else to choose: of several backbones the one that validation prefers."""
+
+    def mean(choice: Choice) -> float:
+        known = [value for value in choice.val.values() if not math.isnan(value)]
+        return grid.metric.sign * sum(known) / len(known) if known else -math.inf
+
+    config = max(best.choices.values(), key=mean).config
+    rest = " · ".join(grid.cells[config][key] for key in grid.keys if key != grid.lead)
+    return f"{best.name} ({rest})" if rest else best.name
 
 
 def _times_less(cheap: Contender, dear: Contender, found: Verdict) -> str:
@@ -269,7 +288,8 @@ def lead_text(comparison: Comparison, metric: Metric, *, signed: bool = False) -
     effect = metric.points(metric.number(comparison.lead, sign=sign))
     if is_missing(low):
         return effect
-    return f"{effect}, {metric.number(low, sign=sign)} to {metric.number(high, sign=sign)}"
+    low_end, high_end = metric.ends(low, high, sign=sign)
+    return f"{effect}, {low_end} to {high_end}"
 
 
 def amount(value: float, metric: Metric) -> str:

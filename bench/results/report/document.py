@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, bounded
 from bench.results.folder import STATUSES, Run, read_json
-from bench.results.grid import UNKNOWN, complete_trials, flat, is_missing
+from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.report.blocks import (
     Block,
     Bold,
@@ -40,6 +40,7 @@ FILES: Mapping[str, str] = {
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
     "untuned.parquet": "the trials of the same suite with its own settings",
+    "untuned_predictions.parquet": "the test predictions of these trials",
     "verdict.json": "the verdict, with every comparison",
     "looks.json": "which trials were new at each look at the results",
     "accounts.json": "epochs and floating-point operations: asked for, shared, done",
@@ -103,13 +104,20 @@ def _unfinished(found: Findings) -> Iterator[Block]:
     reasons = rest["error"].fillna("no reason was given")
     for (status, reason), group in rest.groupby([rest["status"], reasons], sort=False):
         names = [
-            f"{labels[str(config)]} (seed {', '.join(map(str, seeds))})"
-            for config, seeds in group.groupby("config", sort=False)["seed"]
+            f"{labels[str(config)]} (seed {', '.join(_seeds_and_folds(rows))})"
+            for config, rows in group.groupby("config", sort=False)
         ]
         more = f" and {len(names) - MAX_NAMED} more configs" if len(names) > MAX_NAMED else ""
         shown = "; ".join(names[:MAX_NAMED])
         yield paragraph(f"{counted(len(group), 'trial')} {status}: {shown}{more}")
         yield Code(str(reason), max_lines=MAX_ERROR_LINES)
+
+
+def _seeds_and_folds(rows: pd.DataFrame) -> Iterator[str]:
+    """The seeds of some trials of a config, with their folds where they have some."""
+    for seed, own in rows.groupby("seed", sort=False):
+        folds = ", ".join(map(str, own["fold"])) if has_folds(own) else ""
+        yield f"{seed}{f' fold {folds}' if folds else ''}"
 
 
 def _compared(found: Findings) -> Iterator[Block]:
@@ -124,9 +132,9 @@ def _compared(found: Findings) -> Iterator[Block]:
         for axis in grid.varying
         if axis not in grid.keys
     ]
-    sizes = _split_sizes(run.data)
+    sizes, folds = _split_sizes(run.data), run.data.get("folds")
     items += [
-        (Bold("seeds:"), _list(seeds)),
+        (Bold("seeds:"), f"{_list(seeds)}{f', each with {folds} folds' if folds else ''}"),
         (Bold("data set:"), f"{_list(run.trials['dataset'].dropna().unique())}{sizes}"),
         (Bold("device:"), _list(complete["device"].dropna().unique())),
         (Bold("precision:"), _list(complete["precision"].dropna().unique())),
@@ -160,7 +168,8 @@ def _data(data: Mapping[str, Any]) -> Iterator[Block]:
             (name, *(str(counts[split].get(name, 0)) for split in counts))
             for name in classes[:MAX_CLASSES]
         )
-        yield paragraph("Images per class:")
+        of = " in the first fold of the first seed" if data.get("folds") else ""
+        yield paragraph(f"Images per class{of}:")
         yield Table("classes", ("class", *counts), rows, tuple(range(1, len(counts) + 1)))
     if len(classes) > MAX_CLASSES:
         yield paragraph(f"{len(classes) - MAX_CLASSES} more classes are in data.json.")
@@ -182,6 +191,17 @@ def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
         items.append("One data set was used: what holds on it need not hold on others.")
+    if run.environment.get("decide"):
+        items.append(
+            "Seeds were added while the question was open (--decide), which reads the test split: "
+            "every look at it is paid for in the intervals."
+        )
+    short = _seeds_without_all_folds(run)
+    if short:
+        items.append(
+            f"Not all folds are complete of {counted(short, 'seed')} of a config: such a seed "
+            "counts with the mean over its other folds, and so over fewer images."
+        )
     if found.tuning is not None:
         items += tuning_limits(found.tuning)
     elif run.trials["config"].nunique() > 1:
@@ -190,6 +210,15 @@ def _limits(found: Findings) -> Iterator[Block]:
         )
     if items:
         yield Bullets(tuple((item,) for item in items))
+
+
+def _seeds_without_all_folds(run: Run) -> int:
+    """How many seeds of configs have some complete folds, but not all."""
+    folds = run.data.get("folds")
+    if not folds:
+        return 0
+    counts = complete_trials(run.trials).groupby(["config", "seed"]).size()
+    return int((counts < folds).sum())
 
 
 def _repeated(environment: Mapping[str, Any]) -> Iterator[Block]:
@@ -211,7 +240,8 @@ def _files(folder: Path) -> Iterator[Block]:
 def _split_sizes(data: Mapping[str, Any]) -> str:
     sizes = [f"{sum(counts.values())} {split}" for split, counts in data.get("counts", {}).items()]
     classes = counted(len(data.get("classes", [])), "class", "classes")
-    return f", {classes}; images: {', '.join(sizes)}" if sizes else ""
+    of = " of the first fold of the first seed" if data.get("folds") else ""
+    return f", {classes}; images{of}: {', '.join(sizes)}" if sizes else ""
 
 
 def _time(complete: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from bench.results.analysis import (
     Verdict,
     natural_target,
     pareto_front,
+    reached_target,
     read_verdict,
     sample_of,
     trial_measures,
@@ -105,7 +106,13 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     if found.verdict.comparisons:
         yield from _pairs(found.verdict)
     if found.tuning is not None:
-        yield from tuning_section(found.tuning, found.run.trials, metric)
+        yield from tuning_section(
+            found.tuning,
+            found.run.trials,
+            metric,
+            predictions=found.run.predictions,
+            margin=found.verdict.margin,
+        )
     if found.results:
         yield from _ranking(found)
         yield from _metrics(found)
@@ -162,6 +169,11 @@ def _test_in_words(found: Verdict) -> str:
         "1992), with the luck of training judged from all pairs together; corrected after "
         f"Bonferroni over {number}{looks}."
     )
+    if found.folds:
+        return (
+            "The test is the corrected resampled t test over folds (Nadeau and Bengio, 2003); "
+            f"corrected after Bonferroni over {number}{looks}."
+        )
     if all(c.of_models for c in found.comparisons):
         return (
             f"With fewer than {LEAST_SEEDS} seeds only the trained models are compared, on their "
@@ -219,7 +231,7 @@ def standing(found: Verdict) -> Iterator[Block]:
                 *(_cost_text(each.costs.get(cost, math.nan)) for cost in _COSTS),
             )
         )
-    few = any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
+    few = not found.folds and any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
     others = "other images" if few else "other seeds and images"
     terms = [
         (
@@ -237,15 +249,20 @@ def standing(found: Verdict) -> Iterator[Block]:
                 f"± {within}; open: neither is shown",
             ),
         ]
-    terms.append(("val", "on the validation split, which chooses"))
+    terms += [
+        ("val", "on the validation split, which chooses"),
+        ("time (s)", "of one training and its validations"),
+        ("parameters", "those that train"),
+        ("MiB", "the peak of memory"),
+    ]
     places = {index for index in range(1, len(header)) if header[index] != "verdict"}
     yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
 
 
 _COSTS = {
     "train_seconds": "time (s)",
-    "trainable_params": "parameters that train",
-    "peak_memory_mib": "memory (MiB)",
+    "trainable_params": "parameters",
+    "peak_memory_mib": "MiB",
 }
 
 
@@ -342,26 +359,23 @@ def _training(found: Findings) -> Iterator[Block]:
     units = " In percent and points." if metric.percent else ""
     yield Heading("How they trained", 3)
     yield paragraph(
-        f"Means over seeds. To {goal}: epochs, training images and seconds until validation "
-        f"{metric.label} first reached it, and in how many seeds it did. Mean val: validation "
+        f"To {goal}: in how many trials validation {metric.label} reached it, and after how many "
+        "epochs, training images and seconds (medians; a trial that never did counts as longest, "
+        f"so – where half of them did not). The rest are means over seeds. Mean val: validation "
         f"{metric.label} averaged over all epochs. Gap: training minus validation accuracy after "
         f"the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test {metric.label} "
         f"at the chosen epoch minus after the last one.{units}"
     )
-    by_config = trial_measures(run, target=target).groupby("config")
-    means, reached, sizes = (
-        by_config.mean(),
-        by_config["epochs_to_target"].count(),
-        by_config.size(),
-    )
+    measures = trial_measures(run, target=target)
+    means, reached = measures.groupby("config").mean(), reached_target(measures)
     figures = (f"to {goal}", "epochs", "images", "s", "mean val", "gap", "late")
     rows = tuple(
         (
             *(result.cell[axis] for axis in axes),
-            f"{reached[result.config]} of {sizes[result.config]}",
-            or_unknown(means["epochs_to_target"][result.config], "{:.1f}"),
-            or_unknown(means["images_to_target"][result.config], "{:,.0f}"),
-            or_unknown(means["seconds_to_target"][result.config], "{:.1f}"),
+            "{reached} of {trials}".format(**reached.loc[result.config, ["reached", "trials"]]),
+            _until(reached["epochs"][result.config], "{:.0f}"),
+            _until(reached["images"][result.config], "{:,.0f}"),
+            _until(reached["seconds"][result.config], "{:.1f}"),
             number(means["area"][result.config], metric),
             difference(means["overfitting"][result.config], ACCURACY),
             difference(means["late_loss"][result.config], metric),
@@ -372,16 +386,31 @@ def _training(found: Findings) -> Iterator[Block]:
     yield Table("training", (*axes, *figures), rows, numbers)
 
 
+def _until(value: float, form: str) -> str:
+    return UNKNOWN if math.isinf(value) else or_unknown(value, form)
+
+
 def _shares(found: Findings) -> Iterator[Block]:
     effects = [e for e in variance_shares(found.run.trials, found.grid) if e.share >= LEAST_SHARE]
     if not effects or not found.grid.keys:
         return
-    rest = 1 - sum(effect.share for effect in effects)
-    rows = [(" × ".join(effect.axes), f"{100 * effect.share:.1f}") for effect in effects]
     yield Heading(f"What moves test {found.run.metric.label}", 3)
-    yield paragraph("Share of the variance over all trials that an axis explains, or two (η²).")
-    rows.append(("all else", f"{100 * rest:.1f}"))
-    yield Table("variance", ("axis", "percent"), tuple(rows), (1,))
+    yield paragraph("Share of the variance over all trials that an axis explains, or two together.")
+    rows = tuple(
+        (" × ".join(e.axes), *(f"{100 * share:.1f}" for share in (e.share, e.seen, e.chance)))
+        for e in effects
+    )
+    yield Table(
+        "variance",
+        ("axis", "percent", "as seen", "by chance"),
+        rows,
+        (1, 2, 3),
+        terms=(
+            ("percent", "what is beyond noise (ω²)"),
+            ("as seen", "with what noise adds (η²)"),
+            ("by chance", "what noise alone is expected to give"),
+        ),
+    )
 
 
 def _fronts(found: Findings) -> Iterator[Block]:

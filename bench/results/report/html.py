@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.results.analysis import COSTS, sample_of
-from bench.results.grid import complete_trials, is_missing
+from bench.results.grid import complete_trials, has_folds, is_missing, over_folds
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots import looks
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
@@ -87,7 +87,8 @@ def page_data(found: Findings) -> dict[str, Any]:
     """What the page draws and lists, as JSON: null stands for what is not known."""
     run, grid = found.run, found.grid
     metric, look = run.metric, looks(grid.axes[grid.lead])
-    complete = complete_trials(run.trials)
+    complete = over_folds(complete_trials(run.trials))
+    luck = ("seed", "fold") if has_folds(run.trials) else ("seed",)
     others = [axis for axis in grid.keys if axis != grid.lead]
     ranking = []
     for result in found.results:
@@ -97,7 +98,7 @@ def page_data(found: Findings) -> dict[str, Any]:
             ranking.append({"config": result.config, "mean": sample.mean, "low": low, "high": high})
     columns = [{"name": "id", "title": "trial"}]
     columns += [{"name": f"axis:{axis}", "title": axis} for axis in grid.varying]
-    figures = [{"name": name, "title": name, "number": True} for name in ("seed", "best_epoch")]
+    figures = [{"name": name, "title": name, "number": True} for name in (*luck, "best_epoch")]
     unit = " %" if metric.percent else ""
     shares = [
         {"name": name, "title": f"{title}{unit}", "number": True, "percent": metric.percent}
@@ -163,6 +164,7 @@ def _trial(row: Mapping[Any, Any], metric: Metric) -> dict[str, Any]:
         "id": str(row["trial"]),
         "config": str(row["config"]),
         "seed": _number(row["seed"]),
+        "fold": _number(row.get("fold")),
         "best_epoch": _number(row["best_epoch"]),
         "test": _number(row[metric.test]),
         "val": _number(row[metric.val]),

@@ -15,7 +15,7 @@ from bench.results.grid import is_missing, read_grid
 
 
 def find_trial(run: Run, name: str) -> dict[str, Any]:
-    """The row of the trial whose id begins with `name`, or of `CONFIG LABEL · seed N`.
+    """The row of the trial whose id begins with `name`, or of `CONFIG LABEL · seed N[ · fold M]`.
 
     Raises `BenchError` if none or several do.
     """
@@ -61,7 +61,9 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
             f"It stopped early, after {epochs} of {asked} epochs: validation had not improved "
             "for as many epochs as early_stopping allows."
         )
-    if epochs:
+    if epochs and run.suite.get("choose") == "last":
+        yield f"Epoch {trial['best_epoch']}, its last, counts: the suite says choose: last."
+    elif epochs:
         yield (
             f"Epoch {trial['best_epoch']} was chosen because it has the {run.metric.best} "
             f"validation {run.metric.label} (of equals the lower validation loss, then the earlier "

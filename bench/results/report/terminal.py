@@ -11,16 +11,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.results.analysis import LrCell, RunComparison, sample_of
+from bench.results.analysis.intervals import UNKNOWN as UNKNOWN_INTERVAL
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, complete_trials, is_missing, read_grid, value_text
 from bench.results.metric import Metric
+from bench.results.report.changes import about, config_text, left_out, verdict_text
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
 from bench.results.report.reasons import why
 
 BARS = "▁▂▃▄▅▆▇█"
 MAX_EPOCHS = 60
-COLOURS = {"better": "green", "worse": "red", "within noise": "dim", "same": "dim"}
+COLOURS = {"better": "green", "worse": "red"}
 
 
 def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
@@ -105,22 +107,18 @@ def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
 def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
     """What changed between two runs, and what differs around them."""
     metric = comparison.metric
-    if len({each.name for each in comparison.chosen_by}) > 1:
-        before, after = (_plain(each.label) for each in comparison.chosen_by)
-        yield (
-            f"[yellow]The first run chose its epochs by {before}, the second by {after}: both are "
-            f"compared by {_plain(metric.label)}.[/]"
-        )
     unit = " %" if metric.percent else ""
-    before, after = f"before{unit}", f"after{unit}"
-    table = Table("config", "seeds", before, after, "change", "95 %", "p", "", box=None)
+    header = ("config", "seeds", f"before{unit}", f"after{unit}", "change", "interval", "p")
+    table = Table(*header, "verdict", box=None)
+    table.columns[0].overflow = "fold"
     for column in range(1, 7):
         table.columns[column].justify = "right"
     for change in comparison.changes:
-        low, high = change.interval
-        colour = COLOURS[change.judgement]
+        own = change.comparison
+        low, high = UNKNOWN_INTERVAL if own is None else own.interval
+        colour = COLOURS.get(change.judgement, "dim")
         table.add_row(
-            _plain(change.label),
+            _plain(config_text(change)),
             str(len(change.seeds)),
             _figure(change.before, metric),
             _figure(change.after, metric),
@@ -128,24 +126,13 @@ def show_comparison(comparison: RunComparison) -> Iterator[RenderableType]:
             UNKNOWN
             if is_missing(low)
             else f"{_figure(low, metric, '+')} to {_figure(high, metric, '+')}",
-            f"{change.corrected:.2g}",
-            f"[{colour}]{change.judgement}[/]",
+            UNKNOWN if own is None else f"{own.corrected:.2g}",
+            f"[{colour}]{_plain(verdict_text(change))}[/]",
         )
     if comparison.changes:
         yield table
-        yield (
-            f"[dim]test {_plain(metric.label)}"
-            f"{'' if metric.higher_is_better else ' (less is better)'}, paired by seed; "
-            "p after Holm: exact sign flips where the seeds suffice for it, else Student's t[/]"
-        )
-    else:
-        yield "The runs have no config with a common seed."
-    for name, labels in (
-        ("only in the first", comparison.only_before),
-        ("only in the second", comparison.only_after),
-    ):
-        if labels:
-            yield f"{name}: {_plain('; '.join(labels))}"
+    yield f"[dim]{_plain(' '.join(about(comparison)))}[/]"
+    yield from map(_plain, left_out(comparison))
     for name, differences in (
         ("environment", comparison.environment),
         ("suite", comparison.suite),
@@ -179,7 +166,7 @@ def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
 
 def _figure(value: float, metric: Metric, sign: str = "") -> str:
     """With a digit more than elsewhere: two runs of the same configs differ by little."""
-    return metric.number(value, sign=sign, more=1)
+    return UNKNOWN if is_missing(value) else metric.number(value, sign=sign, more=1)
 
 
 def _plain(value: Any) -> str:

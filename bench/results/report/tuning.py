@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.results.analysis import (
     LR,
     Budget,
+    Comparison,
     Edge,
     Gain,
     Goal,
@@ -25,11 +26,14 @@ from bench.results.analysis import (
     read_goals,
     read_studies,
 )
+from bench.results.analysis.comparison import MARGIN
+from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.grid import UNKNOWN, is_missing
 from bench.results.metric import ACCURACY, Metric
-from bench.results.report.answer import named
+from bench.results.report.answer import amount, named
 from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
 from bench.results.report.wording import (
+    claim,
     counted,
     difference,
     difference_interval,
@@ -41,8 +45,7 @@ from bench.results.report.wording import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.results.analysis.paired import Comparison, seeds_to_decide
-from bench.results.folder import Tuning
+    from bench.results.folder import Tuning
 
 MAX_FRONT = 40
 MAX_ORDERED = 8
@@ -56,15 +59,26 @@ OTHER_OBJECTIVES: Mapping[str, tuple[str, str]] = {
 """Objectives that are no metrics: what they are in words, and the format of a figure."""
 
 
-def tuning_section(tuning: Tuning, trials: pd.DataFrame, metric: Metric) -> Iterator[Block]:
-    """The blocks below "Tuning"; `trials` are those of the tuned run, which `metric` compares."""
+def tuning_section(
+    tuning: Tuning,
+    trials: pd.DataFrame,
+    metric: Metric,
+    *,
+    predictions: pd.DataFrame | None = None,
+    margin: float = MARGIN,
+) -> Iterator[Block]:
+    """The blocks below "Tuning"; `trials` and `predictions` are those of the tuned run.
+
+    `metric` compares them. Without predictions nothing is claimed.
+    """
     studies, objectives = read_studies(tuning), read_goals(tuning)
-    found = gains(tuning, studies, trials, metric)
+    found = gains(tuning, studies, trials, metric, predictions=predictions, margin=margin)
+    known = predictions is not None and tuning.untuned_predictions is not None
     yield Heading("Tuning", 3)
-    first, *rest = _outcome(found, trials, metric)
-    yield paragraph(Bold(first), *rest)
+    first, *rest = _outcome(found, metric, margin, known=known)
+    yield paragraph(Bold(first), *rest, *_order(found, trials, metric, predictions, margin))
     yield from _edges(edges(studies))
-    yield from _effects(found, metric)
+    yield from _effects(found, metric, margin)
     yield from _fronts(studies, objectives, metric)
     yield from _spent(budgets(studies))
     yield from _method(tuning, studies, objectives, trials, metric)
@@ -90,16 +104,25 @@ def tuning_limits(tuning: Tuning) -> list[str]:
     return limits
 
 
-def _outcome(found: Sequence[Gain], trials: pd.DataFrame, metric: Metric) -> Iterator[str]:
-    """What tuning changed, and what of it is certain."""
-    compared = [gain for gain in found if gain.before.n and gain.after.n]
+def _outcome(found: Sequence[Gain], metric: Metric, margin: float, *, known: bool) -> Iterator[str]:
+    """What tuning changed, and what of it may be claimed."""
+    compared = _compared(found)
     if not compared:
         yield f"No study has a test {metric.label} both before and after tuning."
         return
     yield _moved(compared, metric)
-    yield from _claims(compared, metric)
-    if len(compared) > 1:
-        yield from _order(compared, trials, metric)
+    if known:
+        yield from _claims(compared, metric, margin)
+    elif not all(gain.study.unchanged for gain in compared):
+        yield (
+            "The folder has no test predictions of the untuned trials, as an earlier version of "
+            "bench wrote it: nothing is claimed of the differences. Run bench tune again with the "
+            "same arguments to have them; finished trials are kept."
+        )
+
+
+def _compared(found: Sequence[Gain]) -> list[Gain]:
+    return [gain for gain in found if gain.before.n and gain.after.n]
 
 
 def _moved(compared: Sequence[Gain], metric: Metric) -> str:
@@ -126,43 +149,52 @@ def _cells_of(compared: Sequence[Gain]) -> str:
     return counted(len(compared), *(("strategy", "strategies") if own else ("study", "studies")))
 
 
-def _claims(compared: Sequence[Gain], metric: Metric) -> Iterator[str]:
-    by_verdict: dict[str, list[tuple[str, Comparison]]] = {}
+def _claims(compared: Sequence[Gain], metric: Metric, margin: float) -> Iterator[str]:
+    by_verdict: dict[str, list[str]] = {}
     for gain in compared:
-        if gain.comparison is not None and not gain.study.unchanged:
-            pair = (gain.study.name, gain.comparison)
-            by_verdict.setdefault(gain.comparison.verdict, []).append(pair)
-    if by_verdict.keys() == {"too few seeds"}:
-        yield _too_few([comparison for _, comparison in by_verdict.pop("too few seeds")])
+        comparison = gain.comparison
+        if gain.study.unchanged:
+            continue
+        if comparison is None:
+            by_verdict.setdefault("nothing", []).append(gain.study.name)
+            continue
+        text = f"{gain.study.name} ({_evidence(comparison, metric)})"
+        verdict = "of models" if comparison.of_models else comparison.verdict
+        by_verdict.setdefault(verdict, []).append(text)
     for verdict, words in (
-        ("better", "The found settings beat the suite's for"),
-        ("worse", "The suite's settings beat the found ones for"),
-        ("undecided", "Found and suite's settings are not distinguishable for"),
-        ("too few seeds", "There are too few seeds to tell them apart for"),
+        ("better", "The found settings are better for"),
+        ("worse", "The suite's settings are better for"),
+        (
+            "as_good",
+            f"Found and suite's settings are as good, within {amount(margin, metric)}, for",
+        ),
+        ("open", "It is open which settings are better for"),
+        (
+            "of models",
+            f"With fewer than {LEAST_SEEDS} common seeds nothing can be said of the settings for",
+        ),
+        ("nothing", "There is no common seed with test predictions for"),
     ):
-        names = [f"{name} ({_evidence(c, metric)})" for name, c in by_verdict.get(verdict, [])]
-        if names:
-            yield f"{words} {named(names)}."
-
-
-def _too_few(comparisons: Sequence[Comparison]) -> str:
-    """That no change can be significant, whatever it is."""
-    most, number = max(len(c.seeds) for c in comparisons), comparisons[0].comparisons
-    return (
-        f"With {counted(most, 'seed')} no change can be significant: for "
-        f"{counted(number, 'study', 'studies')} the smallest attainable p is "
-        f"{min(c.attainable for c in comparisons):.2g}; it takes {seeds_to_decide(number)} seeds."
-    )
+        if verdict in by_verdict:
+            yield f"{words} {named(by_verdict[verdict])}."
 
 
 def _evidence(comparison: Comparison, metric: Metric) -> str:
-    effect = metric.points(difference(comparison.effect, metric))
-    figures = f"{effect}, {difference_interval(comparison.interval, metric)}"
-    return f"{figures}, corrected p = {comparison.corrected:.2g}"
+    effect = metric.points(difference(comparison.difference, metric))
+    return f"{effect}, {difference_interval(comparison.interval, metric)}"
 
 
-def _order(compared: Sequence[Gain], trials: pd.DataFrame, metric: Metric) -> Iterator[str]:
-    """Whether the ranking is another one, and whether that is certain."""
+def _order(
+    found: Sequence[Gain],
+    trials: pd.DataFrame,
+    metric: Metric,
+    predictions: pd.DataFrame | None,
+    margin: float,
+) -> Iterator[str]:
+    """Whether the ranking is another one, and what of that may be claimed."""
+    compared = _compared(found)
+    if len(compared) < 2:
+        return
     before = _groups({gain.study.name: gain.rank_before for gain in compared})
     after = _groups({gain.study.name: gain.rank_after for gain in compared})
     if before == after:
@@ -175,16 +207,16 @@ def _order(compared: Sequence[Gain], trials: pd.DataFrame, metric: Metric) -> It
         f"The order by mean test {metric.label} changed: before {_ordered(before)}; after "
         f"{_ordered(after)}."
     )
-    swapped = overtakings(compared, trials, metric)
+    swapped = overtakings(compared, trials, metric, predictions=predictions, margin=margin)
     if not swapped:
         return
     pairs = counted(len(swapped), "pair")
-    certain = [c for c in swapped if c.verdict == "better"]
-    if certain:
-        names = [f"{c.first} beats {c.second} ({_evidence(c, metric)})" for c in certain]
+    shown = [c for c in swapped if c.verdict == "better"]
+    if shown:
+        names = [f"{c.first} is better than {c.second} ({_evidence(c, metric)})" for c in shown]
         yield f"Of {pairs} that changed places, after tuning {named(names)}."
     else:
-        yield f"Of {pairs} that changed places, none is told apart for certain after tuning."
+        yield f"Of {pairs} that changed places, it is open after tuning who is better."
 
 
 def _groups(ranks: Mapping[str, int | None]) -> list[list[str]]:
@@ -216,21 +248,21 @@ def _edges(found: Sequence[Edge]) -> Iterator[Block]:
     )
 
 
-def _effects(found: Sequence[Gain], metric: Metric) -> Iterator[Block]:
+def _effects(found: Sequence[Gain], metric: Metric, margin: float) -> Iterator[Block]:
     comparisons = sum(gain.comparison is not None for gain in found)
     yield paragraph(
         f"Test {metric.label}{' in percent' if metric.percent else ''}, mean ± standard deviation "
         "over evaluation seeds, with the suite's own settings and with the found ones. Difference: "
         f"tuned minus untuned{' in points' if metric.percent else ''}"
-        f"{'' if metric.higher_is_better else ' (less is better)'}, "
-        "paired by seed, with 95 % interval (BCa bootstrap); p of the exact sign-flip test, "
-        f"two-sided, corrected after Holm over {counted(comparisons, 'study', 'studies')}. Ranks "
-        f"are by mean test {metric.label} before and after."
+        f"{'' if metric.higher_is_better else ' (less is better)'}, on the same seeds and test "
+        "images, by the test of seeds × images; interval and p are corrected over "
+        f"{counted(comparisons, 'study', 'studies')}. As good: the interval lies within ± "
+        f"{amount(margin, metric)}. Ranks are by mean test {metric.label} before and after."
     )
     header = ("study", "rank untuned", "rank tuned", "untuned", "tuned", "seeds", "difference")
     yield Table(
         "tuning",
-        (*header, "95 % interval", "corrected", "claim", "suite's settings", "found settings"),
+        (*header, "interval", "corrected", "claim", "suite's settings", "found settings"),
         tuple(_effect(gain, metric) for gain in sorted(found, key=_tuned_first)),
         tuple(range(1, 9)),
     )
@@ -243,14 +275,15 @@ def _tuned_first(gain: Gain) -> tuple[bool, int]:
 def _effect(gain: Gain, metric: Metric) -> tuple[str, ...]:
     study, comparison = gain.study, gain.comparison
     if comparison is None:
-        figures = ("0", UNKNOWN, UNKNOWN, UNKNOWN, "nothing to compare")
+        nothing = "the same settings" if study.unchanged else "nothing to compare"
+        figures = (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, nothing)
     else:
         figures = (
             str(len(comparison.seeds)),
-            difference(comparison.effect, metric),
+            difference(comparison.difference, metric),
             difference_interval(comparison.interval, metric),
             f"{comparison.corrected:.2g}",
-            "the same settings" if study.unchanged else claim(comparison),
+            claim(comparison),
         )
     return (
         study.name,
@@ -261,14 +294,6 @@ def _effect(gain: Gain, metric: Metric) -> tuple[str, ...]:
         _values(study.values_of(study.suite)),
         _values(study.values_of(study.chosen)),
     )
-
-
-def claim(comparison: Comparison) -> str:
-    """What may be said of the two."""
-    if comparison.verdict in ("better", "worse"):
-        ahead = comparison.first if comparison.verdict == "better" else comparison.second
-        return f"{ahead} is better"
-    return "undecided" if comparison.verdict == "undecided" else "too few seeds to say"
 
 
 def _values(texts: Mapping[str, str]) -> str:
@@ -329,35 +354,45 @@ def _measured(objective: Goal, metric: Metric) -> Metric:
 
 def _spent(spent: Sequence[Budget]) -> Iterator[Block]:
     yield Heading("What tuning spent", 3)
-    yield paragraph(_equality(spent))
-    header = ("study", "trials", "complete", "pruned", "failed", "training images", "training s")
+    yield paragraph(*_equality(spent))
+    failed = any(each.failed for each in spent)
+    wasted = ("of failed trials",) if failed else ()
+    header = ("study", "trials", "complete", "pruned", "failed", "training images", *wasted)
     rows = tuple(
         (
             each.study,
             *(str(n) for n in (each.trials, each.complete, each.pruned, each.failed)),
             f"{each.images:,}",
+            *((f"{each.failed_images:,}",) if failed else ()),
             f"{each.seconds:.1f}",
         )
         for each in spent
     )
-    yield Table("tuning_budget", header, rows, tuple(range(1, len(header))))
+    yield Table("tuning_budget", (*header, "training s"), rows, tuple(range(1, len(header) + 1)))
 
 
-def _equality(spent: Sequence[Budget]) -> Inline:
+def _equality(spent: Sequence[Budget]) -> Iterator[Inline]:
+    """Whether the studies spent the same in the trials that count, and what failed."""
     gap = image_gap(spent)
     if len(spent) < 2:
-        return "One study was made."
-    if gap <= UNEQUAL:
-        return (
-            "The studies had equal budgets: the training images that they processed differ by "
-            f"{100 * gap:.1f} %."
+        yield "One study was made."
+    elif gap <= UNEQUAL:
+        yield (
+            "The studies had equal budgets: the training images of complete and pruned trials "
+            f"differ by {100 * gap:.1f} %."
         )
-    most = max(spent, key=lambda budget: budget.images)
-    least = min(spent, key=lambda budget: budget.images)
-    return Bold(
-        f"The studies did not spend the same: {most.study} processed {most.images:,} training "
-        f"images, {least.study} {100 * gap:.1f} % fewer, so the search may favour the former."
-    )
+    else:
+        most = max(spent, key=lambda budget: budget.images)
+        least = min(spent, key=lambda budget: budget.images)
+        yield Bold(
+            f"The studies did not spend the same: {most.study} processed {most.images:,} training "
+            f"images in trials that did not fail, {least.study} {100 * gap:.1f} % fewer, so the "
+            "search may favour the former."
+        )
+    failed = [budget for budget in spent if budget.failed]
+    if failed:
+        names = [f"{each.study} {each.failed} of {each.trials}" for each in failed]
+        yield f"Failed trials told the search nothing: {named(names)}."
 
 
 def _method(

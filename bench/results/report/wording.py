@@ -37,8 +37,10 @@ def difference(value: float, metric: Metric) -> str:
 
 def difference_interval(interval: Interval, metric: Metric) -> str:
     """An interval of such a difference, `+0.3 to +2.1`."""
-    low, high = (difference(end, metric) for end in interval)
-    return UNKNOWN if is_missing(interval[0]) else f"{low} to {high}"
+    if is_missing(interval[0]):
+        return UNKNOWN
+    low, high = metric.ends(*interval, sign="+")
+    return f"{low} to {high}"
 
 
 def or_unknown(value: float, form: str) -> str:

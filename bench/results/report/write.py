@@ -43,9 +43,9 @@ def write_report(
         name: Path(os.path.relpath(path, run.folder)).as_posix() for name, path in figures.items()
     }
     found = Findings(run=run)
+    write_json(run.folder / "verdict.json", verdict_json(found.verdict, found.lines))
     blocks = list(document(found, targets))
     written = []
-    write_json(run.folder / "verdict.json", verdict_json(found.verdict, found.lines))
     if "md" in formats:
         written.append(_write(run.folder / "report.md", render_markdown(blocks)))
     if "html" in formats:

@@ -49,7 +49,7 @@ def test_the_other_seeds_choose() -> None:
     cells = {("a", 0.1): [0.80, 0.80, 0.80], ("a", 0.01): [0.78, 0.78, 0.90]}
     own = choices(*_trials({**cells, ("b", 0.1): [0.7, 0.7, 0.7]}))["a"][ONE_BLOCK]
     assert own.configs == {0: "a-0.01", 1: "a-0.01", 2: "a-0.1"}
-    assert own.trials == {0: "a-0.01-0", 1: "a-0.01-1", 2: "a-0.1-2"}
+    assert own.trials == {0: ("a-0.01-0",), 1: ("a-0.01-1",), 2: ("a-0.1-2",)}
     assert own.val == {0: 0.78, 1: 0.78, 2: 0.80}
     assert own.config == "a-0.01"
     assert (own.agreeing, own.candidates) == (2, 2)
@@ -96,7 +96,7 @@ def test_strategies_stand_on_each_backbone() -> None:
         "a": {"r18", "r50"},
         "b": {"r18", "r50"},
     }
-    assert found["a"]["r50"].trials == {0: "a-2.0-0", 1: "a-2.0-1"}
+    assert found["a"]["r50"].trials == {0: ("a-2.0-0",), 1: ("a-2.0-1",)}
 
 
 def test_the_test_split_has_no_say(tmp_path: Path) -> None:

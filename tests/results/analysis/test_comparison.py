@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from bench.results.analysis.comparison import (
     ALPHA,
@@ -99,11 +100,24 @@ def test_one_seed_is_the_exact_test_of_mcnemar() -> None:
     one[0, 20:22] = 0
     found = _pair(one, other)
     assert found.p == pytest.approx(binomtest(12, 14, 0.5).pvalue)
-    share = binomtest(12, 14, 0.5).proportion_ci(1 - look_level(1), method="exact")
-    assert found.interval == pytest.approx(
-        tuple((2 * end - 1) * 14 / 100 for end in (share.low, share.high))
-    )
+    # The error of Agresti and Min: half a sample in each of the four cells.
+    error = math.sqrt(12.5 + 2.5 - (12.5 - 2.5) ** 2 / 102) / 102
+    half = student.isf(look_level(1) / 2, 99) * error
+    assert found.interval == pytest.approx((0.1 - half, 0.1 + half))
     assert (found.verdict, found.models_verdict) == ("open", "better")
+
+
+def test_what_the_exact_test_does_not_claim_is_not_claimed() -> None:
+    """Six samples to none of 300: Student's t alone would claim it."""
+    one, other = np.ones((1, 300)), np.ones((1, 300))
+    other[0, :6] = 0
+    found = _pair(one, other)
+    assert found.p == pytest.approx(2 * 0.5**6)
+    assert found.p > found.level
+    low, high = found.interval
+    assert low == 0.0
+    assert high >= 0.04
+    assert found.models_verdict == "open"
 
 
 def test_equal_models_differ_by_about_a_sample_at_most() -> None:

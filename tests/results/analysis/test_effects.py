@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.results.analysis import Effect, pareto_front, reliability, variance_shares
+from bench.results.analysis import pareto_front, reliability, variance_shares
 from bench.results.grid import Grid
 
 STRATEGIES, SCHEDULES, SEEDS = ("a", "b", "c"), ("x", "y"), (0, 1, 2, 3)
@@ -57,29 +57,76 @@ class _Design:
 def test_shares_are_those_of_regression() -> None:
     values = np.random.default_rng(0).normal(size=(6, 4))
     trials, grid = _trials(values)
-    design, names = _Design(trials), ("strategy", "schedule", "seed")
+    design = _Design(trials)
     total = design.residual()
-    found = {frozenset(e.axes): e.share for e in variance_shares(trials, grid)}
-    assert len(found) == 6
-    for i in range(3):
-        expected = (total - design.residual((i,))) / total
-        assert found[frozenset({names[i]})] == pytest.approx(expected)
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        both = design.residual((i,), (j,)) - design.residual((i,), (j,), (i, j))
-        assert found[frozenset({names[i], names[j]})] == pytest.approx(both / total)
+    noise = design.residual((0, 1), (2,)) / (5 * 3)
+    squares = {
+        ("strategy",): (total - design.residual((0,)), 2),
+        ("schedule",): (total - design.residual((1,)), 1),
+        ("seed",): (total - design.residual((2,)), 3),
+        ("strategy", "schedule"): (design.residual((0,), (1,)) - design.residual((0, 1)), 2),
+    }
+    found = {e.axes: e for e in variance_shares(trials, grid)}
+    assert found.keys() == squares.keys()
+    for axes, (explained, freedom) in squares.items():
+        effect = found[axes]
+        assert effect.share == pytest.approx((explained - freedom * noise) / (total + noise))
+        assert effect.seen == pytest.approx(explained / total)
+        assert effect.chance == pytest.approx(freedom * noise / total)
+
+
+def _one_axis(values: Any) -> tuple[pd.DataFrame, Grid]:
+    """Strategies × seeds."""
+    names = [chr(ord("a") + row) for row in range(len(values))]
+    rows = [
+        {"config": name, "seed": seed, "status": "complete", "test_accuracy": value}
+        for name, figures in zip(names, values, strict=True)
+        for seed, value in enumerate(figures)
+    ]
+    grid = Grid(
+        axes={"strategy": tuple(names)},
+        keys=("strategy",),
+        cells={name: {"strategy": name} for name in names},
+        labels={name: name for name in names},
+    )
+    return pd.DataFrame(rows), grid
+
+
+def test_shares_by_hand() -> None:
+    # Squares: 29.5 in all, 13.5 of strategies, 13 of seeds, so 3 of noise, of 2 degrees.
+    strategy, seed = variance_shares(*_one_axis([(1.0, 2.0, 3.0), (3.0, 4.0, 8.0)]))
+    assert (strategy.axes, seed.axes) == (("strategy",), ("seed",))
+    assert (strategy.share, seed.share) == pytest.approx((12 / 31, 10 / 31))
+    assert (strategy.seen, seed.seen) == pytest.approx((13.5 / 29.5, 13 / 29.5))
+    assert (strategy.chance, seed.chance) == pytest.approx((1.5 / 29.5, 3 / 29.5))
+
+
+def test_equal_strategies_explain_nothing() -> None:
+    """η² gives them a quarter of the variance."""
+    rng = np.random.default_rng(1)
+    found = [
+        {e.axes: e for e in variance_shares(*_one_axis(rng.normal(0.9, 0.01, size=(4, 3))))}
+        for _ in range(300)
+    ]
+    of_strategies = [effects["strategy",] for effects in found]
+    assert abs(np.mean([effect.share for effect in of_strategies])) < 0.03
+    assert np.mean([effect.seen for effect in of_strategies]) > 0.2
+    assert np.mean([effect.chance for effect in of_strategies]) == pytest.approx(3 / 11, abs=0.03)
 
 
 def test_one_axis_that_explains_all() -> None:
     trials, grid = _trials(np.repeat([0.7, 0.7, 0.8, 0.8, 0.9, 0.9], 4).reshape(6, 4))
     first, *rest = variance_shares(trials, grid)
-    assert first == Effect(axes=("strategy",), share=pytest.approx(1.0))
-    assert [effect.share for effect in rest] == pytest.approx([0.0] * 5)
+    assert first.axes == ("strategy",)
+    assert first.share == pytest.approx(1.0)
+    assert [effect.share for effect in rest] == pytest.approx([0.0] * 3)
 
 
-def test_no_shares_of_a_grid_with_holes_or_without_variance() -> None:
+def test_no_shares_without_noise_to_compare_with() -> None:
     trials, grid = _trials(np.random.default_rng(0).normal(size=(6, 4)))
     assert variance_shares(trials.iloc[1:], grid) == []
     assert variance_shares(trials.iloc[:0], grid) == []
+    assert variance_shares(trials[trials["seed"] == 0], grid) == []
     trials, grid = _trials(np.full((6, 4), 0.9))
     assert variance_shares(trials, grid) == []
 

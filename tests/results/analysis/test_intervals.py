@@ -1,15 +1,15 @@
-"""Centres and intervals against closed forms and a second implementation."""
+"""Centres and intervals against closed forms."""
 
 from __future__ import annotations
 
 import math
-from itertools import product
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from bench.results.analysis import bca_interval, interquartile_mean, wilson_interval
+from bench.results.analysis import interquartile_mean, mean_interval, wilson_interval
+from bench.results.analysis.intervals import wilson_of_share
 
 NORMAL = NormalDist()
 
@@ -29,7 +29,7 @@ def test_two_accuracies_of_153_images_are_the_same_number() -> None:
 
 def test_nothing_has_no_interval() -> None:
     assert all(math.isnan(end) for end in wilson_interval(0, 0))
-    assert all(math.isnan(end) for end in bca_interval([0.9]))
+    assert all(math.isnan(end) for end in mean_interval([0.9]))
     assert math.isnan(interquartile_mean([]))
 
 
@@ -39,48 +39,28 @@ def test_the_interquartile_mean_is_that_of_the_middle_half() -> None:
     assert interquartile_mean([0.1, 0.2, 0.9]) == pytest.approx(0.4)
 
 
-def _textbook_bca(values: list[float]) -> tuple[float, float]:
-    """Efron's definition over all nⁿ resamples, ties counted half in the bias correction."""
-    n, mean = len(values), np.mean(values)
-    means = np.sort([np.mean(chosen) for chosen in product(values, repeat=n)])
-    below = (np.sum(means < mean - 1e-12) + np.sum(means <= mean + 1e-12)) / 2 / len(means)
-    z0 = NORMAL.inv_cdf(below)
-    left_out = np.array([np.mean(np.delete(values, i)) for i in range(n)])
-    gaps = left_out.mean() - left_out
-    acceleration = (gaps**3).sum() / (6 * (gaps**2).sum() ** 1.5)
-
-    def end(probability: float) -> float:
-        z = z0 + NORMAL.inv_cdf(probability)
-        return float(np.quantile(means, NORMAL.cdf(z0 + z / (1 - acceleration * z))))
-
-    return end(0.025), end(0.975)
+def test_students_interval_in_closed_form() -> None:
+    values = [0.91, 0.93, 0.94, 0.97]
+    half = 3.182446305284263 * float(np.std(values, ddof=1)) / 2  # t quantile of 3 degrees
+    mean = float(np.mean(values))
+    assert mean_interval(values) == pytest.approx((mean - half, mean + half))
+    assert mean_interval([0.9, 0.9, 0.9]) == pytest.approx((0.9, 0.9))
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        [0.91, 0.93, 0.94, 0.945, 0.97],
-        [0.71, 0.92, 0.935, 0.94, 0.95, 0.955],
-        [-0.02, 0.013, 0.03, 0.031, 0.07, 0.2],
-    ],
-)
-def test_bca_against_the_textbook(values: list[float]) -> None:
-    spread = np.ptp(values)
-    # The resamples are drawn, those of the textbook are all there are: 3 % of the range apart.
-    assert bca_interval(values) == pytest.approx(_textbook_bca(values), abs=0.03 * spread)
-
-
-def test_bca_covers_the_mean_of_skewed_samples() -> None:
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_students_interval_covers_with_a_handful_of_seeds(seeds: int) -> None:
     rng = np.random.default_rng(0)
     covered = [
-        low <= 1.0 <= high
-        for low, high in (bca_interval(rng.exponential(size=20)) for _ in range(200))
+        low <= 0 <= high
+        for low, high in (mean_interval(rng.normal(size=seeds)) for _ in range(400))
     ]
-    # A 95 % interval covers about 92 % at this size (Efron and Tibshirani, 1993): 3 sd below.
-    assert np.mean(covered) > 0.86
+    # Three standard errors of 400 draws around 95 %.
+    assert abs(np.mean(covered) - 0.95) < 0.033
 
 
-def test_equal_values_and_equal_calls() -> None:
-    assert bca_interval([0.9, 0.9, 0.9]) == (0.9, 0.9)
-    values = [0.9, 0.92, 0.95, 0.96]
-    assert bca_interval(values) == bca_interval(values)
+def test_the_interval_of_a_share_stays_within_0_and_1() -> None:
+    low, high = wilson_of_share(0.9, 0.2, 100)
+    assert 0 < low < 0.9 < high < 1
+    assert wilson_of_share(1.0, 0.0, 100) == pytest.approx(wilson_interval(100, 100))
+    half = 1.959963984540054 * math.sqrt(0.9 * 0.1 / 50)
+    assert wilson_of_share(0.9, half, 1) == pytest.approx(wilson_interval(45, 50))

@@ -49,7 +49,7 @@ def test_scores_have_the_metric_as_their_mean(name: str, samples: int) -> None:
         labels = own["label"].map(CLASSES.index).to_numpy()
         probabilities = own.filter(like="probability_").to_numpy()
         expected = METRICS.get(name).function(labels, probabilities)
-        found = scores.of({0: str(trial)})
+        found = scores.of({0: (str(trial),)})
         assert found is not None
         assert found.values.mean() == pytest.approx(expected, abs=1e-12)
 
@@ -129,7 +129,7 @@ def test_samples_that_a_trial_did_not_predict_are_left_out() -> None:
     short = predictions.iloc[:-3]
     scores = trial_scores(short, _metric("accuracy"))
     assert scores is not None
-    both = scores.of({0: f"{0:012x}", 1: f"{1:012x}"})
+    both = scores.of({0: (f"{0:012x}",), 1: (f"{1:012x}",)})
     assert both is not None
     assert both.samples == tuple(f"{index:04}" for index in range(7))
-    assert scores.of({0: "unknown"}) is None
+    assert scores.of({0: ("unknown",)}) is None

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from bench.errors import BenchError
 from bench.results.analysis import (
     Goal,
     Setting,
@@ -21,7 +22,6 @@ from bench.results.analysis import (
     edges,
     front,
     gains,
-    holm,
     image_gap,
     importances,
     incumbents,
@@ -29,9 +29,9 @@ from bench.results.analysis import (
     overtakings,
     read_goals,
     read_studies,
-    sign_flip_p,
 )
-from bench.results.folder import Tuning, read_tuning
+from bench.results.analysis.crossed import crossed_p, crossed_table, joined
+from bench.results.folder import Run, Tuning, read_tuning
 from tests.made_up_tuning import ACCURACY, SECONDS, made_up_tuning
 
 HIGHEST = Goal(name="val_accuracy", maximize=True)
@@ -114,12 +114,28 @@ def test_budgets_are_sums_of_the_table(tmp_path: Path) -> None:
     for budget in budgets(read_studies(tuning)):
         own = rows[rows["study"] == budget.study]
         states = own["state"].value_counts()
-        assert (budget.trials, budget.images) == (len(own), own["images"].sum())
+        failed = own["state"] == "failed"
+        assert budget.images == own.loc[~failed, "images"].sum()
+        assert budget.failed_images == own.loc[failed, "images"].sum() > 0
         assert budget.seconds == pytest.approx(own["seconds"].sum())
         assert budget.failed == states["failed"] == 1
         assert budget.pruned == states["pruned"] >= 2
         assert budget.complete == states["complete"]
-        assert budget.complete + budget.pruned + budget.failed == 12
+        assert budget.complete + budget.pruned + budget.failed == budget.trials == 12
+
+
+def test_failed_trials_are_no_budget() -> None:
+    """The same images were processed, but one study learned from a twelfth of them."""
+    whole, broken = budgets(
+        [
+            _study([{"images": 100}] * 12, []),
+            _study(
+                [{"images": 100, "state": "failed" if n else "complete"} for n in range(12)], []
+            ),
+        ]
+    )
+    assert whole.images == broken.images + broken.failed_images == 1200
+    assert image_gap([whole, broken]) == pytest.approx(11 / 12)
 
 
 def test_the_gap_is_relative_to_the_most() -> None:
@@ -164,86 +180,124 @@ def test_what_has_no_range_has_no_edge() -> None:
     assert edges([_study(rows, [zero], best=0)]) == []
 
 
-def _accuracies(by_strategy: Mapping[str, Sequence[float | None]]) -> Any:
-    def change(row: dict[str, Any], _: dict[str, Any]) -> None:
-        value = by_strategy[row["strategy"]][row["seed"]]
-        row["test_accuracy"] = value
-        if value is None:
-            row.update(status="failed", error="boom")
-
-    return change
+def _right(rng: np.random.Generator, accuracy: float, seeds: int = 4) -> Any:
+    return rng.random((seeds, 300)) < accuracy
 
 
-def test_gains_equal_an_independent_computation(tmp_path: Path) -> None:
+def _read(run: Run) -> Tuning:
+    found = read_tuning(run.folder)
+    assert found is not None
+    return found
+
+
+def test_gains_are_those_of_the_crossed_test_in_one_family(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = ["a", "b", "c"]
-    before = {name: list(0.7 + 0.1 * rng.random(8)) for name in names}
-    after = {name: list(0.75 + 0.1 * rng.random(8)) for name in names}
-    run = made_up_tuning(
-        tmp_path / "r",
-        strategies=names,
-        change_untuned=_accuracies(before),
-        change_tuned=_accuracies(after),
-    )
-    tuning = read_tuning(run.folder)
-    assert tuning is not None
-    found = gains(tuning, read_studies(tuning), run.trials)
-    ps = [sign_flip_p(np.subtract(after[name], before[name])) for name in names]
-    for gain, name, corrected in zip(found, names, holm(ps), strict=True):
+    before = {name: _right(rng, 0.8) for name in names}
+    after = {name: _right(rng, p) for name, p in zip(names, (0.95, 0.8, 0.6), strict=True)}
+    run = made_up_tuning(tmp_path / "r", strategies=names, seeds=4, right=(before, after))
+    tuning = _read(run)
+    found = gains(tuning, read_studies(tuning), run.trials, predictions=run.predictions)
+    tables = [crossed_table(after[name].astype(float) - before[name]) for name in names]
+    ps = crossed_p(joined(tables), independent=3)
+    for gain, name, p in zip(found, names, ps, strict=True):
         assert gain.study.name == name
-        assert gain.before.mean == pytest.approx(np.mean(before[name]))
-        assert gain.after.sd == pytest.approx(np.std(after[name], ddof=1))
+        assert gain.before.mean == pytest.approx(before[name].mean())
+        assert gain.after.sd == pytest.approx(np.std(after[name].mean(axis=1), ddof=1))
         comparison = gain.comparison
         assert comparison is not None
         assert (comparison.first, comparison.second) == ("tuned", "untuned")
-        assert comparison.seeds == tuple(range(8))
-        assert comparison.effect == pytest.approx(np.mean(after[name]) - np.mean(before[name]))
-        assert comparison.corrected == pytest.approx(corrected)
-    means = pd.Series({name: np.mean(after[name]) for name in names})
+        assert comparison.seeds == tuple(range(4))
+        assert comparison.difference == pytest.approx(after[name].mean() - before[name].mean())
+        assert (comparison.p, comparison.comparisons) == (pytest.approx(p), 3)
+    verdicts = [gain.comparison.verdict for gain in found if gain.comparison is not None]
+    assert (verdicts[0], verdicts[2]) == ("better", "worse")
+    means = pd.Series({name: after[name].mean() for name in names})
     assert [g.rank_after for g in found] == list(means.rank(ascending=False).astype(int))
 
 
+def test_nothing_is_claimed_without_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    right = {"a": _right(rng, 0.5)}, {"a": _right(rng, 0.99)}
+    run = made_up_tuning(tmp_path / "r", strategies=["a"], seeds=4, right=right)
+    (run.folder / "untuned_predictions.parquet").unlink()  # as in folders of earlier versions
+    tuning = _read(run)
+    assert tuning.untuned_predictions is None
+    (gain,) = gains(tuning, read_studies(tuning), run.trials, predictions=run.predictions)
+    assert gain.comparison is None
+    assert gain.after.mean == pytest.approx(right[1]["a"].mean())
+
+
+def test_predictions_of_the_untuned_run_are_checked(tmp_path: Path) -> None:
+    run = made_up_tuning(tmp_path / "r", strategies=["a"], seeds=2)
+    path = run.folder / "untuned_predictions.parquet"
+    table = pq.read_table(path)
+    tuning = _read(run)
+    assert tuning.untuned_predictions is not None
+    assert len(tuning.untuned_predictions) == table.num_rows
+    strange = table.set_column(0, table.schema.field(0), [["x"] * table.num_rows])
+    for changed in (strange, table.drop(["label"]), table.slice(0, 1).replace_schema_metadata({})):
+        pq.write_table(changed, path)
+        with pytest.raises(BenchError, match=r"untuned_predictions\.parquet"):
+            _ = _read(run).untuned_predictions
+
+
+def test_the_test_split_of_both_runs_is_joined(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    before, after = _right(rng, 0.8), _right(rng, 0.9)
+    right = {"a": before}, {"a": after[:, :200]}
+    run = made_up_tuning(tmp_path / "r", strategies=["a"], seeds=4, right=right)
+    tuning = _read(run)
+    (gain,) = gains(tuning, read_studies(tuning), run.trials, predictions=run.predictions)
+    assert gain.comparison is not None
+    assert gain.comparison.samples == 200
+    expected = after[:, :200].mean() - before[:, :200].mean()
+    assert gain.comparison.difference == pytest.approx(expected)
+
+
 def test_only_common_seeds_are_compared_and_only_what_is_compared_corrects(tmp_path: Path) -> None:
-    before = {"a": [0.5, 0.6, None], "b": [0.5, 0.5, 0.5], "c": [None, None, None]}
-    after = {"a": [None, 0.7, 0.9], "b": [0.6, 0.6, 0.6], "c": [0.9, 0.9, 0.9]}
+    def known(seed: int) -> Any:
+        def change(row: dict[str, Any], _: dict[str, Any]) -> None:
+            if (row["strategy"], row["seed"]) == ("a", seed) or (row["strategy"], seed) == ("c", 2):
+                row.update(status="failed", error="boom", test_accuracy=None)
+
+        return change
+
     run = made_up_tuning(
         tmp_path / "r",
         strategies=list("abc"),
         seeds=3,
-        change_untuned=_accuracies(before),
-        change_tuned=_accuracies(after),
+        change_untuned=known(2),
+        change_tuned=known(0),
         describe=lambda about: about["studies"]["b"].update(tuned_config=None),
     )
-    tuning = read_tuning(run.folder)
-    assert tuning is not None
-    a, b, c = gains(tuning, read_studies(tuning), run.trials)
-    assert a.comparison is not None
-    assert (a.comparison.seeds, a.comparison.comparisons) == ((1,), 1)
+    tuning = _read(run)
+    a, b, c = gains(tuning, read_studies(tuning), run.trials, predictions=run.predictions)
+    if a.comparison is not None:  # where the predictions of both share test images
+        assert (a.comparison.seeds, a.comparison.comparisons) == ((1,), 1)
     assert (a.before.n, a.after.n) == (2, 2)
     assert b.comparison is c.comparison is None
-    assert (b.rank_before, b.rank_after, c.rank_before, c.rank_after) == (2, None, None, 1)
+    assert (b.rank_after, c.rank_before) == (None, None)
     assert math.isnan(b.after.mean)
 
 
 def test_overtakings_are_pairs_that_changed_places(tmp_path: Path) -> None:
-    noise = np.array([0.004, -0.006, 0.001, 0.008, -0.003, 0.0, -0.005, 0.002])
-    before = {"a": 0.9 + noise, "b": 0.8 + noise, "c": 0.8 + noise, "d": 0.7 + noise}
-    after = {"a": 0.9 + noise, "b": 0.95 + noise[::-1], "c": 0.8 + noise, "d": 0.7 + noise}
-    run = made_up_tuning(
-        tmp_path / "r",
-        strategies=list("abcd"),
-        change_untuned=_accuracies({k: list(v) for k, v in before.items()}),
-        change_tuned=_accuracies({k: list(v) for k, v in after.items()}),
-    )
-    tuning = read_tuning(run.folder)
-    assert tuning is not None
-    found = gains(tuning, read_studies(tuning), run.trials)
+    rng = np.random.default_rng(2)
+    accuracies = {"a": 0.9, "b": 0.75, "c": 0.75, "d": 0.5}
+    before = {name: _right(rng, p) for name, p in accuracies.items()}
+    before["c"] = before["b"]  # equal: no change of places
+    after = {**before, "b": _right(rng, 0.99)}
+    run = made_up_tuning(tmp_path / "r", strategies=list("abcd"), seeds=4, right=(before, after))
+    tuning = _read(run)
+    found = gains(tuning, read_studies(tuning), run.trials, predictions=run.predictions)
     assert [gain.rank_before for gain in found] == [1, 2, 2, 4]
     assert [gain.rank_after for gain in found] == [2, 1, 3, 4]
-    (swapped,) = overtakings(found, run.trials)  # b and c were equal: no change of places
+    (swapped,) = overtakings(found, run.trials, predictions=run.predictions)
     assert (swapped.first, swapped.second, swapped.comparisons) == ("b", "a", 6)
-    assert swapped.effect == pytest.approx(0.05)
+    assert swapped.difference == pytest.approx(after["b"].mean() - after["a"].mean())
     assert swapped.verdict == "better"
+    (unknown,) = overtakings(found, run.trials)
+    assert (unknown.first, unknown.verdict) == ("b", "open")
 
 
 def test_the_front_is_what_nothing_dominates(tmp_path: Path) -> None:

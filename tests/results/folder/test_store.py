@@ -26,6 +26,7 @@ from bench.results.folder import (
     table_schema,
     write_json,
 )
+from bench.results.folder.checks import trials_problem
 from bench.results.folder.columns import METRICS, metric_of
 from bench.results.metric import ACCURACY
 from tests.damage import flip
@@ -389,6 +390,23 @@ def test_a_metric_that_this_version_does_not_know_is_kept(tmp_path: Path) -> Non
 
 def test_tables_have_columns_for_every_metric_that_is_measured() -> None:
     assert list(METRICS) == list(measured("accuracy"))
+
+
+def test_folds_are_a_column_of_runs_that_have_them(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    metrics = {"val_macro_f1": 0.5}
+    store.write_part({**ROW, "fold": 2, **metrics}, CURVES, _predictions())
+    store.consolidate(["t1"])
+    trials = pq.read_table(tmp_path / "trials.parquet")
+    assert tuple(trials.column_names) == (*TRIAL_COLUMNS, "fold")
+    assert str(trials.schema.field("fold").type) == "int64"
+    assert store.read_part("t1").trial_row["fold"] == 2
+    made_up = made_up_run(tmp_path / "made_up").trials
+    assert trials_problem(made_up.assign(fold=5)) is None
+    assert trials_problem(made_up.assign(fold=0)) == "the column fold must lie in [1, 1000]"
+    # Runs that have none, those of older versions among them, have no such column.
+    store.write_part(ROW, CURVES, _predictions())
+    assert "fold" not in store.read_part("t1").trial_row
 
 
 def _of_version(folder: Path, version: int) -> None:

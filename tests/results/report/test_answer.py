@@ -94,7 +94,7 @@ def test_what_is_open_and_what_would_settle_it(tmp_path: Path) -> None:
     assert "seen from b. a takes 5.0 times less training time and is at most " in lines["Open"]
     assert "test split of" in lines["To settle it"]
     assert (
-        "to tell a apart. These seeds and test images show differences from"
+        " images, for a. These seeds and test images show differences from"
         in (lines["To settle it"])
     )
 

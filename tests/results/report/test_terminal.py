@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
@@ -15,6 +17,7 @@ from bench.results.folder import Run
 from bench.results.report.reasons import find_trial, why
 from bench.results.report.terminal import show_comparison, show_run, show_trial, sparkline
 from tests.made_up_run import made_up_run
+from tests.results.scored_run import Scored, scored_run
 
 
 def _printed(parts: Iterable[RenderableType]) -> str:
@@ -113,17 +116,76 @@ def test_what_an_earlier_start_trained_was_kept(tmp_path: Path) -> None:
     assert first.startswith("It was trained by an earlier start of this run (finished 2026-03-01")
 
 
-def test_a_comparison_in_the_terminal(run: Run, tmp_path: Path) -> None:
-    def worse(row: dict[str, Any], _: dict[str, Any]) -> None:
-        if row["strategy"] == "full_finetune":
-            row["test_accuracy"] -= 0.1 + 0.001 * row["seed"]
+def test_a_comparison_in_the_terminal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rights = [rng.random((3, 300)) < p for p in (0.95, 0.9)]
+    before = scored_run(
+        tmp_path / "a",
+        [
+            Scored(right=each, axes={"strategy": name})
+            for name, each in zip("pq", rights, strict=True)
+        ],
+    )
+    after = scored_run(
+        tmp_path / "b",
+        [
+            Scored(right=rng.random((3, 300)) < 0.6, axes={"strategy": "p", "lr": 0.001}),
+            Scored(right=rights[1], axes={"strategy": "q"}),
+            Scored(right=rights[1], axes={"strategy": "r"}),
+        ],
+    )
+    shown = _printed(show_comparison(compare_runs(before, after)))
+    (line,) = (line for line in shown.splitlines() if "p (lr 0.01 → 0.001)" in line)
+    assert "worse" in line
+    assert re.search(r" same *$", shown, flags=re.MULTILINE)
+    assert "corrected over 2 configs" in shown
+    assert "only in the second: r" in shown
 
-    other = made_up_run(tmp_path / "b", seeds=3, epochs=5, change=worse, environment={"cpu": "x"})
-    shown = _printed(show_comparison(compare_runs(run, other)))
-    lines = [line for line in shown.splitlines() if line.strip().startswith("full_finetune")]
-    assert len(lines) == 2
-    assert all("worse" in line and "-10." in line for line in lines)
-    assert "environment differs in" in shown
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_are_told(tmp_path: Path, seeds: int) -> None:
+    right = np.random.default_rng(0).random((seeds, 300)) < 0.9
+    before = scored_run(tmp_path / "a", [Scored(right=right)])
+    after = scored_run(tmp_path / "b", [Scored(right=right & (np.arange(300) > 90))])
+    shown = _printed(show_comparison(compare_runs(before, after)))
+    assert "With fewer than 3 common seeds only the trained models are compared" in shown
+    assert "open; these models: worse" in shown
+
+
+def _compared(before: Run, after: Run) -> str:
+    """On one line."""
+    return " ".join(_printed(show_comparison(compare_runs(before, after))).split())
+
+
+def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
+    right = np.random.default_rng(0).random((3, 300)) < 0.9
+    before = scored_run(tmp_path / "a", [Scored(right=right)], data={"fingerprint": "x"})
+    bare = scored_run(tmp_path / "b", [Scored(right=right)], predictions=False)
+    shown = _compared(before, bare)
+    assert "Nothing can be claimed: the second run has no predictions of it." in shown
+    names = [f"other/{index}" for index in range(300)]
+    other = scored_run(tmp_path / "c", [Scored(right=right)], samples=names)
+    shown = _compared(before, other)
+    assert "The runs have no test image in common" in shown
+    part = scored_run(
+        tmp_path / "d",
+        [Scored(right=right[:, :100])],
+        samples=[f"test/{index:04}.jpg" for index in range(100)],
+        labels=np.arange(100) % 2 ^ (np.arange(100) < 10),
+        data={"fingerprint": "y"},
+    )
+    shown = _compared(before, part)
+    assert "The data of the two runs are not the same" in shown
+    assert (
+        "The first run has 300 test images, the second 100: the 90 that both have are compared; "
+        "10 with another label are left out." in shown
+    )
+    unclear = scored_run(
+        tmp_path / "e", [Scored(right=right, axes={"lr": lr}) for lr in (0.1, 0.001)]
+    )
+    shown = _compared(before, unclear)
+    assert "not joined, as it is not clear which belongs to which: full_finetune (first)" in shown
+    assert "The runs have no config in common." in shown
 
 
 def test_terminal_codes_and_markup_stay_text(tmp_path: Path) -> None:

@@ -108,16 +108,22 @@
     }
   }
 
+  function drawOf(trial) {
+    return trial.fold === null ? `seed ${trial.seed}` : `seed ${trial.seed}, fold ${trial.fold}`;
+  }
+
   function settingsOf(trial) {
     const config = data.configs[trial.config];
     const cell = Object.entries(config.cell).map(([axis, value]) => `${plain(axis)}: ${plain(value)}`);
-    return [`<b>${plain(config.label)}</b>`, `seed ${trial.seed}`, ...cell].join("<br>");
+    return [`<b>${plain(config.label)}</b>`, drawOf(trial), ...cell].join("<br>");
   }
 
   function drawCurves(trials) {
     const metric = byId("metric").value;
     const { label, axis, scale, training } = data.curve_metrics[metric];
-    const splits = training && byId("training").checked ? ["val", "train"] : ["val"];
+    const validated = trials.some((t) => data.curves[t.id] && data.curves[t.id].val);
+    const both = training && byId("training").checked;
+    const splits = !validated ? ["train"] : both ? ["val", "train"] : ["val"];
     const traces = [];
     const groups = new Map();
     for (const trial of trials) {
@@ -128,10 +134,12 @@
     for (const [id, members] of groups) {
       const config = data.configs[id];
       for (const split of splits) {
-        const series = members.map((t) => data.curves[t.id][split][metric]);
+        const drawn = members.filter((t) => data.curves[t.id][split]);
+        if (!drawn.length) continue;
+        const series = drawn.map((t) => data.curves[t.id][split][metric]);
         const dash = split === "val" ? "solid" : "dash";
         if (byId("seeds").value === "each") {
-          members.forEach((trial, i) => traces.push(line(series[i].map((y) => y === null ? null : scale * y),
+          drawn.forEach((trial, i) => traces.push(line(series[i].map((y) => y === null ? null : scale * y),
             config.colour, dash, 1.2, `${settingsOf(trial)}<br>${split}`, trial.id)));
         } else {
           const length = Math.min(...series.map((s) => s.length));
@@ -144,11 +152,13 @@
     }
     const chosen = data.trials.find((t) => t.id === state.chosen);
     if (chosen && data.curves[chosen.id]) {
-      const y = data.curves[chosen.id].val[metric].map((v) => v === null ? null : scale * v);
+      const own = data.curves[chosen.id];
+      const y = (own.val || own.train)[metric].map((v) => v === null ? null : scale * v);
       const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-      traces.push(line(y, ink, "solid", 4, `${settingsOf(chosen)}<br>val`, chosen.id));
+      traces.push(line(y, ink, "solid", 4, `${settingsOf(chosen)}<br>${own.val ? "val" : "train"}`, chosen.id));
     }
-    const what = splits.length > 1 ? "Validation and (dashed) training" : "Validation";
+    const what = splits.length > 1 ? "Validation and (dashed) training"
+      : validated ? "Validation" : "Training";
     draw("curves", `${what} ${label} by epoch`, traces,
       { xaxis: { title: { text: "epoch" }, tickformat: "d" }, yaxis: { title: { text: plain(axis) } } });
   }
@@ -210,8 +220,9 @@
       const [first, ...rest] = text.split(" · ");
       return [first, rest.join(" · ")].filter(Boolean).map((part) => plain(short(part, 20))).join("<br>");
     };
+    const each = data.trials.some((t) => t.fold !== null) ? "each fold" : "each seed";
     const written = narrow ? onTwoLines : (text) => plain(short(text, 34));
-    draw("ranked", `Test ${primary.label}: mean, 95 % interval over seeds, each seed`, [dots, ...bars, means], {
+    draw("ranked", `Test ${primary.label}: mean, 95 % interval over seeds, ${each}`, [dots, ...bars, means], {
       xaxis: { title: { text: plain(`test ${primary.axis}`) } },
       yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map(written) } });
   }
