@@ -105,12 +105,10 @@ def _why_stopped(
         return "as good" if comparison.verdict == "as_good" else "worse"
     if comparison.samples < 2:
         return "images"
-    if comparison.of_models and min(seeds[comparison.first], seeds[comparison.second]) < max_seeds:
-        return None
-    number = len(comparison.seeds)
-    if number >= max_seeds:
+    # Trainings that failed are no seeds of the comparison, and are not tried for ever.
+    if min(seeds[comparison.first], seeds[comparison.second]) >= max_seeds:
         return "seeds"
-    if number < patience or seeds_may_do(verdict, comparison, max_seeds):
+    if len(comparison.seeds) < patience or seeds_may_do(verdict, comparison, max_seeds):
         return None
     return "images"
 

@@ -81,7 +81,7 @@ def _missing(verdict: Verdict, rivals: Sequence[Comparison]) -> str:
     """What would settle it: at best, of the open one that takes least."""
     samples = max(each.samples for each in rivals)
     if samples < 2:
-        return "without predictions of the test split nothing can be claimed"
+        return "they have no predictions of the same test images"
     known = [needs for each in rivals if (needs := verdict.needs(each)) is not None]
     seeds = min((each.seeds[0] for each in known if each.seeds[0] is not None), default=None)
     images = min((each.samples[0] for each in known if each.samples[0] is not None), default=None)

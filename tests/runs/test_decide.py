@@ -162,6 +162,9 @@ def test_with_too_few_common_seeds_it_goes_on() -> None:
     named = {"a": 0.8, "b": 0.795, "c": 0.5}
     found = verdict(named, {"a": 3, "b": 2, "c": 3})
     assert next_step(found, THREE).racing == ("a", "b")
+    # It was tried with all the seeds that it may have: that is the end.
+    step = next_step(found, dict.fromkeys("abc", 20))
+    assert (step.ended, step.stopped["b"]) == ("seeds", "seeds")
 
 
 def test_a_line_for_each_look() -> None:

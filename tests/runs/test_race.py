@@ -273,6 +273,14 @@ def test_only_keeps_to_what_it_names(suite: Path, tmp_path: Path) -> None:
     assert "--only leaves no further seeds" in recorder.lines[-1]
 
 
+def test_all_configs_of_what_is_in_the_contest_go_on(suite: Path, tmp_path: Path) -> None:
+    """Schedules are compared, each with two learning rates."""
+    overrides = ["lr=[0.03, 0.1]", "schedule=[constant, cosine]"]
+    run = bench.run(suite, out=tmp_path, overrides=overrides, **{**ROUNDS, "max_seeds": 4})
+    assert run.trials.groupby(["schedule", "lr"])["seed"].apply(list).tolist() == [[0, 1, 2, 3]] * 4
+    assert set(read_verdict(run).looks) == {frozenset(("constant", "cosine"))}
+
+
 def test_trials_that_fail_do_not_hold_it_up(suite: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     options = {**ROUNDS, "max_seeds": 4, "reporter": recorder}
