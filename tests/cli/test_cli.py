@@ -364,7 +364,7 @@ def test_compare_fails_on_what_is_shown_to_be_worse(cli, tmp_path: Path) -> None
         ]
         return scored_run(tmp_path / name, configs, **options).folder
 
-    first, second = run("first", 0.9), run("second", 0.6)
+    first, second = run("first", 0.9), run("second", 0.3)
     code, out, _ = cli("compare", first, second)
     assert (code, "worse" in out) == (0, True)
     code, _, err = cli("compare", first, second, "--fail-on-regression")
