@@ -161,7 +161,9 @@ def _outside(distance: Numbers, variances: Numbers) -> Numbers:
     from scipy.special import ndtr
 
     outside = (2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
-    return np.where(distance == 0, 1.0, np.minimum(outside, 1.0))
+    # Far out in the tail it is rounded to 0, which no p is.
+    outside = np.clip(outside, np.finfo(np.float64).tiny, 1.0)
+    return np.where(distance == 0, 1.0, outside)
 
 
 def _squares(deviations: Numbers) -> Numbers:
