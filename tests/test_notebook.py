@@ -9,6 +9,8 @@ from PIL import Image
 
 from tests.tiny import SMOKE_SUITE
 
+pytestmark = pytest.mark.campaign
+
 pytest.importorskip("ipykernel", reason="notebooks need ipykernel")
 nbclient = pytest.importorskip("nbclient", reason="notebooks need nbclient")
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat")

@@ -16,6 +16,8 @@ from PIL import Image
 from tests.cli.test_cli import call
 from tests.data.pictures import photograph
 
+pytestmark = pytest.mark.campaign
+
 CLASSES = (
     b"<img src=x onerror=alert(1)>",
     b"'\" onmouseover='alert(1)",

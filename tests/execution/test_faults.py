@@ -26,7 +26,7 @@ from tests.damage import flip
 from tests.made_up_run import made_up_run
 from tests.tiny import SMOKE_SUITE
 
-pytestmark = pytest.mark.usefixtures("no_report")
+pytestmark = [pytest.mark.campaign, pytest.mark.usefixtures("no_report")]
 ONE_TRIAL = ("strategy=from_scratch", "weights=none", "seed=0", "epochs=1")
 MAIN = "import bench.runs.run as r; r.write_report = print; from bench.cli.main import main; main()"
 """Figures take most of the time of so small a run, and nobody looks at them here."""

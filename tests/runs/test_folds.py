@@ -27,7 +27,7 @@ from bench.runs.prepare import counted_trials
 from bench.runs.resolve import resolve_run
 from bench.suite.plugins import load_plugin, loaded_plugins, unload_plugin
 
-pytestmark = pytest.mark.xdist_group("folds")
+pytestmark = [pytest.mark.campaign, pytest.mark.xdist_group("folds")]
 
 VECTORS = {
     "name": "vectors", "train_per_class": 9, "val_per_class": 4, "test_per_class": 6, "noise": 1.0

@@ -21,7 +21,11 @@ from bench.runs import race
 from bench.runs.run import SilentReporter
 from bench.suite.plugins import load_plugin, loaded_plugins, unload_plugin
 
-pytestmark = [pytest.mark.usefixtures("no_report"), pytest.mark.xdist_group("race")]
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.usefixtures("no_report"),
+    pytest.mark.xdist_group("race"),
+]
 
 # One learning rate that learns nothing, and two that are hard to tell apart: the first stops.
 SUITE = """\

@@ -34,7 +34,7 @@ tune:
 SUITE = SMOKE_SUITE.replace("epochs: 2", "epochs: 4") + SECTION
 VOLATILE = ["started", "finished", "seconds"]
 
-pytestmark = pytest.mark.xdist_group("tune")
+pytestmark = [pytest.mark.campaign, pytest.mark.xdist_group("tune")]
 """In one process: one search is what most of them are compared with."""
 
 

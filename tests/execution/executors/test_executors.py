@@ -35,6 +35,7 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
     "ray": lambda: RayExecutor(address=None, workers=2, device="cpu"),
 }
 ONE_CLUSTER = [
+    pytest.mark.campaign,
     pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
 ]

@@ -137,6 +137,7 @@ def test_equal_models_are_seldom_told_apart() -> None:
     assert plain.mean() >= 0.15
 
 
+@pytest.mark.campaign
 def test_the_interval_holds_the_difference_of_models_that_differ() -> None:
     """Three features against eight; truth is the mean over many trainings from other pools."""
     parts = (slice(0, WIDTH), slice(0, 3))

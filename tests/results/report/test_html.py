@@ -27,7 +27,7 @@ FLAGS = (
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
-pytestmark = pytest.mark.xdist_group("page")
+pytestmark = [pytest.mark.campaign, pytest.mark.xdist_group("page")]
 """In one process, which starts one browser and writes one report for them."""
 
 Open = Callable[..., Any]

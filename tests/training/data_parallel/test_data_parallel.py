@@ -39,7 +39,10 @@ from tests.tiny import make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Gloo and the signals are those of POSIX")
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(os.name == "nt", reason="Gloo and the signals are those of POSIX"),
+]
 
 
 def on_ranks(count: int, folder: Path, work: Callable[..., object], *arguments: Any) -> list[Any]:
