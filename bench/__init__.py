@@ -119,6 +119,9 @@ def tune(
     Raises `BenchError` as `run` does, and where the suite has no section `tune`.
     """
     checked = _checked(suite, options)
+    from bench.runs.check import tune_section
+
+    tune_section(checked.loaded.suite, trials)
     from bench.results.report.notebook import shows_itself
     from bench.tuning import tune as tune_suite
 

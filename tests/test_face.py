@@ -20,7 +20,7 @@ HEAVY = {"torch", "torchvision", "pandas", "pyarrow", "matplotlib", "scipy", "PI
 REFUSED = """
 import sys, bench
 from bench.cli.main import main
-from bench.errors import SuiteError
+from bench.errors import BenchError, SuiteError
 
 heavy = lambda: sorted({heavy} & set(sys.modules))
 assert not heavy(), heavy()
@@ -37,6 +37,16 @@ for verb, options in calls:
         main()
     except SystemExit as end:
         assert end.code == 2
+good = {{**bad, "strategy": "linear_probe"}}
+searched = {{**good, "tune": {{"space": {{"lr": [0.1, 0.2]}}}}}}
+cases = ((good, {{}}, "no section 'tune'"), (searched, {{"trials": 0}}, "--trials"))
+for suite, options, told in cases:
+    try:
+        bench.tune(suite, **options)
+    except BenchError as error:
+        assert told in str(error), error
+    else:
+        raise AssertionError(told)
 assert not heavy(), heavy()
 """
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from bench.errors import BenchError
 from bench.execution import PRELOADED
 from bench.runs.catalogue import catalogue
 from bench.runs.options import RunOptions
 from bench.suite import (
+    BUDGETS,
     GridRule,
     LoadedSuite,
+    Suite,
     SuiteSource,
     Trial,
+    Tune,
     WrittenTrial,
     distinct,
     load_suite,
@@ -30,6 +34,22 @@ class CheckedSuite:
     written: tuple[WrittenTrial, ...]
     trials: tuple[Trial, ...]
     selected: tuple[GridRule, ...]
+
+
+EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
+
+
+def tune_section(suite: Suite, trials: int | None) -> Tune:
+    """What the suite's search is, with a budget of `trials` where that is given."""
+    if suite.tune is None:
+        raise BenchError(f"suite {suite.name!r} has no section 'tune'; give it one like {EXAMPLE}")
+    if trials is None:
+        return suite.tune
+    if trials < 1:
+        raise BenchError(f"--trials must be at least 1, got {trials}")
+    budget = {**dict.fromkeys(BUDGETS), "trials": trials}
+    method = suite.tune.method.model_copy(update=budget)
+    return suite.tune.model_copy(update={"method": method})
 
 
 def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> CheckedSuite:

@@ -9,11 +9,10 @@ from typing import Any, Unpack
 
 from filelock import FileLock, Timeout
 
-from bench.errors import BenchError
 from bench.execution.executors import Where
 from bench.results.folder import Run, copy_untuned, pushing, run_folder, write_tuning
 from bench.runs.catalogue import catalogue
-from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.check import CheckedSuite, check_suite, tune_section
 from bench.runs.options import ProcessKeywords, RunOptions
 from bench.runs.resolve import OpenSuite, open_suite
 from bench.runs.run import Reporter, SilentReporter, run
@@ -36,8 +35,6 @@ from bench.tuning.cells import Cell
 from bench.tuning.search import Search
 from bench.tuning.studies import CellStudy, directions
 from bench.tuning.tuned import SUFFIX, tuned_suite
-
-EXAMPLE = "tune: {space: {lr: {low: 1e-4, high: 1e-1, log: true}}, trials: 20}"
 
 
 @plugin_errors_told()
@@ -63,7 +60,7 @@ def tune(
     given = RunOptions(**options)
     checked = check_suite(suite, given)
     opened = open_suite(checked, device=given.device, progress=reporter.progress)
-    section = _section(opened, trials)
+    section = tune_section(opened.loaded.suite, trials)
     folder, remote = run_folder(given.out, opened.loaded.suite.name + SUFFIX)
     where = Where(name=given.executor, workers=given.workers, address=given.address)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,19 +100,6 @@ def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _section(opened: OpenSuite, trials: int | None) -> Tune:
-    suite = opened.loaded.suite
-    if suite.tune is None:
-        raise BenchError(f"suite {suite.name!r} has no section 'tune'; give it one like {EXAMPLE}")
-    if trials is None:
-        return suite.tune
-    if trials < 1:
-        raise BenchError(f"--trials must be at least 1, got {trials}")
-    budget = {**dict.fromkeys(BUDGETS), "trials": trials}
-    method = suite.tune.method.model_copy(update=budget)
-    return suite.tune.model_copy(update={"method": method})
 
 
 def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untuned: Run) -> None:
