@@ -90,8 +90,8 @@ def _wins_message(comparisons: Sequence[Comparison]) -> str:
     if all(c.of_models for c in comparisons):
         return f"Too few seeds to tell any of {pairs} apart"
     if not claimed:
-        return f"No difference of {pairs} is certain"
-    return f"{claimed} of {pairs} differ for certain"
+        return f"None of {pairs} is told apart"
+    return f"{claimed} of {pairs} told apart"
 
 
 @styled

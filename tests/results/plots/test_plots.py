@@ -352,7 +352,7 @@ def test_wins_are_those_of_the_comparisons(tmp_path: Path) -> None:
     claimed = sum(c.verdict in ("better", "worse") for c in comparisons)
     assert claimed > 0
     assert len(ax.patches) == claimed
-    assert _title(figure) == f"{claimed} of 6 pairs differ for certain"
+    assert _title(figure) == f"{claimed} of 6 pairs told apart"
 
 
 @pytest.mark.parametrize("names", [3, 12])
