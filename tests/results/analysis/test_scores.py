@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import metrics as reference
 
 from bench.methods.metrics import METRICS
 from bench.results.analysis.scores import MAX_BLOCKS, trial_scores
 from bench.results.folder import prediction_columns
 from bench.results.metric import Metric
+
+reference = pytest.importorskip("sklearn.metrics")
 
 CLASSES = ("a", "b", "c")
 
