@@ -219,7 +219,7 @@ def standing(found: Verdict) -> Iterator[Block]:
             cells = (
                 difference(seen.difference, metric),
                 difference_interval(seen.interval, metric),
-                SHOWN_VERDICTS[seen.verdict],
+                _verdict(seen),
             )
         rows.append(
             (
@@ -242,7 +242,11 @@ def standing(found: Verdict) -> Iterator[Block]:
     if rivals:
         within = amount(found.margin, metric)
         terms += [
-            ("interval", "where the difference lies, in 95 of 100 runs for all pairs at once"),
+            (
+                "interval",
+                f"where the difference {'of these models ' if few else ''}lies for {others}, in 95 "
+                "of 100 runs for all pairs at once",
+            ),
             (
                 "verdict",
                 "better or worse: the interval leaves out 0; as good: it lies within "
@@ -264,6 +268,13 @@ _COSTS = {
     "trainable_params": "parameters",
     "peak_memory_mib": "MiB",
 }
+
+
+def _verdict(comparison: Comparison) -> str:
+    """The verdict in a word; of models alone it is open, and what is seen of them stands beside."""
+    if comparison.models_verdict in ("better", "worse"):
+        return f"open; these models: {comparison.models_verdict}"
+    return SHOWN_VERDICTS[comparison.verdict]
 
 
 def _cost_text(value: float) -> str:

@@ -13,6 +13,8 @@ import pytest
 from bench.results.folder import Run
 from bench.results.report import Findings, write_report
 from bench.results.report.answer import MAX_LINES, MAX_NAMES, named
+from bench.results.report.blocks import Table
+from bench.results.report.evidence import standing
 from tests.made_up_run import TEST_IMAGES, made_up_run
 
 NOISE = (0.004, -0.006, 0.001, 0.008, -0.003, 0.0, -0.005, 0.002, 0.007, -0.008)
@@ -143,6 +145,10 @@ def test_few_seeds_speak_of_models_only(tmp_path: Path, seeds: int, further: str
     assert "Worse" not in lines
     verdict = Findings(run=run).verdict
     assert {c.verdict for c in verdict.comparisons} == {"open"}
+    (table,) = standing(verdict)
+    assert isinstance(table, Table)
+    place = table.header.index("verdict")
+    assert [row[place] for row in table.rows] == ["recommended", "open; these models: worse"]
 
 
 def test_equal_ones_are_open_and_no_lead_of_nothing(tmp_path: Path) -> None:
