@@ -1,4 +1,4 @@
-"""How a command that trains ends: the ranking, where the report is, what failed."""
+"""How a command that trains ends: the ranking, the verdict, where the report is, what failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ def interruptible() -> Iterator[None]:
 
 
 def show_result(result: Run, out: str | Path) -> None:
+    from bench.results.report.terminal import show_verdict
+
     _show_ranking(result)
+    for line in show_verdict(result):
+        out_console.print(line, highlight=False)
     for name in ("report.md", "report.html"):
         out_console.print(f"report: {escape(str(result.folder / name))}")
     if is_url(out):

@@ -36,11 +36,16 @@ def sparkline(values: Sequence[float], *, low: float, high: float) -> str:
     )
 
 
+def show_verdict(run: Run) -> Iterator[RenderableType]:
+    """The verdict, a line each."""
+    for line in Findings(run=run).lines:
+        yield f"[bold]{_plain(line.about)}:[/] {_plain(line.text)}"
+
+
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
     found = Findings(run=run)
-    for line in found.lines:
-        yield f"[bold]{_plain(line.about)}:[/] {_plain(line.text)}"
+    yield from show_verdict(run)
     results = found.results
     complete = complete_trials(run.trials)
     val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")
