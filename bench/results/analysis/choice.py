@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,19 +76,18 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
 
 
 def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
-    """For each value of the leading axis the config that validation chooses: value → config.
+    """For each value of the leading axis the config that stands for it, for use: value → config."""
+    return {value: chosen_config(own, grid) for value, own in choices(trials, grid).items()}
 
-    By the best mean on the validation split over seeds; the test split has no say. Of equals, the
-    first of the grid.
-    """
-    column = grid.metric.sign * complete_trials(trials).set_index("config")[grid.metric.val]
-    means = column.groupby("config").mean().dropna().round(12)
-    chosen: dict[str, str] = {}
-    for config, cell in grid.cells.items():
-        value = cell[grid.lead]
-        if config in means.index and (value not in chosen or means[config] > means[chosen[value]]):
-            chosen[value] = config
-    return chosen
+
+def chosen_config(own: Mapping[str, Choice], grid: Grid) -> str:
+    """What all seeds choose, on that of several backbones which validation prefers."""
+
+    def merit(choice: Choice) -> float:
+        known = [value for value in choice.val.values() if not math.isnan(value)]
+        return grid.metric.sign * sum(known) / len(known) if known else -math.inf
+
+    return max(own.values(), key=merit).config
 
 
 def with_all_folds(trials: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.results.analysis import COSTS, Choice, Comparison, Contender, Needs, Verdict
+from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
+from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.grid import Grid, is_missing
 from bench.results.metric import Metric
@@ -264,13 +265,8 @@ def _figure(best: Contender, found: Verdict) -> str:
 
 
 def _with_config(best: Contender, grid: Grid) -> str:
-    """Its name and what else to choose: of several backbones the one that validation prefers."""
-
-    def mean(choice: Choice) -> float:
-        known = [value for value in choice.val.values() if not math.isnan(value)]
-        return grid.metric.sign * sum(known) / len(known) if known else -math.inf
-
-    config = max(best.choices.values(), key=mean).config
+    """Its name and what else to choose."""
+    config = chosen_config(best.choices, grid)
     rest = " · ".join(grid.cells[config][key] for key in grid.keys if key != grid.lead)
     return f"{best.name} ({rest})" if rest else best.name
 

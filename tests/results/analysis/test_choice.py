@@ -88,6 +88,20 @@ def test_without_validation_the_first_stands() -> None:
     assert math.isnan(own.val[0])
 
 
+def test_without_validation_every_strategy_is_drawn() -> None:
+    cells = {("a", 0.1): [math.nan] * 3, ("a", 0.01): [math.nan] * 3, ("b", 0.1): [math.nan] * 3}
+    assert representatives(*_trials(cells)) == {"a": "a-0.1", "b": "b-0.1"}
+
+
+def test_of_several_backbones_the_one_that_validation_prefers_is_drawn() -> None:
+    cells = {("a", 1.0): [0.9] * 3, ("a", 2.0): [0.8] * 3, ("a", 3.0): [0.7] * 3}
+    cells |= {("b", 1.0): [math.nan] * 3, ("b", 2.0): [0.1, 0.2, 0.3]}
+    backbones = {("a", 1.0): "r18", ("a", 2.0): "r50", ("a", 3.0): "r18"}
+    backbones |= {("b", 1.0): "r18", ("b", 2.0): "r50"}
+    trials, grid = _trials(cells, backbones=backbones)
+    assert representatives(trials, grid) == {"a": "a-1.0", "b": "b-2.0"}
+
+
 def test_strategies_stand_on_each_backbone() -> None:
     cells = {(s, lr): [0.8, 0.8] for s in "ab" for lr in (1.0, 2.0)}
     trials, grid = _trials(cells, backbones={(s, 2.0): "r50" for s in "ab"})
