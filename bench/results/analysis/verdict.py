@@ -88,8 +88,8 @@ class Verdict:
     """What a run says. `contenders` stand best first, `comparisons` are of every two of them.
 
     `recommended` is the leader on validation of those that nothing is shown to beat, unless a
-    cheaper one (by `cost`) is shown to be at most `margin` behind every other one. `leader` is the
-    leader on validation.
+    cheaper one (by `cost`) is shown to be at most `margin` behind every other one: then it stands
+    in place of that leader, `in_place_of`. `leader` is the leader on validation of all.
     """
 
     metric: Metric
@@ -105,6 +105,7 @@ class Verdict:
     look: int
     folds: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
+    in_place_of: str | None = None
 
     def contender(self, name: str) -> Contender:
         """The one called `name`."""
@@ -391,8 +392,10 @@ def with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
         if each.costs.get(found.cost, math.nan) < first.costs.get(found.cost, math.nan)
         and all(c.not_worse for c in found.against(each.name).values())
     ]
-    best = min(cheaper, key=lambda each: each.costs[found.cost], default=first)
-    return replace(found, recommended=best.name)
+    if cheaper:
+        best = min(cheaper, key=lambda each: each.costs[found.cost])
+        return replace(found, recommended=best.name, in_place_of=first.name)
+    return replace(found, recommended=first.name)
 
 
 def _times_seen(

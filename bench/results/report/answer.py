@@ -81,13 +81,13 @@ def _why(found: Verdict, best: Contender) -> str:
         return f"It is the best on validation ({metric.text(best.val)})."
     if found.against(best.name)[leader].verdict == "better":
         return f"{leader} is the best on validation, but is shown to be worse on the test split."
-    if best.costs.get(found.cost, math.nan) < found.contender(leader).costs.get(
-        found.cost, math.nan
-    ):
+    if found.in_place_of is not None:
+        dear = found.contender(found.in_place_of)
+        of = "" if dear.name == leader else " of those that nothing beats"
         return (
             f"It is shown to be at most {amount(found.margin, metric)} behind every other one, "
-            f"and takes {_times_less(best, found.contender(leader), found)} than {leader}, the "
-            "best on validation."
+            f"and takes {_times_less(best, dear, found)} than {dear.name}, the best on "
+            f"validation{of}."
         )
     return f"It is the best on validation of those that nothing beats ({metric.text(best.val)})."
 

@@ -133,6 +133,22 @@ def test_a_cheaper_one_that_is_shown_to_be_as_good(tmp_path: Path) -> None:
     assert lines["As good"].startswith("dear: shown to be within 20.0 points.")
 
 
+def test_nothing_is_said_to_be_shown_of_one_that_is_only_unbeaten(tmp_path: Path) -> None:
+    """`lucky` leads on validation, and `good` beats it; `wild` is cheap, and open against both."""
+    wild = [0.83 + 18 * x for x in NOISE]
+    run = _run(
+        tmp_path,
+        {"lucky": _around(0.75), "good": _around(0.92, turned=True), "wild": wild},
+        val={"lucky": 0.99, "good": 0.8, "wild": 0.9},
+        seconds={"lucky": 10.0, "good": 10.0, "wild": 1.0},
+    )
+    assert Findings(run=run).verdict.leader == "lucky"
+    assert set(Findings(run=run).verdict.open) == {"lucky", "good"}
+    use = _lines(run)["Use"]
+    assert use.startswith("wild. It is the best on validation of those that nothing beats (90.0 %)")
+    assert "shown" not in use
+
+
 @pytest.mark.parametrize(("seeds", "further"), [(1, "2 more seeds"), (2, "1 more seed")])
 def test_few_seeds_speak_of_models_only(tmp_path: Path, seeds: int, further: str) -> None:
     run = _run(tmp_path, {"a": [0.9] * seeds, "b": [0.6] * seeds})
