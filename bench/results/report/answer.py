@@ -47,19 +47,17 @@ def answer(found: Verdict, grid: Grid, *, doubts: Sequence[str] = ()) -> list[Li
     if not found.contenders:
         reason = f"No complete trial has a test {found.metric.label}, so nothing can be compared."
         return [Line(about="Nothing", text=reason)]
-    lines = [
-        _use(found, grid),
-        *_beaten(found),
-        *_left_open(found),
-        *_settle(found),
-        _trust(found, doubts),
-    ]
-    return lines[:MAX_LINES]
+    use, told, trust = _use(found, grid), list(_told_apart(found)), _trust(found, doubts)
+    rest = [*_left_open(found), *_settle(found)]
+    if len(told) + len(rest) + 2 > MAX_LINES:
+        first, *others = told
+        told = [Line(about=first.about, text=" ".join([first.text, *map(str, others)]))]
+    return [use, *told, *rest, trust]
 
 
 def _use(found: Verdict, grid: Grid) -> Line:
     best = found.contender(found.recommended or found.contenders[0].name)
-    reached = f"{_figure(best, found)}"
+    reached = _figure(best, found)
     if len(found.contenders) == 1:
         text = f"{best.name} is the only {found.axis} with a complete trial. It reaches {reached}."
         return Line(about="Result", text=text)
@@ -92,7 +90,7 @@ def _why(found: Verdict, best: Contender) -> str:
     return f"It is the best on validation of those that nothing beats ({metric.text(best.val)})."
 
 
-def _beaten(found: Verdict) -> Iterator[Line]:
+def _told_apart(found: Verdict) -> Iterator[Line]:
     worse = [c for c in found.rivals.values() if c.verdict == "better"]
     alike = [c for c in found.rivals.values() if c.verdict == "as_good"]
     of_models = [c for c in found.rivals.values() if c.models_verdict in ("better", "worse")]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.results.folder import Run
+from bench.results.folder import Run, read_run
 from bench.results.report import Findings, write_report
 from bench.results.report.answer import MAX_LINES, MAX_NAMES, named
 from bench.results.report.blocks import Table
@@ -123,8 +123,6 @@ def test_a_cheaper_one_that_is_shown_to_be_as_good(tmp_path: Path) -> None:
     wide = _run(tmp_path / "two", accuracies, seconds=costs, val={"dear": 0.96, "cheap": 0.95})
     suite = wide.folder / "suite.yaml"
     suite.write_text(f"{suite.read_text()}claims: {{margin: 0.2}}\n")
-    from bench.results.folder import read_run
-
     lines = _lines(read_run(wide.folder))
     assert lines["Use"].startswith(
         "cheap. It is shown to be at most 20.0 points behind every other one, and takes 25.0 times "
@@ -238,8 +236,6 @@ def test_a_second_look_costs_and_the_same_look_does_not(tmp_path: Path) -> None:
     assert first.look == 1
     written = json.loads((tmp_path / "looks.json").read_text())
     assert [len(look) for look in written["looks"]] == [8]
-    from bench.results.folder import read_run
-
     again = Findings(run=read_run(tmp_path)).verdict
     assert again.look == 1
     assert again.comparisons == first.comparisons
@@ -248,6 +244,25 @@ def test_a_second_look_costs_and_the_same_look_does_not(tmp_path: Path) -> None:
     later = Findings(run=read_run(tmp_path)).verdict
     assert later.look == 2
     assert later.comparisons[0].level == pytest.approx(first.comparisons[0].level / 4)
+
+
+def test_what_to_distrust_is_said_however_much_else_there_is(tmp_path: Path) -> None:
+    """Worse, as good and open ones at once: nothing of it is lost."""
+    accuracies = {
+        "best": _around(0.9),
+        "equal": _around(0.9),
+        "wild": [0.87 + 12 * x for x in NOISE],
+        "bad": _around(0.5),
+    }
+    val = {"best": 0.99, "equal": 0.95, "wild": 0.9, "bad": 0.5}
+    run = _run(tmp_path, accuracies, val=val)
+    suite = run.folder / "suite.yaml"
+    suite.write_text(f"{suite.read_text()}claims: {{margin: 0.04}}\n")
+    lines = _lines(read_run(tmp_path))
+    assert list(lines) == ["Use", "Worse", "Open", "To settle it", "Trust"]
+    assert lines["Worse"].startswith("bad (by 40.0 points, ")
+    assert lines["Worse"].endswith("). As good: equal: shown to be within 4.0 points.")
+    assert lines["Trust"].startswith("it holds for training on this pool")
 
 
 def test_what_to_distrust(tmp_path: Path) -> None:
