@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -21,7 +20,7 @@ from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Work, count_work
-from bench.methods.metrics import ACCURACY, measured, metric
+from bench.methods.metrics import ACCURACY
 from bench.results import trackers
 from bench.results.folder import (
     Push,
@@ -332,9 +331,7 @@ class _RunFolder:
         return (self._resolved_run.folder / "data.json").is_file()
 
     def write_data(self, description: Mapping[str, Any]) -> None:
-        (primary,) = self._resolved_run.loaded.suite.settings["metric"]
-        metrics = [asdict(metric(name)) for name in measured(primary)]
-        write_json(self._resolved_run.folder / "data.json", {**description, "metrics": metrics})
+        write_json(self._resolved_run.folder / "data.json", description)
 
     def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
