@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.results.analysis import Comparison, Verdict
+from bench.results.report.wording import rounded_up, seeds_text
 from bench.runs.decide import Step, Why
 from bench.runs.time_estimate import duration
 
@@ -22,10 +23,10 @@ STOPPED: dict[Why, str] = {
 def start_text(suite: Sequence[int], first: Sequence[int], limit: int) -> str:
     """What a race begins with."""
     few = len(first) - len(suite)
-    text = f"--decide: starts with {_seeds(len(first))}"
+    text = f"--decide: starts with {seeds_text(len(first))}"
     if few:
         text += (
-            f" ({', '.join(map(str, first[-few:]))} added: the suite has {_seeds(len(suite))}, "
+            f" ({', '.join(map(str, first[-few:]))} added: the suite has {seeds_text(len(suite))}, "
             f"and nothing can be said of strategies with fewer than {len(first)})"
         )
     return f"{text}, then adds seeds to what is still in the contest, up to {limit}"
@@ -46,7 +47,7 @@ def end_text(verdict: Verdict, step: Step, counts: tuple[int, int, int]) -> str:
     `counts` are trainings, those with as many seeds for all as one has, and how many seeds that is.
     """
     trained, whole, most = counts
-    saved = f" {trained} trainings; {_seeds(most)} for all would be {whole}." if trained else ""
+    saved = f" {trained} trainings; {seeds_text(most)} for all would be {whole}." if trained else ""
     return f"{_look(verdict)}: {_end(verdict, step)}{saved}"
 
 
@@ -71,7 +72,7 @@ def _end(verdict: Verdict, step: Step) -> str:
     if step.ended == "left out":
         return f"{left}; --only leaves no further seeds."
     rivals = [verdict.rivals[name] for name in verdict.open]
-    have = _seeds(max(len(each.seeds) for each in rivals))
+    have = seeds_text(max(len(each.seeds) for each in rivals))
     if step.ended == "seeds":
         have += ", the most that --max-seeds allows"
     return f"{left} with {have}: {_missing(verdict, rivals)}."
@@ -94,12 +95,6 @@ def _missing(verdict: Verdict, rivals: Sequence[Comparison]) -> str:
     return "neither more seeds nor more test images alone will do"
 
 
-def rounded_up(number: int) -> int:
-    """To two digits: no such number is known better."""
-    step = 10 ** max(0, len(str(number)) - 2)
-    return int(-(-number // step) * step)
-
-
 def _stopped(step: Step) -> Iterator[str]:
     """`a and b (shown to be worse)`."""
     for why, text in STOPPED.items():
@@ -113,7 +108,3 @@ def _named(names: Sequence[str]) -> str:
     if len(names) > MAX_NAMES:
         shown.append(f"{len(names) - MAX_NAMES} more")
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
-
-
-def _seeds(number: int) -> str:
-    return "one seed" if number == 1 else f"{number} seeds"

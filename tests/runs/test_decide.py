@@ -14,8 +14,9 @@ from bench.results.analysis.intervals import UNKNOWN
 from bench.results.analysis.scores import Scores
 from bench.results.analysis.verdict import with_recommended
 from bench.results.metric import ACCURACY
+from bench.results.report.wording import rounded_up
 from bench.runs.decide import PATIENCE, Step, next_step, seeds_may_do
-from bench.runs.race_text import end_text, round_text, rounded_up
+from bench.runs.race_text import end_text, round_text
 
 
 def verdict(

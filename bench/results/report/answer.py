@@ -7,7 +7,7 @@ know what accuracy is and no statistics.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,10 @@ from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.grid import Grid, is_missing
 from bench.results.metric import Metric
+from bench.results.report.wording import rounded_up, seeds_text
 
 MAX_NAMES = 4
 MAX_LINES = 5
-
-SHOWN_VERDICTS: Mapping[str, str] = {
-    "better": "better",
-    "worse": "worse",
-    "as_good": "as good",
-    "open": "open",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +122,8 @@ def _left_open(found: Verdict) -> Iterator[Line]:
             text = f"nothing can be compared: {_why_not(few[0], found)}."
         else:
             text = (
-                f"with {_seeds(seeds)} nothing can be said of the {found.axis} values: the luck of "
-                f"training shows from {LEAST_SEEDS} seeds on."
+                f"with {seeds_text(seeds)} nothing can be said of the {found.axis} values: the "
+                f"luck of training shows from {LEAST_SEEDS} seeds on."
             )
         yield Line(about="Open", text=text)
         return
@@ -214,17 +208,11 @@ def _range(ends: tuple[int | None, int | None]) -> str:
     least, most = ends
     if least is None:
         return ""
+    low = rounded_up(least)
     if most is None:
-        return f"{_rounded(least)} or more"
-    if _rounded(least) == _rounded(most):
-        return f"about {_rounded(least)}"
-    return f"{_rounded(least)} to {_rounded(most)}"
-
-
-def _rounded(number: int) -> str:
-    """To two digits, upwards: the range is not known better."""
-    step = 10 ** max(0, len(str(number)) - 2)
-    return f"{-(-number // step) * step:,}"
+        return f"{low:,} or more"
+    high = rounded_up(most)
+    return f"about {low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
@@ -234,10 +222,12 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
             f"it holds for training on about {images} images like these, and on images like these "
             f"({found.folds} folds)."
         )
-        more = "; ".join(doubts)
-        return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
-    pool = f"this pool of {images} training images" if images else "this pool of training images"
-    text = f"it holds for training on {pool}, on any seeds and on test images like these."
+    else:
+        pool = f"{images} training images" if images else "training images"
+        text = (
+            f"it holds for training on this pool of {pool}, on any seeds and on test images like "
+            "these."
+        )
     more = "; ".join(doubts)
     return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
 
@@ -245,7 +235,7 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
 def _figure(best: Contender, found: Verdict) -> str:
     metric = found.metric
     low, high = best.interval
-    seeds = _seeds(len(best.seeds))
+    seeds = seeds_text(len(best.seeds))
     if is_missing(low):
         return f"{metric.text(best.figure)} on the test split ({seeds})"
     several = found.folds or len(best.seeds) >= LEAST_SEEDS
@@ -295,10 +285,6 @@ def named(names: Sequence[str]) -> str:
     """The first few of many names."""
     more = len(names) - MAX_NAMES
     return "; ".join(names[:MAX_NAMES]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _seeds(number: int) -> str:
-    return "one seed" if number == 1 else f"{number} seeds"
 
 
 def verdict_json(found: Verdict, lines: Sequence[Line]) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from bench.results.metric import Metric
 from bench.results.report.answer import amount
 from bench.results.report.blocks import Block, Bullets, Heading, Table, paragraph
 from bench.results.report.notebook import html
-from bench.results.report.wording import counted, difference, difference_interval, number
+from bench.results.report.wording import (
+    counted,
+    difference,
+    difference_interval,
+    number,
+    verdict_word,
+)
 
 MAX_DIFFERING = 4
 
@@ -160,10 +166,7 @@ def verdict_text(change: Change) -> str:
     comparison = change.comparison
     if comparison is None:
         return f"{change.judgement}: {change.reason}"
-    seen = comparison.models_verdict
-    if change.judgement == "open" and seen in ("better", "worse"):
-        return f"open; these models: {seen}"
-    return change.judgement
+    return change.judgement if change.unchanged else verdict_word(comparison)
 
 
 def _row(change: Change, metric: Metric) -> tuple[str, ...]:

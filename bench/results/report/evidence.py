@@ -34,7 +34,7 @@ from bench.results.grid import (
 )
 from bench.results.metric import ACCURACY
 from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
-from bench.results.report.answer import SHOWN_VERDICTS, Line, amount, answer, named
+from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
     Bullets,
@@ -56,6 +56,7 @@ from bench.results.report.wording import (
     mean_sd,
     number,
     or_unknown,
+    verdict_word,
 )
 
 LEAST_SHARE = 0.005
@@ -219,7 +220,7 @@ def standing(found: Verdict) -> Iterator[Block]:
             cells = (
                 difference(seen.difference, metric),
                 difference_interval(seen.interval, metric),
-                _verdict(seen),
+                verdict_word(seen),
             )
         rows.append(
             (
@@ -268,13 +269,6 @@ _COSTS = {
     "trainable_params": "parameters",
     "peak_memory_mib": "MiB",
 }
-
-
-def _verdict(comparison: Comparison) -> str:
-    """The verdict in a word; of models alone it is open, and what is seen of them stands beside."""
-    if comparison.models_verdict in ("better", "worse"):
-        return f"open; these models: {comparison.models_verdict}"
-    return SHOWN_VERDICTS[comparison.verdict]
 
 
 def _cost_text(value: float) -> str:

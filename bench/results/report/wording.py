@@ -30,6 +30,13 @@ def claim(comparison: Comparison) -> str:
     return "open"
 
 
+def verdict_word(comparison: Comparison) -> str:
+    """The verdict in a word; of models alone it is open, and what is seen of them stands beside."""
+    if comparison.models_verdict in ("better", "worse"):
+        return f"open; these models: {comparison.models_verdict}"
+    return comparison.verdict.replace("_", " ")
+
+
 def difference(value: float, metric: Metric) -> str:
     """A difference of figures, of fractions in points: `+1.2`."""
     return UNKNOWN if math.isnan(value) else metric.difference(value)
@@ -41,6 +48,17 @@ def difference_interval(interval: Interval, metric: Metric) -> str:
         return UNKNOWN
     low, high = metric.ends(*interval, sign="+")
     return f"{low} to {high}"
+
+
+def seeds_text(n: int) -> str:
+    """`one seed`, `3 seeds`."""
+    return "one seed" if n == 1 else f"{n} seeds"
+
+
+def rounded_up(n: int) -> int:
+    """To two digits: how many more it takes is not known better."""
+    step = 10 ** max(0, len(str(n)) - 2)
+    return int(-(-n // step) * step)
 
 
 def or_unknown(value: float, form: str) -> str:
