@@ -92,7 +92,7 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     )
     until = curves[curves["epoch"] <= curves["trial"].map(dict(reached)).astype(float)]
     seconds = until.groupby("trial")["seconds"].sum()
-    images = sum(run.data.get("counts", {}).get("train", {}).values()) or math.nan
+    images = run.images("train") or math.nan
     return pd.DataFrame(
         {
             "config": complete["config"],

@@ -37,8 +37,7 @@ class Folds:
 
 def folds_of(run: Run) -> Folds | None:
     """Those of a run that has some."""
-    counts = run.data.get("counts", {})
-    test, train = (sum(counts.get(split, {}).values()) for split in ("test", "train"))
+    test, train = run.images("test"), run.images("train")
     return Folds(test=test, train=train) if has_folds(run.trials) and test and train else None
 
 

@@ -213,7 +213,6 @@ def read_verdict(run: Run) -> Verdict:
     """The verdict of a run folder. That counts as a look, which is written down in the folder."""
     complete = complete_trials(run.trials)
     claims = read_claims(run.suite)
-    train = sum(run.data.get("counts", {}).get("train", {}).values())
     return reach_verdict(
         run.trials,
         read_grid(run.trials, run.metric),
@@ -221,7 +220,7 @@ def read_verdict(run: Run) -> Verdict:
         looks=look_at(run.folder, list(complete["trial"])),
         margin=claims.margin,
         cost=claims.cost,
-        train_samples=train or None,
+        train_samples=run.images("train") or None,
         folds=folds_of(run),
     )
 

@@ -60,6 +60,10 @@ class Run:
         """The metric that chose the epochs, by which configs are compared."""
         return self.metrics[0]
 
+    def images(self, split: str) -> int:
+        """How many a split has, of folds that of the first one; 0 if it is not known."""
+        return sum(self.data.get("counts", {}).get(split, {}).values())
+
 
 def read_run(place: str | Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.

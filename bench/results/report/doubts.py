@@ -23,7 +23,7 @@ def doubts(run: Run, found: Verdict, tuning: Tuning | None) -> list[str]:
     """The most important first, at most `MAX_DOUBTS`."""
     return [
         *_leakage(run.data),
-        *_validation(run.data, found),
+        *_validation(run.images("val"), found),
         *_edges(tuning),
         *_imbalance(run.data, found),
         *_chosen(found),
@@ -41,8 +41,8 @@ def _leakage(data: Any) -> Iterator[str]:
         yield f"{count} {images} like training images"
 
 
-def _validation(data: Any, found: Verdict) -> Iterator[str]:
-    size = sum(data.get("counts", {}).get("val", {}).values())
+def _validation(size: int, found: Verdict) -> Iterator[str]:
+    """`size` is that of the validation split."""
     best = next((each for each in found.contenders if each.name == found.leader), None)
     if not size or best is None or not found.metric.is_accuracy or math.isnan(best.val):
         return

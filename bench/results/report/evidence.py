@@ -92,11 +92,6 @@ class Findings:
         """The search for the settings of the run; None if they were not searched."""
         return read_tuning(self.run.folder)
 
-    @property
-    def test_images(self) -> int:
-        """The size of the test split; 0 if it is not known."""
-        return sum(self.run.data.get("counts", {}).get("test", {}).values())
-
 
 def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     """The blocks below "Evidence"; `targets` are the figures' files by name."""
@@ -316,8 +311,9 @@ def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
     complete, metric = complete_trials(found.run.trials), found.run.metric
     sample = sample_of(complete.loc[complete["config"] == result.config, metric.test])
     low, high = sample.interval
-    if sample.n == 1 and found.test_images and metric.is_accuracy:
-        low, high = wilson_interval(round(sample.mean * found.test_images), found.test_images)
+    images = found.run.images("test")
+    if sample.n == 1 and images and metric.is_accuracy:
+        low, high = wilson_interval(round(sample.mean * images), images)
     return (
         UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
         number(sample.median, metric),
