@@ -133,7 +133,7 @@ def read_grid(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Grid:
         str(row["config"]): _cell(row)
         for row in trials.groupby("config", sort=False).first().reset_index().to_dict("records")
     }
-    names = sorted({axis for cell in known.values() for axis in cell}, key=_axis_order)
+    names = sorted({axis for cell in known.values() for axis in cell}, key=axis_order)
     axes = {
         axis: tuple(dict.fromkeys(cell[axis] for cell in known.values() if axis in cell))
         for axis in names
@@ -194,6 +194,11 @@ def value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def axis_order(axis: str) -> tuple[int, str]:
+    """To sort axes by: most telling first, settings after them by name."""
+    return (AXES.index(axis) if axis in AXES else len(AXES), axis)
+
+
 def flat(content: Mapping[str, Any], *, separator: str) -> dict[str, Any]:
     """Nested mappings as one, names joined by `separator`."""
     found: dict[str, Any] = {}
@@ -212,10 +217,6 @@ def _cell(row: Mapping[Any, Any]) -> dict[str, str]:
     settings = {} if is_missing(row["settings"]) else json.loads(row["settings"])
     cell |= {name: value for name, value in settings.items() if name not in row}
     return {name: visible(value_text(value)) for name, value in cell.items()}
-
-
-def _axis_order(axis: str) -> tuple[int, str]:
-    return (AXES.index(axis) if axis in AXES else len(AXES), axis)
 
 
 def _keys(

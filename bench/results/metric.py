@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.system.visible_text import visible
@@ -111,6 +111,13 @@ MAX_MORE = 3
 
 ACCURACY = Metric(name="accuracy", label="accuracy", higher_is_better=True, percent=True)
 """What runs of earlier versions are measured by."""
+
+
+def metric_called(name: str) -> Metric:
+    """The metric of a suite as the folder of its run will describe it."""
+    from bench.methods.metrics import metric
+
+    return Metric(**asdict(metric(name)))
 
 
 def read_metrics(data: Mapping[str, Any]) -> tuple[Metric, ...]:

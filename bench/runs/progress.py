@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -176,10 +175,9 @@ def notebook_reporter() -> ConsoleReporter | None:
 
 def _scores(job: Job, splits: Mapping[str, Mapping[str, float]]) -> str:
     """The figures of the metric that chose the epoch, and which one it is unless accuracy."""
-    from bench.methods.metrics import metric
-    from bench.results.metric import Metric
+    from bench.results.metric import metric_called
 
-    shown = Metric(**asdict(metric(job.trial.settings.metric)))
+    shown = metric_called(job.trial.settings.metric)
     named = "" if shown.is_accuracy else f"{escape(shown.label)} "
     return named + "  ".join(
         f"{split} {shown.compact(scores[shown.name])}" for split, scores in splits.items()

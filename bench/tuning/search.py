@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from bench.errors import BenchError
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
 from bench.keys import content_hash
-from bench.methods.metrics import metric
 from bench.results.folder import Push
-from bench.results.metric import Metric
+from bench.results.metric import metric_called
 from bench.runs.lr_find import range_of
 from bench.runs.prepare import make_job
 from bench.runs.resolve import OpenSuite, ResolvedRun
@@ -262,7 +261,7 @@ class Search:
         if error is not None:
             self._reporter.note(f"{label} failed: {error} ({values})")
             return
-        shown = Metric(**asdict(metric(study.metric)))
+        shown = metric_called(study.metric)
         named = "" if shown.is_accuracy else f"{shown.label} "
         reached = f"{named}val {shown.compact(ended.user_attrs['val_metric'])}"
         pruned = "" if ended.state == optuna.trial.TrialState.COMPLETE else ", pruned"

@@ -13,7 +13,6 @@ CONFIDENCE = 0.95
 Z = 1.959963984540054
 """The normal quantile of 0.975."""
 
-
 Values = Sequence[float] | npt.NDArray[np.float64]
 Interval = tuple[float, float]
 

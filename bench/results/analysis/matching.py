@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.results.grid import AXES, is_missing
+from bench.results.grid import AXES, axis_order, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ def match_configs(first: Mapping[str, Cell], second: Mapping[str, Cell]) -> Matc
     one of the runs knows do not count.
     """
     joined = dict(_identical(first, second))
-    axes = sorted(_axes(first) & _axes(second), key=_order)
+    axes = sorted(_axes(first) & _axes(second), key=axis_order)
     ambiguous = []
     of_second = _grouped(second)
     for group, names in _grouped(first).items():
@@ -100,7 +100,7 @@ def match_configs(first: Mapping[str, Cell], second: Mapping[str, Cell]) -> Matc
 
 def differing_axes(first: Cell, second: Cell) -> list[str]:
     """The axes that both know and in which they differ, most telling first."""
-    shared = sorted(first.keys() & second.keys(), key=_order)
+    shared = sorted(first.keys() & second.keys(), key=axis_order)
     return [axis for axis in shared if first[axis] != second[axis]]
 
 
@@ -162,7 +162,3 @@ def _values(cell: Cell, axes: Sequence[str]) -> str:
 
 def _text(cell: Cell) -> str:
     return json.dumps(cell, default=str, sort_keys=True)
-
-
-def _order(axis: str) -> tuple[int, str]:
-    return (AXES.index(axis) if axis in AXES else len(AXES), axis)
