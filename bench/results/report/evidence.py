@@ -133,6 +133,9 @@ def _pairs(found: Verdict) -> Iterator[Block]:
         f"second{'' if metric.higher_is_better else ' (less is better)'}, on the same seeds and "
         f"test images. {_test_in_words(found)}"
     )
+    choice = _choice_in_words(found)
+    if choice:
+        yield paragraph(choice)
     header = ("first", "second", "difference", "interval", "p", "corrected", "ahead", "seeds")
     yield Table(
         "pairs",
@@ -191,6 +194,31 @@ def _pair(found: Verdict, comparison: Comparison) -> tuple[str, ...]:
         f"{100 * comparison.improvement:.0f} %" if comparison.seeds else UNKNOWN,
         str(len(comparison.seeds)),
         claim(comparison),
+    )
+
+
+def _choice_in_words(found: Verdict) -> str:
+    """By which of its configs a value counts, and how far the seeds agree on one."""
+    several = [
+        (each.name, choice)
+        for each in found.contenders
+        for choice in each.choices.values()
+        if choice.candidates > 1 and len(choice.configs) > 1
+    ]
+    if not several:
+        return ""
+    differing: dict[str, list[int]] = {}
+    for name, choice in several:
+        if choice.agreeing < len(choice.configs):
+            counts = differing.setdefault(name, [0, 0])
+            counts[0] += len(choice.configs) - choice.agreeing
+            counts[1] += len(choice.configs)
+    where = named([f"{few} of {all_} of {name}" for name, (few, all_) in differing.items()])
+    agreed = f"except in these seeds: {where}" if differing else "in every seed"
+    return (
+        f"Of several configs of one {found.axis}, each seed counts with the one that the other "
+        "seeds choose on validation, so that it was not chosen on its own luck. It is the one that "
+        f"all seeds together choose {agreed}."
     )
 
 

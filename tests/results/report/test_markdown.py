@@ -130,6 +130,27 @@ def test_pairs_equal_what_the_analysis_says(tmp_path: Path) -> None:
     assert any(claim == "open" for claim in pairs["claim"])
 
 
+def test_how_far_the_seeds_agree_on_a_config_is_told(tmp_path: Path) -> None:
+    vals = {"x": [0.80, 0.80, 0.80, 0.80], "y": [0.78, 0.78, 0.78, 0.90]}
+
+    def change(row: dict[str, Any], _: dict[str, Any]) -> None:
+        if row["strategy"] == "a":
+            row["val_accuracy"] = vals[row["schedule"]][row["seed"]]
+        else:
+            row["val_accuracy"] = 0.7 if row["schedule"] == "x" else 0.6
+
+    run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["x", "y"], seeds=4, change=change)
+    val = run.trials[run.trials["strategy"] == "a"].pivot_table(
+        index="seed", columns="schedule", values="val_accuracy"
+    )
+    others = [val.drop(index=seed).mean().idxmax() for seed in val.index]
+    differing = sum(choice != val.mean().idxmax() for choice in others)
+    assert differing == 1
+    assert "together choose except in these seeds: 1 of 4 of a." in _markdown(run)
+    agreed = made_up_run(tmp_path / "agreed", schedules=["x"], seeds=4)
+    assert "Of several configs" not in _markdown(agreed)
+
+
 def test_of_many_pairs_those_of_the_best_are_shown(tmp_path: Path) -> None:
     strategies = [f"s{i}" for i in range(11)]
     run = made_up_run(tmp_path, strategies=strategies, schedules=["cosine"], seeds=2, epochs=2)
