@@ -74,9 +74,12 @@ class Metric:
         return f"{self.label} (%)" if self.percent else self.label
 
     def number(self, value: float, *, sign: str = "", more: int = 0) -> str:
-        """A figure without its unit: `93.5`, `0.123`, with so many digits `more`."""
+        """A figure without its unit: `93.5`, `0.123`, with so many digits `more`.
+
+        Fractions that differ in their last digit, as sums in another order do, read the same.
+        """
         if self.percent:
-            return f"{100 * value:{sign}.{1 + more}f}"
+            return f"{100 * round(value, 12):{sign}.{1 + more}f}"
         plain = value == 0 or 1e-3 <= abs(value) < 1e3
         return f"{value:{sign}.{3 + more}f}" if plain else f"{value:{sign}.{2 + more}g}"
 
