@@ -103,8 +103,6 @@ def judge(run: Simulated, seeds: Sequence[int], looks: Pairs) -> Verdict:
         axis="strategy",
         contenders=tuple(sorted(contenders, key=lambda each: -each.figure)),
         comparisons=tuple(compare(scores, looks=looks, margin=MARGIN)),
-        recommended=None,
-        leader=None,
         margin=MARGIN,
         cost="train_seconds",
         samples=len(samples),

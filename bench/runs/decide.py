@@ -7,13 +7,12 @@ be worse or as good, and those that only more test images could tell apart.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal
 
-from bench.results.analysis import Comparison, Verdict, look_level
+from bench.results.analysis import Comparison, Verdict
 
 MAX_SEEDS = 20
 """Seeds of a strategy at most, by default."""
@@ -21,9 +20,6 @@ MAX_SEEDS = 20
 PATIENCE = 6
 """With fewer seeds nothing is taken for hopeless: where the test cannot tell two apart, validation
 chooses, and it takes a few seeds to choose well."""
-
-MIDDLE = 1.28
-"""Standard errors around a figure that hold the middle 80 % of what it may be."""
 
 Why = Literal["worse", "as good", "left out", "images", "seeds"]
 """Why one is not trained further: shown to be worse or as good, not selected by `--only`, or open
@@ -124,17 +120,6 @@ def seeds_may_do(verdict: Verdict, comparison: Comparison, max_seeds: int) -> bo
     more = needs.seeds[0]
     if more is not None and len(comparison.seeds) + more <= max_seeds:
         return True
-    pair = frozenset((comparison.first, comparison.second))
-    level = look_level(verdict.looks.get(pair, 1) + 1) / comparison.comparisons
-    least = max(
-        0.0, abs(comparison.difference) - MIDDLE * _error(comparison, len(comparison.seeds))
-    )
-    quantile = NormalDist().inv_cdf(1 - level / 2)
-    return least + quantile * _error(comparison, max_seeds) < comparison.margin
-
-
-def _error(comparison: Comparison, seeds: int) -> float:
-    """The standard error of the difference with so many seeds."""
-    rest = comparison.rest_variance / seeds
-    of_samples = (comparison.sample_variance + rest) / comparison.samples
-    return math.sqrt(comparison.seed_variance / seeds + of_samples)
+    least, _ = comparison.likely_size
+    quantile = NormalDist().inv_cdf(1 - verdict.next_level(comparison) / 2)
+    return least + quantile * float(comparison.error(max_seeds)) < comparison.margin

@@ -61,8 +61,6 @@ def verdict(
         axis="strategy",
         contenders=tuple(sorted(contenders, key=lambda each: -each.figure)),
         comparisons=tuple(compare(scores, margin=margin)),
-        recommended=None,
-        leader=None,
         margin=margin,
         cost="train_seconds",
         samples=images,

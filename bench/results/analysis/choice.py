@@ -57,16 +57,16 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
     if has_folds(complete):
         complete = with_all_folds(complete)
-    blocks = grid.varying if BLOCK in grid.varying and grid.lead != BLOCK else ()
+    in_blocks = BLOCK in grid.varying and grid.lead != BLOCK
     found: dict[str, dict[str, Choice]] = {}
     order = {config: index for index, config in enumerate(grid.cells)}
     cells = complete["config"].map(
         lambda config: (
             grid.cells[config][grid.lead],
-            grid.cells[config][BLOCK] if blocks else ONE_BLOCK,
+            grid.cells[config][BLOCK] if in_blocks else ONE_BLOCK,
         )
     )
-    for (value, block), own in complete.groupby(cells.map(tuple), sort=False):
+    for (value, block), own in complete.groupby(cells, sort=False):
         by_config = own.groupby(["seed", "config"], observed=True)["trial"].agg(tuple).unstack()
         by_config = by_config[sorted(by_config.columns, key=lambda name: order[str(name)])]
         val = own.pivot_table(index="seed", columns="config", values=grid.metric.val, dropna=False)
@@ -118,8 +118,8 @@ def _choice(trials: pd.DataFrame, val: pd.DataFrame, grid: Grid) -> Choice:
 
 def _best(figures: np.ndarray, allowed: np.ndarray) -> int:
     """The column with the largest mean of what is known, of those that are allowed."""
-    counts = np.isfinite(figures).sum(axis=0)
-    sums = np.nansum(np.where(np.isfinite(figures), figures, np.nan), axis=0)
+    known = np.isfinite(figures)
+    counts, sums = known.sum(axis=0), np.where(known, figures, 0.0).sum(axis=0)
     means = np.where(counts > 0, np.round(sums / np.maximum(counts, 1), 12), -np.inf)
     means = np.where(allowed, means, -np.inf)
     best = int(means.argmax())

@@ -11,9 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.results.analysis.crossed import (
     LEAST_SEEDS,
@@ -32,6 +33,9 @@ T = TypeVar("T", int, str)
 
 ALPHA = 0.05
 MARGIN = 0.01
+
+MIDDLE = 1.28
+"""Standard errors around a figure that hold the middle 80 % of what it may be."""
 
 Verdict = Literal["better", "worse", "as_good", "open"]
 
@@ -129,6 +133,17 @@ class Comparison:
         """Whether `first` is shown to be behind by less than the margin, if it is behind at all."""
         return not self.of_models and self.lead_interval[0] > -self.margin
 
+    def error(self, seeds: npt.NDArray[Any] | int) -> Numbers:
+        """The standard error of the difference with so many seeds; NaN where it is not known."""
+        of_samples = self.sample_variance + self.rest_variance / np.asarray(seeds)
+        return np.sqrt(self.seed_variance / seeds + of_samples / self.samples)
+
+    @property
+    def likely_size(self) -> Interval:
+        """The least and the most of the middle 80 % of what the two may differ by."""
+        size, reach = abs(self.difference), MIDDLE * float(self.error(len(self.seeds)))
+        return max(0.0, size - reach), size + reach
+
     @property
     def improvement(self) -> float:
         """The share of seeds in which `first` is ahead, ties counted half; NaN without seeds."""
@@ -222,8 +237,8 @@ def _measured(
     first, second, one, other = pair
     blocks = tuple(block for block in one if block in other)
     sides = [scores[block] for block in blocks for scores in (one, other)]
-    seeds = _common([side.seeds for side in sides])
-    samples = _common([side.samples for side in sides])
+    seeds = common([side.seeds for side in sides])
+    samples = common([side.samples for side in sides])
     differences = np.zeros((len(seeds), len(samples)))
     for block in blocks:
         differences += one[block].at(seeds, samples) - other[block].at(seeds, samples)
@@ -251,7 +266,7 @@ def _measured(
     return comparison, differences
 
 
-def _common(each: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
+def common(each: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
     """What all have, in the order of the first."""
     if not each:
         return ()

@@ -16,6 +16,7 @@ from bench.results.analysis.comparison import (
     MARGIN,
     BlockScores,
     Comparison,
+    common,
     compare,
     look_level,
 )
@@ -96,8 +97,6 @@ class Verdict:
     axis: str
     contenders: tuple[Contender, ...]
     comparisons: tuple[Comparison, ...]
-    recommended: str | None
-    leader: str | None
     margin: float
     cost: Cost
     samples: int
@@ -105,6 +104,8 @@ class Verdict:
     look: int
     folds: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
+    recommended: str | None = None
+    leader: str | None = None
     in_place_of: str | None = None
 
     def contender(self, name: str) -> Contender:
@@ -137,9 +138,12 @@ class Verdict:
 
     def needs(self, comparison: Comparison) -> Needs | None:
         """What would settle it at its next look; None where its variances are not known."""
+        return _needs(comparison, self.next_level(comparison), len(self.contenders))
+
+    def next_level(self, comparison: Comparison) -> float:
+        """The level of its next look."""
         pair = frozenset((comparison.first, comparison.second))
-        level = look_level(self.looks.get(pair, 1) + 1) / comparison.comparisons
-        return _needs(comparison, level, len(self.contenders))
+        return look_level(self.looks.get(pair, 1) + 1) / comparison.comparisons
 
 
 def reach_verdict(
@@ -174,35 +178,21 @@ def reach_verdict(
         margin=margin,
         higher_is_better=grid.metric.higher_is_better,
     )
-    leader = _leader(contenders, shared, grid.metric)
+    sides = [own for blocks in scores.values() for own in blocks.values()]
     found = Verdict(
         metric=grid.metric,
         axis=grid.lead,
         contenders=tuple(contenders),
         comparisons=tuple(comparisons),
-        recommended=None,
-        leader=leader,
         margin=margin,
         cost=cost,
         samples=max(
-            (
-                len(own.samples) * (1 if own.folds is None else own.folds.test)
-                for blocks in scores.values()
-                for own in blocks.values()
-            ),
+            (len(own.samples) * (1 if own.folds is None else own.folds.test) for own in sides),
             default=0,
         ),
-        folds=max(
-            (
-                len(own.samples)
-                for blocks in scores.values()
-                for own in blocks.values()
-                if own.folds is not None
-            ),
-            default=0,
-        ),
+        folds=max((len(own.samples) for own in sides if own.folds is not None), default=0),
         train_samples=train_samples,
-        look=max([len(looks), *times.values(), 1]),
+        look=max(len(looks), 1),
         looks=times,
     )
     return with_recommended(found, shared)
@@ -261,7 +251,7 @@ def _contenders(
     for name, own in chosen.items():
         blocks = [block for block in shared if block in own] or list(own)
         sides = [scores[name][block] for block in blocks]
-        seeds = tuple(seed for seed in sides[0].seeds if all(seed in side.seeds for side in sides))
+        seeds = common([side.seeds for side in sides])
         samples = sides[0].samples
         if not seeds or any(side.samples != samples for side in sides):
             seeds, sides = sides[0].seeds, sides[:1]
@@ -328,15 +318,6 @@ def _around(figure: float, half: float, samples: int, metric: Metric) -> Interva
     return figure - half, figure + half
 
 
-def _leader(contenders: Sequence[Contender], shared: tuple[str, ...], metric: Metric) -> str | None:
-    """The best on validation, of equals the better on test; on test where nothing is validated."""
-    able = [each for each in contenders if all(block in each.choices for block in shared)]
-    vals = _level(able)
-    if vals:
-        return max(vals, key=lambda name: metric.sign * vals[name])
-    return able[0].name if able else None
-
-
 def _level(contenders: Sequence[Contender]) -> dict[str, float]:
     """Validation figures of those that have one, as if all had the same seeds.
 
@@ -372,9 +353,21 @@ def _level(contenders: Sequence[Contender]) -> dict[str, float]:
 
 
 def with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
-    """The verdict with what it recommends of those that were trained on all `shared` blocks."""
+    """The verdict with its leader and what it recommends, of those trained on all `shared` blocks.
+
+    The leader is the best on validation, of equals the better on test; on test where nothing is
+    validated.
+    """
     able = [each for each in found.contenders if all(block in each.choices for block in shared)]
-    sign = found.metric.sign
+    if not able:
+        return found
+    vals = _level(able)
+
+    def leader(of: Sequence[Contender]) -> Contender:
+        known = [each for each in of if each.name in vals]
+        return max(known, key=lambda each: found.metric.sign * vals[each.name]) if known else of[0]
+
+    found = replace(found, leader=leader(able).name)
     unbeaten = [
         each
         for each in able
@@ -382,9 +375,7 @@ def with_recommended(found: Verdict, shared: tuple[str, ...]) -> Verdict:
     ]
     if not unbeaten:
         return found
-    vals = _level(able)
-    known = [each for each in unbeaten if each.name in vals]
-    first = max(known, key=lambda each: sign * vals[each.name]) if known else unbeaten[0]
+    first = leader(unbeaten)
     cheaper = [
         each
         for each in unbeaten
@@ -435,8 +426,7 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
     if comparison.of_models or any(math.isnan(part) for part in parts):
         return None
     of_seeds, of_samples, rest = parts
-    error = math.sqrt(of_seeds / seeds + of_samples / samples + rest / (seeds * samples))
-    least, most = _to_resolve(abs(comparison.difference), 1.28 * error, comparison.margin)
+    least, most = _to_resolve(comparison.likely_size, comparison.margin)
 
     share = rest / (rest + samples * of_seeds) if rest else 0.0
 
@@ -446,8 +436,8 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
 
     def further_seeds(resolved: float) -> int | None:
         numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
-        errors = np.sqrt(of_seeds / numbers + of_samples / samples + rest / (numbers * samples))
-        wanted = (student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)) * errors
+        quantiles = student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)
+        wanted = quantiles * comparison.error(numbers)
         enough = np.flatnonzero(resolved >= wanted)
         return int(numbers[enough[0]]) - seeds if len(enough) else None
 
@@ -465,13 +455,13 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
     )
 
 
-def _to_resolve(effect: float, reach: float, margin: float) -> tuple[float, float]:
+def _to_resolve(size: Interval, margin: float) -> tuple[float, float]:
     """The least and the largest difference that has to be resolved to settle a pair.
 
     A pair that differs by d is settled when d is resolved, or when what is left to the margin is:
-    the larger of the two. `effect` ± `reach` is what d may be (the middle 80 %).
+    the larger of the two. `size` is where d may lie.
     """
-    low, high = max(0.0, effect - reach), effect + reach
+    low, high = size
     at_ends = [max(end, margin - end) for end in (low, high)]
     least = margin / 2 if low <= margin / 2 <= high else min(at_ends)
     return least, max(at_ends)

@@ -75,8 +75,6 @@ def test_easy_validation_splits_do_not_lead() -> None:
         axis="strategy",
         contenders=contenders,
         comparisons=(),
-        recommended=None,
-        leader=None,
         margin=0.01,
         cost="train_seconds",
         samples=400,
