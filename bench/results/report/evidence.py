@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from bench.results.analysis import (
     COSTS,
     Comparison,
@@ -21,6 +23,7 @@ from bench.results.analysis import (
     wilson_interval,
 )
 from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.analysis.folds import fold_variances
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
@@ -101,6 +104,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from (picture for picture in pictures if picture.name == metric.test)
     if found.verdict.comparisons:
         yield from _pairs(found.verdict)
+    if found.verdict.folds:
+        yield from _folds(found)
     if found.tuning is not None:
         yield from tuning_section(
             found.tuning,
@@ -220,6 +225,29 @@ def _choice_in_words(found: Verdict) -> str:
         "seeds choose on validation, so that it was not chosen on its own luck. It is the one that "
         f"all seeds together choose {agreed}."
     )
+
+
+def _folds(found: Findings) -> Iterator[Block]:
+    """What drawing the folds and trainings anew moves, apart from what the folds of a seed do."""
+    verdict, metric = found.verdict, found.run.metric
+    figures = found.run.trials.set_index("trial")[metric.test]
+    rows = []
+    for each in verdict.contenders:
+        for block, choice in each.choices.items():
+            values = np.array([figures.loc[list(trials)] for trials in choice.trials.values()])
+            variances = fold_variances(values)
+            spreads = (math.sqrt(variances.seeds), math.sqrt(variances.folds))
+            where = f"{each.name} · {block}" if block else each.name
+            rows.append((where, *(number(sd, metric) for sd in spreads)))
+    yield Heading("Seeds and folds", 3)
+    yield paragraph(
+        f"Standard deviations of test {metric.label}{' in points' if metric.percent else ''}. "
+        "Between seeds: of the mean over all images, when folds, head and order are drawn anew. "
+        "Between folds: of the folds of one seed, each tested on its own few images. The folds of "
+        "a seed share most of their training images and all seeds share all images, so neither "
+        "says how far other images would move the figure; the test does."
+    )
+    yield Table("folds", (verdict.axis, "between seeds", "between folds"), tuple(rows), (1, 2))
 
 
 def standing(found: Verdict) -> Iterator[Block]:
