@@ -244,7 +244,7 @@ def test_the_report_says_what_folds_are(run: bench.Run) -> None:
     assert "- **seeds:** 0, 1, each with 3 folds" in text
     assert "; images of the first fold of the first seed: 30 train, 8 val, 19 test" in text
     assert f" on {IMAGES} images, each tested once a seed (2 seeds; for other seeds" in text
-    assert "it holds for training on about 30 images like these" in text
+    assert "it holds for the configs chosen here, trained on about 30 images like these" in text
     assert "The test is the corrected resampled t test over folds" in text
     assert "**pooled splits** (36)" in text
     assert run.data["folds"] == 3

@@ -217,15 +217,17 @@ def _range(ends: tuple[int | None, int | None]) -> str:
 
 def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     images = found.train_samples
+    candidates = (c.candidates for each in found.contenders for c in each.choices.values())
+    training = "the configs chosen here, trained" if max(candidates, default=1) > 1 else "training"
     if found.folds:
         text = (
-            f"it holds for training on about {images} images like these, and on images like these "
-            f"({found.folds} folds)."
+            f"it holds for {training} on about {images} images like these, and on images like "
+            f"these ({found.folds} folds)."
         )
     else:
         pool = f"{images} training images" if images else "training images"
         text = (
-            f"it holds for training on this pool of {pool}, on any seeds and on test images like "
+            f"it holds for {training} on this pool of {pool}, on any seeds and on test images like "
             "these."
         )
     more = "; ".join(doubts)
