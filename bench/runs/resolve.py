@@ -273,8 +273,9 @@ def open_suite(
     """Open the data set of the suite; raises as `resolve_run` does, resolves no trial."""
     device = resolve_device(device)
     loaded = checked.loaded
+    suite = loaded.suite
     dataset = open_dataset(
-        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
+        suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
     )
     return OpenSuite(
         loaded=loaded,

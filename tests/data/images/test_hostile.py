@@ -21,7 +21,7 @@ from PIL import Image
 from bench.data import Converted, DecodeFailure, ImageData, open_dataset, prepare_images
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
-from bench.data.images.folder import _files
+from bench.data.images.files import files_in
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.errors import DataError
 from bench.results.folder import RunStore, prediction_columns, write_json
@@ -71,9 +71,9 @@ def test_links_that_multiply_are_followed_once(
 
     def counted(folder: Path) -> list[Path]:
         looked_at.append(folder)
-        return _files(folder)
+        return files_in(folder)
 
-    monkeypatch.setattr("bench.data.images.folder._files", counted)
+    monkeypatch.setattr("bench.data.images.files.files_in", counted)
     dataset = open_dataset("folder", {"path": str(root)})
     assert len(dataset) == 7
     assert len(looked_at) < 50

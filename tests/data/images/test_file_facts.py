@@ -1,0 +1,220 @@
+"""How files are read as one set: bits of 16-bit values, limits, metadata that is cut off."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from bench.data import DecodeFailure, ImageDataset, open_dataset
+from bench.data.images import decode
+from bench.data.images.file_facts import usual_bits
+from bench.suite import Limits
+from tests.data.pictures import photograph, write_folder
+
+
+def opened(root: Path, limits: Limits | None = None, **options: object) -> ImageDataset:
+    return open_dataset("folder", {"path": str(root), **options}, limits=limits)
+
+
+def deep_folder(root: Path, largest: int, *, suffix: str = ".png") -> Path:
+    """Two classes of 16-bit grey images, one of which holds the largest value."""
+    for index, name in enumerate(("a", "b")):
+        (root / name).mkdir(parents=True)
+        values = np.linspace(0, largest // (index + 1), 64, dtype=np.uint16).reshape(8, 8)
+        Image.fromarray(values).save(root / name / f"0{suffix}")
+    return root
+
+
+def notes(dataset: ImageDataset) -> dict[str, str]:
+    return {issue.kind: issue.message for issue in dataset.issues}
+
+
+# Bits -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12),
+                          (4096, 14), (16383, 14), (16384, 16), (65535, 16)],
+)  # fmt: skip
+def test_the_usual_bits_that_hold_a_value(largest: int, bits: int) -> None:
+    assert usual_bits(largest) == bits
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+@pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (1000, 10), (15000, 14), (60000, 16)])
+def test_values_are_scaled_by_the_bits_that_all_files_use(
+    suffix: str, largest: int, bits: int, tmp_path: Path
+) -> None:
+    root = deep_folder(tmp_path / "x-rays", largest, suffix=suffix)
+    dataset = opened(root)
+    for index, name in enumerate(("a", "b")):
+        values = np.linspace(0, largest // (index + 1), 64).astype(np.uint16).astype(float)
+        expected = np.rint(values * 255 / (2**bits - 1)).reshape(8, 8)
+        assert np.array_equal(dataset.read([index])[0][:, :, 0], expected), name
+    if bits == 16:
+        assert dataset.issues == ()
+    else:
+        assert (
+            f"hold none above {largest:,}: they are taken as {bits}-bit" in notes(dataset)["16-bit"]
+        )
+
+
+def test_a_portable_grey_map_says_itself_which_value_is_white(tmp_path: Path) -> None:
+    root = deep_folder(tmp_path / "x-rays", 60000)
+    (root / "a" / "1.pgm").write_bytes(b"P5 2 1 4095\n" + np.array([0, 4095], ">u2").tobytes())
+    assert opened(root).read([1])[0][0, :, 0].tolist() == [0, 255]
+
+
+def test_bits_that_a_suite_gives(tmp_path: Path) -> None:
+    root = deep_folder(tmp_path / "x-rays", 5000)
+    assert opened(root, bits=16).read([0])[0].max() == round(5000 / 257)
+    assert opened(root, bits=16).issues == ()
+    clipped = opened(root, bits=12)
+    assert clipped.read([0])[0].max() == 255
+    assert "the largest value of 2 images with 16 bits is 5,000" in notes(clipped)["16-bit"]
+    assert pickle.loads(pickle.dumps(clipped)).read([0])[0].max() == 255
+    fingerprints = {opened(root, bits=bits).fingerprint for bits in (12, 14, 16)}
+    assert len(fingerprints) == 3
+    assert opened(root).fingerprint == opened(root, bits=14).fingerprint
+
+
+def test_bits_without_16_bit_files_have_no_effect(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", {"ants": 1, "bees": 1})
+    dataset = opened(root, bits=12)
+    assert "bits: 12 has no effect" in notes(dataset)["16-bit"]
+    assert dataset.fingerprint == opened(root).fingerprint
+
+
+def test_facts_are_remembered_and_damage_is_looked_up_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = deep_folder(tmp_path / "x-rays", 4095)
+    before = opened(root).fingerprint
+    (memory,) = (cache / "file-facts").iterdir()
+    kept = json.loads(memory.read_text())
+    assert sorted(largest for _, largest, _ in kept.values()) == [2047, 4095]
+    for damaged in ("", '{"damaged', "[]", '{"x": 3}', '{"x": [1, "y", 0]}'):
+        memory.write_text(damaged)
+        assert opened(root).fingerprint == before
+    monkeypatch.setattr("bench.data.images.file_facts._look", None)
+    assert opened(root).fingerprint == before
+
+
+# Limits ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if 1,500 pixels were the most that Pillow decodes."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 750)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 1500)
+    for module in ("files", "file_facts"):
+        monkeypatch.setattr(f"bench.data.images.{module}.MAX_PIXELS", 1500)
+
+
+@pytest.fixture
+def one_large(tmp_path: Path) -> Path:
+    root = write_folder(tmp_path / "insects", {"ants": 2, "bees": 2})
+    photograph(9, width=60, height=50).save(root / "ants" / "large.png")
+    return root
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_larger_images_are_read_where_the_suite_allows_them(one_large: Path) -> None:
+    plain, allowed = opened(one_large), opened(one_large, Limits(megapixels=0.003))
+    index = plain.sample_ids.index("ants/large.png")
+    (refused,) = plain.read([index])
+    assert isinstance(refused, DecodeFailure)
+    assert refused.reason.startswith("more than 1,500 pixels; `limits: {megapixels:")
+    assert allowed.read([index])[0].shape == (50, 60, 3)
+    assert Image.MAX_IMAGE_PIXELS == 750
+    assert plain.fingerprint != allowed.fingerprint
+    assert pickle.loads(pickle.dumps(allowed)).read([index])[0].shape == (50, 60, 3)
+    assert allowed.current is not None
+    assert allowed.current() == allowed.fingerprint
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_limit_is_in_the_fingerprint_where_it_decides_alone(one_large: Path) -> None:
+    plain = opened(one_large).fingerprint
+    found = {
+        pixels: opened(one_large, Limits(megapixels=pixels / 1e6)).fingerprint
+        for pixels in (1199, 1200, 1400, 2999, 3000, 9000)
+    }
+    assert found[1200] == found[1400] == found[2999] == plain
+    assert found[3000] == found[9000]
+    assert len({plain, found[3000], found[1199]}) == 3
+
+
+def test_a_lower_limit_leaves_images_out(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", {"ants": 1, "bees": 1})
+    (image,) = opened(root, Limits(megapixels=0.001)).read([0])
+    assert isinstance(image, DecodeFailure)
+    assert "more than 1,000 pixels" in image.reason
+
+
+# Metadata -------------------------------------------------------------------------------------
+
+
+def oversized(kind: str, path: Path) -> None:
+    """A good PNG with a text or a profile that inflates to more than Pillow takes."""
+    options: dict[str, Any] = {}
+    if kind == "profile":
+        options["icc_profile"] = bytes(PngImagePlugin.MAX_TEXT_CHUNK + 1)
+    else:
+        text = PngImagePlugin.PngInfo()
+        value = "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1)
+        if kind == "zTXt":
+            text.add_text("comment", value, zip=True)
+        elif kind == "iTXt":
+            text.add_itxt("comment", value, zip=True)
+        else:  # many that are too large together
+            for index in range(66):
+                text.add_text(f"comment {index}", value[: 1 << 20], zip=True)
+        options["pnginfo"] = text
+    photograph(5).save(path, **options)
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "many", "profile"])
+def test_good_images_with_large_metadata_are_read(kind: str, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", {"ants": 1, "bees": 1})
+    path = root / "ants" / "000.png"
+    before = opened(root).fingerprint
+    oversized(kind, path)
+    with pytest.raises(ValueError, match=r"too large|Too much memory"), Image.open(path) as image:
+        image.load()
+    dataset = opened(root)
+    assert np.array_equal(dataset.read([0])[0], np.asarray(photograph(5)))
+    assert dataset.fingerprint != before
+
+
+def test_metadata_behind_the_pixels_and_a_turned_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    written = io.BytesIO()
+    photograph(5).save(written, "PNG", exif=exif)
+    plain = written.getvalue()
+    end = plain.index(b"IEND") - 4
+    written = io.BytesIO()
+    photograph(5).save(written, "PNG", pnginfo=text)
+    texts = written.getvalue()
+    start = texts.index(b"zTXt") - 4
+    chunk = texts[start : start + int.from_bytes(texts[start : start + 4], "big") + 12]
+    (tmp_path / "a.png").write_bytes(plain[:end] + chunk + plain[end:])
+    (tmp_path / "plain.png").write_bytes(plain)
+    expected = decode.decode_file(tmp_path / "plain.png")
+    decoded = decode.decode_file(tmp_path / "a.png")
+    assert isinstance(decoded, np.ndarray)
+    assert np.array_equal(decoded, expected)
+    assert decoded.shape == (40, 30, 3)
