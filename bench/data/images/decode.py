@@ -1,6 +1,6 @@
 """From an image file of any common kind to RGB pixels.
 
-Transparency is laid on white, EXIF orientation applied, 16-bit greyscale scaled to 8 bits, of an
+Transparency is laid on white, EXIF orientation applied, 16-bit values scaled to 8 bits, of an
 animation the first frame taken. Colour profiles are ignored: pixel values count as sRGB.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import stat
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -53,6 +54,14 @@ MAX_PIXELS = 178_956_970
 DEEP = 16
 """Bits of the values of a 16-bit file."""
 
+LOW_BYTES = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
+}
+"""Pillow takes the high byte of each value of 16-bit colour; read in the other byte order, the low
+one."""
+
 _large_images = Lock()
 """Held while Pillow's own limit, which is one for the process, is another; and so images that may
 take gigabytes are decoded one at a time."""
@@ -76,12 +85,18 @@ def read_files(
 def decode_file(path: Path, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode one image file to uint8 [height, width, 3]; never raises on a bad file.
 
-    So many `bits` of 16-bit greyscale are used: 2^bits − 1 is white, and what lies above it too.
+    So many `bits` of 16-bit values are used: 2^bits − 1 is white, and what lies above it too.
     """
     from PIL import UnidentifiedImageError
 
-    def pixels(image: Image.Image) -> Pixels | Converted:
-        return decode_image(image, bits=bits)
+    def decoded(source: Path | io.BytesIO) -> Decoded:
+        def pixels(image: Image.Image) -> Pixels | Converted:
+            if bits == DEEP or not is_deep_colour(image) or image.has_transparency_data:
+                return decode_image(image, bits=bits)
+            high = _loaded(image)
+            return _deep_colour(high, with_image(source, _low_bytes, max_pixels=max_pixels), bits)
+
+        return with_image(source, pixels, max_pixels=max_pixels)
 
     try:
         status = path.stat()
@@ -90,11 +105,11 @@ def decode_file(path: Path, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -
         if status.st_size == 0:
             return DecodeFailure("empty file")
         try:
-            return with_image(path, pixels, max_pixels=max_pixels)
+            return decoded(path)
         except ValueError:
             if not has_oversized_metadata(path):
                 raise
-            return with_image(without_metadata(path), pixels, max_pixels=max_pixels)
+            return decoded(without_metadata(path))
     except MemoryError:
         raise
     except _TooManyPixelsError:
@@ -169,6 +184,40 @@ def is_deep(image: Image.Image) -> bool:
         tiles = getattr(image, "tile", ())
         return image.mode == "I" and all(tile[0] == "raw" for tile in tiles)
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether it is 16-bit colour; to be asked before the image is loaded."""
+    tiles = getattr(image, "tile", ())
+    return image.mode == "RGB" and bool(tiles) and all(_raw_mode(t) in LOW_BYTES for t in tiles)
+
+
+def _raw_mode(tile: Any) -> str:
+    """How the decoder of a part of an image is told to read values."""
+    return str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0])
+
+
+def _loaded(image: Image.Image) -> Pixels:
+    image.load()
+    return np.asarray(_upright(image))
+
+
+def _low_bytes(image: Image.Image) -> Pixels:
+    swapped = []
+    for tile in image.tile:  # type: ignore[attr-defined]
+        mode = LOW_BYTES[_raw_mode(tile)]
+        args = mode if isinstance(tile.args, str) else (mode, *tile.args[1:])
+        swapped.append(tile._replace(args=args))
+    image.tile = swapped  # type: ignore[attr-defined]
+    return _loaded(image)
+
+
+def _deep_colour(high: Pixels, low: Pixels, bits: int) -> Pixels:
+    """16-bit colour, of which so many bits are used, as 8 bits."""
+    white = (1 << bits) - 1
+    values = np.minimum(256 * high.astype(np.uint16) + low, white)
+    scaled: Pixels = np.rint(values / (white / 255)).astype(np.uint8)
+    return scaled
 
 
 def missing_reader(path: Path) -> str | None:

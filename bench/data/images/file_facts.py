@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.data.dataset import DataIssue, counted, naming
-from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, with_image
+from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, is_deep_colour, with_image
 from bench.data.images.file_hashes import UNREADABLE, file_hashes
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
 from bench.system.cache import atomic_file, cache_root
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 USUAL_BITS = (8, 10, 12, 14, DEEP)
 """Of sensors and of medical and scientific instruments."""
 EVERY_PIXEL = 1 << 40
-"""A limit that no header is refused by: nothing but 16-bit greyscale is decoded here."""
+"""A limit that no header is refused by: nothing but 16-bit images is decoded here."""
 
 
 NAMED = 5
 
 
 class FileFacts(NamedTuple):
-    """What is seen of a file: `pixels` by its header, and the `largest` value of 16-bit greyscale.
+    """What is seen of a file: `pixels` by its header, and the `largest` value of 16-bit ones.
 
-    `stripped`: read without its texts and profile, which are too large for Pillow. All of it is 0
-    where the file is no image.
+    That of colour is known by its high byte, which decides the bits. `stripped`: read without its
+    texts and profile, which are too large for Pillow. All of it is 0 where the file is no image.
     """
 
     pixels: int
@@ -55,7 +55,7 @@ NOTHING = FileFacts(0, 0, False)
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a set are read: so many `bits` of 16-bit greyscale are used.
+    """How the files of a set are read: so many `bits` of 16-bit values are used.
 
     `contents` are hashes of what becomes of each file: of its content alone, unless limits, bits or
     cut metadata make something else of it than usual. `issues` tell of a choice that was made.
@@ -108,7 +108,7 @@ def _issues(
     white = (1 << used) - 1
     images = counted(len(samples), "image")
     if given is not None and not samples:
-        message = f"bits: {given} has no effect, no image is 16-bit greyscale."
+        message = f"bits: {given} has no effect, no image has 16-bit values."
     elif given is not None and largest > white:
         message = (
             f"bits: {given} makes {white:,} white, and everything above it; the largest value of "
@@ -164,11 +164,13 @@ def usual_bits(largest: int) -> int:
 def _look(path: Path) -> FileFacts:
     def look(image: Image.Image) -> tuple[int, int]:
         pixels = image.width * image.height
-        if not is_deep(image):
+        in_colour = is_deep_colour(image)
+        if not in_colour and not is_deep(image):
             return pixels, 0
         if pixels > MAX_PIXELS:  # what claims to be so large is not decoded for a look
             return pixels, (1 << DEEP) - 1
-        return pixels, int(np.asarray(image).max())
+        largest = int(np.asarray(image).max())
+        return pixels, 256 * largest + 255 if in_colour else largest
 
     try:
         stripped = has_oversized_metadata(path)

@@ -153,7 +153,7 @@ def dataset_from_files(
 ) -> ImageDataset:
     """A data set of files under `root`; sample ids are the paths below it.
 
-    So many `bits` of 16-bit greyscale are used; None: as many as the largest value of all needs.
+    So many `bits` of 16-bit values are used; None: as many as the largest value of all needs.
     The limits, and the bits, are in the fingerprint where they change what becomes of a file.
     """
     by_id: dict[str, LabelledFile] = {}

@@ -69,7 +69,7 @@ def folder(
     bits: Annotated[
         Annotated[int, Field(ge=8, le=16)] | None,
         Field(
-            description="How many bits the values of 16-bit greyscale files have: 2^bits − 1 is "
+            description="How many bits the values of 16-bit files really have: 2^bits − 1 is "
             "white. null: 8, 10, 12, 14 or 16, as the largest value of all files needs.",
             examples=[12],
         ),
@@ -222,7 +222,7 @@ def _left_out(
 
 def _why_unlabelled(root: Path, layout: Layout) -> str:
     folders = naming([sample_id(root, path) for path in layout.unlabelled])
-    return f"without labels: not in class folders of {folders}"
+    return f"without labels, in {folders}"
 
 
 def _left_out_issue(

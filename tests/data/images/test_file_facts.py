@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,54 @@ def test_values_are_scaled_by_the_bits_that_all_files_use(
         assert (
             f"hold none above {largest:,}: they are taken as {bits}-bit" in notes(dataset)["16-bit"]
         )
+
+
+def write_colour(path: Path, values: np.ndarray) -> None:
+    """A PNG or TIFF of 16-bit colour, which Pillow does not write."""
+    height, width = values.shape[:2]
+    if path.suffix == ".png":
+        rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+        header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        packed = (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+        return
+    tags = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, 0), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, 6 * width * height),
+    ]  # fmt: skip
+    end = 8 + 2 + 12 * len(tags) + 4
+    places = {258: end, 273: end + 6}
+    entries = (
+        struct.pack("<HHII", tag, kind, count, places.get(tag, value))
+        for tag, kind, count, value in tags
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries)
+    data = struct.pack("<HHH", 16, 16, 16) + values.astype("<u2").tobytes()
+    path.write_bytes(head + struct.pack("<I", 0) + data)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("largest", "bits"), [(4095, 12), (15000, 14), (200, 8), (60000, 16)])
+def test_16_bit_colour_is_scaled_by_its_bits_too(
+    suffix: str, largest: int, bits: int, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, largest + 1, (9, 7, 3))
+    values[0, 0, 1] = largest
+    for name in ("a", "b"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        write_colour(tmp_path / "scans" / name / f"0{suffix}", values)
+    dataset = opened(tmp_path / "scans")
+    (image, _) = dataset.read([0, 1])
+    if bits == 16:
+        assert np.array_equal(image, values >> 8), "as Pillow does"
+        assert dataset.issues == ()
+    else:
+        assert np.array_equal(image, np.rint(values * 255 / (2**bits - 1)))
+        assert f"they are taken as {bits}-bit" in notes(dataset)["16-bit"]
 
 
 def test_a_portable_grey_map_says_itself_which_value_is_white(tmp_path: Path) -> None:
