@@ -38,6 +38,7 @@ from bench.data.images.files import (
     is_image,
     name_text,
     sample_id,
+    subfolders,
 )
 from bench.data.images.layout import Layout, find_layout
 from bench.errors import DataError
@@ -166,7 +167,16 @@ def _check_classes(
         raise DataError(
             f"a classification task needs at least two classes, {root} holds only {only!r}; "
             "path must be the folder that holds the class folders or the train folder"
+            f"{_inner_path(root, layout)}"
         )
+
+
+def _inner_path(root: Path, layout: Layout) -> str:
+    """The first folder below that has several folders in it, if each above it has just one."""
+    folder = layout.class_folders[0].path
+    while len(inner := subfolders(folder, folder_ids(root))) == 1:
+        folder = inner[0]
+    return f"; did you mean path: {folder}?" if inner else ""
 
 
 def _place(layout: Layout, split: int, key: str, name: str) -> Path:

@@ -171,11 +171,16 @@ class _Tree:
         return naming([sample_id(self.root, path) for path in folders])
 
     def descend(self, folder: Path) -> Path:
-        """`train/train` and `seg_test/seg_test` are one folder, as archives are unpacked."""
+        """Past folders that hold one folder and nothing else, as archives are unpacked.
+
+        `train/train` is such a folder, `train/images` too if there are folders in it.
+        """
         split = split_of_name(folder.name)
         while True:
             inner = self.inner(folder)
-            if len(inner) != 1 or split_of_name(inner[0].name) != split or files_in(folder):
+            if len(inner) != 1 or any(map(is_image, files_in(folder))):
+                return folder
+            if split_of_name(inner[0].name) != split and not self.inner(inner[0]):
                 return folder
             folder = inner[0]
 
@@ -295,6 +300,7 @@ def _as_classes(tree: _Tree) -> Layout:
             )
     _refuse_copies(tree, filled)
     _refuse_groups(tree, filled)
+    _refuse_split_names(tree, filled)
     return _flat(tree)
 
 
@@ -337,6 +343,24 @@ def _refuse_groups(tree: _Tree, filled: Sequence[Path]) -> None:
             )
 
 
+def _refuse_split_names(tree: _Tree, filled: Sequence[Path]) -> None:
+    """`ants_train` and `ants_test`: one class, whose splits are parts of the names."""
+    without_split: dict[tuple[str, ...], Path] = {}
+    for path in filled:
+        words = _words(path.name)
+        rest = tuple(word for word in words if word not in WORDS)
+        if not rest or len(rest) == len(words):
+            continue
+        other = without_split.setdefault(rest, path)
+        if tree.split[other] != tree.split[path]:
+            raise _two_readings(
+                tree,
+                f"{tree.shown([other, path])} may be two classes, or one in two splits: "
+                "move them to train/CLASS and test/CLASS",
+                {},
+            )
+
+
 def _flat(tree: _Tree) -> Layout:
     return Layout(
         class_folders=tuple(_class_folders(tree.root, tree.folders, UNASSIGNED)),
@@ -355,7 +379,7 @@ def _as_given(tree: _Tree, given: Mapping[str, str]) -> Layout:
     found: list[tuple[int, Path]] = []
     for name, folder in given.items():
         path = tree.root / folder
-        if not path.is_dir() or not path.resolve().is_relative_to(tree.root.resolve()):
+        if not path.is_dir() or Path(folder).is_absolute() or ".." in Path(folder).parts:
             known = [name_text(each.name) for each in tree.folders]
             raise DataError(
                 f"splits must name folders of {tree.root}, got {name}: {folder}"
@@ -374,19 +398,7 @@ def _as_given(tree: _Tree, given: Mapping[str, str]) -> Layout:
 
 def _splits(tree: _Tree, found: Sequence[tuple[int | None, Path]], *, told: bool = True) -> Layout:
     """The layout with these split folders; what none of them holds is left out."""
-    by_split: dict[int, Path] = {}
-    unlabelled = [path for split, path in found if split == UNLABELLED]
-    for split, path in found:
-        if split is None or split == UNLABELLED:
-            continue
-        if split in by_split:
-            raise DataError(
-                f"{tree.root} holds two {SPLIT_NAMES[split]} splits, "
-                f"{name_text(by_split[split].name)} and {name_text(path.name)}; keep one of them, "
-                "or name the folders of splits in the suite, as an option of the data set: "
-                "`splits: {train: FOLDER, test: FOLDER}`"
-            )
-        by_split[split] = path
+    by_split, unlabelled = _one_for_each(tree, found)
     outer = {split: by_split[split] for split in sorted(by_split)}
     by_split = {
         split: path if path == tree.root else tree.descend(path) for split, path in outer.items()
@@ -413,6 +425,34 @@ def _splits(tree: _Tree, found: Sequence[tuple[int | None, Path]], *, told: bool
         unused=tuple(path for path in tree.folders if path not in inside),
         taken=_taken(tree, by_split) if told else None,
     )
+
+
+def _one_for_each(
+    tree: _Tree, found: Sequence[tuple[int | None, Path]]
+) -> tuple[dict[int, Path], list[Path]]:
+    """The folder of each split, and folders without labels; raises `DataError` where several fit.
+
+    Of several, one without images is none, nor one that has no class folders.
+    """
+    unlabelled = [path for split, path in found if split == UNLABELLED]
+    by_split: dict[int, Path] = {}
+    for split in (TRAIN, VAL, TEST):
+        fitting = [path for own, path in found if own == split]
+        if len(fitting) > 1:
+            filled = [path for path in fitting if path == tree.root or tree.holds_images(path)]
+            fitting = [path for path in filled if path == tree.root or tree.inner(path)] or filled
+            unlabelled += [path for path in filled if path not in fitting]
+        if len(fitting) > 1:
+            names = [name_text(path.name) for path in fitting]
+            raise DataError(
+                f"{tree.root} holds {'two' if len(names) == 2 else len(names)} "
+                f"{SPLIT_NAMES[split]} splits, {' and '.join(names)}; keep one of them, or name "
+                "the folders of splits in the suite, as an option of the data set: "
+                "`splits: {train: FOLDER, test: FOLDER}`"
+            )
+        if fitting:
+            by_split[split] = fitting[0]
+    return by_split, unlabelled
 
 
 def _overlap(path: Path, other: Path) -> bool:

@@ -15,35 +15,45 @@ from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
-"""Chunks that no decoded pixel depends on; EXIF is none of them, it turns images."""
+"""Chunks that pixels do not depend on; but a text of usual size may say how an image is turned."""
 
 
 def has_oversized_metadata(path: Path) -> bool:
     """Whether Pillow refuses the file because of the size of its texts or of its profile."""
-    from PIL import PngImagePlugin
-
-    largest, total = PngImagePlugin.MAX_TEXT_CHUNK, 0
     with path.open("rb") as file:
-        for kind, length in _chunks(file):
-            if kind not in METADATA:
-                continue
-            size = _inflated(file.read(length), kind, largest + 1)
-            total += 0 if kind == b"iCCP" else size
-            if total > PngImagePlugin.MAX_TEXT_MEMORY or (kind != b"tEXt" and size > largest):
-                return True
-    return False
+        return any(not fits for _, fits in _sized_chunks(file))
 
 
 def without_metadata(path: Path) -> io.BytesIO:
-    """The file without its texts and its colour profile."""
+    """The file without the texts and the profile that Pillow finds too large."""
     kept = io.BytesIO()
     kept.write(SIGNATURE)
     with path.open("rb") as file:
-        for kind, length in _chunks(file):
-            if kind not in METADATA:
-                kept.write(struct.pack(">I", length) + kind + file.read(length + 4))
+        for length, fits in _sized_chunks(file):
+            if fits:
+                file.seek(-8, io.SEEK_CUR)
+                kept.write(file.read(8 + length + 4))
     kept.seek(0)
     return kept
+
+
+def _sized_chunks(file: BinaryIO) -> Iterator[tuple[int, bool]]:
+    """The length of each chunk and whether Pillow takes it; the file is at the chunk's data."""
+    from PIL import PngImagePlugin
+
+    largest, total = PngImagePlugin.MAX_TEXT_CHUNK, 0
+    for kind, length in _chunks(file):
+        fits = True
+        if kind in METADATA:
+            start = file.tell()
+            size = _inflated(file.read(length), kind, largest + 1)
+            file.seek(start)
+            text = 0 if kind == b"iCCP" else size
+            fits = (kind == b"tEXt" or size <= largest) and (
+                total + text <= PngImagePlugin.MAX_TEXT_MEMORY
+            )
+            total += text if fits else 0
+        yield length, fits
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

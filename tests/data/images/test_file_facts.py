@@ -247,6 +247,22 @@ def test_good_images_with_large_metadata_are_read(kind: str, tmp_path: Path) -> 
     assert dataset.fingerprint != before
 
 
+def test_a_text_of_usual_size_still_turns_the_image(tmp_path: Path) -> None:
+    """Of a file with a profile that is too large, texts stay: this one has its orientation."""
+    text = PngImagePlugin.PngInfo()
+    xmp = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    text.add_itxt("XML:com.adobe.xmp", xmp)
+    photograph(5).save(tmp_path / "plain.png", pnginfo=text)
+    profile = bytes(PngImagePlugin.MAX_TEXT_CHUNK + 1)
+    photograph(5).save(tmp_path / "profile.png", pnginfo=text, icc_profile=profile)
+    expected = decode.decode_file(tmp_path / "plain.png")
+    decoded = decode.decode_file(tmp_path / "profile.png")
+    assert isinstance(expected, np.ndarray)
+    assert expected.shape == (40, 30, 3)
+    assert isinstance(decoded, np.ndarray)
+    assert np.array_equal(decoded, expected)
+
+
 def test_metadata_behind_the_pixels_and_a_turned_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

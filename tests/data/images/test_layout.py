@@ -122,6 +122,50 @@ def test_splits_inside_the_class_folders(tmp_path: Path) -> None:
     assert "ants/train/000.png" in dataset.sample_ids
 
 
+@pytest.mark.parametrize(
+    ("layout", "without_labels"),
+    [
+        # Names of splits in what is none, in sets that many people have.
+        ({"Training": AB, "Test": AB, "test-multiple_fruits": ()}, "test-multiple_fruits"),
+        ({"alphabet_train/alphabet_train": AB, "alphabet_test/alphabet_test": ()}, "alphabet_test"),
+        ({"train/images": AB, "test/images": AB, "unlabeled": ()}, "unlabeled"),
+        ({"train": AB, "train2": (), "test": AB}, "train2"),
+    ],
+)
+def test_folders_without_classes_are_left_out(
+    layout: dict[str, tuple[str, ...]], without_labels: str, tmp_path: Path
+) -> None:
+    folders = {
+        f"{folder}/{name}" if name else folder: 1
+        for folder, names in layout.items()
+        for name in names or ("",)
+    }
+    dataset = opened(write_folder(tmp_path / "data", folders))
+    assert dataset.classes == AB
+    assert UNASSIGNED not in dataset.splits
+    assert f"in {without_labels}" in notes(dataset)["unlabelled"]
+
+
+def test_folders_of_labels_are_no_splits(tmp_path: Path) -> None:
+    root = made(tmp_path, "images_train", "images_val")
+    (root / "labels_train" / "a").mkdir(parents=True)
+    (root / "labels_train" / "a" / "0.txt").write_text("0 0.5 0.5 1 1")
+    dataset = opened(root)
+    assert splits(dataset) == {TRAIN: 2, VAL: 2}
+    assert "labels_train" in notes(dataset)["ignored-folder"]
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    message = message_for(made(tmp_path, "train", "train_augmented", "test"))
+    assert "holds two train splits, train and train_augmented" in message
+    assert "splits: {train: FOLDER" in message
+
+
+def test_a_folder_around_the_whole_is_named(tmp_path: Path) -> None:
+    root = made(tmp_path, "faces/real_vs_fake/train", "faces/real_vs_fake/test")
+    assert f"did you mean path: {root / 'faces' / 'real_vs_fake'}?" in message_for(root)
+
+
 def test_a_copy_of_the_whole_in_itself_is_left_out(tmp_path: Path) -> None:
     dataset = opened(made(tmp_path, "train", "test", "xray/train", "xray/test"))
     assert splits(dataset) == {TRAIN: 2, TEST: 2}
@@ -199,6 +243,7 @@ def test_folders_with_the_same_folders_inside_are_refused(
         ({"bus": 1, "car": 1, "train/old": 1, "train/new": 1}, "bus, car beside it"),
         ({"a": 1, "b": 1, "test": 3}, "test may be a class, or hold images without labels"),
         ({"a": 1, "b": 1, "cells/a": 1, "cells/b": 1}, "cells has folders of the same names"),
+        ({"ant_train": 1, "ant_test": 1, "bee_train": 1, "bee_test": 1}, "one in two splits"),
         ({"a/train": 1, "a/test": 1, "b/train": 1, "b/test": 1, "c": 1}, "c holds images outside"),
     ],
 )
