@@ -21,7 +21,7 @@ class Limits(BaseModel):
         Positive | None,
         Field(
             description="Millions of pixels that an image file may have; one with more is left "
-            "out, and decoding one takes up to 15 bytes a pixel. For data sets of image files. "
+            "out, and decoding one takes 8 to 25 bytes a pixel. For data sets of image files. "
             "null: 178.956970, the limit of Pillow.",
             examples=[400],
         ),

@@ -267,9 +267,11 @@ def available_formats() -> tuple[str, ...]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+    from PIL import ExifTags, ImageOps
 
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # and no copy, which may take a gigabyte
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return image
@@ -294,7 +296,7 @@ def _to_rgb(
         return _from_open_range(np.asarray(image).astype(np.float64))
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA")), None
-    return image.convert("RGB"), None
+    return image if image.mode == "RGB" else image.convert("RGB"), None
 
 
 def _on_white(image: Image.Image) -> Image.Image:

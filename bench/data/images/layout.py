@@ -31,7 +31,9 @@ UNLABELLED = 3
 
 WORDS: Mapping[str, int] = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "validating", "dev", "eval", "evaluation"), VAL),
+    **dict.fromkeys(
+        ("val", "valid", "validate", "validation", "dev", "eval", "evaluate", "evaluation"), VAL
+    ),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), TEST),
     **dict.fromkeys(
         ("pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "inference",
