@@ -41,18 +41,19 @@ def _sized_chunks(file: BinaryIO) -> Iterator[tuple[int, bool]]:
     """The length of each chunk and whether Pillow takes it; the file is at the chunk's data."""
     from PIL import PngImagePlugin
 
-    largest, total = PngImagePlugin.MAX_TEXT_CHUNK, 0
+    largest, memory = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    total = inflated = 0
     for kind, length in _chunks(file):
         fits = True
         if kind in METADATA:
             start = file.tell()
-            size = _inflated(file.read(length), kind, largest + 1)
-            file.seek(start)
+            fits = inflated <= 2 * memory  # of a file with millions of texts the rest is dropped
+            size = _inflated(file.read(length), kind, largest + 1) if fits else 0
+            inflated += size
             text = 0 if kind == b"iCCP" else size
-            fits = (kind == b"tEXt" or size <= largest) and (
-                total + text <= PngImagePlugin.MAX_TEXT_MEMORY
-            )
+            fits = fits and (kind == b"tEXt" or size <= largest) and total + text <= memory
             total += text if fits else 0
+            file.seek(start)
         yield length, fits
 
 

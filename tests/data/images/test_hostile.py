@@ -23,6 +23,7 @@ from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
 from bench.data.images.files import files_in
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
+from bench.data.images.png_metadata import _inflated
 from bench.errors import DataError
 from bench.results.folder import RunStore, prediction_columns, write_json
 from bench.runs.init.examine import measure_sizes
@@ -163,6 +164,27 @@ def test_headers_that_claim_more_than_there_is(tmp_path: Path) -> None:
     pnm = b"P6 99999 99999 255\n"
     (tmp_path / "a.ppm").write_bytes(pnm)
     assert isinstance(decode_file(tmp_path / "a.ppm"), DecodeFailure)
+
+
+def test_texts_of_a_png_are_inflated_only_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kilobyte inflates to a megabyte: a file may hold millions of them."""
+    text = zlib.compress(bytes(1 << 20) + b"x" * 9)
+    body = b"zTXtcomment\0\0" + text
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    plain = encoded("PNG")
+    (tmp_path / "a.png").write_bytes(plain[:33] + 400 * chunk + plain[33:])
+    sizes = []
+
+    def counted(data: bytes, kind: bytes, at_most: int) -> int:
+        sizes.append(_inflated(data, kind, at_most))
+        return sizes[-1]
+
+    monkeypatch.setattr("bench.data.images.png_metadata._inflated", counted)
+    assert np.array_equal(decode_file(tmp_path / "a.png"), np.asarray(photograph(1)))
+    assert sum(sizes) < 300 << 20
+    assert max(sizes) == (1 << 20) + 1
 
 
 def test_the_frames_of_an_animation_are_not_counted(
