@@ -173,18 +173,21 @@ def _check_classes(
 
 def _inner_path(root: Path, layout: Layout) -> str:
     """The first folder below that has several folders in it, if each above it has just one."""
-    folder = layout.class_folders[0].path
-    while len(inner := subfolders(folder, folder_ids(root))) == 1:
+    folder, seen = layout.class_folders[0].path, folder_ids(root)
+    while len(inner := subfolders(folder, seen)) == 1:
+        seen |= folder_ids(folder)
         folder = inner[0]
     return f"; did you mean path: {folder}?" if inner else ""
 
 
 def _place(layout: Layout, split: int, key: str, name: str) -> Path:
     """Where the images of a class are, or should be, in a split."""
-    for folder in layout.class_folders:
-        if folder.split == split and reading(folder.name) == key:
+    own = [each for each in layout.class_folders if reading(each.name) == key]
+    for folder in own:
+        if folder.split == split:
             return folder.path
-    return layout.parents[split][0] / name
+    inside_classes = len(layout.parents[split]) > 1
+    return own[0].path.parent if inside_classes else layout.parents[split][0] / name
 
 
 def _instead(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
@@ -223,7 +226,7 @@ def _left_out(
     reasons = [
         ("outside-classes", strays, "image", "outside the class folders"),
         ("unlabelled", unlabelled, "image", _why_unlabelled(root, layout)),
-        ("ignored-folder", layout.unused, "folder", "beside train, but no split by the name"),
+        ("ignored-folder", layout.unused, "folder", "beside the splits, and none of them"),
     ]
     for kind, found, noun, reason in reasons:
         if found:

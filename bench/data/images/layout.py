@@ -177,10 +177,13 @@ class _Tree:
 
         `train/train` is such a folder, `train/images` too if there are folders in it.
         """
-        split = split_of_name(folder.name)
+        split, seen = split_of_name(folder.name), self._above
         while True:
             inner = self.inner(folder)
+            seen |= folder_ids(folder)
             if len(inner) != 1 or any(map(is_image, files_in(folder))):
+                return folder
+            if folder_ids(inner[0]) <= seen:  # a link back
                 return folder
             if split_of_name(inner[0].name) != split and not self.inner(inner[0]):
                 return folder
@@ -201,9 +204,10 @@ def _by_train(tree: _Tree) -> Layout | None:
         for path in tree.with_images(but=named)
         if not any(split_of_name(inner.name) is not None for inner in tree.inner(path))
     ]
+    plain = any(is_plain_split_name(path.name) for path in train)
+    if not plain and not _agree(tree, train[0], named) and not _named_alike(train[0], named):
+        return None
     if others and not _agree(tree, train[0], named):
-        if not any(is_plain_split_name(path.name) for path in train):
-            return None
         raise _two_readings(
             tree,
             f"{tree.shown(train)} has class folders in it, as a train split has, and "
@@ -221,10 +225,22 @@ def _agree(tree: _Tree, train: Path, named: Sequence[Path]) -> bool:
     )
 
 
+def _named_alike(train: Path, named: Sequence[Path]) -> bool:
+    """Whether another name differs by the split alone, as `seg_train` and `seg_test` do."""
+    rest = _rest(train.name)
+    return any(path != train and _rest(path.name) == rest for path in named)
+
+
+def _rest(name: str) -> tuple[str, ...]:
+    """What a name says beside its split."""
+    return tuple(word for word in _words(name) if word not in WORDS)
+
+
 def _by_other_splits(tree: _Tree) -> Layout | None:
     """Test or val folders whose class folders some other folder has, or the root itself."""
     named = [path for path in tree.folders if tree.split[path] is not None]
-    nested = [path for path in named if tree.split[path] in (VAL, TEST) and tree.inner(path)]
+    plain = [path for path in named if is_plain_split_name(path.name)]
+    nested = [path for path in plain if tree.split[path] in (VAL, TEST) and tree.inner(path)]
     if nested:
         wanted = set.union(*(tree.readings(tree.descend(path)) for path in nested))
         others = tree.with_images(but=named)
@@ -234,8 +250,7 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
             return _splits(tree, [*found, (TRAIN, alike[0])])
         if len(wanted & {_reading(path) for path in others}) >= ALIKE and not alike:
             return _splits(tree, [*found, (TRAIN, tree.root)])
-    plain = [path for path in named if is_plain_split_name(path.name)]
-    if (nested and any(path in plain for path in nested)) or (named and plain == tree.folders):
+    if nested or (plain and plain == tree.folders):
         train = tree.root / "train" / "CLASS"
         raise DataError(
             f"{tree.root} has the folders {tree.shown(plain)}, but no train folder with class "
@@ -250,15 +265,14 @@ def _inside_classes(tree: _Tree) -> Layout | None:
     """`ants/train`, `ants/test`, `bees/train`, …: split folders inside the class folders."""
     filled = tree.with_images()
     parted = [path for path in filled if _has_splits_inside(tree, path)]
-    if len(parted) < ALIKE:
+    if not parted or len(filled) == 1:
         return None
     strange = [path for path in filled if path not in parted or _has_more_inside(tree, path)]
     if strange:
         raise _two_readings(
             tree,
-            f"{tree.shown(parted)} have folders such as "
-            f"{tree.shown(tree.inner(parted[0]))} in them, and {tree.shown(strange)} holds images "
-            "outside of such folders",
+            f"there are split folders in classes ({tree.shown(tree.inner(parted[0]))}), but "
+            f"{tree.shown(strange)} {'are' if len(strange) > 1 else 'is'} not laid out so",
             {},
         )
     found = [
@@ -268,13 +282,13 @@ def _inside_classes(tree: _Tree) -> Layout | None:
         if (split := split_of_name(inner.name)) is not None
     ]
     splits = sorted({each.split for each in found if each.split != UNLABELLED})
+    first = {each.split: each.path for each in reversed(found) if each.split != UNLABELLED}
     return Layout(
         class_folders=tuple(each for each in found if each.split != UNLABELLED),
         parents=dict.fromkeys(splits, tuple(filled)),
         unlabelled=tuple(each.path for each in found if each.split == UNLABELLED),
         unused=tuple(path for path in tree.folders if path not in filled),
-        taken=f"The folders {tree.shown(tree.inner(filled[0]))}, and those like them in the other "
-        "class folders, are taken as splits.",
+        taken=f"{_taken_as(tree, first)}, and so in every class folder.",
     )
 
 
@@ -350,7 +364,7 @@ def _refuse_split_names(tree: _Tree, filled: Sequence[Path]) -> None:
     without_split: dict[tuple[str, ...], Path] = {}
     for path in filled:
         words = _words(path.name)
-        rest = tuple(word for word in words if word not in WORDS)
+        rest = _rest(path.name)
         if not rest or len(rest) == len(words):
             continue
         other = without_split.setdefault(rest, path)
@@ -516,12 +530,16 @@ def _taken(tree: _Tree, by_split: Mapping[int, Path]) -> str | None:
         path.parent == tree.root and path.name.lower() in PLAIN_NAMES for path in by_split.values()
     ):
         return None
-    parts = [
+    return f"{_taken_as(tree, by_split)}."
+
+
+def _taken_as(tree: _Tree, by_split: Mapping[int, Path]) -> str:
+    parts = (
         f"{'the class folders' if path == tree.root else sample_id(tree.root, path)} as the "
         f"{SPLIT_NAMES[split]} split"
-        for split, path in by_split.items()
-    ]
-    return f"Taken by structure and name: {', '.join(parts)}."
+        for split, path in sorted(by_split.items())
+    )
+    return f"Taken by structure and name: {', '.join(parts)}"
 
 
 def _two_readings(tree: _Tree, why: str, splits: Mapping[str, str]) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -118,7 +119,10 @@ def test_splits_inside_the_class_folders(tmp_path: Path) -> None:
     dataset = opened(made(tmp_path, "ants", "bees", classes=("train", "test")))
     assert dataset.classes == ("ants", "bees")
     assert splits(dataset) == {TRAIN: 2, TEST: 2}
-    assert "taken as splits" in notes(dataset)["split-note"]
+    assert notes(dataset)["split-note"] == (
+        "Taken by structure and name: ants/train as the train split, ants/test as the test split, "
+        "and so in every class folder."
+    )
     assert "ants/train/000.png" in dataset.sample_ids
 
 
@@ -220,6 +224,7 @@ def test_system_folders_are_neither_classes_nor_images(name: str, tmp_path: Path
         ("2023", "2024"),
         ("entrenamiento", "prueba"),
         ("train", "extra"),
+        ("beaker", "test_tube"),
     ],
 )
 def test_folders_with_the_same_folders_inside_are_refused(
@@ -244,7 +249,9 @@ def test_folders_with_the_same_folders_inside_are_refused(
         ({"a": 1, "b": 1, "test": 3}, "test may be a class, or hold images without labels"),
         ({"a": 1, "b": 1, "cells/a": 1, "cells/b": 1}, "cells has folders of the same names"),
         ({"ant_train": 1, "ant_test": 1, "bee_train": 1, "bee_test": 1}, "one in two splits"),
-        ({"a/train": 1, "a/test": 1, "b/train": 1, "b/test": 1, "c": 1}, "c holds images outside"),
+        ({"a/train": 1, "a/test": 1, "b/train": 1, "b/test": 1, "c": 1}, "c is not laid out so"),
+        ({"a/train": 1, "b/train": 1, "b/test": 1}, "a is not laid out so"),
+        ({"faces/train": 1, "faces/test": 1, "others": 1}, "others is not laid out so"),
     ],
 )
 def test_other_layouts_with_two_readings(layout: dict[str, int], said: str, tmp_path: Path) -> None:
@@ -259,6 +266,7 @@ def test_other_layouts_with_two_readings(layout: dict[str, int], said: str, tmp_
         ("bus", "car", "train"),
         ("bullet_train/old", "bullet_train/new", "bus", "car"),
         ("test_tube/x", "beaker", "flask"),
+        ("bullet_train/old", "bullet_train/new", "test_tube"),
         ("valid", "invalid", "damaged"),
         ("cats/2023", "cats/2024", "dogs/2021", "dogs/2022"),
         ("a/images", "b/images", "c/images"),
@@ -338,3 +346,19 @@ def test_two_classes_that_read_the_same_are_refused(other: str, tmp_path: Path) 
 def test_a_path_in_another_unicode_form_is_found(tmp_path: Path) -> None:
     write_folder(tmp_path / NFD, {"a": 1, "b": 1})
     assert opened(tmp_path / NFC).classes == AB
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_links_back_end(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"train/a": 1, "train/b": 1, "test/a": 1})
+    (root / "test" / "b").symlink_to(root / "test")
+    (root / "dev").mkdir()
+    (root / "dev" / "dev").symlink_to(root / "dev")
+    assert "class 'a' has no image in the val split" in message_for(root)
+
+
+def test_a_class_that_lacks_a_split_inside_is_named(tmp_path: Path) -> None:
+    root = made(tmp_path, "ants", "bees", classes=("train", "test"))
+    (root / "bees" / "test" / "000.png").unlink()
+    place = root / "bees" / "test"
+    assert f"class 'bees' has no image in the test split ({place})" in message_for(root)
