@@ -153,7 +153,11 @@ def test_facts_are_remembered_and_damage_is_looked_up_again(
     for damaged in ("", '{"damaged', "[]", '{"x": 3}', '{"x": [1, "y", 0]}'):
         memory.write_text(damaged)
         assert opened(root).fingerprint == before
-    monkeypatch.setattr("bench.data.images.file_facts._look", None)
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.data.images.file_facts._look", None)
+        assert opened(root).fingerprint == before, "remembered"
+    memory.unlink()
+    memory.mkdir()
     assert opened(root).fingerprint == before
 
 
