@@ -18,8 +18,10 @@ from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
+from bench.suite.limits import Limits
 from bench.suite.registry import NoTraits, Registry
 from bench.system.download import OnProgress
+from bench.system.visible_text import reading
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
@@ -116,7 +118,8 @@ class ImageDataset:
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
     images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
     names) that mean the same. `current` tells the fingerprint that the data have by now, where they
-    can change.
+    can change. `limited(limits=…)` is the same data set under the `limits` of a suite, where it has
+    files that these concern.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -138,6 +141,7 @@ class ImageDataset:
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
     current: Callable[[], str] | None = None
+    limited: Callable[..., ImageDataset] | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -209,9 +213,13 @@ DATASETS: Registry[Callable[..., Any], NoTraits] = Registry(
 
 
 def open_dataset(
-    name: str, options: Mapping[str, Any], *, progress: OnProgress | None = None
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    limits: Limits | None = None,
+    progress: OnProgress | None = None,
 ) -> Dataset:
-    """Open the data set `name` with the options of a suite, shared options among them.
+    """Open the data set `name` with the options of a suite, shared options and limits among them.
 
     Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
     and `DataError` for data that is missing or unusable.
@@ -219,6 +227,8 @@ def open_dataset(
     registered = DATASETS.get(name)
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
     dataset: Any = registered.function(progress, **own)
+    if limits is not None and limits != Limits() and takes_limits(dataset):
+        dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
         dataset = _made_by(registered.origin, dataset)
     class_map = options.get("class_map")
@@ -226,6 +236,11 @@ def open_dataset(
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
     opened: Dataset = dataset
     return opened
+
+
+def takes_limits(dataset: Dataset) -> bool:
+    """Whether the `limits` of a suite are for data sets of this kind: those of image files."""
+    return getattr(dataset, "limited", None) is not None
 
 
 def _made_by(origin: str, dataset: Any) -> Any:
@@ -282,10 +297,14 @@ def fingerprint_of(
 
 
 def _checked_class_map(class_map: Mapping[str, Sequence[int | str]], dataset: Dataset) -> ClassMap:
-    for name in class_map:
-        if name not in dataset.classes:
+    by_reading = {reading(name): name for name in dataset.classes}
+    checked = {}
+    for name, targets in class_map.items():
+        known = name if name in dataset.classes else by_reading.get(reading(name))
+        if known is None:
             raise DataError(
                 f"class_map must name classes of {dataset.name}, "
                 f"got {name!r}{nearest(name, dataset.classes)}"
             )
-    return {name: tuple(targets) for name, targets in class_map.items()}
+        checked[known] = tuple(targets)
+    return checked

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from bench.data import TEST, VAL, DataIssue, Dataset, Splits
-from bench.data.dataset import counted
+from bench.data.dataset import counted, takes_limits
 from bench.errors import DataError
 from bench.execution.jobs import splits_key, splits_of
 from bench.methods.plan import Plan
@@ -17,7 +17,17 @@ from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
 from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
-from bench.suite import AXES, Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
+from bench.suite import (
+    AXES,
+    Entry,
+    Limits,
+    LoadedSuite,
+    Note,
+    Trial,
+    Uses,
+    WrittenTrial,
+    no_effect,
+)
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
@@ -56,6 +66,7 @@ def notes(
             _tell_class_weights(uses, each, facts)
     found += uses.notes()
     found += _unused_fractions(loaded, written, dataset)
+    found += _unused_limits(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
@@ -226,6 +237,19 @@ def _unused_fractions(
             continue
         for each in written:
             uses.unused(f"{option} of the data set", ("dataset", option), each.trial, reason)
+    yield from uses.notes()
+
+
+def _unused_limits(
+    loaded: LoadedSuite, written: Sequence[WrittenTrial], dataset: Dataset
+) -> Iterator[Note]:
+    """Limits of files, for a data set that has none or reads them by itself."""
+    if loaded.suite.limits == Limits() or takes_limits(dataset):
+        return
+    uses = Uses(loaded.yaml_file)
+    for each in written:
+        reason = "no effect, the data set is no folder of image files"
+        uses.unused("limits", ("limits",), each.trial, reason)
     yield from uses.notes()
 
 

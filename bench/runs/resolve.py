@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
+from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError, DataError, Problem, SuiteError
 from bench.execution.jobs import splits_key, splits_of
 from bench.execution.origins import used_plugins
@@ -193,8 +194,14 @@ class ResolvedRun:
 
     @property
     def notes(self) -> list[str]:
-        """The issues as lines, each with the number of trials that it concerns."""
-        return lines(self.issues)
+        """What is told before anything is trained.
+
+        That is how the data set was taken and what of it is left out, as far as that is known
+        before anything is decoded, and the issues, each with the number of trials concerned.
+        """
+        in_folds = self.trials[0].trial.settings.folds is not None
+        of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
+        return [*(each.message for each in of_data), *lines(self.issues)]
 
 
 def resolve_run(
@@ -273,8 +280,9 @@ def open_suite(
     """Open the data set of the suite; raises as `resolve_run` does, resolves no trial."""
     device = resolve_device(device)
     loaded = checked.loaded
+    suite = loaded.suite
     dataset = open_dataset(
-        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
+        suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
     )
     return OpenSuite(
         loaded=loaded,

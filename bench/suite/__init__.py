@@ -10,6 +10,7 @@ from bench.suite.grid import (
     normal_form,
     written_trials,
 )
+from bench.suite.limits import Limits
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
 from bench.suite.no_effect import Note, Uses, no_effect
 from bench.suite.resources import Resources
@@ -51,6 +52,7 @@ __all__ = [
     "FractalWeights",
     "GoalName",
     "GridRule",
+    "Limits",
     "LoadedSuite",
     "Method",
     "Note",

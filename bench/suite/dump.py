@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -58,6 +59,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["claims"] = suite.claims.model_dump()
     if suite.resources.limited:
         data["resources"] = suite.resources.model_dump(exclude_none=True)
+    if suite.limits != Limits():
+        data["limits"] = suite.limits.model_dump()
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

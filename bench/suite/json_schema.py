@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.limits import Limits
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
@@ -52,7 +53,7 @@ class _SuiteSchema:
         self._catalogue = catalogue
         self._registries = {kind: getattr(catalogue, kind) for kind in WITH_OPTIONS}
         models: list[type[BaseModel]] = [
-            Settings, FractalWeights, Claims, Resources, Method, Range, FoundRange,
+            Settings, FractalWeights, Claims, Resources, Limits, Method, Range, FoundRange,
             *(registry.get(name).options for registry in self._registries.values()
               for name in registry),
         ]  # fmt: skip
@@ -80,6 +81,7 @@ class _SuiteSchema:
             "tune": self._tune(),
             "claims": self._model(Claims),
             "resources": self._model(Resources),
+            "limits": self._model(Limits),
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

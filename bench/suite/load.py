@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
@@ -45,6 +46,7 @@ KEYS = (
     "tune",
     "claims",
     "resources",
+    "limits",
 )
 OF_RUN = frozenset({"metric", "choose", "folds"})
 """Settings that all trials of a suite have in common."""
@@ -154,6 +156,7 @@ class _Checker:
             tune=self._tune(data, axes, settings),
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
+            limits=self._section("limits", Limits, data, "{megapixels: 400}"),
         )
         if self.problems:
             raise SuiteError(self.problems)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, create_model
 
 from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.limits import Limits
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
@@ -172,6 +173,8 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
     yield from _table(described(Claims))
     yield "## Limits: `resources`\n"
     yield from _table(described(Resources))
+    yield "## Limits of files: `limits`\n"
+    yield from _table(described(Limits))
     yield "## Tuning: `tune`\n"
     yield from _key_table({"space": SPACE})
     yield from _table(described(Method))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from bench.keys import content_hash
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.resources import Resources
 from bench.suite.rules import (
     STRICT,
@@ -29,7 +30,7 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective")
+OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits")
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 
@@ -487,7 +488,8 @@ class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
-    how its verdict weighs what it finds, `resources` limits what a trial may take.
+    how its verdict weighs what it finds, `resources` limits what a trial may take, `limits` how
+    large a file may be that is read.
     """
 
     model_config = STRICT
@@ -501,3 +503,4 @@ class Suite(BaseModel):
     tune: Tune | None = None
     claims: Claims = Claims()
     resources: Resources = Resources()
+    limits: Limits = Limits()

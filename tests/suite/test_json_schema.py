@@ -97,6 +97,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"tune": {"space": {"momentum": {"low": 0, "high": 0.5, "step": 0.1}, "strategy": {}}}},
     {"tune": {"space": {"head": {"linear": {"batch_size": {"low": 2, "high": 8}}}}, "images": 9}},
     {"resources": {}},
+    {"limits": {"megapixels": 400}},
+    {"dataset": {"path": "photos", "splits": {"train": "a", "test": "b"}, "bits": 12}},
+    {"dataset": {"path": "photos", "splits": {}}},
     {"resources": {"minutes": 1, "memory_gib": None, "cpus": 2, "gpus": 0.5}},
 ]
 
@@ -204,6 +207,9 @@ REFUSED: list[Any] = [
             {"resources": {"minuts": 3}},
             {"resources": {"minutes": 0}},
             {"resources": [30]},
+            {"limits": {"megapixels": 0}},
+            {"dataset": {"path": "photos", "splits": {"training": "a"}}},
+            {"dataset": {"path": "photos", "bits": 7}},
         )
     ),
 ]

@@ -37,6 +37,8 @@ from bench.data.dataset import (
     naming,
 )
 from bench.data.images.inputs import ImageInputs
+from bench.data.images.noticed import VERSION as LOOK_VERSION
+from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
 from bench.errors import DataError
 from bench.suite import Entry
@@ -136,6 +138,7 @@ class ImageData:
         if _checksums(folder).get(METADATA_FILE, actual) != actual:
             raise ValueError(f"{METADATA_FILE} has another checksum")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+        metadata.pop("looked", None)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
@@ -179,7 +182,8 @@ def prepare_images(
     whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
     out and become an issue. Takes constant memory, and several processes may do it at once.
 
-    What is there already is verified by its checksum, and made again if it is damaged.
+    What is there already is verified by its checksum, and made again if it is damaged, or if an
+    earlier version did not look at what it decoded.
 
     Raises `DataError` if no image can be decoded, the disk is too small, or the data set changes
     meanwhile.
@@ -214,6 +218,7 @@ def _decode(
 ) -> None:
     described = {
         "format": FORMAT_VERSION,
+        "looked": LOOK_VERSION,
         "name": dataset.name,
         "fingerprint": prepared_fingerprint(dataset, image_size, resize),
         "image_size": image_size,
@@ -286,10 +291,11 @@ def _write_images(
     kept: list[int] = []
     failed: list[_Remark] = []
     converted: list[_Remark] = []
+    looks: list[Look] = []
     with path.open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
         file.write(_npy_header(len(dataset), side))
-        for index, image in enumerate(_resized_images(dataset, side, resize)):
+        for index, (image, look) in enumerate(_resized_images(dataset, side, resize)):
             if isinstance(image, DecodeFailure):
                 failed.append((dataset.sample_ids[index], image.reason))
             else:
@@ -298,30 +304,41 @@ def _write_images(
                     image = image.pixels
                 file.write(np.ascontiguousarray(image).data)
                 kept.append(index)
+                looks += [look] if look is not None else []
             if progress is not None:
                 progress(f"decode {dataset.name}", index + 1, len(dataset))
         file.seek(0)
         file.write(_npy_header(len(kept), side))
     if not kept:
         raise DataError(f"no image of {dataset.name} can be decoded: {_shown(failed)}")
+    sample_ids = [dataset.sample_ids[index] for index in kept]
     return {
-        "sample_ids": [dataset.sample_ids[index] for index in kept],
+        "sample_ids": sample_ids,
         "labels": dataset.labels[kept].tolist(),
         "source_splits": dataset.splits[kept].tolist(),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
                 *_issue("converted", "decoded by a choice that was made for you", converted),
+                *noticed(looks, sample_ids, dataset.labels[kept], dataset.classes),
             ]
         ),
     }
 
 
-def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterator[Decoded]:
-    """All images in order; reading and resizing run ahead in threads, a few images at most."""
+def _resized_images(
+    dataset: ImageDataset, side: int, resize: Resize
+) -> Iterator[tuple[Decoded, Look | None]]:
+    """All images in order, with a look at each as it was decoded; generated ones need none.
 
-    def read(indices: Sequence[int]) -> list[Decoded]:
-        return [_resized(decoded, side, resize) for decoded in dataset.read(indices)]
+    Reading and resizing run ahead in threads, a few images at most.
+    """
+
+    def read(indices: Sequence[int]) -> list[tuple[Decoded, Look | None]]:
+        return [
+            (_resized(decoded, side, resize), None if dataset.generated else _look(decoded))
+            for decoded in dataset.read(indices)
+        ]
 
     step = GENERATED_CHUNK if dataset.generated else 1
     chunks = (
@@ -329,13 +346,19 @@ def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterato
     )
     workers = 1 if dataset.generated else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[list[Decoded]]] = deque()
+        ahead: deque[Future[list[tuple[Decoded, Look | None]]]] = deque()
         for chunk in chunks:
             ahead.append(pool.submit(read, chunk))
             if len(ahead) > 2 * workers:
                 yield from ahead.popleft().result()
         while ahead:
             yield from ahead.popleft().result()
+
+
+def _look(decoded: Decoded) -> Look | None:
+    if isinstance(decoded, DecodeFailure):
+        return None
+    return look_at(decoded.pixels if isinstance(decoded, Converted) else decoded)
 
 
 def _resized(decoded: Decoded, side: int, resize: Resize) -> Decoded:
@@ -394,8 +417,8 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds prepared images, and every pixel is what was written."""
-    if not _is_prepared(folder):
+    """Whether the folder holds prepared images that were looked at, and as they were written."""
+    if not _is_prepared(folder) or not _was_looked_at(folder):
         return False
     known = _checksums(folder)
     if IMAGES_FILE in known:
@@ -403,6 +426,11 @@ def _is_whole(folder: Path) -> bool:
     with suppress(OSError):  # an earlier version prepared them
         _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
     return True
+
+
+def _was_looked_at(folder: Path) -> bool:
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+    return bool(metadata["generated"] or metadata.get("looked") == LOOK_VERSION)
 
 
 def _renew_source_issues(folder: Path, dataset: ImageDataset) -> None:
