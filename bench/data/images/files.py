@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
 from bench.data.images.decode import read_files
 from bench.data.images.file_hashes import file_hashes
+from bench.data.images.sizes import square_sides
 from bench.errors import DataError, nearest
 from bench.system.download import OnProgress
 
@@ -75,6 +76,7 @@ def dataset_from_files(
     labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
     splits = np.array([file.split for file in ordered], np.int8)
     paths = [file.path for file in ordered]
+    sides = square_sides(paths)
 
     fingerprint = partial(_fingerprint, root, paths, classes, sample_ids, labels, splits)
     return ImageDataset(
@@ -84,7 +86,8 @@ def dataset_from_files(
         labels=labels,
         splits=splits,
         fingerprint=fingerprint(progress),
-        native_size=None,
+        native_size=min(sides) if len(sides) == 1 else None,
+        squares=bool(sides),
         read=partial(read_files, paths),
         class_map=class_map,
         issues=tuple(issues),

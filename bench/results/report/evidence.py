@@ -33,7 +33,7 @@ from bench.results.grid import (
     spread,
 )
 from bench.results.metric import ACCURACY
-from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.plots import INPUTS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
@@ -115,7 +115,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
-    shown = [picture for picture in pictures if picture.name != metric.test]
+    shown = [picture for picture in pictures if picture.name not in (metric.test, INPUTS)]
     if shown:
         yield Heading("Figures", 3)
         yield from shown

@@ -149,7 +149,7 @@ def test_the_later_run_finds_the_images_decoded(
     resize = trials[0].settings.resize
     assert prepare_images(dataset, image_size=size, resize=resize) == before[0]
     assert sorted((tmp_path / "cache" / "images").iterdir()) == before
-    assert resolve_resize(resize, dataset.native_size) == "crop"
+    assert resolve_resize(resize, dataset) == "crop"
 
 
 def test_comments_state_counts_sizes_and_what_runs(tmp_path: Path) -> None:
