@@ -17,7 +17,7 @@ from bench.data.dataset import (
 )
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
-from bench.data.images.prepared import ImageData, Resize, prepare_images, resize_image
+from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
 from bench.data.inputs import CENTRAL, PREPROCESSING, Inputs, PreparedData, Preprocessing
 from bench.data.kinds import (
     data_fingerprint,
@@ -42,6 +42,7 @@ from bench.data.vectors import VectorData, VectorDataset
 __all__ = [
     "AUGMENTATIONS",
     "CENTRAL",
+    "CROP_MARGIN",
     "DATASETS",
     "MIXES",
     "PREPROCESSING",

@@ -165,9 +165,12 @@ def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: in
     )
 
 
-def structure(backbone: str) -> nn.Module:
-    """The library's model without values: its parameters are on the meta device."""
-    size = native_size(backbone)
+def structure(backbone: str, image_size: int | None = None) -> nn.Module:
+    """The library's model without values, at its usual image size if no other is given.
+
+    Its parameters are on the meta device.
+    """
+    size = native_size(backbone) if image_size is None else image_size
     try:
         with parameters_on_meta():
             return _library_model(backbone, size)
@@ -300,7 +303,7 @@ def _load(
     )
 
 
-def check_fit(backbone: str, weights: Weights, *, with_classifiers: bool) -> None:
+def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifiers: bool) -> None:
     """Raise `WeightsError` where `build_network` would, for what the weights' file holds.
 
     `with_classifiers`: the classifier of the file is used too, as the head `pretrained` does.
@@ -308,7 +311,7 @@ def check_fit(backbone: str, weights: Weights, *, with_classifiers: bool) -> Non
     from bench.models.state_dicts import check_weights, read_state_dict
 
     assert weights.path is not None
-    model = structure(backbone)
+    model = structure(backbone, image_size)
     groups = layer_groups(backbone, model)
     if with_classifiers:
         replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed=0)

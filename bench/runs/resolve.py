@@ -346,7 +346,7 @@ class Resolver:
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_input(trial, size)
         self._check_class_map(trial, weights)
-        self._check_file(trial, weights)
+        self._check_file(trial, size, weights)
         if weights is None or plan is None:
             return None
         self._note_contradiction(trial, size, weights)
@@ -506,7 +506,7 @@ class Resolver:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
-    def _check_file(self, trial: Trial, weights: Weights | None) -> None:
+    def _check_file(self, trial: Trial, size: int, weights: Weights | None) -> None:
         """Whether the tensors of a file of one's own are those of the backbone."""
         if weights is None or trial.settings.weights.name != "file":
             return
@@ -516,12 +516,12 @@ class Resolver:
 
         def misfit() -> str | None:
             try:
-                check_fit(name, weights, with_classifiers=whole)
+                check_fit(name, weights, image_size=size, with_classifiers=whole)
             except BenchError as error:
                 return str(error)
             return None
 
-        message = self._once(("fit", name, weights.fingerprint, whole), misfit)
+        message = self._once(("fit", name, size, weights.fingerprint, whole), misfit)
         if message is not None:
             self._report(trial, "weights", f"{message} (backbone {name})")
 

@@ -109,4 +109,5 @@ def _of_settings(run: Run, text: Any, user: str) -> InputRule | None:
     if resize == "auto":
         resize = _RULE_OF_AUTO.get(str(name))
     told: dict[str, Any] = {"used_by": [user], "kind": "image", "size": size, "resize": resize}
+    told["squares"] = name == "fractals"
     return None if input_problem(told) else InputRule.of(told)

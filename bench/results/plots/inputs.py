@@ -23,9 +23,7 @@ def input_views(views: Sequence[InputView]) -> Figure | None:
     if not rows:
         return None
     by_place = {(each.view, each.sample): each for each in views}
-    height, width = views[0].pixels.shape[:2]
-    title = f"Networks see {width} × {height} px"
-    figure = new_figure(0.9 + 2.4 * len(rows), title=title)
+    figure = new_figure(0.9 + 2.4 * len(rows), title="What networks see of some training images")
     panels = figure.subplots(len(rows), len(samples), squeeze=False)
     for row, view in enumerate(rows):
         for column, sample in enumerate(samples):
@@ -41,5 +39,5 @@ def input_views(views: Sequence[InputView]) -> Figure | None:
             ax.imshow(each.pixels, interpolation="nearest")
             if row == 0:
                 ax.set_title(shortened(each.label, 26), color=GREY)
-    key_below(figure, note="Every pixel is one value of the input, before it is normalised.")
+    key_below(figure, note="Before their values are normalised.")
     return figure

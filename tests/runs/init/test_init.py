@@ -271,7 +271,7 @@ def test_small_images_get_a_smaller_size_and_large_ones_the_weights_own(tmp_path
     assert "median shorter side 50 px" in comments(small.path)
     large = write_suite(fill(tmp_path / "large", {"a": 3, "b": 3}, size=(300, 200)))
     assert settings(large)["image_size"] is None
-    assert "square, 67% of the median image" in comments(large.path)
+    assert "the middle, about 51% of the median image" in comments(large.path)
 
 
 # Names ----------------------------------------------------------------------------------------
