@@ -8,7 +8,13 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from bench.keys import content_hash
 from bench.suite.claims import Claims
@@ -178,8 +184,39 @@ class FractalWeights(BaseModel):
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 """How pixels are computed when an image is resized; Pillow's names."""
 
-_MEAN = Annotated[float, Field(ge=0, le=1)]
-_STD = Annotated[float, Field(gt=0, le=1)]
+
+def _or_else(rule: str) -> WrapValidator:
+    """What does not fit breaks one rule, whichever of several forms it comes closest to."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(rule) from None
+
+    return WrapValidator(check)
+
+
+_CHANNELS = (
+    "must be one number or three (red, green, blue) {}, of values in [0, 1] (divide those of "
+    "values up to 255 by 255)"
+)
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Means = Annotated[
+    _Mean | Annotated[tuple[_Mean, ...], Field(min_length=3, max_length=3, strict=False)] | None,
+    _or_else(_CHANNELS.format("from 0 to 1")),
+]
+_Std = Annotated[float, Field(gt=0, le=1)]
+_Stds = Annotated[
+    _Std | Annotated[tuple[_Std, ...], Field(min_length=3, max_length=3, strict=False)] | None,
+    _or_else(_CHANNELS.format("above 0 and at most 1")),
+]
+_Classes = Annotated[
+    Literal["imagenet"]
+    | Annotated[tuple[str, ...], Field(min_length=2, max_length=100_000, strict=False)]
+    | None,
+    _or_else("must be 'imagenet' or a list of at least two names"),
+]
 
 
 class FileWeights(BaseModel):
@@ -191,7 +228,7 @@ class FileWeights(BaseModel):
     model_config = STRICT
 
     mean: Annotated[
-        _MEAN | Annotated[tuple[_MEAN, ...], Field(min_length=3, max_length=3)] | None,
+        _Means,
         Field(
             description="Mean of red, green and blue that is subtracted from values in [0, 1] "
             "(divide what is given for 0 to 255 by 255); one number holds for all three. null: "
@@ -200,7 +237,7 @@ class FileWeights(BaseModel):
         ),
     ] = None
     std: Annotated[
-        _STD | Annotated[tuple[_STD, ...], Field(min_length=3, max_length=3)] | None,
+        _Stds,
         Field(
             description="Standard deviation of red, green and blue, by which the difference is "
             "divided. null: not known, and that of the backbone's ImageNet weights is used.",
@@ -224,9 +261,7 @@ class FileWeights(BaseModel):
         ),
     ] = None
     classes: Annotated[
-        Literal["imagenet"]
-        | Annotated[tuple[str, ...], Field(min_length=2, max_length=100_000)]
-        | None,
+        _Classes,
         Field(
             description="Names of the outputs of the classifier in the file, in order, or "
             "`imagenet` for its 1000 classes: the head `pretrained` needs them. null: not known.",
