@@ -26,6 +26,9 @@ from bench.suite.registry import Registry
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
 
+OWN = {"file": __file__}
+"""A file that exists."""
+
 
 def load(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> LoadedSuite:
     path = tmp_path / "s.yaml"
@@ -115,28 +118,28 @@ exclude: [{stratgy: x}]
         ({"weights": "file"}, "weights from a file must read {file: PATH}"),
         ({"weights": {"file": "~nobody-here/w"}}, "not a usable path"),
         (
-            {"weights": {"file": __file__, "maen": 0.5}},
+            {"weights": {**OWN, "maen": 0.5}},
             "unknown key 'maen' for 'weights'; did you mean",
         ),
         (
-            {"weights": {"file": __file__, "mean": 123.7}},
+            {"weights": {**OWN, "mean": 123.7}},
             "mean must be one number or three (red, green",
         ),
         (
-            {"weights": {"file": __file__, "mean": [0.5, 0.5]}},
+            {"weights": {**OWN, "mean": [0.5, 0.5]}},
             "values up to 255 by 255), got [0.5, 0.5",
         ),
-        ({"weights": {"file": __file__, "std": 0}}, "blue) above 0 and at most 1"),
+        ({"weights": {**OWN, "std": 0}}, "blue) above 0 and at most 1"),
         (
-            {"weights": {"file": __file__, "image_size": 4}},
+            {"weights": {**OWN, "image_size": 4}},
             "image_size must be greater than or equal",
         ),
         (
-            {"weights": {"file": __file__, "interpolation": "cubic"}},
+            {"weights": {**OWN, "interpolation": "cubic"}},
             "interpolation must be 'nearest', ",
         ),
         (
-            {"weights": {"file": __file__, "classes": "imagnet"}},
+            {"weights": {**OWN, "classes": "imagnet"}},
             "classes must be 'imagenet' or a list",
         ),
         ({"dataset": "~nobody-here/photos"}, "not a usable path"),
