@@ -21,6 +21,8 @@ def tensor_metadata(path: Path) -> dict[str, str]:
         if not 0 < length <= MAX_HEADER_BYTES:
             raise ValueError("it does not begin as safetensors do")
         text = file.read(length)
+    if len(text) < length:
+        raise ValueError("it ends before its header does")
     try:
         header = json.loads(text)
         metadata = header.get("__metadata__") or {}
