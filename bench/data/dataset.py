@@ -116,10 +116,10 @@ class ImageDataset:
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
     leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
-    images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
-    names) that mean the same. `current` tells the fingerprint that the data have by now, where they
-    can change. `limited(limits=…)` is the same data set under the `limits` of a suite, where it has
-    files that these concern.
+    images are squares of one size, `squares` says that they are squares, whatever their sizes.
+    `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
+    tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
+    the same data set under the `limits` of a suite, where it has files that these concern.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -140,6 +140,7 @@ class ImageDataset:
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
+    squares: bool = False
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.system.tensor_metadata import PACKED, unpacked
+
 CHECKSUM = "crc32"
-PACKED = "bench"
-"""The entry of the metadata that holds all of them, as JSON."""
 WRONG = "it has changed since it was written: its checksum is another"
 
 
@@ -78,12 +78,9 @@ def _packed(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _unpacked(metadata: dict[str, str]) -> dict[str, str]:
-    if PACKED not in metadata:
-        return metadata
     try:
-        content = json.loads(metadata[PACKED])
-        return {str(name): str(value) for name, value in content.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
+        return unpacked(metadata)
+    except ValueError as error:
         raise DamagedFileError(f"its metadata are none ({error})") from error
 
 

@@ -10,8 +10,11 @@ from bench.execution.executors import Where
 from bench.execution.jobs import cut
 from bench.execution.work import Work, count_work
 from bench.results.analysis.outlook import outlook
+from bench.results.folder.inputs import InputRule
 from bench.results.report.blocks import Table, paragraph
+from bench.results.report.inputs import input_sentences
 from bench.results.report.notebook import html
+from bench.runs.inputs import describe_inputs
 from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
@@ -43,7 +46,7 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `search` what `tune` would search.
+    decide, `search` what `tune` would search, `inputs` how samples become inputs.
     """
 
     suite: str
@@ -57,10 +60,12 @@ class RunPlan:
     time: TimeEstimate
     outlook: str | None
     search: str | None = None
+    inputs: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> Iterator[str]:
-        """What is shared, what can be decided, how long it takes, what would be searched."""
+        """The inputs, what is shared, what can be decided, how long it takes, what is searched."""
+        yield from self.inputs
         yield self.work.sentence()
         if self.outlook is not None:
             yield self.outlook
@@ -130,6 +135,7 @@ def plan_run(
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
+        inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
     )
 
 

@@ -22,9 +22,11 @@ from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, t
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
+from bench.results.folder import InputView
+from bench.runs.inputs import describe_inputs, input_views
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.source_weights import pretraining_job
-from bench.suite import FractalWeights
+from bench.suite import FractalWeights, Interpolation
 from bench.system.download import OnProgress
 
 
@@ -48,7 +50,10 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
                 job=keyed(
                     _unkeyed(resolved_run, resolved, resolved.weights, Path()),
                     fingerprint=data_fingerprint(
-                        dataset, size=resolved.input_size, resize=settings.resize
+                        dataset,
+                        size=resolved.input_size,
+                        resize=settings.resize,
+                        interpolation=resolved.weights.interpolation,
                     ),
                     splits=splits,
                     classes=dataset.classes,
@@ -156,17 +161,28 @@ class StartingWeights:
 # Data -----------------------------------------------------------------------------------------
 
 
+def _prepared_by(resolved: ResolvedTrial) -> tuple[int, Resize, Interpolation]:
+    """What fixes the prepared samples of a trial: their size, and how they are resized."""
+    weights, settings = resolved.weights, resolved.trial.settings
+    return resolved.input_size, settings.resize, weights.interpolation
+
+
 class PreparedSets:
-    """The data set of a run, prepared for every (input size, resize rule) among its trials."""
+    """The data set of a run, prepared in every way in which its trials see it."""
 
     def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
         self._resolved_run = resolved_run
-        self._folders: dict[tuple[int, Resize], Path] = {}
+        self._folders: dict[tuple[int, Resize, Interpolation], Path] = {}
         for resolved in resolved_run.trials:
-            key = (resolved.input_size, resolved.trial.settings.resize)
+            key = _prepared_by(resolved)
             if key not in self._folders:
+                size, resize, interpolation = key
                 self._folders[key] = prepare(
-                    resolved_run.dataset, size=key[0], resize=key[1], progress=progress
+                    resolved_run.dataset,
+                    size=size,
+                    resize=resize,
+                    interpolation=interpolation,
+                    progress=progress,
                 )
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
@@ -175,7 +191,7 @@ class PreparedSets:
 
     def data(self, resolved: ResolvedTrial) -> PreparedData:
         """The samples that the trial sees."""
-        folder = self._folders[resolved.input_size, resolved.trial.settings.resize]
+        folder = self._folders[_prepared_by(resolved)]
         if folder not in self._opened:
             self._opened[folder] = open_data(folder)
         return self._opened[folder]
@@ -186,6 +202,13 @@ class PreparedSets:
         if key not in self._splits:
             self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
         return self._splits[key]
+
+    def views(self) -> list[InputView]:
+        """A few inputs as the network of the first trial sees them that varies its images."""
+        trials = self._resolved_run.trials
+        varied = (each for each in trials if each.trial.augmentation.name != "none")
+        shown = next(varied, trials[0])
+        return input_views(shown, self.data(shown), self.splits(shown))
 
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
@@ -204,6 +227,7 @@ class PreparedSets:
             "classes": list(data.classes),
             "counts": class_counts(data.labels, splits[0], data.classes),
             **in_folds,
+            "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }

@@ -18,10 +18,13 @@ from bench.methods.strategies import make_plan
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
+    check_fit,
     check_image_size,
     describe_weights,
     layer_group_names,
     takes,
+    takes_size,
+    usual_size,
 )
 from bench.models.tensor_files import is_whole
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -351,9 +354,11 @@ class Resolver:
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_input(trial, size)
         self._check_class_map(trial, weights)
+        self._check_file(trial, size, weights)
         if weights is None or plan is None:
             return None
         self._note_contradiction(trial, size, weights)
+        self._note_unknown(trial, size, weights)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         precision = self._once(
@@ -365,6 +370,7 @@ class Resolver:
             "stored": format_version(self._dataset),
             "weights": weights.fingerprint,
             "normalisation": (weights.mean, weights.std),
+            "interpolation": weights.interpolation,
             "input_size": size,
             "precision": precision,
             "device": self._device.partition(":")[0],
@@ -430,9 +436,16 @@ class Resolver:
             if entry.name != "none"
         ]
         largest = max(asked, default=0)
-        if largest == 0 and self._dataset.native_size is not None:
-            return self._dataset.native_size
-        return largest or describe_weights(trial.backbone.name, Entry(name="none")).input_size
+        return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _size_of_the_data(self, trial: Trial) -> int:
+        """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
+        native, usual = self._dataset.native_size, usual_size(trial.backbone.name)
+        if native is None:
+            return 0
+        if self._dataset.kind != "image" or not usual:
+            return native
+        return native if native <= usual and takes_size(trial.backbone.name, native) else 0
 
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
@@ -445,7 +458,7 @@ class Resolver:
             if entry.name != "none"
         )
         peer = next(peers, weights)
-        return replace(weights, mean=peer.mean, std=peer.std)
+        return replace(weights, mean=peer.mean, std=peer.std, interpolation=peer.interpolation)
 
     def _peer_weights(self, trial: Trial) -> Sequence[Entry]:
         """The weights of all trials with the same backbone, each once."""
@@ -501,6 +514,46 @@ class Resolver:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
+    def _check_file(self, trial: Trial, size: int, weights: Weights | None) -> None:
+        """Whether the tensors of a file of one's own are those of the backbone."""
+        if weights is None or trial.settings.weights.name != "file":
+            return
+        name, whole = trial.backbone.name, trial.settings.head.name == PRETRAINED_HEAD
+        if whole and weights.classes is None:
+            return  # which is told
+
+        def misfit() -> str | None:
+            try:
+                check_fit(name, weights, image_size=size, with_classifiers=whole)
+            except BenchError as error:
+                return str(error)
+            return None
+
+        message = self._once(("fit", name, size, weights.fingerprint, whole), misfit)
+        if message is not None:
+            self._report(trial, "weights", f"{message} (backbone {name})")
+
+    def _note_unknown(self, trial: Trial, size: int, weights: Weights) -> None:
+        """What is used in the place of facts on a file that nobody has told."""
+        used = {
+            "mean": f"mean {_numbers(weights.mean)}",
+            "std": f"std {_numbers(weights.std)}",
+            "image_size": f"image_size {size}",
+            "interpolation": f"interpolation {weights.interpolation}",
+        }
+        unknown = [name for name in used if name in weights.unknown]
+        if not unknown or self._dataset.kind != "image":
+            return
+        imagenet = " (of ImageNet weights)" if {"mean", "std"} & set(unknown) else ""
+        example = ", ".join(f"{name}: …" for name in unknown)
+        message = (
+            f"{trial.backbone.name} with weights {weights.name!r}: {_listed(unknown)} of the "
+            f"images that made them {'is' if len(unknown) == 1 else 'are'} not known; this suite "
+            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know better, "
+            f"say so: weights: {{file: {weights.name}, {example}}}."
+        )
+        self._notes[message] = self._notes.get(message, 0) + 1
+
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
         if weights.name == "none" or weights.input_size in (0, size):
             return
@@ -517,6 +570,14 @@ def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
         entry = trial.settings.weights
         found.setdefault(trial.backbone.label, {}).setdefault(entry.model_dump_json(), entry)
     return {backbone: list(entries.values()) for backbone, entries in found.items()}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _plan(trial: Trial) -> Plan:

@@ -23,6 +23,7 @@ from bench.execution.work import Work, count_work
 from bench.methods.metrics import ACCURACY
 from bench.results import trackers
 from bench.results.folder import (
+    InputView,
     Push,
     Run,
     RunLock,
@@ -31,6 +32,7 @@ from bench.results.folder import (
     prediction_columns,
     pushing,
     read_run,
+    write_input_views,
     write_json,
     write_thumbnails,
 )
@@ -168,7 +170,7 @@ def _train_pending(
     Returns the data that the first trial sees.
     """
     sets = PreparedSets(resolved_run, reporter.progress)
-    folder.write_data(sets.describe())
+    folder.write_data(sets.describe(), sets.views())
     weights = StartingWeights(resolved_run, reporter.progress)
     sources = weights.source_jobs()
     planned_by_id = {resolved.id: resolved for resolved in resolved_run.pending}
@@ -330,8 +332,9 @@ class _RunFolder:
     def has_data(self) -> bool:
         return (self._resolved_run.folder / "data.json").is_file()
 
-    def write_data(self, description: Mapping[str, Any]) -> None:
+    def write_data(self, description: Mapping[str, Any], views: Sequence[InputView]) -> None:
         write_json(self._resolved_run.folder / "data.json", description)
+        write_input_views(self._resolved_run.folder, views)
 
     def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
@@ -403,7 +406,7 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "suite": trial.suite,
         "dataset": resolved_run.dataset.name,
         "backbone": trial.backbone.label,
-        "weights": settings.weights.label,
+        "weights": resolved_run.loaded.suite.weights_label(settings.weights),
         "head": settings.head.label,
         "strategy": trial.strategy.label,
         "schedule": trial.schedule.label,

@@ -73,7 +73,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _entry(entry: Entry) -> Any:
     if entry.name == "file" and "path" in entry.options:
-        return {"file": entry.options["path"]}
+        facts = {key: item for key, item in entry.options.items() if key != "path"}
+        return {"file": entry.options["path"], **_plain(facts)}
     if not entry.options:
         return entry.name
     return {"name": entry.name, **_plain(entry.options)}

@@ -24,6 +24,7 @@ from bench.suite.schema import (
     PATH_OPTIONS,
     AxisEntry,
     Entry,
+    FileWeights,
     FractalWeights,
     GridRule,
     Settings,
@@ -354,14 +355,15 @@ class _Checker:
         return Entry(name=name)
 
     def _weights_file(self, value: dict[str, Any], location: Location) -> Entry:
-        for key in value:
-            if key != "file":
-                message = f"unknown key {key!r} for weights{nearest(key, ['file'])}"
-                self._report((*location, key), message)
         path = self._resolve(str(value["file"]), (*location, "file"))
         if path != Path() and not path.is_file():
             self._report((*location, "file"), f"no such weights file: {path}")
-        return Entry(name="file", options={"path": str(path)}, given=("path",))
+        told = {key: item for key, item in value.items() if key != "file"}
+        known = self._with_options(FileWeights, "weights", told, location, also=("file",))
+        # What is not known has no part in the entry: it is neither labelled nor hashed.
+        facts = {key: known.options[key] for key in told if known.options[key] is not None}
+        options = {"path": str(path), **facts}
+        return Entry(name="file", options=options, given=tuple(options))
 
     # Settings and rules --------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
     return {
         "dataset": opened.dataset.name,
         "backbone": trial.backbone.label,
-        "weights": trial.settings.weights.label,
+        "weights": opened.loaded.suite.weights_label(trial.settings.weights),
         "strategy": trial.strategy.label,
         "schedule": trial.schedule.label,
         "augmentation": trial.augmentation.label,

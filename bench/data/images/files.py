@@ -18,6 +18,7 @@ from bench.data.images.decode import (
     read_files,
 )
 from bench.data.images.file_facts import Reading, find_reading
+from bench.data.images.sizes import square_sides
 from bench.errors import DataError, nearest
 from bench.suite import Limits
 from bench.system.download import OnProgress
@@ -173,6 +174,7 @@ def dataset_from_files(
     found = reading_of(progress=progress)
     fingerprint = partial(fingerprint_of, classes=classes, sample_ids=sample_ids, labels=labels,
                           splits=splits)  # fmt: skip
+    sides = square_sides(paths)
     return ImageDataset(
         name=name,
         classes=classes,
@@ -180,7 +182,8 @@ def dataset_from_files(
         labels=labels,
         splits=splits,
         fingerprint=fingerprint(contents=found.contents),
-        native_size=None,
+        native_size=min(sides) if len(sides) == 1 else None,
+        squares=bool(sides),
         read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
         class_map=class_map,
         issues=(*issues, *found.issues),

@@ -1,8 +1,8 @@
 """Prepared images: decoded and resized once, then memory-mapped by every process.
 
 A prepared data set is a folder of the cache with `images.npy` (uint8 [n, S, S, 3]) and
-`metadata.json`. Pillow does every resize, bilinear and antialiased, so there is one definition of
-what a network sees.
+`metadata.json`. Pillow does every resize, antialiased and bilinear unless the weights ask for
+another interpolation, so there is one definition of what a network sees.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
 from bench.errors import DataError
-from bench.suite import Entry
+from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
 from bench.system.cache_mirror import stored
 from bench.system.download import OnProgress
@@ -65,6 +65,8 @@ _Remark: TypeAlias = tuple[str, str]
 
 Resize: TypeAlias = Literal["crop", "squash", "pad", "auto"]
 
+BILINEAR: Interpolation = "bilinear"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
@@ -87,6 +89,7 @@ class ImageData:
     resize: Resize
     generated: bool
     issues: tuple[DataIssue, ...]
+    interpolation: Interpolation = BILINEAR
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,16 +101,8 @@ class ImageData:
 
     def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
         """What these images have been through, and what is still to be done."""
-        assert self.resize != "auto"
-        return Preprocessing(
-            kind="image",
-            size=self.image_size,
-            classes=self.classes,
-            resize=self.resize,
-            resized_to=stored_size(self.image_size, self.resize),
-            interpolation="bilinear",
-            mean=tuple(mean),
-            std=tuple(std),
+        return image_preprocessing(
+            self.image_size, self.resize, self.interpolation, self.classes, mean, std
         )
 
     def inputs(
@@ -166,15 +161,45 @@ def stored_size(image_size: int, resize: Resize) -> int:
     return round(image_size / CROP_MARGIN) if resize == "crop" else image_size
 
 
-def resolve_resize(resize: Resize, native_size: int | None) -> Resize:
-    """What "auto" means: "squash" for images that are squares of one size already, else "crop"."""
+def resolve_resize(resize: Resize, dataset: ImageDataset) -> Resize:
+    """What "auto" means: "squash" where all images are squares already, else "crop".
+
+    A square needs no crop to become one: squashing takes it as it is, or resizes all of it.
+    """
     if resize != "auto":
         return resize
-    return "crop" if native_size is None else "squash"
+    return "squash" if dataset.squares or dataset.native_size is not None else "crop"
+
+
+def image_preprocessing(
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation,
+    classes: tuple[str, ...],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Preprocessing:
+    """What images go through on their way into a network; "auto" must have been resolved."""
+    assert resize != "auto"
+    return Preprocessing(
+        kind="image",
+        size=image_size,
+        classes=classes,
+        resize=resize,
+        resized_to=stored_size(image_size, resize),
+        interpolation=interpolation,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
 
 
 def prepare_images(
-    dataset: ImageDataset, *, image_size: int, resize: Resize, progress: OnProgress | None = None
+    dataset: ImageDataset,
+    *,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Decode and resize all images of `dataset` once; the folder for `ImageData.open`.
 
@@ -188,8 +213,8 @@ def prepare_images(
     Raises `DataError` if no image can be decoded, the disk is too small, or the data set changes
     meanwhile.
     """
-    resize = resolve_resize(resize, dataset.native_size)
-    fingerprint = prepared_fingerprint(dataset, image_size, resize)
+    resize = resolve_resize(resize, dataset)
+    fingerprint = prepared_fingerprint(dataset, image_size, resize, interpolation)
     label = folder_label(dataset.name) or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if _is_whole(folder):
@@ -198,7 +223,7 @@ def prepare_images(
         logger.info("prepared images are not in the cache: %s is made", folder)
         with atomic_folder(folder, keep=_is_whole) as temporary:
             if not _fetched(folder.name, temporary):
-                _decode(dataset, temporary, image_size, resize, progress)
+                _decode(dataset, temporary, image_size, resize, interpolation, progress)
     _renew_source_issues(folder, dataset)
     return folder
 
@@ -214,20 +239,23 @@ def _decode(
     folder: Path,
     image_size: int,
     resize: Resize,
+    interpolation: Interpolation,
     progress: OnProgress | None,
 ) -> None:
     described = {
         "format": FORMAT_VERSION,
         "looked": LOOK_VERSION,
         "name": dataset.name,
-        "fingerprint": prepared_fingerprint(dataset, image_size, resize),
+        "fingerprint": prepared_fingerprint(dataset, image_size, resize, interpolation),
         "image_size": image_size,
         "resize": resize,
         "generated": dataset.generated,
         "classes": dataset.classes,
         "source_issues": _plain(dataset.issues),
-        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, progress),
+        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, interpolation, progress),
     }
+    if interpolation != BILINEAR:  # which earlier versions did not name
+        described["interpolation"] = interpolation
     _check_unchanged(dataset)
     (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
@@ -243,7 +271,9 @@ def _check_unchanged(dataset: ImageDataset) -> None:
         )
 
 
-def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
+def resize_image(
+    pixels: Pixels, side: int, resize: Resize, interpolation: Interpolation = BILINEAR
+) -> Pixels:
     """`pixels` (uint8 [height, width, 3]) as a square of the given side.
 
     "crop" rounds as torchvision's `Resize(side)` and `CenterCrop(side)` do.
@@ -254,18 +284,19 @@ def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
     if (height, width) == (side, side):
         return pixels
     image = Image.fromarray(pixels)
-    bilinear = Image.Resampling.BILINEAR
+    resampling = Image.Resampling[interpolation.upper()]
     if resize == "squash":
-        return np.asarray(image.resize((side, side), bilinear))
+        return np.asarray(image.resize((side, side), resampling))
     if resize == "pad":
         scale = side / max(width, height)
         inside = image.resize(
-            (max(1, round(width * scale)), max(1, round(height * scale))), bilinear
+            (max(1, round(width * scale)), max(1, round(height * scale))), resampling
         )
         square = Image.new("RGB", (side, side))
         square.paste(inside, ((side - inside.width) // 2, (side - inside.height) // 2))
         return np.asarray(square)
-    return np.asarray(image.resize((side, side), bilinear, box=_central_box(width, height, side)))
+    box = _central_box(width, height, side)
+    return np.asarray(image.resize((side, side), resampling, box=box))
 
 
 def _central_box(width: int, height: int, side: int) -> tuple[float, float, float, float]:
@@ -283,7 +314,12 @@ def _central_box(width: int, height: int, side: int) -> tuple[float, float, floa
 
 
 def _write_images(
-    dataset: ImageDataset, path: Path, image_size: int, resize: Resize, progress: OnProgress | None
+    dataset: ImageDataset,
+    path: Path,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation,
+    progress: OnProgress | None,
 ) -> dict[str, Any]:
     """Write the pixels one image after the other; the metadata of those that were kept."""
     side = stored_size(image_size, resize)
@@ -295,7 +331,8 @@ def _write_images(
     with path.open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
         file.write(_npy_header(len(dataset), side))
-        for index, (image, look) in enumerate(_resized_images(dataset, side, resize)):
+        looked = _resized_images(dataset, side, resize, interpolation)
+        for index, (image, look) in enumerate(looked):
             if isinstance(image, DecodeFailure):
                 failed.append((dataset.sample_ids[index], image.reason))
             else:
@@ -327,7 +364,7 @@ def _write_images(
 
 
 def _resized_images(
-    dataset: ImageDataset, side: int, resize: Resize
+    dataset: ImageDataset, side: int, resize: Resize, interpolation: Interpolation
 ) -> Iterator[tuple[Decoded, Look | None]]:
     """All images in order, with a look at each as it was decoded; generated ones need none.
 
@@ -336,7 +373,10 @@ def _resized_images(
 
     def read(indices: Sequence[int]) -> list[tuple[Decoded, Look | None]]:
         return [
-            (_resized(decoded, side, resize), None if dataset.generated else _look(decoded))
+            (
+                _resized(decoded, side, resize, interpolation),
+                None if dataset.generated else _look(decoded),
+            )
             for decoded in dataset.read(indices)
         ]
 
@@ -361,12 +401,12 @@ def _look(decoded: Decoded) -> Look | None:
     return look_at(decoded.pixels if isinstance(decoded, Converted) else decoded)
 
 
-def _resized(decoded: Decoded, side: int, resize: Resize) -> Decoded:
+def _resized(decoded: Decoded, side: int, resize: Resize, interpolation: Interpolation) -> Decoded:
     if isinstance(decoded, DecodeFailure):
         return decoded
     if isinstance(decoded, Converted):
-        return Converted(resize_image(decoded.pixels, side, resize), decoded.note)
-    return resize_image(decoded, side, resize)
+        return Converted(resize_image(decoded.pixels, side, resize, interpolation), decoded.note)
+    return resize_image(decoded, side, resize, interpolation)
 
 
 def _issue(kind: str, what: str, remarks: Sequence[_Remark]) -> Iterator[DataIssue]:
@@ -402,9 +442,15 @@ def _check_disk(folder: Path, needed: int) -> None:
         )
 
 
-def prepared_fingerprint(dataset: ImageDataset, image_size: int, resize: Resize) -> str:
+def prepared_fingerprint(
+    dataset: ImageDataset,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+) -> str:
     """What names the prepared images; `resize` must have been resolved."""
-    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize])
+    named = [] if interpolation == BILINEAR else [interpolation]
+    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize, *named])
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -14,7 +14,13 @@ from bench.results.folder.tables import (
     prediction_columns,
     table_schema,
 )
-from bench.results.folder.thumbnails import read_thumbnails, write_thumbnails
+from bench.results.folder.thumbnails import (
+    InputView,
+    read_input_views,
+    read_thumbnails,
+    write_input_views,
+    write_thumbnails,
+)
 from bench.results.folder.tuning import Tuning, copy_untuned, read_tuning, write_tuning
 
 __all__ = [
@@ -23,6 +29,7 @@ __all__ = [
     "STATUSES",
     "TABLES",
     "TRIAL_COLUMNS",
+    "InputView",
     "Part",
     "Push",
     "RemoteFolder",
@@ -36,6 +43,7 @@ __all__ = [
     "prediction_columns",
     "push_run",
     "pushing",
+    "read_input_views",
     "read_json",
     "read_lr_ranges",
     "read_run",
@@ -43,6 +51,7 @@ __all__ = [
     "read_tuning",
     "run_folder",
     "table_schema",
+    "write_input_views",
     "write_json",
     "write_lr_ranges",
     "write_thumbnails",

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_METRICS = 100
+MAX_USERS = 10_000
+"""Backbones with their weights, of a run."""
 STATUSES = ("complete", "failed", "skipped", "pruned")
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
@@ -84,6 +86,11 @@ def tuning_problem(rows: pd.DataFrame, description: Any) -> str | None:
 def data_problem(content: Any) -> str | None:
     """What is wrong with the content of `data.json`."""
     return _misfit(_Data, content)
+
+
+def input_problem(content: Any) -> str | None:
+    """What is wrong with an entry of `inputs` in `data.json`."""
+    return _misfit(_Input, content)
 
 
 def environment_problem(content: Any) -> str | None:
@@ -221,8 +228,23 @@ def _of_different_names(metrics: list[_Metric]) -> list[_Metric]:
     return metrics
 
 
+class _Input(_Lenient):
+    used_by: Annotated[list[str], Field(max_length=MAX_USERS)]
+    kind: Literal["image", "vector"]
+    size: Annotated[int, Field(ge=0, le=10**9)]
+    resize: Literal["crop", "squash", "pad"] | None = None
+    resized_to: _Amount | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    mean: Annotated[list[float], Field(max_length=3)] = []
+    std: Annotated[list[float], Field(max_length=3)] = []
+    native_size: _Amount | None = None
+    squares: bool = False
+    unknown: Annotated[list[str], Field(max_length=10)] = []
+
+
 class _Data(_Lenient):
     classes: list[str] = []
+    inputs: Annotated[list[_Input], Field(max_length=MAX_USERS)] | None = None
     counts: dict[str, dict[str, _Amount]] = {}
     folds: _Amount | None = None
     tested_images: _Amount | None = None

@@ -22,6 +22,7 @@ from bench.results.report.blocks import (
     paragraph,
 )
 from bench.results.report.evidence import Findings, evidence, standing
+from bench.results.report.inputs import inputs_section
 from bench.results.report.tuning import tuning_limits
 from bench.results.report.wording import counted
 
@@ -47,6 +48,7 @@ FILES: Mapping[str, str] = {
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
+    "inputs.parquet": "a few training images as networks see them",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }
@@ -64,6 +66,7 @@ def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield Heading("How it was obtained")
     yield from _compared(found)
     yield from _data(run.data)
+    yield from inputs_section(run, targets)
     yield from _environment(run.environment)
     yield from _headed("Limits", _limits(found))
     yield from _repeated(run.environment)

@@ -36,7 +36,7 @@ from bench.results.grid import (
     spread,
 )
 from bench.results.metric import ACCURACY
-from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.plots import INPUTS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
@@ -120,7 +120,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
-    shown = [picture for picture in pictures if picture.name != metric.test]
+    shown = [picture for picture in pictures if picture.name not in (metric.test, INPUTS)]
     if shown:
         yield Heading("Figures", 3)
         yield from shown
@@ -309,7 +309,7 @@ def standing(found: Verdict) -> Iterator[Block]:
         ("val", "on the validation split, which chooses"),
         ("time (s)", "of one training and its validations"),
         ("parameters", "those that train"),
-        ("MiB", "the peak of memory"),
+        ("memory (MiB)", "its peak in one training"),
     ]
     places = {index for index in range(1, len(header)) if header[index] != "verdict"}
     yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
@@ -318,7 +318,7 @@ def standing(found: Verdict) -> Iterator[Block]:
 _COSTS = {
     "train_seconds": "time (s)",
     "trainable_params": "parameters",
-    "peak_memory_mib": "MiB",
+    "peak_memory_mib": "memory (MiB)",
 }
 
 
@@ -339,9 +339,9 @@ def _ranking(found: Findings) -> Iterator[Block]:
         f"{figures_of}{' in percent' if metric.percent else ''}, mean ± standard deviation over "
         f"seeds; test {metric.label} at the epoch that validation chose (best epoch), last: after "
         f"the last epoch. 95 %: interval of the mean over seeds (Student's t){single}. IQM: "
-        "interquartile mean. Training time is the mean of a trial, in seconds."
+        "interquartile mean. time (s): mean of a training, in seconds."
     )
-    figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "s")
+    figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "time (s)")
     header = ("rank", *axes, *figures)
     rows = tuple(
         (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data import DATASETS
+from bench.data import CROP_MARGIN, DATASETS
 from bench.runs.init.backbone import SEEDS
 from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
 from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
@@ -103,11 +103,11 @@ def _sizes(found: Examined) -> str:
     width, height = np.median(sizes, axis=0).astype(int)
     sample = f" (of {MEASURED} images measured)" if len(sizes) == MEASURED else ""
     text = f"Median size {width} × {height} pixels, smallest {smallest}, largest {largest}{sample}."
-    share = np.median(sizes.min(axis=1) / sizes.max(axis=1))
-    if share == 1:
-        return text
+    if (sizes[:, 0] == sizes[:, 1]).all():
+        return f"{text} All are squares: networks see all of them."
+    share = CROP_MARGIN**2 * np.median(sizes.min(axis=1) / sizes.max(axis=1))
     return (
-        f"{text} Networks see the central square, {share:.0%} of the median image; "
+        f"{text} Networks see the middle, about {share:.0%} of the median image; "
         "`resize: pad` would show all of it."
     )
 

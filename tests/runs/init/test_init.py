@@ -149,7 +149,7 @@ def test_the_later_run_finds_the_images_decoded(
     resize = trials[0].settings.resize
     assert prepare_images(dataset, image_size=size, resize=resize) == before[0]
     assert sorted((tmp_path / "cache" / "images").iterdir()) == before
-    assert resolve_resize(resize, dataset.native_size) == "crop"
+    assert resolve_resize(resize, dataset) == "crop"
 
 
 def test_comments_state_counts_sizes_and_what_runs(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_small_images_get_a_smaller_size_and_large_ones_the_weights_own(tmp_path
     assert "median shorter side 50 px" in comments(small.path)
     large = write_suite(fill(tmp_path / "large", {"a": 3, "b": 3}, size=(300, 200)))
     assert settings(large)["image_size"] is None
-    assert "square, 67% of the median image" in comments(large.path)
+    assert "the middle, about 51% of the median image" in comments(large.path)
 
 
 # Names ----------------------------------------------------------------------------------------
