@@ -259,8 +259,9 @@ def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | Non
         return {}
     studies, objective, metric = read_studies(tuning), read_goals(tuning)[0], run.metric
     look = study_looks(studies, grid)
+    seeds = len(tuning.description["seeds"])
     return {
-        "tuning_curves": lambda: tuning_curves(studies, look, metric),
+        "tuning_curves": lambda: tuning_curves(studies, look, metric, seeds=seeds),
         "tuning_learning_rates": lambda: tuned_learning_rates(studies, look, metric),
         "tuning_history": lambda: tuning_history(studies, objective, look, metric),
         "tuning_importances": lambda: setting_importances(studies, objective),

@@ -267,7 +267,7 @@ def _matrix(ax: Axes, shares: np.ndarray, classes: Sequence[str]) -> None:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     ax.grid(visible=False)
     names = [shortened(name, 18) for name in classes]
-    upright = len(names) > 3 or max(map(cells, names)) > 10
+    upright = len(names) * max(map(cells, names)) > 30
     size = _SMALL if len(names) > MAX_NUMBERED else None
     ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
     ax.set_yticks(range(len(names)), names, fontsize=size)

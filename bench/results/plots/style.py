@@ -29,6 +29,8 @@ DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow that a white page swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+"""For lines of one colour."""
 GREY = "#666666"
 BOTH_GREY = "#7b7b7b"
 """Reads on white and on the dark of the page: photographs are not turned over to suit it."""

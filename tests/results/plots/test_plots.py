@@ -113,6 +113,12 @@ def _figures(run: Run) -> dict[str, Figure]:
     return drawn
 
 
+def _written(run: Run, folder: Path) -> dict[str, Path]:
+    drawn = write_plots(run, folder)
+    assert drawn.failed == {}
+    return dict(drawn.files)
+
+
 def _title(figure: Figure) -> str:
     title = figure.get_suptitle()
     return title.replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
@@ -147,7 +153,7 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     run = made_up_run(
         tmp_path, strategies=strategies, augmentations=["flip", "mix"], seeds=1, epochs=3
     )
-    files = write_plots(run, tmp_path / "plots")
+    files = _written(run, tmp_path / "plots")
     # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
     other = {"ranks", "accuracy_against_memory", "mistakes"}
     names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
@@ -168,28 +174,28 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
 def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     plots = tmp_path / "plots"
     strategies = ["full_finetune", "bitfit"]
-    before = write_plots(made_up_run(tmp_path, strategies=strategies, seeds=1, epochs=2), plots)
+    before = _written(made_up_run(tmp_path, strategies=strategies, seeds=1, epochs=2), plots)
     (plots / "mine.png").write_bytes(b"not ours")
-    after = write_plots(
+    after = _written(
         made_up_run(tmp_path, strategies=["bitfit"], schedules=["cosine"], seeds=1, epochs=2), plots
     )
     assert "heat_map_schedule" in before
     assert not set(after) & {"heat_map_schedule", "accuracy_against_time"}
     (plots / "test_brier.png").write_bytes(b"of another metric")
-    after = write_plots(read_run(tmp_path), plots)
+    after = _written(read_run(tmp_path), plots)
     assert set(plots.rglob("*.png")) == {*after.values(), plots / "mine.png"}
 
 
 def test_names_that_differ_in_case_only_keep_files_of_their_own(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["BitFit", "bitfit"], schedules=["a"], seeds=1, epochs=2)
-    files = write_plots(run, tmp_path / "plots")
+    files = _written(run, tmp_path / "plots")
     assert len({str(path).lower() for path in files.values()}) == len(files)
     assert sum(name.startswith(TRIAL_PREFIX) for name in files) == 2
 
 
 def test_without_complete_trials_there_is_no_figure(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, change=lambda row, _: row.update(status="failed"))
-    assert write_plots(run, tmp_path / "plots") == {}
+    assert _written(run, tmp_path / "plots") == {}
 
 
 def test_titles_state_figures_of_the_tables(tmp_path: Path) -> None:
