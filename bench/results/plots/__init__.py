@@ -26,6 +26,7 @@ from bench.results.folder import read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import reach
 from bench.results.plots.canvas import save
 from bench.results.plots.comparison import against_cost, heat_map, ranked_configs
 from bench.results.plots.contest import critical_differences, win_matrix
@@ -81,6 +82,7 @@ __all__ = [
     "mean_curves",
     "mistaken_samples",
     "ranked_configs",
+    "reach",
     "reliability_diagram",
     "setting_importances",
     "setting_lines",

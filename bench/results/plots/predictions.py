@@ -218,6 +218,9 @@ def contact_sheet(
             ax.set_title(texts[index], fontsize=_SMALL, color=BOTH_GREY)
     note = "True class → predicted class, the probability of the latter, and in how many seeds."
     key_below(figure, note=note)
+    figure.patch.set_alpha(0)  # the page's colour, light or dark, shows through
+    for text in figure.texts:
+        text.set_color(BOTH_GREY)
     return figure
 
 
