@@ -92,6 +92,7 @@ __all__ = [
     "tuned_learning_rates",
     "tuning_curves",
     "tuning_history",
+    "why_undrawn",
     "win_matrix",
     "write_lr_range_panels",
     "write_plots",
@@ -178,12 +179,12 @@ def write_plots(run: Run, folder: Path) -> Drawn:
                     save(figure, path)
                     files[name] = path
             except Exception as error:
-                failed[name] = reason(error)
+                failed[name] = why_undrawn(error)
         _write_trial_curves(run, folder / "trials", files, failed)
     return Drawn(files=files, failed=failed, numbers=numbers)
 
 
-def reason(error: Exception) -> str:
+def why_undrawn(error: Exception) -> str:
     """Why a figure could not be drawn, in one line."""
     return bounded(" ".join(f"{type(error).__name__}: {error}".split()))
 
@@ -339,7 +340,7 @@ def _write_trial_curves(
             save(figure, path)
             files[TRIAL_PREFIX + name] = path
         except Exception as error:
-            failed[TRIAL_PREFIX + name] = reason(error)
+            failed[TRIAL_PREFIX + name] = why_undrawn(error)
 
 
 def _file_stem(label: str) -> str:

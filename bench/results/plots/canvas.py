@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -64,6 +65,8 @@ def _matplotlib() -> ModuleType:
 
 
 def _matplotlib_without_settings() -> ModuleType:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        del sys.modules[name]  # what the first attempt left belongs to no package any more
     hidden = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
     try:
         with tempfile.TemporaryDirectory() as empty, chdir(empty):

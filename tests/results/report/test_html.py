@@ -194,7 +194,7 @@ def test_a_point_leads_to_its_row_and_a_row_to_its_curve(run: Run, opened: Open)
 def test_the_keyboard_reaches_every_control(run: Run, opened: Open) -> None:
     page = opened(_page(run))
     reached = set()
-    for _ in range(20):
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.value"))
     wanted = {"theme", "from_scratch", "axis-schedule", "metric", "seeds", "training", "cost"}

@@ -100,7 +100,7 @@
   function draw(id, title, traces, changes) {
     const box = byId(id);
     byId(`${id}-title`).textContent = title;
-    const settings = { responsive: true, displaylogo: false,
+    const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     Plotly.react(box, traces, layout(changes), settings);
     if (!box.dataset.linked) {
