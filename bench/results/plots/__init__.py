@@ -81,6 +81,7 @@ __all__ = [
     "lr_range_panels",
     "mean_curves",
     "mistaken_samples",
+    "numbered_names",
     "ranked_configs",
     "reach",
     "reliability_diagram",

@@ -12,7 +12,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from bench.results.plots import confusion_matrices, fonts, write_plots
+from bench.results.plots import confusion_matrices, fonts, numbered_names
 from bench.results.plots.canvas import save
 from bench.results.plots.style import shortened, styled, wrapped
 from bench.results.report import write_report
@@ -104,7 +104,7 @@ def test_names_that_no_font_has_are_numbers_with_a_key(machine: list[str], tmp_p
         tmp_path / "r", classes=classes, strategies=["a"], schedules=["s"], seeds=1, epochs=1
     )
     numbers = {"猫": "#2", "कुत्ता": "#4", "猫咪": "#5"}
-    assert write_plots(run, run.folder / "plots").numbers == numbers
+    assert numbered_names(run) == numbers
     with fonts.standing_in(numbers):
         figure = confusion_matrices(run.predictions, {"a": list(run.trials["trial"])})
         assert shortened("to 猫咪", 20) == "to #5"
@@ -122,8 +122,8 @@ def test_names_that_no_font_has_are_numbers_with_a_key(machine: list[str], tmp_p
 
 def test_a_run_in_latin_letters_has_no_key(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "r", strategies=["a"], schedules=["s"], seeds=1, epochs=1)
-    assert write_plots(run, run.folder / "plots").numbers == {}
-    assert "Names in the figures" not in write_report(run)[0].read_text(encoding="utf-8")
+    assert numbered_names(run) == {}
+    assert "Names in the figures" not in write_report(run, {})[0].read_text(encoding="utf-8")
 
 
 def test_names_from_right_to_left_leave_the_order_of_others_alone() -> None:
