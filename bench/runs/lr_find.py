@@ -15,7 +15,7 @@ from bench.methods.plan import Plan
 from bench.results.analysis import LrCell, lr_cells
 from bench.results.folder import read_lr_ranges, write_lr_ranges
 from bench.results.folder.columns import CELL_COLUMNS
-from bench.results.plots import write_lr_range_panels
+from bench.results.plots import why_undrawn, write_lr_range_panels
 from bench.results.report.blocks import paragraph
 from bench.results.report.notebook import html, lr_range_blocks
 from bench.runs.check import CheckedSuite
@@ -96,7 +96,11 @@ def lr_find(
     found = find_lrs(resolved, low=low, high=high, steps=steps, reporter=reporter)
     write_lr_ranges(resolved.folder, step_rows(resolved, found))
     tested = lr_cells(read_lr_ranges(resolved.folder))
-    plot = write_lr_range_panels(tested, resolved.folder / "plots")
+    plot = None
+    try:
+        plot = write_lr_range_panels(tested, resolved.folder / "plots")
+    except Exception as error:
+        reporter.note(f"plots/lr_find.png could not be drawn ({why_undrawn(error)})")
     if resolved.remote is not None:
         resolved.remote.push()
     return LrFindings(

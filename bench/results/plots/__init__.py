@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.errors import bounded
 from bench.results.analysis import (
     confident_mistakes,
     rank_over_blocks,
@@ -25,14 +26,18 @@ from bench.results.folder import read_input_views, read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import reach
+from bench.results.plots.canvas import save
 from bench.results.plots.comparison import against_cost, heat_map, ranked_configs
 from bench.results.plots.contest import critical_differences, win_matrix
 from bench.results.plots.curves import mean_curves, trial_curves
+from bench.results.plots.fonts import standing_in, undrawable
 from bench.results.plots.inputs import input_views
 from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.results.plots.panels import learning_rates, strategy_panels
 from bench.results.plots.predictions import (
     MAX_PICTURES,
+    class_names,
     confusion_matrices,
     contact_sheet,
     reliability_diagram,
@@ -66,6 +71,7 @@ __all__ = [
     "INPUTS",
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
+    "Drawn",
     "Look",
     "against_cost",
     "caption",
@@ -80,7 +86,9 @@ __all__ = [
     "lr_range_panels",
     "mean_curves",
     "mistaken_samples",
+    "numbered_names",
     "ranked_configs",
+    "reach",
     "reliability_diagram",
     "setting_importances",
     "setting_lines",
@@ -90,6 +98,7 @@ __all__ = [
     "tuned_learning_rates",
     "tuning_curves",
     "tuning_history",
+    "why_undrawn",
     "win_matrix",
     "write_lr_range_panels",
     "write_plots",
@@ -141,33 +150,77 @@ MAX_TRIAL_FIGURES = 24
 """Of more complete trials, the first ones are drawn; the page shows the curves of all."""
 
 
-def write_plots(run: Run, folder: Path) -> dict[str, Path]:
-    """Draw the figures of `run` into `folder`; returns name → file of those that could be drawn.
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What came of the figures of a run.
 
-    Figures that an earlier call left and that do not apply any more are removed.
+    `files` maps the names of those that were drawn to them, `failed` those that could not be drawn
+    to the reason. `numbers` maps the names that no font of this machine has, to the numbers that
+    the figures show in their place.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_plots(run: Run, folder: Path) -> Drawn:
+    """Draw the figures of `run` into `folder`, of those that apply to it.
+
+    A figure that fails costs itself only. Figures that an earlier call left and that do not apply
+    any more are removed.
     """
     _remove_figures(folder, run.metric)
-    files = {}
-    for name, figure in draw_figures(run):
-        files[name] = folder / f"{name}.png"
-        figure.savefig(files[name])
-    return files | _write_trial_curves(run, folder / "trials")
+    files: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    try:
+        numbers = numbered_names(run)
+    except Exception:  # of fonts: every figure that needs them will say it
+        numbers = {}
+    with standing_in(numbers):
+        for name, draw in _figures(run).items():
+            path = folder / f"{name}.png"
+            try:
+                figure = draw()
+                if figure is not None:
+                    save(figure, path)
+                    files[name] = path
+            except Exception as error:
+                failed[name] = why_undrawn(error)
+        _write_trial_curves(run, folder / "trials", files, failed)
+    return Drawn(files=files, failed=failed, numbers=numbers)
+
+
+def why_undrawn(error: Exception) -> str:
+    """Why a figure could not be drawn, in one line."""
+    return bounded(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """The figures of `run` by name, in the order of `captions`, of those that apply to it."""
+    with standing_in(numbered_names(run)):
+        drawn = [(name, draw()) for name, draw in _figures(run).items()]
+    yield from ((name, figure) for name, figure in drawn if figure is not None)
+
+
+def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
+    """How to draw each figure, in the order of `captions`; `None` comes of one without data."""
     trials, curves, predictions, metric = run.trials, run.curves, run.predictions, run.metric
     complete = complete_trials(trials)
     if complete.empty:
-        return
+        return {}
     grid = read_grid(trials, metric)
     chosen = representatives(trials, grid)
-    ranking = rank_over_blocks(trials, grid)
     trials_of = _trials_of(complete, chosen, metric)
+
+    def ranks() -> Figure | None:
+        ranking = rank_over_blocks(trials, grid)
+        return critical_differences(ranking) if ranking else None
+
     draw: Mapping[str, Callable[[], Figure | None]] = {
         metric.test: lambda: ranked_configs(trials, metric),
         "wins": lambda: win_matrix(read_verdict(run).comparisons, metric),
-        "ranks": lambda: critical_differences(ranking) if ranking else None,
+        "ranks": ranks,
         **_tuning_figures(run, grid),
         "strategies": lambda: strategy_panels(trials, curves, chosen, metric),
         "curves": lambda: mean_curves(trials, curves, metric),
@@ -183,12 +236,31 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
         "learning_rates": lambda: learning_rates(trials, curves),
         INPUTS: lambda: input_views(read_input_views(run.folder)),
     }
+    ordered: dict[str, Callable[[], Figure | None]] = {}
     for name in captions(metric):
-        figure = draw[name]() if name in draw else None
-        if figure is not None:
-            yield name, figure
+        if name in draw:
+            ordered[name] = draw[name]
         if name == "curves":
-            yield from _heat_maps(trials, grid)
+            ordered |= {
+                HEAT_MAP_PREFIX + axis: partial(heat_map, trials, axis, metric)
+                for axis in grid.keys
+            }
+    return ordered
+
+
+def numbered_names(run: Run) -> dict[str, str]:
+    """The names of the run that no font of this machine has, and the number of each.
+
+    That of a class is its place among the classes; others follow them.
+    """
+    classes = class_names(run.predictions)
+    grid = read_grid(run.trials, run.metric) if len(run.trials) else None
+    values = grid.axes.values() if grid else ()
+    missing = undrawable([*classes, *(value for axis in values for value in axis)])
+    places = {name: index for index, name in enumerate(classes, 1)}
+    rest = [name for name in missing if name not in places]
+    places |= {name: index for index, name in enumerate(rest, len(classes) + 1)}
+    return {name: f"#{places[name]}" for name in missing}
 
 
 def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | None]]:
@@ -198,20 +270,14 @@ def _tuning_figures(run: Run, grid: Grid) -> dict[str, Callable[[], Figure | Non
         return {}
     studies, objective, metric = read_studies(tuning), read_goals(tuning)[0], run.metric
     look = study_looks(studies, grid)
+    seeds = len(tuning.description["seeds"])
     return {
-        "tuning_curves": lambda: tuning_curves(studies, look, metric),
+        "tuning_curves": lambda: tuning_curves(studies, look, metric, seeds=seeds),
         "tuning_learning_rates": lambda: tuned_learning_rates(studies, look, metric),
         "tuning_history": lambda: tuning_history(studies, objective, look, metric),
         "tuning_importances": lambda: setting_importances(studies, objective),
         "tuning_settings": lambda: setting_lines(studies, metric),
     }
-
-
-def _heat_maps(trials: pd.DataFrame, grid: Grid) -> Iterator[tuple[str, Figure]]:
-    for axis in grid.keys:
-        figure = heat_map(trials, axis, grid.metric)
-        if figure is not None:
-            yield HEAT_MAP_PREFIX + axis, figure
 
 
 def caption(name: str, metric: Metric = ACCURACY) -> str | None:
@@ -255,27 +321,34 @@ def _trials_of(
     }
 
 
-def _write_trial_curves(run: Run, folder: Path) -> dict[str, Path]:
+def _write_trial_curves(
+    run: Run, folder: Path, files: dict[str, Path], failed: dict[str, str]
+) -> None:
+    """Add the curves of the first complete trials to `files`, and why to `failed`."""
+    complete = complete_trials(run.trials).head(MAX_TRIAL_FIGURES)
+    if complete.empty:
+        return
     grid = read_grid(run.trials)
-    look = looks(grid.axes[grid.lead]) if grid.cells else {}
+    look = looks(grid.axes[grid.lead])
     of_trial = {str(trial): rows for trial, rows in run.curves.groupby("trial", sort=False)}
-    files: dict[str, Path] = {}
-    for trial in complete_trials(run.trials).head(MAX_TRIAL_FIGURES).to_dict("records"):
+    for trial in complete.to_dict("records"):
         name, config = str(trial["trial"]), str(trial["config"])
         label = grid.trial_label(trial)
-        figure = trial_curves(
-            {str(key): value for key, value in trial.items()},
-            of_trial.get(name, run.curves.iloc[:0]),
-            run.metric,
-            label=label,
-            look=look[grid.cells[config][grid.lead]],
-        )
         path = folder / f"{_file_stem(label)}.png"
         if path in files.values():
             path = path.with_stem(f"{path.stem}-{name[:12]}")
-        figure.savefig(path)
-        files[TRIAL_PREFIX + name] = path
-    return files
+        try:
+            figure = trial_curves(
+                {str(key): value for key, value in trial.items()},
+                of_trial.get(name, run.curves.iloc[:0]),
+                run.metric,
+                label=label,
+                look=look[grid.cells[config][grid.lead]],
+            )
+            save(figure, path)
+            files[TRIAL_PREFIX + name] = path
+        except Exception as error:
+            failed[TRIAL_PREFIX + name] = why_undrawn(error)
 
 
 def _file_stem(label: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.results.analysis import COSTS, mean_interval, pareto_front
 from bench.results.grid import (
+    SEPARATOR,
     ConfigResult,
     Grid,
     complete_trials,
@@ -17,6 +18,7 @@ from bench.results.grid import (
     read_grid,
 )
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import LEAST_BANDED
 from bench.results.plots.style import (
     GREY,
     Look,
@@ -46,8 +48,16 @@ MAX_ROWS = 24
 # Times whose ratio exceeds this are spread over a log axis.
 _WIDE_RATIO = 8.0
 
-_INTERVAL = "95 % interval over seeds (Student's t), beside it ± one standard deviation"
+_INTERVAL = "95 % interval over seeds (Student's t)"
 _SD = "± one standard deviation over seeds"
+
+MAX_CELLS = 12
+"""Columns of a heat map whose cells have room for a deviation; of twice as many, for a mean."""
+MAX_NAMED = 40
+"""Names on one side of a heat map; of more, every second one, third one and so on is named."""
+
+_FILLS = ("full", "none", "left", "right", "bottom", "top")
+"""How the markers of configs differ that have one leading value."""
 
 
 @styled
@@ -62,8 +72,7 @@ def ranked_configs(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Figure | 
     if not results:
         return None
     rows = results if len(results) <= MAX_ROWS else _chosen_by_validation(results, grid)
-    repeated = any(result.test.n > 1 for result in rows)
-    notes = [f"Small: one seed. Large: mean with {_INTERVAL}." if repeated else "One seed."]
+    notes = _seeds_notes({result.test.n for result in rows})
     if len(rows) < len(results):
         notes.append(
             f"Of {len(results)} configs, for each {grid.lead} the one with the {metric.best} mean "
@@ -100,34 +109,54 @@ def heat_map(
         return None
     rows, columns = grid.axes[lead], grid.axes[axis]
     mean, sd = _cells(complete, grid, lead, axis)
-    height = 2.0 + 0.58 * len(rows)
+    row = 0.58 if len(columns) <= MAX_CELLS else 0.34
+    height = 2.0 + row * min(len(rows), MAX_NAMED)
     figure = new_figure(height, title=_heat_map_message(mean, lead, axis, metric))
     ax = figure.subplots()
     shades = "viridis" if metric.higher_is_better else "viridis_r"  # the best is bright
     image = ax.imshow(np.ma.masked_invalid(mean), cmap=shades, aspect="auto")
     ax.grid(visible=False)
     ax.set_facecolor("#eeeeee")
-    many = len(columns) > 5
-    ax.set_xticks(
-        range(len(columns)),
-        [
-            shortened(v, 26) if many else wrapped(shortened(v, 40), 66 // len(columns))
-            for v in columns
-        ],
-        rotation=35 if many else 0,
-        ha="right" if many else "center",
+    _name_columns(ax, columns)
+    step = _step(rows)
+    ax.set_yticks(
+        range(0, len(rows), step), [wrapped(shortened(value, 56), 28) for value in rows[::step]]
     )
-    ax.set_yticks(range(len(rows)), [wrapped(shortened(value, 56), 28) for value in rows])
     ax.tick_params(length=0)
     ax.set_xlabel(axis)
     ax.set_ylabel(lead)
-    _annotate(ax, image, mean, sd, metric)
+    numbered = len(columns) <= 2 * MAX_CELLS and step == 1
+    deviations = numbered and len(columns) <= MAX_CELLS and bool(np.isfinite(sd).any())
+    if numbered:
+        _annotate(ax, image, mean, sd if deviations else np.full_like(sd, np.nan), metric)
     bar = figure.colorbar(image, ax=ax, aspect=14, pad=0.02)
     metric_axis(bar.ax.yaxis, f"test {metric.label}", metric)
     first = ", other axes averaged first" if len(grid.keys) > 2 else ""
-    spread = f"Mean {_SD}" if np.isfinite(sd).any() else "One seed"
-    key_below(figure, note=f"{spread}{', in percent' if metric.percent else ''}{first}.")
+    several = f"Mean {_SD}" if deviations else "Mean over seeds"
+    spread = several if np.isfinite(sd).any() else "One seed"
+    skipped = max(step, _step(columns))
+    some = f" One of {skipped} values is named." if skipped > 1 else ""
+    key_below(figure, note=f"{spread}{', in percent' if metric.percent else ''}{first}.{some}")
     return figure
+
+
+def _step(values: Sequence[str]) -> int:
+    """Of so many values one is named."""
+    return -(-len(values) // MAX_NAMED)
+
+
+def _name_columns(ax: Axes, columns: Sequence[str]) -> None:
+    """Names below the columns: level while there is room, then slanting, then upright."""
+    few = len(columns) <= 5
+    step = _step(columns)
+    shown = columns[::step]
+    ax.set_xticks(
+        range(0, len(columns), step),
+        [wrapped(shortened(v, 40), 66 // len(columns)) if few else shortened(v, 26) for v in shown],
+        rotation=0 if few else 35 if len(shown) <= MAX_CELLS else 90,
+        ha="center" if few or len(shown) > MAX_CELLS else "right",
+        rotation_mode="default" if few or len(shown) > MAX_CELLS else "anchor",
+    )
 
 
 @styled
@@ -156,11 +185,12 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
     unit, size = _cost_unit(column, max(means))
     kept = sorted((c / size, r) for r, c, best in zip(tested, means, front, strict=True) if best)
     ax.step(*zip(*kept, strict=True), where="post", color=GREY, linestyle=":", linewidth=1.3)
+    fills = _fills(results, grid)
     for result, mean in zip(results, means, strict=True):
         trial = _trials_of(result, trials)
-        each = look[result.cell[grid.lead]]
+        each, fill = look[result.cell[grid.lead]], fills.get(_others(result, grid), _FILLS[0])
         _dots(ax, trial[column].astype(float) / size, trial[metric.test], each)
-        _mean_dot(ax, mean / size, result.test.mean, each)
+        _mean_dot(ax, mean / size, result.test.mean, each, fill)
     _scale_cost(ax, [mean / size for mean in means])
     ax.set_xlabel(f"{COSTS[column]} of a trial ({unit})")
     metric_axis(ax.yaxis, f"test {metric.label}", metric)
@@ -170,13 +200,30 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
         for value, each in look.items()
         if value in used
     ]
+    handles += [
+        line_handle(others, color=GREY, marker="o", linestyle="", fillstyle=fill, markersize=9)
+        for others, fill in fills.items()
+    ]
     better = "more accurate" if metric.is_accuracy else "better"
     note = (
         "Small: one seed. Large: mean over the seeds of a config. Dotted: no other config is "
         f"{better} at the same {COSTS[column]} or less."
     )
+    several = len({_others(result, grid) for result in results}) > 1
+    if several and not fills:
+        others = ", ".join(key for key in grid.keys if key != grid.lead)
+        note += f" Configs that differ in {others} only look the same."
     key_below(figure, handles, note=note)
     return figure
+
+
+def _seeds_notes(numbers: set[int]) -> list[str]:
+    """What is drawn of configs with these numbers of seeds."""
+    if max(numbers) < 2:
+        return ["One seed."]
+    if max(numbers) < LEAST_BANDED:
+        return ["Small: one seed. Large: mean; of two seeds no interval is drawn."]
+    return [f"Small: one seed. Large: mean, with its {_INTERVAL}."]
 
 
 def _chosen_by_validation(results: Sequence[ConfigResult], grid: Grid) -> list[ConfigResult]:
@@ -205,10 +252,9 @@ def _draw_row(
     shifts = 0.11 * (np.arange(len(seeds)) - (len(seeds) - 1) / 2)
     _dots(ax, seeds, position + np.clip(shifts, -0.35, 0.35), look)
     text = metric.number(result.test.mean)
-    if result.test.n > 1:
+    if len(seeds) >= LEAST_BANDED:
         low, high = mean_interval(seeds)
         ax.hlines(position, low, high, look.colour)
-        text += f" ± {metric.number(result.test.sd)}"
     _mean_dot(ax, result.test.mean, position, look)
     ax.annotate(text, (1.01, position), xycoords=("axes fraction", "data"), va="center", size=10)
 
@@ -232,8 +278,28 @@ def _dots(ax: Axes, x: ArrayLike, y: ArrayLike, look: Look) -> None:
     )
 
 
-def _mean_dot(ax: Axes, x: float, y: float, look: Look) -> None:
-    ax.plot(x, y, marker=look.marker, markersize=10, color=look.colour, markeredgecolor="white")
+def _mean_dot(ax: Axes, x: float, y: float, look: Look, fill: str = _FILLS[0]) -> None:
+    edge = "white" if fill == _FILLS[0] else look.colour
+    # What is hollow in part stays so above the dots of the seeds.
+    style: Mapping[str, Any] = {"fillstyle": fill, "markerfacecoloralt": "white"}
+    if fill == "none":
+        style = {"markerfacecolor": "white"}
+    ax.plot(
+        x, y, marker=look.marker, markersize=10, color=look.colour, markeredgecolor=edge, **style
+    )
+
+
+def _others(result: ConfigResult, grid: Grid) -> str:
+    """The values of a config on the axes that do not lead."""
+    return SEPARATOR.join(result.cell[key] for key in grid.keys if key != grid.lead)
+
+
+def _fills(results: Sequence[ConfigResult], grid: Grid) -> dict[str, str]:
+    """How configs of one leading value differ: nothing where they do not, or are too many."""
+    others = sorted({_others(result, grid) for result in results})
+    if not 1 < len(others) <= len(_FILLS):
+        return {}
+    return dict(zip(others, _FILLS, strict=False))
 
 
 def _ranked_message(rows: Sequence[ConfigResult], metric: Metric) -> str:
@@ -277,6 +343,7 @@ def _range(values: np.ndarray) -> float:
 
 
 def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray, metric: Metric) -> None:
+    size = 10 if mean.shape[1] <= MAX_CELLS - 2 else 8 if mean.shape[1] <= 16 else 7
     for (row, column), value in np.ndenumerate(mean):
         text, colour = "–", GREY
         if np.isfinite(value):
@@ -286,7 +353,7 @@ def _annotate(ax: Axes, image: AxesImage, mean: np.ndarray, sd: np.ndarray, metr
             red, green, blue, _ = image.cmap(image.norm(value))
             light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
             colour = "black" if light else "white"
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def _cost_message(

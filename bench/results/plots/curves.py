@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, read_grid, spread
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import BAND, LEAST_BANDED, band
 from bench.results.plots.style import (
     GREY,
     Look,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 MAX_PANELS = 6
 """Rows of panels in one figure; more combinations than these are left to the single trials."""
 
+MAX_SPREADS = 7
+"""Lines in a panel whose seeds or bands can be told apart."""
+
 LOSS = Metric(name="loss", label="loss", higher_is_better=False, percent=False)
 DASHED = (0, (4, 2))
 _CHOSEN: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.3, "zorder": 1}
@@ -48,15 +52,15 @@ _LOG_RATIO = 20.0
 class _Line:
     """What is drawn of one config, metric or loss, and split.
 
-    `sd` [epochs] is `None` for a single seed. A config that trains nothing has one level
-    instead of a mean by epoch.
+    `seeds` [seeds, epochs] are what `mean` [epochs] is over. A config that trains nothing has one
+    level instead of a mean by epoch.
     """
 
     config: str
     metric: Metric
     split: str
     mean: np.ndarray
-    sd: np.ndarray | None = None
+    seeds: np.ndarray | None = None
     untrained: bool = False
 
 
@@ -77,6 +81,7 @@ def mean_curves(
     lines = _lines(complete, curves, metric)
     panels = _panels(complete, grid)
     shown = list(panels)[:MAX_PANELS]
+    spread = max(map(len, panels.values())) <= MAX_SPREADS
     figure = new_figure(1.0 + 2.3 * len(shown), title=_message(complete, grid))
     rows = figure.subplots(len(shown), 2, squeeze=False, sharex=True, sharey="col")
     for row, panel in zip(rows, shown, strict=True):
@@ -84,13 +89,13 @@ def mean_curves(
         for line in lines:
             if line.config in panels[panel]:
                 value = grid.cells[line.config][grid.lead]
-                _draw(row[int(line.metric is not LOSS)], line, look[value])
+                _draw(row[int(line.metric is not LOSS)], line, look[value], spread=spread)
     _finish_all(rows, lines, metric)
     used = {grid.cells[config][grid.lead] for config in complete["config"]}
     key_below(
         figure,
         _legend({value: each for value, each in look.items() if value in used}, lines),
-        note=_note(lines, metric, hidden=len(panels) - len(shown)),
+        note=_note(lines, metric, hidden=len(panels) - len(shown), spread=spread),
     )
     return figure
 
@@ -165,7 +170,7 @@ def _trial_lines(
                 metric=each,
                 split=str(split),
                 mean=values.mean(axis=0),
-                sd=values.std(axis=0, ddof=1) if len(seeds) > 1 else None,
+                seeds=values,
             )
 
 
@@ -179,7 +184,7 @@ def _panels(complete: pd.DataFrame, grid: Grid) -> dict[str, set[str]]:
     return panels
 
 
-def _draw(ax: Axes, line: _Line, look: Look) -> None:
+def _draw(ax: Axes, line: _Line, look: Look, *, spread: bool = False) -> None:
     if line.untrained:
         if np.isfinite(line.mean[0]):
             ax.axhline(line.mean[0], color=look.colour, linestyle=(0, (1, 1)), linewidth=2)
@@ -200,13 +205,22 @@ def _draw(ax: Axes, line: _Line, look: Look) -> None:
         markevery=max(1, len(epochs) // 6),
         zorder=3 if val else 2,
     )
-    if val and line.sd is not None:
-        low, high = line.mean - line.sd, line.mean + line.sd
-        if line.metric.percent:
-            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-        elif line.metric is LOSS:
-            low = np.maximum(low, line.mean / 4)  # a log axis has no room for less than nothing
-        ax.fill_between(epochs, low, high, color=look.colour, alpha=0.18, linewidth=0, zorder=1)
+    if val and spread and line.seeds is not None:
+        _draw_spread(ax, line, line.seeds, look.colour)
+
+
+def _draw_spread(ax: Axes, line: _Line, seeds: np.ndarray, colour: str) -> None:
+    """The band of the mean; of too few seeds for one, the seeds."""
+    epochs = np.arange(1, len(line.mean) + 1)
+    ends = band(seeds, line.metric)
+    if ends is None:
+        if len(seeds) > 1:
+            ax.plot(epochs, seeds.T, color=colour, linewidth=0.8, alpha=0.5, zorder=1)
+        return
+    low, high = ends
+    if line.metric is LOSS:
+        low = np.maximum(low, line.mean / 4)  # a log axis has no room for less than nothing
+    ax.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
 
 
 def _finish_all(rows: np.ndarray, lines: Sequence[_Line], metric: Metric) -> None:
@@ -278,10 +292,15 @@ def _message(complete: pd.DataFrame, grid: Grid) -> str:
     return f"{message} on average, {shortened(str(means.index[0]), 40)} at {worst}"
 
 
-def _note(lines: Sequence[_Line], metric: Metric, *, hidden: int) -> str:
+def _note(lines: Sequence[_Line], metric: Metric, *, hidden: int, spread: bool) -> str:
     notes = []
-    if any(line.sd is not None for line in lines):
-        notes.append("Mean over seeds; band: ± one standard deviation of validation.")
+    numbers = {len(line.seeds) for line in lines if line.seeds is not None}
+    if not spread and max(numbers, default=1) > 1:
+        notes.append(f"Mean over seeds; of more than {MAX_SPREADS} lines no band is drawn.")
+    elif any(n >= LEAST_BANDED for n in numbers):
+        notes.append(f"Mean over seeds; {BAND}, of validation.")
+    if spread and numbers & set(range(2, LEAST_BANDED)):
+        notes.append("Thin: each of two seeds, in validation.")
     if any(not np.isfinite(line.mean).all() for line in lines):
         notes.append(f"Gaps: a loss or {metric.label} was not finite.")
     if hidden:

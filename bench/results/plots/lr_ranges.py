@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.results.analysis import LrCell
+from bench.results.plots.canvas import save
 from bench.results.plots.style import (
     GREY,
     key_below,
@@ -74,7 +75,7 @@ def write_lr_range_panels(cells: Sequence[LrCell], folder: Path) -> Path | None:
     figure = lr_range_panels(cells)
     if figure is None:
         return None
-    figure.savefig(path)
+    save(figure, path)
     return path
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.results.grid import complete_trials, read_grid
+from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import BAND, LEAST_BANDED, band
 from bench.results.plots.style import (
     GREY,
+    LINES,
     figure_text,
     key_below,
     line_handle,
+    log_axis,
     looks,
     metric_axis,
     new_panels,
@@ -25,10 +29,14 @@ from bench.results.plots.style import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PANELS = 12
+MAX_HANDLES = 16
+"""Curves in one legend."""
+
 _DASHED = (0, (4, 2))
 
 
@@ -41,8 +49,8 @@ def strategy_panels(
 ) -> Figure | None:
     """Figures by epoch, a panel for each of `configs` (name → config).
 
-    Its seeds are thin, their mean is thick with a band of one standard deviation, training (where
-    it is known) is dashed; the other means are grey behind it. `None` unless two of them trained.
+    Its seeds are thin, their mean is thick with the band of its 95 % interval, training (where it
+    is known) is dashed; the other means are grey behind it. `None` unless two of them trained.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -80,13 +88,14 @@ def strategy_panels(
         if panel.left:
             metric_axis(ax.yaxis, metric.label, metric)
     handles = [
-        line_handle("validation, mean ± standard deviation", color=GREY, linewidth=2.2),
+        line_handle("validation, mean", color=GREY, linewidth=2.2),
         line_handle("validation, one seed", color=GREY, linewidth=0.8, alpha=0.6),
     ]
     if any(each["train"].size for each in seeds.values()):
         handles.append(line_handle("training, mean", color=GREY, linestyle=_DASHED, linewidth=1.2))
     handles.append(line_handle("others", color="#cccccc", linewidth=1))
-    key_below(figure, handles)
+    banded = any(len(each["val"]) >= LEAST_BANDED for each in seeds.values())
+    key_below(figure, handles, note=f"{BAND[:1].upper()}{BAND[1:]}." if banded else "")
     return figure
 
 
@@ -111,33 +120,66 @@ def learning_rates(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     for trial, own in rows[rows["trial"].isin(first)].groupby("trial", sort=False):
         config, schedule = first[str(trial)]
         rates = tuple(own.sort_values("epoch")["lr"].round(12))
-        values = shown.setdefault(schedule, {}).setdefault(rates, [])
-        if (value := grid.cells[config][grid.lead]) not in values:
-            values.append(value)
+        shown.setdefault(schedule, {}).setdefault(rates, []).append(config)
     names = list(shown)[:MAX_PANELS]
     figure, panels = new_panels(
         len(names), rest=1.0, each=2.0, title=_rates_message(shown), sharey=True
     )
     look = looks(grid.axes[grid.lead])
-    positive = all(min(rates) > 0 for each in shown.values() for rates in each)
+    every = [rate for each in shown.values() for rates in each for rate in rates]
+    handles: dict[tuple[str, str, Any], Artist] = {}
     for panel, name in zip(panels, names, strict=True):
         ax = panel.ax
-        for rates, values in shown[name].items():
+        labels = _rates_labels(list(shown[name].values()), grid)
+        seen: Counter[str] = Counter()
+        for (rates, configs), label in zip(shown[name].items(), labels, strict=True):
             epochs = np.arange(1, len(rates) + 1)
-            colour = look[values[0]].colour
-            ax.plot(epochs, rates, color=colour, marker="." if len(rates) < 30 else "")
+            colour = look[grid.cells[configs[0]][grid.lead]].colour
+            style = LINES[seen[colour] % len(LINES)]
+            seen[colour] += 1
+            ax.plot(
+                epochs,
+                rates,
+                color=colour,
+                linestyle=style,
+                marker="." if len(rates) < 30 else "",
+            )
+            handles.setdefault(
+                (label, colour, style), line_handle(label, color=colour, linestyle=style)
+            )
         ax.set_title(wrapped(shortened(name, 60), 28), loc="left", color=GREY)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if positive:
+        if min(every) > 0:
             ax.set_yscale("log")
+            log_axis(ax.yaxis, ratio=max(every) / min(every))
         if panel.left:
             ax.set_ylabel("learning rate")
-    used = {", ".join(values): values[0] for each in shown.values() for values in each.values()}
-    handles = [line_handle(label, color=look[value].colour) for label, value in used.items()]
     note = "Of the head, at the first step of an epoch. Equal curves are drawn once."
-    key_below(figure, handles, note=note)
+    if len(handles) > MAX_HANDLES:
+        note += f" {len(handles) - MAX_HANDLES} more curves are drawn, but not named."
+    key_below(figure, list(handles.values())[:MAX_HANDLES], note=note)
     return figure
+
+
+def _rates_labels(curves: Sequence[Sequence[str]], grid: Grid) -> list[str]:
+    """What the configs of each curve are; where the leading values do not tell, the other axes do.
+
+    `curves` are the configs of each.
+    """
+    leads = [list(dict.fromkeys(grid.cells[c][grid.lead] for c in configs)) for configs in curves]
+    every = Counter(value for values in leads for value in values)
+    others = [key for key in grid.keys if key not in (grid.lead, "schedule")]
+    labels = []
+    for configs, values in zip(curves, leads, strict=True):
+        label = ", ".join(values)
+        if any(every[value] > 1 for value in values):
+            for axis in others:
+                own = list(dict.fromkeys(grid.cells[config][axis] for config in configs))
+                if len(own) < len(grid.axes[axis]):
+                    label += f"{SEPARATOR}{axis} {', '.join(own)}"
+        labels.append(label)
+    return labels
 
 
 def _by_seed(
@@ -162,10 +204,9 @@ def _draw_seeds(ax: Axes, seeds: Mapping[str, np.ndarray], colour: str, metric: 
     mean = val.mean(axis=0)
     if len(val) > 1:
         ax.plot(epochs, val.T, color=colour, linewidth=0.8, alpha=0.45)
-        sd = val.std(axis=0, ddof=1)
-        bounds = (0, 1) if metric.percent else (-np.inf, np.inf)
-        low, high = np.clip([mean - sd, mean + sd], *bounds)
-        ax.fill_between(epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+    ends = band(val, metric)
+    if ends is not None:
+        ax.fill_between(epochs, *ends, color=colour, alpha=0.18, linewidth=0)
     single = "o" if len(epochs) == 1 else None
     ax.plot(epochs, mean, color=colour, linewidth=2.2, marker=single)
     if train.size:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.analysis import BINS, Mistake, reliability
+from bench.results.analysis import BINS, Mistake, Reliability, reliability
+from bench.results.analysis.intervals import Z, wilson_of_share
 from bench.results.folder import PROBABILITY_PREFIX
+from bench.results.metric import ACCURACY
+from bench.results.plots.fonts import cells
 from bench.results.plots.style import (
+    BOTH_GREY,
+    COLOURS,
     GREY,
     Look,
     key_below,
@@ -32,9 +39,18 @@ MAX_PANELS = 6
 PICTURES_A_ROW = 5
 MAX_PICTURES = 15
 MAX_CLASSES = 20
+"""Classes in a matrix; of more, the pairs that are taken for each other are listed."""
+MAX_PAIRS = 15
 MAX_NUMBERED = 10
+MAX_SMALL = 12
+"""Names beside a matrix in small letters; of more they are smaller."""
+MAX_LINES = 7
+"""Lines in one reliability diagram: as many as there are colours."""
 LEAST_IN_BIN = 10
 """The accuracy of fewer samples says nothing of their probabilities."""
+
+_SMALL = 9.0
+_LETTERS = 20  # of small text, as wide as a picture
 
 
 @styled
@@ -43,18 +59,24 @@ def confusion_matrices(
 ) -> Figure | None:
     """For each name, which class was taken for which over its trials; shares of the true class.
 
-    `None` without predictions or of more than `MAX_CLASSES` classes.
+    Of more than `MAX_CLASSES` classes, the pairs of classes that the first name confuses most.
+    `None` without predictions.
     """
     classes = class_names(predictions)
     shown = list(trials_of)[:MAX_PANELS]
-    if predictions.empty or not shown or len(classes) > MAX_CLASSES:
+    if predictions.empty or not shown:
         return None
-    matrices = {name: _shares(predictions, trials_of[name], classes) for name in shown}
+    if len(classes) > MAX_CLASSES:
+        return _confused_pairs(predictions, shown[0], trials_of[shown[0]], classes)
+    counts = {name: _counts(predictions, trials_of[name], classes) for name in shown}
+    matrices = {name: _shares(each) for name, each in counts.items()}
+    many = len(classes) > MAX_NUMBERED
     figure, panels = new_panels(
         len(shown),
-        rest=0.9,
-        each=2.5,
+        rest=0.9 + (_names_height(classes) if many else 0.0),
+        each=2.5 if not many else 0.7 + 0.2 * len(classes),
         title=_confusion_message(matrices, classes),
+        most=2 if many else 3,
         sharex=True,
         sharey=True,
     )
@@ -72,6 +94,39 @@ def confusion_matrices(
     return figure
 
 
+def _confused_pairs(
+    predictions: pd.DataFrame, name: str, trials: Sequence[str], classes: Sequence[str]
+) -> Figure | None:
+    """The pairs of a true class and another one with the most test images taken for it."""
+    counts = _counts(predictions, trials, classes)
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
+    pairs = [divmod(int(index), len(classes)) for index in order if wrong.flat[index]]
+    title = _confusion_message({name: _shares(counts)}, classes, pairs)
+    figure = new_figure(1.3 + 0.3 * max(1, len(pairs)), title=title)
+    ax = figure.subplots()
+    for position, (row, column) in enumerate(pairs):
+        share = float(wrong[row, column] / counts[row].sum())
+        ax.barh(position, share, color=COLOURS[0], height=0.7)
+        text = f"{ACCURACY.number(share)} ({wrong[row, column]:.0f} of {counts[row].sum():.0f})"
+        ax.annotate(
+            text, (share, position), (4, 0), textcoords="offset points", va="center", size=9
+        )
+    names = [f"{shortened(classes[r], 24)} → {shortened(classes[c], 24)}" for r, c in pairs]
+    ax.set_yticks(range(len(pairs)), names, fontsize=9)
+    ax.set_ylim(max(1, len(pairs)) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.25)
+    ax.set_xlim(left=0)
+    percent_axis(ax.xaxis, "share of the test images of the true class")
+    note = (
+        f"{len(classes)} classes are too many for a matrix: the pairs (true class → predicted "
+        f"class) with the most wrong predictions of {shortened(name, 40)}, over all seeds."
+    )
+    key_below(figure, note=note)
+    return figure
+
+
 @styled
 def reliability_diagram(
     predictions: pd.DataFrame, trials_of: Mapping[str, Sequence[str]], looks: Mapping[str, Look]
@@ -85,7 +140,7 @@ def reliability_diagram(
         return None
     columns = [PROBABILITY_PREFIX + name for name in classes]
     found = {}
-    for name, trials in trials_of.items():
+    for name, trials in list(trials_of.items())[:MAX_LINES]:
         own = predictions[predictions["trial"].isin(trials)]
         labels = _indices(own["label"], classes)
         found[name] = reliability(own[columns].to_numpy(float), labels)
@@ -94,12 +149,7 @@ def reliability_diagram(
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.3)
     for name, each in found.items():
-        look = looks[name]
-        shown = each.counts >= min(LEAST_IN_BIN, each.counts.max())
-        points = each.confidence[shown], each.accuracy[shown]
-        ax.plot(*points, color=look.colour, marker=look.marker, alpha=0.9)
-        sizes = 20 + 380 * each.counts[shown] / each.counts.sum()
-        ax.scatter(*points, s=sizes, color=look.colour, alpha=0.25)
+        _draw_reliability(ax, each, looks[name], seeds=max(1, len(trials_of[name])))
     percent_axis(ax.xaxis, "probability of the predicted class")
     percent_axis(ax.yaxis, "how often it was right")
     lowest = min(float(each.confidence.min()) for each in found.values())
@@ -112,13 +162,34 @@ def reliability_diagram(
         )
         for name in found
     ]
+    hidden = len(trials_of) - len(found)
+    more = f" {hidden} with lower test figures are not drawn." if hidden else ""
     note = (
         f"Expected calibration error over {BINS} bins; those of fewer than {LEAST_IN_BIN} images "
-        "are not drawn. Disc: share of the images. On the dotted line probabilities are what they "
-        "say; below it they promise too much."
+        "are not drawn. Bar: 95 % interval for other test images (Wilson). Disc: share of the "
+        "images. On the dotted line probabilities are what they say; below it they promise too "
+        f"much.{more}"
     )
     key_below(figure, handles, note=note)
     return figure
+
+
+def _draw_reliability(ax: Axes, found: Reliability, look: Look, *, seeds: int) -> None:
+    """A line through the bins with an interval for each; the seeds share their test images."""
+    shown = found.counts >= min(LEAST_IN_BIN, found.counts.max())
+    counts, x, y = found.counts[shown], found.confidence[shown], found.accuracy[shown]
+    ax.plot(x, y, color=look.colour, marker=look.marker, alpha=0.9)
+    ends = [_share_interval(float(share), n / seeds) for share, n in zip(y, counts, strict=True)]
+    low, high = np.array(ends).T
+    reach = np.maximum(0, [y - low, high - y])
+    ax.errorbar(x, y, yerr=reach, fmt="none", ecolor=look.colour, alpha=0.6, elinewidth=1.1)
+    ax.scatter(x, y, s=20 + 380 * counts / found.counts.sum(), color=look.colour, alpha=0.25)
+
+
+def _share_interval(share: float, images: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of so many images; seeds may make these no whole number."""
+    half = Z * math.sqrt(share * (1 - share) / images)
+    return wilson_of_share(share, half, max(1, round(images)))
 
 
 @styled
@@ -138,23 +209,36 @@ def contact_sheet(
         f"{shortened(name, 40)} takes {shortened(first.sample, 40)} for "
         f"{shortened(first.predicted, 24)}, {percent(first.confidence)} sure"
     )
-    figure = new_figure(0.8 + 2.0 * rows, title=title)
+    texts = [_mistake_text(mistake) for mistake in shown]
+    lines = max(text.count("\n") + 1 for text in texts)
+    figure = new_figure(0.8 + (1.35 + 0.2 * lines) * rows, title=title)
     panels = figure.subplots(rows, PICTURES_A_ROW, squeeze=False)
     for index, ax in enumerate(panels.flat):
         ax.axis("off")
-        if index >= len(shown):
-            continue
-        mistake = shown[index]
-        ax.imshow(pictures[mistake.sample])
-        seeds = f"{mistake.wrong} of {mistake.trials} seeds" if mistake.trials > 1 else ""
-        lines = [
-            f"{shortened(mistake.label, 12)} → {shortened(mistake.predicted, 12)}",
-            f"{percent(mistake.confidence)} {seeds}".strip(),
-        ]
-        ax.set_title("\n".join(lines), fontsize=9.5, color=GREY)
+        if index < len(shown):
+            ax.imshow(pictures[shown[index].sample])
+            ax.set_title(texts[index], fontsize=_SMALL, color=BOTH_GREY)
     note = "True class → predicted class, the probability of the latter, and in how many seeds."
     key_below(figure, note=note)
+    figure.patch.set_alpha(0)  # the page's colour, light or dark, shows through
+    for text in figure.texts:
+        text.set_color(BOTH_GREY)
     return figure
+
+
+def _mistake_text(mistake: Mistake) -> str:
+    """Both classes on lines of their own, as wide as a picture."""
+    seeds = f", {mistake.wrong} of {mistake.trials} seeds" if mistake.trials > 1 else ""
+    taken = f"→ {_broken(mistake.predicted, _LETTERS - 2)}"
+    return f"{_broken(mistake.label, _LETTERS)}\n{taken}\n{percent(mistake.confidence)}{seeds}"
+
+
+def _broken(name: str, width: int) -> str:
+    """A name in at most two lines; a long word breaks after its underscores and hyphens."""
+    short = shortened(name, 2 * width - 4)
+    if cells(short) <= width:
+        return short
+    return wrapped(re.sub(r"(?<=[_-])", " ", short), width).replace("_ ", "_").replace("- ", "-")
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:
@@ -169,35 +253,57 @@ def _indices(names: pd.Series[str], classes: Sequence[str]) -> np.ndarray:
     return names.map(index).to_numpy(np.int64)
 
 
-def _shares(predictions: pd.DataFrame, trials: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """`[true class, predicted class]`, each row adding up to 1."""
+def _counts(predictions: pd.DataFrame, trials: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Predictions `[true class, predicted class]`."""
     own = predictions[predictions["trial"].isin(trials)]
     counts = np.zeros((len(classes), len(classes)))
     pairs = (_indices(own["label"], classes), _indices(own["predicted"], classes))
     np.add.at(counts, pairs, 1)
+    return counts
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """The counts as shares of the true class: each row adds up to 1."""
     shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return shares
+
+
+def _class_labels(classes: Sequence[str]) -> list[str]:
+    return [shortened(name, 18) for name in classes]
+
+
+def _names_height(classes: Sequence[str]) -> float:
+    """The inches that the names of the classes take when they stand upright."""
+    return 0.075 * max(map(cells, _class_labels(classes)))
 
 
 def _matrix(ax: Axes, shares: np.ndarray, classes: Sequence[str]) -> None:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     ax.grid(visible=False)
-    names = [shortened(name, 14) for name in classes]
-    ax.set_xticks(range(len(names)), names, rotation=35 if len(names) > 2 else 0, ha="center")
-    ax.set_yticks(range(len(names)), names)
+    names = _class_labels(classes)
+    upright = len(names) * max(map(cells, names)) > 30
+    size = None if len(names) <= MAX_NUMBERED else _SMALL if len(names) <= MAX_SMALL else 7
+    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
+    ax.set_yticks(range(len(names)), names, fontsize=size)
     ax.tick_params(length=0)
     if len(classes) > MAX_NUMBERED:
         return
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else "black"
-        text = f"{100 * share:.1f}"
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+        size = 10 if len(classes) <= 6 else 8
+        text = ACCURACY.number(float(share))
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-def _confusion_message(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> str:
+def _confusion_message(
+    matrices: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    pairs: Sequence[tuple[int, int]] = (),
+) -> str:
+    """What the first name takes for what; the first of `pairs` if they are listed."""
     name, shares = next(iter(matrices.items()))
     wrong = shares - np.diag(np.diag(shares))
-    row, column = divmod(int(wrong.argmax()), len(classes))
+    row, column = pairs[0] if pairs else divmod(int(wrong.argmax()), len(classes))
     if not wrong[row, column]:
         return f"{shortened(name, 40)} takes no test image for another class"
     return (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from bench.results.metric import Metric
+from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.canvas import library_settings
+from bench.results.plots.fonts import cells, give_fonts, isolated, named
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -25,7 +29,11 @@ DPI = 150
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow that a white page swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+"""For lines of one colour."""
 GREY = "#666666"
+BOTH_GREY = "#7b7b7b"
+"""Reads on white and on the dark of the page: photographs are not turned over to suit it."""
 _NOTE_SIZE = 9.5
 
 _SETTINGS: Any = {
@@ -45,6 +53,9 @@ _SETTINGS: Any = {
     # Names come from suites and folders: a dollar sign in one is no mathematics.
     "text.parse_math": False,
 }
+
+_SALT = 1584
+"""Gives the seven strategies that are compared most colours of their own."""
 
 _LINE = 0.22  # inches that a line of text takes
 
@@ -81,25 +92,46 @@ class Panel:
 
 
 def looks(values: Iterable[str]) -> dict[str, Look]:
-    """A colour and a marker for each value; after seven colours they return, other markers."""
-    return {
-        value: Look(
-            colour=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[(index // len(COLOURS)) % len(MARKERS)],
-        )
-        for index, value in enumerate(values)
-    }
+    """A colour and a marker for each value, the same in every run that has the same values.
+
+    A value prefers the colour that its name stands for, whatever its options; where another one
+    has it already it takes the next. After seven colours they return with other markers.
+    """
+    listed = list(dict.fromkeys(values))
+    taken: Counter[int] = Counter()
+    found = {}
+    for value in sorted(listed):
+        first = _preferred(value)
+        order = [(first + step) % len(COLOURS) for step in range(len(COLOURS))]
+        colour = min(order, key=lambda index: taken[index])
+        marker = taken[colour] % len(MARKERS)
+        taken[colour] += 1
+        found[value] = Look(colour=COLOURS[colour], marker=MARKERS[marker])
+    return {value: found[value] for value in listed}
+
+
+def _preferred(value: str) -> int:
+    """A place among the colours that depends on the name alone."""
+    name = value.partition("(")[0]
+    digest = hashlib.sha256(f"{_SALT} {name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") % len(COLOURS)
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Give the figure that `draw` makes the shared look, and leave matplotlib's settings alone."""
+    """Give the figure that `draw` makes the shared look and fonts that have its characters.
+
+    It depends on none of matplotlib's settings, and leaves them alone.
+    """
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        from matplotlib import rc_context
+        with library_settings(_SETTINGS):
+            from matplotlib.figure import Figure
 
-        with rc_context(_SETTINGS):
-            return draw(*args, **kwargs)
+            made = draw(*args, **kwargs)
+            if isinstance(made, Figure):
+                give_fonts(made)
+            return made
 
     return drawn
 
@@ -127,13 +159,13 @@ def new_figure(height: float, *, title: str, fixed: Margins | None = None) -> Fi
 
 
 def new_panels(
-    number: int, *, rest: float, each: float, title: str, **shared: Any
+    number: int, *, rest: float, each: float, title: str, most: int = 3, **shared: Any
 ) -> tuple[Figure, list[Panel]]:
     """A figure of so many panels, `each` inches high, with `rest` inches for what stands around.
 
-    Four are two by two, of others up to three stand in a row. `shared` is as for `subplots`.
+    Four are two by two, of others up to `most` stand in a row. `shared` is as for `subplots`.
     """
-    columns = 2 if number == 4 else min(3, number)
+    columns = 2 if number == 4 else min(most, number)
     rows = -(-number // columns)
     figure = new_figure(rest + each * rows, title=title)
     panels = []
@@ -209,7 +241,7 @@ def log_axis(axis: Axis, *, ratio: float) -> None:
 
 def percent(fraction: float) -> str:
     """A fraction in words, `95.2 %`, which no line break parts."""
-    return f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
+    return figure_text(fraction, ACCURACY)
 
 
 def figure_text(value: float, metric: Metric) -> str:
@@ -235,16 +267,27 @@ def in_validation(value: float, metric: Metric) -> str:
 
 
 def shortened(text: str, length: int) -> str:
-    """`text` with nothing invisible, its middle left out if it is longer than `length`."""
-    text = visible(text)
-    if len(text) <= length:
-        return text
-    kept = length - 1
-    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    """`text` with nothing invisible, its middle left out if it is wider than `length` letters."""
+    text = named(visible(text))
+    if cells(text) > length:
+        kept = length - 1
+        start = _as_wide(text, (kept + 1) // 2)
+        end = _as_wide(text[::-1], kept // 2)[::-1]
+        text = f"{start}…{end}"
+    return isolated(text)
+
+
+def _as_wide(text: str, width: int) -> str:
+    """As much of the beginning as is `width` letters wide."""
+    length = min(len(text), width)
+    while cells(text[:length]) > width:
+        length -= 1
+    return text[:length]
 
 
 def wrapped(text: str, width: int) -> str:
-    """`text` in lines of at most `width` characters; a long word breaks before its options."""
+    """`text` in lines `width` letters wide at most; a long word breaks before its options."""
     words = [word.replace("(", " (") if len(word) > width else word for word in text.split(" ")]
-    lines = textwrap.wrap(" ".join(words), width, break_long_words=True, break_on_hyphens=False)
+    letters = max(1, width * len(text) // max(1, cells(text)))
+    lines = textwrap.wrap(" ".join(words), letters, break_long_words=True, break_on_hyphens=False)
     return "\n".join(lines)

@@ -19,8 +19,10 @@ from bench.results.analysis import (
 )
 from bench.results.grid import Grid, is_missing
 from bench.results.metric import ACCURACY, Metric
+from bench.results.plots.bands import BAND, ends, reach
 from bench.results.plots.style import (
     GREY,
+    LINES,
     MARKERS,
     Look,
     figure_text,
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
 MAX_PANELS = 12
 MAX_LINES = 16
 """Studies in one legend."""
-
-LINES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 # Beyond this ratio the smallest and the largest figure cannot both be read on a linear axis.
 _LOG_RATIO = 20.0
@@ -124,12 +124,16 @@ def tuning_history(
 
 @styled
 def tuning_curves(
-    studies: Sequence[Study], look: Mapping[str, Look], metric: Metric = ACCURACY
+    studies: Sequence[Study],
+    look: Mapping[str, Look],
+    metric: Metric = ACCURACY,
+    *,
+    seeds: int = 1,
 ) -> Figure | None:
     """The best validation figure so far against the training images that the search spent.
 
-    A line for each study, with a band of one standard deviation over tuning seeds. `None` if no
-    complete trial has one, or no training images were counted.
+    A line for each study, with the band of its 95 % interval over so many tuning `seeds`. `None` if
+    no complete trial has one, or no training images were counted.
     """
     found = {study.name: incumbents(study, goal_of(metric)) for study in studies}
     known = {name: rows.dropna(subset=["value"]) for name, rows in found.items()}
@@ -141,6 +145,7 @@ def tuning_curves(
     figure = new_figure(4.0, title=_curves_message(known, most, metric))
     ax = figure.subplots()
     lines = _line_styles(known, look)
+    half = reach(seeds)
     for name, rows in known.items():
         colour, images = look[name].colour, rows["images"] / size
         single = len(rows) == 1
@@ -154,16 +159,15 @@ def tuning_curves(
             markevery=[len(rows) - 1],
             markersize=8 if single else 6,
         )
-        bounds = (0, 1) if metric.percent else (-np.inf, np.inf)
-        low, high = (np.clip(rows["value"] + way * rows["sd"], *bounds) for way in (-1, 1))
-        ax.fill_between(images, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        if half is not None:
+            band = ends(rows["value"].to_numpy(float), half * rows["sd"].to_numpy(float), metric)
+            ax.fill_between(images, *band, step="post", color=colour, alpha=0.15, linewidth=0)
     metric_axis(ax.yaxis, f"best validation {metric.label}", metric)
     ax.set_xlabel(f"training images processed by the search ({unit})")
     ax.set_xlim(left=0)
-    banded = any(rows["sd"].notna().any() for rows in known.values())
-    band = " Band: ± one standard deviation over tuning seeds." if banded else ""
+    about = "" if half is None else f" {BAND[:1].upper()}{BAND[1:]}."
     note = (
-        f"Trials in order of their numbers, pruned and failed ones counted.{band}{_unnamed(known)}"
+        f"Trials in order of their numbers, pruned and failed ones counted.{about}{_unnamed(known)}"
     )
     key_below(figure, _study_handles(known, look, lines), note=note)
     return figure

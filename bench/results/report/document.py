@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, bounded
 from bench.results.folder import STATUSES, Run, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
+from bench.results.plots import Drawn
 from bench.results.report.blocks import (
     Block,
     Bold,
@@ -54,14 +55,20 @@ FILES: Mapping[str, str] = {
 }
 
 
-def document(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
-    """The report's blocks; `targets` are the figures' files by name, relative to the report."""
+def document(
+    found: Findings, targets: Mapping[str, str], drawn: Drawn | None = None
+) -> Iterator[Block]:
+    """The report's blocks; `targets` are the figures' files by name, relative to the report.
+
+    `drawn` says which figures are missing and which names they show as numbers.
+    """
     run = found.run
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield Bullets(tuple((Bold(f"{line.about}:"), line.text) for line in found.lines))
     yield from standing(found.verdict)
     yield paragraph(_completeness(run))
     yield from _headed("Evidence", evidence(found, targets))
+    yield from _about_figures(drawn or Drawn())
     yield from _unfinished(found)
     yield Heading("How it was obtained")
     yield from _compared(found)
@@ -79,6 +86,30 @@ def _headed(heading: str, blocks: Iterable[Block]) -> Iterator[Block]:
         if not index:
             yield Heading(heading)
         yield block
+
+
+def _about_figures(drawn: Drawn) -> Iterator[Block]:
+    """Which names the figures show as numbers, and which figures are missing, and why."""
+    if drawn.numbers:
+        yield Heading("Names in the figures", 3)
+        yield paragraph(
+            "No font of the machine that drew the figures has the characters of these names, so "
+            "the figures show numbers. With a font that has them (such as Noto Sans), bench report "
+            "draws the names."
+        )
+        rows = tuple((number, name) for name, number in drawn.numbers.items())
+        yield Table("names", ("number", "name"), rows)
+    if not drawn.failed:
+        return
+    yield Heading("Figures that could not be drawn", 3)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in drawn.failed.items():
+        reasons.setdefault(reason, []).append(name)
+    items = []
+    for reason, names in reasons.items():
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        items.append((Bold(f"{', '.join(names[:MAX_NAMED])}{more}:"), reason))
+    yield Bullets(tuple(items))
 
 
 def _completeness(run: Run) -> str:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.results.analysis import COSTS, sample_of
-from bench.results.grid import complete_trials, has_folds, is_missing, over_folds
+from bench.results.grid import (
+    SEPARATOR,
+    UNKNOWN,
+    Grid,
+    complete_trials,
+    has_folds,
+    is_missing,
+    over_folds,
+)
 from bench.results.metric import ACCURACY, Metric
-from bench.results.plots import looks
+from bench.results.plots import looks, reach
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
@@ -25,6 +36,21 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
+PHOTOGRAPHS = ("mistakes",)
+"""Figures that keep their colours on a dark page."""
+
+SYMBOLS: Mapping[str, tuple[str, str]] = {
+    "o": ("circle", "●"),
+    "s": ("square", "■"),
+    "^": ("triangle-up", "▲"),
+    "D": ("diamond", "◆"),
+    "v": ("triangle-down", "▼"),
+    "P": ("cross", "✚"),
+    "X": ("x", "✖"),
+}
+"""For each marker of a figure its name in Plotly, and how it reads in a text."""
+FILLS: Mapping[str, str] = {"": "●", "-open": "○", "-dot": "◉", "-open-dot": "◎"}
+
 DIGITS = 5
 """Significant digits of losses and accuracies in curves: a screen shows no more."""
 
@@ -47,17 +73,50 @@ def render_html(blocks: Iterable[Block], found: Findings, figures: Mapping[str, 
         block.name: _picture(figures[block.name]) for block in rest if isinstance(block, Picture)
     }
     interactive = not complete_trials(found.run.trials).empty
+    script, library = _file("app.js"), _library() if interactive else b""
+    anchors = _anchors(rest)
     return _template(_file("report.html.j2")).render(
         title=title.text,
         opening=opening,
-        blocks=rest,
+        blocks=list(zip(rest, anchors, strict=True)),
+        contents=[
+            (anchor, block)
+            for block, anchor in zip(rest, anchors, strict=True)
+            if isinstance(block, Heading)
+        ],
         pictures=pictures,
+        photographs=PHOTOGRAPHS,
         interactive=interactive,
         curve_metrics=curve_metrics(found.run.metric),
+        policy=_policy([script.encode(), library] if interactive else []),
         style=Markup(_file("style.css")),
-        script=Markup(_file("app.js")),
+        script=Markup(script),
         data=Markup(_script_json(page_data(found))) if interactive else "",
-        library=_library() if interactive else "",
+        library=base64.b64encode(gzip.compress(library, mtime=0)).decode(),
+    )
+
+
+def _anchors(blocks: Sequence[Block]) -> list[str]:
+    """For each block what links lead to, of headings alone."""
+    seen: Counter[str] = Counter()
+    anchors = []
+    for block in blocks:
+        anchor = ""
+        if isinstance(block, Heading):
+            words = re.sub(r"[^a-z0-9]+", "-", block.text.lower()).strip("-") or "section"
+            seen[words] += 1
+            anchor = f"s-{words}" if seen[words] == 1 else f"s-{words}-{seen[words]}"
+        anchors.append(anchor)
+    return anchors
+
+
+def _policy(scripts: Sequence[bytes]) -> str:
+    """The page's content security policy: it runs these scripts, and fetches and sends nothing."""
+    hashes = (base64.b64encode(hashlib.sha256(each).digest()).decode() for each in scripts)
+    sources = " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
+    return (
+        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -68,7 +127,7 @@ def render_fragment(blocks: Iterable[Block], figures: Mapping[str, Path]) -> str
         block.name: _picture(figures[block.name]) for block in listed if isinstance(block, Picture)
     }
     template = _template("{% for block in blocks %}{{ show(block) }}\n{% endfor %}")
-    return template.render(blocks=listed, pictures=pictures)
+    return template.render(blocks=listed, pictures=pictures, photographs=PHOTOGRAPHS)
 
 
 def _template(body: str) -> Template:
@@ -93,24 +152,43 @@ def page_data(found: Findings) -> dict[str, Any]:
     ranking = []
     for result in found.results:
         sample = sample_of(complete.loc[complete["config"] == result.config, metric.test])
-        low, high = map(_number, sample.interval)
-        if sample.n:
-            ranking.append({"config": result.config, "mean": sample.mean, "low": low, "high": high})
+        low, high = map(_number, sample.interval if reach(sample.n) else (None, None))
+        if not sample.n:
+            continue
+        text = metric.text(sample.mean)
+        if low is not None and high is not None:
+            text += f", 95 %: {metric.number(low)}–{metric.number(high)}"
+        row = {"config": result.config, "mean": sample.mean, "low": low, "high": high}
+        ranking.append({**row, "shown": text})
     columns = [{"name": "id", "title": "trial"}]
     columns += [{"name": f"axis:{axis}", "title": axis} for axis in grid.varying]
     figures = [{"name": name, "title": name, "number": True} for name in (*luck, "best_epoch")]
     unit = " %" if metric.percent else ""
     shares = [
-        {"name": name, "title": f"{title}{unit}", "number": True, "percent": metric.percent}
+        {"name": name, "title": f"{title}{unit}", "number": True}
         for name, title in (("test", "test"), ("val", "val"), ("last_test", "last test"))
     ]
     costs = [{"name": name, "title": _priced(name), "number": True} for name in COSTS]
+    fills = _fills(grid, others)
     return {
         "metric": metric.name,
         "higher": metric.higher_is_better,
         "curve_metrics": curve_metrics(metric),
         "lead": grid.lead,
-        "values": [{"name": value, "colour": each.colour} for value, each in look.items()],
+        "values": [
+            {
+                "name": value,
+                "colour": each.colour,
+                "symbol": SYMBOLS[each.marker][0],
+                "sign": SYMBOLS[each.marker][1],
+            }
+            for value, each in look.items()
+        ],
+        "fills": [
+            {"name": SEPARATOR.join(cell), "sign": FILLS[fill]} for cell, fill in fills.items()
+        ],
+        "alike": bool(others) and not fills,
+        "reach": {n: reach(n) for n in sorted(set(complete.groupby("config").size()))},
         "axes": {axis: list(grid.axes[axis]) for axis in others},
         "costs": {name: _priced(name) for name in COSTS},
         "columns": [*columns, *figures, *shares, *costs, {"name": "status", "title": "status"}],
@@ -119,6 +197,8 @@ def page_data(found: Findings) -> dict[str, Any]:
                 "label": grid.labels[config],
                 "value": cell[grid.lead],
                 "colour": look[cell[grid.lead]].colour,
+                "symbol": SYMBOLS[look[cell[grid.lead]].marker][0]
+                + fills.get(_cell_of(cell, others), ""),
                 "cell": {axis: cell[axis] for axis in grid.varying},
             }
             for config, cell in grid.cells.items()
@@ -127,6 +207,18 @@ def page_data(found: Findings) -> dict[str, Any]:
         "trials": [_trial(row, metric) for row in run.trials.to_dict("records")],
         "curves": _curves(found),
     }
+
+
+def _cell_of(cell: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cell[axis] for axis in axes)
+
+
+def _fills(grid: Grid, others: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """How the points of configs of one leading value differ; nothing if there are too many."""
+    cells = sorted({_cell_of(cell, others) for cell in grid.cells.values()})
+    if not 1 < len(cells) <= len(FILLS):
+        return {}
+    return dict(zip(cells, FILLS, strict=False))
 
 
 def _priced(column: str) -> str:
@@ -160,18 +252,33 @@ def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
 
 
 def _trial(row: Mapping[Any, Any], metric: Metric) -> dict[str, Any]:
+    """A row of the page's table; `shown` has figures as the rest of the report writes them.
+
+    A browser rounds halves up, Python to even.
+    """
+    scores = {"test": metric.test, "val": metric.val, "last_test": metric.last_test}
     return {
         "id": str(row["trial"]),
         "config": str(row["config"]),
         "seed": _number(row["seed"]),
         "fold": _number(row.get("fold")),
         "best_epoch": _number(row["best_epoch"]),
-        "test": _number(row[metric.test]),
-        "val": _number(row[metric.val]),
-        "last_test": _number(row[metric.last_test]),
+        **{name: _number(row[column]) for name, column in scores.items()},
         "costs": {name: _number(row[name]) for name in COSTS},
         "status": str(row["status"]),
+        "shown": {
+            **{
+                name: UNKNOWN if is_missing(row[column]) else metric.number(row[column])
+                for name, column in scores.items()
+            },
+            **{name: _cost(row[name]) for name in COSTS},
+        },
     }
+
+
+def _cost(value: Any) -> str:
+    """A cost to four digits: `31.25`, `11,180,000`."""
+    return UNKNOWN if is_missing(value) else f"{float(f'{value:.4g}'):,.10g}"
 
 
 def _curves(found: Findings) -> dict[str, dict[str, dict[str, list[float | None]]]]:
@@ -208,10 +315,9 @@ def _picture(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _library() -> str:
-    """Plotly's JavaScript, compressed, in base64."""
-    source = resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(source, mtime=0)).decode()
+def _library() -> bytes:
+    """Plotly's JavaScript."""
+    return resources.files("plotly").joinpath("package_data/plotly.min.js").read_bytes()
 
 
 def _visible(piece: Any) -> Any:

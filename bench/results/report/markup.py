@@ -16,6 +16,10 @@ def text(value: Any) -> str:
     plain = _TERMINAL_CODES.sub("", str(value))
     plain = " ".join("".join(c if c.isprintable() else " " for c in plain).split())
     plain = re.sub(r"([\\`*\[\]|#~$])", r"\\\1", plain)
+    # Code hosts make links of bare addresses: names have nowhere to lead.
+    plain = plain.replace("//", r"/\/")
+    plain = re.sub(r"\b(www)\.", r"\1\.", plain, flags=re.IGNORECASE)
+    plain = re.sub(r"(?<=\w)@(?=\w)", r"\@", plain)
     # Inside a word an underscore is a letter, as in most names here.
     plain = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)
     # At the start of a line these would open a list or underline a heading.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from bench.results.report.blocks import Block, Details, Link, Table
 from bench.system.visible_text import visible
@@ -30,8 +32,14 @@ _LATEX = {
     "²": r"$^2$",
     "…": r"\dots{}",
     "·": r"$\cdot$",
+    "→": r"$\rightarrow$",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
 }
 
+
+_LATIN = 0x24F  # the last letter that pdfLaTeX may know
+_BEYOND_LATIN = "% Not for pdfLaTeX: LuaLaTeX or XeLaTeX, with a font that has all characters."
 
 _NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?"
 
@@ -47,10 +55,11 @@ def tables(blocks: Iterable[Block]) -> Iterator[Table]:
 
 def render_csv(table: Table) -> str:
     """The table as CSV (RFC 4180); a cell that a spreadsheet would take for a formula is quoted."""
+    rows = [[_inert(_text(cell)) for cell in row] for row in (table.header, *table.rows)]
+    # Where the comma is a decimal sign, spreadsheets part cells at semicolons too.
+    parted = any(separator in cell for row in rows for cell in row for separator in ";\t")
     written = io.StringIO()
-    writer = csv.writer(written)
-    writer.writerow([_inert(name) for name in table.header])
-    writer.writerows([_inert(_text(cell)) for cell in row] for row in table.rows)
+    csv.writer(written, quoting=csv.QUOTE_ALL if parted else csv.QUOTE_MINIMAL).writerows(rows)
     return written.getvalue()
 
 
@@ -60,6 +69,8 @@ def render_latex(table: Table) -> str:
     lines = [" & ".join(_latex(_text(cell)) for cell in row) + r" \\" for row in table.rows]
     head = " & ".join(map(_latex, table.header)) + r" \\"
     start, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    if any(ord(character) > _LATIN for character in "".join([head, *lines])):
+        start = f"{_BEYOND_LATIN}\n{start}"
     return "\n".join([start, r"\toprule", head, r"\midrule", *lines, r"\bottomrule", end]) + "\n"
 
 
@@ -70,13 +81,24 @@ def _text(cell: str | Link) -> str:
 def _inert(cell: str) -> str:
     """Nothing invisible, and no formula.
 
-    OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe.
+    OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe. The signs
+    that open one have relatives of full or small width, and blanks before them may be dropped.
     """
     cell = visible(cell)
+    first = unicodedata.normalize("NFKC", cell.lstrip())[:1]
     number = re.fullmatch(rf"{_NUMBER}( to {_NUMBER})?", cell)
-    return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") and not number else cell
+    return f"'{cell}" if first in tuple("=+-@\N{MINUS SIGN}") and not number else cell
 
 
 def _latex(text: str) -> str:
+    """The text as it reads, whatever stands before it.
+
+    After the end of a row or a rule, `[` would begin an argument and `*` a variant of the command;
+    two hyphens would be joined to a dash.
+    """
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "".join(_LATEX.get(character, character) for character in plain)
+    source = "".join(
+        "-{}" if character == following == "-" else _LATEX.get(character, character)
+        for character, following in zip_longest(plain, plain[1:])
+    )
+    return f"{{}}{source}" if source[:1] in ("[", "*") else source

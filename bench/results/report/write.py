@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.errors import BenchError
 from bench.results.folder import Run, write_json
-from bench.results.plots import write_plots
+from bench.results.plots import Drawn, write_plots
 from bench.results.report.answer import verdict_json
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
@@ -37,19 +37,19 @@ def write_report(
     `tables` with a file for each table. Draws the figures if they are not given.
     """
     _check_within(run.folder)
-    if figures is None:
-        figures = write_plots(run, run.folder / "plots")
+    drawn = write_plots(run, run.folder / "plots") if figures is None else Drawn(files=figures)
     targets = {
-        name: Path(os.path.relpath(path, run.folder)).as_posix() for name, path in figures.items()
+        name: Path(os.path.relpath(path, run.folder)).as_posix()
+        for name, path in drawn.files.items()
     }
     found = Findings(run=run)
     write_json(run.folder / "verdict.json", verdict_json(found.verdict, found.lines))
-    blocks = list(document(found, targets))
+    blocks = list(document(found, targets, drawn))
     written = []
     if "md" in formats:
         written.append(_write(run.folder / "report.md", render_markdown(blocks)))
     if "html" in formats:
-        written.append(_write(run.folder / "report.html", render_html(blocks, found, figures)))
+        written.append(_write(run.folder / "report.html", render_html(blocks, found, drawn.files)))
     if "csv" in formats:
         for table in tables(blocks):
             _write(run.folder / "tables" / f"{table.name}.csv", render_csv(table))

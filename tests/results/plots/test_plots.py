@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from bench.results.analysis import LrCell, Ranking, pareto_front, read_verdict, reliability
+from bench.results.analysis import LrCell, Mistake, Ranking, pareto_front, read_verdict, reliability
 from bench.results.folder import read_run
 from bench.results.grid import read_grid
 from bench.results.plots import (
@@ -21,6 +23,7 @@ from bench.results.plots import (
     against_cost,
     captions,
     confusion_matrices,
+    contact_sheet,
     critical_differences,
     draw_figures,
     heat_map,
@@ -41,6 +44,7 @@ from tests.made_up_run import BRIER, made_up_run, mirror
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     from bench.results.folder import Run
 
@@ -113,6 +117,12 @@ def _figures(run: Run) -> dict[str, Figure]:
     return drawn
 
 
+def _written(run: Run, folder: Path) -> dict[str, Path]:
+    drawn = write_plots(run, folder)
+    assert drawn.failed == {}
+    return dict(drawn.files)
+
+
 def _title(figure: Figure) -> str:
     title = figure.get_suptitle()
     return title.replace("\n", " ").replace("\N{NO-BREAK SPACE}", " ")
@@ -147,8 +157,8 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     run = made_up_run(
         tmp_path, strategies=strategies, augmentations=["flip", "mix"], seeds=1, epochs=3
     )
-    files = write_plots(run, tmp_path / "plots")
-    # One data set, strategies that cost the same memory, no pictures of images, no tuning.
+    files = _written(run, tmp_path / "plots")
+    # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
     other = {"ranks", "accuracy_against_memory", "mistakes", "inputs"}
     names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
     after = names.index("curves") + 1
@@ -168,28 +178,28 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
 def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     plots = tmp_path / "plots"
     strategies = ["full_finetune", "bitfit"]
-    before = write_plots(made_up_run(tmp_path, strategies=strategies, seeds=1, epochs=2), plots)
+    before = _written(made_up_run(tmp_path, strategies=strategies, seeds=1, epochs=2), plots)
     (plots / "mine.png").write_bytes(b"not ours")
-    after = write_plots(
+    after = _written(
         made_up_run(tmp_path, strategies=["bitfit"], schedules=["cosine"], seeds=1, epochs=2), plots
     )
     assert "heat_map_schedule" in before
     assert not set(after) & {"heat_map_schedule", "accuracy_against_time"}
     (plots / "test_brier.png").write_bytes(b"of another metric")
-    after = write_plots(read_run(tmp_path), plots)
+    after = _written(read_run(tmp_path), plots)
     assert set(plots.rglob("*.png")) == {*after.values(), plots / "mine.png"}
 
 
 def test_names_that_differ_in_case_only_keep_files_of_their_own(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["BitFit", "bitfit"], schedules=["a"], seeds=1, epochs=2)
-    files = write_plots(run, tmp_path / "plots")
+    files = _written(run, tmp_path / "plots")
     assert len({str(path).lower() for path in files.values()}) == len(files)
     assert sum(name.startswith(TRIAL_PREFIX) for name in files) == 2
 
 
 def test_without_complete_trials_there_is_no_figure(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, change=lambda row, _: row.update(status="failed"))
-    assert write_plots(run, tmp_path / "plots") == {}
+    assert _written(run, tmp_path / "plots") == {}
 
 
 def test_titles_state_figures_of_the_tables(tmp_path: Path) -> None:
@@ -289,6 +299,20 @@ def test_a_strategy_has_one_colour_in_every_figure(tmp_path: Path) -> None:
         }
 
 
+def test_colours_are_those_of_the_names(tmp_path: Path) -> None:
+    """Whatever the order, the options, or what else is compared."""
+    usual = ["full_finetune", "linear_probe", "from_scratch", "lp_ft", "gradual_unfreeze",
+             "layerwise_decay", "two_rates"]  # fmt: skip
+    every = looks(usual)
+    assert len({look.colour for look in every.values()}) == 7
+    assert looks(reversed(usual)) == every
+    assert looks([*usual[:3], *usual[5:]]) == {
+        name: every[name] for name in usual if name not in usual[3:5]
+    }
+    assert looks(["lp_ft(probe_epochs=2)"]).popitem()[1] == every["lp_ft"]
+    assert looks(TWELVE) == {name: looks(sorted(TWELVE))[name] for name in TWELVE}
+
+
 def test_twelve_values_are_told_apart() -> None:
     assert len({(look.colour, look.marker) for look in looks(TWELVE).values()}) == 12
 
@@ -385,6 +409,105 @@ def test_confusions_are_counted_over_seeds(tmp_path: Path) -> None:
             assert text.get_text() == f"{100 * expected.iloc[row, column]:.1f}"
 
 
+MANY = [f"n{index:08}_a_class_with_a_long_name" for index in range(300)]
+
+
+def test_of_many_classes_the_pairs_that_are_confused_are_listed(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["a"], schedules=["s"], classes=MANY, seeds=2, epochs=1)
+    figure = confusion_matrices(run.predictions, {"a": list(run.trials["trial"])})
+    assert figure is not None
+    assert not _touches_the_edge(figure)
+    wrong = run.predictions[run.predictions["label"] != run.predictions["predicted"]]
+    pairs = wrong.groupby(["label", "predicted"]).size().sort_values(ascending=False)
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(shown) == 15
+    counts = [int(text.get_text().split("(")[1].split()[0]) for text in figure.axes[0].texts]
+    assert counts == list(pairs.head(15))
+    assert not _overlaps(figure.axes[0].get_yticklabels())
+
+
+@pytest.mark.parametrize("number", [12, 20])
+def test_names_of_classes_do_not_collide(tmp_path: Path, number: int) -> None:
+    run = made_up_run(
+        tmp_path,
+        strategies=["a", "b", "c"],
+        schedules=["s"],
+        classes=MANY[:number],
+        seeds=1,
+        epochs=1,
+    )
+    trials_of = {name: list(g["trial"]) for name, g in run.trials.groupby("strategy")}
+    figure = confusion_matrices(run.predictions, trials_of)
+    assert figure is not None
+    assert not _touches_the_edge(figure)
+    for ax in (ax for ax in figure.axes if ax.get_visible()):
+        assert not _overlaps(ax.get_yticklabels())
+        assert not _overlaps(ax.get_xticklabels())
+
+
+@pytest.mark.parametrize("number", [12, pytest.param(45, marks=pytest.mark.campaign)])
+def test_names_of_a_wide_heat_map_do_not_collide(tmp_path: Path, number: int) -> None:
+    schedules = [f"step(step_size={i})" for i in range(number)]
+    run = made_up_run(
+        tmp_path,
+        strategies=["a", "b"],
+        schedules=schedules,
+        seeds=2 if number < 60 else 1,
+        epochs=1,
+    )
+    figure = heat_map(run.trials, "schedule")
+    assert figure is not None
+    assert not _touches_the_edge(figure)
+    ax = figure.axes[0]
+    assert not _overlaps(ax.texts)
+    if number > 12:  # the bounding boxes of slanting texts overlap, the texts do not
+        assert not _overlaps(ax.get_xticklabels())
+
+
+def _overlaps(texts: Sequence[Text]) -> bool:
+    """Whether two of the texts, drawn before, lie over each other."""
+    boxes = [text.get_window_extent() for text in texts if text.get_text() and text.get_visible()]
+    return any(one.overlaps(two) for one, two in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("number", [1, 15])
+def test_names_in_the_contact_sheet_are_whole(number: int) -> None:
+    names = "Great_Crested_Flycatcher", "Black_footed_Albatross"
+    mistakes = [
+        Mistake(sample=f"{i}.jpg", label=names[0], predicted=names[1], confidence=0.99, wrong=8,
+                trials=8)
+        for i in range(number)
+    ]  # fmt: skip
+    picture = np.zeros((96, 128, 3), dtype="uint8")
+    figure = contact_sheet(mistakes, {f"{i}.jpg": picture for i in range(number)}, name="a")
+    assert figure is not None
+    assert not _touches_the_edge(figure)
+    titles = [ax.title for ax in figure.axes[:number]]
+    assert not _overlaps([*titles, *figure.texts])
+    shown = titles[0].get_text().replace("\n", "")
+    assert shown.replace("\N{NO-BREAK SPACE}", " ") == f"{names[0]}→ {names[1]}99.0 %, 8 of 8 seeds"
+
+
+def test_bins_of_calibration_have_intervals(tmp_path: Path) -> None:
+    """Wilson's, over test images: other seeds add none."""
+    run = made_up_run(tmp_path, strategies=["a"], schedules=["s"], seeds=3, epochs=1)
+    trials = list(run.trials["trial"])
+    figure = reliability_diagram(run.predictions, {"a": trials}, looks(["a"]))
+    assert figure is not None
+    (bars,) = figure.axes[0].containers
+    columns = ["probability_ants", "probability_bees"]
+    labels = (run.predictions["label"] == "bees").to_numpy(int)
+    found = reliability(run.predictions[columns].to_numpy(), labels)
+    segments = bars.lines[2][0].get_segments()
+    assert len(segments) == len(found.counts)
+    for segment, share, count in zip(segments, found.accuracy, found.counts, strict=True):
+        (_, low), (_, high) = segment
+        images = count / 3
+        z = 1.959964
+        middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+        np.testing.assert_allclose((low + high) / 2, middle, atol=1e-6)
+
+
 def test_calibration_errors_are_in_the_legend(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["s"])
     trials_of = {name: list(g["trial"]) for name, g in run.trials.groupby("strategy")}
@@ -429,6 +552,38 @@ def test_learning_rates_are_drawn_once(tmp_path: Path) -> None:
         assert len(ax.get_lines()) == 2  # of the four strategies, two share each rate
     first = run.curves.query("split == 'train' and trial == @run.trials['trial'].iloc[0]")
     np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), first["lr"])
+
+
+def test_curves_of_one_strategy_are_told_apart(tmp_path: Path) -> None:
+    """Two learning rates of one strategy share its colour, not its line and its label."""
+
+    def shrink(row: dict[str, Any], curves: dict[str, Any]) -> None:
+        if row["augmentation"] == "mix":
+            row["lr"] /= 2
+            curves["lr"] = [lr / 2 for lr in curves["lr"]]
+
+    run = made_up_run(
+        tmp_path, strategies=["full_finetune", "freeze"], schedules=["s"],
+        augmentations=["flip", "mix"], epochs=3, change=shrink,
+    )  # fmt: skip
+    figure = learning_rates(run.trials, run.curves)
+    assert figure is not None
+    lines = figure.axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 4
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(legend) == 4
+    assert sum("flip" in label for label in legend) == sum("mix" in label for label in legend) == 2
+
+
+def test_schedules_of_one_strategy_are_told_apart(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["full_finetune", "linear_probe"], epochs=3)
+    figure = against_cost(run.trials, "train_seconds")
+    assert figure is not None
+    means = [line for line in figure.axes[0].get_lines() if line.get_markersize() == 10]
+    looks_ = {(line.get_color(), line.get_markerfacecolor()) for line in means}
+    assert len(looks_) == len(means) == 4
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["full_finetune", "linear_probe", "cosine", "step(step_size=7)"]
 
 
 def test_the_front_is_drawn_through_what_nothing_beats(tmp_path: Path) -> None:

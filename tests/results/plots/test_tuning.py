@@ -126,10 +126,10 @@ def test_they_stand_among_the_figures_of_the_run(tmp_path: Path) -> None:
 
 def test_files_of_an_earlier_search_are_removed(tmp_path: Path) -> None:
     run = made_up_tuning(tmp_path / "r", strategies=["a"], seeds=1, epochs=1)
-    files = write_plots(run, tmp_path / "plots")
+    files = write_plots(run, tmp_path / "plots").files
     assert set(FIGURES) < set(files)
     (run.folder / "tuning.parquet").unlink()
-    assert not set(FIGURES) & set(write_plots(run, tmp_path / "plots"))
+    assert not set(FIGURES) & set(write_plots(run, tmp_path / "plots").files)
     assert not list((tmp_path / "plots").glob("tuning_*"))
 
 

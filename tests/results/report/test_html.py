@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bench.results.folder import Run
-from bench.results.report import write_report
+from bench.results.analysis import mean_interval
+from bench.results.folder import Run, write_thumbnails
+from bench.results.report import mistaken_samples, write_report
 from tests.made_up_run import made_up_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -28,7 +30,10 @@ FLAGS = (
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
 pytestmark = [pytest.mark.campaign, pytest.mark.xdist_group("page")]
-"""In one process, which starts one browser and writes one report for them."""
+"""In one process, which starts one browser and writes one report for them.
+
+What the page's text alone shows is tested in `test_page.py`.
+"""
 
 Open = Callable[..., Any]
 
@@ -194,7 +199,7 @@ def test_a_point_leads_to_its_row_and_a_row_to_its_curve(run: Run, opened: Open)
 def test_the_keyboard_reaches_every_control(run: Run, opened: Open) -> None:
     page = opened(_page(run))
     reached = set()
-    for _ in range(20):
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.value"))
     wanted = {"theme", "from_scratch", "axis-schedule", "metric", "seeds", "training", "cost"}
@@ -210,6 +215,71 @@ def test_light_and_dark(run: Run, opened: Open, scheme: str) -> None:
     assert (first == "rgb(255, 255, 255)") == (scheme == "light")
     page.click("#theme")
     assert page.evaluate(colour) != first
+
+
+@needs_browser
+def test_charts_suit_a_dark_page_and_photographs_keep_their_colours(
+    tmp_path: Path, opened: Open
+) -> None:
+    run = made_up_run(tmp_path / "r", strategies=["a", "b"], schedules=["s"], seeds=1, epochs=2)
+    pictures = {name: np.full((40, 60, 3), 90, "uint8") for name in mistaken_samples(run)}
+    write_thumbnails(run.folder, pictures)
+    write_report(run)
+    page = opened(_page(run), color_scheme="dark")
+    filters = page.evaluate(
+        "[...document.querySelectorAll('figure img, .chart, .swatch')]"
+        ".map(each => [each.className, getComputedStyle(each).filter])"
+    )
+    kept = {name for name, value in filters if value == "none"}
+    assert kept == {"photograph"}
+    assert len(filters) > 8
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(28, 28, 28)"
+
+
+@needs_browser
+@pytest.mark.parametrize("epochs", [2, 4, 23])
+def test_epochs_are_whole_and_each_stands_once(tmp_path: Path, opened: Open, epochs: int) -> None:
+    run = _written(tmp_path / "r", strategies=["a", "b"], schedules=["s"], seeds=1, epochs=epochs)
+    ticks = opened(_page(run)).locator("#curves .xtick text").all_text_contents()
+    assert len(ticks) >= min(2, epochs)
+    assert ticks == sorted({str(int(tick)) for tick in ticks}, key=int)
+
+
+@needs_browser
+def test_the_bar_of_buttons_covers_no_point_and_sends_nothing(run: Run, opened: Open) -> None:
+    page = opened(_page(run))
+    for chart in ("curves", "ranked", "costs"):
+        page.hover(f"#{chart} .nsewdrag")
+        bar = page.locator(f"#{chart} .modebar").bounding_box()
+        drawn = page.locator(f"#{chart} .nsewdrag").bounding_box()
+        assert bar["y"] + bar["height"] <= drawn["y"]
+        titles = page.eval_on_selector_all(
+            f"#{chart} .modebar-btn", "buttons => buttons.map(each => each.dataset.title)"
+        )
+        assert "Download plot as a PNG" in titles
+        assert not [title for title in titles if "hare" in title or "loud" in title]
+
+
+@needs_browser
+def test_schedules_of_one_strategy_have_signs_of_their_own(run: Run, opened: Open) -> None:
+    page = opened(_page(run))
+    assert page.inner_text("#key").split() == ["●", "cosine", "○", "step(step_size=7)"]
+    symbols = {symbol for trace in _traces(page, "costs") for symbol in trace["marker"]["symbol"]}
+    assert symbols == {"circle", "circle-open"}
+
+
+@needs_browser
+def test_bands_are_the_intervals_of_the_mean(run: Run, opened: Open) -> None:
+    page = opened(_page(run))
+    merged = run.curves.merge(run.trials[["trial", "config"]], on="trial")
+    val = merged[(merged["split"] == "val") & (merged["epoch"] == 5)]
+    tops = [
+        max(0.0, min(100.0, 100 * mean_interval(rows["accuracy"])[1]))
+        for _, rows in val.groupby("config")
+    ]
+    bands = [trace for trace in _traces(page, "curves") if trace.get("fill") == "toself"]
+    assert sorted(band["y"][4] for band in bands) == pytest.approx(sorted(tops), abs=0.02)
 
 
 @needs_browser

@@ -187,7 +187,7 @@ def test_figures_and_files_are_linked_relatively(tmp_path: Path) -> None:
 
 def test_given_figures_are_not_drawn_again(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["bitfit"], schedules=["cosine"], seeds=1, epochs=1)
-    figures = write_plots(run, tmp_path / "elsewhere")
+    figures = write_plots(run, tmp_path / "elsewhere").files
     source = write_report(run, figures)[0].read_text(encoding="utf-8")
     assert "(elsewhere/curves.png)" in source
     assert not (tmp_path / "plots").exists()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import html
+import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -27,6 +29,10 @@ HOSTILE = [
     "\x1b[31mred\x1b[0m",
     "full_finetune _private trailing_ a__b",
     "$x_1$ costs",
+    "http://evil.example/x and HTTPS://www.evil.example",
+    "www.evil.example",
+    "///a//b",
+    "user@evil.example",
 ]
 
 
@@ -55,6 +61,17 @@ def test_hostile_strings_are_shown_as_they_are() -> None:
 def test_names_stay_readable_in_a_terminal() -> None:
     for name in ("full_finetune", "step(step_size=7)", "95.2", "-0.5", "a · b", "1e-05"):
         assert text(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["http://evil.example/x", "www.evil.example", "WWW.evil.example", "see ftp://evil.example",
+     "//evil.example/x", "https://www.evil.example"],
+)  # fmt: skip
+def test_bare_addresses_lead_nowhere(name: str) -> None:
+    """GitHub links what has a scheme or `www.`: neither stands unescaped (GFM, autolinks)."""
+    assert not re.search(r"(?i)(?<!\\)//|\bwww\.", text(name).replace(r"/\/", ""))
+    assert _seen(text(name)) == name
 
 
 @settings(deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
@@ -41,11 +42,40 @@ def test_no_cell_is_a_formula() -> None:
     assert lines == ["a & b,n", "'=HYPERLINK(1),-1.5", '"say ""x"", y",+2.0', "100 % {a_b},'@cmd"]
 
 
+@pytest.mark.parametrize("sign", "=+-@＝＋－＠﹦﹢﹣﹫⁺−")
+def test_relatives_of_formulas_are_none(sign: str) -> None:
+    for cell in (f"{sign}HYPERLINK(1)", f" {sign}1+1", f"\u3000{sign}A1"):
+        (line,) = csv.reader([render_csv(Table("t", (cell,), ())).rstrip()])
+        assert line == [f"'{cell}"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_no_part_of_a_cell_is_a_formula_where_cells_are_parted_otherwise(separator: str) -> None:
+    source = render_csv(Table("t", ("a;=1+1", "n"), (("b;@cmd", "1"),)))
+    cells = [cell for row in csv.reader(source.splitlines(), delimiter=separator) for cell in row]
+    assert [cell for cell in cells if cell[:1] in ("=", "@")] == []
+
+
 def test_latex_is_escaped() -> None:
     source = render_latex(HOSTILE)
     assert source.splitlines()[:3] == [r"\begin{tabular}{lr}", r"\toprule", r"a \& b & n \\"]
     assert r"100 \% \{a\_b\} & @cmd \\" in source
     assert not re.search(r"(?<!\\)[%#]", source)
+
+
+def test_no_cell_of_latex_is_an_argument_of_what_stands_before_it() -> None:
+    source = render_latex(
+        Table("t", ("[2em]", "*"), (("[1pt]", "*x"), ("* a", "[b]"), ("a--b", "|")))
+    )
+    assert not re.search(r"(\\\\|rule|&)\s*[\[*]", source)
+    assert r"{}[2em] & {}*" in source
+    assert r"a-{}-b & \textbar{} \\" in source
+    assert render_latex(Table("t", ("1–2",), ())).splitlines()[2] == r"1--2 \\"
+
+
+def test_latex_says_where_pdflatex_would_stop() -> None:
+    assert render_latex(Table("t", ("猫",), ())).startswith("% Not for pdfLaTeX")
+    assert render_latex(Table("t", ("café",), ())).startswith(r"\begin")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex is installed")

@@ -2,13 +2,13 @@
 (async () => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
-  const percent = (x) => (x === null ? "–" : (100 * x).toFixed(1));
+  const ink = "#1c1c1c";
   const primary = data.curve_metrics[data.metric];
-  const digits = primary.scale === 100 ? ".2f" : ".4~g";
   const plain = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
   const state = { shown: new Set(data.values.map((v) => v.name)), axes: {}, chosen: null,
     sort: { column: "test", down: data.higher } };
 
+  byId("contents").open = matchMedia("(min-width: 1100px)").matches;
   await loadLibrary();
   buildControls();
   buildTable();
@@ -32,8 +32,8 @@
         if (input.checked) state.shown.add(value.name); else state.shown.delete(value.name);
         update();
       });
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.background = value.colour;
+      const swatch = element("span", { className: "swatch" }, value.sign);
+      swatch.style.color = value.colour;
       const label = element("label", {}, input, swatch, value.name);
       box.append(label);
     }
@@ -52,9 +52,13 @@
         ? document.documentElement.dataset.theme === "dark"
         : matchMedia("(prefers-color-scheme: dark)").matches;
       document.documentElement.dataset.theme = dark ? "light" : "dark";
-      update();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  }
+
+  function showKey() {
+    const others = Object.keys(data.axes).join(", ");
+    byId("key").textContent = data.alike ? `Lines and points of one colour differ in ${others}: choose above to see one.`
+      : data.fills.map((fill) => `${fill.sign} ${fill.name}`).join("   ");
   }
 
   function element(name, properties, ...children) {
@@ -74,6 +78,7 @@
 
   function update() {
     const trials = shownTrials();
+    showKey();
     drawCurves(trials);
     drawRanked();
     drawCosts(trials);
@@ -81,13 +86,12 @@
     byId("status").textContent = `${trials.length} of ${data.trials.length} trials shown`;
   }
 
+  // Colours for a white page: the style sheet turns charts over in the dark.
   function layout(changes) {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
-    const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const axis = { gridcolor: "#dddddd", zerolinecolor: "#dddddd", automargin: true };
     const merged = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
-      font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 13 }, showlegend: false,
-      margin: { l: 55, r: 15, t: 15, b: 45 }, ...changes };
+      font: { color: ink, family: "system-ui, sans-serif", size: 13 }, showlegend: false,
+      margin: { l: 55, r: 15, t: 42, b: 45 }, ...changes };
     merged.xaxis = { ...axis, ...changes.xaxis };
     merged.yaxis = { ...axis, ...changes.yaxis };
     return merged;
@@ -96,7 +100,7 @@
   function draw(id, title, traces, changes) {
     const box = byId(id);
     byId(`${id}-title`).textContent = title;
-    const settings = { responsive: true, displaylogo: false,
+    const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     Plotly.react(box, traces, layout(changes), settings);
     if (!box.dataset.linked) {
@@ -116,6 +120,10 @@
     const config = data.configs[trial.config];
     const cell = Object.entries(config.cell).map(([axis, value]) => `${plain(axis)}: ${plain(value)}`);
     return [`<b>${plain(config.label)}</b>`, drawOf(trial), ...cell].join("<br>");
+  }
+
+  function scoreOf(trial) {
+    return `${settingsOf(trial)}<br>${trial.shown.test}${primary.unit}`;
   }
 
   function drawCurves(trials) {
@@ -140,13 +148,14 @@
         const dash = split === "val" ? "solid" : "dash";
         if (byId("seeds").value === "each") {
           drawn.forEach((trial, i) => traces.push(line(series[i].map((y) => y === null ? null : scale * y),
-            config.colour, dash, 1.2, `${settingsOf(trial)}<br>${split}`, trial.id)));
+            config, dash, 1.2, `${settingsOf(trial)}<br>${split}`, trial.id)));
         } else {
           const length = Math.min(...series.map((s) => s.length));
           const [mean, sd] = moments(series, length, scale);
-          if (split === "val" && series.length > 1) traces.push(band(mean, sd, config.colour, metric));
+          const reach = data.reach[series.length];
+          if (split === "val" && reach) traces.push(band(mean, sd.map((v) => reach * v), config.colour, metric));
           const note = `<b>${plain(config.label)}</b><br>${split}, mean of ${series.length}`;
-          traces.push(line(mean, config.colour, dash, split === "val" ? 2.4 : 1.4, note, null));
+          traces.push(line(mean, config, dash, split === "val" ? 2.4 : 1.4, note, null));
         }
       }
     }
@@ -154,19 +163,26 @@
     if (chosen && data.curves[chosen.id]) {
       const own = data.curves[chosen.id];
       const y = (own.val || own.train)[metric].map((v) => v === null ? null : scale * v);
-      const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-      traces.push(line(y, ink, "solid", 4, `${settingsOf(chosen)}<br>${own.val ? "val" : "train"}`, chosen.id));
+      traces.push(line(y, { colour: ink, symbol: "circle" }, "solid", 4, `${settingsOf(chosen)}<br>${own.val ? "val" : "train"}`, chosen.id));
     }
     const what = splits.length > 1 ? "Validation and (dashed) training"
       : validated ? "Validation" : "Training";
     draw("curves", `${what} ${label} by epoch`, traces,
-      { xaxis: { title: { text: "epoch" }, tickformat: "d" }, yaxis: { title: { text: plain(axis) } } });
+      { xaxis: { title: { text: "epoch" }, ...wholeTicks(traces) }, yaxis: { title: { text: plain(axis) } } });
   }
 
-  function line(y, color, dash, width, note, trial) {
-    const one = y.length === 1;
-    return { x: y.map((_, i) => i + 1), y, mode: one ? "markers" : "lines", line: { color, dash, width },
-      marker: { color, size: 8 }, customdata: y.map(() => trial),
+  // Ticks at whole epochs only, eight or so.
+  function wholeTicks(traces) {
+    const last = Math.max(1, ...traces.map((trace) => trace.x.length && Math.max(...trace.x)));
+    const steps = [1, 2, 5].flatMap((n) => [1, 10, 100, 1000].map((ten) => n * ten)).sort((a, b) => a - b);
+    const dtick = steps.find((step) => last / step <= 8) ?? 5000;
+    return { tick0: dtick === 1 ? 1 : 0, dtick };
+  }
+
+  function line(y, config, dash, width, note, trial) {
+    const { colour: color } = config, one = y.length === 1, marked = one || config.symbol !== "circle" || data.fills.length;
+    return { x: y.map((_, i) => i + 1), y, mode: one ? "markers" : marked ? "lines+markers" : "lines",
+      line: { color, dash, width }, marker: { color, symbol: config.symbol, size: 8, maxdisplayed: 8 }, customdata: y.map(() => trial),
       hovertemplate: `${note}<br>epoch %{x}: %{y:.4~g}<extra></extra>` };
   }
 
@@ -196,19 +212,20 @@
     const rows = data.ranking.filter((row) => visible(data.configs[row.config])).slice(0, 40).reverse();
     const labels = rows.map((row) => data.configs[row.config].label);
     const dots = { x: [], y: [], text: [], customdata: [], mode: "markers",
-      marker: { color: [], size: 6, opacity: 0.5 }, hovertemplate: `%{text}<br>%{x:${digits}}${primary.unit}<extra></extra>` };
+      marker: { color: [], size: 6, opacity: 0.5 }, hovertemplate: "%{text}<extra></extra>" };
     rows.forEach((row, i) => {
       for (const trial of data.trials) {
         if (trial.config !== row.config || trial.test === null) continue;
         dots.x.push(primary.scale * trial.test); dots.y.push(i); dots.customdata.push(trial.id);
-        dots.text.push(settingsOf(trial)); dots.marker.color.push(data.configs[row.config].colour);
+        dots.text.push(scoreOf(trial)); dots.marker.color.push(data.configs[row.config].colour);
       }
     });
     const colours = rows.map((row) => data.configs[row.config].colour);
     const ends = rows.map((row) => row.low === null ? [0, 0] : [row.high - row.mean, row.mean - row.low]);
     const means = { x: rows.map((row) => primary.scale * row.mean), y: rows.map((_, i) => i), mode: "markers",
-      marker: { color: colours, size: 12, line: { color: "#ffffff", width: 1 } },
-      text: labels.map(plain), hovertemplate: `<b>%{text}</b><br>mean %{x:${digits}}${primary.unit}<extra></extra>` };
+      marker: { color: colours, symbol: rows.map((row) => data.configs[row.config].symbol), size: 12 },
+      text: rows.map((row, i) => `<b>${plain(labels[i])}</b><br>mean ${row.shown}`),
+      hovertemplate: "%{text}<extra></extra>" };
     const bars = rows.map((row, i) => ({ x: [primary.scale * row.mean], y: [i], mode: "markers", hoverinfo: "skip",
       marker: { size: 1, color: colours[i] }, error_x: { type: "data", symmetric: false, color: colours[i],
         array: [primary.scale * ends[i][0]], arrayminus: [primary.scale * ends[i][1]] } }));
@@ -222,7 +239,8 @@
     };
     const each = data.trials.some((t) => t.fold !== null) ? "each fold" : "each seed";
     const written = narrow ? onTwoLines : (text) => plain(short(text, 34));
-    draw("ranked", `Test ${primary.label}: mean, 95 % interval over seeds, ${each}`, [dots, ...bars, means], {
+    const interval = rows.some((row) => row.low !== null) ? ", 95 % interval over seeds" : "";
+    draw("ranked", `Test ${primary.label}: mean${interval}, ${each}`, [dots, ...bars, means], {
       xaxis: { title: { text: plain(`test ${primary.axis}`) } },
       yaxis: { tickvals: rows.map((_, i) => i), ticktext: labels.map(written) } });
   }
@@ -234,9 +252,10 @@
     const values = known.map((t) => t.costs[column]);
     const wide = positive && Math.max(...values) > 8 * Math.min(...values);
     const trace = { x: values, y: known.map((t) => primary.scale * t.test), mode: "markers",
-      marker: { color: known.map((t) => data.configs[t.config].colour), size: 9, opacity: 0.75 },
-      text: known.map(settingsOf), customdata: known.map((t) => t.id),
-      hovertemplate: `%{text}<br>%{x:.4~g}, %{y:${digits}}${primary.unit}<extra></extra>` };
+      marker: { color: known.map((t) => data.configs[t.config].colour), size: 9, opacity: 0.75,
+        symbol: known.map((t) => data.configs[t.config].symbol) },
+      text: known.map((t) => `${scoreOf(t)}<br>${t.shown[column]}`), customdata: known.map((t) => t.id),
+      hovertemplate: "%{text}<extra></extra>" };
     const name = data.costs[column] || "cost";
     draw("costs", `Test ${primary.label} against ${name}`, [trace], {
       xaxis: { title: { text: name }, type: wide ? "log" : "linear" },
@@ -264,17 +283,16 @@
     return trial[column.name] ?? trial.costs[column.name] ?? null;
   }
 
-  function shownCell(value, column) {
-    if (value === null) return "–";
-    if (column.percent) return percent(value);
-    return typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
+  // Figures are written by Python, as in the rest of the report.
+  function shownCell(trial, column) {
+    return trial.shown[column.name] ?? String(cellOf(trial, column) ?? "–");
   }
 
   function fillTable() {
     const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
     const column = data.columns.find((c) => c.name === state.sort.column);
     const rows = shownTrials().map((trial) => ({ trial, key: cellOf(trial, column),
-      cells: data.columns.map((c) => shownCell(cellOf(trial, c), c)) }))
+      cells: data.columns.map((c) => shownCell(trial, c)) }))
       .filter(({ cells }) => words.every((word) => cells.join(" ").toLowerCase().includes(word)));
     const order = state.sort.down ? -1 : 1;
     rows.sort((a, b) => (a.key === null) - (b.key === null) || order * (typeof a.key === "number"
