@@ -89,7 +89,8 @@ def test_a_report_says_and_shows_how_images_become_inputs(tmp_path: Path) -> Non
     for what in (r"bilinear", r"\bmean\b", r"\bstd\b|standard deviation", r"\b32\b"):
         assert re.search(what, report), what
     pictures = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", report)
-    shown = [file for text, file in pictures if re.search("input|network|model sees", f"{text} {file}")]
+    inputs = "input|network|model sees"
+    shown = [file for text, file in pictures if re.search(inputs, f"{text} {file}")]
     assert shown
     assert all((run.folder / file).is_file() for file in shown)
 

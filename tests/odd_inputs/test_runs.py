@@ -21,7 +21,8 @@ from tests.odd_inputs.test_weights import state_of
 
 EARLIER = (
     r"no longer|earlier|previous|not (a )?part of|not in (the|this) suite|"
-    r"(an)?other (suite|settings|data)|overwrit|replace[sd]|older|outside|left (by|from|over)|remain"
+    r"(an)?other (suite|settings|data)|overwrit|replace[sd]|older|outside|remain|"
+    r"left (by|from|over)"
 )
 WORK = r"TFLOP|trial-epochs|interval"
 """Of lines that every report has."""
