@@ -35,7 +35,8 @@ def untimed_plan(suite: Path, **options: Any) -> RunPlan:
     nothing = TimeEstimate(epochs=1, trained_samples=1, evaluated_samples=1, seconds=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.runs.plan.estimate", lambda *_, **__: nothing, raising=False)
-        return bench.plan(suite, out=suite.parent, device="cpu", **options)
+        own = {"out": suite.parent, "device": "cpu", "overrides": ["precision=fp32"], **options}
+        return bench.plan(suite, **own)
 
 
 def folder_of(root: Path, layout: dict[str, int], *, width: int, height: int) -> Path:
