@@ -12,13 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.console import error_console, out_console
+from bench.cli.interrupts import INTERRUPTED
+from bench.errors import without_secrets
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
-
-INTERRUPTED = 130
-"""The exit code of a command that a signal has ended."""
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def show_result(result: Run, out: str | Path) -> None:
         out_console.print(f"report: {escape(str(result.folder / name))}")
     if is_url(out):
         stored = f"{str(out).rstrip('/')}/{result.folder.name}"
-        out_console.print(f"stored: {escape(stored)}")
+        out_console.print(f"stored: {escape(without_secrets(stored))}")
 
 
 def exit_with_failures(result: Run, again: str) -> None:
@@ -51,7 +50,9 @@ def exit_with_failures(result: Run, again: str) -> None:
     text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
     tried = int(failed["started"].notna().sum())
     if tried:
-        text += f"; {tried} of them stay failed until {escape(again)} tries them again"
+        text += (
+            f"; {tried} of them stay failed until {escape(without_secrets(again))} tries them again"
+        )
     error_console.print(text, highlight=False)
     raise typer.Exit(1)
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -83,9 +82,10 @@ def _load(path: Path, count: int) -> tuple[Samples, Pairs] | None:
     try:
         with path.open("rb") as file, np.load(file) as stored:
             original, near = stored["original"], stored["near"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged
+    except Exception:  # absent or damaged: of such files NumPy raises almost anything
         return None
-    return (original, near) if original.shape == (count,) else None
+    fits = original.shape == (count,) and near.ndim == 2 and near.shape[1] == 2
+    return (original, near) if fits else None
 
 
 def _describe(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,6 +101,9 @@ class VectorData:
         try:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
+            # Those that an earlier version wrote have none.
+            if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
+                raise ValueError(f"{METADATA_FILE} has another checksum")
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
             if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
                 raise ValueError(f"{VECTORS_FILE} has another checksum")
@@ -116,7 +120,7 @@ class VectorData:
                 ),
                 **metadata,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
                 f"the prepared vectors in {folder} are missing or damaged ({error}); "
                 "the same command makes them anew"
@@ -180,7 +184,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
     if not is_prepared(folder):
         with atomic_folder(folder, keep=is_prepared) as temporary:
             np.save(temporary / VECTORS_FILE, dataset.vectors)
-            metadata = {
+            metadata: dict[str, Any] = {
                 "name": dataset.name,
                 "fingerprint": fingerprint,
                 "classes": dataset.classes,
@@ -190,6 +194,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
                 "issues": [asdict(issue) for issue in dataset.issues],
                 "checksum": _digest(dataset.vectors),
             }
+            metadata["metadata_checksum"] = _metadata_checksum(metadata)
             (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
     return folder
 
@@ -201,6 +206,10 @@ def is_prepared(folder: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def _metadata_checksum(metadata: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(metadata).encode())
 
 
 def _digest_of_file(path: Path) -> str:

@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from bench.errors import BenchError
+from bench.errors import BenchError, without_secrets
 from bench.system.cache import cache_root, cache_url
 from bench.system.machine import describe_machine, keep_large_buffers, resolve_device
 from bench.system.object_store import ObjectStore
@@ -110,4 +110,4 @@ def _cache_store() -> list[Finding]:
         states = len(ObjectStore(url).list("states"))
     except BenchError as error:
         return [Finding(False, f"the cache's object store cannot be used: {error}")]
-    return [Finding(True, f"the cache's object store {url} holds {states} states")]
+    return [Finding(True, f"the cache's object store {without_secrets(url)} holds {states} states")]

@@ -13,7 +13,7 @@ from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
 from bench.results.analysis import LrCell, lr_cells
-from bench.results.folder import read_lr_ranges, write_lr_ranges
+from bench.results.folder import read_lr_ranges, refuse_links, write_lr_ranges
 from bench.results.folder.columns import CELL_COLUMNS
 from bench.results.plots import why_undrawn, write_lr_range_panels
 from bench.results.report.blocks import paragraph
@@ -93,6 +93,7 @@ def lr_find(
     """
     reporter = reporter or SilentReporter()
     resolved = resolve_run(checked, progress=reporter.progress, **options)
+    refuse_links(resolved.folder)
     found = find_lrs(resolved, low=low, high=high, steps=steps, reporter=reporter)
     write_lr_ranges(resolved.folder, step_rows(resolved, found))
     tested = lr_cells(read_lr_ranges(resolved.folder))

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.errors import without_secrets
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class ConsoleReporter:
 
     def note(self, message: str) -> None:
         """A line that stays."""
-        self._console.print(escape(message), highlight=False)
+        self._console.print(escape(without_secrets(message)), highlight=False)
 
 
 def notebook_reporter() -> ConsoleReporter | None:

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 from bench.data import PreparedData
-from bench.errors import BenchError, system_errors_told
+from bench.errors import (
+    BenchError,
+    argument_without_secrets,
+    system_errors_told,
+    without_secrets,
+)
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
 from bench.execution.tree import reused_epochs
@@ -311,7 +316,7 @@ class _RunFolder:
         environment = {
             **describe_machine(self._resolved_run.device),
             "command": command_line(),
-            "overrides": list(given.suite_overrides),
+            "overrides": [argument_without_secrets(each) for each in given.suite_overrides],
             **self._racing(given),
             "plugins": [
                 {"name": each.name, "digest": each.digest, "place": each.place}
@@ -388,18 +393,20 @@ class _RunFolder:
         if result.log is not None:
             text += f"\n{result.log}"
         with atomic_file(log) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(without_secrets(text), encoding="utf-8", errors="backslashreplace")
 
 
 def command_line() -> str:
-    """The command that started this process, or the call that stands for it."""
+    """The command that started this process, or the call that stands for it; without secrets."""
     program = Path(sys.argv[0]).name or "python"
-    return shlex.join([program, *sys.argv[1:]])
+    return shlex.join([program, *map(argument_without_secrets, sys.argv[1:])])
 
 
 def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any) -> dict[str, Any]:
     """The trial's row of `trials`: what the suite says of it, and `values`."""
     trial, settings = resolved.trial, resolved.trial.settings
+    if isinstance(error := values.get("error"), str):
+        values["error"] = without_secrets(error)
     return {
         "trial": resolved.id,
         "config": trial.config,

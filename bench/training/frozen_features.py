@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from bench.data import Samples
@@ -26,7 +25,8 @@ from bench.keys import content_hash
 from bench.models import Network
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
-from bench.system.lru_folder import cached_folder
+from bench.system.cache import cache_lock
+from bench.system.lru_folder import FEATURES, cached_folder
 
 FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30
@@ -138,7 +138,7 @@ class FeatureStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._cache = self._locks = None
         if folder is not None:
-            self._cache = cached_folder(folder / "features")
+            self._cache = cached_folder(folder / FEATURES)
             self._locks = folder / "locks"
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}
@@ -198,8 +198,7 @@ class FeatureStore:
         assert self._locks is not None
         with ExitStack() as held:
             with suppress(OSError, NotImplementedError):
-                self._locks.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(self._locks / f"features-{key[:2]}.lock"))
+                held.enter_context(cache_lock(self._locks / f"features-{key[:2]}.lock"))
             yield
 
 

@@ -23,7 +23,7 @@ from bench.methods.metrics import metric
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
 from bench.system.cache import cache_root
-from bench.system.lru_folder import LruFolder, cached_folder
+from bench.system.lru_folder import STATES, LruFolder, cached_folder
 
 MEMORY_LIMIT = 2**29
 """Bytes of states that a process keeps in memory; older ones are read from disk again."""
@@ -106,7 +106,7 @@ class State:
 
 def state_cache() -> LruFolder:
     """Where states are kept on this machine, for all runs."""
-    return cached_folder(cache_root() / "states")
+    return cached_folder(cache_root() / STATES)
 
 
 class States(Protocol):

@@ -45,6 +45,7 @@ from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
 from bench.system.cache_mirror import stored
 from bench.system.download import OnProgress
+from bench.system.lru_folder import make_room
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +122,7 @@ class ImageData:
         """Open what `prepare_images` returned; raises `DataError` if it is damaged."""
         try:
             return cls._open(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
                 f"the prepared images in {folder} are missing or damaged ({error}); "
                 "the same command makes them anew"
@@ -150,7 +151,12 @@ class ImageData:
             **metadata,
         )
         side = stored_size(data.image_size, data.resize)
-        if data.images.shape != (len(data.sample_ids), side, side, 3):
+        if data.images.dtype != np.uint8 or data.images.shape != (
+            len(data.sample_ids),
+            side,
+            side,
+            3,
+        ):
             raise ValueError(f"{IMAGES_FILE} has shape {data.images.shape}")
         return data
 
@@ -435,6 +441,8 @@ def _npy_header(count: int, side: int) -> bytes:
 
 def _check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
+    if free < needed and make_room(folder):
+        free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
             f"the prepared images need {needed / 2**30:.1f} GiB, {cache_root()} has "

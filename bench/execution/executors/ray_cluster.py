@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.errors import BenchError, MissingExtraError
+from bench.errors import BenchError, MissingExtraError, without_secrets_of
 from bench.execution.executors.agenda import Agenda
 from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
@@ -383,7 +383,8 @@ def _connected(address: str | None) -> ModuleType:
             )
     except (OSError, ValueError, RuntimeError) as error:
         where = "here" if address is None else f"at --address {address}"
-        raise BenchError(f"no Ray cluster {where}: {error}") from None
+        said = without_secrets_of(address or "", str(error))
+        raise BenchError(f"no Ray cluster {where}: {said}") from None
     return ray
 
 

@@ -2,6 +2,7 @@
 
 from bench.results.folder.checks import STATUSES, read_json
 from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
+from bench.results.folder.links import refuse_links
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
 from bench.results.folder.parts import Part, RunStore
@@ -49,6 +50,7 @@ __all__ = [
     "read_run",
     "read_thumbnails",
     "read_tuning",
+    "refuse_links",
     "run_folder",
     "table_schema",
     "write_input_views",

@@ -15,6 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, StoreError, bounded
+from bench.results.folder.checks import plain_json, read_text
+from bench.results.folder.links import refuse_links
+from bench.system.cache import atomic_file
 from bench.system.object_store import ObjectStore
 
 BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
@@ -29,12 +32,17 @@ class RunLock:
 
     def __init__(self, folder: Path, *, shown: str | None = None) -> None:
         self._shown = shown or str(folder)
+        self._folder = folder
         self._lock = FileLock(folder / ".lock")
         # Beside the lock, which is emptied whenever somebody asks for it.
         self._holder = folder / ".lock.json"
 
     def acquire(self) -> None:
-        """Take the lock of a folder that exists; raises `BenchError` naming who has it."""
+        """Take the lock of a folder that exists; raises `BenchError` naming who has it.
+
+        Also where writing to the folder would follow a link that lies in it.
+        """
+        refuse_links(self._folder)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -47,8 +55,8 @@ class RunLock:
                 f"the file system of {self._shown} has no locks, so that two runs could write "
                 "there at once; give another --out"
             ) from None
-        with suppress(OSError):  # it only informs
-            self._holder.write_text(json.dumps(_this_process()), encoding="utf-8")
+        with suppress(OSError), atomic_file(self._holder, durable=False) as temporary:
+            temporary.write_text(json.dumps(_this_process()), encoding="utf-8")  # it only informs
 
     def release(self) -> None:
         """Let others write."""
@@ -59,7 +67,7 @@ class RunLock:
     def _said(self) -> str:
         """Who has the lock, as far as it has said so yet."""
         try:
-            holder = json.loads(self._holder.read_text(encoding="utf-8"))
+            holder = plain_json(read_text(self._holder))
         except (OSError, ValueError):
             return ""
         return f" ({said})" if (said := _in_words(holder)) else ""
@@ -92,7 +100,8 @@ class StoreLock:
             self._store.write(self.NAME, self._holder)
         elif self._token_there() != self._token:  # a store that cannot tell: the last one has it
             raise self._refusal(self._read(), 0.0)
-        self._mark.write_text(self._token, encoding="ascii")
+        with atomic_file(self._mark, durable=False) as temporary:
+            temporary.write_text(self._token, encoding="ascii")
         self._beats.start()
 
     def release(self) -> None:
@@ -107,7 +116,7 @@ class StoreLock:
     def _check_dead(self) -> None:
         """Raise `BenchError` unless the process that has the lock gives no sign of life."""
         holder = self._read()
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             if holder.get("token") == self._mark.read_text(encoding="ascii"):
                 return
         age = self._age()

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, SuiteError, nearest
+from bench.errors import BenchError, SuiteError, argument_without_secrets, nearest
 from bench.results.folder.checks import (
     curves_problem,
     data_problem,
@@ -105,8 +105,8 @@ def read_run(place: str | Path) -> Run:
         trials=trials,
         curves=curves,
         predictions=predictions,
-        environment=_read_mapping(
-            folder / "environment.json", plain_json, check=environment_problem
+        environment=_without_secrets(
+            _read_mapping(folder / "environment.json", plain_json, check=environment_problem)
         ),
         data=data,
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
@@ -120,6 +120,15 @@ def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
     wanted = {primary.last_val: primary, primary.last_test: primary}
     wanted |= {column: metric for metric in metrics for column in (metric.val, metric.test)}
     return next((metric.name for column, metric in wanted.items() if column not in trials), None)
+
+
+def _without_secrets(content: Any) -> Any:
+    """Folders of earlier versions may hold them, in the command above all."""
+    if isinstance(content, Mapping):
+        return {key: _without_secrets(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_secrets(value) for value in content]
+    return argument_without_secrets(content) if isinstance(content, str) else content
 
 
 def _planned(trials: pa.Table, folder: Path) -> int:
