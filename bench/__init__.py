@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.prediction.classify import Predictions
+    from bench.prediction.model import TrainedModel
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
@@ -47,9 +49,11 @@ __all__ = [
     "doctor",
     "init",
     "list",
+    "load",
     "load_plugin",
     "lr_find",
     "plan",
+    "predict",
     "read_run",
     "report",
     "run",
@@ -242,6 +246,43 @@ def compare(run: str | Path, *others: str | Path) -> Changes:
     from bench.results.report.changes import compare as compare_folders
 
     return compare_folders(run, others)
+
+
+def load(run: str | Path, trial: str | None = None, *, device: str = "auto") -> TrainedModel:
+    """Open a trained trial: the one that `trial` names as in `why`, else the one to use.
+
+    That is of the config that the verdict recommends, else of the one that is best on validation,
+    the seed that is best there. It needs neither the cache nor the data of the run.
+
+    Raises `BenchError` if there is no such trial or no checkpoint of it.
+    """
+    from bench.prediction import load as open_run
+
+    return open_run(run, trial, device=device)
+
+
+def predict(
+    run: str | Path,
+    what: Any,
+    *,
+    trial: str | None = None,
+    out: str | Path | None = None,
+    min_confidence: float = 0.0,
+    device: str = "auto",
+) -> Predictions:
+    """Classify images with a trained trial of a run, chosen as `load` does.
+
+    `what` is a path or several: image files, folders with all below them, zip archives, CSV files
+    with a column of paths, `-` for paths on standard input; or images themselves. With `out`
+    (.csv, .parquet or .jsonl), any number of files takes constant memory. A class that is less
+    probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
+    result, and the rest goes on.
+
+    Raises `BenchError` as `load` does, and for a path that is not there.
+    """
+    from bench.prediction.classify import predict as classify
+
+    return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
 
 
 # This installation ----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from bench.data.images.inputs import ImageInputs
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.objectives import CrossEntropy
-from bench.models.inference import Trunk
+from bench.models.evaluation import Trunk
 from bench.runs.resolve import resolve_run
 from bench.runs.run import counted_trials
 from bench.system.machine import describe_machine, keep_large_buffers

@@ -25,6 +25,7 @@ from bench.cli.list import list_catalogue
 from bench.cli.lr_find import lr_find
 from bench.cli.outcome import INTERRUPTED
 from bench.cli.plan import plan
+from bench.cli.predict import predict
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.schema import schema
@@ -71,6 +72,7 @@ for command in (run, tune, plan):
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
+app.command()(predict)
 app.command("list")(list_catalogue)
 app.command()(schema)
 for command in (doctor, init):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.keys import content_hash
-from bench.models.inference import as_input
+from bench.models.evaluation import as_input
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
 from bench.system.lru_folder import cached_folder

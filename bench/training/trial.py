@@ -21,7 +21,7 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
-from bench.models.inference import FROZEN_BATCH, Trunk, as_input, autocast
+from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.methods.plan import HEAD, Rule
-from bench.models.inference import FROZEN_BATCH, Trunk
+from bench.models.evaluation import FROZEN_BATCH, Trunk
 from bench.training.frozen_features import (
     FeatureStore,
     gather,

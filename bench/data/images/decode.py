@@ -6,6 +6,7 @@ animation the first frame taken. Colour profiles are ignored: pixel values count
 
 from __future__ import annotations
 
+import io
 import stat
 from collections.abc import Sequence
 from functools import lru_cache
@@ -38,15 +39,27 @@ def read_files(paths: Sequence[Path], indices: Sequence[int]) -> list[Decoded]:
 
 def decode_file(path: Path) -> Decoded:
     """Decode one image file to uint8 [height, width, 3]; never raises on a bad file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return DecodeFailure(error.strerror or str(error))
+    if not stat.S_ISREG(status.st_mode):
+        return DecodeFailure("not a file")
+    if status.st_size == 0:
+        return DecodeFailure("empty file")
+    return _decode(path)
+
+
+def decode_bytes(content: bytes) -> Decoded:
+    """Decode the content of an image file, as `decode_file` does."""
+    return _decode(io.BytesIO(content)) if content else DecodeFailure("empty file")
+
+
+def _decode(source: Path | io.BytesIO) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return DecodeFailure("not a file")
-        if status.st_size == 0:
-            return DecodeFailure("empty file")
-        with Image.open(path, formats=available_formats()) as image:
+        with Image.open(source, formats=available_formats()) as image:
             return decode_image(image)
     except MemoryError:
         raise

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
-from bench.models.inference import EVALUATION_BATCH
+from bench.models.evaluation import EVALUATION_BATCH
 from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.one_device import evaluated, loss_and_logits, pieces_of
