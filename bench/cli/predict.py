@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 100
 MAX_NAMED = 10
+MAX_NAME = 50
 TOLD_EVERY = 16
 MAX_CLASSES = 12
 """Classes of which a confusion table is shown."""
@@ -106,13 +107,18 @@ def _show_rows(found: Predictions, top: int) -> None:
         for number, (name, probability) in enumerate(best):
             unsure = number == 0 and probability < found.min_confidence
             text = f"{UNSURE} ({name}?)" if unsure else name
-            first = each.name if number == 0 else ""
+            first = _shortened(each.name) if number == 0 else ""
             table.add_row(escape(first), escape(text), f"{100 * probability:.1f} %")
     if shown:
         out_console.print(table, highlight=False)
     rest = found.count - found.failures - len(shown)
     if rest:
         out_console.print(f"… and {rest:,} more; --out FILE keeps all of them", highlight=False)
+
+
+def _shortened(name: str) -> str:
+    """The end of a long path, which tells it apart from others."""
+    return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
 def _show_counts(found: Predictions) -> None:
