@@ -22,7 +22,7 @@ from bench.runs.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bench.prediction.classify import Predictions
@@ -58,6 +58,7 @@ __all__ = [
     "report",
     "run",
     "schema",
+    "serve",
     "show",
     "tune",
     "why",
@@ -283,6 +284,40 @@ def predict(
     from bench.prediction.classify import predict as classify
 
     return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
+
+
+def serve(
+    run: str | Path,
+    *,
+    trial: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    device: str = "auto",
+    tell: Callable[[str], None] | None = None,
+    **limits: Any,
+) -> None:
+    """Answer requests with a trained trial, chosen as `load` does, until a signal comes.
+
+    `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
+    `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
+    `limits` are those of `bench.prediction.serve.Limits`. `tell` gets what is to be known.
+
+    Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.
+    """
+    from bench.prediction.serve import Limits
+    from bench.prediction.serve.run import serve as answer
+
+    answer(
+        run,
+        trial=trial,
+        host=host,
+        port=port,
+        token=token,
+        limits=Limits(**limits),
+        device=device,
+        tell=tell,
+    )
 
 
 # This installation ----------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from bench.cli.predict import predict
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.schema import schema
+from bench.cli.serve import serve
 from bench.cli.show import show
 from bench.cli.tune import tune
 from bench.cli.why import why
@@ -72,7 +73,8 @@ for command in (run, tune, plan):
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
-app.command()(predict)
+for command in (predict, serve):
+    app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)
 for command in (doctor, init):

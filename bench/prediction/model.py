@@ -54,6 +54,7 @@ class TrainedModel:
         self.spec = spec
         self.preprocessing = preprocessing
         self.chosen = chosen
+        self._parallel_batches = parallel_batches
         self._evaluation = Evaluation(
             network,
             boundary=spec.boundary,
@@ -90,8 +91,7 @@ class TrainedModel:
         """
         if self.preprocessing.kind == "vector":
             return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-        stored = np.stack([self._stored(pixels) for pixels in samples])
-        return self._normalised(stored)
+        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
 
     def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
         """The probability of each class `[n, classes]` of what `inputs` takes."""
@@ -101,6 +101,19 @@ class TrainedModel:
         logits = list(self._evaluation(batches))
         if not logits:
             return np.zeros((0, len(self.classes)), np.float32)
+        return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+
+    def prepared(self, pixels: Pixels) -> Pixels:
+        """An image (uint8 [height, width, 3]) as it is kept: resized, not yet normalised."""
+        resized_to, resize = self.preprocessing.resized_to, self.preprocessing.resize
+        assert resized_to is not None
+        assert resize is not None
+        return resize_image(np.asarray(pixels), resized_to, resize)
+
+    def probabilities_of_prepared(self, stored: Pixels) -> Probabilities:
+        """The same `[n, classes]` of what `prepared` gave, a few at once: on all cores."""
+        pieces = np.array_split(stored, min(self._parallel_batches, len(stored)))
+        logits = list(self._evaluation(map(self._normalised, pieces)))
         return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
 
     def predict(self, what: Any) -> pd.DataFrame:
@@ -158,8 +171,8 @@ class TrainedModel:
             if isinstance(decoded, DecodeFailure):
                 return decoded
             if isinstance(decoded, Converted):
-                return Converted(self._stored(decoded.pixels), decoded.note)
-            return self._stored(decoded)
+                return Converted(self.prepared(decoded.pixels), decoded.note)
+            return self.prepared(decoded)
 
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
@@ -172,12 +185,6 @@ class TrainedModel:
             while ahead:
                 first, future = ahead.popleft()
                 yield first, future.result()
-
-    def _stored(self, pixels: Pixels) -> Pixels:
-        resized_to, resize = self.preprocessing.resized_to, self.preprocessing.resize
-        assert resized_to is not None
-        assert resize is not None
-        return resize_image(np.asarray(pixels), resized_to, resize)
 
     def _normalised(self, stored: Pixels) -> Tensor:
         inputs = ImageInputs(
