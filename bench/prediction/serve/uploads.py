@@ -122,7 +122,8 @@ async def _form(request: Request, body: bytes, limits: Limits) -> list[Upload]:
             max_files=limits.images + 1, max_fields=limits.images
         )
     except HTTPException as error:
-        raise RefusedError(422, f"the form cannot be read: {error.detail}") from None
+        status = 413 if str(error.detail).startswith("Too many") else 422
+        raise RefusedError(status, f"the form cannot be read: {error.detail}") from None
     try:
         return [
             Upload(name=(value.filename or "image")[:MAX_NAME], content=await value.read())
