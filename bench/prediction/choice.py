@@ -52,7 +52,7 @@ def chosen_trial(run: Run, name: str | None = None) -> Chosen:
                 f"the trial {row['trial']} is {row['status']}, so there is no trained network of "
                 f"it; bench why {run.folder} {row['trial']} says more"
             )
-        return Chosen(row=row, label=grid.trial_label(row), why="You chose it.")
+        return Chosen(row=row, label=_label(grid, row), why="You chose it.")
     complete = complete_trials(run.trials)
     if complete.empty:
         raise BenchError(f"no trial of {run.folder} is complete, so there is nothing to use")
@@ -62,7 +62,13 @@ def chosen_trial(run: Run, name: str | None = None) -> Chosen:
     val = row[run.metric.val]
     of_seed = "" if len(own) == 1 else f", of its {len(own)} trainings the best there"
     figure = "" if is_missing(val) else f" ({run.metric.text(val)} on validation{of_seed})"
-    return Chosen(row=row, label=grid.trial_label(row), why=f"{of_config}{figure}.")
+    return Chosen(row=row, label=_label(grid, row), why=f"{of_config}{figure}.")
+
+
+def _label(grid: Grid, row: Mapping[str, Any]) -> str:
+    """The trial's label, with its backbone where all trials have the same one."""
+    label = grid.trial_label(dict(row))
+    return label if "backbone" in grid.varying else f"{row['backbone']} · {label}"
 
 
 def _config(run: Run, grid: Grid) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,13 +56,16 @@ class TrainedModel:
         self.preprocessing = preprocessing
         self.chosen = chosen
         self._parallel_batches = parallel_batches
-        self._evaluation = Evaluation(
+        evaluation = partial(
+            Evaluation,
             network,
-            boundary=spec.boundary,
             precision=spec.precision,
             threads=spec.threads,
             parallel_batches=parallel_batches,
         )
+        self._evaluation = evaluation(boundary=spec.boundary)
+        # Frozen groups take full batches, padded if need be: too dear for one image.
+        self._quick = evaluation(boundary=None)
 
     def __repr__(self) -> str:
         return f"<{self.chosen.label}: {len(self.classes)} classes>"
@@ -111,9 +115,9 @@ class TrainedModel:
         return resize_image(np.asarray(pixels), resized_to, resize)
 
     def probabilities_of_prepared(self, stored: Pixels) -> Probabilities:
-        """The same `[n, classes]` of what `prepared` gave, a few at once: on all cores."""
+        """The same within rounding `[n, classes]` of a few images that `prepared` gave, quickly."""
         pieces = np.array_split(stored, min(self._parallel_batches, len(stored)))
-        logits = list(self._evaluation(map(self._normalised, pieces)))
+        logits = list(self._quick(map(self._normalised, pieces)))
         return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
 
     def predict(self, what: Any) -> pd.DataFrame:
