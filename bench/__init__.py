@@ -22,9 +22,11 @@ from bench.runs.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bench.prediction.classify import Predictions
+    from bench.prediction.model import TrainedModel
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
@@ -47,13 +49,16 @@ __all__ = [
     "doctor",
     "init",
     "list",
+    "load",
     "load_plugin",
     "lr_find",
     "plan",
+    "predict",
     "read_run",
     "report",
     "run",
     "schema",
+    "serve",
     "show",
     "tune",
     "why",
@@ -242,6 +247,77 @@ def compare(run: str | Path, *others: str | Path) -> Changes:
     from bench.results.report.changes import compare as compare_folders
 
     return compare_folders(run, others)
+
+
+def load(run: str | Path, trial: str | None = None, *, device: str = "auto") -> TrainedModel:
+    """Open a trained trial: the one that `trial` names as in `why`, else the one to use.
+
+    That is of the config that the verdict recommends, else of the one that is best on validation,
+    the seed that is best there. It needs neither the cache nor the data of the run.
+
+    Raises `BenchError` if there is no such trial or no checkpoint of it.
+    """
+    from bench.prediction import load as open_run
+
+    return open_run(run, trial, device=device)
+
+
+def predict(
+    run: str | Path,
+    what: Any,
+    *,
+    trial: str | None = None,
+    out: str | Path | None = None,
+    min_confidence: float = 0.0,
+    device: str = "auto",
+) -> Predictions:
+    """Classify images with a trained trial of a run, chosen as `load` does.
+
+    `what` is a path or several: image files, folders with all below them, zip archives, CSV files
+    with a column of paths, `-` for paths on standard input; or images themselves. With `out`
+    (.csv, .parquet or .jsonl), any number of files takes constant memory. A class that is less
+    probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
+    result, and the rest goes on.
+
+    Raises `BenchError` as `load` does, and for a path that is not there.
+    """
+    from bench.prediction.classify import predict as classify
+
+    return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
+
+
+def serve(
+    run: str | Path,
+    *,
+    trial: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    device: str = "auto",
+    tell: Callable[[str], None] | None = None,
+    **limits: Any,
+) -> None:
+    """Answer requests with a trained trial, chosen as `load` does, until a signal comes.
+
+    `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
+    `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
+    `limits` are those of `bench.prediction.serve.Limits`. `tell` gets what is to be known.
+
+    Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.
+    """
+    from bench.prediction.serve import Limits
+    from bench.prediction.serve.run import serve as answer
+
+    answer(
+        run,
+        trial=trial,
+        host=host,
+        port=port,
+        token=token,
+        limits=Limits(**limits),
+        device=device,
+        tell=tell,
+    )
 
 
 # This installation ----------------------------------------------------------------------------

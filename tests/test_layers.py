@@ -13,10 +13,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bench"
 
 MAY_IMPORT = {
-    "cli": {"", "tuning", "runs", "execution", "training", "models", "methods", "data", "results",
-            "suite", "system"},
+    "cli": {"", "prediction", "tuning", "runs", "execution", "training", "models", "methods",
+            "data", "results", "suite", "system"},
     "testing": {"tuning", "runs", "execution", "training", "models", "methods", "data", "results",
                 "suite", "system"},
+    "prediction": {"models", "methods", "data", "results", "suite", "system"},
     "tuning": {"runs", "execution", "training", "models", "methods", "data", "results", "suite",
                "system"},
     "runs": {"execution", "training", "models", "methods", "data", "results", "suite", "system"},

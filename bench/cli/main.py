@@ -20,9 +20,11 @@ from bench.cli.interrupts import interrupts_heard
 from bench.cli.list import list_catalogue
 from bench.cli.lr_find import lr_find
 from bench.cli.plan import plan
+from bench.cli.predict import predict
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.schema import schema
+from bench.cli.serve import serve
 from bench.cli.show import show
 from bench.cli.tune import tune
 from bench.cli.why import why
@@ -77,6 +79,8 @@ for command in (run, tune, plan):
     app.command()(command)
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
+    app.command()(command)
+for command in (predict, serve):
     app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)

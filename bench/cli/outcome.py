@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(
+    told: str = "interrupted; the same command goes on from what is finished",
+) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        error_console.print("interrupted; the same command goes on from what is finished")
+        error_console.print(told)
         raise typer.Exit(INTERRUPTED) from None
 
 

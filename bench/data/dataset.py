@@ -117,6 +117,7 @@ class ImageDataset:
     leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
     images are squares of one size, `squares` says that they are squares, whatever their sizes.
+    Of the values of 16-bit files so many `bits` are used.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
@@ -141,6 +142,7 @@ class ImageDataset:
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
     squares: bool = False
+    bits: int = 16
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
 

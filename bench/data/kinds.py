@@ -155,7 +155,13 @@ _KINDS: Mapping[InputKind, _Kind] = {
             dataset, size, resolve_resize(resize, dataset), interpolation
         ),
         preprocessing=lambda dataset, size, resize, interpolation, mean, std: image_preprocessing(
-            size, resolve_resize(resize, dataset), interpolation, dataset.classes, mean, std
+            size,
+            resolve_resize(resize, dataset),
+            interpolation,
+            dataset.classes,
+            mean,
+            std,
+            dataset.bits,
         ),
         open=ImageData.open,
         stand_in=_noise_images,

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +30,8 @@ from bench.execution.jobs import (
     trial_splits,
 )
 from bench.keys import content_hash
-from bench.models import Network, build_network, head_start
-from bench.models.network import save_tensors
+from bench.models import PRETRAINED_HEAD, Network, build_network, head_start
+from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
 from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
@@ -41,10 +43,12 @@ from bench.training.one_device import OneDevice
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, State, StateStore, state_cache
 from bench.training.trial import (
+    NUMERICS_VERSION,
     Compute,
     Training,
     TrainingDivergedError,
     copied_tensors,
+    start_of,
     stops_early,
 )
 
@@ -366,8 +370,7 @@ class _Performance:
     def _tell(self, job: Job, training: Training, result: Outcome) -> None:
         splits = training.splits
         if job.checkpoint is not None:
-            kept = {PREPROCESSING: training.preprocessing.to_json()}
-            save_tensors(result.state, job.checkpoint, kept)
+            _write_checkpoint(job, job.checkpoint, training, result)
         self._close(
             job,
             records=result.records,
@@ -477,6 +480,33 @@ def make_training(
         parallel_batches=parallel_batches,
         start=start,
     )
+
+
+def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome) -> None:
+    """What differs from the starting weights, which are kept beside it; without any, all of it."""
+    assert training.start is not None
+    settings, weights = job.trial.settings, job.weights.path
+    epoch = result.best.epoch - 1
+    spec = ModelSpec(
+        trial=job.trial_id,
+        backbone=job.trial.backbone.name,
+        head=settings.head.name,
+        head_options=settings.head.options,
+        num_classes=len(training.preprocessing.classes),
+        weights=job.weights.name,
+        start=None if weights is None else keep_start(weights, path.parent),
+        weights_classes=job.weights.classes if settings.head.name == PRETRAINED_HEAD else None,
+        class_map=job.class_map,
+        seed=settings.seed,
+        image_size=training.preprocessing.size,
+        boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
+        precision=training.precision,
+        threads=settings.threads,
+        numerics=NUMERICS_VERSION,
+        versions={name: version(name) for name in ("torch", "torchvision")},
+    )
+    tensors = result.state if weights is not None else {**training.start, **result.state}
+    write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})
 
 
 def build(job: Job, data: PreparedData) -> Network:

@@ -21,13 +21,11 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
+from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
-    FROZEN_BATCH,
     FeatureStore,
-    Trunk,
-    as_input,
     gather,
     positions,
     reads_whole_views,
@@ -38,9 +36,6 @@ from bench.training.state import EpochRecord, Scores, States, best_record
 
 NUMERICS_VERSION = 4
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
-
-EVALUATION_BATCH = 64
-"""Fixed, because the batch size can change the last bits of a logit."""
 
 
 class TrainingDivergedError(BenchError):
@@ -94,8 +89,7 @@ class Training:
 
     def autocast(self) -> torch.autocast:
         """The context that runs matrix work in the trial's precision."""
-        bf16 = self.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return autocast(self.device, self.precision)
 
     def trunk(self, boundary: str) -> Trunk:
         """The frozen groups in front of `boundary`."""

@@ -13,7 +13,7 @@ from bench.data import open_data
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, cut, trial_splits
 from bench.execution.work import CountedTrial, count_work
-from bench.training.frozen_features import Trunk
+from bench.models.evaluation import Trunk
 from tests.tiny import SIZE, make_job, make_trial
 
 

@@ -87,6 +87,27 @@ def decode_file(path: Path, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -
 
     So many `bits` of 16-bit values are used: 2^bits − 1 is white, and what lies above it too.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        return DecodeFailure(error.strerror or str(error))
+    if not stat.S_ISREG(status.st_mode):
+        return DecodeFailure("not a file")
+    if status.st_size == 0:
+        return DecodeFailure("empty file")
+    return _decode(path, path.name, bits=bits, max_pixels=max_pixels)
+
+
+def decode_bytes(
+    content: bytes, name: str = "", *, bits: int = DEEP, max_pixels: int = MAX_PIXELS
+) -> Decoded:
+    """Decode the content of an image file of that name, as `decode_file` does."""
+    if not content:
+        return DecodeFailure("empty file")
+    return _decode(io.BytesIO(content), name, bits=bits, max_pixels=max_pixels)
+
+
+def _decode(source: Path | io.BytesIO, name: str, *, bits: int, max_pixels: int) -> Decoded:
     from PIL import UnidentifiedImageError
 
     def decoded(source: Path | io.BytesIO) -> Decoded:
@@ -99,24 +120,19 @@ def decode_file(path: Path, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -
         return with_image(source, pixels, max_pixels=max_pixels)
 
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return DecodeFailure("not a file")
-        if status.st_size == 0:
-            return DecodeFailure("empty file")
         try:
-            return decoded(path)
+            return decoded(source)
         except ValueError:
-            if not has_oversized_metadata(path):
+            if not has_oversized_metadata(source):
                 raise
-            return decoded(without_metadata(path))
+            return decoded(without_metadata(source))
     except MemoryError:
         raise
     except _TooManyPixelsError:
         mend = "`limits: {megapixels: …}` in the suite allows more"
         return DecodeFailure(f"more than {max_pixels:,} pixels; {mend}")
     except UnidentifiedImageError:
-        return DecodeFailure(_why_unknown(path))
+        return DecodeFailure(_why_unknown(Path(name)))
     except OSError as error:
         return DecodeFailure(error.strerror or str(error) or type(error).__name__)
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files

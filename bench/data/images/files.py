@@ -184,6 +184,7 @@ def dataset_from_files(
         fingerprint=fingerprint(contents=found.contents),
         native_size=min(sides) if len(sides) == 1 else None,
         squares=bool(sides),
+        bits=found.bits,
         read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
         class_map=class_map,
         issues=(*issues, *found.issues),

@@ -10,6 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,23 +19,33 @@ METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 """Chunks that pixels do not depend on; but a text of usual size may say how an image is turned."""
 
 
-def has_oversized_metadata(path: Path) -> bool:
+def has_oversized_metadata(source: Path | io.BytesIO) -> bool:
     """Whether Pillow refuses the file because of the size of its texts or of its profile."""
-    with path.open("rb") as file:
+    with _opened(source) as file:
         return any(not fits for _, fits in _sized_chunks(file))
 
 
-def without_metadata(path: Path) -> io.BytesIO:
+def without_metadata(source: Path | io.BytesIO) -> io.BytesIO:
     """The file without the texts and the profile that Pillow finds too large."""
     kept = io.BytesIO()
     kept.write(SIGNATURE)
-    with path.open("rb") as file:
+    with _opened(source) as file:
         for length, fits in _sized_chunks(file):
             if fits:
                 file.seek(-8, io.SEEK_CUR)
                 kept.write(file.read(8 + length + 4))
     kept.seek(0)
     return kept
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO) -> Iterator[BinaryIO]:
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+        yield source
+    else:
+        with source.open("rb") as file:
+            yield file
 
 
 def _sized_chunks(file: BinaryIO) -> Iterator[tuple[int, bool]]:

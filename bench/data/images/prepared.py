@@ -91,6 +91,7 @@ class ImageData:
     generated: bool
     issues: tuple[DataIssue, ...]
     interpolation: Interpolation = BILINEAR
+    bits: int = 16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +104,7 @@ class ImageData:
     def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
         """What these images have been through, and what is still to be done."""
         return image_preprocessing(
-            self.image_size, self.resize, self.interpolation, self.classes, mean, std
+            self.image_size, self.resize, self.interpolation, self.classes, mean, std, self.bits
         )
 
     def inputs(
@@ -184,6 +185,7 @@ def image_preprocessing(
     classes: tuple[str, ...],
     mean: Sequence[float],
     std: Sequence[float],
+    bits: int = 16,
 ) -> Preprocessing:
     """What images go through on their way into a network; "auto" must have been resolved."""
     assert resize != "auto"
@@ -196,6 +198,7 @@ def image_preprocessing(
         interpolation=interpolation,
         mean=tuple(mean),
         std=tuple(std),
+        bits=bits,
     )
 
 
@@ -256,6 +259,7 @@ def _decode(
         "image_size": image_size,
         "resize": resize,
         "generated": dataset.generated,
+        "bits": dataset.bits,
         "classes": dataset.classes,
         "source_issues": _plain(dataset.issues),
         **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, interpolation, progress),

@@ -29,6 +29,7 @@ from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
 from bench.execution.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
 from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
+from bench.models.checkpoints import keep_start
 from bench.suite import Resources
 from bench.system.cache import atomic_file
 from bench.system.machine import arithmetic
@@ -296,6 +297,8 @@ class RayExecutor:
             elif isinstance(event, JobResult):
                 job = worker.open.pop(event.trial_id)
                 if report.content is not None and job.checkpoint is not None:
+                    if job.weights.path is not None:
+                        keep_start(job.weights.path, job.checkpoint.parent)
                     with atomic_file(job.checkpoint) as temporary:
                         temporary.write_bytes(report.content)
                 agenda.note(event)
