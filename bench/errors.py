@@ -136,6 +136,11 @@ class SuiteError(BenchError):
         return str(self.args[0])
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A count with its noun, for a message: `1 trial`, `3,000 trials`, `2 classes`."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A suffix such as `; did you mean 'cosine'?`, or the list of valid names if none is near."""
     names = sorted(valid)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.console import error_console, out_console
+from bench.errors import counted
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def exit_with_failures(result: Run, again: str) -> None:
     failed = result.trials[result.trials["status"] == "failed"]
     if failed.empty:
         return
-    text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
+    text = f"[red]{counted(len(failed), 'trial')} failed[/]; their errors are in the report"
     tried = int(failed["started"].notna().sum())
     if tried:
-        text += f"; {tried} of them stay failed until {escape(again)} tries them again"
+        text += f"; the next run skips {tried} of them, {escape(again)} runs them again"
     error_console.print(text, highlight=False)
     raise typer.Exit(1)
 

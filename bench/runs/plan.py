@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import counted
 from bench.execution.executors import Where
 from bench.execution.jobs import cut
 from bench.execution.work import Work, count_work
@@ -65,8 +66,9 @@ class RunPlan:
         if self.outlook is not None:
             yield self.outlook
         time = self.time
+        trained = counted(time.trained_samples, "image")
         yield (
-            f"{time.epochs} epochs, {time.trained_samples:,} images to train on and "
+            f"{counted(time.epochs, 'epoch')}, {trained} to train on and "
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
             f"with {self.workers} at once on {self.device}"
         )

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.errors import counted
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ConsoleReporter:
         complete = sum(trial.complete for trial in resolved_run.trials)
         skipped = sum(trial.skip_reason is not None for trial in resolved_run.trials)
         parts = [
-            f"{len(resolved_run.trials)} trials",
+            counted(len(resolved_run.trials), "trial"),
             f"{complete} complete",
             f"{len(resolved_run.pending)} to train",
         ]
@@ -93,7 +94,8 @@ class ConsoleReporter:
             parts.append(f"{skipped} skipped")
         if resolved_run.failed:
             parts.append(
-                f"{len(resolved_run.failed)} failed before (--retry failed tries them again)"
+                f"{len(resolved_run.failed)} skipped that failed in an earlier run "
+                "(--retry failed runs them again)"
             )
         self._done, self._started, self._total = 0, 0, len(resolved_run.pending)
         self._console.print(

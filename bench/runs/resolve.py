@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
-from bench.errors import BenchError, DataError, Problem, SuiteError
+from bench.errors import BenchError, DataError, Problem, SuiteError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
@@ -123,8 +123,8 @@ class FurtherSeeds:
         """Raise `BenchError` if the suite has more seeds than a strategy may have."""
         if max_seeds is not None and max_seeds < len(self.suite):
             raise BenchError(
-                f"--max-seeds must not be below the {len(self.suite)} seeds of the suite, got "
-                f"{max_seeds}"
+                f"--max-seeds must not be below the {counted(len(self.suite), 'seed')} of the "
+                f"suite, got {max_seeds}"
             )
 
     def with_started(

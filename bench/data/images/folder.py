@@ -23,7 +23,6 @@ from bench.data.dataset import (
     VAL,
     DataIssue,
     ImageDataset,
-    counted,
     naming,
     val_as_test_issue,
 )
@@ -35,7 +34,7 @@ from bench.data.images.files import (
     name_text,
     sample_id,
 )
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.system.download import OnProgress
 
 SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
@@ -111,7 +110,7 @@ def _split_folders(root: Path) -> dict[int, Path]:
         return {UNASSIGNED: root}
     count = sum(_has_image_suffix(path) for path in _files(root))
     raise DataError(
-        f"{root} holds {count} images but no class folders; "
+        f"{root} holds {counted(count, 'image')} but no class folders; "
         f"the images of a class belong into a folder named after it ({root / 'CLASS'})"
     )
 

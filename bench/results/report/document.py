@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, bounded
+from bench.errors import BenchError, bounded, counted
 from bench.results.folder import STATUSES, Run, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.report.blocks import (
@@ -23,7 +23,6 @@ from bench.results.report.blocks import (
 )
 from bench.results.report.evidence import Findings, evidence, standing
 from bench.results.report.tuning import tuning_limits
-from bench.results.report.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +106,11 @@ def _unfinished(found: Findings) -> Iterator[Block]:
             f"{labels[str(config)]} (seed {', '.join(_seeds_and_folds(rows))})"
             for config, rows in group.groupby("config", sort=False)
         ]
-        more = f" and {len(names) - MAX_NAMED} more configs" if len(names) > MAX_NAMED else ""
+        more = (
+            f" and {counted(len(names) - MAX_NAMED, 'more config')}"
+            if len(names) > MAX_NAMED
+            else ""
+        )
         shown = "; ".join(names[:MAX_NAMED])
         yield paragraph(f"{counted(len(group), 'trial')} {status}: {shown}{more}")
         yield Code(str(reason), max_lines=MAX_ERROR_LINES)
@@ -172,7 +175,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[Block]:
         yield paragraph(f"Images per class{of}:")
         yield Table("classes", ("class", *counts), rows, tuple(range(1, len(counts) + 1)))
     if len(classes) > MAX_CLASSES:
-        yield paragraph(f"{len(classes) - MAX_CLASSES} more classes are in data.json.")
+        yield paragraph(
+            f"{counted(len(classes) - MAX_CLASSES, 'more class', 'more classes')} in data.json."
+        )
 
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
@@ -253,7 +258,9 @@ def _time(complete: pd.DataFrame) -> str:
         sentence += f", from {started.strftime(form)} to {finished.strftime(form)} UTC"
     reused, epochs = int(complete["reused_epochs"].sum()), int(complete["epochs"].sum())
     if reused:
-        sentence += f"; {reused} of {epochs} epochs were shared with a trial that begins the same"
+        sentence += (
+            f"; {reused} of {counted(epochs, 'epoch')} shared with a trial that begins the same"
+        )
     return sentence
 
 
