@@ -22,7 +22,7 @@ from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, t
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
-from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights
 from bench.system.download import OnProgress
@@ -41,7 +41,10 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         settings = resolved.trial.settings
         key = splits_key(resolved.trial)
         if key not in drawn:
-            drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
+            with data_errors_placed(resolved_run.loaded):
+                drawn[key] = splits_of(
+                    resolved.trial, dataset.labels, dataset.splits, dataset.classes
+                )
         splits = drawn[key]
         counted.append(
             CountedTrial(
@@ -165,9 +168,10 @@ class PreparedSets:
         for resolved in resolved_run.trials:
             key = (resolved.input_size, resolved.trial.settings.resize)
             if key not in self._folders:
-                self._folders[key] = prepare(
-                    resolved_run.dataset, size=key[0], resize=key[1], progress=progress
-                )
+                with data_errors_placed(resolved_run.loaded):
+                    self._folders[key] = prepare(
+                        resolved_run.dataset, size=key[0], resize=key[1], progress=progress
+                    )
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
@@ -184,7 +188,8 @@ class PreparedSets:
         """The trial's splits, drawn once for each seed and fold."""
         key = splits_key(resolved.trial)
         if key not in self._splits:
-            self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
+            with data_errors_placed(self._resolved_run.loaded):
+                self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
         return self._splits[key]
 
     def describe(self) -> dict[str, Any]:

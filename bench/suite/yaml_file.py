@@ -141,6 +141,7 @@ def parse_yaml(text: str, *, path: Path | None = None) -> YamlFile:
         raise SuiteError([Problem(message=message, path=path)]) from None
     if converter.problems:
         raise SuiteError(converter.problems)
+    converter.lines.setdefault((), 1)  # an empty file has a line too
     return YamlFile(data=data, path=path, lines=converter.lines, overrides={})
 
 

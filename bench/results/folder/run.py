@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def read_run(place: str | Path) -> Run:
     """
     import pandas as pd
 
-    folder = Path(place)
+    folder = Path(os.path.expanduser(place))
     if is_url(place):
         remote = RemoteFolder(str(place))
         remote.pull(parts=False)

@@ -44,7 +44,7 @@ def write_suite(
     place = folder if os.path.exists(folder) else os.path.expanduser(folder)
     folder = existing_folder(os.path.abspath(place))
     _check_encoding(folder)
-    path = Path(output or f"{safe_name(folder.name)}.yaml")
+    path = Path(os.path.expanduser(output or f"{safe_name(folder.name)}.yaml"))
     _check_output(path, folder, force=force)
     found = examine(folder, progress=progress)
     chosen = choose(found)
