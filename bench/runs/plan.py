@@ -19,7 +19,7 @@ from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter
 from bench.runs.time_estimate import TimeEstimate, duration, estimate
-from bench.suite import Trial
+from bench.suite import Trial, cell_labels, trial_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def plan_run(
         device=resolved_run.device,
         workers=workers,
         configs=tuple(_configs(resolved_run)),
-        failed=tuple(map(_failure, resolved_run.failed)),
+        failed=tuple(_failures(resolved_run)),
         notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
         work=work,
         time=estimate(resolved_run, work, workers=workers),
@@ -144,10 +144,11 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
     configs: dict[str, list[ResolvedTrial]] = {}
     for resolved in resolved_run.trials:
         configs.setdefault(resolved.trial.config, []).append(resolved)
-    for trials in configs.values():
+    labels = cell_labels(each.trial for each in resolved_run.trials)
+    for config, trials in configs.items():
         pending = [resolved for resolved in trials if resolved.pending]
         yield PlannedConfig(
-            label=trials[0].trial.label,
+            label=labels[config],
             seeds=tuple(dict.fromkeys(resolved.trial.settings.seed for resolved in trials)),
             trials=len(trials),
             pending=len(pending),
@@ -157,8 +158,10 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
         )
 
 
-def _failure(resolved: ResolvedTrial) -> str:
-    return f"{resolved.trial.full_label}: {resolved.failure}"
+def _failures(resolved_run: ResolvedRun) -> Iterator[str]:
+    labels = cell_labels(each.trial for each in resolved_run.trials)
+    for resolved in resolved_run.failed:
+        yield f"{trial_label(resolved.trial, labels)}: {resolved.failure}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

@@ -10,6 +10,7 @@ from bench.suite.grid import (
     normal_form,
     written_trials,
 )
+from bench.suite.labels import cell_labels, trial_label
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
 from bench.suite.no_effect import Note, Uses, no_effect
 from bench.suite.resources import Resources
@@ -64,6 +65,7 @@ __all__ = [
     "Tune",
     "Uses",
     "WrittenTrial",
+    "cell_labels",
     "direction",
     "distinct",
     "dump_compact",
@@ -75,5 +77,6 @@ __all__ = [
     "no_effect",
     "normal_form",
     "selection",
+    "trial_label",
     "written_trials",
 ]
