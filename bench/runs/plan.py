@@ -18,7 +18,7 @@ from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter
-from bench.runs.time_estimate import TimeEstimate, duration, estimate
+from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
 from bench.suite import Trial, cell_labels, trial_label
 
 
@@ -106,7 +106,11 @@ COLUMNS = ("trials", "to train", "epochs", "cell", "seeds")
 
 
 def plan_run(
-    resolved_run: ResolvedRun, options: RunOptions, where: Where, reporter: Reporter
+    resolved_run: ResolvedRun,
+    options: RunOptions,
+    where: Where,
+    reporter: Reporter,
+    timings: Timings | None = None,
 ) -> RunPlan:
     """Count what the run would do, and time a few batches of it on this machine.
 
@@ -128,7 +132,7 @@ def plan_run(
         failed=tuple(_failures(resolved_run)),
         notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
         work=work,
-        time=estimate(resolved_run, work, workers=workers),
+        time=estimate(resolved_run, work, workers=workers, timings=timings),
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
