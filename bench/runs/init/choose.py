@@ -54,7 +54,7 @@ class ChosenGrid:
 def choices(found: Examined) -> Iterator[ChosenGrid]:
     """Grids for these findings, each for less time than the one before.
 
-    First the second schedule goes, then seeds, then pixels, then strategies, epochs, images.
+    First the second schedule goes, then seeds, then pixels, then epochs, strategies, images.
     """
     grid = richest(found)
     yield grid
@@ -64,12 +64,12 @@ def choices(found: Examined) -> Iterator[ChosenGrid]:
         for seeds in NUMBERS_OF_SEEDS:
             grid = replace(grid, image_size=pixels, seeds=tuple(range(seeds)))
             yield grid
-    for number in (3, 2):
-        # The last two of those that come first: what the others are compared with goes last.
-        grid = replace(grid, strategies=grid.strategies[:3][-number:])
-        yield grid
     grid = replace(grid, epochs=max(3, grid.epochs // 2))
     yield grid
+    for number in (3, 2):
+        # from_scratch, linear_probe, full_finetune; then without the first, which takes longest.
+        grid = replace(grid, strategies=grid.strategies[:3][-number:])
+        yield grid
     least = min(found.counts["train"].values())
     for shots in SHOTS:
         if shots < least:

@@ -72,7 +72,7 @@ def _header(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     yield "#"
     yield "# What runs"
     yield from item(_work(found, proposal.grid))
-    yield from item(f"{_time(found, proposal)}.")
+    yield from item(f"It takes {_time(found, proposal)}.")
     yield from item(f"{proposal.outlook(found.total('test'))}.")
     yield from item(_more(found, proposal))
 
