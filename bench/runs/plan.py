@@ -17,7 +17,7 @@ from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
-from bench.runs.run import Reporter
+from bench.runs.run import Reporter, earlier_notes
 from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
 from bench.suite import Trial, cell_labels, trial_label
 
@@ -130,7 +130,11 @@ def plan_run(
         workers=workers,
         configs=tuple(_configs(resolved_run)),
         failed=tuple(_failures(resolved_run)),
-        notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
+        notes=(
+            *resolved_run.notes,
+            *earlier_notes(resolved_run),
+            *race_notes(resolved_run, options),
+        ),
         work=work,
         time=estimate(resolved_run, work, workers=workers, timings=timings),
         outlook=_outlook(

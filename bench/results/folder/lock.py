@@ -17,6 +17,9 @@ from filelock import FileLock, Timeout
 from bench.errors import BenchError, StoreError, bounded
 from bench.system.object_store import ObjectStore
 
+HOLDER = ".lock.json"
+"""The file that says who has the lock."""
+
 BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
 """How often the holder of a store's lock gives a sign of life, and how long others wait for one."""
 
@@ -31,7 +34,7 @@ class RunLock:
         self._shown = shown or str(folder)
         self._lock = FileLock(folder / ".lock")
         # Beside the lock, which is emptied whenever somebody asks for it.
-        self._holder = folder / ".lock.json"
+        self._holder = folder / HOLDER
 
     def acquire(self) -> None:
         """Take the lock of a folder that exists; raises `BenchError` naming who has it."""
@@ -58,11 +61,44 @@ class RunLock:
 
     def _said(self) -> str:
         """Who has the lock, as far as it has said so yet."""
-        try:
-            holder = json.loads(self._holder.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        return f" ({said})" if (said := _in_words(holder)) else ""
+        said = _in_words(_read_holder(self._holder))
+        return f" ({said})" if said else ""
+
+
+def other_writer(folder: Path) -> str | None:
+    """Which other process writes to the folder now, in words; None if none is known to.
+
+    It looks without asking for the lock, and takes the word of a process of another machine for it.
+    """
+    holder = _read_holder(folder / HOLDER)
+    said = _in_words(holder)
+    if not said:
+        return None
+    process = holder.get("pid")
+    if holder.get("host") == socket.gethostname():
+        return said if process != os.getpid() and _lives(process, holder.get("since")) else None
+    return said
+
+
+def _lives(process: Any, since: Any) -> bool:
+    """Whether the process that said so at `since` is there: another may have its number by now."""
+    import psutil
+
+    try:
+        began: float = psutil.Process(process).create_time()
+        said = datetime.fromisoformat(since).timestamp()
+        return began <= said + 2.0  # `since` is in seconds
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            holder = json.loads(file.read(4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 class StoreLock:

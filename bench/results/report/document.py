@@ -46,6 +46,7 @@ FILES: Mapping[str, str] = {
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
+    "earlier": "tables and reports of suites that this folder had before",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }
