@@ -196,12 +196,13 @@ def _effort(needs: Needs) -> tuple[float, float]:
 
 def _needs_text(needs: Needs) -> str:
     seeds, samples = _range(needs.seeds), _range(needs.samples)
+    more = "further seed" if seeds == "about 1" else "further seeds"
     if seeds and samples:
-        return f"{seeds} further seeds, or a test split of {samples} images"
+        return f"{seeds} {more}, or a test split of {samples} images"
     if samples:
         return f"no number of seeds will do it: a test split of {samples} images"
     if seeds:
-        return f"{seeds} further seeds"
+        return f"{seeds} {more}"
     return "neither more seeds nor more test images alone, but both, and many"
 
 

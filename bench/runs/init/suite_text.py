@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import DATASETS
+from bench.errors import counted
 from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
 from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
 from bench.runs.init.examine import MEASURED, Examined, wilson_half_width
@@ -128,8 +129,8 @@ def _machine(found: Examined) -> str:
     native = "which it computes natively" if precision == "bf16" else "as bf16 is not native to it"
     device = "the CPU" if found.device == "cpu" else f"{machine['device_name']} ({found.device})"
     return (
-        f"This machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of "
-        f"memory. It trains on {device} in {precision}, {native}."
+        f"This machine: {machine['cpu']}, {counted(machine['cores'], 'core')}, "
+        f"{machine['memory_gib']} GiB of memory. It trains on {device} in {precision}, {native}."
     )
 
 
@@ -137,13 +138,15 @@ def _certainty(found: Examined) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
-        f"{num_test:,} test images: an accuracy of 90% is known to about {_half_width(found)} "
-        f"(half of the 95% Wilson score interval); one image is {100 / num_test:.2g} points. All "
-        "strategies see the same test images, so a difference is usually surer than either."
+        f"{counted(num_test, 'test image')}: an accuracy of 90% is known to about "
+        f"{_half_width(found)} (half of the 95% Wilson score interval); one image is "
+        f"{100 / num_test:.2g} points. All strategies see the same test images, so a difference is "
+        "usually surer than either."
     )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
-        yield f"{num_val} validation images choose the epoch: there is luck in that choice."
+        images = counted(num_val, "validation image")
+        yield f"The epoch is chosen on {images}: there is luck in that choice."
 
 
 def _half_width(found: Examined) -> str:
@@ -276,8 +279,9 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     num_train = _num_train(found, chosen)
     steps = math.ceil(num_train / chosen.batch_size)
     yield from comment(
-        f"{num_train:,} training images are {steps:,} steps an epoch, {steps * chosen.epochs:,} in "
-        "all. The epoch that is best on the validation split counts."
+        f"{counted(num_train, 'training image')} in batches of {chosen.batch_size}: "
+        f"{counted(steps, 'step')} an epoch, {steps * chosen.epochs:,} in all. The epoch that is "
+        "best on the validation split counts."
     )
     yield f"batch_size: {chosen.batch_size}"
     yield f"epochs: {chosen.epochs}"
