@@ -188,14 +188,24 @@ def smoothed(losses: Losses) -> Curve:
 
 
 def _divergence(losses: Curve) -> int:
-    """The first step behind the least mean whose loss is above all in front; else the end."""
+    """Where the loss leaves for good; else the end.
+
+    It is the first step behind the least mean whose loss is above all in front, and `DIVERGED`
+    times that mean, or never comes down to the median in front again. A batch that is merely hard
+    ends nothing.
+    """
     if not len(losses):
         return 0
     means = exponential_means(losses)
     settled = min(_SETTLED, len(losses)) - 1  # the first means are of few losses
     least = settled + int(means[settled:].argmin())
-    above = np.flatnonzero(losses[least + 1 :] > losses[: least + 1].max())
-    return least + 1 + int(above[0]) if len(above) else len(losses)
+    front = losses[: least + 1]
+    fine = np.flatnonzero(losses <= np.median(front))
+    last = int(fine[-1])
+    steps = np.arange(len(losses))
+    gone = (steps > last) | (losses > DIVERGED * means[least])
+    left = np.flatnonzero((steps > least) & (losses > front.max()) & gone)
+    return int(left[0]) if len(left) else len(losses)
 
 
 @dataclass(frozen=True, kw_only=True)

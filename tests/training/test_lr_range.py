@@ -178,10 +178,17 @@ def test_the_smoothed_curve_lies_near_the_one_without_noise(steps: int) -> None:
 
 
 def test_behind_a_divergence_losses_are_as_they_are() -> None:
-    # The loss of 9 is the first behind the least mean that is above all in front of it.
+    # The loss of 9 is the first behind the least mean that is far above all in front of it.
     losses = np.append(scattered(30, 0.02), [9.0, 0.5, 0.2])
     np.testing.assert_array_equal(smoothed(losses)[30:], losses[30:])
     np.testing.assert_array_equal(smoothed(losses)[:30], smoothed(losses[:30]))
+
+
+def test_a_hard_batch_is_no_divergence() -> None:
+    losses = np.array(logistic(1e-3))
+    losses[80] = 0.75  # above all in front
+    assert np.abs(smoothed(losses)[85:] - losses[85:]).max() < 0.05
+    assert smoothed(losses)[80] < 0.3
 
 
 @pytest.mark.parametrize("losses", [[], [0.5], [0.5, 0.4]])
