@@ -176,18 +176,28 @@ def init(
     *,
     output: str | Path | None = None,
     force: bool = False,
+    minutes: float = 10.0,
     reporter: Reporter | None = None,
 ) -> WrittenSuite:
     """Look at a folder of images and write a suite for it, ready to run.
 
     `output` is the suite's file (default: named like the folder, in the current one); `force`
-    replaces one that exists. Raises `DataError` for a folder that is missing or unusable.
+    replaces one that exists. The suite takes about `minutes` to train on this machine.
+    Raises `DataError` for a folder that is missing or unusable.
     """
     from bench.runs.init.write import write_suite
 
     reporter = reporter or _reporter()
-    progress = None if reporter is None else reporter.progress
-    return write_suite(folder, output, force=force, progress=progress)
+    if reporter is None:
+        return write_suite(folder, output, force=force, minutes=minutes)
+    return write_suite(
+        folder,
+        output,
+        force=force,
+        minutes=minutes,
+        progress=reporter.progress,
+        status=reporter.status,
+    )
 
 
 # Runs -----------------------------------------------------------------------------------------

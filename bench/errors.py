@@ -17,6 +17,8 @@ from urllib.parse import unquote
 MAX_PROBLEMS = 100
 """After so many mistakes in one suite, no more are looked for."""
 MAX_MESSAGE = 4000
+MAX_LISTED, CLOSEST = 60, 20
+"""So many valid names are listed whole; of more, so many."""
 
 
 class BenchError(Exception):
@@ -203,13 +205,14 @@ class Problem:
     """One mistake in a suite: the rule with the offending value, and where it stands.
 
     A suite that is no file has lines only, or where it is no text either, keys such as
-    `strategy.1.lr`.
+    `strategy.1.lr`. `detail` stands below, on lines of its own.
     """
 
     message: str
     path: Path | None = None
     line: int | None = None
     key: str | None = None
+    detail: str | None = None
 
     @classmethod
     def at_key(cls, location: Iterable[str | int], message: str) -> Problem:
@@ -218,7 +221,8 @@ class Problem:
 
     def __str__(self) -> str:
         message, where = bounded(without_secrets(self.message)), self._where()
-        return message if where is None else f"{message} ({bounded(where)})"
+        text = message if where is None else f"{message} ({bounded(where)})"
+        return text if self.detail is None else f"{text}\n{bounded(self.detail)}"
 
     def _where(self) -> str | None:
         if self.path is not None:
@@ -240,14 +244,23 @@ class SuiteError(BenchError):
         return str(self.args[0])
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A count with its noun, for a message: `1 trial`, `3,000 trials`, `2 classes`."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A suffix such as `; did you mean 'cosine'?`, or the list of valid names if none is near."""
-    names = sorted(valid)
-    matches = get_close_matches(name, names, n=1, cutoff=0.6)
+    names = {each.casefold(): each for each in sorted(valid)}
+    matches = get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
     if matches:
-        return f"; did you mean {matches[0]!r}?"
-    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"; valid: {shown}" if names else ""
+        return f"; did you mean {names[matches[0]]!r}?"
+    if len(names) <= MAX_LISTED:
+        return f"; valid: {', '.join(names.values())}" if names else ""
+    # The one that is meant must not be among those that are left out.
+    closest = get_close_matches(name.casefold(), names, n=CLOSEST, cutoff=0.0)
+    shown = ", ".join(names[each] for each in closest)
+    return f"; the closest of {len(names):,} valid ones: {shown}"
 
 
 def known_names(option: str, names: str | Iterable[str], valid: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.cli.console import error_console, out_console
 from bench.cli.interrupts import INTERRUPTED
-from bench.errors import without_secrets
+from bench.errors import counted, without_secrets
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
@@ -49,12 +49,11 @@ def exit_with_failures(result: Run, again: str) -> None:
     failed = result.trials[result.trials["status"] == "failed"]
     if failed.empty:
         return
-    text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
+    text = f"[red]{counted(len(failed), 'trial')} failed[/]; their errors are in the report"
     tried = int(failed["started"].notna().sum())
     if tried:
-        text += (
-            f"; {tried} of them stay failed until {escape(without_secrets(again))} tries them again"
-        )
+        command = escape(without_secrets(again))
+        text += f"; the next run skips {tried} of them, {command} runs them again"
     error_console.print(text, highlight=False)
     raise typer.Exit(1)
 

@@ -266,11 +266,6 @@ def naming(names: Sequence[str], *, at_most: int = 5) -> str:
     return shown + (f" and {rest} more" if rest > 0 else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, which takes a plain s: 1 image, 2 images."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def val_as_test_issue(splits: npt.NDArray[np.int8]) -> tuple[DataIssue, ...]:
     """What to tell if a data set has a val split but no test split (see `make_splits`)."""
     if not (np.any(splits == VAL) and not np.any(splits == TEST)):

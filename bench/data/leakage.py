@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import DataIssue, Pixels, counted
+from bench.data.dataset import DataIssue, Pixels
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
+from bench.errors import counted
 from bench.system.cache import atomic_file
 from bench.system.download import OnProgress
 

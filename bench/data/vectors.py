@@ -24,12 +24,11 @@ from bench.data.dataset import (
     InputKind,
     Pixels,
     check_samples,
-    counted,
     naming,
 )
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
 from bench.data.splits import Samples, Splits
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite import Entry
 from bench.system.cache import atomic_folder, cache_root, folder_label

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 
 from bench.data import TEST, VAL, DataIssue, Dataset, Splits
-from bench.data.dataset import counted, takes_limits
-from bench.errors import DataError
+from bench.data.dataset import takes_limits
+from bench.errors import DataError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
@@ -269,13 +269,13 @@ def _pooled(
     if not folds or not names:
         return
     named = loaded.yaml_file.problem(("folds",), f"folds: {folds}")
-    own = f"{' and '.join(names)} split{'s' if len(names) > 1 else ''}"
+    own = f"{' and '.join(names)} {'split' if len(names) == 1 else 'splits'}"
     yield Note(
         kind=POOLED,
         message=(
             f"{named}: the data set's own {own} {'are' if len(names) > 1 else 'is'} pooled with "
-            f"all other images; each of the {len(dataset)} images is tested once for each seed, "
-            "so results do not compare with those on the data set's own test split"
+            f"all other images; each of the {counted(len(dataset), 'image')} is tested once for "
+            "each seed, so results do not compare with those on the data set's own test split"
         ),
         count=len({id(each.trial) for each in written}),
     )

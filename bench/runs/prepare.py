@@ -24,7 +24,7 @@ from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.inputs import describe_inputs, input_views
-from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights, Interpolation
 from bench.system.download import OnProgress
@@ -43,7 +43,10 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         settings = resolved.trial.settings
         key = splits_key(resolved.trial)
         if key not in drawn:
-            drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
+            with data_errors_placed(resolved_run.loaded):
+                drawn[key] = splits_of(
+                    resolved.trial, dataset.labels, dataset.splits, dataset.classes
+                )
         splits = drawn[key]
         counted.append(
             CountedTrial(
@@ -177,13 +180,14 @@ class PreparedSets:
             key = _prepared_by(resolved)
             if key not in self._folders:
                 size, resize, interpolation = key
-                self._folders[key] = prepare(
-                    resolved_run.dataset,
-                    size=size,
-                    resize=resize,
-                    interpolation=interpolation,
-                    progress=progress,
-                )
+                with data_errors_placed(resolved_run.loaded):
+                    self._folders[key] = prepare(
+                        resolved_run.dataset,
+                        size=size,
+                        resize=resize,
+                        interpolation=interpolation,
+                        progress=progress,
+                    )
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
@@ -200,7 +204,8 @@ class PreparedSets:
         """The trial's splits, drawn once for each seed and fold."""
         key = splits_key(resolved.trial)
         if key not in self._splits:
-            self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
+            with data_errors_placed(self._resolved_run.loaded):
+                self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
         return self._splits[key]
 
     def views(self) -> list[InputView]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
 from bench.data.dataset import SPLIT_NOTE
-from bench.errors import BenchError, DataError, Problem, SuiteError
+from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
@@ -44,6 +45,7 @@ from bench.suite import (
     locate,
     matches,
 )
+from bench.suite.grid import Places
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
 from bench.training.precision import resolve_precision
@@ -127,8 +129,8 @@ class FurtherSeeds:
         """Raise `BenchError` if the suite has more seeds than a strategy may have."""
         if max_seeds is not None and max_seeds < len(self.suite):
             raise BenchError(
-                f"--max-seeds must not be below the {len(self.suite)} seeds of the suite, got "
-                f"{max_seeds}"
+                f"--max-seeds must not be below the {counted(len(self.suite), 'seed')} of the "
+                f"suite, got {max_seeds}"
             )
 
     def with_started(
@@ -284,17 +286,29 @@ def open_suite(
     device = resolve_device(device)
     loaded = checked.loaded
     suite = loaded.suite
-    dataset = open_dataset(
-        suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
-    )
+    with data_errors_placed(loaded):
+        dataset = open_dataset(
+            suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
+        )
+    places = {id(each.trial): each.places for each in checked.written}
     return OpenSuite(
         loaded=loaded,
         written=checked.written,
         trials=checked.trials,
         dataset=dataset,
         device=device,
-        resolver=Resolver(loaded, dataset, device, checked.trials),
+        resolver=Resolver(loaded, dataset, device, checked.trials, places),
     )
+
+
+@contextmanager
+def data_errors_placed(loaded: LoadedSuite) -> Iterator[None]:
+    """Say of what is wrong with the data set where the suite names it."""
+    try:
+        yield
+    except DataError as error:
+        problem = loaded.yaml_file.problem(("dataset", "path"), str(error))
+        raise DataError(str(problem)) from error
 
 
 def _check_folds(opened: OpenSuite) -> None:
@@ -332,12 +346,21 @@ def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]
 
 
 class Resolver:
-    """What a trial becomes on this machine; `trials` are all that share the suite."""
+    """What a trial becomes on this machine; `trials` are all that share the suite.
+
+    `places` tells where in the suite the values of a trial stand, by the trial's `id()`.
+    """
 
     def __init__(
-        self, loaded: LoadedSuite, dataset: Dataset, device: str, trials: Sequence[Trial]
+        self,
+        loaded: LoadedSuite,
+        dataset: Dataset,
+        device: str,
+        trials: Sequence[Trial],
+        places: Mapping[int, Places] | None = None,
     ) -> None:
         self._loaded = loaded
+        self._places = places or {}
         self._dataset = dataset
         self._device = device
         self._peers = _weights_by_backbone(trials)
@@ -418,7 +441,9 @@ class Resolver:
             return None
 
     def _report(self, trial: Trial, key: str, message: str) -> None:
-        location = locate(self._loaded.suite, key, trial)
+        location = self._places.get(id(trial), {}).get(key) or locate(
+            self._loaded.suite, key, trial
+        )
         self.problems.setdefault(message, self._loaded.yaml_file.problem(location, message))
 
     def _input_size(self, trial: Trial) -> int:
@@ -428,14 +453,7 @@ class Resolver:
         """
         if trial.settings.image_size is not None:
             return trial.settings.image_size
-        asked = [
-            entry.options["image_size"] or 0
-            if entry.name == "fractals"
-            else describe_weights(trial.backbone.name, entry).input_size
-            for entry in self._peer_weights(trial)
-            if entry.name != "none"
-        ]
-        largest = max(asked, default=0)
+        largest = max(self._asked_sizes(trial), default=0)
         return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
 
     def _size_of_the_data(self, trial: Trial) -> int:
@@ -447,18 +465,31 @@ class Resolver:
             return native
         return native if native <= usual and takes_size(trial.backbone.name, native) else 0
 
+    def _asked_sizes(self, trial: Trial) -> Iterator[int]:
+        """What the weights of the backbone ask for; other trials' wrong ones are told with them."""
+        for entry in self._peer_weights(trial):
+            if entry.name == "fractals":
+                yield entry.options["image_size"] or 0
+            elif entry.name != "none":
+                try:
+                    yield describe_weights(trial.backbone.name, entry).input_size
+                except WeightsError:
+                    if entry == trial.settings.weights:
+                        raise
+
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.name != "none":
             return weights
-        peers = (
-            self._weights(trial.backbone.name, entry, size)
-            for entry in self._peer_weights(trial)
-            if entry.name != "none"
-        )
-        peer = next(peers, weights)
+        peer = next(self._peers_with_weights(trial, size), weights)
         return replace(weights, mean=peer.mean, std=peer.std, interpolation=peer.interpolation)
+
+    def _peers_with_weights(self, trial: Trial, size: int) -> Iterator[Weights]:
+        for entry in self._peer_weights(trial):
+            if entry.name != "none":
+                with suppress(WeightsError):  # told with the trials that have them
+                    yield self._weights(trial.backbone.name, entry, size)
 
     def _peer_weights(self, trial: Trial) -> Sequence[Entry]:
         """The weights of all trials with the same backbone, each once."""

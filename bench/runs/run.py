@@ -41,9 +41,12 @@ from bench.results.folder import (
     write_json,
     write_thumbnails,
 )
+from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
+from bench.results.folder.planned import write_planned
 from bench.results.report import mistaken_samples, write_report
 from bench.runs.check import CheckedSuite
+from bench.runs.earlier import earlier_note
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.race import Race, most_seeds, race_notes
@@ -127,7 +130,9 @@ def run(
     with CacheUploads(reporter.note) as uploads:
         resolved_run = resolve_run(suite, progress=reporter.progress, **options)
         reporter.resolved(resolved_run)
-        for note in (*resolved_run.notes, *race_notes(resolved_run, given)):
+        for note in (*resolved_run.notes, *earlier_notes(resolved_run)):
+            reporter.note(f"note: {note}")
+        for note in race_notes(resolved_run, given):
             reporter.note(f"note: {note}")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
@@ -161,6 +166,14 @@ def run(
             for place in trackers.track(result, track):
                 reporter.note(f"tracked: {place}")
     return result
+
+
+def earlier_notes(resolved_run: ResolvedRun) -> Iterator[str]:
+    """What the folder holds of another suite, in words."""
+    rows = [trial_row(resolved_run, each) for each in resolved_run.trials]
+    note = earlier_note(resolved_run.folder, rows)
+    if note is not None:
+        yield note
 
 
 def _train_pending(
@@ -270,11 +283,23 @@ class _RunFolder:
         self._resolved_run.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
         try:
+            self._keep_earlier()
+            self._write_planned()
             self._write_skipped()
         except BaseException:
             self._lock.release()
             raise
         return self
+
+    def _keep_earlier(self) -> None:
+        """What is here of another suite stays readable when this one takes its place."""
+        folder = self._resolved_run.folder
+        if complete_others(folder, [resolved.id for resolved in self._resolved_run.trials]):
+            keep_earlier(folder)
+
+    def _write_planned(self) -> None:
+        ids = [resolved.id for resolved in self._resolved_run.trials]
+        write_planned(self._resolved_run.folder, ids)
 
     def _write_skipped(self) -> None:
         for resolved in self._resolved_run.trials:
@@ -296,6 +321,7 @@ class _RunFolder:
     def grow(self, resolved_run: ResolvedRun) -> None:
         """The run has further trials from now on."""
         self._resolved_run = resolved_run
+        self._write_planned()
         self._write_work(only_pending=True)
 
     def tables(self) -> Run:

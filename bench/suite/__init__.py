@@ -10,6 +10,7 @@ from bench.suite.grid import (
     normal_form,
     written_trials,
 )
+from bench.suite.labels import cell_labels, trial_label
 from bench.suite.limits import Limits
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
 from bench.suite.no_effect import Note, Uses, no_effect
@@ -70,6 +71,7 @@ __all__ = [
     "Tune",
     "Uses",
     "WrittenTrial",
+    "cell_labels",
     "direction",
     "distinct",
     "dump_compact",
@@ -81,5 +83,6 @@ __all__ = [
     "no_effect",
     "normal_form",
     "selection",
+    "trial_label",
     "written_trials",
 ]

@@ -61,10 +61,10 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["resources"] = suite.resources.model_dump(exclude_none=True)
     if suite.limits != Limits():
         data["limits"] = suite.limits.model_dump()
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(data, Dumper=SuiteDumper, sort_keys=False, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class SuiteDumper(yaml.SafeDumper):
     """Indents lists, quotes what YAML 1.1 readers would take for something else."""
 
     def ignore_aliases(self, data: Any) -> bool:

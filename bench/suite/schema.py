@@ -74,7 +74,7 @@ class Entry(BaseModel):
         return self._labelled(file_name, [key for key in self.given if key not in NOT_IN_LABELS])
 
     def _labelled(self, name: str, keys: Sequence[str]) -> str:
-        shown = [f"{key}={_text(self.options[key])}" for key in keys]
+        shown = [f"{key}={value_label(self.options[key])}" for key in keys]
         return f"{name}({', '.join(shown)})" if shown else name
 
     def identity(self) -> dict[str, Any]:
@@ -102,7 +102,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _text(value: Any) -> str:
+def value_label(value: Any) -> str:
+    """A setting's or option's value in words."""
     if isinstance(value, Entry):
         return value.label
     if isinstance(value, Path):
@@ -119,7 +120,7 @@ def _mapping_text(value: Mapping[str, Any]) -> str:
     if "name" not in value:
         return "+".join(_mapping_text({"name": name, **own}) for name, own in value.items())
     own = ((key, item) for key, item in value.items() if key != "name" and item is not None)
-    shown = ", ".join(f"{key}={_text(item)}" for key, item in own)
+    shown = ", ".join(f"{key}={value_label(item)}" for key, item in own)
     return f"{value['name']}({shown})" if shown else str(value["name"])
 
 
@@ -569,8 +570,13 @@ class Trial(BaseModel):
     @property
     def full_label(self) -> str:
         """The trial in words: its cell, its seed, and its fold if it has one."""
+        return f"{self.label} · {self.repetition}"
+
+    @property
+    def repetition(self) -> str:
+        """The seed in words, and the fold if the trial has one."""
         fold = "" if self.fold is None else f" · fold {self.fold + 1}"
-        return f"{self.label} · seed {self.settings.seed}{fold}"
+        return f"seed {self.settings.seed}{fold}"
 
     def by_fold(self) -> Iterator[Trial]:
         """The trial once for each fold that its settings ask for; one with a fold is itself."""

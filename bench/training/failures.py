@@ -46,7 +46,7 @@ class RankError(RuntimeError):
 
 def took_too_long(minutes: float, where: str) -> str:
     """The error of a trial that ran into `resources.minutes`; `where` as of `place`."""
-    return f"took longer than {minutes:g} minutes{where} (resources.minutes)"
+    return f"took longer than {minutes:g} min{where} (resources.minutes)"
 
 
 def place(epochs: int | None, end: int) -> str:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.data.dataset import DataIssue, counted, naming
+from bench.data.dataset import DataIssue, naming
 from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, is_deep_colour, with_image
 from bench.data.images.file_hashes import UNREADABLE, file_hashes
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
+from bench.errors import counted
 from bench.system.cache import atomic_file, cache_root
 from bench.system.download import OnProgress
 

@@ -23,7 +23,6 @@ from bench.data.dataset import (
     UNASSIGNED,
     DataIssue,
     ImageDataset,
-    counted,
     naming,
     val_as_test_issue,
 )
@@ -41,7 +40,7 @@ from bench.data.images.files import (
     subfolders,
 )
 from bench.data.images.layout import Layout, find_layout
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import DataIssue, Pixels, counted, naming
+from bench.data.dataset import DataIssue, Pixels, naming
+from bench.errors import counted
 
 VERSION = 1
 """Raise it with every change that alters what is noticed: prepared images are looked at again."""

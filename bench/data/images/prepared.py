@@ -33,14 +33,13 @@ from bench.data.dataset import (
     DecodeFailure,
     ImageDataset,
     Pixels,
-    counted,
     naming,
 )
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
 from bench.system.cache_mirror import stored

@@ -15,10 +15,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, StoreError, bounded
-from bench.results.folder.checks import plain_json, read_text
 from bench.results.folder.links import refuse_links
 from bench.system.cache import atomic_file
 from bench.system.object_store import ObjectStore
+
+HOLDER = ".lock.json"
+"""The file that says who has the lock."""
 
 BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
 """How often the holder of a store's lock gives a sign of life, and how long others wait for one."""
@@ -35,7 +37,7 @@ class RunLock:
         self._folder = folder
         self._lock = FileLock(folder / ".lock")
         # Beside the lock, which is emptied whenever somebody asks for it.
-        self._holder = folder / ".lock.json"
+        self._holder = folder / HOLDER
 
     def acquire(self) -> None:
         """Take the lock of a folder that exists; raises `BenchError` naming who has it.
@@ -66,11 +68,44 @@ class RunLock:
 
     def _said(self) -> str:
         """Who has the lock, as far as it has said so yet."""
-        try:
-            holder = plain_json(read_text(self._holder))
-        except (OSError, ValueError):
-            return ""
-        return f" ({said})" if (said := _in_words(holder)) else ""
+        said = _in_words(_read_holder(self._holder))
+        return f" ({said})" if said else ""
+
+
+def other_writer(folder: Path) -> str | None:
+    """Which other process writes to the folder now, in words; None if none is known to.
+
+    It looks without asking for the lock, and takes the word of a process of another machine for it.
+    """
+    holder = _read_holder(folder / HOLDER)
+    said = _in_words(holder)
+    if not said:
+        return None
+    process = holder.get("pid")
+    if holder.get("host") == socket.gethostname():
+        return said if process != os.getpid() and _lives(process, holder.get("since")) else None
+    return said
+
+
+def _lives(process: Any, since: Any) -> bool:
+    """Whether the process that said so at `since` is there: another may have its number by now."""
+    import psutil
+
+    try:
+        began: float = psutil.Process(process).create_time()
+        said = datetime.fromisoformat(since).timestamp()
+        return began <= said + 2.0  # `since` is in seconds
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            holder = json.loads(file.read(4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 class StoreLock:

@@ -21,6 +21,7 @@ from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.tables import (
     NewerSchemaError,
     Rows,
+    join_tables,
     merge_parquet,
     read_table,
     to_frame,
@@ -142,6 +143,22 @@ class RunStore:
                 metadata={PLANNED_KEY: str(len(folders)).encode()},
             )
         return [trial for trial, folder in folders.items() if folder is None]
+
+    def gathered(self, trial_ids: Sequence[str] | None) -> dict[TableName, pa.Table]:
+        """The three tables from the parts that are there now, in memory; nothing is written.
+
+        In the order of `trial_ids`, or of all parts by name where that is None. Raises `BenchError`
+        if a part is damaged.
+        """
+        if trial_ids is None:
+            names = (path.name for path in self.parts.glob("[!.]*") if path.is_dir())
+            trial_ids = sorted(names)
+        found = (self._find(trial) for trial in trial_ids)
+        folders = [folder for folder in found if folder is not None]
+        return {
+            name: join_tables(name, (_read(folder, name) for folder in folders), self.folder)
+            for name in TABLES
+        }
 
     def _find(self, trial: str) -> Path | None:
         folders = (self.parts / trial, self._aside(trial))

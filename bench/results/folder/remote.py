@@ -368,7 +368,7 @@ def run_folder(out: str | Path, name: str) -> tuple[Path, RemoteFolder | None]:
     Raises as `RemoteFolder` does.
     """
     if not is_url(out):
-        return Path(out) / name, None
+        return Path(os.path.expanduser(out)) / name, None
     remote = RemoteFolder(f"{str(out).rstrip('/')}/{name}")
     remote.pull(parts=True)
     return remote.folder, remote

@@ -275,7 +275,7 @@ def merge_parquet(
     """Write `tables` below each other into one file, atomically, with further `metadata`."""
     import pyarrow.parquet as pq
 
-    groups = _row_groups(name, tables)
+    groups = _alike(name, tables, path.parent)
     first = next(groups)
     schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
     with (
@@ -283,12 +283,27 @@ def merge_parquet(
         pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
     ):
         for group in chain([first], groups):
-            if group.schema.names != schema.names:
-                raise BenchError(
-                    f"the parts beside {path} must belong to one data set, but their {name} "
-                    "differ in their columns; run the suite into another folder (--out)"
-                )
             writer.write_table(group.cast(schema))
+
+
+def join_tables(name: TableName, tables: Iterable[pa.Table], folder: Path) -> pa.Table:
+    """`tables` of the parts in `folder` below each other, in memory."""
+    import pyarrow as pa
+
+    return pa.concat_tables(list(_alike(name, tables, folder)))
+
+
+def _alike(name: TableName, tables: Iterable[pa.Table], folder: Path) -> Iterator[pa.Table]:
+    """`tables` in few large ones; raises `BenchError` if they differ in their columns."""
+    names = None
+    for group in _row_groups(name, tables):
+        if names not in (None, group.schema.names):
+            raise BenchError(
+                f"the parts in {folder} must belong to one data set, but their {name} differ in "
+                "their columns; run the suite into another folder (--out)"
+            )
+        names = group.schema.names
+        yield group
 
 
 def _columns(rows: Rows) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, bounded
+from bench.errors import BenchError, bounded, counted
 from bench.results.folder import STATUSES, Run, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.plots import Drawn
@@ -25,7 +25,6 @@ from bench.results.report.blocks import (
 from bench.results.report.evidence import Findings, evidence, standing
 from bench.results.report.inputs import inputs_section
 from bench.results.report.tuning import tuning_limits
-from bench.results.report.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +49,7 @@ FILES: Mapping[str, str] = {
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
     "inputs.parquet": "a few training images as networks see them",
+    "earlier": "tables and reports of suites that this folder had before",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }
@@ -141,7 +141,11 @@ def _unfinished(found: Findings) -> Iterator[Block]:
             f"{labels[str(config)]} (seed {', '.join(_seeds_and_folds(rows))})"
             for config, rows in group.groupby("config", sort=False)
         ]
-        more = f" and {len(names) - MAX_NAMED} more configs" if len(names) > MAX_NAMED else ""
+        more = (
+            f" and {counted(len(names) - MAX_NAMED, 'more config')}"
+            if len(names) > MAX_NAMED
+            else ""
+        )
         shown = "; ".join(names[:MAX_NAMED])
         yield paragraph(f"{counted(len(group), 'trial')} {status}: {shown}{more}")
         yield Code(str(reason), max_lines=MAX_ERROR_LINES)
@@ -206,7 +210,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[Block]:
         yield paragraph(f"Images per class{of}:")
         yield Table("classes", ("class", *counts), rows, tuple(range(1, len(counts) + 1)))
     if len(classes) > MAX_CLASSES:
-        yield paragraph(f"{len(classes) - MAX_CLASSES} more classes are in data.json.")
+        yield paragraph(
+            f"{counted(len(classes) - MAX_CLASSES, 'more class', 'more classes')} in data.json."
+        )
 
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
@@ -287,7 +293,9 @@ def _time(complete: pd.DataFrame) -> str:
         sentence += f", from {started.strftime(form)} to {finished.strftime(form)} UTC"
     reused, epochs = int(complete["reused_epochs"].sum()), int(complete["epochs"].sum())
     if reused:
-        sentence += f"; {reused} of {epochs} epochs were shared with a trial that begins the same"
+        sentence += (
+            f"; {reused} of {counted(epochs, 'epoch')} shared with a trial that begins the same"
+        )
     return sentence
 
 

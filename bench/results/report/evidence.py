@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.analysis import (
     COSTS,
     Comparison,
@@ -52,7 +53,6 @@ from bench.results.report.doubts import doubts
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
-    counted,
     difference,
     difference_interval,
     mean,
@@ -359,7 +359,9 @@ def _ranking(found: Findings) -> Iterator[Block]:
     )
     yield Table("ranking", header, rows, (0, *range(len(axes) + 1, len(header))))
     if len(found.results) > MAX_RANKED:
-        yield paragraph(f"{len(found.results) - MAX_RANKED} more configs are in trials.parquet.")
+        yield paragraph(
+            f"{counted(len(found.results) - MAX_RANKED, 'more config')} in trials.parquet."
+        )
 
 
 def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
@@ -454,7 +456,7 @@ def _shares(found: Findings) -> Iterator[Block]:
     yield Heading(f"What moves test {found.run.metric.label}", 3)
     yield paragraph("Share of the variance over all trials that an axis explains, or two together.")
     rows = tuple(
-        (" × ".join(e.axes), *(f"{100 * share:.1f}" for share in (e.share, e.seen, e.chance)))
+        (" × ".join(e.axes), *(f"{100 * share:z.1f}" for share in (e.share, e.seen, e.chance)))
         for e in effects
     )
     yield Table(

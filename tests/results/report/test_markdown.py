@@ -311,7 +311,7 @@ def test_reused_epochs_are_told(tmp_path: Path) -> None:
         row["reused_epochs"] = 2
 
     run = made_up_run(tmp_path, schedules=["cosine"], seeds=1, epochs=5, change=reuse)
-    assert "8 of 20 epochs were shared" in _markdown(run)
+    assert "8 of 20 epochs shared" in _markdown(run)
 
 
 def test_reports_of_the_same_files_are_equal(tmp_path: Path) -> None:
