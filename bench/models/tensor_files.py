@@ -7,7 +7,6 @@ readers of safetensors ignore.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.system.tensor_checksum import CHECKSUM, WRONG, tensor_checksum
 from bench.system.tensor_metadata import PACKED, unpacked
-
-CHECKSUM = "crc32"
-WRONG = "it has changed since it was written: its checksum is another"
 
 
 class DamagedFileError(ValueError):
@@ -116,9 +113,8 @@ def _is_whole(path: Path, _file: int, _modified: int) -> bool:
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     named = sorted(tensors.items())
-    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named]
-    said = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM)
-    sum_ = zlib.crc32(json.dumps([shapes, said]).encode())
-    for _, tensor in named:
-        sum_ = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, sum_)
-    return f"{sum_:08x}"
+    return tensor_checksum(
+        [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named],
+        metadata,
+        (tensor.reshape(-1).view(torch.uint8).numpy().data for _, tensor in named),
+    )

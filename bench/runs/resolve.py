@@ -29,7 +29,13 @@ from bench.models import (
 )
 from bench.models.tensor_files import is_whole
 from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.folder import RemoteFolder, RunStore, read_tuning, run_folder
+from bench.results.folder import (
+    RemoteFolder,
+    RunStore,
+    damaged_checkpoints,
+    read_tuning,
+    run_folder,
+)
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
@@ -174,6 +180,7 @@ class ResolvedRun:
 
     `folder` is on this machine: of a run in an object store, `remote`, the mirror. `further` is
     there where seeds are to be added until the verdict is decided, to what `selected` fits.
+    `damaged` says which checkpoints of finished trials have to be made again.
     """
 
     loaded: LoadedSuite
@@ -186,6 +193,7 @@ class ResolvedRun:
     remote: RemoteFolder | None = None
     further: FurtherSeeds | None = None
     selected: tuple[GridRule, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def pending(self) -> tuple[ResolvedTrial, ...]:
@@ -202,11 +210,12 @@ class ResolvedRun:
         """What is told before anything is trained.
 
         That is how the data set was taken and what of it is left out, as far as that is known
-        before anything is decoded, and the issues, each with the number of trials concerned.
+        before anything is decoded, the issues, each with the number of trials concerned, and what
+        is damaged.
         """
         in_folds = self.trials[0].trial.settings.folds is not None
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
-        return [*(each.message for each in of_data), *lines(self.issues)]
+        return [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
 
 
 def resolve_run(
@@ -245,6 +254,8 @@ def resolve_run(
         further = FurtherSeeds.after(trials, reserved=_reserved(opened.loaded, folder))
         further.check(given.max_seeds)
         trials = further.with_started(trials, on_this_disk, store)
+    damaged = damaged_checkpoints(folder, [each.id for each in trials if each.complete])
+    trials = [replace(each, complete=each.complete and each.id not in damaged) for each in trials]
     return ResolvedRun(
         loaded=opened.loaded,
         folder=folder,
@@ -256,6 +267,10 @@ def resolve_run(
         remote=remote,
         further=further,
         selected=checked.selected,
+        damaged=tuple(
+            f"checkpoints/{trial}.safetensors is damaged ({problem}): its trial is trained again"
+            for trial, problem in damaged.items()
+        ),
     )
 
 

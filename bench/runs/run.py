@@ -33,10 +33,13 @@ from bench.results.folder import (
     Run,
     RunLock,
     RunStore,
+    has_damaged_thumbnails,
+    is_whole,
     part_item,
     prediction_columns,
     pushing,
     read_run,
+    write_checked_json,
     write_input_views,
     write_json,
     write_thumbnails,
@@ -337,8 +340,14 @@ class _RunFolder:
         folder = self._resolved_run.folder
         with atomic_file(folder / "suite.yaml") as temporary:
             temporary.write_text(dump_suite(self._resolved_run.loaded.suite), encoding="utf-8")
-        if not self._resolved_run.pending and (folder / "environment.json").is_file():
-            return
+        if not self._resolved_run.pending:
+            if is_whole(folder, "environment.json"):
+                return
+            if (folder / "environment.json").exists():
+                self._reporter.note(
+                    "note: environment.json was damaged: from now on it describes this start, "
+                    "and not the machine and the versions of the trainings"
+                )
         environment = {
             **describe_machine(self._resolved_run.device),
             "command": command_line(),
@@ -361,10 +370,15 @@ class _RunFolder:
 
     @property
     def has_data(self) -> bool:
-        return (self._resolved_run.folder / "data.json").is_file()
+        """Whether what is written of data and work, and is read again, can be read."""
+        folder = self._resolved_run.folder
+        accounts = folder / "accounts.json"  # folders of earlier versions have none
+        whole = is_whole(folder, "data.json")
+        whole = whole and (not accounts.exists() or is_whole(folder, "accounts.json"))
+        return whole and not has_damaged_thumbnails(folder)
 
     def write_data(self, description: Mapping[str, Any], views: Sequence[InputView]) -> None:
-        write_json(self._resolved_run.folder / "data.json", description)
+        write_checked_json(self._resolved_run.folder / "data.json", description)
         write_input_views(self._resolved_run.folder, views)
 
     def write_work(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from math import inf
@@ -308,14 +309,36 @@ def _misfit(model: type[BaseModel], content: Any) -> str | None:
     return None
 
 
+JSON_CHECKSUM = "crc32"
+"""The last key of a file of JSON that nothing else could be made of; it is not part of what it
+says. Files of earlier versions have none."""
+
+
+def json_checksum(content: Any) -> int:
+    """CRC-32 of what JSON keeps of `content`, however it is written."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(content))).encode())
+
+
+def _without_checksum(content: Any) -> Any:
+    if not (isinstance(content, dict) and JSON_CHECKSUM in content):
+        return content
+    said = {key: value for key, value in content.items() if key != JSON_CHECKSUM}
+    if content[JSON_CHECKSUM] != json_checksum(said):
+        raise ValueError("it has changed since it was written: its checksum is another")
+    return said
+
+
 def plain_json(text: str) -> Any:
-    """The content of a JSON text; raises `ValueError` if it is none, or is nested too deeply."""
+    """The content of a JSON text; raises `ValueError` if it is none, or is nested too deeply.
+
+    Also if it has a checksum, which is left out, and another one than it should.
+    """
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels") from None
     _check_levels(content)
-    return content
+    return _without_checksum(content)
 
 
 def _check_levels(content: Any) -> None:

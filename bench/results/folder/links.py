@@ -8,32 +8,38 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+_IN_PLACE = (".lock", ".journal")
+"""Ends of the names of files that are opened and changed; all others are replaced."""
+_DRAWN = "plots"
+"""The folder whose files other libraries open for writing."""
+
 
 def refuse_links(folder: Path) -> None:
-    """Raise `BenchError` if a link lies in the folder where a run or a report writes.
+    """Raise `BenchError` if a write into the folder would follow a link that lies in it.
 
-    The folder itself may be one: who names it knows what it is.
+    The folder itself may be one: who names it knows what it is. A link in the place of a file that
+    is written as a whole does no harm: the new file replaces it.
     """
-    for link in _links(folder):
+    for link in _followed(folder):
         raise BenchError(
-            f"{link} is a link; nothing of a run is written through one. Remove it, or move what "
-            "it leads to in its place"
+            f"{link} is a link, which a run would write through; remove it, or move what it leads "
+            "to in its place"
         )
 
 
-def _links(folder: Path) -> Iterator[Path]:
+def _followed(folder: Path, *, drawn: bool = False) -> Iterator[Path]:
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         path = Path(entry.path)
-        if entry.is_symlink() or _is_shared_lock(entry):
-            yield path
-        elif entry.is_dir() and folder.name != "parts":  # a part is replaced as a whole
-            yield from _links(path)
-
-
-def _is_shared_lock(entry: os.DirEntry[str]) -> bool:
-    """Whether taking the lock would empty a file that has another name elsewhere."""
-    return entry.name.endswith(".lock") and entry.stat(follow_symlinks=False).st_nlink > 1
+        changed = drawn or entry.name.endswith(_IN_PLACE)
+        if entry.is_symlink():
+            if changed or not path.is_file():
+                yield path
+        elif entry.is_dir():
+            if folder.name != "parts":  # a part is replaced as a whole
+                yield from _followed(path, drawn=drawn or entry.name == _DRAWN)
+        elif changed and entry.stat().st_nlink > 1 and not entry.name.endswith(".journal"):
+            yield path  # the file has another name elsewhere

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BenchError, SuiteError, argument_without_secrets, nearest
 from bench.results.folder.checks import (
+    JSON_CHECKSUM,
     curves_problem,
     data_problem,
     environment_problem,
+    json_checksum,
     plain_json,
     predictions_problem,
     read_text,
@@ -181,6 +183,24 @@ def write_json(path: Path, content: Any) -> None:
     with atomic_file(path) as temporary:
         # A command line may name files in bytes that are no UTF-8: JSON has an escape for them.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def write_checked_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as `write_json` does, with a checksum that whoever reads it looks at."""
+    write_json(path, {**content, JSON_CHECKSUM: json_checksum(content)})
+
+
+Described = Literal["accounts.json", "data.json", "environment.json"]
+
+
+def is_whole(folder: Path, name: Described) -> bool:
+    """Whether the file is there, and whoever reads a run would take it."""
+    checks = {"data.json": data_problem, "environment.json": environment_problem}
+    try:
+        _read_mapping(folder / name, plain_json, check=checks.get(name, lambda _: None))
+    except BenchError:
+        return False
+    return True
 
 
 def _check_run_folder(folder: Path) -> None:

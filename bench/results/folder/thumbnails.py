@@ -13,6 +13,7 @@ from bench.system.cache import atomic_file
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
 
 FILE = "thumbnails.parquet"
 SIDE = 112
@@ -84,16 +85,60 @@ def write_thumbnails(folder: Path, images: Mapping[str, npt.NDArray[np.uint8]]) 
         {"sample": pa.array(list(images), pa.string()), "png": pa.array(pngs, pa.binary())}
     )
     with atomic_file(folder / FILE) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_thumbnails(folder: Path) -> dict[str, npt.NDArray[np.uint8]]:
     """The thumbnails by sample; none where the file is missing or damaged: they only illustrate."""
+    path = folder / FILE
     try:
-        rows = _rows(folder / FILE, ["sample", "png"])
-        return {str(row["sample"]): _pixels(row["png"], SIDE) for row in rows}
-    except Exception:  # of a forged file Pillow raises almost anything
+        if not path.is_file():
+            return {}
+        columns = [_texts_or_bytes(column) for column in _read(path).columns]
+        return {str(sample): _pixels(png, SIDE) for sample, png in zip(*columns, strict=True)}
+    except Exception:  # of a forged file Arrow and Pillow raise almost anything
         return {}
+
+
+def has_damaged_thumbnails(folder: Path) -> bool:
+    """Whether there is a file of them from which not all can be read."""
+    import pyarrow.parquet as pq
+
+    path = folder / FILE
+    if not path.exists():
+        return False
+    try:
+        return len(read_thumbnails(folder)) != int(pq.read_metadata(path).num_rows)
+    except Exception:  # as above
+        return True
+
+
+def _read(path: Path) -> pa.Table:
+    """The table; raises `ValueError` where it would take more memory than thumbnails do.
+
+    What many rows share is stored once, and not spelled out before a look at it.
+    """
+    import pyarrow.parquet as pq
+
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError("larger than what is written here")
+    with pq.ParquetFile(
+        path, read_dictionary=["sample", "png"], page_checksum_verification=True
+    ) as file:
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if about.num_rows > MAX_ROWS or size > MAX_FILE_BYTES:
+            raise ValueError("larger than what is written here")
+        return file.read(["sample", "png"])
+
+
+def _texts_or_bytes(column: pa.ChunkedArray) -> list[Any]:
+    """The values; equal ones of a chunk are one object."""
+    values = []
+    for chunk in column.chunks:
+        own = chunk.dictionary.to_pylist()
+        values += [own[index] for index in chunk.indices.to_pylist()]
+    return values
 
 
 def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:

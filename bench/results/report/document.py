@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, bounded, counted
-from bench.results.folder import STATUSES, Run, read_json
+from bench.results.folder import STATUSES, Run, damaged_checkpoints, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.plots import Drawn
 from bench.results.report.blocks import (
@@ -78,6 +78,7 @@ def document(
     yield from _headed("Limits", _limits(found))
     yield from _repeated(run.environment)
     yield from _files(run.folder)
+    yield from _damaged(run)
 
 
 def _headed(heading: str, blocks: Iterable[Block]) -> Iterator[Block]:
@@ -266,6 +267,15 @@ def _repeated(environment: Mapping[str, Any]) -> Iterator[Block]:
     if command:
         yield Heading("To repeat it")
         yield Code(command if isinstance(command, str) else shlex.join(command), "sh")
+
+
+def _damaged(run: Run) -> Iterator[Block]:
+    found = damaged_checkpoints(run.folder, complete_trials(run.trials)["trial"])
+    if found:
+        yield paragraph("These checkpoints are damaged; bench run trains their trials again:")
+        yield Bullets(
+            tuple((f"checkpoints/{trial}.safetensors: {why}",) for trial, why in found.items())
+        )
 
 
 def _files(folder: Path) -> Iterator[Block]:
