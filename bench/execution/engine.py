@@ -76,7 +76,8 @@ class Engine:
         performance = _Performance(self, task, emit)
         try:
             performance.prepare()
-            with self._compute(task) as compute, isolated(task.jobs[0].trial.settings.threads):
+            threads, device = task.jobs[0].trial.settings.threads, task.jobs[0].device
+            with self._compute(task) as compute, isolated(threads, device):
                 performance.run(compute)
         except Exception as error:
             performance.fail(error)
@@ -90,7 +91,7 @@ class Engine:
         settings = task.jobs[0].trial.settings
         try:
             performance.prepare()
-            with isolated(settings.threads):
+            with isolated(settings.threads, task.jobs[0].device):
                 performance.run(SharedBatches(ranks))
         except TrainingDivergedError:
             return None  # which all ranks find, from the same losses

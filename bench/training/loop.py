@@ -17,6 +17,7 @@ from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
 from bench.training.freezing import head_epochs, moved_groups
+from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
@@ -141,7 +142,7 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
     threads are the same afterwards.
     """
     branch = Branch(training=training)
-    with isolated(training.settings.threads):
+    with isolated(training.settings.threads, training.device):
         training.load({})  # an earlier trial may have left the network in another state
         heads = head_epochs(training.network.outline, training.plan)
         if heads:
@@ -267,12 +268,15 @@ def _add_penalty(training: Training) -> None:
 
 
 @contextmanager
-def isolated(threads: int) -> Iterator[None]:
-    """Run with `threads` intra-op threads; the caller's count and random state come back."""
+def isolated(threads: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run with `threads` intra-op threads on `device`, and touch no other device.
+
+    The caller's count of threads and random state, that of `device` too, come back.
+    """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(), _fixed_order_of_additions():
+        with own_random_state(torch.device(device)), _fixed_order_of_additions():
             yield
     finally:
         torch.set_num_threads(threads_before)

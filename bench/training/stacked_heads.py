@@ -271,7 +271,7 @@ class _Stack:
             self._parameters,
             dict(zip(self._parameters, gradients, strict=True)),
             self._slots,
-            lr=lr.to(self._device),
+            lr=lr.to(_with_doubles(self._device)),
         )
         return logits.detach()
 
@@ -466,6 +466,7 @@ class _Optimizer:
     ) -> None:
         settings = [training.settings for training in trainings]
         self._decays = decays
+        self._double = _with_doubles(device)
         self._name, self._nesterov = settings[0].optimizer, settings[0].nesterov
         infinite = float("inf")
         self._momentum, self._clip = (
@@ -479,7 +480,8 @@ class _Optimizer:
     def step(
         self, parameters: Tensors, gradients: Tensors, slots: dict[str, Tensors], *, lr: Tensor
     ) -> Tensors:
-        """The parameters after one step; `slots` are changed, `lr` is `[rows]`."""
+        """The parameters after one step; `slots` are changed, `lr` is `[rows]` in double precision,
+        where that is computed."""
         squares = [(g * g).flatten(1).sum(dim=1) for g in gradients.values()]
         norm = torch.stack(squares).sum(dim=0).sqrt()
         scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
@@ -505,14 +507,14 @@ class _Optimizer:
         buffer = gradient if buffer is None else momentum * buffer + gradient
         slots["momentum_buffer"] = buffer
         step = gradient + momentum * buffer if self._nesterov else buffer
-        return before - _like(lr.float(), before) * step
+        return before - _single(lr, before) * step
 
     def _adam(
         self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor, decay: Tensor
     ) -> Tensor:
         beta1, beta2 = ADAM_BETAS
         if self._name == "adamw":
-            before = before * (1 - _like((lr * decay).float(), before))
+            before = before * (1 - _single(lr * decay.to(self._double), before))
         else:
             gradient = gradient + _like(decay, before) * before
         zeros = torch.zeros_like(before)
@@ -520,10 +522,20 @@ class _Optimizer:
         square = slots.get("exp_avg_sq", zeros) * beta2 + gradient * gradient * (1 - beta2)
         steps = slots.get("step", torch.zeros(len(before))) + 1
         slots.update(exp_avg=mean, exp_avg_sq=square, step=steps)
-        count = steps.double().to(before.device)
-        size = (lr.to(before.device) / (1 - beta1**count)).float()
-        denominator = square.sqrt() / _like((1 - beta2**count).sqrt().float(), before)
-        return before - _like(size, before) * (mean / (denominator + ADAM_EPSILON))
+        count = steps.double().to(self._double)
+        size = lr / (1 - beta1**count)
+        denominator = square.sqrt() / _single((1 - beta2**count).sqrt(), before)
+        return before - _single(size, before) * (mean / (denominator + ADAM_EPSILON))
+
+
+def _with_doubles(device: torch.device) -> torch.device:
+    """Where double precision is computed for `device`: there, or on the CPU if it has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _single(values: Tensor, tensor: Tensor) -> Tensor:
+    """`values` `[rows]`, rounded to single precision, to be multiplied with `tensor`."""
+    return _like(values.float().to(tensor.device), tensor)
 
 
 def _like(values: Tensor, tensor: Tensor) -> Tensor:
