@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,11 @@ import torch
 import torch.optim.optimizer as torch_optimizer
 
 import bench
-from bench.data import open_data
-from bench.execution.engine import make_training
-from bench.execution.jobs import trial_splits
+from bench.data import PreparedData, open_data
+from bench.execution import engine as engine_module
+from bench.execution.engine import Engine, make_training
+from bench.execution.jobs import Event, Job, cut, trial_splits
+from bench.models import Network
 from bench.training.loop import Branch, isolated, train
 from bench.training.random_state import own_random_state
 from bench.training.trial import Training
@@ -253,6 +256,43 @@ def _training(strategy: str, device: str, **settings: Any) -> Training:
     job = replace(make_job(make_trial(strategy, **settings)), device=device)
     data = open_data(job.data)
     return make_training(job, data, trial_splits(job.trial, data))
+
+
+def test_memory_of_a_trial_is_measured_once_what_earlier_ones_kept_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    networks: list[weakref.ref[Network]] = []
+    living: list[list[bool]] = []
+
+    def build(job: Job, data: PreparedData) -> Network:
+        network = engine_module.build_network(
+            "shufflenet_v2_x0_5",
+            weights=job.weights,
+            head=job.trial.settings.head,
+            num_classes=2,
+            seed=job.trial.settings.seed,
+            image_size=data.input_size,
+        )
+        networks.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(engine_module, "build", build)
+    engine = Engine()
+    results: list[Event] = []
+    jobs = [
+        replace(make_job(make_trial(seed=seed, epochs=1), trial_id=str(seed)), device="cuda")
+        for seed in (0, 1)
+    ]
+    with emulated_device():
+        monkeypatch.setattr(
+            torch.cuda,
+            "reset_peak_memory_stats",
+            lambda _: living.append([network() is not None for network in networks]),
+        )
+        for task in cut(jobs, reuse=True):
+            engine.perform(task, results.append)
+    assert living == [[], [False]]
+    assert len(networks) == 2
 
 
 def test_more_steps_wait_no_more_than_for_their_batches() -> None:

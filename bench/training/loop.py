@@ -85,6 +85,7 @@ class Branch:
             val=val,
             train_seconds=trained - started,
             val_seconds=time.perf_counter() - trained,
+            peak_memory_mib=training.peak_memory_mib(),
         )
         self.records.append(record)
         if self._best is record:

@@ -136,6 +136,7 @@ class _Stack:
         self._parameters = _stacked([_start(trial) for trial in trials])
         self._slots: dict[str, Tensors] = {}
         self._epoch = 0
+        self._bytes = 0
         self._merge()
 
     @property
@@ -153,6 +154,7 @@ class _Stack:
         share = 1 / len(self._rows)
         train_seconds = (trained - started) * share
         val_seconds = (time.perf_counter() - trained) * share
+        peak = self._rows[0][0].training.peak_memory_mib()
         self._epoch += 1
         news = []
         for index, row in enumerate(self._rows):
@@ -163,6 +165,8 @@ class _Stack:
                 val=vals[index],
                 train_seconds=train_seconds,
                 val_seconds=val_seconds,
+                peak_memory_mib=peak,
+                shared_memory_mib=(1 - share) * self._bytes / 2**20,
             )
             if self._note(index, row, record):
                 news.append((list(row), record))
@@ -237,6 +241,7 @@ class _Stack:
             ]
             features = torch.stack([batch.float() for batch, _ in batches])[stream_of]
             targets = torch.stack([targets for _, targets in batches])[stream_of]
+            self._note_bytes(features)
             masks = self._masks(streams, stream_of, features.shape[1], step)
             with _one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
@@ -368,11 +373,24 @@ class _Stack:
                 part = samples[start : start + EVALUATION_BATCH]
                 features = inputs.of(part).float()
                 stacked = features.expand(len(rows), *features.shape).contiguous()
+                self._note_bytes(stacked)
                 with torch.no_grad(), _one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
                 scores[row] = score(trainings[row], own, samples)
         return [scores.get(row) for row in range(len(trainings))]
+
+    def _note_bytes(self, features: Tensor) -> None:
+        """What all rows together take at most in a step that begins with these features.
+
+        Parameters, their gradients and what comes of them, optimiser slots; activations twice.
+        """
+        slots = [tensor for own in self._slots.values() for tensor in own.values()]
+        parameters = sum(tensor.nbytes for tensor in self._parameters.values())
+        widest = max(tensor.shape[1] for tensor in self._parameters.values())
+        activations = features.nbytes * (1 + 2 * widest / features.shape[-1])
+        taken = 4 * parameters + 2 * sum(tensor.nbytes for tensor in slots) + int(activations)
+        self._bytes = max(self._bytes, taken)
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self._device)

@@ -175,7 +175,7 @@ class RayExecutor:
                     scheduling_strategy="SPREAD",
                     runtime_env=passive,
                 )
-                .remote(self._resources.memory_gib)
+                .remote(self._resources.memory_gib, self._device)
             )
             self._hiring[actor.facts.remote(self._device)] = actor
 

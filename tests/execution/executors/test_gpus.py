@@ -20,7 +20,9 @@ from bench.system.machine import equal_gpus
 from tests.tiny import make_job, make_trial
 
 
-def say_what_is_visible(connection: Connection, _lanes: int, _memory: float | None) -> None:
+def say_what_is_visible(
+    connection: Connection, _lanes: int, _memory: float | None, _device: str
+) -> None:
     """In place of a worker: tells which GPUs it sees, and dies where it is the one called dead."""
     while True:
         try:
