@@ -94,14 +94,22 @@ def equal_gpus(device: str) -> tuple[str, ...]:
 
     Those that are not of the kind of the first would give other numbers: they are left out.
     """
+    return alike_gpus(device) if device == "cuda" else ()
+
+
+def alike_gpus(device: str) -> tuple[str, ...]:
+    """The GPU `device` and those of its kind behind it, as `CUDA_VISIBLE_DEVICES` has them."""
     import torch
 
-    if device != "cuda":
-        return ()
-    count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
     names = visible.split(",") if visible else [str(index) for index in range(count)]
-    return tuple(names[index].strip() for index in _alike_from(0))
+    return tuple(names[index].strip() for index in _alike_from(_index(device)))
+
+
+def _index(device: str) -> int:
+    """That of a GPU; the first one if none is given."""
+    return int(device.partition(":")[2] or 0)
 
 
 def _alike_from(first: int) -> list[int]:
@@ -121,10 +129,10 @@ def check_devices(device: str, count: int) -> None:
     """
     if count == 1 or device == "cpu":
         return
-    kind, _, index = device.partition(":")
-    here = len(_alike_from(int(index or 0))) if kind == "cuda" else 1
+    gpus = device.startswith("cuda")
+    here = len(_alike_from(_index(device))) if gpus else 1
     if here < count:
-        alike = " of one kind" if kind == "cuda" else ""
+        alike = " of one kind" if gpus else ""
         raise BenchError(
             f"devices_per_trial: {count} asks for more devices than there are: {here}{alike} from "
             f"--device {device} on; lower it, or set micro_batch, which needs one"
@@ -134,8 +142,9 @@ def check_devices(device: str, count: int) -> None:
 def device_of_rank(device: str, rank: int) -> str:
     """The device of one of the processes that train a trial together on `device` and the next
     ones of its kind."""
-    kind, _, index = device.partition(":")
-    return f"cuda:{_alike_from(int(index or 0))[rank]}" if kind == "cuda" else device
+    if not device.startswith("cuda"):
+        return device
+    return f"cuda:{_alike_from(_index(device))[rank]}"
 
 
 def has_native_bf16(device: str) -> bool:
