@@ -21,6 +21,7 @@ from bench.suite import Entry, Trial
 from bench.system.cache import atomic_file, cache_lock, cache_root, make_folder
 from bench.system.cache_mirror import fetch_file
 from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
+from bench.training.random_state import own_random_state
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with own_random_state(device):
             torch.manual_seed(0)
             yield
     finally:

@@ -82,10 +82,10 @@ class Report:
 class RayWorker:
     """An actor with one engine, which performs one task at a time."""
 
-    def __init__(self, memory_gib: float | None = None) -> None:
-        if memory_gib is not None:
-            limit_memory(memory_gib)
+    def __init__(self, memory_gib: float | None = None, device: str = "cpu") -> None:
         keep_large_buffers()
+        if memory_gib is not None:
+            limit_memory(memory_gib, device)
         self._reports: queue.Queue[Report] = queue.Queue()
         self._engine: Any = None
 
@@ -129,8 +129,9 @@ class RayWorker:
                     log=traceback.format_exc(),
                 )
                 self._reports.put(Report(event=result))
-        # What ran out of memory leaves it in pieces: the next task gets a fresh process.
-        self._reports.put(Report(event=None, ends=self._engine.exhausted))
+        # What ran out of memory leaves it in pieces, and a GPU that failed is lost to this process:
+        # the next task gets a fresh one.
+        self._reports.put(Report(event=None, ends=self._engine.spent))
 
     def _perform_remotely(self, order: Order) -> None:
         root = cache_root() / "ray"

@@ -489,7 +489,9 @@ def _fronts(found: Findings) -> Iterator[Block]:
         priced = [result for result in known if result.config in costs]
         front = pareto_front([sign * r.test.mean for r in priced], list(costs.values()))
         best = [r.label for r, kept in zip(priced, front, strict=True) if kept]
-        items.append((f"for {name}: {named(best)}",))
+        unknown = [result.label for result in known if result.config not in costs]
+        left_out = f" (left out, since it is not known: {named(unknown)})" if unknown else ""
+        items.append((f"for {name}: {named(best)}{left_out}",))
     if items:
         better = "more accurate" if metric.is_accuracy else f"{metric.ahead} in {metric.label}"
         yield paragraph(f"No other config is both {better} (by its mean) and cheaper:")
