@@ -260,7 +260,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     # The one that is meant must not be among those that are left out.
     closest = get_close_matches(name.casefold(), names, n=CLOSEST, cutoff=0.0)
     shown = ", ".join(names[each] for each in closest)
-    return f"; the closest of {len(names):,} valid ones: {shown}"
+    return f"; valid: {shown}, … (the closest {CLOSEST} of {len(names):,})"
 
 
 def known_names(option: str, names: str | Iterable[str], valid: Iterable[str]) -> list[str]:
