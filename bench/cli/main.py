@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
+from bench.cli.cache import cache
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
@@ -73,7 +74,7 @@ for command in (report, show, why, compare):
     app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)
-for command in (doctor, init):
+for command in (doctor, cache, init):
     app.command()(command)
 
 
