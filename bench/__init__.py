@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from bench.runs.run import Reporter
     from bench.suite import SuiteSource
     from bench.suite.plugins import load_plugin
+    from bench.system.cache_content import CacheContent
 
 __all__ = [
     "Run",
     "RunOptions",
+    "cache",
     "compare",
     "doctor",
     "init",
@@ -338,6 +340,18 @@ def doctor() -> Checkup:
     from bench.runs.doctor import doctor as check
 
     return check()
+
+
+def cache(*, empty: str | Sequence[str] = ()) -> CacheContent:
+    """What the cache folder holds, by kind, and how large it is; after emptying it, if asked.
+
+    `empty` names kinds that are removed first: `states`, `features`, `data`, `downloads`,
+    `weights`, `other`, or `all`. A later run makes or downloads again what it needs of them. Raises
+    `BenchError` for an unknown kind.
+    """
+    from bench.system.cache_content import cache_content
+
+    return cache_content(empty=empty)
 
 
 def list(kind: str | None = None) -> Mapping[str, tuple[Row, ...]]:

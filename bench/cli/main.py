@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from bench.cli.cache import cache
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
@@ -84,7 +85,7 @@ for command in (predict, serve):
     app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)
-for command in (doctor, init):
+for command in (doctor, cache, init):
     app.command()(command)
 
 

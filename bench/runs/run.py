@@ -23,6 +23,7 @@ from bench.errors import (
 )
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.states_in_use import StatesInUse
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Work, count_work
 from bench.methods.metrics import ACCURACY
@@ -60,7 +61,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
-from bench.training.state import Scores
+from bench.training.state import Scores, state_cache
 
 logger = logging.getLogger(__name__)
 
@@ -255,9 +256,11 @@ def _run_tasks(
     logger.info("%d trials are cut into %d tasks", len(by_id), len(tasks))
     reporter.training(list(by_id.values()))
     executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
+    states = StatesInUse(by_id.values(), state_cache())
     with closing(executor), closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
+            states.finished(by_id[result.trial_id], result)
             reporter.finished(by_id[result.trial_id], result)
 
 

@@ -17,6 +17,9 @@ from bench.system.cache_mirror import StoredFolder, stored
 STATES, FEATURES = "states", "features"
 """What of the cache only saves time."""
 DEFAULT_LIMIT_GIB = 10.0
+RETIRED_NS = 30 * 365 * 86_400 * 10**9
+"""An entry that is needed no more was used that much earlier."""
+
 WRITERS = 64
 """While no more processes than that add to a folder, at the same pace, it keeps its limit."""
 
@@ -68,7 +71,8 @@ def _disk(path: Path) -> int:
 class LruFolder:
     """A folder of entries named by content keys, kept below a size; least recently used go first.
 
-    An entry is one file; it was used when it was added or last found. Any number of processes may
+    An entry is one file; it was used when it was added or last found, and goes before all others
+    once it is retired. Any number of processes may
     share the folder. An entry may vanish as soon as another one is added: open it at once, and make
     it anew if that fails. On POSIX, what is open or mapped into memory outlives its name. Nothing
     waits for the disk, so that a crash of the machine may leave an entry cut short.
@@ -116,6 +120,14 @@ class LruFolder:
         # To look takes as long as there are entries. So many others may add as much meanwhile.
         if self._found_bytes + WRITERS * self._added_bytes > self._limit_bytes:
             self._evict(kept=key)
+
+    def retire(self, key: str) -> None:
+        """Let the entry go before all that are not retired, unless it is used again."""
+        path = self._path(key)
+        with suppress(OSError):  # there is none, or it is another user's
+            used = path.stat().st_mtime_ns
+            if used > RETIRED_NS:
+                os.utime(path, ns=(used, used - RETIRED_NS))
 
     def evict(self) -> bool:
         """Remove the least recently used entries until the folder keeps its limit; whether any."""
