@@ -20,6 +20,7 @@ from rich.markup import escape
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
+from bench.cli.export import export
 from bench.cli.init import init
 from bench.cli.list import list_catalogue
 from bench.cli.lr_find import lr_find
@@ -73,6 +74,7 @@ app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
 app.command()(predict)
+app.command()(export)
 app.command("list")(list_catalogue)
 app.command()(schema)
 for command in (doctor, init):
