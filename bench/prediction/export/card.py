@@ -179,10 +179,10 @@ def _by_class(run: Run, model: TrainedModel) -> Iterator[dict[str, Any]]:
 
 
 def _training(run: Run, chosen: Chosen, spec: ModelSpec) -> dict[str, Any]:
-    found = {"backbone": spec.backbone}
+    found: dict[str, Any] = {"backbone": spec.backbone}
     found |= {name: _plain(chosen.row.get(name)) for name in TRAINING}
-    settings = chosen.row.get("settings")
-    settings = {} if is_missing(settings) else json.loads(str(settings))
+    written = chosen.row.get("settings")
+    settings = {} if is_missing(written) else json.loads(str(written))
     found["settings"] = {k: v for k, v in settings.items() if k not in found and v is not None}
     return {name: value for name, value in found.items() if value is not None}
 
