@@ -296,17 +296,17 @@ _RESIZE: Mapping[str, Any] = {
     "crop": lambda side: [
         "    width, height = image.size",
         "    short = min(width, height)",
-        f"    size = int({side} * width / short), int({side} * height / short)",
+        f"    size = int({side:d} * width / short), int({side:d} * height / short)",
         "    image = image.resize(size, Image.Resampling.BILINEAR)",
-        f"    left, top = round((size[0] - {side}) / 2), round((size[1] - {side}) / 2)",
-        f"    image = image.crop((left, top, left + {side}, top + {side}))",
+        f"    left, top = round((size[0] - {side:d}) / 2), round((size[1] - {side:d}) / 2)",
+        f"    image = image.crop((left, top, left + {side:d}, top + {side:d}))",
     ],
     "pad": lambda side: [
-        f"    scale = {side} / max(image.size)",
+        f"    scale = {side:d} / max(image.size)",
         "    size = tuple(max(1, round(length * scale)) for length in image.size)",
         "    inside = image.resize(size, Image.Resampling.BILINEAR)",
         f'    image = Image.new("RGB", {(side, side)})',
-        f"    image.paste(inside, (({side} - size[0]) // 2, ({side} - size[1]) // 2))",
+        f"    image.paste(inside, (({side:d} - size[0]) // 2, ({side:d} - size[1]) // 2))",
     ],
 }
 
@@ -323,7 +323,7 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
             ],
             [
                 f"load_plugin({_plugin_place(spec.backbone)!r})",
-                f"model = OUTSIDE_BACKBONES.get({spec.backbone!r}).function({spec.image_size})",
+                f"model = OUTSIDE_BACKBONES.get({spec.backbone!r}).function({spec.image_size:d})",
                 *_classifier(model, always=True),
             ],
         )
@@ -335,18 +335,18 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
         return (
             ["import timm"],
             [
-                f"model = timm.create_model({timm_name(spec.backbone)!r}, num_classes={classes})",
-                *([f"model.set_input_size(img_size={spec.image_size})"] if resampled else []),
+                f"model = timm.create_model({timm_name(spec.backbone)!r}, num_classes={classes:d})",
+                *([f"model.set_input_size(img_size={spec.image_size:d})"] if resampled else []),
                 *_classifier(model),
             ],
         )
     arguments = {
-        "vit": f", image_size={spec.image_size}",
+        "vit": f", image_size={spec.image_size:d}",
         "maxvit": f", input_size={(spec.image_size, spec.image_size)}",
         "inception": ", init_weights=False",
         "googlenet": ", init_weights=False",
     }.get(BACKBONES[spec.backbone].family, "")
-    made = f"model = get_model({spec.backbone!r}, num_classes={classes}{arguments})"
+    made = f"model = get_model({spec.backbone!r}, num_classes={classes:d}{arguments})"
     return ["from torchvision.models import get_model"], [made, *_classifier(model)]
 
 

@@ -22,7 +22,7 @@ WEIGHT_BITS = 22
 class PillowResize(nn.Module):
     """`resize_image` to `side`: uint8 [n, height, width, 3] to whole numbers [n, 3, side, side].
 
-    All of a batch have one size. It is there to be exported; alone it runs in `torch.export` only.
+    All of a batch have one size, which may be another in every batch, also once it is exported.
     """
 
     def __init__(self, side: int, rule: str, *, tall_first: bool | None = None) -> None:
@@ -41,8 +41,11 @@ class PillowResize(nn.Module):
         if not self.tall_first:
             return _width_first(pixels, rows, columns).float()
         is_tall = (height > to_height) & (height - to_height > 2 * (width - to_width))
-        resized: Tensor = torch.cond(is_tall, _height_first, _width_first, (pixels, rows, columns))
-        return resized.float()
+        if torch.compiler.is_exporting():
+            ways = (_height_first, _width_first)
+            resized: Tensor = torch.cond(is_tall, *ways, (pixels, rows, columns))
+            return resized.float()
+        return (_height_first if is_tall else _width_first)(pixels, rows, columns).float()
 
     def _weights(self, count: int, length: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Weights [side, count] of one axis, and the size to which Pillow resizes it.
