@@ -126,6 +126,8 @@ def _wish(file: Format, kind: str, place: str | None, dtype: str) -> Wish:
 def _folder(run: Path, format: str, dtype: str, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out).expanduser()
+    if (run / "export").is_symlink():
+        raise BenchError(f"{run / 'export'} is a link, which leads elsewhere; give --out FOLDER")
     return run / "export" / (format if dtype == "fp32" else f"{format}-{dtype}")
 
 

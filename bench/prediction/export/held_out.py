@@ -3,14 +3,15 @@ generated samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
-from bench.data.dataset import TEST, Converted, DecodeFailure, open_dataset
+from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
 from bench.errors import BenchError, DataError, MachineError
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     rows = test_rows(run, chosen.id)
     if rows.empty:
         raise DataError("the run kept no predictions of the trial")
-    described = run.suite.get("dataset")
-    named = {"name": described} if isinstance(described, str) else dict(described or {})
-    name = str(named.pop("name", ""))
-    dataset = open_dataset(name, named)
+    name, options = _data_set(run.suite.get("dataset"))
+    dataset = open_dataset(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
         raise DataError(f"the data set {name} has other classes than those of the run")
     places = {sample: place for place, sample in enumerate(dataset.sample_ids)}
@@ -87,6 +86,20 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
 
     read(range(1))  # where the files are gone, it is known now
     return HeldOut(count=len(index), read=read, labels=labels, predicted=predicted)
+
+
+def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
+    """Name and checked options: the suite of a run folder may be anybody's."""
+    named = dict(described) if isinstance(described, Mapping) else {"name": described}
+    name = str(named.pop("name", None))
+    try:
+        return name, DATASETS.get(name).options.model_validate(named).model_dump()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise DataError(
+            f"the run's suite does not describe its data set as one can be: {place}: {wrong['msg']}"
+        ) from None
 
 
 def _pixels(decoded: Any) -> Pixels:

@@ -137,6 +137,11 @@ def test_what_cannot_be_exported_is_said(opened_run: bench.Run, tmp_path: Path) 
     with pytest.raises(BenchError, match="give --out FOLDER: s3://bucket/run is not on this"):
         bench.export("s3://bucket/run")
     assert not (run / "export").exists()
+    linked = tmp_path / "linked"
+    shutil.copytree(run, linked)
+    (linked / "export").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(BenchError, match="is a link, which leads elsewhere"):
+        bench.export(linked, format="safetensors")
 
 
 def test_the_check_reads_the_images_of_the_test_split(opened_run: bench.Run) -> None:
@@ -162,6 +167,13 @@ def test_without_the_data_images_are_generated(opened_run: bench.Run) -> None:
     images = found.read(range(found.count))
     assert len(images) == 48
     assert len({image.shape for image in images}) == 5
+    for described, told in (
+        (None, "dataset must be a known name, got 'None'"),
+        ({"name": "fractals", "classes": "many"}, "classes: Input should be a valid integer"),
+        ({"name": "fractals", 5: 1}, "5: Keys should be strings"),
+    ):
+        strange = replace(opened_run, suite={"dataset": described})
+        assert told in str(held_out(strange, chosen, model.preprocessing).missing)
     other = replace(opened_run, suite={"dataset": {"name": "fractals", "classes": 2}})
     missing = held_out(other, chosen, model.preprocessing).missing
     assert missing == "the data set fractals has other classes than those of the run"
