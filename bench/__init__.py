@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.prediction.classify import Predictions
+    from bench.prediction.export import Exported
     from bench.prediction.model import TrainedModel
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
@@ -49,6 +50,7 @@ __all__ = [
     "cache",
     "compare",
     "doctor",
+    "export",
     "init",
     "list",
     "load",
@@ -296,6 +298,32 @@ def predict(
     from bench.prediction.classify import predict as classify
 
     return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
+
+
+def export(
+    run: str | Path,
+    trial: str | None = None,
+    *,
+    format: str = "onnx",
+    out: str | Path | None = None,
+    preprocessing: str | None = None,
+    dtype: str = "fp32",
+) -> Exported:
+    """Write a trained trial, chosen as `load` does, as a file for other programs, with its card.
+
+    `format` is `safetensors` (values for the library's plain network), `torch-export` or `onnx`;
+    `out` the folder (default: `export/FORMAT` in the run folder). `preprocessing` is `inside` (the
+    file takes RGB images uint8 [batch, height, width, 3] of any size) or `beside` (it takes what
+    `preprocessing.json` says); safetensors have it beside, the others inside unless told. `dtype`
+    is `fp32` or `fp16`. The file is run in its own runtime against the trial before it is given:
+    the result has the figures.
+
+    Raises `BenchError` as `load` does, for a network that cannot be exported, and for a file that
+    differs from the trial by more than rounding; then nothing is left behind.
+    """
+    from bench.prediction.export import export as write
+
+    return write(run, trial, format=format, out=out, preprocessing=preprocessing, dtype=dtype)
 
 
 def serve(

@@ -16,6 +16,7 @@ from bench.cli.cache import cache
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
+from bench.cli.export import export
 from bench.cli.init import init
 from bench.cli.interrupts import interrupts_heard
 from bench.cli.list import list_catalogue
@@ -81,7 +82,7 @@ for command in (run, tune, plan):
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
-for command in (predict, serve):
+for command in (predict, export, serve):
     app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)
