@@ -215,6 +215,16 @@ def test_a_file_of_another_kind_is_found_by_the_plan(folder: Path) -> None:
         bench.plan(path, out=folder / "out", device="cpu")
 
 
+def test_facts_that_change_nothing_are_told(folder: Path) -> None:
+    facts = {"file": "own.pth", "classes": "imagenet", "mean": 0.5, "std": 0.5}
+    found = resolved(folder, weights=facts, strategy="full_finetune")
+    assert any(
+        note.startswith("classes of weights 'own.pth(mean=0.5, std=0.5)': no effect, no strategy")
+        for note in found.notes
+    )
+    assert not any(note.startswith("mean") for note in found.notes)
+
+
 # Sizes ----------------------------------------------------------------------------------------
 
 
