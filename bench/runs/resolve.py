@@ -455,7 +455,13 @@ class Resolver:
             if entry.name != "none"
         )
         peer = next(peers, weights)
-        return replace(weights, mean=peer.mean, std=peer.std, interpolation=peer.interpolation)
+        return replace(
+            weights,
+            mean=peer.mean,
+            std=peer.std,
+            interpolation=peer.interpolation,
+            unknown=peer.unknown,
+        )
 
     def _peer_weights(self, trial: Trial) -> Sequence[Entry]:
         """The weights of all trials with the same backbone, each once."""
@@ -539,7 +545,7 @@ class Resolver:
             "interpolation": f"interpolation {weights.interpolation}",
         }
         unknown = [name for name in used if name in weights.unknown]
-        if not unknown or self._dataset.kind != "image":
+        if not (unknown and trial.settings.weights.is_file and self._dataset.kind == "image"):
             return
         imagenet = " (of ImageNet weights)" if {"mean", "std"} & set(unknown) else ""
         example = ", ".join(f"{name}: …" for name in unknown)
