@@ -297,9 +297,10 @@ def _said_by(path: Path, _modified: int) -> Mapping[str, Any]:
             "interpolation": said["interpolation"],
             "classes": said["classes"],
         }
-        return FileWeights.model_validate_json(json.dumps(facts)).model_dump()
-    except (OSError, ValueError, KeyError, TypeError):
+        checked = FileWeights.model_validate_json(json.dumps(facts))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
+    return checked.model_dump(exclude_none=True)
 
 
 def check_unchanged(weights: Weights) -> None:

@@ -59,6 +59,9 @@ from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
 
+IMAGE_FACTS = ("mean", "std", "image_size", "interpolation")
+"""What may be told of weights in a file, of the images that made them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTrial:
@@ -379,6 +382,7 @@ class Resolver:
         self._dataset = dataset
         self._device = device
         self._peers = _weights_by_backbone(trials)
+        self._needs_classes = any(trial.settings.head.name == PRETRAINED_HEAD for trial in trials)
         self._known: dict[tuple[Any, ...], Any] = {}
         self.problems: dict[str, Problem] = {}
         self._notes: dict[str, int] = {}
@@ -397,6 +401,7 @@ class Resolver:
             return None
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
+        self._note_idle(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         precision = self._once(
@@ -498,7 +503,13 @@ class Resolver:
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
-        return replace(weights, mean=peer.mean, std=peer.std, interpolation=peer.interpolation)
+        return replace(
+            weights,
+            mean=peer.mean,
+            std=peer.std,
+            interpolation=peer.interpolation,
+            unknown=peer.unknown,
+        )
 
     def _peers_with_weights(self, trial: Trial, size: int) -> Iterator[Weights]:
         for entry in self._peer_weights(trial):
@@ -588,7 +599,7 @@ class Resolver:
             "interpolation": f"interpolation {weights.interpolation}",
         }
         unknown = [name for name in used if name in weights.unknown]
-        if not unknown or self._dataset.kind != "image":
+        if not (unknown and trial.settings.weights.is_file and self._dataset.kind == "image"):
             return
         imagenet = " (of ImageNet weights)" if {"mean", "std"} & set(unknown) else ""
         example = ", ".join(f"{name}: …" for name in unknown)
@@ -599,6 +610,21 @@ class Resolver:
             f"say so: weights: {{file: {weights.name}, {example}}}."
         )
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_idle(self, trial: Trial) -> None:
+        """Facts on a file that change nothing here."""
+        entry = trial.settings.weights
+        if not entry.is_file:
+            return
+        told = [name for name in entry.given if name in IMAGE_FACTS]
+        idle = []
+        if told and self._dataset.kind != "image":
+            idle.append((_listed(told), f"{self._dataset.name} has no images"))
+        if "classes" in entry.given and not self._needs_classes:
+            idle.append(("classes", "no strategy uses the classifier in the file"))
+        for what, why in idle:
+            message = f"{what} of weights {entry.label!r}: no effect, {why}."
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
         if weights.name == "none" or weights.input_size in (0, size):

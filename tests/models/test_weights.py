@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import socket
@@ -233,6 +234,17 @@ def test_checkpoints_of_a_run_tell_their_facts_themselves(tmp_path: Path) -> Non
     assert (weights.input_size, weights.interpolation) == (48, "bicubic")
     assert weights.classes == ("cat", "dog")
     assert weights.unknown == ()
+
+
+@pytest.mark.parametrize(
+    "said", ["[" * 10**5, "3", "[]", "{}", json.dumps({"mean": None, "std": None}), '{"mean": "x"}']
+)
+def test_metadata_that_say_something_else_say_nothing(said: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_tensors({"w": torch.ones(1)}, path, {PREPROCESSING: said})
+    weights = describe_weights("resnet18", Entry(name="file", options={"path": str(path)}))
+    assert weights.mean == IMAGENET_MEAN
+    assert {"mean", "std", "classes"} <= set(weights.unknown)
 
 
 @pytest.mark.parametrize(

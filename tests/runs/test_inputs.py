@@ -22,6 +22,7 @@ from bench.errors import SuiteError
 from bench.results.folder import Run, read_input_views
 from bench.results.folder.inputs import read_inputs
 from bench.results.report.inputs import input_sentences
+from bench.runs.inputs import describe_inputs
 from bench.runs.prepare import PreparedSets
 from bench.runs.resolve import ResolvedRun, resolve_run
 from tests.data.pictures import photograph
@@ -138,6 +139,11 @@ def test_interpolation_of_the_weights_makes_the_prepared_images(folder: Path) ->
     first = Image.open(folder / "photos" / data.sample_ids[0])
     expected = np.asarray(first.resize((32, 32), Image.Resampling.BICUBIC))
     assert np.array_equal(data.pictures(data.sample_ids[:1])[data.sample_ids[0]], expected)
+    (rule,) = describe_inputs(found)
+    assert rule["used_by"] == [
+        "shufflenet_v2_x0_5 · none",
+        "shufflenet_v2_x0_5 · own.pth(interpolation=bicubic)",
+    ]
     plain = resolved(folder, weights={"file": "own.pth"}, strategy="from_scratch", image_size=32)
     assert plain.trials[0].id != scratch.id
 
@@ -213,6 +219,16 @@ def test_a_file_of_another_kind_is_found_by_the_plan(folder: Path) -> None:
     path = written(folder, weights={"file": "page.pth"}, strategy="full_finetune")
     with pytest.raises(SuiteError, match="a page of HTML"):
         bench.plan(path, out=folder / "out", device="cpu")
+
+
+def test_facts_that_change_nothing_are_told(folder: Path) -> None:
+    facts = {"file": "own.pth", "classes": "imagenet", "mean": 0.5, "std": 0.5}
+    found = resolved(folder, weights=facts, strategy="full_finetune")
+    assert any(
+        note.startswith("classes of weights 'own.pth(mean=0.5, std=0.5)': no effect, no strategy")
+        for note in found.notes
+    )
+    assert not any(note.startswith("mean") for note in found.notes)
 
 
 # Sizes ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
 from bench.results.analysis.joint import JointScores, joint_scores
 from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
 from bench.results.analysis.scores import Scores, figure_scores, folds_of
+from bench.results.folder.inputs import read_inputs
 from bench.results.grid import complete_trials, flat, has_folds, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
 from bench.suite.claims import read_claims
@@ -170,7 +171,10 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
         ),
         only_before=tuple(labels[0][name] for name in matches.only_first),
         only_after=tuple(labels[1][name] for name in matches.only_second),
-        environment=tuple(_differences(before.environment, after.environment)),
+        environment=(
+            *_differences(before.environment, after.environment),
+            *_differing_inputs(before, after),
+        ),
         suite=tuple(_differences(before.suite, after.suite)),
     )
 
@@ -282,6 +286,20 @@ def _config_differences(before: Cell, after: Cell) -> Iterator[Difference]:
         if texts[0] == texts[1]:
             texts = [visible(repr(cell[axis])) for cell in (before, after)]
         yield Difference(name=axis, before=texts[0], after=texts[1])
+
+
+def _differing_inputs(before: Run, after: Run) -> Iterator[Difference]:
+    """What `resize: auto` came to, where both runs say so: versions differ in it."""
+    one, other = (
+        ", ".join(
+            dict.fromkeys(
+                f"{each.size} px by {each.resize}" for each in read_inputs(run) if each.resize
+            )
+        )
+        for run in (before, after)
+    )
+    if one and other and one != other:
+        yield Difference(name="inputs", before=one, after=other)
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:

@@ -75,7 +75,7 @@ def _cropped(rule: InputRule, square: str, how: str) -> str:
     return (
         f"The shorter side of each image is resized to {to}{how}, and networks see the central "
         f"{square}: {100 * share:.0f} % of the area of a square image, less of others; "
-        "`resize: squash` or `resize: pad` keeps all of it"
+        "resize: squash or resize: pad keeps all of it"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ import numpy.typing as npt
 import pytest
 
 from bench.results.analysis import compare_runs
-from bench.results.analysis.across import ScoredPair, changes_of
+from bench.results.analysis.across import Difference, ScoredPair, changes_of
 from bench.results.analysis.crossed import crossed_p, crossed_table, joined
 from bench.results.analysis.scores import Scores
 from bench.results.folder import Run, write_json
 from bench.results.folder.run import read_run
-from tests.made_up_run import BRIER
+from tests.made_up_run import BRIER, made_up_run
 from tests.results.scored_run import Scored, scored_run
 
 STRATEGIES = ("a", "b", "c")
@@ -195,6 +196,24 @@ def test_what_differs_around_them(tmp_path: Path) -> None:
         "versions.torch": ("–", "2.11.0"),
     }
     assert [(d.name, d.before, d.after) for d in found.suite] == [("name", "made_up", "later")]
+
+
+def test_another_rule_of_inputs_is_told(tmp_path: Path) -> None:
+    """Under one suite, as what `resize: auto` comes to depends on the version."""
+    told = {"used_by": ["net · w"], "kind": "image", "size": 64}
+    runs = []
+    for name, rules in (("a", ["crop"]), ("b", ["squash", "pad"]), ("c", [])):
+        run = made_up_run(tmp_path / name, strategies=["x"], seeds=1, epochs=1)
+        inputs = [{**told, "resize": rule} for rule in rules]
+        content = {**run.data, "inputs": inputs}
+        (run.folder / "data.json").write_text(json.dumps(content))
+        runs.append(read_run(run.folder))
+    found = [each for each in compare_runs(*runs[:2]).environment if each.name == "inputs"]
+    assert found == [
+        Difference(name="inputs", before="64 px by crop", after="64 px by squash, 64 px by pad")
+    ]
+    for other in (runs[0], runs[2]):
+        assert all(each.name != "inputs" for each in compare_runs(runs[0], other).environment)
 
 
 def test_runs_by_another_metric(tmp_path: Path) -> None:

@@ -52,13 +52,13 @@ def rule(**changes: Any) -> InputRule:
             rule(resize="crop", resized_to=73),
             "The shorter side of each image is resized to 73 px (bilinear, antialiased), and "
             "networks see the central 64 × 64 px: 77 % of the area of a square image, less of "
-            "others; `resize: squash` or `resize: pad` keeps all of it.",
+            "others; resize: squash or resize: pad keeps all of it.",
         ),
         (
             rule(resize="crop", resized_to=73, native_size=64, squares=True, interpolation=None),
             "The shorter side of each image is resized to 73 px, and networks see the central "
-            "64 × 64 px: 77 % of the area of a square image, less of others; `resize: squash` or "
-            "`resize: pad` keeps all of it.",
+            "64 × 64 px: 77 % of the area of a square image, less of others; resize: squash or "
+            "resize: pad keeps all of it.",
         ),
         (
             rule(resized_to=None, interpolation=None),
