@@ -22,9 +22,12 @@ from bench.runs.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bench.prediction.classify import Predictions
+    from bench.prediction.export import Exported
+    from bench.prediction.model import TrainedModel
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
@@ -39,21 +42,27 @@ if TYPE_CHECKING:
     from bench.runs.run import Reporter
     from bench.suite import SuiteSource
     from bench.suite.plugins import load_plugin
+    from bench.system.cache_content import CacheContent
 
 __all__ = [
     "Run",
     "RunOptions",
+    "cache",
     "compare",
     "doctor",
+    "export",
     "init",
     "list",
+    "load",
     "load_plugin",
     "lr_find",
     "plan",
+    "predict",
     "read_run",
     "report",
     "run",
     "schema",
+    "serve",
     "show",
     "tune",
     "why",
@@ -171,18 +180,28 @@ def init(
     *,
     output: str | Path | None = None,
     force: bool = False,
+    minutes: float = 10.0,
     reporter: Reporter | None = None,
 ) -> WrittenSuite:
     """Look at a folder of images and write a suite for it, ready to run.
 
     `output` is the suite's file (default: named like the folder, in the current one); `force`
-    replaces one that exists. Raises `DataError` for a folder that is missing or unusable.
+    replaces one that exists. The suite takes about `minutes` to train on this machine.
+    Raises `DataError` for a folder that is missing or unusable.
     """
     from bench.runs.init.write import write_suite
 
     reporter = reporter or _reporter()
-    progress = None if reporter is None else reporter.progress
-    return write_suite(folder, output, force=force, progress=progress)
+    if reporter is None:
+        return write_suite(folder, output, force=force, minutes=minutes)
+    return write_suite(
+        folder,
+        output,
+        force=force,
+        minutes=minutes,
+        progress=reporter.progress,
+        status=reporter.status,
+    )
 
 
 # Runs -----------------------------------------------------------------------------------------
@@ -244,6 +263,103 @@ def compare(run: str | Path, *others: str | Path) -> Changes:
     return compare_folders(run, others)
 
 
+def load(run: str | Path, trial: str | None = None, *, device: str = "auto") -> TrainedModel:
+    """Open a trained trial: the one that `trial` names as in `why`, else the one to use.
+
+    That is of the config that the verdict recommends, else of the one that is best on validation,
+    the seed that is best there. It needs neither the cache nor the data of the run.
+
+    Raises `BenchError` if there is no such trial or no checkpoint of it.
+    """
+    from bench.prediction import load as open_run
+
+    return open_run(run, trial, device=device)
+
+
+def predict(
+    run: str | Path,
+    what: Any,
+    *,
+    trial: str | None = None,
+    out: str | Path | None = None,
+    min_confidence: float = 0.0,
+    device: str = "auto",
+) -> Predictions:
+    """Classify images with a trained trial of a run, chosen as `load` does.
+
+    `what` is a path or several: image files, folders with all below them, zip archives, CSV files
+    with a column of paths, `-` for paths on standard input; or images themselves. With `out`
+    (.csv, .parquet or .jsonl), any number of files takes constant memory. A class that is less
+    probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
+    result, and the rest goes on.
+
+    Raises `BenchError` as `load` does, and for a path that is not there.
+    """
+    from bench.prediction.classify import predict as classify
+
+    return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
+
+
+def export(
+    run: str | Path,
+    trial: str | None = None,
+    *,
+    format: str = "onnx",
+    out: str | Path | None = None,
+    preprocessing: str | None = None,
+    dtype: str = "fp32",
+) -> Exported:
+    """Write a trained trial, chosen as `load` does, as a file for other programs, with its card.
+
+    `format` is `safetensors` (values for the library's plain network), `torch-export` or `onnx`;
+    `out` the folder (default: `export/FORMAT` in the run folder). `preprocessing` is `inside` (the
+    file takes RGB images uint8 [batch, height, width, 3] of any size) or `beside` (it takes what
+    `preprocessing.json` says); safetensors have it beside, the others inside unless told. `dtype`
+    is `fp32` or `fp16`. The file is run in its own runtime against the trial before it is given:
+    the result has the figures.
+
+    Raises `BenchError` as `load` does, for a network that cannot be exported, and for a file that
+    differs from the trial by more than rounding; then nothing is left behind.
+    """
+    from bench.prediction.export import export as write
+
+    return write(run, trial, format=format, out=out, preprocessing=preprocessing, dtype=dtype)
+
+
+def serve(
+    run: str | Path,
+    *,
+    trial: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    device: str = "auto",
+    tell: Callable[[str], None] | None = None,
+    **limits: Any,
+) -> None:
+    """Answer requests with a trained trial, chosen as `load` does, until a signal comes.
+
+    `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
+    `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
+    `limits` are those of `bench.prediction.serve.Limits`. `tell` gets what is to be known.
+
+    Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.
+    """
+    from bench.prediction.serve import Limits
+    from bench.prediction.serve.run import serve as answer
+
+    answer(
+        run,
+        trial=trial,
+        host=host,
+        port=port,
+        token=token,
+        limits=Limits(**limits),
+        device=device,
+        tell=tell,
+    )
+
+
 # This installation ----------------------------------------------------------------------------
 
 
@@ -252,6 +368,18 @@ def doctor() -> Checkup:
     from bench.runs.doctor import doctor as check
 
     return check()
+
+
+def cache(*, empty: str | Sequence[str] = ()) -> CacheContent:
+    """What the cache folder holds, by kind, and how large it is; after emptying it, if asked.
+
+    `empty` names kinds that are removed first: `states`, `features`, `data`, `downloads`,
+    `weights`, `other`, or `all`. A later run makes or downloads again what it needs of them. Raises
+    `BenchError` for an unknown kind.
+    """
+    from bench.system.cache_content import cache_content
+
+    return cache_content(empty=empty)
 
 
 def list(kind: str | None = None) -> Mapping[str, tuple[Row, ...]]:

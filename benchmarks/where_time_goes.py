@@ -36,11 +36,12 @@ from bench.data.images.inputs import ImageInputs
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.objectives import CrossEntropy
+from bench.models.evaluation import Trunk
 from bench.runs.resolve import resolve_run
 from bench.runs.run import counted_trials
 from bench.system.machine import describe_machine, keep_large_buffers
 from bench.training import loop, one_device, stacked_heads
-from bench.training.frozen_features import FeatureStore, Trunk
+from bench.training.frozen_features import FeatureStore
 from bench.training.loop import Branch, isolated
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord

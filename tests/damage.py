@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 DAMAGES = ("truncated", "half", "header only", "empty", "garbage", "zeros", "flipped")
+LOSSES = (*DAMAGES, "folder", "deleted")
+"""Whatever can become of a file."""
 
 
 def damage(path: Path, how: str) -> None:
@@ -20,6 +22,17 @@ def damage(path: Path, how: str) -> None:
         "flipped": content[:-5] + bytes([content[-5] ^ 0b100]) + content[-4:],
     }
     path.write_bytes(damaged[how])
+
+
+def lose(path: Path, how: str) -> None:
+    """Break the file, or put a folder in its place, or delete it: one of `LOSSES`."""
+    if how in DAMAGES:
+        damage(path, how)
+        return
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+        (path / "inside").write_text("something")
 
 
 def flip(path: Path, at: int) -> None:

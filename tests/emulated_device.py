@@ -55,7 +55,8 @@ class Counts:
 
     That is the innermost line of the package on the way, or of the caller where none is. `syncs`
     are all moments in which the host waits, blocking copies among them; `launches` go by
-    operation, those of views and of empty tensors left out.
+    operation, those of views and of empty tensors left out; `opened` are the devices whose random
+    state was asked for.
     """
 
     to_device: Counter[str] = field(default_factory=Counter)
@@ -63,6 +64,7 @@ class Counts:
     syncs: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    opened: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
@@ -338,8 +340,9 @@ def _substitutes(device: _Device) -> Iterator[_Substitute]:
     yield from _conversions(device)
     if device.device.type == "mps":
         yield from _of(torch.backends.mps, is_available=_always(True), is_built=_always(True))
+        yield from _of(torch.mps, **_random_state_functions(device.counts.opened))
         return
-    yield from _of(torch.cuda, **_cuda_functions())
+    yield from _of(torch.cuda, **_cuda_functions(device))
     yield from _of(
         torch.accelerator,
         current_stream=_always(_Stream()),
@@ -363,8 +366,8 @@ class _Stream:
         return False
 
 
-def _cuda_functions() -> dict[str, Callable[..., Any]]:
-    nothing = ["_lazy_init", "init", "set_rng_state", "manual_seed", "manual_seed_all"]
+def _cuda_functions(device: _Device) -> dict[str, Callable[..., Any]]:
+    nothing = ["_lazy_init", "init", "manual_seed", "manual_seed_all"]
     nothing += ["reset_peak_memory_stats", "empty_cache", "synchronize", "set_device"]
     return {
         **dict.fromkeys(nothing, _always(None)),
@@ -376,9 +379,20 @@ def _cuda_functions() -> dict[str, Callable[..., Any]]:
         "current_device": _always(0),
         "get_device_name": _always(NAME),
         "get_device_capability": _always((9, 0)),
-        "get_rng_state": lambda *_, **__: torch.zeros(16, dtype=torch.uint8),
+        "memory_allocated": _always(2**19),
         "max_memory_allocated": _always(2**20),
+        **_random_state_functions(device.counts.opened),
     }
+
+
+def _random_state_functions(opened: Counter[str]) -> dict[str, Callable[..., Any]]:
+    """To ask for the state of a device opens it: counted by the device's name."""
+
+    def get_rng_state(device: Any = 0) -> Tensor:
+        opened[str(device)] += 1
+        return torch.zeros(16, dtype=torch.uint8)
+
+    return {"get_rng_state": get_rng_state, "set_rng_state": _always(None)}
 
 
 def _conversions(device: _Device) -> Iterator[_Substitute]:

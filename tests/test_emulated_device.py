@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,13 @@ import torch
 import torch.optim.optimizer as torch_optimizer
 
 import bench
-from bench.data import open_data
-from bench.execution.engine import make_training
-from bench.execution.jobs import trial_splits
+from bench.data import PreparedData, open_data
+from bench.execution import engine as engine_module
+from bench.execution.engine import Engine, make_training
+from bench.execution.jobs import Event, Job, cut, trial_splits
+from bench.models import Network
 from bench.training.loop import Branch, isolated, train
+from bench.training.random_state import own_random_state
 from bench.training.trial import Training
 from tests.emulated_device import Counts, DeviceTensor, emulated_device
 from tests.tiny import SMOKE_SUITE, make_job, make_trial
@@ -176,7 +180,6 @@ CASES = {
         settings={"micro_batch": 3, "class_weights": "balanced", "label_smoothing": 0.1}
     ),
 }
-HEADS_ALONE = ("linear_probe", "mlp_probe-adam", "lp_ft-adamw")
 QUICK = ("full_finetune", "linear_probe", "lp_ft-adamw", "clipping")
 
 
@@ -196,15 +199,8 @@ def test_a_trial_on_a_gpu_has_the_losses_of_the_cpu(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name in HEADS_ALONE,
-                raises=TypeError,
-                reason="learning rates of stacked heads go to the device in double precision",
-            ),
-        )
-        for name in ("linear_probe", "lp_ft-adamw", "mixup-adamw", "clipping")
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.campaign)
+        for name in ("linear_probe", "mlp_probe-adam", "lp_ft-adamw", "mixup-adamw", "clipping")
     ],
 )
 def test_no_double_precision_touches_mps(name: str) -> None:
@@ -213,6 +209,35 @@ def test_no_double_precision_touches_mps(name: str) -> None:
         losses = _losses(name, "mps")
     assert losses == pytest.approx(expected, abs=1e-6)
     assert not counts.errors
+
+
+@pytest.mark.parametrize(
+    ("device", "opened"), [("cpu", []), ("cuda:0", ["cuda:0"]), ("cuda", ["cuda"])]
+)
+def test_a_trial_touches_its_own_device_alone(device: str, opened: list[str]) -> None:
+    with emulated_device() as counts, isolated(1, device):
+        torch.manual_seed(3)
+    assert list(counts.opened) == opened
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_random_state_of_a_device_comes_back(kind: Any) -> None:
+    before = torch.get_rng_state()
+    with emulated_device(kind) as counts, own_random_state(torch.device(kind)):
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert list(counts.opened) == [kind]
+
+
+def test_on_the_cpu_no_gpu_has_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise RuntimeError("CUDA driver initialization failed, you might not have a CUDA gpu.")
+
+    monkeypatch.setattr(torch.cuda, "device_count", refuse)
+    before = torch.get_rng_state()
+    with isolated(1, "cpu"):
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @cache
@@ -231,6 +256,43 @@ def _training(strategy: str, device: str, **settings: Any) -> Training:
     job = replace(make_job(make_trial(strategy, **settings)), device=device)
     data = open_data(job.data)
     return make_training(job, data, trial_splits(job.trial, data))
+
+
+def test_memory_of_a_trial_is_measured_once_what_earlier_ones_kept_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    networks: list[weakref.ref[Network]] = []
+    living: list[list[bool]] = []
+
+    def build(job: Job, data: PreparedData) -> Network:
+        network = engine_module.build_network(
+            "shufflenet_v2_x0_5",
+            weights=job.weights,
+            head=job.trial.settings.head,
+            num_classes=2,
+            seed=job.trial.settings.seed,
+            image_size=data.input_size,
+        )
+        networks.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(engine_module, "build", build)
+    engine = Engine()
+    results: list[Event] = []
+    jobs = [
+        replace(make_job(make_trial(seed=seed, epochs=1), trial_id=str(seed)), device="cuda")
+        for seed in (0, 1)
+    ]
+    with emulated_device():
+        monkeypatch.setattr(
+            torch.cuda,
+            "reset_peak_memory_stats",
+            lambda _: living.append([network() is not None for network in networks]),
+        )
+        for task in cut(jobs, reuse=True):
+            engine.perform(task, results.append)
+    assert living == [[], [False]]
+    assert len(networks) == 2
 
 
 def test_more_steps_wait_no_more_than_for_their_batches() -> None:

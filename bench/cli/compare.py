@@ -10,7 +10,7 @@ from rich.markup import escape
 import bench
 from bench.cli.console import error_console, out_console
 from bench.cli.options import RunArgument
-from bench.errors import BenchError
+from bench.errors import BenchError, counted
 
 
 def compare(
@@ -43,5 +43,5 @@ def compare(
             error_console.print("[yellow]too few common seeds to show any regression[/]")
     if changes.regressions and fail_on_regression:
         number = len(changes.regressions)
-        error_console.print(f"[red]{number} config{'s' if number > 1 else ''} got worse[/]")
+        error_console.print(f"[red]{counted(number, 'config')} got worse[/]")
         raise typer.Exit(1)

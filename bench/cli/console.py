@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from bench.errors import without_secrets
 from bench.runs.progress import PlainConsole
 
 out_console = PlainConsole()
@@ -15,5 +16,5 @@ class ErrorConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message after the name of its module."""
-        text = f"{record.name}: {record.getMessage()}"
+        text = f"{record.name}: {without_secrets(record.getMessage())}"
         error_console.print(text, markup=False, highlight=False)

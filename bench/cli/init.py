@@ -20,10 +20,13 @@ def init(
         Path | None, typer.Option("--output", "-o", help="Suite file to write.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
+    minutes: Annotated[
+        float, typer.Option(help="How long the suite may train on this machine.")
+    ] = 10.0,
 ) -> None:
     """Look at a folder of images and write a suite for it, ready to run."""
     with ConsoleReporter(out_console) as reporter:
-        written = bench.init(folder, output=output, force=force, reporter=reporter)
+        written = bench.init(folder, output=output, force=force, minutes=minutes, reporter=reporter)
     out_console.print(written.summary, markup=False, emoji=False, highlight=False)
     command = escape(shlex.join(["bench", "run", str(written.path)]))
     out_console.print(f"\nnext: [bold]{command}[/]", emoji=False, highlight=False)

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import _thread
 import io
 import logging
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
+from bench.cli.cache import cache
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
 from bench.cli.doctor import doctor
+from bench.cli.export import export
 from bench.cli.init import init
+from bench.cli.interrupts import interrupts_heard
 from bench.cli.list import list_catalogue
 from bench.cli.lr_find import lr_find
-from bench.cli.outcome import INTERRUPTED
 from bench.cli.plan import plan
+from bench.cli.predict import predict
 from bench.cli.report import report
 from bench.cli.run import run
 from bench.cli.schema import schema
+from bench.cli.serve import serve
 from bench.cli.show import show
 from bench.cli.tune import tune
 from bench.cli.why import why
 from bench.errors import BenchError, MachineError, SuiteError
 
+
+class _Commands(TyperGroup):
+    """An `EOFError` is a mistake of ours like any other: click would but print "Aborted."."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise RuntimeError(f"a file ended where more was expected: {error}") from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,9 +82,11 @@ for command in (run, tune, plan):
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare):
     app.command()(command)
+for command in (predict, export, serve):
+    app.command()(command)
 app.command("list")(list_catalogue)
 app.command()(schema)
-for command in (doctor, init):
+for command in (doctor, cache, init):
     app.command()(command)
 
 
@@ -92,7 +105,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding does not have is no reason to end.
             stream.reconfigure(errors="backslashreplace")
-    with _interrupts_heard():
+    with interrupts_heard():
         try:
             app()
         except MachineError as error:
@@ -108,47 +121,3 @@ def main() -> None:
             if failure is None:
                 raise
             _fail(failure)
-
-
-@contextmanager
-def _interrupts_heard() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: what is finished is written first."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    unraisable_before = sys.unraisablehook
-
-    def hear_again(unraisable: sys.UnraisableHookArgs) -> None:
-        # In a destructor or a callback Python drops the KeyboardInterrupt, and goes on.
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.05, _interrupt_again).start()
-        else:
-            unraisable_before(unraisable)
-
-    sys.unraisablehook = hear_again
-    try:
-        yield
-    except KeyboardInterrupt:
-        _end_interrupted()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _end_interrupted()
-        raise
-    finally:
-        sys.unraisablehook = unraisable_before
-        # All is written. A KeyboardInterrupt while Python itself ends would but leave a traceback.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
-
-
-def _interrupt_again() -> None:
-    if os.name == "posix":
-        os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread if it waits
-    else:
-        _thread.interrupt_main()
-
-
-def _end_interrupted() -> NoReturn:
-    """At once: what an interrupt left half done, such as an import, can crash Python's own end."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)

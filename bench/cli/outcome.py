@@ -12,21 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.cli.console import error_console, out_console
+from bench.cli.interrupts import INTERRUPTED
+from bench.errors import counted, without_secrets
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
 
-INTERRUPTED = 130
-"""The exit code of a command that a signal has ended."""
-
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(
+    told: str = "interrupted; the same command goes on from what is finished",
+) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        error_console.print("interrupted; the same command goes on from what is finished")
+        error_console.print(told)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -40,7 +41,7 @@ def show_result(result: Run, out: str | Path) -> None:
         out_console.print(f"report: {escape(str(result.folder / name))}")
     if is_url(out):
         stored = f"{str(out).rstrip('/')}/{result.folder.name}"
-        out_console.print(f"stored: {escape(stored)}")
+        out_console.print(f"stored: {escape(without_secrets(stored))}")
 
 
 def exit_with_failures(result: Run, again: str) -> None:
@@ -48,10 +49,11 @@ def exit_with_failures(result: Run, again: str) -> None:
     failed = result.trials[result.trials["status"] == "failed"]
     if failed.empty:
         return
-    text = f"[red]{len(failed)} trials failed[/]; their errors are in the report"
+    text = f"[red]{counted(len(failed), 'trial')} failed[/]; their errors are in the report"
     tried = int(failed["started"].notna().sum())
     if tried:
-        text += f"; {tried} of them stay failed until {escape(again)} tries them again"
+        command = escape(without_secrets(again))
+        text += f"; the next run skips {tried} of them, {command} runs them again"
     error_console.print(text, highlight=False)
     raise typer.Exit(1)
 

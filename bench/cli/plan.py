@@ -10,6 +10,7 @@ from rich.table import Table
 import bench
 from bench.cli.console import out_console
 from bench.cli.options import SuiteArgument, takes_options
+from bench.errors import counted
 from bench.runs.options import RunKeywords
 from bench.runs.progress import ConsoleReporter
 
@@ -27,8 +28,11 @@ def plan(suite: SuiteArgument, **options: Unpack[RunKeywords]) -> None:
         out_console.print(f"[red]failed[/] {escape(failure)}", highlight=False)
     if planned.failed:
         count = len(planned.failed)
+        are, them = ("is", "it") if count == 1 else ("are", "them")
         out_console.print(
-            f"{count} trials failed and stay so; --retry failed tries them again", highlight=False
+            f"{counted(count, 'trial')} failed in an earlier run and {are} skipped; "
+            f"add --retry failed to run {them} again",
+            highlight=False,
         )
     for note in planned.notes:
         out_console.print(f"[yellow]note[/] {escape(note)}", highlight=False)

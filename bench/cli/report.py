@@ -23,5 +23,8 @@ def report(
     rebuilt = bench.report(run, format=formats, track=track)
     for path in rebuilt.files:
         out_console.print(f"report: {escape(str(path))}")
+    for trial, problem in rebuilt.damaged.items():
+        text = f"checkpoints/{trial}.safetensors is damaged ({problem}); bench run makes it anew"
+        out_console.print(f"[yellow]note[/] {escape(text)}", highlight=False)
     for place in rebuilt.tracked:
         out_console.print(f"tracked: {escape(place)}")

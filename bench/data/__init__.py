@@ -17,7 +17,7 @@ from bench.data.dataset import (
 )
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
-from bench.data.images.prepared import ImageData, Resize, prepare_images, resize_image
+from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
 from bench.data.inputs import CENTRAL, PREPROCESSING, Inputs, PreparedData, Preprocessing
 from bench.data.kinds import (
     data_fingerprint,
@@ -25,6 +25,7 @@ from bench.data.kinds import (
     format_version,
     open_data,
     prepare,
+    preprocessing_of,
     stand_in,
 )
 from bench.data.leakage import leakage
@@ -41,6 +42,7 @@ from bench.data.vectors import VectorData, VectorDataset
 __all__ = [
     "AUGMENTATIONS",
     "CENTRAL",
+    "CROP_MARGIN",
     "DATASETS",
     "MIXES",
     "PREPROCESSING",
@@ -76,6 +78,7 @@ __all__ = [
     "open_dataset",
     "prepare",
     "prepare_images",
+    "preprocessing_of",
     "resize_image",
     "samples_digest",
     "stand_in",

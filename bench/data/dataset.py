@@ -18,8 +18,10 @@ from pydantic import Field
 
 from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
+from bench.suite.limits import Limits
 from bench.suite.registry import NoTraits, Registry
 from bench.system.download import OnProgress
+from bench.system.visible_text import reading
 
 TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
@@ -114,9 +116,11 @@ class ImageDataset:
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
     leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
     generated data, of the recipe and its code version). `native_size` is the side in pixels if all
-    images are squares of one size. `class_map` names, per class, ImageNet classes (indices or
-    names) that mean the same. `current` tells the fingerprint that the data have by now, where they
-    can change.
+    images are squares of one size, `squares` says that they are squares, whatever their sizes.
+    Of the values of 16-bit files so many `bits` are used.
+    `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
+    tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
+    the same data set under the `limits` of a suite, where it has files that these concern.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -137,7 +141,10 @@ class ImageDataset:
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
+    squares: bool = False
+    bits: int = 16
     current: Callable[[], str] | None = None
+    limited: Callable[..., ImageDataset] | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -209,9 +216,13 @@ DATASETS: Registry[Callable[..., Any], NoTraits] = Registry(
 
 
 def open_dataset(
-    name: str, options: Mapping[str, Any], *, progress: OnProgress | None = None
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    limits: Limits | None = None,
+    progress: OnProgress | None = None,
 ) -> Dataset:
-    """Open the data set `name` with the options of a suite, shared options among them.
+    """Open the data set `name` with the options of a suite, shared options and limits among them.
 
     Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
     and `DataError` for data that is missing or unusable.
@@ -219,6 +230,8 @@ def open_dataset(
     registered = DATASETS.get(name)
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
     dataset: Any = registered.function(progress, **own)
+    if limits is not None and limits != Limits() and takes_limits(dataset):
+        dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
         dataset = _made_by(registered.origin, dataset)
     class_map = options.get("class_map")
@@ -226,6 +239,11 @@ def open_dataset(
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
     opened: Dataset = dataset
     return opened
+
+
+def takes_limits(dataset: Dataset) -> bool:
+    """Whether the `limits` of a suite are for data sets of this kind: those of image files."""
+    return getattr(dataset, "limited", None) is not None
 
 
 def _made_by(origin: str, dataset: Any) -> Any:
@@ -246,11 +264,6 @@ def naming(names: Sequence[str], *, at_most: int = 5) -> str:
     rest = len(names) - at_most
     shown = ", ".join(bounded(name, MAX_NAME) for name in names[:at_most])
     return shown + (f" and {rest} more" if rest > 0 else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun, which takes a plain s: 1 image, 2 images."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def val_as_test_issue(splits: npt.NDArray[np.int8]) -> tuple[DataIssue, ...]:
@@ -282,10 +295,14 @@ def fingerprint_of(
 
 
 def _checked_class_map(class_map: Mapping[str, Sequence[int | str]], dataset: Dataset) -> ClassMap:
-    for name in class_map:
-        if name not in dataset.classes:
+    by_reading = {reading(name): name for name in dataset.classes}
+    checked = {}
+    for name, targets in class_map.items():
+        known = name if name in dataset.classes else by_reading.get(reading(name))
+        if known is None:
             raise DataError(
                 f"class_map must name classes of {dataset.name}, "
                 f"got {name!r}{nearest(name, dataset.classes)}"
             )
-    return {name: tuple(targets) for name, targets in class_map.items()}
+        checked[known] = tuple(targets)
+    return checked

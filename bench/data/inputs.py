@@ -36,8 +36,8 @@ class Preprocessing:
 
     `size` is what the network sees: the side of an image in pixels, or the length of a vector. An
     image is resized by the rule `resize` to `resized_to` pixels, of which the centre is taken,
-    scaled to [0, 1] and normalised with `mean` and `std` for each channel. `classes` are the
-    outputs, in order.
+    scaled to [0, 1] and normalised with `mean` and `std` for each channel. Of the values of 16-bit
+    files so many `bits` are used. `classes` are the outputs, in order.
     """
 
     kind: InputKind
@@ -48,6 +48,7 @@ class Preprocessing:
     interpolation: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    bits: int = 16
 
     def to_json(self) -> str:
         """As checkpoints keep it."""

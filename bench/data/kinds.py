@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.dataset import DataIssue, Dataset, InputKind
+from bench.data.dataset import DataIssue, Dataset, ImageDataset, InputKind
 from bench.data.images.prepared import (
+    BILINEAR,
     FORMAT_VERSION,
     ImageData,
     Resize,
+    image_preprocessing,
     prepare_images,
     prepared_fingerprint,
     resolve_resize,
     stored_size,
 )
-from bench.data.inputs import PreparedData
+from bench.data.inputs import PreparedData, Preprocessing
 from bench.data.leakage import leakage
 from bench.data.splits import Splits
 from bench.data.vectors import FORMAT_VERSION as VECTOR_FORMAT_VERSION
@@ -31,7 +33,10 @@ from bench.data.vectors import (
     vector_leakage,
     vectors_fingerprint,
 )
+from bench.suite import Interpolation
 from bench.system.download import OnProgress
+
+Floats = Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +44,47 @@ class _Kind:
     """What is done with data sets of one kind; sizes and resize rules are those of a suite."""
 
     format_version: int
-    prepare: Callable[[Any, int, Resize, OnProgress | None], Path]
-    fingerprint: Callable[[Any, int, Resize], str]
+    prepare: Callable[[Any, int, Resize, Interpolation, OnProgress | None], Path]
+    fingerprint: Callable[[Any, int, Resize, Interpolation], str]
+    preprocessing: Callable[[Any, int, Resize, Interpolation, Floats, Floats], Preprocessing]
     open: Callable[[Path], PreparedData]
     stand_in: Callable[[Any, int, int, Resize], PreparedData]
     leakage: Callable[[Any, Sequence[Splits], OnProgress | None], list[DataIssue]]
 
 
 def prepare(
-    dataset: Dataset, *, size: int, resize: Resize, progress: OnProgress | None = None
+    dataset: Dataset,
+    *,
+    size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Prepare the data set for networks that see `size`, once; the folder for `open_data`.
 
     Raises `DataError` as `prepare_images` does.
     """
-    return _KINDS[dataset.kind].prepare(dataset, size, resize, progress)
+    return _KINDS[dataset.kind].prepare(dataset, size, resize, interpolation, progress)
 
 
-def data_fingerprint(dataset: Dataset, *, size: int, resize: Resize) -> str:
+def data_fingerprint(
+    dataset: Dataset, *, size: int, resize: Resize, interpolation: Interpolation = BILINEAR
+) -> str:
     """The fingerprint that the prepared data will have, if every sample can be read."""
-    return _KINDS[dataset.kind].fingerprint(dataset, size, resize)
+    return _KINDS[dataset.kind].fingerprint(dataset, size, resize, interpolation)
+
+
+def preprocessing_of(
+    dataset: Dataset,
+    *,
+    size: int,
+    resize: Resize,
+    interpolation: Interpolation,
+    mean: Floats,
+    std: Floats,
+) -> Preprocessing:
+    """The `preprocessing` of the prepared data, before anything is prepared."""
+    return _KINDS[dataset.kind].preprocessing(dataset, size, resize, interpolation, mean, std)
 
 
 def open_data(folder: Path) -> PreparedData:
@@ -85,8 +111,8 @@ def find_leakage(
     return _KINDS[kind].leakage(data, splits, progress)
 
 
-def _noise_images(dataset: Dataset, count: int, size: int, resize: Resize) -> ImageData:
-    resize = resolve_resize(resize, dataset.native_size)
+def _noise_images(dataset: ImageDataset, count: int, size: int, resize: Resize) -> ImageData:
+    resize = resolve_resize(resize, dataset)
     side = stored_size(size, resize)
     return ImageData(
         folder=Path(),
@@ -118,11 +144,24 @@ def _noise_labels(dataset: Dataset, count: int) -> dict[str, Any]:
 _KINDS: Mapping[InputKind, _Kind] = {
     "image": _Kind(
         format_version=FORMAT_VERSION,
-        prepare=lambda dataset, size, resize, progress: prepare_images(
-            dataset, image_size=size, resize=resize, progress=progress
+        prepare=lambda dataset, size, resize, interpolation, progress: prepare_images(
+            dataset,
+            image_size=size,
+            resize=resize,
+            interpolation=interpolation,
+            progress=progress,
         ),
-        fingerprint=lambda dataset, size, resize: prepared_fingerprint(
-            dataset, size, resolve_resize(resize, dataset.native_size)
+        fingerprint=lambda dataset, size, resize, interpolation: prepared_fingerprint(
+            dataset, size, resolve_resize(resize, dataset), interpolation
+        ),
+        preprocessing=lambda dataset, size, resize, interpolation, mean, std: image_preprocessing(
+            size,
+            resolve_resize(resize, dataset),
+            interpolation,
+            dataset.classes,
+            mean,
+            std,
+            dataset.bits,
         ),
         open=ImageData.open,
         stand_in=_noise_images,
@@ -130,8 +169,11 @@ _KINDS: Mapping[InputKind, _Kind] = {
     ),
     "vector": _Kind(
         format_version=VECTOR_FORMAT_VERSION,
-        prepare=lambda dataset, size, resize, progress: prepare_vectors(dataset),
-        fingerprint=lambda dataset, size, resize: vectors_fingerprint(dataset),
+        prepare=lambda dataset, *_: prepare_vectors(dataset),
+        fingerprint=lambda dataset, *_: vectors_fingerprint(dataset),
+        preprocessing=lambda dataset, *_: Preprocessing(
+            kind="vector", size=dataset.native_size, classes=dataset.classes
+        ),
         open=VectorData.open,
         stand_in=_noise_vectors,
         leakage=lambda data, splits, progress: vector_leakage(data, splits),

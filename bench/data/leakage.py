@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import DataIssue, Pixels, counted
+from bench.data.dataset import DataIssue, Pixels
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
+from bench.errors import counted
 from bench.system.cache import atomic_file
 from bench.system.download import OnProgress
 
@@ -83,9 +83,10 @@ def _load(path: Path, count: int) -> tuple[Samples, Pairs] | None:
     try:
         with path.open("rb") as file, np.load(file) as stored:
             original, near = stored["original"], stored["near"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged
+    except Exception:  # absent or damaged: of such files NumPy raises almost anything
         return None
-    return (original, near) if original.shape == (count,) else None
+    fits = original.shape == (count,) and near.ndim == 2 and near.shape[1] == 2
+    return (original, near) if fits else None
 
 
 def _describe(

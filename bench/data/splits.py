@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import SPLIT_NAMES, TEST, VAL, counted
-from bench.errors import DataError
+from bench.data.dataset import SPLIT_NAMES, TEST, VAL
+from bench.errors import DataError, counted
 
 Samples = npt.NDArray[np.int64]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,12 +24,11 @@ from bench.data.dataset import (
     InputKind,
     Pixels,
     check_samples,
-    counted,
     naming,
 )
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
 from bench.data.splits import Samples, Splits
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite import Entry
 from bench.system.cache import atomic_folder, cache_root, folder_label
@@ -100,6 +100,9 @@ class VectorData:
         try:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
+            # Those that an earlier version wrote have none.
+            if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
+                raise ValueError(f"{METADATA_FILE} has another checksum")
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
             if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
                 raise ValueError(f"{VECTORS_FILE} has another checksum")
@@ -116,7 +119,7 @@ class VectorData:
                 ),
                 **metadata,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
                 f"the prepared vectors in {folder} are missing or damaged ({error}); "
                 "the same command makes them anew"
@@ -180,7 +183,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
     if not is_prepared(folder):
         with atomic_folder(folder, keep=is_prepared) as temporary:
             np.save(temporary / VECTORS_FILE, dataset.vectors)
-            metadata = {
+            metadata: dict[str, Any] = {
                 "name": dataset.name,
                 "fingerprint": fingerprint,
                 "classes": dataset.classes,
@@ -190,6 +193,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
                 "issues": [asdict(issue) for issue in dataset.issues],
                 "checksum": _digest(dataset.vectors),
             }
+            metadata["metadata_checksum"] = _metadata_checksum(metadata)
             (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
     return folder
 
@@ -201,6 +205,10 @@ def is_prepared(folder: Path) -> bool:
     except DataError:
         return False
     return True
+
+
+def _metadata_checksum(metadata: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(metadata).encode())
 
 
 def _digest_of_file(path: Path) -> str:

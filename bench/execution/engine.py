@@ -6,10 +6,12 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,27 +30,39 @@ from bench.execution.jobs import (
     trial_splits,
 )
 from bench.keys import content_hash
-from bench.models import Network, build_network, head_start
-from bench.models.network import save_tensors
+from bench.models import PRETRAINED_HEAD, Network, build_network, head_start
+from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
 from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory
 from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches
-from bench.training.failures import Failure, failure_of, is_out_of_memory, place
+from bench.training.failures import (
+    DeviceLostError,
+    Failure,
+    failure_of,
+    is_device_fault,
+    is_out_of_memory,
+    place,
+)
 from bench.training.frozen_features import FeatureStore
 from bench.training.loop import Branch, Outcome, isolated, outcome, train, trainable_parameters
 from bench.training.one_device import OneDevice
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, State, StateStore, state_cache
 from bench.training.trial import (
+    NUMERICS_VERSION,
     Compute,
     Training,
     TrainingDivergedError,
     copied_tensors,
+    start_of,
     stops_early,
 )
 
 logger = logging.getLogger(__name__)
+
+MEMORY_TOLERANCE = 0.05
+"""A peak of memory is told if so much of it, at most, may belong to other trials."""
 
 SAVE_SECONDS = 30.0
 """A killed run loses about so much training time at most."""
@@ -59,13 +73,15 @@ Emit = Callable[[Event], None]
 class Engine:
     """Performs tasks; `parallel_batches` of a frozen trunk run at once, which changes no number.
 
-    It is `exhausted` once a task has run out of memory. A task on several devices is led from here:
-    other processes follow, until the engine is closed.
+    It is `exhausted` once a task has run out of memory, and `broken` once a GPU has failed: then no
+    task is trained here any more. A task on several devices is led from here: other processes
+    follow, until the engine is closed.
     """
 
     def __init__(self, *, parallel_batches: int = 1) -> None:
         self.parallel_batches = parallel_batches
         self.exhausted = False
+        self.broken = False
         self.networks = _Networks()
         self._features: FeatureStore | None = None
         self._states: StateStore | None = None
@@ -75,11 +91,15 @@ class Engine:
         """Train what the task says. An error ends its trials only: it is told, not raised."""
         performance = _Performance(self, task, emit)
         try:
+            if self.broken:
+                raise DeviceLostError()
             performance.prepare()
-            with self._compute(task) as compute, isolated(task.jobs[0].trial.settings.threads):
+            threads, device = task.jobs[0].trial.settings.threads, task.jobs[0].device
+            with self._compute(task) as compute, isolated(threads, device):
                 performance.run(compute)
         except Exception as error:
             performance.fail(error)
+        self.broken |= performance.lost_device
         if performance.ran_out:
             self.exhausted = True
             self._forget()
@@ -90,7 +110,7 @@ class Engine:
         settings = task.jobs[0].trial.settings
         try:
             performance.prepare()
-            with isolated(settings.threads):
+            with isolated(settings.threads, task.jobs[0].device):
                 performance.run(SharedBatches(ranks))
         except TrainingDivergedError:
             return None  # which all ranks find, from the same losses
@@ -103,6 +123,11 @@ class Engine:
         if self._followers is not None:
             self._followers.close()
             self._followers = None
+
+    @property
+    def spent(self) -> bool:
+        """Whether the next task needs another process: memory in pieces, or a GPU that failed."""
+        return self.exhausted or self.broken
 
     @contextmanager
     def _compute(self, task: Task) -> Iterator[Compute]:
@@ -126,7 +151,8 @@ class Engine:
         self._features = self._states = None
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # the GPU does not answer any more
+                torch.cuda.empty_cache()
 
     def stores(self, *, shared: bool) -> tuple[FeatureStore, StateStore]:
         """Where features and states are kept; a trial that shares nothing has its own."""
@@ -146,7 +172,6 @@ class _Performance:
         self._task = task
         self._emit = emit
         self._started = datetime.now(UTC)
-        self._memory = PeakMemory(task.jobs[0].device)
         self._open = {job.trial_id: job for job in task.jobs}
         self._records: dict[str, list[EpochRecord]] = {job.trial_id: [] for job in task.jobs}
         self._outcomes: dict[str, Outcome] = {}
@@ -154,13 +179,19 @@ class _Performance:
         self._began = False
         self._compute: Compute = OneDevice()
         self.ran_out = False
+        self.lost_device = False
 
     def prepare(self) -> None:
         """Open what the task works with, and load what it uses from outside."""
         for job in self._task.jobs:
             ensure_loaded(job.plugins)
+        first = self._task.jobs[0]
         self._features, self._own_states = self._engine.stores(shared=self._task.kind != "alone")
-        self._data = open_data(self._task.jobs[0].data)
+        self._data = open_data(first.data)
+        # What only earlier tasks needed goes before memory is measured.
+        self._own_states.keep_only(first.keys)
+        self._engine.networks.keep_only(first, self._data)
+        self._memory = PeakMemory(first.device)
 
     def run(self, compute: Compute) -> None:
         """Perform the task; an error is raised, for the trials that are still open."""
@@ -321,6 +352,7 @@ class _Performance:
             features=self._features,
             parallel_batches=self._engine.parallel_batches,
             compute=self._compute,
+            memory=self._memory,
         )
 
     def _done(self, trials: tuple[str, ...], record: EpochRecord) -> None:
@@ -366,8 +398,7 @@ class _Performance:
     def _tell(self, job: Job, training: Training, result: Outcome) -> None:
         splits = training.splits
         if job.checkpoint is not None:
-            kept = {PREPROCESSING: training.preprocessing.to_json()}
-            save_tensors(result.state, job.checkpoint, kept)
+            _write_checkpoint(job, job.checkpoint, training, result)
         self._close(
             job,
             records=result.records,
@@ -379,12 +410,27 @@ class _Performance:
                 probabilities=result.probabilities,
                 classes=self._data.classes,
             ),
-            peak_memory_mib=self._memory.mebibytes(),
+            peak_memory_mib=self._own_peak(result.records),
         )
+
+    def _own_peak(self, records: Sequence[EpochRecord]) -> float | None:
+        """The trial's peak of memory, over all tasks that it was trained in.
+
+        None where it is not known: how much the trials beside it had may be too much to tell.
+        """
+        now = self._memory.mebibytes()
+        beside = records[-1].shared_memory_mib if self._task.kind == "heads" and records else 0.0
+        peaks = [(now, beside), *((r.peak_memory_mib, r.shared_memory_mib) for r in records)]
+        known = [(peak, shared) for peak, shared in peaks if peak is not None]
+        if len(known) < len(peaks):
+            return None
+        most, least = max(peak for peak, _ in known), max(peak - shared for peak, shared in known)
+        return most if most - least <= MEMORY_TOLERANCE * most else None
 
     def _fail(self, job: Job, error: Exception) -> None:
         """The trial's end with an error, while it trained or, its epochs ended, was tested."""
         self.ran_out |= is_out_of_memory(error)
+        self.lost_device |= is_device_fault(error)
         records = tuple(self._records[job.trial_id])
         end = len(records) if job.trial_id in self._tested else job.end
         where = place(len(records) if self._began else None, end)
@@ -424,16 +470,24 @@ class _Networks:
 
     def of(self, job: Job, data: PreparedData) -> tuple[Network, dict[str, Tensor]]:
         """The job's network, in any state, and its starting weights."""
-        settings = job.trial.settings
-        key = content_hash(
-            [job.trunk_key, settings.seed, settings.head.identity(), job.device, data.classes],
-            digits=32,
-        )
-        if self._last is None or key != self._key or not job.trunk_key:
-            self._last = None  # its memory is free before the next one is made
+        self.keep_only(job, data)
+        if self._last is None:
             network = build(job, data)
-            self._key, self._last = key, (network, copied_tensors(network))
+            self._key, self._last = _network_key(job, data), (network, copied_tensors(network))
         return self._last
+
+    def keep_only(self, job: Job, data: PreparedData) -> None:
+        """Let go of another network than the job's: its memory is free before the next is made."""
+        if self._key != _network_key(job, data) or not job.trunk_key:
+            self._last = None
+
+
+def _network_key(job: Job, data: PreparedData) -> str:
+    settings = job.trial.settings
+    return content_hash(
+        [job.trunk_key, settings.seed, settings.head.identity(), job.device, data.classes],
+        digits=32,
+    )
 
 
 def _follow_with(parallel_batches: int) -> Follow:
@@ -457,6 +511,7 @@ def make_training(
     features: FeatureStore | None = None,
     parallel_batches: int = 1,
     compute: Compute | None = None,
+    memory: PeakMemory | None = None,
 ) -> Training:
     """The network and everything else that the trainer needs for this job."""
     trial = job.trial
@@ -476,7 +531,35 @@ def make_training(
         features=features or FeatureStore(),
         parallel_batches=parallel_batches,
         start=start,
+        memory=memory,
     )
+
+
+def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome) -> None:
+    """What differs from the starting weights, which are kept beside it; without any, all of it."""
+    assert training.start is not None
+    settings, weights = job.trial.settings, job.weights.path
+    epoch = result.best.epoch - 1
+    spec = ModelSpec(
+        trial=job.trial_id,
+        backbone=job.trial.backbone.name,
+        head=settings.head.name,
+        head_options=settings.head.options,
+        num_classes=len(training.preprocessing.classes),
+        weights=job.weights.name,
+        start=None if weights is None else keep_start(weights, path.parent),
+        weights_classes=job.weights.classes if settings.head.name == PRETRAINED_HEAD else None,
+        class_map=job.class_map,
+        seed=settings.seed,
+        image_size=training.preprocessing.size,
+        boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
+        precision=training.precision,
+        threads=settings.threads,
+        numerics=NUMERICS_VERSION,
+        versions={name: version(name) for name in ("torch", "torchvision")},
+    )
+    tensors = result.state if weights is not None else {**training.start, **result.state}
+    write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})
 
 
 def build(job: Job, data: PreparedData) -> Network:

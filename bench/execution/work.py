@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from bench.data import CENTRAL, Splits, samples_digest, view_name
+from bench.errors import counted as in_words
 from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models import Outline, outline
@@ -89,16 +90,25 @@ class Work:
     def sentence(self) -> str:
         """The work in words, true before and after the run."""
         on_features = f" ({self.features:,} of them on kept features)" if self.features else ""
-        parts = [f"{self.asked:,} trial-epochs: {self.trained:,} trained{on_features}"]
+        parts = [f"{in_words(self.asked, 'trial-epoch')}: {self.trained:,} trained{on_features}"]
         if self.tree:
             parts.append(f"{self.tree:,} shared with another trial")
         if self.earlier:
             parts.append(f"{self.earlier:,} from earlier runs")
-        share = self.flops_done / self.flops_asked if self.flops_asked else 0.0
-        return (
-            f"{', '.join(parts)}; {self.flops_asked / 1e12:,.2f} TFLOP if nothing were shared, "
-            f"{self.flops_done / 1e12:,.2f} ({share:.0%}) so"
-        )
+        return f"{', '.join(parts)}. {self._saving()}"
+
+    def _saving(self) -> str:
+        """What sharing saves; the first of few trials on a frozen trunk may pay for it."""
+        done, asked = (f"{flops / 1e12:,.2f}" for flops in (self.flops_done, self.flops_asked))
+        if done == asked:
+            return f"The work is {asked} TFLOP; sharing saves none of it."
+        if self.flops_done > self.flops_asked:
+            return (
+                f"The work is {done} TFLOP; without sharing it would be {asked}, as features that "
+                "are kept pay off only when they are used again."
+            )
+        share = self.flops_done / self.flops_asked
+        return f"Sharing cuts the work to {done} of {asked} TFLOP ({100 * share:.0f} %)."
 
 
 def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:

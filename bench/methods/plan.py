@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from bench.errors import PlanError
+from bench.errors import PlanError, counted
 
 HEAD = "head"
 
@@ -114,7 +114,7 @@ class Plan:
             end += stage.epochs
             if epoch < end:
                 return index
-        raise PlanError(f"the plan has {end} epochs, epoch {epoch} was asked for")
+        raise PlanError(f"the plan has {counted(end, 'epoch')}, epoch {epoch} was asked for")
 
     def without_vector_decay(self) -> Plan:
         """The plan that spares biases and norm layers the weight decay."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from bench.errors import PlanError, nearest
+from bench.errors import PlanError, counted, nearest
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, Term, group_rule
@@ -253,7 +253,7 @@ def partial_finetune(
     """Train the head and the `top` layer groups below it, freeze the rest."""
     if top >= len(groups):
         raise PlanError(
-            f"partial_finetune: top must be below the backbone's {len(groups)} groups "
+            f"partial_finetune: top must be below the backbone's {counted(len(groups), 'group')} "
             f"({', '.join(groups)}), got {top}"
         )
     return _one_stage(epochs, *_only(groups[-1 - top :]))
@@ -308,8 +308,8 @@ def lp_ft(
     probe = probe_epochs or epochs // 2
     if not 1 <= probe < epochs:
         raise PlanError(
-            f"lp_ft: probe_epochs must leave at least one of {epochs} epochs to each stage, "
-            f"got {probe}"
+            f"lp_ft: probe_epochs must leave at least one of {counted(epochs, 'epoch')} to each "
+            f"stage, got {probe}"
         )
     return Plan(
         stages=(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.models.build import (
     build_network,
+    check_fit,
     head_start,
     layer_group_names,
     outline,
@@ -30,6 +31,8 @@ from bench.models.weights import (
     describe_weights,
     file_weights,
     obtain_weights,
+    takes_size,
+    usual_size,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ __all__ = [
     "Outline",
     "Weights",
     "build_network",
+    "check_fit",
     "check_image_size",
     "check_unchanged",
     "class_members",
@@ -61,6 +65,8 @@ __all__ = [
     "sample_shape",
     "save_tensors",
     "takes",
+    "takes_size",
+    "usual_size",
 ]
 
 

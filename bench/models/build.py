@@ -27,7 +27,7 @@ from bench.models.heads import (
     class_members,
 )
 from bench.models.randomness import keyed_initialisation
-from bench.models.weights import NONE, Weights, check_unchanged
+from bench.models.weights import NONE, Weights, check_unchanged, usual_size
 from bench.suite.registry import remembered
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def build_network(
     """The backbone with `weights` and a new `head` for `num_classes` classes, on the CPU.
 
     What is initialised at random depends on `seed` alone: the head on (seed, widths), the trunk on
-    (seed, backbone), both untouched by earlier draws, which go on undisturbed. `image_size` (the
-    weights' own if None) fixes the position embeddings of models that have them; the weights' are
-    interpolated. The head `pretrained` keeps the classifier of the weights and needs `class_map`
-    and `classes`.
+    (seed, backbone), both untouched by earlier draws, which go on undisturbed. `image_size` (if
+    None the weights' own, else the backbone's usual one) fixes the position embeddings of models
+    that have them; the weights' are interpolated. The head `pretrained` keeps the classifier of the
+    weights and needs `class_map` and `classes`.
 
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
@@ -76,7 +76,8 @@ def build_network(
     from bench.models.network import Network
 
     assert weights.path is not None or weights.name == NONE, f"{weights.name} was not obtained"
-    image_size = weights.input_size if image_size is None else image_size
+    if image_size is None:
+        image_size = weights.input_size or usual_size(backbone)
     check_image_size(backbone, image_size)
     pretrained = head.name == PRETRAINED_HEAD
     members = _members(weights, class_map, classes) if pretrained else None
@@ -164,9 +165,12 @@ def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: in
     )
 
 
-def structure(backbone: str) -> nn.Module:
-    """The library's model without values: its parameters are on the meta device."""
-    size = native_size(backbone)
+def structure(backbone: str, image_size: int | None = None) -> nn.Module:
+    """The library's model without values, at its usual image size if no other is given.
+
+    Its parameters are on the meta device.
+    """
+    size = native_size(backbone) if image_size is None else image_size
     try:
         with parameters_on_meta():
             return _library_model(backbone, size)
@@ -295,11 +299,45 @@ def _load(
     load_weights(
         model,
         state,
-        origin=f"the weights file {weights.path}",
-        classifiers=tuple(_classifiers(model, groups).values()),
-        with_classifiers=with_classifiers,
-        optional=[prefix for group in groups if group.branch for prefix in group.prefixes],
+        **_fitting(model, groups, weights, with_classifiers=with_classifiers),
     )
+
+
+def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifiers: bool) -> None:
+    """Raise `WeightsError` where `build_network` would, for what the weights' file holds.
+
+    `with_classifiers`: the classifier of the file is used too, as the head `pretrained` does.
+    """
+    from bench.models.state_dicts import check_weights, read_state_dict
+
+    assert weights.path is not None
+    model = structure(backbone, image_size)
+    groups = layer_groups(backbone, model)
+    if with_classifiers:
+        replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed=0)
+    try:
+        check_weights(
+            model,
+            read_state_dict(weights.path),
+            **_fitting(model, groups, weights, with_classifiers=with_classifiers),
+        )
+    except WeightsError as error:
+        if not with_classifiers:
+            raise
+        named = f"classes names {len(weights.classes or ())} outputs of its classifier"
+        raise WeightsError(f"{error} ({named})") from None
+
+
+def _fitting(
+    model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
+) -> dict[str, Any]:
+    """How the file of the weights is to fit the model."""
+    return {
+        "origin": f"the weights file {weights.path}",
+        "classifiers": tuple(_classifiers(model, groups).values()),
+        "with_classifiers": with_classifiers,
+        "optional": [prefix for group in groups if group.branch for prefix in group.prefixes],
+    }
 
 
 def _keep_inputs_intact(model: nn.Module, groups: Sequence[LayerGroup]) -> None:

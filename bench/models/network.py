@@ -279,9 +279,19 @@ def save_tensors(
 
     A tensor that several names share is written under each of them, so that any loader finds it.
     """
+    from bench.errors import is_full_disk
     from bench.models.tensor_files import write_tensor_file
     from bench.system.cache import atomic_file
+    from bench.system.lru_folder import make_room
 
-    with atomic_file(path) as temporary:
-        write_tensor_file(tensors, temporary, metadata)
+    def write() -> None:
+        with atomic_file(path) as temporary:
+            write_tensor_file(tensors, temporary, metadata)
+
+    try:
+        write()
+    except OSError as error:
+        if not (is_full_disk(error) and make_room(path)):
+            raise
+        write()
     return path

@@ -46,14 +46,53 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
         from bench.models.tensor_files import read_if_whole
 
         return read_if_whole(path)
+    strange = _strange(path)
+    if strange is not None:
+        raise WeightsError(strange)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _begins_as_safetensors(path: Path) -> bool:
+    """Whatever its suffix: the length of a header that fits into the file, and a mapping."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+_STRANGERS = (
+    (b"\x89HDF", "an HDF5 file, as Keras writes"),
+    (b"version https://git-lfs", "a pointer of Git LFS and not the file itself: git lfs pull"),
+    (b"<", "a page of HTML or XML, as a download that failed leaves"),
+    (b"\x08", "an ONNX or TensorFlow file"),
+    (b"\x93NUMPY", "an array of NumPy"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x1f\x8b", "a gzip archive, which must be unpacked first"),
+)
+_BEGINNINGS = (b"PK\x03\x04", b"\x80")
+"""Of what `torch.save` writes: a zip archive, or in its old form pickles or a tar archive."""
+
+
+def _strange(path: Path) -> str | None:
+    """What a file is that `torch.save` cannot have written, by its first bytes; None if it can."""
+    with path.open("rb") as file:
+        start = file.read(300)
+    if not start:
+        return "it is empty"
+    if start.startswith(_BEGINNINGS) or start[257:262] == b"ustar":
+        return None
+    lowered = start.lstrip().lower()
+    named = [text for first, text in _STRANGERS if lowered.startswith(first.lower())]
+    text = named[0] if named else f"neither; it begins with {start[:12]!r}"
+    return f"it must be written by torch.save or safetensors, and is {text}"
+
+
 def _cause(error: Exception) -> str:
+    if isinstance(error, WeightsError):
+        return str(error)
     text = str(error)
     refused = re.search(r"(?:GLOBAL|Unsupported (?:class|global))[:\s]+`?([\w.]+)", text)
     if "weights_only" in text or refused:
@@ -63,7 +102,7 @@ def _cause(error: Exception) -> str:
             "loaded; write the state dict alone with torch.save(model.state_dict(), path)"
         )
     first_line = text.strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}"
+    return f"it is damaged, or neither of torch.save nor safetensors ({first_line})"
 
 
 def _unwrap(content: object, depth: int = 0) -> dict[str, Tensor] | None:
@@ -93,8 +132,36 @@ def load_weights(
     Prefixes that wrappers leave (`module.`, `_orig_mod.` …) are dropped, the differences between
     versions of the library evened out, and position embeddings interpolated to the model's size.
 
-    Raises `WeightsError`, naming `origin` and up to five examples of each kind, for names that are
-    missing, unexpected or of another shape, and for values that are of another kind or not finite.
+    Raises `WeightsError`, naming `origin`, how many there are of each kind and up to five examples,
+    for names that are missing, unexpected or of another shape, and for values that are of another
+    kind or not finite.
+    """
+    targets = model.state_dict(keep_vars=True)
+    fitted = check_weights(
+        model,
+        state,
+        origin=origin,
+        classifiers=classifiers,
+        with_classifiers=with_classifiers,
+        optional=optional,
+    )
+    with torch.no_grad():
+        for name, tensor in fitted.items():
+            targets[name].copy_(tensor)
+
+
+def check_weights(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    origin: str,
+    classifiers: Collection[str],
+    with_classifiers: bool,
+    optional: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """What `load_weights` would copy, by the model's names; raises as it does, changes nothing.
+
+    The parameters of `model` may be without values.
     """
     targets = model.state_dict(keep_vars=True)
     state = _renamed(state, targets)
@@ -109,9 +176,7 @@ def load_weights(
     _check_kinds(state, targets, origin)
     state = {name: tensor.to(targets[name].dtype) for name, tensor in state.items()}
     _check_finite(state, origin)
-    with torch.no_grad():
-        for name, tensor in state.items():
-            targets[name].copy_(tensor)
+    return state
 
 
 def _without(named: Mapping[str, Tensor], parts: Collection[str]) -> dict[str, Tensor]:
@@ -175,7 +240,7 @@ def _check_names(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], ori
         if name in state and state[name].shape != targets[name].shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong}
-    found = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
+    found = [f"{kind} ({len(names)}): {_some(names)}" for kind, names in kinds.items() if names]
     if found:
         raise WeightsError(f"{origin} does not fit the backbone; {'; '.join(found)}")
 

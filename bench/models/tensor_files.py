@@ -7,7 +7,6 @@ readers of safetensors ignore.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-CHECKSUM = "crc32"
-PACKED = "bench"
-"""The entry of the metadata that holds all of them, as JSON."""
-WRONG = "it has changed since it was written: its checksum is another"
+from bench.system.tensor_checksum import CHECKSUM, WRONG, tensor_checksum
+from bench.system.tensor_metadata import PACKED, unpacked
 
 
 class DamagedFileError(ValueError):
@@ -78,12 +75,9 @@ def _packed(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _unpacked(metadata: dict[str, str]) -> dict[str, str]:
-    if PACKED not in metadata:
-        return metadata
     try:
-        content = json.loads(metadata[PACKED])
-        return {str(name): str(value) for name, value in content.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
+        return unpacked(metadata)
+    except ValueError as error:
         raise DamagedFileError(f"its metadata are none ({error})") from error
 
 
@@ -119,9 +113,8 @@ def _is_whole(path: Path, _file: int, _modified: int) -> bool:
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     named = sorted(tensors.items())
-    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named]
-    said = sorted((key, value) for key, value in metadata.items() if key != CHECKSUM)
-    sum_ = zlib.crc32(json.dumps([shapes, said]).encode())
-    for _, tensor in named:
-        sum_ = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, sum_)
-    return f"{sum_:08x}"
+    return tensor_checksum(
+        [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in named],
+        metadata,
+        (tensor.reshape(-1).view(torch.uint8).numpy().data for _, tensor in named),
+    )

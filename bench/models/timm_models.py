@@ -254,7 +254,9 @@ def download_pretrained(backbone: str, destination: Path) -> Path:
 
     Raises `WeightsError` naming the address and the remedy if they cannot be had.
     """
-    if destination.is_file():
+    from bench.models.tensor_files import is_whole
+
+    if is_whole(destination):
         return destination
     try:
         with keyed_initialisation(0, "download"):
@@ -303,8 +305,9 @@ def convert_lite0_weights(destination: Path) -> Path:
     but holds them in the same order and shapes as timm's model.
     """
     from bench.models.state_dicts import read_state_dict
+    from bench.models.tensor_files import is_whole
 
-    if destination.is_file():
+    if is_whole(destination):
         return destination
     path = lite0_weights_file()
     state = read_state_dict(path)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.errors import WeightsError, nearest
+from bench.errors import BenchError, WeightsError, nearest
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
     OUTSIDE_BACKBONES,
     check_backbone,
+    check_image_size,
     is_timm,
     native_size,
 )
+from bench.suite import FileWeights, Interpolation
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress, fetch
+from bench.system.tensor_metadata import tensor_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +44,10 @@ class Weights:
     """Where the parameters of a backbone start; picklable.
 
     `path` is the local file, None for random initialisation and for what is not downloaded yet.
-    `mean` and `std` normalise RGB values in [0, 1]; `input_size` is in pixels. `classes` names the
-    outputs of the classifier that the weights carry, None where that is not known.
+    `mean` and `std` normalise RGB values in [0, 1], after resizing with `interpolation`;
+    `input_size` is in pixels, 0 where they ask for none. `classes` names the outputs of the
+    classifier that the weights carry, None where that is not known. Of a file of one's own,
+    `unknown` names the facts that nobody has told: they have the values of `file_defaults`.
     """
 
     name: str
@@ -51,10 +57,12 @@ class Weights:
     mean: Triple
     std: Triple
     classes: tuple[str, ...] | None
+    interpolation: Interpolation = "bilinear"
+    unknown: tuple[str, ...] = ()
 
 
 class WeightsEntry(Protocol):
-    """A suite's entry for weights; `file` has the option `path`."""
+    """A suite's entry for weights; `file` has the options `path` and those of `FileWeights`."""
 
     @property
     def name(self) -> str: ...
@@ -83,7 +91,7 @@ def describe_weights(backbone: str, entry: WeightsEntry) -> Weights:
     if entry.name == NONE:
         return _no_weights(backbone)
     if entry.name == FILE:
-        return _own_file(backbone, Path(entry.options["path"]).expanduser())
+        return _own_file(backbone, Path(entry.options["path"]).expanduser(), entry.options)
     return _origin(backbone, entry.name).weights
 
 
@@ -149,13 +157,31 @@ def file_weights(
     )
 
 
+def usual_size(backbone: str) -> int:
+    """The side in pixels of images if neither weights nor data ask for any; 0 if only data can."""
+    return _timm_size(backbone) if is_timm(backbone) else native_size(backbone)
+
+
+def takes_size(backbone: str, image_size: int) -> bool:
+    """Whether the backbone takes images of that side without being asked to."""
+    if is_timm(backbone):
+        from bench.models.timm_models import pretrained_config
+
+        fixed = pretrained_config(backbone).fixed_input_size
+        return not fixed or image_size == usual_size(backbone)
+    try:
+        check_image_size(backbone, image_size)
+    except BenchError:
+        return False
+    return True
+
+
 def _no_weights(backbone: str) -> Weights:
-    size = _timm_size(backbone) if is_timm(backbone) else native_size(backbone)
     return Weights(
         name=NONE,
         path=None,
         fingerprint=NONE,
-        input_size=size,
+        input_size=usual_size(backbone),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         classes=None,
@@ -205,26 +231,75 @@ def _torchvision_images(backbone: str, chosen: Any) -> _Images:
     )
 
 
-def _file_images(backbone: str) -> _Images:
+def file_defaults(backbone: str) -> dict[str, Any]:
+    """What is taken for the facts that nobody has told of a file, by their names.
+
+    It is normalised as the backbone's ImageNet weights are, as such files were mostly made from
+    them; no size is asked for.
+    """
     if backbone in OUTSIDE_BACKBONES:
-        return _Images(size=native_size(backbone), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    return _imagenet_images(backbone)
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    else:
+        images = _imagenet_images(backbone)
+        mean, std = images.mean, images.std
+    size = native_size(backbone) if backbone in OUTSIDE_BACKBONES else 0
+    return {
+        "mean": mean,
+        "std": std,
+        "image_size": size,
+        "interpolation": "bilinear",
+        "classes": None,
+    }
 
 
-def _own_file(backbone: str, path: Path) -> Weights:
-    """Normalised as the backbone's ImageNet weights are: such files were mostly made from them."""
+def _own_file(backbone: str, path: Path, told: Mapping[str, Any]) -> Weights:
+    """A file with what the suite or the file itself says of it; what neither says is unknown."""
     if not path.is_file():
         raise WeightsError(f"weights file not found: {path}")
     status = path.stat()
-    images = _file_images(backbone)
-    return file_weights(
-        path,
-        name=path.name,
-        fingerprint=_sha256(path, status.st_size, status.st_mtime_ns),
-        input_size=images.size,
-        mean=images.mean,
-        std=images.std,
+    defaults = file_defaults(backbone)
+    known = {**_said_by(path, status.st_mtime_ns), **told}
+    facts = {name: known.get(name, default) for name, default in defaults.items()}
+    return replace(
+        file_weights(
+            path,
+            name=path.name,
+            fingerprint=_sha256(path, status.st_size, status.st_mtime_ns),
+            input_size=facts["image_size"],
+            mean=_three(facts["mean"]),
+            std=_three(facts["std"]),
+            classes=_class_names(facts["classes"]),
+        ),
+        interpolation=facts["interpolation"],
+        unknown=tuple(name for name in defaults if name not in known),
     )
+
+
+def _three(value: float | Sequence[float]) -> Triple:
+    return _triple((value,) * 3 if isinstance(value, int | float) else value)
+
+
+def _class_names(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return imagenet_classes() if value == IMAGENET else tuple(value)
+
+
+@cache
+def _said_by(path: Path, _modified: int) -> Mapping[str, Any]:
+    """The facts in a checkpoint of `bench`, which keeps them with its tensors; none elsewhere."""
+    try:
+        said = json.loads(tensor_metadata(path)["preprocessing"])
+        facts = {
+            "mean": said["mean"],
+            "std": said["std"],
+            "image_size": said["size"],
+            "interpolation": said["interpolation"],
+            "classes": said["classes"],
+        }
+        return FileWeights.model_validate_json(json.dumps(facts)).model_dump()
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def check_unchanged(weights: Weights) -> None:

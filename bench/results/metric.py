@@ -79,9 +79,9 @@ class Metric:
         Fractions that differ in their last digit, as sums in another order do, read the same.
         """
         if self.percent:
-            return f"{100 * round(value, 12):{sign}.{1 + more}f}"
+            return f"{100 * round(value, 12):{sign}z.{1 + more}f}"
         plain = value == 0 or 1e-3 <= abs(value) < 1e3
-        return f"{value:{sign}.{3 + more}f}" if plain else f"{value:{sign}.{2 + more}g}"
+        return f"{value:{sign}z.{3 + more}f}" if plain else f"{value:{sign}z.{2 + more}g}"
 
     def text(self, value: float) -> str:
         """A figure with its unit: `93.5 %`, `0.123`."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import known_names
-from bench.results.folder import push_run, read_run
+from bench.results.folder import damaged_checkpoints, push_run, read_run
 from bench.results.report import FORMATS, write_report
 from bench.results.trackers import known_trackers, track
 
 
 @dataclass(frozen=True, kw_only=True)
 class RebuiltReport:
-    """What can be opened: `files` of the report, and where each tracker has the run."""
+    """What can be opened: `files` of the report, and where each tracker has the run.
+
+    `damaged` are checkpoints, by trial, with what is wrong with them.
+    """
 
     files: tuple[Path, ...]
     tracked: tuple[str, ...]
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 def rebuild_report(
@@ -33,4 +37,5 @@ def rebuild_report(
     files = write_report(run, formats=[name for name in FORMATS if name in names])
     tracked = track(run, trackers)
     push_run(place)
-    return RebuiltReport(files=tuple(files), tracked=tuple(tracked))
+    damaged = damaged_checkpoints(run.folder, run.trials["trial"])
+    return RebuiltReport(files=tuple(files), tracked=tuple(tracked), damaged=damaged)

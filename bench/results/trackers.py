@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, known_names
+from bench.errors import BenchError, known_names, without_secrets, without_secrets_of
 from bench.results.grid import AXES, complete_trials, is_missing, read_grid, value_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def track(run: Run, names: str | Sequence[str]) -> list[str]:
 
     Raises `BenchError` for an unknown name, or if the tracker's package is not installed.
     """
-    return [TRACKERS[name](run) for name in known_trackers(names)]
+    return [without_secrets(TRACKERS[name](run)) for name in known_trackers(names)]
 
 
 def known_trackers(names: str | Sequence[str]) -> list[str]:
@@ -100,7 +100,8 @@ def to_mlflow(run: Run) -> str:
                 client.log_batch(made.info.run_id, metrics=points[start : start + 1000])
             client.set_terminated(made.info.run_id, end_time=finished)
     except MlflowException as error:
-        raise BenchError(f"MLflow at {place} does not take the run: {error}") from None
+        said = without_secrets_of(place, str(error))
+        raise BenchError(f"MLflow at {place} does not take the run: {said}") from None
     return f"mlflow ui --backend-store-uri {place}"
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 
-from bench.errors import BenchError
+from bench.errors import BenchError, counted, without_secrets
 from bench.system.cache import cache_root, cache_url
 from bench.system.machine import describe_machine, keep_large_buffers, resolve_device
 from bench.system.object_store import ObjectStore
@@ -51,7 +51,8 @@ def doctor() -> Checkup:
         Finding(True, versions),
         Finding(
             True,
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of memory",
+            f"{machine['cpu']}, {counted(machine['cores'], 'core')}, "
+            f"{machine['memory_gib']} GiB of memory",
         ),
         _trains(device, machine["device_name"], machine["native_bf16"]),
         Finding(True, _buffers()),
@@ -110,4 +111,4 @@ def _cache_store() -> list[Finding]:
         states = len(ObjectStore(url).list("states"))
     except BenchError as error:
         return [Finding(False, f"the cache's object store cannot be used: {error}")]
-    return [Finding(True, f"the cache's object store {url} holds {states} states")]
+    return [Finding(True, f"the cache's object store {without_secrets(url)} holds {states} states")]

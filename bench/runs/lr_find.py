@@ -13,7 +13,7 @@ from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.methods.plan import Plan
 from bench.results.analysis import LrCell, lr_cells
-from bench.results.folder import read_lr_ranges, write_lr_ranges
+from bench.results.folder import read_lr_ranges, refuse_links, write_lr_ranges
 from bench.results.folder.columns import CELL_COLUMNS
 from bench.results.plots import why_undrawn, write_lr_range_panels
 from bench.results.report.blocks import paragraph
@@ -22,7 +22,7 @@ from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
-from bench.suite import Entry
+from bench.suite import Entry, cell_labels
 from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
 from bench.system.machine import keep_large_buffers
@@ -93,6 +93,7 @@ def lr_find(
     """
     reporter = reporter or SilentReporter()
     resolved = resolve_run(checked, progress=reporter.progress, **options)
+    refuse_links(resolved.folder)
     found = find_lrs(resolved, low=low, high=high, steps=steps, reporter=reporter)
     write_lr_ranges(resolved.folder, step_rows(resolved, found))
     tested = lr_cells(read_lr_ranges(resolved.folder))
@@ -107,8 +108,8 @@ def lr_find(
         folder=resolved.folder,
         cells=tuple(tested),
         untested=tuple(
-            UntestedCell(label=cell.resolved.trial.label, reason=cell.reason, failed=cell.failed)
-            for cell in found
+            UntestedCell(label=label, reason=cell.reason, failed=cell.failed)
+            for label, cell in zip(_labels(found), found, strict=True)
             if cell.reason is not None
         ),
         plot=plot,
@@ -168,13 +169,13 @@ def range_of(job: Job, *, low: float, high: float, steps: int) -> LrRange:
 
 def step_rows(resolved_run: ResolvedRun, cells: Sequence[CellRange]) -> Iterator[dict[str, Any]]:
     """The rows of `lr_find.parquet`: one for every step of every cell that was tested."""
-    for cell in cells:
+    for label, cell in zip(_labels(cells), cells, strict=True):
         if cell.range is None:
             continue
         row = trial_row(resolved_run, cell.resolved)
         fixed = {
             **{name: row[name] for name in CELL_COLUMNS},
-            "cell": cell.resolved.trial.label,
+            "cell": label,
             "suite_lr_low": min(cell.suite_lrs),
             "suite_lr_high": max(cell.suite_lrs),
             "steepest": cell.range.steepest,
@@ -200,6 +201,13 @@ def _cells(resolved_run: ResolvedRun) -> list[CellRange]:
         )
         for trials in cells.values()
     ]
+
+
+def _labels(cells: Sequence[CellRange]) -> list[str]:
+    """What each cell is called; its learning rates are no part of it."""
+    trials = [cell.resolved.trial.with_settings(lr=1.0) for cell in cells]
+    labels = cell_labels(trials)
+    return [labels[trial.config] for trial in trials]
 
 
 def _tested(resolved: ResolvedTrial) -> ResolvedTrial:

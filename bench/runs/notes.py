@@ -9,15 +9,25 @@ from functools import lru_cache
 import numpy as np
 
 from bench.data import TEST, VAL, DataIssue, Dataset, Splits
-from bench.data.dataset import counted
-from bench.errors import DataError
+from bench.data.dataset import takes_limits
+from bench.errors import DataError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
 from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
-from bench.suite import AXES, Entry, LoadedSuite, Note, Trial, Uses, WrittenTrial, no_effect
+from bench.suite import (
+    AXES,
+    Entry,
+    Limits,
+    LoadedSuite,
+    Note,
+    Trial,
+    Uses,
+    WrittenTrial,
+    no_effect,
+)
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
@@ -56,6 +66,7 @@ def notes(
             _tell_class_weights(uses, each, facts)
     found += uses.notes()
     found += _unused_fractions(loaded, written, dataset)
+    found += _unused_limits(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
@@ -229,6 +240,19 @@ def _unused_fractions(
     yield from uses.notes()
 
 
+def _unused_limits(
+    loaded: LoadedSuite, written: Sequence[WrittenTrial], dataset: Dataset
+) -> Iterator[Note]:
+    """Limits of files, for a data set that has none or reads them by itself."""
+    if loaded.suite.limits == Limits() or takes_limits(dataset):
+        return
+    uses = Uses(loaded.yaml_file)
+    for each in written:
+        reason = "no effect, the data set is no folder of image files"
+        uses.unused("limits", ("limits",), each.trial, reason)
+    yield from uses.notes()
+
+
 def _own_splits(dataset: Dataset) -> tuple[bool, bool]:
     """Whether the data set has a test split, and a validation split, of its own."""
     return bool(np.any(dataset.splits == TEST)), bool(np.any(dataset.splits == VAL))
@@ -245,13 +269,13 @@ def _pooled(
     if not folds or not names:
         return
     named = loaded.yaml_file.problem(("folds",), f"folds: {folds}")
-    own = f"{' and '.join(names)} split{'s' if len(names) > 1 else ''}"
+    own = f"{' and '.join(names)} {'split' if len(names) == 1 else 'splits'}"
     yield Note(
         kind=POOLED,
         message=(
             f"{named}: the data set's own {own} {'are' if len(names) > 1 else 'is'} pooled with "
-            f"all other images; each of the {len(dataset)} images is tested once for each seed, "
-            "so results do not compare with those on the data set's own test split"
+            f"all other images; each of the {counted(len(dataset), 'image')} is tested once for "
+            "each seed, so results do not compare with those on the data set's own test split"
         ),
         count=len({id(each.trial) for each in written}),
     )

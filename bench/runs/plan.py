@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import counted
 from bench.execution.executors import Where
 from bench.execution.jobs import cut
 from bench.execution.work import Work, count_work
 from bench.results.analysis.outlook import outlook
+from bench.results.folder.inputs import InputRule
 from bench.results.report.blocks import Table, paragraph
+from bench.results.report.inputs import input_sentences
 from bench.results.report.notebook import html
+from bench.runs.inputs import describe_inputs
 from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
-from bench.runs.run import Reporter
-from bench.runs.time_estimate import TimeEstimate, duration, estimate
-from bench.suite import Trial
+from bench.runs.run import Reporter, earlier_notes
+from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
+from bench.suite import Trial, cell_labels, trial_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `search` what `tune` would search.
+    decide, `search` what `tune` would search, `inputs` how samples become inputs.
     """
 
     suite: str
@@ -57,16 +61,19 @@ class RunPlan:
     time: TimeEstimate
     outlook: str | None
     search: str | None = None
+    inputs: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> Iterator[str]:
-        """What is shared, what can be decided, how long it takes, what would be searched."""
+        """The inputs, what is shared, what can be decided, how long it takes, what is searched."""
+        yield from self.inputs
         yield self.work.sentence()
         if self.outlook is not None:
             yield self.outlook
         time = self.time
+        trained = counted(time.trained_samples, "image")
         yield (
-            f"{time.epochs} epochs, {time.trained_samples:,} images to train on and "
+            f"{counted(time.epochs, 'epoch')}, {trained} to train on and "
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
             f"with {self.workers} at once on {self.device}"
         )
@@ -104,7 +111,11 @@ COLUMNS = ("trials", "to train", "epochs", "cell", "seeds")
 
 
 def plan_run(
-    resolved_run: ResolvedRun, options: RunOptions, where: Where, reporter: Reporter
+    resolved_run: ResolvedRun,
+    options: RunOptions,
+    where: Where,
+    reporter: Reporter,
+    timings: Timings | None = None,
 ) -> RunPlan:
     """Count what the run would do, and time a few batches of it on this machine.
 
@@ -123,13 +134,18 @@ def plan_run(
         device=resolved_run.device,
         workers=workers,
         configs=tuple(_configs(resolved_run)),
-        failed=tuple(map(_failure, resolved_run.failed)),
-        notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
+        failed=tuple(_failures(resolved_run)),
+        notes=(
+            *resolved_run.notes,
+            *earlier_notes(resolved_run),
+            *race_notes(resolved_run, options),
+        ),
         work=work,
-        time=estimate(resolved_run, work, workers=workers),
+        time=estimate(resolved_run, work, workers=workers, timings=timings),
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
+        inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
     )
 
 
@@ -142,10 +158,11 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
     configs: dict[str, list[ResolvedTrial]] = {}
     for resolved in resolved_run.trials:
         configs.setdefault(resolved.trial.config, []).append(resolved)
-    for trials in configs.values():
+    labels = cell_labels(each.trial for each in resolved_run.trials)
+    for config, trials in configs.items():
         pending = [resolved for resolved in trials if resolved.pending]
         yield PlannedConfig(
-            label=trials[0].trial.label,
+            label=labels[config],
             seeds=tuple(dict.fromkeys(resolved.trial.settings.seed for resolved in trials)),
             trials=len(trials),
             pending=len(pending),
@@ -155,8 +172,10 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
         )
 
 
-def _failure(resolved: ResolvedTrial) -> str:
-    return f"{resolved.trial.full_label}: {resolved.failure}"
+def _failures(resolved_run: ResolvedRun) -> Iterator[str]:
+    labels = cell_labels(each.trial for each in resolved_run.trials)
+    for resolved in resolved_run.failed:
+        yield f"{trial_label(resolved.trial, labels)}: {resolved.failure}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

@@ -22,9 +22,11 @@ from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, t
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
-from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.results.folder import InputView
+from bench.runs.inputs import describe_inputs, input_views
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
 from bench.runs.source_weights import pretraining_job
-from bench.suite import FractalWeights
+from bench.suite import FractalWeights, Interpolation
 from bench.system.download import OnProgress
 
 
@@ -41,14 +43,20 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         settings = resolved.trial.settings
         key = splits_key(resolved.trial)
         if key not in drawn:
-            drawn[key] = splits_of(resolved.trial, dataset.labels, dataset.splits, dataset.classes)
+            with data_errors_placed(resolved_run.loaded):
+                drawn[key] = splits_of(
+                    resolved.trial, dataset.labels, dataset.splits, dataset.classes
+                )
         splits = drawn[key]
         counted.append(
             CountedTrial(
                 job=keyed(
                     _unkeyed(resolved_run, resolved, resolved.weights, Path()),
                     fingerprint=data_fingerprint(
-                        dataset, size=resolved.input_size, resize=settings.resize
+                        dataset,
+                        size=resolved.input_size,
+                        resize=settings.resize,
+                        interpolation=resolved.weights.interpolation,
                     ),
                     splits=splits,
                     classes=dataset.classes,
@@ -156,18 +164,30 @@ class StartingWeights:
 # Data -----------------------------------------------------------------------------------------
 
 
+def _prepared_by(resolved: ResolvedTrial) -> tuple[int, Resize, Interpolation]:
+    """What fixes the prepared samples of a trial: their size, and how they are resized."""
+    weights, settings = resolved.weights, resolved.trial.settings
+    return resolved.input_size, settings.resize, weights.interpolation
+
+
 class PreparedSets:
-    """The data set of a run, prepared for every (input size, resize rule) among its trials."""
+    """The data set of a run, prepared in every way in which its trials see it."""
 
     def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
         self._resolved_run = resolved_run
-        self._folders: dict[tuple[int, Resize], Path] = {}
+        self._folders: dict[tuple[int, Resize, Interpolation], Path] = {}
         for resolved in resolved_run.trials:
-            key = (resolved.input_size, resolved.trial.settings.resize)
+            key = _prepared_by(resolved)
             if key not in self._folders:
-                self._folders[key] = prepare(
-                    resolved_run.dataset, size=key[0], resize=key[1], progress=progress
-                )
+                size, resize, interpolation = key
+                with data_errors_placed(resolved_run.loaded):
+                    self._folders[key] = prepare(
+                        resolved_run.dataset,
+                        size=size,
+                        resize=resize,
+                        interpolation=interpolation,
+                        progress=progress,
+                    )
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
@@ -175,7 +195,7 @@ class PreparedSets:
 
     def data(self, resolved: ResolvedTrial) -> PreparedData:
         """The samples that the trial sees."""
-        folder = self._folders[resolved.input_size, resolved.trial.settings.resize]
+        folder = self._folders[_prepared_by(resolved)]
         if folder not in self._opened:
             self._opened[folder] = open_data(folder)
         return self._opened[folder]
@@ -184,8 +204,16 @@ class PreparedSets:
         """The trial's splits, drawn once for each seed and fold."""
         key = splits_key(resolved.trial)
         if key not in self._splits:
-            self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
+            with data_errors_placed(self._resolved_run.loaded):
+                self._splits[key] = trial_splits(resolved.trial, self.data(resolved))
         return self._splits[key]
+
+    def views(self) -> list[InputView]:
+        """A few inputs as the network of the first trial sees them that varies its images."""
+        trials = self._resolved_run.trials
+        varied = (each for each in trials if each.trial.augmentation.name != "none")
+        shown = next(varied, trials[0])
+        return input_views(shown, self.data(shown), self.splits(shown))
 
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
@@ -204,6 +232,7 @@ class PreparedSets:
             "classes": list(data.classes),
             "counts": class_counts(data.labels, splits[0], data.classes),
             **in_folds,
+            "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bench.errors import counted, without_secrets
+from bench.suite import cell_labels, trial_label
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class ConsoleReporter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._labels: Mapping[str, str] = {}
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -85,7 +88,7 @@ class ConsoleReporter:
         complete = sum(trial.complete for trial in resolved_run.trials)
         skipped = sum(trial.skip_reason is not None for trial in resolved_run.trials)
         parts = [
-            f"{len(resolved_run.trials)} trials",
+            counted(len(resolved_run.trials), "trial"),
             f"{complete} complete",
             f"{len(resolved_run.pending)} to train",
         ]
@@ -93,8 +96,10 @@ class ConsoleReporter:
             parts.append(f"{skipped} skipped")
         if resolved_run.failed:
             parts.append(
-                f"{len(resolved_run.failed)} failed before (--retry failed tries them again)"
+                f"{len(resolved_run.failed)} skipped that failed in an earlier run "
+                "(--retry failed runs them again)"
             )
+        self._labels = cell_labels(trial.trial for trial in resolved_run.trials)
         self._done, self._started, self._total = 0, 0, len(resolved_run.pending)
         self._console.print(
             f"[bold]{escape(resolved_run.loaded.suite.name)}[/]: {', '.join(parts)}"
@@ -129,7 +134,7 @@ class ConsoleReporter:
             # Early stopping and errors leave epochs out.
             self._bars.advance(self._epochs, job.end - len(result.records))
         count = self._count(job)
-        label = escape(_label(job))
+        label = escape(_label(job, self._labels))
         if result.outcome is None:
             reason = escape(str(result.error))
             self._console.print(f"{count} [red]failed[/] {label}: {reason}", highlight=False)
@@ -161,7 +166,7 @@ class ConsoleReporter:
 
     def note(self, message: str) -> None:
         """A line that stays."""
-        self._console.print(escape(message), highlight=False)
+        self._console.print(escape(without_secrets(message)), highlight=False)
 
 
 def notebook_reporter() -> ConsoleReporter | None:
@@ -190,8 +195,8 @@ def _is_source(job: Job) -> bool:
     return job.trial.suite == SUITE
 
 
-def _label(job: Job) -> str:
+def _label(job: Job, labels: Mapping[str, str]) -> str:
     if _is_source(job):
         classes = job.trial.dataset.options["classes"]
         return f"{job.trial.backbone.name} pretrained on {classes} fractal classes"
-    return job.trial.full_label
+    return trial_label(job.trial, labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bench.errors import counted
 from bench.results.analysis import Comparison, Verdict
 from bench.results.report.wording import rounded_up, seeds_text
 from bench.runs.decide import Step, Why
@@ -35,7 +36,7 @@ def start_text(suite: Sequence[int], first: Sequence[int], limit: int) -> str:
 def round_text(verdict: Verdict, step: Step, trainings: int, seconds: float | None) -> str:
     """Who goes on after a look, who stops and why, and about how long it takes."""
     long = "" if seconds is None else f", about {duration(seconds)}"
-    number = f"{trainings} training{'' if trainings == 1 else 's'}"
+    number = counted(trainings, "training")
     text = f"{_look(verdict)}: {_named(step.racing)} go on to {step.seeds} seeds ({number}{long})"
     stopped = "; ".join(_stopped(step))
     return f"{text}; stopped: {stopped}" if stopped else text
@@ -47,7 +48,11 @@ def end_text(verdict: Verdict, step: Step, counts: tuple[int, int, int]) -> str:
     `counts` are trainings, those with as many seeds for all as one has, and how many seeds that is.
     """
     trained, whole, most = counts
-    saved = f" {trained} trainings; {seeds_text(most)} for all would be {whole}." if trained else ""
+    saved = (
+        f" {counted(trained, 'training')}; {seeds_text(most)} for all would be {whole}."
+        if trained
+        else ""
+    )
     return f"{_look(verdict)}: {_end(verdict, step)}{saved}"
 
 
@@ -88,7 +93,7 @@ def _missing(verdict: Verdict, rivals: Sequence[Comparison]) -> str:
     images = min((each.samples[0] for each in known if each.samples[0] is not None), default=None)
     split = "" if images is None else f"a test split of about {rounded_up(images):,} images"
     if seeds is not None:
-        more = f"it takes {rounded_up(seeds)} more seeds at best"
+        more = f"it takes {counted(rounded_up(seeds), 'more seed')} at best"
         return f"{more}, or {split} (it has {samples:,})" if split else more
     if split:
         return f"no number of seeds will do, but {split} might (it has {samples:,})"

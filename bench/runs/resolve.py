@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from bench.data import DataIssue, Dataset, format_version, open_dataset
-from bench.errors import BenchError, DataError, Problem, SuiteError
+from bench.data.dataset import SPLIT_NOTE
+from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
@@ -17,14 +19,23 @@ from bench.methods.strategies import make_plan
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
+    check_fit,
     check_image_size,
     describe_weights,
     layer_group_names,
     takes,
+    takes_size,
+    usual_size,
 )
 from bench.models.tensor_files import is_whole
 from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.folder import RemoteFolder, RunStore, read_tuning, run_folder
+from bench.results.folder import (
+    RemoteFolder,
+    RunStore,
+    damaged_checkpoints,
+    read_tuning,
+    run_folder,
+)
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
@@ -40,6 +51,7 @@ from bench.suite import (
     locate,
     matches,
 )
+from bench.suite.grid import Places
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
 from bench.training.precision import resolve_precision
@@ -123,8 +135,8 @@ class FurtherSeeds:
         """Raise `BenchError` if the suite has more seeds than a strategy may have."""
         if max_seeds is not None and max_seeds < len(self.suite):
             raise BenchError(
-                f"--max-seeds must not be below the {len(self.suite)} seeds of the suite, got "
-                f"{max_seeds}"
+                f"--max-seeds must not be below the {counted(len(self.suite), 'seed')} of the "
+                f"suite, got {max_seeds}"
             )
 
     def with_started(
@@ -168,6 +180,7 @@ class ResolvedRun:
 
     `folder` is on this machine: of a run in an object store, `remote`, the mirror. `further` is
     there where seeds are to be added until the verdict is decided, to what `selected` fits.
+    `damaged` says which checkpoints of finished trials have to be made again.
     """
 
     loaded: LoadedSuite
@@ -180,6 +193,7 @@ class ResolvedRun:
     remote: RemoteFolder | None = None
     further: FurtherSeeds | None = None
     selected: tuple[GridRule, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def pending(self) -> tuple[ResolvedTrial, ...]:
@@ -193,8 +207,15 @@ class ResolvedRun:
 
     @property
     def notes(self) -> list[str]:
-        """The issues as lines, each with the number of trials that it concerns."""
-        return lines(self.issues)
+        """What is told before anything is trained.
+
+        That is how the data set was taken and what of it is left out, as far as that is known
+        before anything is decoded, the issues, each with the number of trials concerned, and what
+        is damaged.
+        """
+        in_folds = self.trials[0].trial.settings.folds is not None
+        of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
+        return [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
 
 
 def resolve_run(
@@ -233,6 +254,8 @@ def resolve_run(
         further = FurtherSeeds.after(trials, reserved=_reserved(opened.loaded, folder))
         further.check(given.max_seeds)
         trials = further.with_started(trials, on_this_disk, store)
+    damaged = damaged_checkpoints(folder, [each.id for each in trials if each.complete])
+    trials = [replace(each, complete=each.complete and each.id not in damaged) for each in trials]
     return ResolvedRun(
         loaded=opened.loaded,
         folder=folder,
@@ -244,6 +267,10 @@ def resolve_run(
         remote=remote,
         further=further,
         selected=checked.selected,
+        damaged=tuple(
+            f"checkpoints/{trial}.safetensors is damaged ({problem}): its trial is trained again"
+            for trial, problem in damaged.items()
+        ),
     )
 
 
@@ -273,17 +300,30 @@ def open_suite(
     """Open the data set of the suite; raises as `resolve_run` does, resolves no trial."""
     device = resolve_device(device)
     loaded = checked.loaded
-    dataset = open_dataset(
-        loaded.suite.dataset.name, loaded.suite.dataset.options, progress=progress
-    )
+    suite = loaded.suite
+    with data_errors_placed(loaded):
+        dataset = open_dataset(
+            suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
+        )
+    places = {id(each.trial): each.places for each in checked.written}
     return OpenSuite(
         loaded=loaded,
         written=checked.written,
         trials=checked.trials,
         dataset=dataset,
         device=device,
-        resolver=Resolver(loaded, dataset, device, checked.trials),
+        resolver=Resolver(loaded, dataset, device, checked.trials, places),
     )
+
+
+@contextmanager
+def data_errors_placed(loaded: LoadedSuite) -> Iterator[None]:
+    """Say of what is wrong with the data set where the suite names it."""
+    try:
+        yield
+    except DataError as error:
+        problem = loaded.yaml_file.problem(("dataset", "path"), str(error))
+        raise DataError(str(problem)) from error
 
 
 def _check_folds(opened: OpenSuite) -> None:
@@ -321,12 +361,21 @@ def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]
 
 
 class Resolver:
-    """What a trial becomes on this machine; `trials` are all that share the suite."""
+    """What a trial becomes on this machine; `trials` are all that share the suite.
+
+    `places` tells where in the suite the values of a trial stand, by the trial's `id()`.
+    """
 
     def __init__(
-        self, loaded: LoadedSuite, dataset: Dataset, device: str, trials: Sequence[Trial]
+        self,
+        loaded: LoadedSuite,
+        dataset: Dataset,
+        device: str,
+        trials: Sequence[Trial],
+        places: Mapping[int, Places] | None = None,
     ) -> None:
         self._loaded = loaded
+        self._places = places or {}
         self._dataset = dataset
         self._device = device
         self._peers = _weights_by_backbone(trials)
@@ -343,9 +392,11 @@ class Resolver:
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_input(trial, size)
         self._check_class_map(trial, weights)
+        self._check_file(trial, size, weights)
         if weights is None or plan is None:
             return None
         self._note_contradiction(trial, size, weights)
+        self._note_unknown(trial, size, weights)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         precision = self._once(
@@ -357,6 +408,7 @@ class Resolver:
             "stored": format_version(self._dataset),
             "weights": weights.fingerprint,
             "normalisation": (weights.mean, weights.std),
+            "interpolation": weights.interpolation,
             "input_size": size,
             "precision": precision,
             "device": self._device.partition(":")[0],
@@ -404,7 +456,9 @@ class Resolver:
             return None
 
     def _report(self, trial: Trial, key: str, message: str) -> None:
-        location = locate(self._loaded.suite, key, trial)
+        location = self._places.get(id(trial), {}).get(key) or locate(
+            self._loaded.suite, key, trial
+        )
         self.problems.setdefault(message, self._loaded.yaml_file.problem(location, message))
 
     def _input_size(self, trial: Trial) -> int:
@@ -414,30 +468,43 @@ class Resolver:
         """
         if trial.settings.image_size is not None:
             return trial.settings.image_size
-        asked = [
-            entry.options["image_size"] or 0
-            if entry.name == "fractals"
-            else describe_weights(trial.backbone.name, entry).input_size
-            for entry in self._peer_weights(trial)
-            if entry.name != "none"
-        ]
-        largest = max(asked, default=0)
-        if largest == 0 and self._dataset.native_size is not None:
-            return self._dataset.native_size
-        return largest or describe_weights(trial.backbone.name, Entry(name="none")).input_size
+        largest = max(self._asked_sizes(trial), default=0)
+        return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _size_of_the_data(self, trial: Trial) -> int:
+        """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
+        native, usual = self._dataset.native_size, usual_size(trial.backbone.name)
+        if native is None:
+            return 0
+        if self._dataset.kind != "image" or not usual:
+            return native
+        return native if native <= usual and takes_size(trial.backbone.name, native) else 0
+
+    def _asked_sizes(self, trial: Trial) -> Iterator[int]:
+        """What the weights of the backbone ask for; other trials' wrong ones are told with them."""
+        for entry in self._peer_weights(trial):
+            if entry.name == "fractals":
+                yield entry.options["image_size"] or 0
+            elif entry.name != "none":
+                try:
+                    yield describe_weights(trial.backbone.name, entry).input_size
+                except WeightsError:
+                    if entry == trial.settings.weights:
+                        raise
 
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.name != "none":
             return weights
-        peers = (
-            self._weights(trial.backbone.name, entry, size)
-            for entry in self._peer_weights(trial)
-            if entry.name != "none"
-        )
-        peer = next(peers, weights)
-        return replace(weights, mean=peer.mean, std=peer.std)
+        peer = next(self._peers_with_weights(trial, size), weights)
+        return replace(weights, mean=peer.mean, std=peer.std, interpolation=peer.interpolation)
+
+    def _peers_with_weights(self, trial: Trial, size: int) -> Iterator[Weights]:
+        for entry in self._peer_weights(trial):
+            if entry.name != "none":
+                with suppress(WeightsError):  # told with the trials that have them
+                    yield self._weights(trial.backbone.name, entry, size)
 
     def _peer_weights(self, trial: Trial) -> Sequence[Entry]:
         """The weights of all trials with the same backbone, each once."""
@@ -493,6 +560,46 @@ class Resolver:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
+    def _check_file(self, trial: Trial, size: int, weights: Weights | None) -> None:
+        """Whether the tensors of a file of one's own are those of the backbone."""
+        if weights is None or trial.settings.weights.name != "file":
+            return
+        name, whole = trial.backbone.name, trial.settings.head.name == PRETRAINED_HEAD
+        if whole and weights.classes is None:
+            return  # which is told
+
+        def misfit() -> str | None:
+            try:
+                check_fit(name, weights, image_size=size, with_classifiers=whole)
+            except BenchError as error:
+                return str(error)
+            return None
+
+        message = self._once(("fit", name, size, weights.fingerprint, whole), misfit)
+        if message is not None:
+            self._report(trial, "weights", f"{message} (backbone {name})")
+
+    def _note_unknown(self, trial: Trial, size: int, weights: Weights) -> None:
+        """What is used in the place of facts on a file that nobody has told."""
+        used = {
+            "mean": f"mean {_numbers(weights.mean)}",
+            "std": f"std {_numbers(weights.std)}",
+            "image_size": f"image_size {size}",
+            "interpolation": f"interpolation {weights.interpolation}",
+        }
+        unknown = [name for name in used if name in weights.unknown]
+        if not unknown or self._dataset.kind != "image":
+            return
+        imagenet = " (of ImageNet weights)" if {"mean", "std"} & set(unknown) else ""
+        example = ", ".join(f"{name}: …" for name in unknown)
+        message = (
+            f"{trial.backbone.name} with weights {weights.name!r}: {_listed(unknown)} of the "
+            f"images that made them {'is' if len(unknown) == 1 else 'are'} not known; this suite "
+            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know better, "
+            f"say so: weights: {{file: {weights.name}, {example}}}."
+        )
+        self._notes[message] = self._notes.get(message, 0) + 1
+
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
         if weights.name == "none" or weights.input_size in (0, size):
             return
@@ -509,6 +616,14 @@ def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
         entry = trial.settings.weights
         found.setdefault(trial.backbone.label, {}).setdefault(entry.model_dump_json(), entry)
     return {backbone: list(entries.values()) for backbone, entries in found.items()}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _plan(trial: Trial) -> Plan:

@@ -15,28 +15,42 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 from bench.data import PreparedData
-from bench.errors import BenchError, system_errors_told
+from bench.errors import (
+    BenchError,
+    argument_without_secrets,
+    system_errors_told,
+    without_secrets,
+)
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.states_in_use import StatesInUse
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Work, count_work
 from bench.methods.metrics import ACCURACY
 from bench.results import trackers
 from bench.results.folder import (
+    InputView,
     Push,
     Run,
     RunLock,
     RunStore,
+    has_damaged_thumbnails,
+    is_whole,
     part_item,
     prediction_columns,
     pushing,
     read_run,
+    write_checked_json,
+    write_input_views,
     write_json,
     write_thumbnails,
 )
+from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
+from bench.results.folder.planned import write_planned
 from bench.results.report import mistaken_samples, write_report
 from bench.runs.check import CheckedSuite
+from bench.runs.earlier import earlier_note
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.race import Race, most_seeds, race_notes
@@ -47,7 +61,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
-from bench.training.state import Scores
+from bench.training.state import Scores, state_cache
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +134,9 @@ def run(
     with CacheUploads(reporter.note) as uploads:
         resolved_run = resolve_run(suite, progress=reporter.progress, **options)
         reporter.resolved(resolved_run)
-        for note in (*resolved_run.notes, *race_notes(resolved_run, given)):
+        for note in (*resolved_run.notes, *earlier_notes(resolved_run)):
+            reporter.note(f"note: {note}")
+        for note in race_notes(resolved_run, given):
             reporter.note(f"note: {note}")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
@@ -156,6 +172,14 @@ def run(
     return result
 
 
+def earlier_notes(resolved_run: ResolvedRun) -> Iterator[str]:
+    """What the folder holds of another suite, in words."""
+    rows = [trial_row(resolved_run, each) for each in resolved_run.trials]
+    note = earlier_note(resolved_run.folder, rows)
+    if note is not None:
+        yield note
+
+
 def _train_pending(
     resolved_run: ResolvedRun,
     folder: _RunFolder,
@@ -168,7 +192,7 @@ def _train_pending(
     Returns the data that the first trial sees.
     """
     sets = PreparedSets(resolved_run, reporter.progress)
-    folder.write_data(sets.describe())
+    folder.write_data(sets.describe(), sets.views())
     weights = StartingWeights(resolved_run, reporter.progress)
     sources = weights.source_jobs()
     planned_by_id = {resolved.id: resolved for resolved in resolved_run.pending}
@@ -232,9 +256,11 @@ def _run_tasks(
     logger.info("%d trials are cut into %d tasks", len(by_id), len(tasks))
     reporter.training(list(by_id.values()))
     executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
+    states = StatesInUse(by_id.values(), state_cache())
     with closing(executor), closing(_results(executor, tasks, reporter)) as results:
         for result in results:
             keep(result)
+            states.finished(by_id[result.trial_id], result)
             reporter.finished(by_id[result.trial_id], result)
 
 
@@ -263,11 +289,23 @@ class _RunFolder:
         self._resolved_run.folder.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
         try:
+            self._keep_earlier()
+            self._write_planned()
             self._write_skipped()
         except BaseException:
             self._lock.release()
             raise
         return self
+
+    def _keep_earlier(self) -> None:
+        """What is here of another suite stays readable when this one takes its place."""
+        folder = self._resolved_run.folder
+        if complete_others(folder, [resolved.id for resolved in self._resolved_run.trials]):
+            keep_earlier(folder)
+
+    def _write_planned(self) -> None:
+        ids = [resolved.id for resolved in self._resolved_run.trials]
+        write_planned(self._resolved_run.folder, ids)
 
     def _write_skipped(self) -> None:
         for resolved in self._resolved_run.trials:
@@ -289,6 +327,7 @@ class _RunFolder:
     def grow(self, resolved_run: ResolvedRun) -> None:
         """The run has further trials from now on."""
         self._resolved_run = resolved_run
+        self._write_planned()
         self._write_work(only_pending=True)
 
     def tables(self) -> Run:
@@ -304,12 +343,18 @@ class _RunFolder:
         folder = self._resolved_run.folder
         with atomic_file(folder / "suite.yaml") as temporary:
             temporary.write_text(dump_suite(self._resolved_run.loaded.suite), encoding="utf-8")
-        if not self._resolved_run.pending and (folder / "environment.json").is_file():
-            return
+        if not self._resolved_run.pending:
+            if is_whole(folder, "environment.json"):
+                return
+            if (folder / "environment.json").exists():
+                self._reporter.note(
+                    "note: environment.json was damaged: from now on it describes this start, "
+                    "and not the machine and the versions of the trainings"
+                )
         environment = {
             **describe_machine(self._resolved_run.device),
             "command": command_line(),
-            "overrides": list(given.suite_overrides),
+            "overrides": [argument_without_secrets(each) for each in given.suite_overrides],
             **self._racing(given),
             "plugins": [
                 {"name": each.name, "digest": each.digest, "place": each.place}
@@ -328,10 +373,16 @@ class _RunFolder:
 
     @property
     def has_data(self) -> bool:
-        return (self._resolved_run.folder / "data.json").is_file()
+        """Whether what is written of data and work, and is read again, can be read."""
+        folder = self._resolved_run.folder
+        accounts = folder / "accounts.json"  # folders of earlier versions have none
+        whole = is_whole(folder, "data.json")
+        whole = whole and (not accounts.exists() or is_whole(folder, "accounts.json"))
+        return whole and not has_damaged_thumbnails(folder)
 
-    def write_data(self, description: Mapping[str, Any]) -> None:
-        write_json(self._resolved_run.folder / "data.json", description)
+    def write_data(self, description: Mapping[str, Any], views: Sequence[InputView]) -> None:
+        write_checked_json(self._resolved_run.folder / "data.json", description)
+        write_input_views(self._resolved_run.folder, views)
 
     def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""
@@ -385,25 +436,27 @@ class _RunFolder:
         if result.log is not None:
             text += f"\n{result.log}"
         with atomic_file(log) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(without_secrets(text), encoding="utf-8", errors="backslashreplace")
 
 
 def command_line() -> str:
-    """The command that started this process, or the call that stands for it."""
+    """The command that started this process, or the call that stands for it; without secrets."""
     program = Path(sys.argv[0]).name or "python"
-    return shlex.join([program, *sys.argv[1:]])
+    return shlex.join([program, *map(argument_without_secrets, sys.argv[1:])])
 
 
 def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any) -> dict[str, Any]:
     """The trial's row of `trials`: what the suite says of it, and `values`."""
     trial, settings = resolved.trial, resolved.trial.settings
+    if isinstance(error := values.get("error"), str):
+        values["error"] = without_secrets(error)
     return {
         "trial": resolved.id,
         "config": trial.config,
         "suite": trial.suite,
         "dataset": resolved_run.dataset.name,
         "backbone": trial.backbone.label,
-        "weights": settings.weights.label,
+        "weights": resolved_run.loaded.suite.weights_label(settings.weights),
         "head": settings.head.label,
         "strategy": trial.strategy.label,
         "schedule": trial.schedule.label,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.data import Splits, stand_in
+from bench.data import Dataset, Splits, stand_in
 from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job
@@ -41,13 +41,16 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def estimate(resolved_run: ResolvedRun, work: Work, *, workers: int) -> TimeEstimate:
+def estimate(
+    resolved_run: ResolvedRun, work: Work, *, workers: int, timings: Timings | None = None
+) -> TimeEstimate:
     """Count the pending work and time one short epoch of each distinct kind of it.
 
     A kind is a backbone under one table of rules with all settings but seed and fold. The timings
     run one after the other and `workers` at once are taken to be as fast each, so it is coarse.
+    Runs of one data set on one device may share `timings`.
     """
-    timings = _Timings(resolved_run)
+    timings = timings or Timings(resolved_run.dataset, resolved_run.device)
     by_id = {resolved.id: resolved for resolved in resolved_run.trials}
     epochs = trained = evaluated = 0
     seconds = 0.0
@@ -93,11 +96,11 @@ def _source_tasks(
         yield resolved, source, min(workers, len(sources))
 
 
-class _Timings:
+class Timings:
     """Seconds per sample of every kind of work, each measured when it is first asked for."""
 
-    def __init__(self, resolved_run: ResolvedRun) -> None:
-        self._resolved_run = resolved_run
+    def __init__(self, dataset: Dataset, device: str) -> None:
+        self._dataset, self._device = dataset, device
         self._measured: dict[str, tuple[float, float]] = {}
 
     def seconds_per_sample(self, resolved: ResolvedTrial, stage: Stage) -> tuple[float, float]:
@@ -105,7 +108,9 @@ class _Timings:
         trial = resolved.trial.model_copy(update={"fold": None}).with_settings(
             seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
         )
-        key = f"{trial.id({})} {resolved.input_size} {stage.rules}"
+        # How many epochs there are, and at which factor of the rate, makes none of them slower.
+        alike = trial.with_settings(epochs=1).model_copy(update={"schedule": Entry(name="none")})
+        key = f"{alike.id({})} {resolved.input_size} {stage.rules}"
         if key not in self._measured:
             rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
             self._measured[key] = self._measure(replace(resolved, trial=trial, plan=rules))
@@ -115,7 +120,7 @@ class _Timings:
         settings = resolved.trial.settings
         num_train = TIMED_BATCHES * settings.batch_size
         data = stand_in(
-            self._resolved_run.dataset,
+            self._dataset,
             count=num_train + TIMED_SAMPLES,
             size=resolved.input_size,
             resize=settings.resize,
@@ -130,7 +135,7 @@ class _Timings:
             class_map=None,
             weights=describe_weights(resolved.trial.backbone.name, Entry(name="none")),
             precision=resolved.precision,
-            device=self._resolved_run.device,
+            device=self._device,
             checkpoint=None,
         )
         # The first epoch warms up.

@@ -10,6 +10,8 @@ from bench.suite.grid import (
     normal_form,
     written_trials,
 )
+from bench.suite.labels import cell_labels, trial_label
+from bench.suite.limits import Limits
 from bench.suite.load import Catalogue, LoadedSuite, load_suite, selection
 from bench.suite.no_effect import Note, Uses, no_effect
 from bench.suite.resources import Resources
@@ -18,8 +20,10 @@ from bench.suite.schema import (
     AXES,
     AxisEntry,
     Entry,
+    FileWeights,
     FractalWeights,
     GridRule,
+    Interpolation,
     Settings,
     Suite,
     Trial,
@@ -47,10 +51,13 @@ __all__ = [
     "Choices",
     "Direction",
     "Entry",
+    "FileWeights",
     "FoundRange",
     "FractalWeights",
     "GoalName",
     "GridRule",
+    "Interpolation",
+    "Limits",
     "LoadedSuite",
     "Method",
     "Note",
@@ -64,6 +71,7 @@ __all__ = [
     "Tune",
     "Uses",
     "WrittenTrial",
+    "cell_labels",
     "direction",
     "distinct",
     "dump_compact",
@@ -75,5 +83,6 @@ __all__ = [
     "no_effect",
     "normal_form",
     "selection",
+    "trial_label",
     "written_trials",
 ]

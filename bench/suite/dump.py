@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
@@ -58,10 +59,12 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["claims"] = suite.claims.model_dump()
     if suite.resources.limited:
         data["resources"] = suite.resources.model_dump(exclude_none=True)
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    if suite.limits != Limits():
+        data["limits"] = suite.limits.model_dump()
+    return yaml.dump(data, Dumper=SuiteDumper, sort_keys=False, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class SuiteDumper(yaml.SafeDumper):
     """Indents lists, quotes what YAML 1.1 readers would take for something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -70,7 +73,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _entry(entry: Entry) -> Any:
     if entry.name == "file" and "path" in entry.options:
-        return {"file": entry.options["path"]}
+        facts = {key: item for key, item in entry.options.items() if key != "path"}
+        return {"file": entry.options["path"], **_plain(facts)}
     if not entry.options:
         return entry.name
     return {"name": entry.name, **_plain(entry.options)}

@@ -15,10 +15,11 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.limits import Limits
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import AXES, DEFAULT_AXES, FractalWeights, Settings
+from bench.suite.schema import AXES, DEFAULT_AXES, FileWeights, FractalWeights, Settings
 from bench.suite.tune import SEARCHABLE, SEARCHABLE_AXES, FoundRange, Method, Range
 
 Schema = dict[str, Any]
@@ -52,7 +53,8 @@ class _SuiteSchema:
         self._catalogue = catalogue
         self._registries = {kind: getattr(catalogue, kind) for kind in WITH_OPTIONS}
         models: list[type[BaseModel]] = [
-            Settings, FractalWeights, Claims, Resources, Method, Range, FoundRange,
+            Settings, FileWeights, FractalWeights, Claims, Resources, Limits, Method, Range,
+            FoundRange,
             *(registry.get(name).options for registry in self._registries.values()
               for name in registry),
         ]  # fmt: skip
@@ -80,6 +82,7 @@ class _SuiteSchema:
             "tune": self._tune(),
             "claims": self._model(Claims),
             "resources": self._model(Resources),
+            "limits": self._model(Limits),
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)
@@ -139,6 +142,7 @@ class _SuiteSchema:
 
     def _weights(self) -> Schema:
         recipe = self._model(FractalWeights)["properties"]
+        facts = self._model(FileWeights)["properties"]
         other = {"type": "string", "minLength": 1, "not": {"enum": ["fractals", "file"]}}
         # A path is read as text, whatever YAML takes it for.
         file = {"type": ["string", "number", "boolean", "null"]}
@@ -146,7 +150,7 @@ class _SuiteSchema:
             "anyOf": [
                 {"enum": ["none", "imagenet", "fractals"]},
                 other,
-                _mapping({"file": file}, ["file"]),
+                _mapping({"file": file, **facts}, ["file"]),
                 _mapping({"name": {"const": "fractals"}, **recipe}, ["name"]),
                 _mapping({"name": other}, ["name"]),
             ]

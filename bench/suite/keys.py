@@ -72,6 +72,11 @@ MEANINGS: Mapping[str, Key] = {
         meaning="What a trial may take of the machine. Changes no number and no id.",
         examples=({"minutes": 30, "memory_gib": 4},),
     ),
+    "limits": Key(
+        meaning="How large a file may be that is read. Changes an id only where an image is read "
+        "or left out because of it.",
+        examples=({"megapixels": 400},),
+    ),
 }
 
 SPACE = Key(

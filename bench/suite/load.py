@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import MAX_PROBLEMS, Problem, SuiteError, nearest
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.load_tune import TuneChecker
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
@@ -23,13 +24,17 @@ from bench.suite.schema import (
     PATH_OPTIONS,
     AxisEntry,
     Entry,
+    FileWeights,
     FractalWeights,
     GridRule,
     Settings,
     Suite,
 )
+from bench.suite.sections import Unnested, unnested
 from bench.suite.source import SuiteSource, read_source
+from bench.suite.synonyms import meant, nearest_key, value_meant
 from bench.suite.tune import Tune
+from bench.suite.value_hints import name_hint, value_hint
 from bench.suite.yaml_file import Location, YamlFile, apply_overrides
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -45,7 +50,9 @@ KEYS = (
     "tune",
     "claims",
     "resources",
+    "limits",
 )
+LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
 OF_RUN = frozenset({"metric", "choose", "folds"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
@@ -98,8 +105,29 @@ def load_suite(
     A suite that is no file needs a `name`; its relative paths start at the current folder.
     """
     yaml_file = apply_overrides(read_source(source), overrides)
+    flat = unnested(yaml_file, KEYS)
+    if flat is not None:
+        raise SuiteError(_of_sections(yaml_file, flat, catalogue))
     suite = _Checker(yaml_file, catalogue).suite()
     return LoadedSuite(suite=suite, yaml_file=yaml_file)
+
+
+def _of_sections(yaml_file: YamlFile, flat: Unnested, catalogue: Catalogue) -> list[Problem]:
+    """One problem for all sections, with the suite as it should be, and what else is wrong."""
+    names = list(dict.fromkeys(map(repr, flat.sections)))
+    named = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    rule = f"all keys of a suite stand at its top level, not inside {named}"
+    first = yaml_file.problem((), rule)
+    if flat.text is None:
+        return [first]
+    try:
+        _Checker(flat.yaml_file, catalogue).suite()
+        rest: tuple[Problem, ...] = ()
+    except SuiteError as error:
+        rest = error.problems
+    more = ", and what else is wrong with it" if rest else ""
+    message = f"{rule}; the same suite with its keys there follows{more}"
+    return [replace(first, message=message, detail=flat.text), *rest]
 
 
 def selection(texts: Sequence[str], catalogue: Catalogue) -> tuple[GridRule, ...]:
@@ -136,12 +164,9 @@ class _Checker:
     def suite(self) -> Suite:
         data = self.yaml_file.data
         if not isinstance(data, dict):
-            found = "nothing" if data is None else type(data).__name__
-            self._report((), f"a suite must be a mapping of keys to values, got {found}")
+            self._report((), f"{_no_mapping(data)}; the least that a suite needs: {LEAST}")
             raise SuiteError(self.problems)
-        for key in data:
-            if key not in KEYS:
-                self._report((key,), f"unknown key {key!r}{nearest(key, KEYS)}")
+        self._refuse_unknown_keys(data)
         axes = {axis: self._axis(data, axis) for axis in AXES}
         settings = self._all_settings(data)
         suite = Suite(
@@ -154,6 +179,7 @@ class _Checker:
             tune=self._tune(data, axes, settings),
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
+            limits=self._section("limits", Limits, data, "{megapixels: 400}"),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -164,6 +190,26 @@ class _Checker:
         if len(self.problems) >= MAX_PROBLEMS:
             raise SuiteError(self.problems)
 
+    def _refuse_unknown_keys(self, data: Mapping[str, Any]) -> None:
+        """All valid keys are listed once, for the first key that is like none of them."""
+        listed = ""
+        for key, value in data.items():
+            if key in KEYS:
+                continue
+            hint, known = nearest_key(key, KEYS), meant(key, KEYS)
+            if known is not None and value_meant(key, value) != value:
+                hint += f" write {known}: {json.dumps(value_meant(key, value))}"
+            if hint == listed:
+                hint = ""
+            elif not hint.startswith("; did you mean"):
+                listed = hint
+            self._report((key,), f"unknown key {key!r}{hint}")
+
+    def _require(self, data: Mapping[str, Any], key: str, rule: str) -> None:
+        """Tell that a key is missing, unless it stands there under another name, which is told."""
+        if all(meant(given, KEYS) != key for given in data):
+            self._report((), rule)
+
     def _name(self, data: Mapping[str, Any]) -> str:
         path = self.yaml_file.path
         if "name" not in data and path is None:
@@ -172,7 +218,14 @@ class _Checker:
         name = data["name"] if path is None else data.get("name", path.stem)
         if not isinstance(name, str) or not NAME.fullmatch(name):
             rule = "name must be letters, digits, '.', '_' or '-' and start with a letter or digit"
-            self._report(("name",), f"{rule}, got {name!r}")
+            where = ""
+            if "name" not in data:
+                mend = re.sub(r"[^A-Za-z0-9._-]+", "-", str(name)).strip("-._")[:100]
+                where = (
+                    ", the name of the file, which is that of the suite and its run folder; "
+                    f"rename the file or add: name: {mend or 'mine'}"
+                )
+            self._report(("name",), f"{rule}, got {name!r}{where}")
         return str(name)
 
     # Entries -------------------------------------------------------------------------------
@@ -182,7 +235,7 @@ class _Checker:
             default = self._entry(getattr(self.catalogue, axis), DEFAULT_ENTRIES[axis], (axis,))
             return (AxisEntry(entry=default, location=(axis,)),)
         if axis not in data:
-            self._report((), f"{axis} is required")
+            self._require(data, axis, f"{axis} is required")
             return ()
         entries: list[AxisEntry] = []
         for location, value in self._items(data[axis], (axis,)):
@@ -232,15 +285,22 @@ class _Checker:
         if isinstance(value, dict) and isinstance(value.get("name"), str) and value["name"]:
             return value["name"], {k: v for k, v in value.items() if k != "name"}
         rule = f"{kind} must be a name, or a mapping with 'name' and its options"
-        self._report(location, f"{rule}, got {value!r}")
+        self._report(location, f"{rule}, got {value!r}{name_hint(value, self._names(kind))}")
         return "", {}
+
+    def _names(self, kind: str) -> Callable[[str], bool]:
+        """Whether a name is one of the kind."""
+        if kind == "weights":
+            return lambda name: name == "none"
+        registry: Collection[str] = getattr(self.catalogue, kind, ())
+        return registry.__contains__
 
     def _backbone(self, name: str, rest: dict[str, Any], location: Location) -> Entry:
         if name and not self.catalogue.is_backbone(name):
             hint = nearest(name, self.catalogue.backbones)
             self._report(location, f"backbone must be a known name, got {name!r}{hint}")
         for key in rest:
-            hint = nearest(key, Settings.model_fields)
+            hint = nearest_key(key, Settings.model_fields)
             self._report((*location, key), f"unknown key {key!r} for a backbone{hint}")
         return Entry(name=name)
 
@@ -267,7 +327,7 @@ class _Checker:
     ) -> Entry:
         if name not in registry:
             if name:
-                hint = nearest(name, registry)
+                hint = name_hint(name, registry.__contains__) or nearest(name, registry)
                 self._report(location, f"{registry.kind} must be a known name, got {name!r}{hint}")
             return Entry(name=name)
         model = registry.get(name).options
@@ -290,7 +350,8 @@ class _Checker:
                 valid = (*model.model_fields, *also)
                 if detail["type"] == "missing" and self._names_cells(location):
                     continue
-                self._report((*location, *key), _message(detail, prefix=name, valid=valid))
+                message = _message(detail, prefix=name, valid=valid, model=model)
+                self._report((*location, *key), message)
             return Entry(name=name, options=_tuples(options), given=tuple(options))
         return Entry(name=name, options=checked.model_dump(), given=tuple(options))
 
@@ -303,7 +364,8 @@ class _Checker:
     def _dataset(self, data: Mapping[str, Any]) -> Entry:
         location = ("dataset",)
         if "dataset" not in data:
-            self._report((), "dataset is required: a name, or the path of a folder of images")
+            rule = "dataset is required: a name, or the path of a folder of images"
+            self._require(data, "dataset", rule)
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
@@ -346,19 +408,23 @@ class _Checker:
             return self._with_options(FractalWeights, name, options, location)
         if name == "file":
             self._report(location, "weights from a file must read {file: PATH}")
+        if name.lower() in ("none", "null", "off", "no", "false") and name != "none":
+            hint = name_hint(name, self._names("weights"))
+            self._report(location, f"weights must be a known name, got {name!r}{hint}")
         for key in options:
             self._report((*location, key), f"unknown key {key!r} for weights {name!r}")
         return Entry(name=name)
 
     def _weights_file(self, value: dict[str, Any], location: Location) -> Entry:
-        for key in value:
-            if key != "file":
-                message = f"unknown key {key!r} for weights{nearest(key, ['file'])}"
-                self._report((*location, key), message)
         path = self._resolve(str(value["file"]), (*location, "file"))
         if path != Path() and not path.is_file():
             self._report((*location, "file"), f"no such weights file: {path}")
-        return Entry(name="file", options={"path": str(path)}, given=("path",))
+        told = {key: item for key, item in value.items() if key != "file"}
+        known = self._with_options(FileWeights, "weights", told, location, also=("file",))
+        # What is not known has no part in the entry: it is neither labelled nor hashed.
+        facts = {key: known.options[key] for key in told if known.options[key] is not None}
+        options = {"path": str(path), **facts}
+        return Entry(name="file", options=options, given=tuple(options))
 
     # Settings and rules --------------------------------------------------------------------
 
@@ -403,7 +469,8 @@ class _Checker:
         try:
             return _ADAPTERS[key].validate_python(value)
         except ValidationError as error:
-            self._report(location, _message(error.errors()[0], prefix=key, valid=()))
+            hint = value_hint(value, _accepts(_ADAPTERS[key]))
+            self._report(location, _message(error.errors()[0], prefix=key, valid=()) + hint)
             return value
 
     def _metric(self, value: Any, location: Location) -> str:
@@ -455,7 +522,8 @@ class _Checker:
             return model.model_validate(own)
         except ValidationError as error:
             for detail in error.errors():
-                message = _message(detail, prefix=key, valid=tuple(model.model_fields))
+                valid = tuple(model.model_fields)
+                message = _message(detail, prefix=key, valid=valid, model=model)
                 self._report((key, *detail["loc"]), message)
             return model()
 
@@ -481,7 +549,7 @@ class _Checker:
                 self._refuse_of_run({key: item}, location)
                 settings[key] = self._setting(key, item, place)
             else:
-                hint = nearest(key, (*AXES, *Settings.model_fields))
+                hint = nearest_key(key, (*AXES, *Settings.model_fields))
                 self._report(place, f"unknown key {key!r} in a rule{hint}")
         return GridRule(entries=entries, settings=settings, location=location)
 
@@ -496,12 +564,40 @@ def _same(a: AxisEntry, b: AxisEntry) -> bool:
     return a.entry.identity() == b.entry.identity() and a.settings == b.settings
 
 
-def _message(detail: Any, *, prefix: str, valid: Sequence[str]) -> str:
+def _no_mapping(data: Any) -> str:
+    """What is wrong with a whole suite that is no mapping."""
+    if data is None:
+        return "the suite is empty: a suite must be a mapping of keys to values"
+    kind = "a list" if isinstance(data, list) else repr(data)
+    return f"a suite must be a mapping of keys to values, got {kind}"
+
+
+def _accepts(rule: TypeAdapter[Any]) -> Callable[[Any], bool]:
+    def accepts(value: Any) -> bool:
+        try:
+            rule.validate_python(value)
+        except ValidationError:
+            return False
+        return True
+
+    return accepts
+
+
+def _message(
+    detail: Any, *, prefix: str, valid: Sequence[str], model: type[BaseModel] | None = None
+) -> str:
+    """The mistake in words; with the `model`, also what a refused value may have meant."""
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key!r} for {prefix!r}{nearest(key, valid)}"
+        if key in KEYS and key not in valid:
+            return f"unknown key {key!r} for {prefix!r}; it stands at the top level of the suite"
+        return f"unknown key {key!r} for {prefix!r}{nearest_key(key, valid)}"
     if detail["type"] == "missing":
         return f"{prefix!r} needs the option {key!r}"
     subject = f"{prefix}: {key}" if key else prefix
     rule = broken_rule(detail["msg"])
-    return f"{subject} {rule[0].lower()}{rule[1:]}, got {detail['input']!r}"
+    hint = ""
+    if model is not None and key in model.model_fields:
+        field = model.model_fields[key]
+        hint = value_hint(detail["input"], _accepts(_adapter(Annotated[field.annotation, field])))
+    return f"{subject} {rule[0].lower()}{rule[1:]}, got {detail['input']!r}{hint}"

@@ -213,7 +213,7 @@ class TuneChecker:
             valid = (*also, *model.model_fields)
             for detail in error.errors():
                 place = (*here, *detail["loc"])
-                self.report(place, self.message(detail, prefix=prefix, valid=valid))
+                self.report(place, self.message(detail, prefix=prefix, valid=valid, model=model))
             return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from bench.errors import counted
 from bench.suite.grid import UNTRAINED_KEEPS, WrittenTrial
 from bench.suite.load import Catalogue, LoadedSuite
 from bench.suite.schema import AXES, AxisEntry, Settings, Trial
@@ -194,7 +195,11 @@ def _elsewhere(
     if not others or not (by_hand or all(each.places[key] != place for each in among)):
         return
     count, whole = len({id(e.trial) for e in others}), len({id(e.trial) for e in among})
-    reach = "reaches no trial" if count == whole else f"does not reach {count} of {whole} trials"
+    reach = (
+        "reaches no trial"
+        if count == whole
+        else f"does not reach {count} of {counted(whole, 'trial')}"
+    )
     named = loaded.yaml_file.problem(place, key)
     message = f"{named}: {reach}, {_owners(loaded, key, others)} own {key}"
     yield Note(kind=NO_EFFECT, message=message, count=count)

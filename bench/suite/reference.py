@@ -11,10 +11,11 @@ from pydantic import BaseModel, create_model
 
 from bench.suite.claims import Claims
 from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.limits import Limits
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import DEFAULT_AXES, Entry, FractalWeights, Settings
+from bench.suite.schema import DEFAULT_AXES, Entry, FileWeights, FractalWeights, Settings
 from bench.suite.tune import FoundRange, Method, Range
 
 
@@ -140,6 +141,12 @@ an axis (`{name: linear_probe, lr: 0.01}`), where it holds for the cells of that
 """
 
 
+FILE_WEIGHTS = """\
+What is known of a file of your own. What is not given is not known: `bench plan` says what is used
+in its place. Checkpoints of `bench` say it themselves.
+"""
+
+
 def reference_page(catalogue: Catalogue) -> str:
     """The whole page as Markdown."""
     return "\n".join([HEADER, *_sections(catalogue)])
@@ -166,12 +173,17 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
         if remark:
             yield f"{remark}\n"
         yield from _entries(registry, options=registry is not catalogue.mix)
+    yield "## Weights: `{file: PATH, …}`\n"
+    yield FILE_WEIGHTS
+    yield from _table(described(FileWeights))
     yield "## Weights: `{name: fractals, …}`\n"
     yield from _table(described(FractalWeights))
     yield "## Claims: `claims`\n"
     yield from _table(described(Claims))
     yield "## Limits: `resources`\n"
     yield from _table(described(Resources))
+    yield "## Limits of files: `limits`\n"
+    yield from _table(described(Limits))
     yield "## Tuning: `tune`\n"
     yield from _key_table({"space": SPACE})
     yield from _table(described(Method))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from bench.keys import content_hash
 from bench.suite.claims import Claims
+from bench.suite.limits import Limits
 from bench.suite.resources import Resources
 from bench.suite.rules import (
     STRICT,
@@ -29,7 +38,10 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective")
+NOT_IN_LABELS = ("path", "classes")
+"""What the label of a file of weights leaves out: its name stands there, and classes are many."""
+
+OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits")
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 
@@ -44,9 +56,26 @@ class Entry(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name with the options that were written out, such as `step(step_size=7)`."""
-        shown = [f"{key}={_text(self.options[key])}" for key in self.given]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
+        """The name with the options that were written out, such as `step(step_size=7)`.
+
+        Weights from a file go by the file's name.
+        """
+        if self.is_file:
+            return self.file_label(Path(self.options["path"]).name)
+        return self._labelled(self.name, self.given)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the entry is a file of weights: `{file: PATH}`."""
+        return self.name == "file" and "path" in self.options
+
+    def file_label(self, file_name: str) -> str:
+        """The label of a file of weights that is called so, with what is known of it."""
+        return self._labelled(file_name, [key for key in self.given if key not in NOT_IN_LABELS])
+
+    def _labelled(self, name: str, keys: Sequence[str]) -> str:
+        shown = [f"{key}={value_label(self.options[key])}" for key in keys]
+        return f"{name}({', '.join(shown)})" if shown else name
 
     def identity(self) -> dict[str, Any]:
         """What of the entry changes numbers."""
@@ -73,7 +102,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _text(value: Any) -> str:
+def value_label(value: Any) -> str:
+    """A setting's or option's value in words."""
     if isinstance(value, Entry):
         return value.label
     if isinstance(value, Path):
@@ -90,7 +120,7 @@ def _mapping_text(value: Mapping[str, Any]) -> str:
     if "name" not in value:
         return "+".join(_mapping_text({"name": name, **own}) for name, own in value.items())
     own = ((key, item) for key, item in value.items() if key != "name" and item is not None)
-    shown = ", ".join(f"{key}={_text(item)}" for key, item in own)
+    shown = ", ".join(f"{key}={value_label(item)}" for key, item in own)
     return f"{value['name']}({shown})" if shown else str(value["name"])
 
 
@@ -153,6 +183,95 @@ class FractalWeights(BaseModel):
     ] = 64
 
 
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+"""How pixels are computed when an image is resized; Pillow's names."""
+
+
+def _or_else(rule: str) -> WrapValidator:
+    """What does not fit breaks one rule, whichever of several forms it comes closest to."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(rule) from None
+
+    return WrapValidator(check)
+
+
+_CHANNELS = (
+    "must be one number or three (red, green, blue) {}, of values in [0, 1] (divide those of "
+    "values up to 255 by 255)"
+)
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Means = Annotated[
+    _Mean | Annotated[tuple[_Mean, ...], Field(min_length=3, max_length=3, strict=False)] | None,
+    _or_else(_CHANNELS.format("from 0 to 1")),
+]
+_Std = Annotated[float, Field(gt=0, le=1)]
+_Stds = Annotated[
+    _Std | Annotated[tuple[_Std, ...], Field(min_length=3, max_length=3, strict=False)] | None,
+    _or_else(_CHANNELS.format("above 0 and at most 1")),
+]
+_Classes = Annotated[
+    Literal["imagenet"]
+    | Annotated[tuple[str, ...], Field(min_length=2, max_length=100_000, strict=False)]
+    | None,
+    _or_else("must be 'imagenet' or a list of at least two names"),
+]
+
+
+class FileWeights(BaseModel):
+    """What is known of the weights in a file of one's own: how the images looked that made them.
+
+    What is not given is not known.
+    """
+
+    model_config = STRICT
+
+    mean: Annotated[
+        _Means,
+        Field(
+            description="Mean of red, green and blue that is subtracted from values in [0, 1] "
+            "(divide what is given for 0 to 255 by 255); one number holds for all three. null: "
+            "not known, and that of the backbone's ImageNet weights is used.",
+            examples=[[0.485, 0.456, 0.406], 0.5],
+        ),
+    ] = None
+    std: Annotated[
+        _Stds,
+        Field(
+            description="Standard deviation of red, green and blue, by which the difference is "
+            "divided. null: not known, and that of the backbone's ImageNet weights is used.",
+            examples=[[0.229, 0.224, 0.225], 0.5],
+        ),
+    ] = None
+    image_size: Annotated[
+        Annotated[int, Field(ge=8, le=4096)] | None,
+        Field(
+            description="Side in pixels of the images that made the weights; the suite's own "
+            "`image_size` goes before it. null: not known, and the weights ask for no size.",
+            examples=[224],
+        ),
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None,
+        Field(
+            description="How images are resized for these weights. null: not known, and "
+            "`bilinear` is used, as for all other weights.",
+            examples=["bicubic"],
+        ),
+    ] = None
+    classes: Annotated[
+        _Classes,
+        Field(
+            description="Names of the outputs of the classifier in the file, in order, or "
+            "`imagenet` for its 1000 classes: the head `pretrained` needs them. null: not known.",
+            examples=["imagenet", ["cat", "dog"]],
+        ),
+    ] = None
+
+
 class Settings(BaseModel):
     """The training settings of one trial. Each may be an axis of the grid in a suite."""
 
@@ -163,8 +282,8 @@ class Settings(BaseModel):
         Field(
             description="Where the parameters of the backbone start: `none` (at random), "
             "`imagenet` (the library's default), a weight set by its name, `{file: PATH}` (a "
-            "state dict; relative paths start at the suite's folder) or `fractals` (pretrained "
-            "here, once).",
+            "state dict; relative paths start at the suite's folder; options say what is known "
+            "of it) or `fractals` (pretrained here, once).",
             examples=["imagenet", {"file": "resnet18.pth"}, {"name": "fractals", "classes": 40}],
         ),
     ] = Entry(name="imagenet")
@@ -309,15 +428,19 @@ class Settings(BaseModel):
         Annotated[int, Field(ge=8, le=4096)] | None,
         Field(
             description="Side of the network's input in pixels. null: the size that the weights "
-            "ask for, else that of the images.",
+            "ask for; else that of the images, where all are squares of one size that the "
+            "backbone takes and that is not above its usual one; else the backbone's usual one.",
             examples=[224],
         ),
     ] = None
     resize: Annotated[
         Literal["auto", "crop", "squash", "pad"],
         Field(
-            description="How an image becomes a square: `crop` its middle, `squash` it, `pad` it. "
-            "`auto`: squash where all images are squares of one size, else crop.",
+            description="How an image becomes a square. `crop`: its shorter side becomes "
+            "image_size / 0.875 pixels (256 for 224), of which the network sees the middle. "
+            "`squash`: all of it, resized to a square. `pad`: all of it, on black. `auto`: squash "
+            "where all images are squares, which keeps all of them (and every pixel, where they "
+            "have image_size already), else crop.",
             examples=["pad"],
         ),
     ] = "auto"
@@ -447,8 +570,13 @@ class Trial(BaseModel):
     @property
     def full_label(self) -> str:
         """The trial in words: its cell, its seed, and its fold if it has one."""
+        return f"{self.label} · {self.repetition}"
+
+    @property
+    def repetition(self) -> str:
+        """The seed in words, and the fold if the trial has one."""
         fold = "" if self.fold is None else f" · fold {self.fold + 1}"
-        return f"{self.label} · seed {self.settings.seed}{fold}"
+        return f"seed {self.settings.seed}{fold}"
 
     def by_fold(self) -> Iterator[Trial]:
         """The trial once for each fold that its settings ask for; one with a fold is itself."""
@@ -487,7 +615,8 @@ class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
-    how its verdict weighs what it finds, `resources` limits what a trial may take.
+    how its verdict weighs what it finds, `resources` limits what a trial may take, `limits` how
+    large a file may be that is read.
     """
 
     model_config = STRICT
@@ -501,3 +630,34 @@ class Suite(BaseModel):
     tune: Tune | None = None
     claims: Claims = Claims()
     resources: Resources = Resources()
+    limits: Limits = Limits()
+
+    def weights_label(self, weights: Entry) -> str:
+        """The label of weights of the suite; of files with one name as much path as tells them."""
+        if not weights.is_file:
+            return weights.label
+        path = weights.options["path"]
+        return weights.file_label(self._weights_files.get(path, PurePath(path).name))
+
+    @cached_property
+    def _weights_files(self) -> Mapping[str, str]:
+        """The files of weights anywhere in the suite, by path: what each is called."""
+        rules = (*self.exclude, *self.include)
+        entries = chain(*self.axes.values(), *(rule.entries.values() for rule in rules))
+        given = [self.settings, *(rule.settings for rule in rules)]
+        given += [entry.settings for entry in entries]
+        weights = chain.from_iterable(settings.get("weights", ()) for settings in given)
+        return shortest_tails(each.options["path"] for each in weights if each.is_file)
+
+
+def shortest_tails(paths: Iterable[str]) -> dict[str, str]:
+    """Each path by as many of its last parts as no other of them ends with."""
+    parts = {path: PurePath(path).parts for path in paths}
+    return {path: _shortest_tail(own, [*parts.values()]) for path, own in parts.items()}
+
+
+def _shortest_tail(own: tuple[str, ...], all_parts: Sequence[tuple[str, ...]]) -> str:
+    for count in range(1, len(own) + 1):
+        if sum(parts[-count:] == own[-count:] for parts in all_parts) == 1:
+            return PurePath(*own[-count:]).as_posix()
+    return PurePath(*own).as_posix()

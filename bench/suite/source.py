@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -37,14 +38,15 @@ def read_source(source: SuiteSource) -> YamlFile:
             message = f"a suite must be at most {MAX_BYTES:,} characters, this text is longer"
             raise SuiteError([Problem(message=message)])
         return parse_yaml(source)
-    return read_yaml(Path(source))
+    return read_yaml(Path(os.path.expanduser(source)))
 
 
 def _is_text(source: str) -> bool:
     if "\n" in source:
         return True
     try:
-        return not Path(source).exists() and isinstance(parse_yaml(source).data, dict)
+        is_file = os.path.exists(os.path.expanduser(source))
+        return not is_file and isinstance(parse_yaml(source).data, dict)
     except (OSError, ValueError, SuiteError):
         return False
 

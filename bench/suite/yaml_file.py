@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from bench.errors import MAX_PROBLEMS, Problem, SuiteError
+from bench.errors import MAX_PROBLEMS, Problem, SuiteError, counted
 
 Location = tuple[str | int, ...]
 
@@ -141,6 +141,7 @@ def parse_yaml(text: str, *, path: Path | None = None) -> YamlFile:
         raise SuiteError([Problem(message=message, path=path)]) from None
     if converter.problems:
         raise SuiteError(converter.problems)
+    converter.lines.setdefault((), 1)  # an empty file has a line too
     return YamlFile(data=data, path=path, lines=converter.lines, overrides={})
 
 
@@ -283,7 +284,8 @@ def _locate(data: Any, keys: Sequence[str]) -> Location:
         if isinstance(data, list):
             # Other digits than these (², ٣) and endless ones are no index.
             if not re.fullmatch("[0-9]{1,9}", key) or int(key) >= len(data):
-                message = f"{'.'.join(map(str, location))} has {len(data)} entries, got {key!r}"
+                found = counted(len(data), "entry", "entries")
+                message = f"{'.'.join(map(str, location))} has {found}, got {key!r}"
                 raise SuiteError([Problem(message=message)])
             location.append(int(key))
             data = data[int(key)]

@@ -16,12 +16,13 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from filelock import FileLock
+
+from bench.errors import PARTIAL, path_named
 from bench.system.object_store import is_url
 
 STALE_SECONDS = 24 * 3600.0
 """A temporary file or folder that is older was left behind by a killed process."""
-
-_PARTIAL = ".partial-"
 
 
 def cache_root() -> Path:
@@ -57,13 +58,14 @@ def atomic_folder(final: Path, *, keep: Callable[[Path], bool] = Path.is_dir) ->
     If `final` exists by then and `keep(final)` holds (another process was faster), the temporary
     folder is dropped; an existing `final` that is not worth keeping is replaced.
     """
-    temporary = _temporary_sibling(final)
-    temporary.mkdir()
-    try:
-        yield temporary
-        _publish_folder(temporary, final, keep)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with path_named(final):
+        temporary = _temporary_sibling(final)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _publish_folder(temporary, final, keep)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -73,14 +75,18 @@ def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
     The block must have written the file when it ends. What can be made again at any time need not
     be `durable`: a crash of the machine may then leave a damaged file, and nothing waits.
     """
-    temporary = _temporary_sibling(final)
-    try:
-        yield temporary
-        if durable:
-            flush_to_disk(temporary)
-        temporary.replace(final)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with path_named(final):
+        temporary = _temporary_sibling(final)
+        try:
+            yield temporary
+            if durable:
+                flush_to_disk(temporary)
+            if final.is_dir():
+                set_aside(final)
+            temporary.replace(final)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -92,12 +98,12 @@ def flush_to_disk(path: Path) -> None:
 def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) -> None:
     if final.exists():
         with suppress(FileNotFoundError):  # another process is just moving it aside
-            if keep(final):
+            if final.is_dir() and keep(final):
                 return
         aside = _temporary_sibling(final)
         with suppress(FileNotFoundError):  # another process has just moved it aside
             final.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
     try:
         temporary.rename(final)
     except OSError:
@@ -105,10 +111,55 @@ def _publish_folder(temporary: Path, final: Path, keep: Callable[[Path], bool]) 
             raise
 
 
+def cache_lock(path: Path) -> FileLock:
+    """A lock of the cache, whatever lies in its place."""
+    make_folder(path.parent)
+    if path.is_dir():
+        set_aside(path)
+    return FileLock(path)
+
+
+def set_aside(path: Path) -> None:
+    """Make room for what belongs at `path`: what lies there goes, where it is in the cache.
+
+    Elsewhere it gets another name: it may be somebody's.
+    """
+    if path.absolute().is_relative_to(cache_root()):
+        aside = path.with_name(f".{path.name}{PARTIAL}{uuid.uuid4().hex}")
+        path.rename(aside)
+        _remove(aside)
+        return
+    aside, number = path.with_name(f"{path.name}.aside"), 2
+    while aside.exists():
+        aside, number = path.with_name(f"{path.name}.aside-{number}"), number + 1
+    path.rename(aside)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it; below the cache, files in their place go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        root = cache_root()
+        inside = [folder, *folder.parents]
+        for place in reversed(inside[: inside.index(root)] if root in inside else []):
+            if place.exists() and not place.is_dir():
+                set_aside(place)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
 def _temporary_sibling(final: Path) -> Path:
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     _sweep(final.parent)
-    return final.parent / f".{final.name}{_PARTIAL}{uuid.uuid4().hex}"
+    return final.parent / f".{final.name}{PARTIAL}{uuid.uuid4().hex}"
 
 
 @lru_cache(maxsize=1024)
@@ -122,7 +173,7 @@ def _sweep(folder: Path) -> None:
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder called `name` is being written, or was when its process died."""
-    return name.startswith(".") and _PARTIAL in name
+    return name.startswith(".") and PARTIAL in name
 
 
 def remove_if_stale(leftover: Path) -> None:
@@ -131,7 +182,5 @@ def remove_if_stale(leftover: Path) -> None:
         stale = time.time() - leftover.stat().st_mtime > STALE_SECONDS
     except OSError:  # its owner has just finished with it
         return
-    if stale and leftover.is_dir():
-        shutil.rmtree(leftover, ignore_errors=True)
-    elif stale:
-        leftover.unlink(missing_ok=True)
+    if stale:
+        _remove(leftover)

@@ -155,7 +155,9 @@ class CacheUploads:
         for folder in WATCHED:
             for file in _files(self._root / folder):
                 with suppress(OSError):  # it was evicted
-                    if file.stat().st_mtime >= self._since:
+                    # An entry that is retired looks old by the time of its use alone.
+                    status = file.stat()
+                    if max(status.st_mtime, status.st_ctime) >= self._since:
                         yield Path(file.path)
         for path in list(self._offered):
             if path.is_file():

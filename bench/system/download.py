@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
-from bench.errors import BenchError
-from bench.system.cache import flush_to_disk
+from bench.errors import BenchError, MachineError, is_full_disk, path_named
+from bench.system.cache import cache_lock, flush_to_disk, set_aside
+from bench.system.lru_folder import make_room
 
 OnProgress = Callable[[str, int, int | None], None]
 """Called with (what is being done, how much is done, how much there is if known)."""
@@ -55,8 +54,7 @@ def fetch(
     expected = sha256 or sha256_prefix or ""
     if _is_there(destination, expected):
         return destination
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{destination}.lock"):
+    with cache_lock(destination.with_name(f"{destination.name}.lock")):
         if not _is_there(destination, expected):
             download = _Download(
                 url=url,
@@ -66,6 +64,7 @@ def fetch(
                 mend=mend,
                 timeout=timeout,
             )
+            download.make_room()
             _download_verified(download, expected=expected)
     return destination
 
@@ -97,11 +96,17 @@ class _Download:
 
     @property
     def received(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
+        return self.part.stat().st_size if self.part.is_file() else 0
 
     def report(self, total: int | None) -> None:
         if self.progress is not None:
             self.progress(f"download {self.destination.name}", self.received, total)
+
+    def make_room(self) -> None:
+        """Folders in the place of its files go; whatever put them there."""
+        for path in (self.destination, self.part, self.validator_file):
+            if path.is_dir():
+                set_aside(path)
 
     def discard(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -112,6 +117,8 @@ class _Download:
 
 
 def _download_verified(download: _Download, *, expected: str) -> None:
+    if _validator(download) is None:
+        download.discard()
     resumed = download.received > 0
     _receive_all(download)
     actual = _sha256(download.part)
@@ -142,6 +149,10 @@ def _receive_all(download: _Download) -> None:
                 continue
             raise download.error(f"the server answers {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, OSError) and is_full_disk(error):
+                if make_room(download.part):
+                    continue
+                raise MachineError(error) from error
             cause = str(getattr(error, "reason", None) or error or type(error).__name__)
         if download.received <= before:
             raise download.error(cause)
@@ -160,7 +171,7 @@ def _receive(download: _Download) -> bool:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
-        with download.part.open("ab") as file:
+        with path_named(download.part), download.part.open("ab") as file:
             download.report(total)
             while chunk := response.read1(CHUNK_BYTES):
                 file.write(chunk)
@@ -178,9 +189,20 @@ def _request(download: _Download, start: int) -> urllib.request.Request:
     request = urllib.request.Request(download.url, headers={"User-Agent": "bench"})
     if start:
         request.add_header("Range", f"bytes={start}-")
-        if download.validator_file.exists():
-            request.add_header("If-Range", download.validator_file.read_text(encoding="ascii"))
+        if validator := _validator(download):
+            request.add_header("If-Range", validator)
     return request
+
+
+def _validator(download: _Download) -> str | None:
+    """What the server said of the file that `part` begins; None if the note of it is damaged."""
+    try:
+        text = download.validator_file.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):
+        return None
+    return text if text and text.isprintable() else None
 
 
 def _remember_validator(download: _Download, headers: http.client.HTTPMessage) -> None:

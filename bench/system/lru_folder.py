@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.system.cache import atomic_file, is_temporary, remove_if_stale
+from bench.system.cache import atomic_file, cache_root, is_temporary, remove_if_stale
 from bench.system.cache_mirror import StoredFolder, stored
 
+STATES, FEATURES = "states", "features"
+"""What of the cache only saves time."""
 DEFAULT_LIMIT_GIB = 10.0
+RETIRED_NS = 30 * 365 * 86_400 * 10**9
+"""An entry that is needed no more was used that much earlier."""
+
 WRITERS = 64
 """While no more processes than that add to a folder, at the same pace, it keeps its limit."""
 
@@ -45,10 +50,29 @@ def cached_folder(folder: Path) -> LruFolder:
     return LruFolder(folder, cache_limit(), stored=stored(folder.name))
 
 
+def make_room(place: Path) -> bool:
+    """Where the disk of `place` is full: remove what of the cache only saves time.
+
+    These are states and features. Returns whether any went.
+    """
+    root, went = cache_root(), False
+    for name in (STATES, FEATURES):
+        folder = root / name
+        if folder.is_dir() and _disk(folder) == _disk(place):
+            went = LruFolder(folder, 0).evict() or went
+    return went
+
+
+def _disk(path: Path) -> int:
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    return there.stat().st_dev
+
+
 class LruFolder:
     """A folder of entries named by content keys, kept below a size; least recently used go first.
 
-    An entry is one file; it was used when it was added or last found. Any number of processes may
+    An entry is one file; it was used when it was added or last found, and goes before all others
+    once it is retired. Any number of processes may
     share the folder. An entry may vanish as soon as another one is added: open it at once, and make
     it anew if that fails. On POSIX, what is open or mapped into memory outlives its name. Nothing
     waits for the disk, so that a crash of the machine may leave an entry cut short.
@@ -97,23 +121,35 @@ class LruFolder:
         if self._found_bytes + WRITERS * self._added_bytes > self._limit_bytes:
             self._evict(kept=key)
 
-    def evict(self) -> None:
-        """Remove the least recently used entries until the folder keeps its limit."""
-        self._evict(kept=None)
+    def retire(self, key: str) -> None:
+        """Let the entry go before all that are not retired, unless it is used again."""
+        path = self._path(key)
+        with suppress(OSError):  # there is none, or it is another user's
+            used = path.stat().st_mtime_ns
+            if used > RETIRED_NS:
+                os.utime(path, ns=(used, used - RETIRED_NS))
+
+    def evict(self) -> bool:
+        """Remove the least recently used entries until the folder keeps its limit; whether any."""
+        before = self._evict(kept=None)
+        return before > self._found_bytes
 
     def _path(self, key: str) -> Path:
         plain = bool(key) and key == Path(key).name and not key.startswith(".")
         assert plain, f"not a key: {key!r}"
         return self.folder / key
 
-    def _evict(self, *, kept: str | None) -> None:
+    def _evict(self, *, kept: str | None) -> int:
+        """The bytes that were there before."""
         entries = list(_entries(self.folder))
-        self._found_bytes, self._added_bytes = sum(entry.size for entry in entries), 0
+        before = sum(entry.size for entry in entries)
+        self._found_bytes, self._added_bytes = before, 0
         for entry in sorted(entries, key=lambda entry: entry.used):
             if self._found_bytes <= self._limit_bytes:
-                return
+                break
             if entry.path.name != kept and _remove(entry.path):
                 self._found_bytes -= entry.size
+        return before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +163,7 @@ def _entries(folder: Path) -> Iterator[_Entry]:
     """What is complete; what killed processes left half written is removed on the way."""
     try:
         files = os.scandir(folder)
-    except FileNotFoundError:  # nothing was added yet
+    except (FileNotFoundError, NotADirectoryError):  # nothing was added yet, or it was damaged
         return
     with files:
         for file in files:
@@ -147,6 +183,8 @@ def _mark_used(path: Path) -> bool:
     """Note that the file is used now; False if there is none."""
     now = time.time_ns()  # the system's own stamps are some milliseconds apart
     try:
+        if path.is_dir():  # somebody put it there: it goes when the entry is added
+            return False
         os.utime(path, ns=(now, now))
     except FileNotFoundError:
         return False

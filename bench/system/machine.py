@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,22 +38,39 @@ def keep_large_buffers() -> bool:
     return bool(mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1) and mmap_kept)
 
 
-def limit_memory(gibibytes: float) -> None:
+def limit_memory(gibibytes: float, device: str = "cpu") -> None:
     """Let an allocation fail, as an error of the trial, once the process has so much of its own.
 
-    Of data and not of addresses: torch's libraries alone have gigabytes of those.
+    Of data and not of addresses: torch's libraries alone have gigabytes of those. What the driver
+    of a GPU maps when `device` is opened is none of the trial's: it comes on top.
     """
     import resource
 
+    driver = 0
+    if device.startswith("cuda"):
+        import torch
+
+        before = _data_bytes()
+        torch.zeros(1, device=device)
+        driver = max(0, _data_bytes() - before)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = int(gibibytes * 2**30)
+    wanted = int(gibibytes * 2**30) + driver
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def _data_bytes() -> int:
+    """What counts towards the limit."""
+    return 1024 * (_status_kibibytes("VmData") or 0)
 
 
 def resolve_device(name: str) -> str:
     """`auto` to the best device here; raises `BenchError` for a device that is not here."""
     import torch
 
+    if name == "cpu":
+        return name  # and no other device is looked at
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return "cuda" if cuda else "mps" if mps else "cpu"
@@ -62,7 +80,10 @@ def resolve_device(name: str) -> str:
         raise BenchError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if kind == "cuda" and (not cuda or (index and int(index) >= torch.cuda.device_count())):
         count = torch.cuda.device_count() if cuda else 0
-        raise BenchError(f"--device {name}: this machine has {count} usable CUDA devices")
+        raise BenchError(
+            f"--device {name}: this machine has {count} usable CUDA devices; with --executor ray, "
+            "start the run on a node that has one, as what nodes compute is checked against it"
+        )
     if kind == "mps" and not mps:
         raise BenchError("--device mps: this machine has no usable Metal device")
     return name
@@ -73,38 +94,57 @@ def equal_gpus(device: str) -> tuple[str, ...]:
 
     Those that are not of the kind of the first would give other numbers: they are left out.
     """
+    return alike_gpus(device) if device == "cuda" else ()
+
+
+def alike_gpus(device: str) -> tuple[str, ...]:
+    """The GPU `device` and those of its kind behind it, as `CUDA_VISIBLE_DEVICES` has them."""
     import torch
 
-    if device != "cuda":
-        return ()
-    kinds = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(index) for index in range(len(kinds))]
-    return tuple(name.strip() for name, kind in zip(names, kinds, strict=False) if kind == kinds[0])
+    count = torch.cuda.device_count()
+    names = visible.split(",") if visible else [str(index) for index in range(count)]
+    return tuple(names[index].strip() for index in _alike_from(_index(device)))
+
+
+def _index(device: str) -> int:
+    """That of a GPU; the first one if none is given."""
+    return int(device.partition(":")[2] or 0)
+
+
+def _alike_from(first: int) -> list[int]:
+    """The GPU called `first` and those behind it that are of its kind."""
+    import torch
+
+    behind = range(first, torch.cuda.device_count())
+    kinds = {index: torch.cuda.get_device_name(index) for index in behind}
+    return [index for index, kind in kinds.items() if kind == kinds[first]]
 
 
 def check_devices(device: str, count: int) -> None:
     """Raise `BenchError` unless a trial on `device` can have `count` devices, this and the next.
 
-    Processes on the CPU are as good as devices.
+    GPUs of another kind do not count: ranks must compute alike. Processes on the CPU are as good
+    as devices.
     """
-    import torch
-
     if count == 1 or device == "cpu":
         return
-    kind, _, index = device.partition(":")
-    here = torch.cuda.device_count() - int(index or 0) if kind == "cuda" else 1
+    gpus = device.startswith("cuda")
+    here = len(_alike_from(_index(device))) if gpus else 1
     if here < count:
+        alike = " of one kind" if gpus else ""
         raise BenchError(
-            f"devices_per_trial: {count} asks for more devices than there are: {here} from "
+            f"devices_per_trial: {count} asks for more devices than there are: {here}{alike} from "
             f"--device {device} on; lower it, or set micro_batch, which needs one"
         )
 
 
 def device_of_rank(device: str, rank: int) -> str:
-    """The device of one of the processes that train a trial together on `device` and the next."""
-    kind, _, index = device.partition(":")
-    return f"cuda:{int(index or 0) + rank}" if kind == "cuda" else device
+    """The device of one of the processes that train a trial together on `device` and the next
+    ones of its kind."""
+    if not device.startswith("cuda"):
+        return device
+    return f"cuda:{_alike_from(_index(device))[rank]}"
 
 
 def has_native_bf16(device: str) -> bool:
@@ -152,17 +192,23 @@ def usable_cores() -> int:
 
 
 class PeakMemory:
-    """Peak memory in MiB since this was made: of the process on a CPU, else of the device."""
+    """Peak memory in MiB since this was made: of the process on a CPU, of the device on a GPU.
+
+    What earlier work has freed is given back to the system first, so that it does not count. Where
+    the system cannot measure a span of time, and on Metal, nothing is known.
+    """
 
     def __init__(self, device: str) -> None:
         import torch
 
         self._device = device
+        self._measured = True
         if device.startswith("cuda"):
             torch.cuda.init()  # type: ignore[no-untyped-call]  # with an index, the next call would not do it
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            _reset_peak_resident()
+            give_back_freed_memory()
+            self._measured = device == "cpu" and _reset_peak_resident()
 
     def mebibytes(self) -> float | None:
         """The peak so far; None where the system does not tell."""
@@ -170,28 +216,35 @@ class PeakMemory:
 
         if self._device.startswith("cuda"):
             return torch.cuda.max_memory_allocated(self._device) / 2**20
-        return _peak_resident_mebibytes()
+        peak = _status_kibibytes("VmHWM") if self._measured else None
+        return None if peak is None else peak / 1024
 
 
-def _reset_peak_resident() -> None:
-    # Linux resets the high-water mark of a process that writes 5 here.
+def give_back_freed_memory() -> None:
+    """Let glibc return to the system what it keeps of freed buffers; elsewhere nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reset_peak_resident() -> bool:
+    """Let the high-water mark of the process begin anew; False where the system has none."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return
+        return False
+    return True
 
 
-def _peak_resident_mebibytes() -> float | None:
+def _status_kibibytes(name: str) -> int | None:
+    """A value that Linux tells of this process; None elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        if sys.platform == "win32":
-            return None
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    except OSError:
+        return None
+    values = (line.split() for line in lines if line.startswith(f"{name}:"))
+    return next((int(value[1]) for value in values), None)
 
 
 NUMERIC = ("torch", "torchvision", "timm", "numpy", "pillow")

@@ -18,7 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import BenchError, MissingExtraError, StoreError, bounded, nearest
+from bench.errors import (
+    BenchError,
+    MissingExtraError,
+    StoreError,
+    bounded,
+    nearest,
+    without_secrets_of,
+)
 
 T = TypeVar("T")
 
@@ -171,7 +178,8 @@ class ObjectStore:
                 if mend is None and pause is not None:
                     time.sleep(pause)
                     continue
-                what = bounded(str(error) or type(error).__name__, 500)
+                said = without_secrets_of(self.url, str(error))
+                what = bounded(said or type(error).__name__, 500)
                 lasting = mend or "see that the network, the endpoint and the store itself work"
                 raise StoreError(f"{self.url}: {what}; {lasting}") from error
         raise AssertionError
@@ -202,7 +210,8 @@ def _opened(url: str) -> tuple[Any, str]:
             raise BenchError(
                 f"{url} must have a protocol of fsspec, got {protocol!r}{hint}"
             ) from None
-        raise BenchError(f"{url} is no URL that fsspec can open: {error}") from None
+        said = without_secrets_of(url, str(error))
+        raise BenchError(f"{url} is no URL that fsspec can open: {said}") from None
     return fs, str(root)
 
 

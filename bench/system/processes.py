@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -56,7 +57,7 @@ def start_process(
         daemon=True,
     )
     # A fork waits until everything is imported: a Ctrl-C in these seconds must not be lost.
-    interrupts = _interrupts_heard_later() if forked else _interrupts_ignored()
+    interrupts = _interrupts_heard_later() if forked else _interrupts_left_to_the_caller()
     with _passive_threads(), _without_main_module(), interrupts:
         process.start()
     return process
@@ -94,7 +95,7 @@ def _start_forkserver(modules: Sequence[str]) -> BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
-    with _passive_threads(), _without_main_module(), _interrupts_ignored():
+    with _passive_threads(), _without_main_module(), _interrupts_left_to_the_caller():
         ensure_running()
     return context
 
@@ -122,16 +123,23 @@ def _passive_threads() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """New processes leave Ctrl-C to the caller from their first instruction on."""
+def _interrupts_left_to_the_caller() -> Iterator[None]:
+    """New processes never hear of Ctrl-C, and the caller hears of it when the block ends."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with _interrupts_heard_later():
+        if not hasattr(signal, "pthread_sigmask"):
+            yield  # Windows: what is started hears of it, and ignores it from its first line on
+            return
+        # What is started inherits the mask. A handler would be gone in it, and to ignore the
+        # signal meanwhile would lose it here. The tracker's start lifts the mask: it comes first.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -140,8 +148,12 @@ def _interrupts_heard_later() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or before is None:
+        yield
+        return
     heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     try:
         yield
     finally:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
+JOINERS = "\u200c\u200d"
+"""Without width, but they change how the letters beside them look."""
+
 
 def visible(text: str, *, keep: str = "") -> str:
     """`text` with every character that shows nothing, or steers what shows it, as an escape.
@@ -23,3 +26,14 @@ def _is_visible(character: str) -> bool:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def reading(text: str) -> str:
+    """What people read: equal for texts that differ in Unicode form or in what shows nothing.
+
+    `é` is one character or two, spaces may be of several kinds or stand at the end, and some
+    characters have no width.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    shown = "".join(c for c in composed if c in JOINERS or unicodedata.category(c) != "Cf")
+    return " ".join(shown.split())

@@ -9,8 +9,7 @@ sample's companions change a bit: what is shared equals what a trial computes fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,80 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from bench.data import Samples
 from bench.keys import content_hash
-from bench.models import Network
+from bench.models.evaluation import as_input
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
-from bench.system.lru_folder import cached_folder
+from bench.system.cache import cache_lock
+from bench.system.lru_folder import FEATURES, cached_folder
 
-FROZEN_BATCH = 32
 MAX_VIEW_BYTES = 2**30
 """A larger view is computed batch by batch and not kept."""
-
-
-class Trunk:
-    """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
-
-    So many `parallel_batches` run at once, each in a thread of its own with `threads` intra-op
-    threads: that changes the time and no number.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        boundary: str,
-        *,
-        autocast: Callable[[], torch.autocast],
-        threads: int,
-        parallel_batches: int,
-    ) -> None:
-        self._network = network
-        self._boundary = boundary
-        self._autocast = autocast
-        self._threads = threads
-        self._parallel_batches = parallel_batches
-
-    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Activations `[n, ...]`, channels last, of each batch of what the network takes."""
-        pieces = (
-            batch[at : at + FROZEN_BATCH]
-            for batch in batches
-            for at in range(0, len(batch), FROZEN_BATCH)
-        )
-        if self._parallel_batches == 1:
-            yield from map(self._forward, pieces)
-            return
-        with ThreadPoolExecutor(self._parallel_batches, initializer=self._enter_thread) as pool:
-            ahead = []
-            for piece in pieces:
-                ahead.append(pool.submit(self._forward, piece))
-                if len(ahead) > self._parallel_batches:
-                    yield ahead.pop(0).result()
-            for future in ahead:
-                yield future.result()
-
-    def _enter_thread(self) -> None:
-        torch.set_num_threads(self._threads)
-
-    def _forward(self, batch: Tensor) -> Tensor:
-        count = len(batch)
-        if count < FROZEN_BATCH:
-            padding = batch.new_zeros(FROZEN_BATCH - count, *batch.shape[1:])
-            batch = torch.cat([batch, padding])
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), self._autocast():
-            activations = self._network(batch, stop=self._boundary)[:count]
-        return _rows(activations)
-
-
-def _rows(activations: Tensor) -> Tensor:
-    """Contiguous with channels last: a row a sample, as they are stored and gathered."""
-    return activations.movedim(1, -1).contiguous() if activations.ndim == 4 else activations
 
 
 def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) -> str:
@@ -124,11 +61,6 @@ def gather(view: Tensor, rows: Tensor) -> Tensor:
     return as_input(view.index_select(0, rows.to(view.device)))
 
 
-def as_input(rows: Tensor) -> Tensor:
-    """Stored rows as the network takes them."""
-    return rows.movedim(-1, 1) if rows.ndim == 4 else rows
-
-
 class FeatureStore:
     """Views of activations by content key, memory-mapped files under a limit.
 
@@ -138,7 +70,7 @@ class FeatureStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._cache = self._locks = None
         if folder is not None:
-            self._cache = cached_folder(folder / "features")
+            self._cache = cached_folder(folder / FEATURES)
             self._locks = folder / "locks"
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}
@@ -198,8 +130,7 @@ class FeatureStore:
         assert self._locks is not None
         with ExitStack() as held:
             with suppress(OSError, NotImplementedError):
-                self._locks.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(self._locks / f"features-{key[:2]}.lock"))
+                held.enter_context(cache_lock(self._locks / f"features-{key[:2]}.lock"))
             yield
 
 

@@ -17,6 +17,7 @@ from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
 from bench.training.freezing import head_epochs, moved_groups
+from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
@@ -84,6 +85,7 @@ class Branch:
             val=val,
             train_seconds=trained - started,
             val_seconds=time.perf_counter() - trained,
+            peak_memory_mib=training.peak_memory_mib(),
         )
         self.records.append(record)
         if self._best is record:
@@ -141,7 +143,7 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
     threads are the same afterwards.
     """
     branch = Branch(training=training)
-    with isolated(training.settings.threads):
+    with isolated(training.settings.threads, training.device):
         training.load({})  # an earlier trial may have left the network in another state
         heads = head_epochs(training.network.outline, training.plan)
         if heads:
@@ -267,12 +269,15 @@ def _add_penalty(training: Training) -> None:
 
 
 @contextmanager
-def isolated(threads: int) -> Iterator[None]:
-    """Run with `threads` intra-op threads; the caller's count and random state come back."""
+def isolated(threads: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run with `threads` intra-op threads on `device`, and touch no other device.
+
+    The caller's count of threads and random state, that of `device` too, come back.
+    """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(), _fixed_order_of_additions():
+        with own_random_state(torch.device(device)), _fixed_order_of_additions():
             yield
     finally:
         torch.set_num_threads(threads_before)

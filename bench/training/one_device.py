@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
+from bench.models.evaluation import EVALUATION_BATCH
 from bench.training.state import States
 from bench.training.trial import (
-    EVALUATION_BATCH,
     EpochInputs,
     Step,
     Training,

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from bench.methods.objectives import recorded_loss
 from bench.models import OUTSIDE_BACKBONES, Network, build_network, describe_weights, sample_shape
 from bench.models.flops import group_flops
 from bench.models.weights import NONE
 from bench.suite import Entry, Trial
-from bench.system.cache import atomic_file, cache_root
+from bench.system.cache import atomic_file, cache_lock, cache_root, make_folder
 from bench.system.cache_mirror import fetch_file
 from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
+from bench.training.random_state import own_random_state
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
     if kept is not None:
         logger.info("precision %s for %s: measured before, %s", kept, backbone, path)
         return kept
-    with FileLock(path.with_suffix(".lock")):  # two at once would disturb each other
+    with cache_lock(path.with_suffix(".lock")):  # two at once would disturb each other
         fetch_file(path)
         kept = _kept_answer(path)
         if kept is not None:
@@ -165,7 +165,7 @@ def _device_name(device: str) -> str:
 
 def _folder() -> Path:
     folder = cache_root() / "precision"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return folder
 
 
@@ -173,10 +173,10 @@ def _kept_answer(path: Path) -> str | None:
     """The answer in the file; None if there is none, or none that makes sense."""
     try:
         kept = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     answer = kept.get("precision") if isinstance(kept, dict) else None
-    return answer if answer in _FORMATS else None
+    return next((name for name in _FORMATS if name == answer), None)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with own_random_state(device):
             torch.manual_seed(0)
             yield
     finally:

@@ -136,6 +136,7 @@ class _Stack:
         self._parameters = _stacked([_start(trial) for trial in trials])
         self._slots: dict[str, Tensors] = {}
         self._epoch = 0
+        self._bytes = 0
         self._merge()
 
     @property
@@ -153,6 +154,7 @@ class _Stack:
         share = 1 / len(self._rows)
         train_seconds = (trained - started) * share
         val_seconds = (time.perf_counter() - trained) * share
+        peak = self._rows[0][0].training.peak_memory_mib()
         self._epoch += 1
         news = []
         for index, row in enumerate(self._rows):
@@ -163,6 +165,8 @@ class _Stack:
                 val=vals[index],
                 train_seconds=train_seconds,
                 val_seconds=val_seconds,
+                peak_memory_mib=peak,
+                shared_memory_mib=(1 - share) * self._bytes / 2**20,
             )
             if self._note(index, row, record):
                 news.append((list(row), record))
@@ -237,6 +241,7 @@ class _Stack:
             ]
             features = torch.stack([batch.float() for batch, _ in batches])[stream_of]
             targets = torch.stack([targets for _, targets in batches])[stream_of]
+            self._note_bytes(features)
             masks = self._masks(streams, stream_of, features.shape[1], step)
             with _one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
@@ -271,7 +276,7 @@ class _Stack:
             self._parameters,
             dict(zip(self._parameters, gradients, strict=True)),
             self._slots,
-            lr=lr.to(self._device),
+            lr=lr.to(_with_doubles(self._device)),
         )
         return logits.detach()
 
@@ -368,11 +373,24 @@ class _Stack:
                 part = samples[start : start + EVALUATION_BATCH]
                 features = inputs.of(part).float()
                 stacked = features.expand(len(rows), *features.shape).contiguous()
+                self._note_bytes(stacked)
                 with torch.no_grad(), _one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
                 scores[row] = score(trainings[row], own, samples)
         return [scores.get(row) for row in range(len(trainings))]
+
+    def _note_bytes(self, features: Tensor) -> None:
+        """What all rows together take at most in a step that begins with these features.
+
+        Parameters, their gradients and what comes of them, optimiser slots; activations twice.
+        """
+        slots = [tensor for own in self._slots.values() for tensor in own.values()]
+        parameters = sum(tensor.nbytes for tensor in self._parameters.values())
+        widest = max(tensor.shape[1] for tensor in self._parameters.values())
+        activations = features.nbytes * (1 + 2 * widest / features.shape[-1])
+        taken = 4 * parameters + 2 * sum(tensor.nbytes for tensor in slots) + int(activations)
+        self._bytes = max(self._bytes, taken)
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self._device)
@@ -466,6 +484,7 @@ class _Optimizer:
     ) -> None:
         settings = [training.settings for training in trainings]
         self._decays = decays
+        self._double = _with_doubles(device)
         self._name, self._nesterov = settings[0].optimizer, settings[0].nesterov
         infinite = float("inf")
         self._momentum, self._clip = (
@@ -479,7 +498,8 @@ class _Optimizer:
     def step(
         self, parameters: Tensors, gradients: Tensors, slots: dict[str, Tensors], *, lr: Tensor
     ) -> Tensors:
-        """The parameters after one step; `slots` are changed, `lr` is `[rows]`."""
+        """The parameters after one step; `slots` are changed, `lr` is `[rows]` in double precision,
+        where that is computed."""
         squares = [(g * g).flatten(1).sum(dim=1) for g in gradients.values()]
         norm = torch.stack(squares).sum(dim=0).sqrt()
         scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
@@ -505,14 +525,14 @@ class _Optimizer:
         buffer = gradient if buffer is None else momentum * buffer + gradient
         slots["momentum_buffer"] = buffer
         step = gradient + momentum * buffer if self._nesterov else buffer
-        return before - _like(lr.float(), before) * step
+        return before - _single(lr, before) * step
 
     def _adam(
         self, before: Tensor, gradient: Tensor, slots: Tensors, lr: Tensor, decay: Tensor
     ) -> Tensor:
         beta1, beta2 = ADAM_BETAS
         if self._name == "adamw":
-            before = before * (1 - _like((lr * decay).float(), before))
+            before = before * (1 - _single(lr * decay.to(self._double), before))
         else:
             gradient = gradient + _like(decay, before) * before
         zeros = torch.zeros_like(before)
@@ -520,10 +540,20 @@ class _Optimizer:
         square = slots.get("exp_avg_sq", zeros) * beta2 + gradient * gradient * (1 - beta2)
         steps = slots.get("step", torch.zeros(len(before))) + 1
         slots.update(exp_avg=mean, exp_avg_sq=square, step=steps)
-        count = steps.double().to(before.device)
-        size = (lr.to(before.device) / (1 - beta1**count)).float()
-        denominator = square.sqrt() / _like((1 - beta2**count).sqrt().float(), before)
-        return before - _like(size, before) * (mean / (denominator + ADAM_EPSILON))
+        count = steps.double().to(self._double)
+        size = lr / (1 - beta1**count)
+        denominator = square.sqrt() / _single((1 - beta2**count).sqrt(), before)
+        return before - _single(size, before) * (mean / (denominator + ADAM_EPSILON))
+
+
+def _with_doubles(device: torch.device) -> torch.device:
+    """Where double precision is computed for `device`: there, or on the CPU if it has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _single(values: Tensor, tensor: Tensor) -> Tensor:
+    """`values` `[rows]`, rounded to single precision, to be multiplied with `tensor`."""
+    return _like(values.float().to(tensor.device), tensor)
 
 
 def _like(values: Tensor, tensor: Tensor) -> Tensor:

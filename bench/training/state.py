@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,10 +23,10 @@ from bench.methods.metrics import metric
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
 from bench.system.cache import cache_root
-from bench.system.lru_folder import LruFolder, cached_folder
+from bench.system.lru_folder import STATES, LruFolder, cached_folder
 
 MEMORY_LIMIT = 2**29
-"""Bytes of states that a process keeps in memory; older ones are read from disk again."""
+"""Bytes of states that a process keeps in main memory; older ones are read from disk again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,8 @@ class Scores:
 class EpochRecord:
     """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step.
 
-    `val` is None where there is no validation split.
+    `val` is None where there is no validation split. `peak_memory_mib` was the peak since its task
+    began, of which `shared_memory_mib` may be that of heads trained beside it; None: not known.
     """
 
     epoch: int
@@ -50,6 +51,8 @@ class EpochRecord:
     val: Scores | None
     train_seconds: float
     val_seconds: float
+    peak_memory_mib: float | None = field(default=None, compare=False)
+    shared_memory_mib: float = field(default=0.0, compare=False)
 
     @property
     def validation(self) -> Scores:
@@ -98,15 +101,20 @@ class State:
         return len(self.records)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors; those of `best` count even where they are those of `model`."""
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them; those of `best` again, even where they are those of `model`."""
         optimizer = [tensor for slots in self.optimizer.values() for tensor in slots.values()]
-        return sum(t.nbytes for t in (*self.model.values(), *self.best.values(), *optimizer))
+        return (*self.model.values(), *self.best.values(), *optimizer)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, as `tensors` counts them."""
+        return sum(tensor.nbytes for tensor in self.tensors)
 
 
 def state_cache() -> LruFolder:
     """Where states are kept on this machine, for all runs."""
-    return cached_folder(cache_root() / "states")
+    return cached_folder(cache_root() / STATES)
 
 
 class States(Protocol):
@@ -120,7 +128,10 @@ class States(Protocol):
 
 
 class StateStore:
-    """States by epoch key: the latest in memory, all of them in `cache` if there is one."""
+    """States by epoch key: the latest in main memory, all of them in `cache` if there is one.
+
+    Those of a GPU come off it, so that they take no memory of the trials there.
+    """
 
     def __init__(self, cache: LruFolder | None) -> None:
         self._cache = cache
@@ -130,6 +141,7 @@ class StateStore:
     def save(self, key: str, state: State) -> None:
         """Keep `state`, whose tensors must not change any more."""
         self._forget(key)
+        state = _on_host(state)
         self._memory[key] = state
         self._bytes += state.nbytes
         if self._cache is not None:
@@ -154,6 +166,12 @@ class StateStore:
                 return state
         return None
 
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Leave to the cache what is in it, but for the states called `keys`."""
+        for key in [key for key in self._memory if key not in keys]:
+            if self._cache is not None and self._cache.holds(key):
+                self._forget(key)
+
     def _trim(self) -> None:
         while len(self._memory) > 1 and self._bytes > MEMORY_LIMIT:
             self._forget(next(iter(self._memory)))
@@ -161,6 +179,23 @@ class StateStore:
     def _forget(self, key: str) -> None:
         if key in self._memory:
             self._bytes -= self._memory.pop(key).nbytes
+
+
+def _on_host(state: State) -> State:
+    """The state with its tensors in main memory; `best` stays `model` where it is."""
+    if all(tensor.device.type == "cpu" for tensor in state.tensors):
+        return state
+    model = {name: tensor.cpu() for name, tensor in state.model.items()}
+    own_best = state.best is not state.model
+    return State(
+        records=state.records,
+        model=model,
+        best={name: tensor.cpu() for name, tensor in state.best.items()} if own_best else model,
+        optimizer={
+            name: {slot: tensor.cpu() for slot, tensor in slots.items()}
+            for name, slots in state.optimizer.items()
+        },
+    )
 
 
 def _write(state: State, path: Path) -> None:

@@ -21,13 +21,12 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
+from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
+from bench.system.machine import PeakMemory
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
-    FROZEN_BATCH,
     FeatureStore,
-    Trunk,
-    as_input,
     gather,
     positions,
     reads_whole_views,
@@ -36,11 +35,8 @@ from bench.training.frozen_features import (
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
-
-EVALUATION_BATCH = 64
-"""Fixed, because the batch size can change the last bits of a logit."""
 
 
 class TrainingDivergedError(BenchError):
@@ -54,7 +50,7 @@ class Training:
     `trunk_key` names the starting weights, the data and the arithmetic (precision, device): what
     a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
     run at once. `start` are copies of the network's starting weights; without them the network has
-    them now. `compute` is where its batches are computed.
+    them now. `compute` is where its batches are computed, `memory` measures what that takes.
     """
 
     network: Network
@@ -72,6 +68,7 @@ class Training:
     features: FeatureStore = field(default_factory=FeatureStore)
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
+    memory: PeakMemory | None = None
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
@@ -92,10 +89,13 @@ class Training:
             for name, tensor in {**self.start, **moved}.items():
                 own[name].copy_(tensor)
 
+    def peak_memory_mib(self) -> float | None:
+        """The peak so far of the task that it is trained in; None if it is not known."""
+        return None if self.memory is None else self.memory.mebibytes()
+
     def autocast(self) -> torch.autocast:
         """The context that runs matrix work in the trial's precision."""
-        bf16 = self.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16)
+        return autocast(self.device, self.precision)
 
     def trunk(self, boundary: str) -> Trunk:
         """The frozen groups in front of `boundary`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import counted
 from bench.keys import content_hash
 from bench.methods.strategies import STRATEGIES
 from bench.runs.catalogue import catalogue
@@ -64,17 +65,20 @@ def search_in_words(trials: Sequence[Trial], tune: Tune) -> str:
     """What `bench tune` would search for a suite's trials, and what that costs."""
     method = tune.method
     searched = [cell for cell in cells_of(trials, tune) if cell.space]
-    seeds = f"{len(method.seeds)} tuning seeds" if len(method.seeds) > 1 else "one tuning seed"
+    seeds = counted(len(method.seeds), "tuning seed")
     if method.trials is None:
         budget = (
-            f"{method.images:,} images" if method.images is not None else f"{method.seconds:g} s"
+            counted(method.images, "image")
+            if method.images is not None
+            else f"{method.seconds:g} s"
         )
-        return f"bench tune searches {len(searched)} cells, {budget} each, on {seeds}"
+        return f"bench tune searches {counted(len(searched), 'cell')}, {budget} each, on {seeds}"
     epochs = sum(cell.own[0].settings.epochs for cell in searched)
     total = epochs * method.trials * len(method.seeds)
     return (
-        f"bench tune searches {len(searched)} cells, {method.trials} trials each, on {seeds}: "
-        f"{total:,} trial-epochs{' at most' if method.pruner != 'none' else ''}"
+        f"bench tune searches {counted(len(searched), 'cell')}, {counted(method.trials, 'trial')} "
+        f"each, on {seeds}: {counted(total, 'trial-epoch')}"
+        f"{' at most' if method.pruner != 'none' else ''}"
     )
 
 

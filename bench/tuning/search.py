@@ -7,17 +7,17 @@ with any number of workers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, get_storage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, get_storage
 
-from bench.errors import BenchError
+from bench.errors import BenchError, without_secrets_of
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
 from bench.keys import content_hash
@@ -31,6 +31,7 @@ from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord
 from bench.tuning.cells import Cell, cells_of
+from bench.tuning.journal import open_journal
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, directions, make_pruner
 
 JOURNAL = "tuning.journal"
@@ -132,8 +133,8 @@ class Search:
         if not searched:
             raise BenchError("tune.space fits no cell of the suite: there is nothing to search")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = open_storage(folder, url)
         with self._lock:
+            storage = open_storage(folder, url, self._reporter.note)
             return [self._open_study(cell, storage) for cell in searched]
 
     def _open_study(self, cell: Cell, storage: BaseStorage) -> CellStudy:
@@ -268,15 +269,36 @@ class Search:
         self._reporter.note(f"{label}  {reached}{pruned}  {values}")
 
 
-def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """Optuna's storage: a journal file in the folder, or the database at `url`."""
+def open_storage(folder: Path, url: str | None, note: Callable[[str], None]) -> BaseStorage:
+    """Optuna's storage: a journal file in the folder, or the database at `url`.
+
+    `note` is told of damage that was mended. Raises `BenchError` for a database that is not there.
+    """
     if url is None:
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        return open_journal(folder / JOURNAL, note)
     try:
         return get_storage(url)
     except Exception as error:  # whatever the database's driver raises
         raise BenchError(
-            f"--storage must be a URL that Optuna can open, got {url!r}: {error}"
+            without_secrets_of(
+                url, f"--storage must be a URL that Optuna can open, got {url!r}: {error}"
+            )
+        ) from None
+
+
+@contextmanager
+def database_errors_told(url: str | None) -> Iterator[None]:
+    """Raise what the database at `url` refuses in the block as a `BenchError`."""
+    try:
+        yield
+    except Exception as error:
+        refused = isinstance(error, optuna.exceptions.StorageInternalError)
+        if url is None or not (refused or type(error).__module__.startswith("sqlalchemy.")):
+            raise
+        said = without_secrets_of(url, str(error.__cause__ or error))
+        raise BenchError(
+            f"the database at --storage {url} failed: {said}; once it answers, the same command "
+            "goes on from what is finished"
         ) from None
 
 

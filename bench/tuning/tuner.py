@@ -9,8 +9,16 @@ from typing import Any, Unpack
 
 from filelock import FileLock, Timeout
 
+from bench.errors import system_errors_told
 from bench.execution.executors import Where
-from bench.results.folder import Run, copy_untuned, pushing, run_folder, write_tuning
+from bench.results.folder import (
+    Run,
+    copy_untuned,
+    pushing,
+    refuse_links,
+    run_folder,
+    write_tuning,
+)
 from bench.runs.catalogue import catalogue
 from bench.runs.check import CheckedSuite, check_suite, tune_section
 from bench.runs.options import ProcessKeywords, RunOptions
@@ -32,11 +40,12 @@ from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
-from bench.tuning.search import Search
+from bench.tuning.search import Search, database_errors_told
 from bench.tuning.studies import CellStudy, directions
 from bench.tuning.tuned import SUFFIX, tuned_suite
 
 
+@system_errors_told()
 @plugin_errors_told()
 def tune(
     suite: SuiteSource | CheckedSuite,
@@ -64,9 +73,11 @@ def tune(
     folder, remote = run_folder(given.out, opened.loaded.suite.name + SUFFIX)
     where = Where(name=given.executor, workers=given.workers, address=given.address)
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     with _alone(folder, reporter):
         untuned = run(checked, reporter=reporter, **options)
     with ExitStack() as held:
+        held.enter_context(database_errors_told(storage))
         push = held.enter_context(pushing(remote, reporter.note))
         search = Search(
             opened,
@@ -138,7 +149,7 @@ def _axes(cell: Cell, opened: OpenSuite) -> dict[str, Any]:
     return {
         "dataset": opened.dataset.name,
         "backbone": trial.backbone.label,
-        "weights": trial.settings.weights.label,
+        "weights": opened.loaded.suite.weights_label(trial.settings.weights),
         "strategy": trial.strategy.label,
         "schedule": trial.schedule.label,
         "augmentation": trial.augmentation.label,

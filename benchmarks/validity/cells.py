@@ -120,6 +120,7 @@ def judge(cell: Cell, tables: CrossedTables, by_seed: Numbers | None = None) -> 
     p = pairs * p_values(tables, cell.strategies)
     counts = cell.counts
     counts["false"].add(((p < ALPHA) & ~right).any(axis=-1))
+    counts["false_first_look"].add(((p < FIRST_LOOK) & ~right).any(axis=-1))
     counts["false_hillis"].add(((pairs * hillis_p(tables) < ALPHA) & ~right).any(axis=-1))
     if cell.lead:
         counts["power"].add((p < ALPHA)[:, 0] & right[:, 0])

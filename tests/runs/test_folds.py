@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,12 +244,30 @@ def test_the_report_says_what_folds_are(run: bench.Run) -> None:
     assert "- **seeds:** 0, 1, each with 3 folds" in text
     assert "; images of the first fold of the first seed: 30 train, 8 val, 19 test" in text
     assert f" on {IMAGES} images, each tested once a seed (2 seeds; for other seeds" in text
-    assert "it holds for training on about 30 images like these" in text
+    assert "it holds for the configs chosen here, trained on about 30 images like these" in text
     assert "The test is the corrected resampled t test over folds" in text
     assert "**pooled splits** (36)" in text
     assert run.data["folds"] == 3
     label = next(iter(read_grid(run.trials).labels.values()))
     assert list(bench.why(run.folder, f"{label} · seed 1 · fold 2"))
+
+
+def test_the_report_shows_seeds_and_folds_apart(run: bench.Run) -> None:
+    text = (run.folder / "report.md").read_text()
+    section = text.split("### Seeds and folds")[1].split("\n###")[0]
+    shown = re.findall(r"^\| (\w+) +\| +([\d.]+) +\| +([\d.]+) +\|$", section, flags=re.MULTILINE)
+    wanted = []
+    for strategy, own in run.trials.groupby("strategy", sort=False):
+        val = own.pivot_table(index="seed", columns="schedule", values="val_accuracy", sort=False)
+        tested = [
+            own[(own["seed"] == seed) & (own["schedule"] == val.loc[1 - seed].idxmax())]
+            for seed in (0, 1)
+        ]
+        means = [each["test_accuracy"].mean() for each in tested]
+        within = [each["test_accuracy"].var() for each in tested]
+        spreads = (abs(means[0] - means[1]) / math.sqrt(2), math.sqrt(sum(within) / 2))
+        wanted.append((strategy, *(f"{100 * spread:.1f}" for spread in spreads)))
+    assert sorted(shown) == sorted(wanted)
 
 
 def test_seeds_that_lack_folds_are_told(run: bench.Run) -> None:

@@ -12,6 +12,7 @@ from bench.errors import SuiteError
 from bench.models.batch_norms import single_value_norms
 from bench.runs.resolve import resolve_run
 from bench.runs.run import SilentReporter, run
+from tests.data.pictures import write_folder
 
 TINY: dict[str, Any] = {
     "dataset": {
@@ -236,3 +237,36 @@ def test_folds_that_the_data_set_cannot_have(
     (problem,) = error.value.problems
     assert problem.message.startswith(message)
     assert problem.line is not None
+
+
+# The data set -----------------------------------------------------------------------------------
+
+
+def test_how_a_folder_was_taken_is_told_before_training(tmp_path: Path) -> None:
+    layout = {f"{split}/{name}": 4 for split in ("Training", "Testing") for name in "ab"}
+    write_folder(tmp_path / "brain", {**layout, "unlabeled": 2})
+    change = {"dataset": {"path": "brain"}, "image_size": 32}
+    taken, left_out, *others = said(tmp_path, change)
+    assert taken.startswith("Taken by structure and name: Training as the train split, Testing as")
+    assert left_out.startswith("2 images left out (without labels")
+    assert all(map(is_of_validation, others))
+    folds = said(tmp_path, {**change, "folds": 2})
+    assert not any(note.startswith("Taken by") for note in folds)
+
+
+def test_limits_of_files_for_data_without_files(tmp_path: Path) -> None:
+    notes = said(tmp_path, {"limits": {"megapixels": 300}})
+    limits = next(note for note in notes if note.startswith("limits ("))
+    assert limits.endswith("no effect, the data set is no folder of image files. (2 trials)")
+
+
+def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
+    write_folder(tmp_path / "insects", {"ants": 9, "bees": 9})
+    change = {"dataset": {"path": "insects"}, "image_size": 32}
+
+    def ids(**more: Any) -> list[str]:
+        path = written(tmp_path, {**change, **more})
+        return [each.id for each in resolve_run(path, out=tmp_path, device="cpu").trials]
+
+    assert ids() == ids(limits={"megapixels": 300})
+    assert ids() != ids(limits={"megapixels": 0.001})

@@ -64,7 +64,11 @@ def assert_equal(first: Run, second: Run) -> None:
 class Recorder(SilentReporter):
     def __init__(self, *, interrupt_after: int | None = None) -> None:
         self.trained: list[str] = []
+        self.notes: list[str] = []
         self._interrupt_after = interrupt_after
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def finished(self, job: Job, result: JobResult) -> None:
         self.trained.append(job.trial_id)
@@ -189,6 +193,36 @@ def test_more_seeds_train_only_what_is_new(suite: Path, finished: Run, tmp_path:
     assert len(more.trials) == 6
     assert more.environment["overrides"] == ["seed=[0, 1, 2]"]
     assert more.suite["seed"] == [0, 1, 2]
+
+
+def test_trials_that_are_no_longer_of_the_suite_are_told_and_kept_readable(
+    suite: Path, finished: Run, tmp_path: Path
+) -> None:
+    """Another suite takes the folder over, and the first one comes back."""
+    shutil.copytree(finished.folder, tmp_path / "tiny")
+    (tmp_path / "tiny" / "report.md").write_text("of both seeds")
+    fewer = ["seed=1"]
+    (planned,) = [
+        note
+        for note in bench.plan(suite, out=tmp_path, overrides=fewer).notes
+        if "not part of this suite" in note
+    ]
+    assert not (tmp_path / "tiny" / "earlier").exists(), "a plan changes nothing"
+    recorder = Recorder()
+    again = bench.run(suite, out=tmp_path, workers=1, overrides=fewer, reporter=recorder)
+    assert (recorder.trained, len(again.trials)) == ([], 2)
+    (told,) = [note for note in recorder.notes if "not part of this suite" in note]
+    assert told == f"note: {planned}"
+    assert "2 complete trials in " in told
+    assert "(seed 0, now 1)" in told
+    (kept,) = (tmp_path / "tiny" / "earlier").iterdir()
+    assert str(kept) in told
+    assert_equal(bench.read_run(kept), finished)
+    assert (kept / "report.md").read_text() == "of both seeds"
+    back = bench.run(suite, out=tmp_path, workers=1, reporter=recorder)
+    assert_equal(back, finished)
+    assert recorder.trained == []
+    assert [*(tmp_path / "tiny" / "earlier").iterdir()] == [kept], "nothing was left out this time"
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_next_run_goes_on(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.errors import SuiteError
 from bench.runs.catalogue import catalogue
 from bench.suite import Trial, dump_suite, expand, matches, selection
+from bench.suite.schema import shortest_tails
 from tests.suite.test_load import MINIMAL, load
 
 
@@ -95,6 +96,33 @@ def test_two_weight_files_are_two_configs(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     found = trials(tmp_path, weights=[{"file": "a.pth"}, {"file": "b.pth"}])
     assert len(found) == len({trial.config for trial in found}) == 2
+
+
+def test_files_of_weights_are_labelled_by_as_much_path_as_tells_them(tmp_path: Path) -> None:
+    paths = ("a/best.pth", "b/best.pth", "b/other.pth")
+    for name in paths:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    weights = [{"file": name} for name in paths[:2]]
+    strategy = {
+        "name": "full_finetune",
+        "weights": {"file": paths[2], "mean": 0.5, "classes": ["x", "y"]},
+    }
+    content = {**MINIMAL, "weights": weights, "strategy": ["linear_probe", strategy]}
+    loaded = load(tmp_path, content)
+    found = expand(loaded, catalogue())
+    labels = {loaded.suite.weights_label(trial.settings.weights) for trial in found}
+    assert labels == {"a/best.pth", "b/best.pth", "other.pth(mean=0.5)"}
+    assert {trial.settings.weights.label for trial in found} == {"best.pth", "other.pth(mean=0.5)"}
+
+
+def test_shortest_tails() -> None:
+    assert shortest_tails(["/x/a.pth"]) == {"/x/a.pth": "a.pth"}
+    assert shortest_tails(["/1/x/a", "/2/x/a", "/a"]) == {
+        "/1/x/a": "1/x/a",
+        "/2/x/a": "2/x/a",
+        "/a": "/a",
+    }
 
 
 def test_include_adds_settings_to_the_cells_that_it_matches(tmp_path: Path) -> None:

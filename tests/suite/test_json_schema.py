@@ -78,6 +78,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"augmentation": ["mixup", "standard+cutmix", {"name": "none+mixup", "mix_alpha": 0.2}]},
     {"augmentation": {"name": "aug_mix", "mix": "cutmix", "severity": 1, "epochs": 3}},
     {"weights": ["none", "IMAGENET1K_V1", {"file": "w.pth"}, {"name": "fractals", "lr": 1}]},
+    {"weights": {"file": "w.pth", "mean": 0.5, "std": [1, 0.2, 0.3], "image_size": 96}},
+    {"weights": {"file": "w.pth", "classes": "imagenet", "interpolation": "bicubic"}},
+    {"weights": {"file": "w.pth", "classes": ["a", "b"], "mean": None}},
     {"head": [{"name": "mlp"}, {"name": "mlp", "hidden": 8}, "linear"]},
     {"strategy": {"name": "full_finetune", "head": {"name": "mlp", "hidden": 8}}},
     {"strategy": {"name": "full_finetune", "penalty": {"l2_sp": 0.1}, "objective": "focal"}},
@@ -97,6 +100,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"tune": {"space": {"momentum": {"low": 0, "high": 0.5, "step": 0.1}, "strategy": {}}}},
     {"tune": {"space": {"head": {"linear": {"batch_size": {"low": 2, "high": 8}}}}, "images": 9}},
     {"resources": {}},
+    {"limits": {"megapixels": 400}},
+    {"dataset": {"path": "photos", "splits": {"train": "a", "test": "b"}, "bits": 12}},
+    {"dataset": {"path": "photos", "splits": {}}},
     {"resources": {"minutes": 1, "memory_gib": None, "cpus": 2, "gpus": 0.5}},
 ]
 
@@ -179,6 +185,9 @@ REFUSED: list[Any] = [
             {"weights": "file"},
             {"weights": {"fil": "x"}},
             {"weights": {"file": "x", "name": "y"}},
+            {"weights": {"file": "x", "mean": 2}},
+            {"weights": {"file": "x", "std": [0.5, 0.5]}},
+            {"weights": {"file": "x", "classes": "imagnet"}},
             {"weights": {"name": "fractals", "clases": 3}},
             {"weights": {"name": "imagenet", "tag": 1}},
             {"head": "mpl"},
@@ -204,6 +213,9 @@ REFUSED: list[Any] = [
             {"resources": {"minuts": 3}},
             {"resources": {"minutes": 0}},
             {"resources": [30]},
+            {"limits": {"megapixels": 0}},
+            {"dataset": {"path": "photos", "splits": {"training": "a"}}},
+            {"dataset": {"path": "photos", "bits": 7}},
         )
     ),
 ]

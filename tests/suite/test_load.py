@@ -26,6 +26,9 @@ from bench.suite.registry import Registry
 REPOSITORY = Path(__file__).parents[2]
 MINIMAL = {"dataset": "fractals", "backbone": "resnet18", "strategy": "full_finetune"}
 
+OWN = {"file": __file__}
+"""A file that exists."""
+
 
 def load(tmp_path: Path, content: str | dict[str, Any], *overrides: str) -> LoadedSuite:
     path = tmp_path / "s.yaml"
@@ -114,6 +117,31 @@ exclude: [{stratgy: x}]
         ({"weights": {"file": "missing.pth"}}, "no such weights file"),
         ({"weights": "file"}, "weights from a file must read {file: PATH}"),
         ({"weights": {"file": "~nobody-here/w"}}, "not a usable path"),
+        (
+            {"weights": {**OWN, "maen": 0.5}},
+            "unknown key 'maen' for 'weights'; did you mean",
+        ),
+        (
+            {"weights": {**OWN, "mean": 123.7}},
+            "mean must be one number or three (red, green",
+        ),
+        (
+            {"weights": {**OWN, "mean": [0.5, 0.5]}},
+            "values up to 255 by 255), got [0.5, 0.5",
+        ),
+        ({"weights": {**OWN, "std": 0}}, "blue) above 0 and at most 1"),
+        (
+            {"weights": {**OWN, "image_size": 4}},
+            "image_size must be greater than or equal",
+        ),
+        (
+            {"weights": {**OWN, "interpolation": "cubic"}},
+            "interpolation must be 'nearest', ",
+        ),
+        (
+            {"weights": {**OWN, "classes": "imagnet"}},
+            "classes must be 'imagenet' or a list",
+        ),
         ({"dataset": "~nobody-here/photos"}, "not a usable path"),
         ({"dataset": "./a\0b"}, "not a usable path"),
         ({"dataset": "x" * 400}, "dataset must be a known name"),
@@ -234,7 +262,10 @@ def test_a_resolved_suite_gives_the_same_trials(tmp_path: Path) -> None:
         "strategy": ["from_scratch", {"name": "linear_probe", "lr": [0.1, 0.01]}],
         "schedule": ["constant", {"name": "multistep", "milestones": [2, 4]}],
         "augmentation": ["none", "flip_crop+mixup"],
-        "weights": {"file": "w.pth"},
+        "weights": [
+            {"file": "w.pth"},
+            {"file": "w.pth", "mean": 0, "std": [0.1, 0.2, 1], "classes": ["a", "b"]},
+        ],
         "head": ["linear", {"name": "mlp", "hidden": 8}],
         "exclude": [{"strategy": "from_scratch", "schedule": "multistep"}],
         "include": [

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from bench.runs.catalogue import catalogue
-from bench.suite import FractalWeights, Resources, load_suite
+from bench.suite import FractalWeights, Limits, Resources, load_suite
 from bench.suite.keys import MEANINGS, SPACE
 from bench.suite.load import KEYS
 from bench.suite.reference import (
@@ -50,6 +50,8 @@ def said() -> Iterator[tuple[str, Described, Any]]:
         yield "weights", item, lambda v, n=item.name: {"weights": {"name": "fractals", n: v}}
     for item in described(Resources):
         yield "resources", item, lambda v, n=item.name: {"resources": {n: v}}
+    for item in described(Limits):
+        yield "limits", item, lambda v, n=item.name: {"limits": {n: v}}
     for item in described(Method):
         space = {"lr": [0.1, 0.2]}
         yield "tune", item, lambda v, n=item.name, s=space: {"tune": {"space": s, n: v}}

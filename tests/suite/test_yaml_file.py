@@ -127,7 +127,7 @@ def test_overrides_reach_into_the_suite() -> None:
         ("lr", "an override must read key=value, got 'lr'"),
         ("=1", "an override must read key=value"),
         ("a..b=1", "an override must read key=value"),
-        ("strategy.5=x", "strategy has 1 entries, got '5'"),
+        ("strategy.5=x", "strategy has 1 entry, got '5'"),
         ("lr=[1", "not valid YAML"),
     ],
 )

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.methods.plan import HEAD, Rule
+from bench.models.evaluation import FROZEN_BATCH, Trunk
 from bench.training.frozen_features import (
-    FROZEN_BATCH,
     FeatureStore,
-    Trunk,
     gather,
     positions,
 )

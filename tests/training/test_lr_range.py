@@ -24,6 +24,7 @@ from bench.training.lr_range import (
     _longest_fall,
     diverged,
     exponential_means,
+    local_lines,
     lr_range_test,
     smoothed,
     steepest,
@@ -117,13 +118,101 @@ def test_means_are_those_of_their_definition() -> None:
     for index, mean in enumerate(exponential_means(losses)):
         moment = sum(0.1 * 0.9 ** (index - i) * losses[i] for i in range(index + 1))
         assert mean == pytest.approx(moment / (1 - 0.9 ** (index + 1)))
-    # The loss of 9 is the first behind the least mean that is above all in front of it.
-    losses = np.append(losses, [9.0, 0.5, 0.2])
-    steps = np.arange(30)
-    weights = 0.9 ** np.abs(np.subtract.outer(steps, steps))
-    expected = weights @ losses[:30] / weights.sum(axis=1)
-    np.testing.assert_allclose(smoothed(losses)[:30], expected, rtol=1e-12)
-    np.testing.assert_array_equal(smoothed(losses)[30:], exponential_means(losses)[30:])
+
+
+def scattered(count: int = 60, noise: float = 0.1) -> np.ndarray[Any, Any]:
+    steps = np.linspace(-2, 2, count)
+    return 1 / (1 + np.exp(3 * steps)) + np.random.default_rng(1).normal(0, noise, count)
+
+
+def line_at(
+    losses: np.ndarray[Any, Any], step: int, bandwidth: float, *, without: int | None = None
+) -> tuple[float, float]:
+    """Value and slope at a step of the line that NumPy fits to the losses around it."""
+    away = np.arange(len(losses)) - step
+    used = np.abs(away) <= 4 * bandwidth
+    if without is not None:
+        used[without] = False
+    weights = np.exp(-(away[used] ** 2) / (2 * bandwidth**2))
+    slope, value = np.polyfit(away[used], losses[used], 1, w=np.sqrt(weights))
+    return float(value), float(slope)
+
+
+@pytest.mark.parametrize("bandwidth", [5.0, 7.0, 14.0])
+def test_lines_are_those_of_a_weighted_least_squares_fit(bandwidth: float) -> None:
+    losses = scattered()
+    fit = local_lines(losses, bandwidth)
+    expected = [line_at(losses, step, bandwidth) for step in range(len(losses))]
+    np.testing.assert_allclose(fit.values, [value for value, _ in expected], atol=1e-9)
+    np.testing.assert_allclose(fit.slopes, [slope for _, slope in expected], atol=1e-9)
+    left_out = [line_at(losses, s, bandwidth, without=s)[0] for s in range(len(losses))]
+    assert fit.error == pytest.approx(float(np.mean((losses - left_out) ** 2)))
+
+
+def test_the_bandwidth_is_the_one_that_predicts_best_what_is_left_out() -> None:
+    for noise in (0.0, 0.1, 0.5):
+        losses = scattered(100, noise)
+        errors = {width: local_lines(losses, width).error for width in (5.0, 7.0, 10.0, 14.0, 20.0)}
+        best = min(errors, key=errors.__getitem__)
+        np.testing.assert_array_equal(smoothed(losses), local_lines(losses, best).values)
+        assert (best > 5) == (noise > 0.2)
+
+
+def test_smoothing_leaves_a_line_as_it_is_to_both_ends() -> None:
+    """Means of neighbours alone, on one side or both, bend away from the data at the ends."""
+    losses = np.linspace(1.04, 0.4, 40)
+    np.testing.assert_allclose(smoothed(losses), losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [50, 100])
+def test_the_smoothed_curve_lies_near_the_one_without_noise(steps: int) -> None:
+    """Plateau, fall, rise: as near at the bottom and at the ends as anywhere."""
+    at = np.linspace(0, 1, steps)
+    truth = 0.83 - 0.6 / (1 + np.exp(-20 * (at - 0.5))) + 0.5 * np.maximum(0, at - 0.8)
+    rows = [
+        smoothed(truth + np.random.default_rng(seed).normal(0, 0.05, steps)) for seed in range(40)
+    ]
+    bias = np.mean(rows, axis=0) - truth
+    assert np.abs(bias).max() < 0.07
+    assert np.abs(bias[[0, -1]]).max() < 0.05
+
+
+def test_behind_a_divergence_losses_are_as_they_are() -> None:
+    # The loss of 9 is the first behind the least mean that is far above all in front of it.
+    losses = np.append(scattered(30, 0.02), [9.0, 0.5, 0.2])
+    np.testing.assert_array_equal(smoothed(losses)[30:], losses[30:])
+    np.testing.assert_array_equal(smoothed(losses)[:30], smoothed(losses[:30]))
+
+
+def test_a_hard_batch_is_no_divergence() -> None:
+    losses = np.array(logistic(1e-3))
+    losses[80] = 0.75  # above all in front
+    assert np.abs(smoothed(losses)[85:] - losses[85:]).max() < 0.05
+    assert smoothed(losses)[80] < 0.3
+
+
+@pytest.mark.parametrize("losses", [[], [0.5], [0.5, 0.4]])
+def test_too_few_losses_are_as_they_are(losses: list[float]) -> None:
+    assert smoothed(losses).tolist() == losses
+
+
+def test_losses_that_only_scatter_suggest_nothing() -> None:
+    found = 0
+    for seed in range(100):
+        losses = (0.7 + np.random.default_rng(seed).normal(0, 0.1, 100)).tolist()
+        found += valley(LRS, losses) is not None
+    assert found <= 2
+
+
+@pytest.mark.parametrize("steps", [20, 100])
+def test_a_fall_of_four_times_the_scatter_is_found(steps: int) -> None:
+    lrs = np.geomspace(1e-6, 10, steps)
+    truth = np.interp(np.log(lrs), np.log(LRS), logistic(1e-3))
+    for seed in range(20):
+        losses = truth + np.random.default_rng(seed).normal(0, 0.15, steps)
+        found = valley(lrs.tolist(), losses.tolist())
+        assert found is not None
+        assert 1e-4 < found < 1
 
 
 def test_smoothing_does_not_lag() -> None:

@@ -18,6 +18,7 @@ from bench.training.loop import Branch, isolated
 from bench.training.state import EpochRecord, Scores, State, StateStore, best_record
 from bench.training.trial import Training
 from tests.damage import DAMAGES, damage
+from tests.emulated_device import emulated_device
 from tests.tiny import make_trial, tiny_training
 
 KEYS = ("start", "one", "two", "three")
@@ -82,6 +83,33 @@ def test_a_state_from_disk_has_the_same_bits(own_best: bool, tmp_path: Path) -> 
     _assert_same(found, state)
     assert (found.best is found.model) == (not own_best)
     assert found.epochs == 2
+
+
+def test_states_of_a_gpu_wait_in_main_memory(tmp_path: Path) -> None:
+    with emulated_device():
+        there = torch.ones(3, 4, device="cuda")
+        model = {"fc.weight": there}
+        slots = {"fc.weight": {"momentum_buffer": there + 1, "step": torch.tensor(2.0)}}
+        store = _store(tmp_path)
+        store.save("key", State(model=model, best=model, optimizer=slots))
+        for each in (store, _store(tmp_path)):
+            found = each.load("key")
+            assert found is not None
+            kept = (*found.model.values(), *found.optimizer["fc.weight"].values())
+            assert {type(tensor) for tensor in kept} == {torch.Tensor}
+            assert found.best is found.model
+            assert torch.equal(found.model["fc.weight"], torch.ones(3, 4))
+
+
+def test_what_a_task_does_not_need_is_left_to_the_disk(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    for key in KEYS:
+        store.save(key, _state(1))
+    (tmp_path / "states" / "two").unlink()  # what is nowhere else stays
+    store.keep_only(["one"])
+    assert set(store._memory) == {"one", "two"}
+    assert store._bytes == 2 * _state(1).nbytes
+    assert all(store.load(key) is not None for key in KEYS)
 
 
 def test_a_state_without_tensors_survives(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_a_search_asks_for_in_words(loaded: tuple[list[Trial], Tune]) -> No
         return search_in_words(trials, tune.model_copy(update={"method": changed}))
 
     assert asked(trials=1, pruner="median", seeds=(7,)) == (
-        f"{start}1 trials each, on one tuning seed: 192 trial-epochs at most"
+        f"{start}1 trial each, on 1 tuning seed: 192 trial-epochs at most"
     )
     assert asked(images=5000) == f"{start}5,000 images each, on 2 tuning seeds"
     assert asked(seconds=90.0) == f"{start}90 s each, on 2 tuning seeds"

@@ -252,6 +252,9 @@ def test_a_database_serves_as_well(suite: Path, tmp_path: Path) -> None:
     assert study.n_trials == 2
     with pytest.raises(BenchError, match="--storage must be a URL that Optuna can open"):
         tune(suite, out=tmp_path, workers=1, storage="nonsense://x", overrides=options)
+    with pytest.raises(BenchError) as refused:
+        tune(suite, out=tmp_path, workers=1, storage="nonsense://me:hunter2@x", overrides=options)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_refusals(tmp_path: Path, suite: Path) -> None:

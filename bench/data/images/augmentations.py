@@ -78,6 +78,14 @@ def none(size: int) -> Transform:
     return v2.CenterCrop(size)
 
 
+@AUGMENTATIONS.register("flip")
+def flip(size: int) -> Transform:
+    """A mirror image (left and right exchanged) in half of all views, and nothing else."""
+    from torchvision.transforms import v2
+
+    return v2.Compose([none(size), v2.RandomHorizontalFlip()])
+
+
 @AUGMENTATIONS.register("flip_crop")
 def flip_crop(
     size: int,

@@ -7,10 +7,12 @@ import json
 import os
 import stat
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from bench.system.cache import atomic_file, cache_root
 from bench.system.download import OnProgress
@@ -48,7 +50,7 @@ def file_hashes(
     if not settled.items() <= known.items():
         # Where it cannot be kept, the files are read again.
         with suppress(OSError), atomic_file(memory) as temporary:
-            temporary.write_text(json.dumps(known | settled), encoding="ascii")
+            temporary.write_text(_written(known | settled), encoding="ascii")
     return [current[str(path)][2] if str(path) in current else UNREADABLE for path in paths]
 
 
@@ -73,7 +75,15 @@ def _memory_file(root: Path) -> Path:
 
 def _load(memory: Path) -> dict[str, Known]:
     try:
-        entries = json.loads(memory.read_text(encoding="ascii"))
+        text = memory.read_text(encoding="ascii")
+        entries = json.loads(text)["files"]
+        if text != _written(entries):
+            return {}
         return {path: (size, mtime, digest) for path, (size, mtime, digest) in entries.items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # absent or damaged: hash again
+    except Exception:  # absent, damaged or of an earlier version: hash again
         return {}
+
+
+def _written(entries: Mapping[str, Any]) -> str:
+    """The content of the file: a hash that a disk has changed would make other data of the same."""
+    return json.dumps({"crc32": zlib.crc32(json.dumps(entries).encode()), "files": entries})

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
-from bench.data.images.decode import read_files
-from bench.data.images.file_hashes import file_hashes
+from bench.data.images.decode import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    is_image_by_content,
+    read_files,
+)
+from bench.data.images.file_facts import Reading, find_reading
+from bench.data.images.sizes import square_sides
 from bench.errors import DataError, nearest
+from bench.suite import Limits
 from bench.system.download import OnProgress
+from bench.system.visible_text import reading
+
+SYSTEM_NAMES = frozenset({
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",
+    "__macosx", "network trash folder", "temporary items",  # macOS
+    "$recycle.bin", "recycler", "recycled", "system volume information", "found.000",  # Windows
+    "lost+found", "__pycache__", "_gsdata_",
+    "@eadir", "@tmp", "@sharebin", "@recycle", "@recently-snapshot", "@__thumb",  # network drives
+    "#recycle", "#snapshot", "~snapshot",
+})  # fmt: skip
+"""What systems put beside images, in lower case; as hidden as what begins with a dot."""
+
+FolderIds = frozenset[tuple[int, int]]
+"""(device, inode) of a folder and of those above it: a link back to one of them is a loop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +52,80 @@ def existing_folder(path: str) -> Path:
     root = Path(path).expanduser().absolute()
     if root.is_dir():
         return root
+    if (alike := _read_alike(root)) is not None:
+        return alike
     if root.exists():
         raise DataError(f"path must be a folder, got the file {root}")
     if not root.parent.is_dir():
         raise DataError(f"there is no folder {root}; {root.parent} does not exist either")
     siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
     raise DataError(f"there is no folder {root}{nearest(root.name, siblings)}")
+
+
+def _read_alike(path: Path) -> Path | None:
+    """The only folder whose name reads as the last one of `path`, written in other characters."""
+    try:
+        entries = [Path(entry) for entry in os.scandir(path.parent) if entry.is_dir()]
+    except OSError:
+        return None
+    alike = [entry for entry in entries if reading(entry.name) == reading(path.name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+# Walking --------------------------------------------------------------------------------------
+
+
+def subfolders(folder: Path, above: FolderIds = frozenset()) -> list[Path]:
+    """The folders in `folder`, sorted, but for hidden ones and links back to one of `above`."""
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    return [entry for entry in entries if not _is_hidden(entry) and not folder_ids(entry) <= above]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is in `folder` and is no folder, but for hidden files."""
+    return [path for path in folder.iterdir() if not path.is_dir() and not _is_hidden(path)]
+
+
+def files_below(folder: Path, above: FolderIds) -> Iterator[Path]:
+    """All files below `folder`. Links that lead to one folder on many ways do not multiply it."""
+    seen, waiting = set(above), [folder]
+    while waiting:
+        current = waiting.pop()
+        if folder_ids(current) <= seen:
+            continue
+        seen |= folder_ids(current)
+        yield from files_in(current)
+        waiting += reversed(subfolders(current, frozenset(seen)))
+
+
+def has_image_below(folder: Path, above: FolderIds) -> bool:
+    """Whether any of the files below is an image; looks no further than to the first one."""
+    return any(map(is_image, files_below(folder, above)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name says so, or without a suffix the content.
+
+    A broken link counts, which is told when it is decoded; a pipe or device must not be opened.
+    """
+    if not path.suffix:
+        return is_image_by_content(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def folder_ids(folder: Path) -> FolderIds:
+    """What knows the folder again by another name."""
+    stat = folder.stat()
+    return frozenset({(stat.st_dev, stat.st_ino)})
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in SYSTEM_NAMES
+
+
+# Data sets ------------------------------------------------------------------------------------
 
 
 def sample_id(root: Path, path: Path) -> str:
@@ -61,8 +149,14 @@ def dataset_from_files(
     progress: OnProgress | None,
     class_map: ClassMap | None = None,
     issues: Sequence[DataIssue] = (),
+    bits: int | None = None,
+    limits: Limits | None = None,
 ) -> ImageDataset:
-    """A data set of files under `root`; sample ids are the paths below it."""
+    """A data set of files under `root`; sample ids are the paths below it.
+
+    So many `bits` of 16-bit values are used; None: as many as the largest value of all needs.
+    The limits, and the bits, are in the fingerprint where they change what becomes of a file.
+    """
     by_id: dict[str, LabelledFile] = {}
     for file in files:
         other = by_id.setdefault(sample_id(root, file.path), file)
@@ -75,36 +169,32 @@ def dataset_from_files(
     labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
     splits = np.array([file.split for file in ordered], np.int8)
     paths = [file.path for file in ordered]
-
-    fingerprint = partial(_fingerprint, root, paths, classes, sample_ids, labels, splits)
+    max_pixels = (limits or Limits()).pixels or MAX_PIXELS
+    reading_of = partial(find_reading, root, paths, sample_ids, bits=bits, max_pixels=max_pixels)
+    found = reading_of(progress=progress)
+    fingerprint = partial(fingerprint_of, classes=classes, sample_ids=sample_ids, labels=labels,
+                          splits=splits)  # fmt: skip
+    sides = square_sides(paths)
     return ImageDataset(
         name=name,
         classes=classes,
         sample_ids=sample_ids,
         labels=labels,
         splits=splits,
-        fingerprint=fingerprint(progress),
-        native_size=None,
-        read=partial(read_files, paths),
+        fingerprint=fingerprint(contents=found.contents),
+        native_size=min(sides) if len(sides) == 1 else None,
+        squares=bool(sides),
+        bits=found.bits,
+        read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
         class_map=class_map,
-        issues=tuple(issues),
-        current=fingerprint,
-    )
+        issues=(*issues, *found.issues),
+        current=partial(_current, fingerprint, reading_of),
+        limited=partial(
+            dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,
+            class_map=class_map, issues=tuple(issues), bits=bits,
+        ),
+    )  # fmt: skip
 
 
-def _fingerprint(
-    root: Path,
-    paths: Sequence[Path],
-    classes: tuple[str, ...],
-    sample_ids: tuple[str, ...],
-    labels: npt.NDArray[np.int64],
-    splits: npt.NDArray[np.int8],
-    progress: OnProgress | None = None,
-) -> str:
-    return fingerprint_of(
-        classes=classes,
-        sample_ids=sample_ids,
-        labels=labels,
-        splits=splits,
-        contents=file_hashes(root, paths, progress=progress),
-    )
+def _current(fingerprint: Callable[..., str], reading_of: Callable[[], Reading]) -> str:
+    return fingerprint(contents=reading_of().contents)

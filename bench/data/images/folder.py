@@ -1,15 +1,17 @@
 """The data set `folder`: image files in class folders, the layout of torchvision's `ImageFolder`.
 
-Either `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with `val` (also `valid`, `validation`) and
-`test` beside `train`. Folders inside a class folder are searched too, each once. Symbolic links are
-followed, but for those to pipes and devices: such a file might never end.
+Either `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with folders of the other splits beside
+`train` (`layout` says which names and structures are known). Folders inside a class folder are
+searched too, each once. Symbolic links are followed, but for those to pipes and devices: such a
+file might never end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,32 +19,30 @@ from pydantic import Field
 from bench.data.dataset import (
     DATASETS,
     SPLIT_NAMES,
-    TEST,
-    TRAIN,
+    SPLIT_NOTE,
     UNASSIGNED,
-    VAL,
     DataIssue,
     ImageDataset,
-    counted,
     naming,
     val_as_test_issue,
 )
-from bench.data.images.decode import IMAGE_SUFFIXES
+from bench.data.images.decode import missing_reader
 from bench.data.images.files import (
     LabelledFile,
     dataset_from_files,
     existing_folder,
+    files_below,
+    files_in,
+    folder_ids,
+    is_image,
     name_text,
     sample_id,
+    subfolders,
 )
-from bench.errors import DataError
+from bench.data.images.layout import Layout, find_layout
+from bench.errors import DataError, counted
 from bench.system.download import OnProgress
-
-SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
-HIDDEN_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-FolderIds = frozenset[tuple[int, int]]
-"""(device, inode) of a folder and of those above it: a link back to one of them is a loop."""
+from bench.system.visible_text import reading
 
 
 @DATASETS.register("folder")
@@ -57,15 +57,32 @@ def folder(
             examples=["photos"],
         ),
     ],
+    splits: Annotated[
+        dict[Literal["train", "val", "test"], str] | None,
+        Field(
+            description="The folder of each split, below `path`; `.` is `path` itself. `{}`: there "
+            "are none, each folder is a class. null: recognised by structure and names, and "
+            "refused where these can be read in two ways.",
+            examples=[{"train": "Training", "test": "Testing"}],
+        ),
+    ] = None,
+    bits: Annotated[
+        Annotated[int, Field(ge=8, le=16)] | None,
+        Field(
+            description="How many bits the values of 16-bit files really have: 2^bits − 1 is "
+            "white. null: 8, 10, 12, 14 or 16, as the largest value of all files needs.",
+            examples=[12],
+        ),
+    ] = None,
 ) -> ImageDataset:
     """Image files in class folders, with or without train, val and test folders above them.
 
-    Raises `DataError` if the folder is missing or is not laid out so, and if a class has no image
-    in one of the splits.
+    Raises `DataError` if the folder is missing, is not laid out so or can be read in two ways, and
+    if a class has no image in one of the splits.
     """
     root = existing_folder(path)
     try:
-        return _open_folder(root, progress)
+        return _open_folder(root, splits, bits, progress)
     except PermissionError as error:
         raise DataError(f"{error.filename} must be readable, but permission is denied") from error
     except OSError as error:  # a path that is too long, a disk that fails
@@ -73,181 +90,160 @@ def folder(
         raise DataError(f"cannot read {error.filename or root}: {reason}") from error
 
 
-def _open_folder(root: Path, progress: OnProgress | None) -> ImageDataset:
-    split_folders = _split_folders(root)
-    found = {split: _class_files(where, root) for split, where in split_folders.items()}
-    images, others = _partition_by_suffix(found)
-    _check_classes(root, split_folders, found, images)
-    splits = np.array(list(split_folders), np.int8)
+def _open_folder(
+    root: Path,
+    splits: Mapping[Any, str] | None,
+    bits: int | None,
+    progress: OnProgress | None,
+) -> ImageDataset:
+    layout = find_layout(root, splits)
+    images, others = _files(root, layout)
+    _check_classes(root, layout, images, others)
     return dataset_from_files(
         name=name_text(root.name),
         root=root,
         files=images,
+        bits=bits,
         progress=progress,
         issues=(
-            *_left_out(root, split_folders, others),
-            *val_as_test_issue(splits),
+            *_taken(layout),
+            *_left_out(root, layout, others),
+            *val_as_test_issue(np.array([each.split for each in layout.class_folders], np.int8)),
         ),
     )
 
 
-def _split_folders(root: Path) -> dict[int, Path]:
-    """The folders that hold the class folders, by split; {UNASSIGNED: root} for one flat set.
+def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[Path, str]]]:
+    """The images, and the other files in class folders with the reason why they are none.
 
-    `train` is a split, and not a class of that name, if there are folders inside it.
+    A class has the name that its folder has in the first split.
     """
-    subfolders = _subfolders(root, _ids(root))
-    named = [entry for entry in subfolders if entry.name.lower() in SPLIT_FOLDERS]
-    nested = [entry for entry in named if _subfolders(entry)]
-    if any(SPLIT_FOLDERS[entry.name.lower()] == TRAIN for entry in nested):
-        return _by_split(root, named)
-    if nested or (named and named == subfolders):
-        names = naming([entry.name for entry in named])
-        raise DataError(
-            f"{root} has the folders {names}, but no train folder with class folders in it; "
-            f"training images belong into {root / 'train' / 'CLASS'}"
-        )
-    if subfolders:
-        return {UNASSIGNED: root}
-    count = sum(_has_image_suffix(path) for path in _files(root))
-    raise DataError(
-        f"{root} holds {count} images but no class folders; "
-        f"the images of a class belong into a folder named after it ({root / 'CLASS'})"
-    )
-
-
-def _by_split(root: Path, named: Sequence[Path]) -> dict[int, Path]:
-    by_split: dict[int, Path] = {}
-    for entry in named:
-        split = SPLIT_FOLDERS[entry.name.lower()]
-        if split in by_split:
-            raise DataError(
-                f"{root} holds two {SPLIT_NAMES[split]} splits, {by_split[split].name} and "
-                f"{entry.name}; keep one of them"
-            )
-        by_split[split] = entry
-    return by_split
-
-
-def _class_files(split_folder: Path, root: Path) -> dict[str, list[Path]]:
-    above = _ids(root) | _ids(split_folder)
-    found: dict[str, list[Path]] = {}
-    for class_folder in _subfolders(split_folder, above):
-        name = name_text(class_folder.name)
-        if name in found:
-            raise DataError(f"{split_folder} holds two classes that both read {name!r}; rename one")
-        found[name] = _files_below(class_folder, above)
-    return found
-
-
-def _partition_by_suffix(
-    found: dict[int, dict[str, list[Path]]],
-) -> tuple[list[LabelledFile], list[Path]]:
+    above = folder_ids(root)
+    for parent in {parent for parents in layout.parents.values() for parent in parents}:
+        above |= folder_ids(parent)
+    names: dict[str, str] = {}
     images, others = [], []
-    for split, by_class in found.items():
-        for class_name, paths in by_class.items():
-            for path in paths:
-                if _has_image_suffix(path):
-                    images.append(LabelledFile(path=path, class_name=class_name, split=split))
-                else:
-                    others.append(path)
+    for folder in layout.class_folders:
+        name = names.setdefault(reading(folder.name), folder.name)
+        for path in files_below(folder.path, above - folder_ids(folder.path)):
+            why = _why_no_image(path)
+            if why is None:
+                images.append(LabelledFile(path=path, class_name=name, split=folder.split))
+            else:
+                others.append((path, why))
     return images, others
+
+
+NO_IMAGE = "not an image by the suffix"
+
+
+def _why_no_image(path: Path) -> str | None:
+    if not is_image(path):
+        return NO_IMAGE if path.suffix else "no suffix, and not an image by its first bytes"
+    mend = missing_reader(path)
+    return None if mend is None else f"this installation does not read {path.suffix} files; {mend}"
 
 
 def _check_classes(
     root: Path,
-    split_folders: dict[int, Path],
-    found: dict[int, dict[str, list[Path]]],
+    layout: Layout,
     images: Sequence[LabelledFile],
+    others: Sequence[tuple[Path, str]],
 ) -> None:
-    filled = {(image.split, image.class_name) for image in images}
-    classes = sorted({class_name for by_class in found.values() for class_name in by_class})
+    filled = {(image.split, reading(image.class_name)) for image in images}
+    classes = {reading(each.name): each.name for each in reversed(layout.class_folders)}
     empty = [
-        f"class {class_name!r} has no image{_in_split(split)} ({where / class_name})"
-        for split, where in split_folders.items()
-        for class_name in classes
-        if (split, class_name) not in filled
+        f"class {name!r} has no image{_in_split(split)} ({where}){_instead(where, others)}"
+        for split in layout.parents
+        for key, name in sorted(classes.items())
+        if (split, key) not in filled
+        for where in [_place(layout, split, key, name)]
     ]
     if empty:
         raise DataError(f"every class needs images in every split: {naming(empty)}")
     if len(classes) < 2:
+        (only,) = classes.values()
         raise DataError(
-            f"a classification task needs at least two classes, {root} holds only {classes[0]!r}; "
+            f"a classification task needs at least two classes, {root} holds only {only!r}; "
             "path must be the folder that holds the class folders or the train folder"
+            f"{_inner_path(root, layout)}"
         )
+
+
+def _inner_path(root: Path, layout: Layout) -> str:
+    """The first folder below that has several folders in it, if each above it has just one."""
+    folder, seen = layout.class_folders[0].path, folder_ids(root)
+    while len(inner := subfolders(folder, seen)) == 1:
+        seen |= folder_ids(folder)
+        folder = inner[0]
+    return f"; did you mean path: {folder}?" if inner else ""
+
+
+def _place(layout: Layout, split: int, key: str, name: str) -> Path:
+    """Where the images of a class are, or should be, in a split."""
+    own = [each for each in layout.class_folders if reading(each.name) == key]
+    for folder in own:
+        if folder.split == split:
+            return folder.path
+    inside_classes = len(layout.parents[split]) > 1
+    return own[0].path.parent if inside_classes else layout.parents[split][0] / name
+
+
+def _instead(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
+    """What is in a folder that has no image, and why it is none."""
+    reasons = Counter(why for path, why in others if folder in path.parents)
+    told = [f"{counted(count, 'file')}: {why}" for why, count in reasons.most_common()]
+    return f", but {'; '.join(told)}" if told else ""
 
 
 def _in_split(split: int) -> str:
     return "" if split == UNASSIGNED else f" in the {SPLIT_NAMES[split]} split"
 
 
+def _taken(layout: Layout) -> Iterator[DataIssue]:
+    if layout.taken is not None:
+        yield DataIssue(kind=SPLIT_NOTE, message=layout.taken, count=len(layout.parents))
+
+
 def _left_out(
-    root: Path, split_folders: dict[int, Path], others: Sequence[Path]
-) -> list[DataIssue]:
-    strays = [
+    root: Path, layout: Layout, others: Sequence[tuple[Path, str]]
+) -> Iterator[DataIssue]:
+    """What is beside the images of the classes, and why it is left out."""
+    by_reason: dict[str, list[Path]] = {}
+    for path, why in others:
+        by_reason.setdefault(why, []).append(path)
+    for why, paths in by_reason.items():
+        yield _left_out_issue(root, "not-an-image", "file", why, paths)
+    parents = {root, *(parent for parents in layout.parents.values() for parent in parents)}
+    strays = [path for where in parents for path in files_in(where) if is_image(path)]
+    unlabelled = [
         path
-        for where in {root, *split_folders.values()}
-        for path in _files(where)
-        if _has_image_suffix(path)
+        for where in layout.unlabelled
+        for path in files_below(where, folder_ids(root))
+        if is_image(path)
     ]
-    flat = UNASSIGNED in split_folders
-    subfolders = [] if flat else _subfolders(root, _ids(root))
-    unused = [entry for entry in subfolders if entry not in split_folders.values()]
     reasons = [
-        ("not-an-image", others, "file", "not an image by the suffix"),
         ("outside-classes", strays, "image", "outside the class folders"),
-        ("ignored-folder", unused, "folder", "beside train, but no split by the name"),
+        ("unlabelled", unlabelled, "image", _why_unlabelled(root, layout)),
+        ("ignored-folder", layout.unused, "folder", "beside the splits, and none of them"),
     ]
-    return [
-        _left_out_issue(kind, noun, reason, sorted(sample_id(root, path) for path in paths))
-        for kind, paths, noun, reason in reasons
-        if paths
-    ]
+    for kind, found, noun, reason in reasons:
+        if found:
+            yield _left_out_issue(root, kind, noun, reason, found)
 
 
-def _left_out_issue(kind: str, noun: str, reason: str, names: Sequence[str]) -> DataIssue:
+def _why_unlabelled(root: Path, layout: Layout) -> str:
+    folders = naming([sample_id(root, path) for path in layout.unlabelled])
+    return f"without labels, in {folders}"
+
+
+def _left_out_issue(
+    root: Path, kind: str, noun: str, reason: str, paths: Sequence[Path]
+) -> DataIssue:
+    names = sorted(sample_id(root, path) for path in paths)
     return DataIssue(
         kind=kind,
         message=f"{counted(len(names), noun)} left out ({reason}): {naming(names)}.",
         count=len(names),
         samples=tuple(names[:5]),
     )
-
-
-def _subfolders(folder: Path, above: FolderIds = frozenset()) -> list[Path]:
-    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    return [entry for entry in entries if not _is_hidden(entry) and not _ids(entry) <= above]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.is_dir() and not _is_hidden(path)]
-
-
-def _files_below(folder: Path, above: FolderIds) -> list[Path]:
-    """All files below `folder`. Links that lead to one folder on many ways do not multiply it."""
-    found: list[Path] = []
-    seen, waiting = set(above), [folder]
-    while waiting:
-        current = waiting.pop()
-        if _ids(current) <= seen:
-            continue
-        seen |= _ids(current)
-        found += _files(current)
-        waiting += reversed(_subfolders(current, frozenset(seen)))
-    return found
-
-
-def _ids(folder: Path) -> FolderIds:
-    stat = folder.stat()
-    return frozenset({(stat.st_dev, stat.st_ino)})
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in HIDDEN_NAMES
-
-
-def _has_image_suffix(path: Path) -> bool:
-    """Whether the name says so; a broken link counts, a pipe or device must not be opened."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    return path.is_file() or (path.is_symlink() and not path.exists())

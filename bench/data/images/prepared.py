@@ -1,8 +1,8 @@
 """Prepared images: decoded and resized once, then memory-mapped by every process.
 
 A prepared data set is a folder of the cache with `images.npy` (uint8 [n, S, S, 3]) and
-`metadata.json`. Pillow does every resize, bilinear and antialiased, so there is one definition of
-what a network sees.
+`metadata.json`. Pillow does every resize, antialiased and bilinear unless the weights ask for
+another interpolation, so there is one definition of what a network sees.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ from bench.data.dataset import (
     DecodeFailure,
     ImageDataset,
     Pixels,
-    counted,
     naming,
 )
 from bench.data.images.inputs import ImageInputs
+from bench.data.images.noticed import VERSION as LOOK_VERSION
+from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
-from bench.errors import DataError
-from bench.suite import Entry
+from bench.errors import DataError, counted
+from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
 from bench.system.cache_mirror import stored
 from bench.system.download import OnProgress
+from bench.system.lru_folder import make_room
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +64,8 @@ _Remark: TypeAlias = tuple[str, str]
 """(sample id, what there is to say about it)"""
 
 Resize: TypeAlias = Literal["crop", "squash", "pad", "auto"]
+
+BILINEAR: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +89,8 @@ class ImageData:
     resize: Resize
     generated: bool
     issues: tuple[DataIssue, ...]
+    interpolation: Interpolation = BILINEAR
+    bits: int = 16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,16 +102,8 @@ class ImageData:
 
     def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
         """What these images have been through, and what is still to be done."""
-        assert self.resize != "auto"
-        return Preprocessing(
-            kind="image",
-            size=self.image_size,
-            classes=self.classes,
-            resize=self.resize,
-            resized_to=stored_size(self.image_size, self.resize),
-            interpolation="bilinear",
-            mean=tuple(mean),
-            std=tuple(std),
+        return image_preprocessing(
+            self.image_size, self.resize, self.interpolation, self.classes, mean, std, self.bits
         )
 
     def inputs(
@@ -124,7 +122,7 @@ class ImageData:
         """Open what `prepare_images` returned; raises `DataError` if it is damaged."""
         try:
             return cls._open(folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
                 f"the prepared images in {folder} are missing or damaged ({error}); "
                 "the same command makes them anew"
@@ -136,6 +134,7 @@ class ImageData:
         if _checksums(folder).get(METADATA_FILE, actual) != actual:
             raise ValueError(f"{METADATA_FILE} has another checksum")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+        metadata.pop("looked", None)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
@@ -152,7 +151,12 @@ class ImageData:
             **metadata,
         )
         side = stored_size(data.image_size, data.resize)
-        if data.images.shape != (len(data.sample_ids), side, side, 3):
+        if data.images.dtype != np.uint8 or data.images.shape != (
+            len(data.sample_ids),
+            side,
+            side,
+            3,
+        ):
             raise ValueError(f"{IMAGES_FILE} has shape {data.images.shape}")
         return data
 
@@ -163,15 +167,47 @@ def stored_size(image_size: int, resize: Resize) -> int:
     return round(image_size / CROP_MARGIN) if resize == "crop" else image_size
 
 
-def resolve_resize(resize: Resize, native_size: int | None) -> Resize:
-    """What "auto" means: "squash" for images that are squares of one size already, else "crop"."""
+def resolve_resize(resize: Resize, dataset: ImageDataset) -> Resize:
+    """What "auto" means: "squash" where all images are squares already, else "crop".
+
+    A square needs no crop to become one: squashing takes it as it is, or resizes all of it.
+    """
     if resize != "auto":
         return resize
-    return "crop" if native_size is None else "squash"
+    return "squash" if dataset.squares or dataset.native_size is not None else "crop"
+
+
+def image_preprocessing(
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation,
+    classes: tuple[str, ...],
+    mean: Sequence[float],
+    std: Sequence[float],
+    bits: int = 16,
+) -> Preprocessing:
+    """What images go through on their way into a network; "auto" must have been resolved."""
+    assert resize != "auto"
+    return Preprocessing(
+        kind="image",
+        size=image_size,
+        classes=classes,
+        resize=resize,
+        resized_to=stored_size(image_size, resize),
+        interpolation=interpolation,
+        mean=tuple(mean),
+        std=tuple(std),
+        bits=bits,
+    )
 
 
 def prepare_images(
-    dataset: ImageDataset, *, image_size: int, resize: Resize, progress: OnProgress | None = None
+    dataset: ImageDataset,
+    *,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+    progress: OnProgress | None = None,
 ) -> Path:
     """Decode and resize all images of `dataset` once; the folder for `ImageData.open`.
 
@@ -179,13 +215,14 @@ def prepare_images(
     whole image to a square, "pad" puts it on a black square. Images that cannot be decoded are left
     out and become an issue. Takes constant memory, and several processes may do it at once.
 
-    What is there already is verified by its checksum, and made again if it is damaged.
+    What is there already is verified by its checksum, and made again if it is damaged, or if an
+    earlier version did not look at what it decoded.
 
     Raises `DataError` if no image can be decoded, the disk is too small, or the data set changes
     meanwhile.
     """
-    resize = resolve_resize(resize, dataset.native_size)
-    fingerprint = prepared_fingerprint(dataset, image_size, resize)
+    resize = resolve_resize(resize, dataset)
+    fingerprint = prepared_fingerprint(dataset, image_size, resize, interpolation)
     label = folder_label(dataset.name) or "images"
     folder = cache_root() / "images" / f"{label}-{image_size}-{resize}-{fingerprint[:16]}"
     if _is_whole(folder):
@@ -194,7 +231,7 @@ def prepare_images(
         logger.info("prepared images are not in the cache: %s is made", folder)
         with atomic_folder(folder, keep=_is_whole) as temporary:
             if not _fetched(folder.name, temporary):
-                _decode(dataset, temporary, image_size, resize, progress)
+                _decode(dataset, temporary, image_size, resize, interpolation, progress)
     _renew_source_issues(folder, dataset)
     return folder
 
@@ -210,19 +247,24 @@ def _decode(
     folder: Path,
     image_size: int,
     resize: Resize,
+    interpolation: Interpolation,
     progress: OnProgress | None,
 ) -> None:
     described = {
         "format": FORMAT_VERSION,
+        "looked": LOOK_VERSION,
         "name": dataset.name,
-        "fingerprint": prepared_fingerprint(dataset, image_size, resize),
+        "fingerprint": prepared_fingerprint(dataset, image_size, resize, interpolation),
         "image_size": image_size,
         "resize": resize,
         "generated": dataset.generated,
+        "bits": dataset.bits,
         "classes": dataset.classes,
         "source_issues": _plain(dataset.issues),
-        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, progress),
+        **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, interpolation, progress),
     }
+    if interpolation != BILINEAR:  # which earlier versions did not name
+        described["interpolation"] = interpolation
     _check_unchanged(dataset)
     (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
@@ -238,7 +280,9 @@ def _check_unchanged(dataset: ImageDataset) -> None:
         )
 
 
-def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
+def resize_image(
+    pixels: Pixels, side: int, resize: Resize, interpolation: Interpolation = BILINEAR
+) -> Pixels:
     """`pixels` (uint8 [height, width, 3]) as a square of the given side.
 
     "crop" rounds as torchvision's `Resize(side)` and `CenterCrop(side)` do.
@@ -249,18 +293,19 @@ def resize_image(pixels: Pixels, side: int, resize: Resize) -> Pixels:
     if (height, width) == (side, side):
         return pixels
     image = Image.fromarray(pixels)
-    bilinear = Image.Resampling.BILINEAR
+    resampling = Image.Resampling[interpolation.upper()]
     if resize == "squash":
-        return np.asarray(image.resize((side, side), bilinear))
+        return np.asarray(image.resize((side, side), resampling))
     if resize == "pad":
         scale = side / max(width, height)
         inside = image.resize(
-            (max(1, round(width * scale)), max(1, round(height * scale))), bilinear
+            (max(1, round(width * scale)), max(1, round(height * scale))), resampling
         )
         square = Image.new("RGB", (side, side))
         square.paste(inside, ((side - inside.width) // 2, (side - inside.height) // 2))
         return np.asarray(square)
-    return np.asarray(image.resize((side, side), bilinear, box=_central_box(width, height, side)))
+    box = _central_box(width, height, side)
+    return np.asarray(image.resize((side, side), resampling, box=box))
 
 
 def _central_box(width: int, height: int, side: int) -> tuple[float, float, float, float]:
@@ -278,7 +323,12 @@ def _central_box(width: int, height: int, side: int) -> tuple[float, float, floa
 
 
 def _write_images(
-    dataset: ImageDataset, path: Path, image_size: int, resize: Resize, progress: OnProgress | None
+    dataset: ImageDataset,
+    path: Path,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation,
+    progress: OnProgress | None,
 ) -> dict[str, Any]:
     """Write the pixels one image after the other; the metadata of those that were kept."""
     side = stored_size(image_size, resize)
@@ -286,10 +336,12 @@ def _write_images(
     kept: list[int] = []
     failed: list[_Remark] = []
     converted: list[_Remark] = []
+    looks: list[Look] = []
     with path.open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
         file.write(_npy_header(len(dataset), side))
-        for index, image in enumerate(_resized_images(dataset, side, resize)):
+        looked = _resized_images(dataset, side, resize, interpolation)
+        for index, (image, look) in enumerate(looked):
             if isinstance(image, DecodeFailure):
                 failed.append((dataset.sample_ids[index], image.reason))
             else:
@@ -298,30 +350,44 @@ def _write_images(
                     image = image.pixels
                 file.write(np.ascontiguousarray(image).data)
                 kept.append(index)
+                looks += [look] if look is not None else []
             if progress is not None:
                 progress(f"decode {dataset.name}", index + 1, len(dataset))
         file.seek(0)
         file.write(_npy_header(len(kept), side))
     if not kept:
         raise DataError(f"no image of {dataset.name} can be decoded: {_shown(failed)}")
+    sample_ids = [dataset.sample_ids[index] for index in kept]
     return {
-        "sample_ids": [dataset.sample_ids[index] for index in kept],
+        "sample_ids": sample_ids,
         "labels": dataset.labels[kept].tolist(),
         "source_splits": dataset.splits[kept].tolist(),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
                 *_issue("converted", "decoded by a choice that was made for you", converted),
+                *noticed(looks, sample_ids, dataset.labels[kept], dataset.classes),
             ]
         ),
     }
 
 
-def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterator[Decoded]:
-    """All images in order; reading and resizing run ahead in threads, a few images at most."""
+def _resized_images(
+    dataset: ImageDataset, side: int, resize: Resize, interpolation: Interpolation
+) -> Iterator[tuple[Decoded, Look | None]]:
+    """All images in order, with a look at each as it was decoded; generated ones need none.
 
-    def read(indices: Sequence[int]) -> list[Decoded]:
-        return [_resized(decoded, side, resize) for decoded in dataset.read(indices)]
+    Reading and resizing run ahead in threads, a few images at most.
+    """
+
+    def read(indices: Sequence[int]) -> list[tuple[Decoded, Look | None]]:
+        return [
+            (
+                _resized(decoded, side, resize, interpolation),
+                None if dataset.generated else _look(decoded),
+            )
+            for decoded in dataset.read(indices)
+        ]
 
     step = GENERATED_CHUNK if dataset.generated else 1
     chunks = (
@@ -329,7 +395,7 @@ def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterato
     )
     workers = 1 if dataset.generated else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[list[Decoded]]] = deque()
+        ahead: deque[Future[list[tuple[Decoded, Look | None]]]] = deque()
         for chunk in chunks:
             ahead.append(pool.submit(read, chunk))
             if len(ahead) > 2 * workers:
@@ -338,12 +404,18 @@ def _resized_images(dataset: ImageDataset, side: int, resize: Resize) -> Iterato
             yield from ahead.popleft().result()
 
 
-def _resized(decoded: Decoded, side: int, resize: Resize) -> Decoded:
+def _look(decoded: Decoded) -> Look | None:
+    if isinstance(decoded, DecodeFailure):
+        return None
+    return look_at(decoded.pixels if isinstance(decoded, Converted) else decoded)
+
+
+def _resized(decoded: Decoded, side: int, resize: Resize, interpolation: Interpolation) -> Decoded:
     if isinstance(decoded, DecodeFailure):
         return decoded
     if isinstance(decoded, Converted):
-        return Converted(resize_image(decoded.pixels, side, resize), decoded.note)
-    return resize_image(decoded, side, resize)
+        return Converted(resize_image(decoded.pixels, side, resize, interpolation), decoded.note)
+    return resize_image(decoded, side, resize, interpolation)
 
 
 def _issue(kind: str, what: str, remarks: Sequence[_Remark]) -> Iterator[DataIssue]:
@@ -372,6 +444,8 @@ def _npy_header(count: int, side: int) -> bytes:
 
 def _check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
+    if free < needed and make_room(folder):
+        free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
             f"the prepared images need {needed / 2**30:.1f} GiB, {cache_root()} has "
@@ -379,9 +453,15 @@ def _check_disk(folder: Path, needed: int) -> None:
         )
 
 
-def prepared_fingerprint(dataset: ImageDataset, image_size: int, resize: Resize) -> str:
+def prepared_fingerprint(
+    dataset: ImageDataset,
+    image_size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+) -> str:
     """What names the prepared images; `resize` must have been resolved."""
-    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize])
+    named = [] if interpolation == BILINEAR else [interpolation]
+    key = json.dumps([FORMAT_VERSION, dataset.fingerprint, image_size, resize, *named])
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -394,8 +474,8 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds prepared images, and every pixel is what was written."""
-    if not _is_prepared(folder):
+    """Whether the folder holds prepared images that were looked at, and as they were written."""
+    if not _is_prepared(folder) or not _was_looked_at(folder):
         return False
     known = _checksums(folder)
     if IMAGES_FILE in known:
@@ -403,6 +483,11 @@ def _is_whole(folder: Path) -> bool:
     with suppress(OSError):  # an earlier version prepared them
         _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
     return True
+
+
+def _was_looked_at(folder: Path) -> bool:
+    metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+    return bool(metadata["generated"] or metadata.get("looked") == LOOK_VERSION)
 
 
 def _renew_source_issues(folder: Path, dataset: ImageDataset) -> None:

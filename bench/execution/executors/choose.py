@@ -23,7 +23,8 @@ EXECUTORS = ("auto", "in-process", "processes", "ray")
 class Where:
     """Where tasks run: `name` is one of `EXECUTORS`; None leaves the number of `workers` open.
 
-    `auto` takes processes of this machine where more than one task can run at once. `address` is
+    `auto` takes processes of this machine on GPUs, and where more than one task can run at once.
+    `address` is
     that of a Ray cluster; without it `ray` takes the one that runs here, or starts one.
 
     Raises `BenchError` for what cannot be.
@@ -45,8 +46,9 @@ class Where:
     def executor(self, tasks: Sequence[Task], device: str, resources: Resources) -> Executor:
         """The executor of these tasks; Ray's connects to its cluster.
 
-        Where `resources` have limits, `auto` takes a process for a single task too: only another
-        process can be held to them. Raises `BenchError` for a trial on more devices than there are.
+        Where `resources` have limits, and on a GPU, `auto` takes a process for a single task too:
+        only another process can be held to them, or be renewed. Raises `BenchError` for a trial on
+        more devices than there are.
         """
         jobs = [job for task in tasks for job in task.jobs]
         threads = max((job.trial.settings.threads for job in jobs), default=1)
@@ -69,10 +71,13 @@ class Where:
         gpus = _places(equal_gpus(device), devices)
         cores = usable_cores() if device == "cpu" else 1
         shares = resources.trials_per_gpu if devices == 1 else 1
-        room = len(gpus) * shares if gpus else cores // cpus
+        # With an index it is one GPU, or as many as a trial takes from there on: no choice of them.
+        room = cores // cpus if device == "cpu" else max(1, len(gpus)) * shares
         workers = self.workers or max(1, min(room, at_once))
         parallel_batches = max(1, cores // (workers * threads * devices))
-        alone = self.name == "auto" and workers == 1 and not resources.limited
+        # After a fault of a GPU only another process can use it again.
+        renewed = device.startswith("cuda") or resources.limited
+        alone = self.name == "auto" and workers == 1 and not renewed
         if self.name == "in-process" or alone:
             logger.info("%d tasks run in this process", len(tasks))
             return InProcessExecutor(parallel_batches=parallel_batches, resources=resources)

@@ -186,6 +186,7 @@ class _Worker:
             theirs,
             parallel_batches,
             resources.memory_gib,
+            device,
             device=device,
             environment={} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu},
             preload=PRELOADED,
@@ -276,22 +277,25 @@ class _Worker:
         end_process(self._process)
 
 
-def _serve(connection: Connection, parallel_batches: int, memory_gib: float | None) -> None:
+def _serve(
+    connection: Connection, parallel_batches: int, memory_gib: float | None, device: str
+) -> None:
     """A worker process: tasks in, events out, until the pipe closes."""
-    if memory_gib is not None:
-        limit_memory(memory_gib)
     keep_large_buffers()
     from bench.execution.engine import Engine
 
+    if memory_gib is not None:
+        limit_memory(memory_gib, device)
     engine = Engine(parallel_batches=parallel_batches)
     try:
         while True:
             task: Task = connection.recv()
             connection.send(_TaskRead())
             engine.perform(task, connection.send)
-            # What ran out of memory leaves it in pieces: the next task gets a fresh process.
-            connection.send(_TaskDone(ends=engine.exhausted))
-            if engine.exhausted:
+            # What ran out of memory leaves it in pieces, and a GPU that failed is lost to this
+            # process: the next task gets a fresh one.
+            connection.send(_TaskDone(ends=engine.spent))
+            if engine.spent:
                 return
     except (EOFError, OSError):
         return

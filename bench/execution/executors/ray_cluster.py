@@ -23,15 +23,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from bench.errors import BenchError, MissingExtraError
+from bench.errors import BenchError, MissingExtraError, without_secrets_of
 from bench.execution.executors.agenda import Agenda
 from bench.execution.executors.base import OnEpoch
 from bench.execution.executors.history import History
 from bench.execution.executors.ray_worker import Order, Parcel, RayWorker, Report, cache_mark
 from bench.execution.jobs import EpochDone, Job, JobResult, StateSaved, Task
+from bench.models.checkpoints import keep_start
 from bench.suite import Resources
 from bench.system.cache import atomic_file
-from bench.system.machine import arithmetic
+from bench.system.machine import alike_gpus, arithmetic
 from bench.training.failures import place, took_too_long
 from bench.training.state import state_cache
 
@@ -70,8 +71,11 @@ class RayExecutor:
     """Actors on a Ray cluster, each with one task at a time, on `cpus` cores or a share of a GPU,
     or on as many whole GPUs as a trial has `devices`.
 
-    `workers` is how many at most; the cluster's capacity may allow fewer. Raises `BenchError` where
-    there is no cluster at `address`, or a node would compute other numbers than this machine.
+    `workers` is how many at most; the cluster's capacity may allow fewer. A `device` with an index
+    gets a cluster of that GPU alone, started here: which GPU a trial has is otherwise Ray's choice.
+
+    Raises `BenchError` where there is no cluster at `address`, a node would compute other numbers
+    than this machine, or a cluster that runs already cannot be held to a GPU.
     """
 
     def __init__(
@@ -84,8 +88,9 @@ class RayExecutor:
         devices: int = 1,
         resources: Resources | None = None,
     ) -> None:
-        self._ray = _connected(address)
-        self._device = device.partition(":")[0]
+        self._here = device
+        self._device, _, index = device.partition(":")
+        self._ray = _connected(address, alike_gpus(device)[:devices] if index else ())
         self._resources = resources or Resources()
         share = (self._resources.gpus or 1.0) if devices == 1 else float(devices)
         self._needs = {"GPU": share} if self._device == "cuda" else {"CPU": float(cpus)}
@@ -175,7 +180,7 @@ class RayExecutor:
                     scheduling_strategy="SPREAD",
                     runtime_env=passive,
                 )
-                .remote(self._resources.memory_gib)
+                .remote(self._resources.memory_gib, self._device)
             )
             self._hiring[actor.facts.remote(self._device)] = actor
 
@@ -206,7 +211,7 @@ class RayExecutor:
             )
 
     def _check(self, facts: dict[str, Any]) -> None:
-        ours, theirs = arithmetic(self._device), facts["arithmetic"]
+        ours, theirs = arithmetic(self._here), facts["arithmetic"]
         different = [
             f"{name} {theirs.get(name)} (here {ours.get(name)})"
             for name in {**ours, **theirs}
@@ -296,6 +301,8 @@ class RayExecutor:
             elif isinstance(event, JobResult):
                 job = worker.open.pop(event.trial_id)
                 if report.content is not None and job.checkpoint is not None:
+                    if job.weights.path is not None:
+                        keep_start(job.weights.path, job.checkpoint.parent)
                     with atomic_file(job.checkpoint) as temporary:
                         temporary.write_bytes(report.content)
                 agenda.note(event)
@@ -314,6 +321,8 @@ class RayExecutor:
 
     def _order(self, worker: _Worker, task: Task) -> Order:
         """The task; for a node with a cache of its own, with all that it is made from."""
+        # Ray shows each worker its own GPUs only, numbered from 0.
+        task = replace(task, jobs=tuple(replace(job, device=self._device) for job in task.jobs))
         if not worker.remote:
             return Order(task=task)
         paths = {job.data for job in task.jobs}
@@ -363,27 +372,40 @@ class RayExecutor:
 # Connecting -----------------------------------------------------------------------------------
 
 
-def _connected(address: str | None) -> ModuleType:
-    """Ray, connected: to `address`, to `$RAY_ADDRESS`, or to a cluster of this machine alone."""
+def _connected(address: str | None, gpus: Sequence[str] = ()) -> ModuleType:
+    """Ray, connected: to `address`, to `$RAY_ADDRESS`, or to a cluster of this machine alone.
+
+    With `gpus`, named as `CUDA_VISIBLE_DEVICES` has them, to one of this machine that has no other.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:
         raise MissingExtraError(needed_for="--executor ray", package="ray", extra="ray") from None
-    if ray.is_initialized():
+    name = f"bench on GPU {','.join(gpus)}" if gpus else None
+    running = ray.is_initialized()
+    ours = running and ray.get_runtime_context().namespace == name
+    if gpus and not ours and (running or address or os.environ.get("RAY_ADDRESS")):
+        raise BenchError(
+            "--device cuda:N goes with a Ray cluster that is started for it; in one that runs, Ray "
+            "says which GPU a trial gets: give --device cuda"
+        )
+    if running:
         return ray
     try:
         _check_reachable(address)
-        with _own_signals():
+        with _own_signals(), _visible(gpus):
             ray.init(
-                address=address,
+                address="local" if gpus else address,
+                namespace=name,
                 include_dashboard=False,  # of a cluster that is started here
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
     except (OSError, ValueError, RuntimeError) as error:
         where = "here" if address is None else f"at --address {address}"
-        raise BenchError(f"no Ray cluster {where}: {error}") from None
+        said = without_secrets_of(address or "", str(error))
+        raise BenchError(f"no Ray cluster {where}: {said}") from None
     return ray
 
 
@@ -395,6 +417,22 @@ def _check_reachable(address: str | None) -> None:
     if place.hostname is None or place.port is None:
         raise ValueError("it must be HOST:PORT")
     socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
+
+
+@contextmanager
+def _visible(gpus: Sequence[str]) -> Iterator[None]:
+    """What is started within the block sees these GPUs alone, where there are any."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if gpus:
+        os.environ[name] = ",".join(gpus)
+    try:
+        yield
+    finally:
+        if gpus and before is None:
+            del os.environ[name]
+        elif before is not None:
+            os.environ[name] = before
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import queue
+import re
 import threading
 import traceback
 import uuid
@@ -17,15 +18,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from bench.errors import BenchError
 from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
-from bench.system.cache import atomic_file, atomic_folder, cache_root
+from bench.system.cache import (
+    atomic_file,
+    atomic_folder,
+    cache_lock,
+    cache_root,
+    make_folder,
+)
 from bench.system.lru_folder import LruFolder
 from bench.system.machine import arithmetic, keep_large_buffers, limit_memory
 from bench.training.state import state_cache
@@ -76,10 +82,10 @@ class Report:
 class RayWorker:
     """An actor with one engine, which performs one task at a time."""
 
-    def __init__(self, memory_gib: float | None = None) -> None:
-        if memory_gib is not None:
-            limit_memory(memory_gib)
+    def __init__(self, memory_gib: float | None = None, device: str = "cpu") -> None:
         keep_large_buffers()
+        if memory_gib is not None:
+            limit_memory(memory_gib, device)
         self._reports: queue.Queue[Report] = queue.Queue()
         self._engine: Any = None
 
@@ -123,12 +129,13 @@ class RayWorker:
                     log=traceback.format_exc(),
                 )
                 self._reports.put(Report(event=result))
-        # What ran out of memory leaves it in pieces: the next task gets a fresh process.
-        self._reports.put(Report(event=None, ends=self._engine.exhausted))
+        # What ran out of memory leaves it in pieces, and a GPU that failed is lost to this process:
+        # the next task gets a fresh one.
+        self._reports.put(Report(event=None, ends=self._engine.spent))
 
     def _perform_remotely(self, order: Order) -> None:
         root = cache_root() / "ray"
-        root.mkdir(exist_ok=True)
+        make_folder(root)
         states = state_cache()
         with TemporaryDirectory(dir=root, prefix=".") as folder:
             scratch = Path(folder)
@@ -141,11 +148,22 @@ class RayWorker:
 def cache_mark() -> str:
     """A name that only those share whose cache is the same folder."""
     path = cache_root() / MARK_FILE
-    with FileLock(path.with_name(f".{MARK_FILE}.lock")):
-        if not path.is_file():
+    with cache_lock(path.with_name(f".{MARK_FILE}.lock")):
+        mark = _mark_in(path)
+        if mark is None:
+            mark = uuid.uuid4().hex
             with atomic_file(path) as temporary:
-                temporary.write_text(uuid.uuid4().hex, encoding="ascii")
-        return path.read_text(encoding="ascii")
+                temporary.write_text(mark, encoding="ascii")
+        return mark
+
+
+def _mark_in(path: Path) -> str | None:
+    """The mark; None where there is none, or one that is damaged: another cache might have it."""
+    try:
+        mark = path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+    return mark if re.fullmatch("[0-9a-f]{32}", mark) else None
 
 
 # What comes ------------------------------------------------------------------------------------
@@ -176,10 +194,11 @@ def _fetched(parcel: Parcel) -> Path:
     """Where the parcel's content lies on this node; fetched once, whoever asks."""
     root = cache_root() / "ray"
     final = root / parcel.digest
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{parcel.digest}.lock"):
-        if not final.is_dir():
-            with atomic_folder(final) as folder:
+    with cache_lock(root / f".{parcel.digest}.lock"):
+        if not _is_whole(final / parcel.name, parcel):
+            with atomic_folder(
+                final, keep=lambda there: _is_whole(there / parcel.name, parcel)
+            ) as folder:
                 digest = hashlib.sha256()
                 for relative, pieces in parcel.files:
                     path = folder / parcel.name / relative
@@ -192,6 +211,29 @@ def _fetched(parcel: Parcel) -> Path:
                 if digest.hexdigest() != parcel.digest:
                     raise BenchError(f"{parcel.name} did not arrive as it was sent")
     return final / parcel.name
+
+
+def _is_whole(place: Path, parcel: Parcel) -> bool:
+    """Whether what lies at `place` is still what was sent."""
+    names = tuple(relative for relative, _ in parcel.files)
+    try:
+        status = [(place / name).stat() for name in names]
+        stamps = tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in status)
+        return _digest(place, names, stamps) == parcel.digest
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def _digest(place: Path, names: tuple[str, ...], _: tuple[tuple[int, ...], ...]) -> str:
+    """Computed once in a process while the files stay as they are: every task asks."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode())
+        with (place / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _contents(pieces: tuple[Ref, ...]) -> Iterator[bytes]:

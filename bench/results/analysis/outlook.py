@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from bench.errors import counted
 from bench.results.analysis.comparison import look_level
 from bench.results.analysis.crossed import LEAST_SEEDS, MOST_PRIOR
 
@@ -22,7 +23,7 @@ POWER = 0.8
 def outlook(strategies: int, seeds: int, samples: int) -> str:
     """Which differences of accuracy so many seeds and test samples are likely to show."""
     pairs = strategies * (strategies - 1) // 2
-    size = f"{strategies} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {samples} test images"
+    size = f"{strategies} strategies, {counted(seeds, 'seed')}, {counted(samples, 'test image')}"
     if seeds < LEAST_SEEDS:
         return (
             f"{size}: only the trained models can be told apart; of strategies something can be "

@@ -173,7 +173,7 @@ def goal_of(metric: Metric) -> Goal:
 
 def number_text(value: float) -> str:
     """A setting's number to three digits; whole ones in full."""
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:z.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _setting(name: str, about: Mapping[str, Any]) -> Setting:

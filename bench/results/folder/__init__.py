@@ -2,11 +2,12 @@
 
 from bench.results.folder.checks import STATUSES, read_json
 from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
+from bench.results.folder.links import refuse_links
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
-from bench.results.folder.parts import Part, RunStore
+from bench.results.folder.parts import Part, RunStore, damaged_checkpoints
 from bench.results.folder.remote import Push, RemoteFolder, part_item, push_run, pushing, run_folder
-from bench.results.folder.run import Run, read_run, write_json
+from bench.results.folder.run import Run, is_whole, read_run, write_checked_json, write_json
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
     TRIAL_COLUMNS,
@@ -14,7 +15,14 @@ from bench.results.folder.tables import (
     prediction_columns,
     table_schema,
 )
-from bench.results.folder.thumbnails import read_thumbnails, write_thumbnails
+from bench.results.folder.thumbnails import (
+    InputView,
+    has_damaged_thumbnails,
+    read_input_views,
+    read_thumbnails,
+    write_input_views,
+    write_thumbnails,
+)
 from bench.results.folder.tuning import Tuning, copy_untuned, read_tuning, write_tuning
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "STATUSES",
     "TABLES",
     "TRIAL_COLUMNS",
+    "InputView",
     "Part",
     "Push",
     "RemoteFolder",
@@ -32,17 +41,24 @@ __all__ = [
     "RunStore",
     "Tuning",
     "copy_untuned",
+    "damaged_checkpoints",
+    "has_damaged_thumbnails",
+    "is_whole",
     "part_item",
     "prediction_columns",
     "push_run",
     "pushing",
+    "read_input_views",
     "read_json",
     "read_lr_ranges",
     "read_run",
     "read_thumbnails",
     "read_tuning",
+    "refuse_links",
     "run_folder",
     "table_schema",
+    "write_checked_json",
+    "write_input_views",
     "write_json",
     "write_lr_ranges",
     "write_thumbnails",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from math import inf
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_METRICS = 100
+MAX_USERS = 10_000
+"""Backbones with their weights, of a run."""
 STATUSES = ("complete", "failed", "skipped", "pruned")
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
@@ -84,6 +87,11 @@ def tuning_problem(rows: pd.DataFrame, description: Any) -> str | None:
 def data_problem(content: Any) -> str | None:
     """What is wrong with the content of `data.json`."""
     return _misfit(_Data, content)
+
+
+def input_problem(content: Any) -> str | None:
+    """What is wrong with an entry of `inputs` in `data.json`."""
+    return _misfit(_Input, content)
 
 
 def environment_problem(content: Any) -> str | None:
@@ -221,8 +229,23 @@ def _of_different_names(metrics: list[_Metric]) -> list[_Metric]:
     return metrics
 
 
+class _Input(_Lenient):
+    used_by: Annotated[list[str], Field(max_length=MAX_USERS)]
+    kind: Literal["image", "vector"]
+    size: Annotated[int, Field(ge=0, le=10**9)]
+    resize: Literal["crop", "squash", "pad"] | None = None
+    resized_to: _Amount | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    mean: Annotated[list[float], Field(max_length=3)] = []
+    std: Annotated[list[float], Field(max_length=3)] = []
+    native_size: _Amount | None = None
+    squares: bool = False
+    unknown: Annotated[list[str], Field(max_length=10)] = []
+
+
 class _Data(_Lenient):
     classes: list[str] = []
+    inputs: Annotated[list[_Input], Field(max_length=MAX_USERS)] | None = None
     counts: dict[str, dict[str, _Amount]] = {}
     folds: _Amount | None = None
     tested_images: _Amount | None = None
@@ -286,14 +309,36 @@ def _misfit(model: type[BaseModel], content: Any) -> str | None:
     return None
 
 
+JSON_CHECKSUM = "crc32"
+"""The last key of a file of JSON that nothing else could be made of; it is not part of what it
+says. Files of earlier versions have none."""
+
+
+def json_checksum(content: Any) -> int:
+    """CRC-32 of what JSON keeps of `content`, however it is written."""
+    return zlib.crc32(json.dumps(json.loads(json.dumps(content))).encode())
+
+
+def _without_checksum(content: Any) -> Any:
+    if not (isinstance(content, dict) and JSON_CHECKSUM in content):
+        return content
+    said = {key: value for key, value in content.items() if key != JSON_CHECKSUM}
+    if content[JSON_CHECKSUM] != json_checksum(said):
+        raise ValueError("it has changed since it was written: its checksum is another")
+    return said
+
+
 def plain_json(text: str) -> Any:
-    """The content of a JSON text; raises `ValueError` if it is none, or is nested too deeply."""
+    """The content of a JSON text; raises `ValueError` if it is none, or is nested too deeply.
+
+    Also if it has a checksum, which is left out, and another one than it should.
+    """
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_LEVELS} levels") from None
     _check_levels(content)
-    return content
+    return _without_checksum(content)
 
 
 def _check_levels(content: Any) -> None:

@@ -15,7 +15,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.errors import BenchError, StoreError, bounded
+from bench.results.folder.links import refuse_links
+from bench.system.cache import atomic_file
 from bench.system.object_store import ObjectStore
+
+HOLDER = ".lock.json"
+"""The file that says who has the lock."""
 
 BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
 """How often the holder of a store's lock gives a sign of life, and how long others wait for one."""
@@ -29,12 +34,17 @@ class RunLock:
 
     def __init__(self, folder: Path, *, shown: str | None = None) -> None:
         self._shown = shown or str(folder)
+        self._folder = folder
         self._lock = FileLock(folder / ".lock")
         # Beside the lock, which is emptied whenever somebody asks for it.
-        self._holder = folder / ".lock.json"
+        self._holder = folder / HOLDER
 
     def acquire(self) -> None:
-        """Take the lock of a folder that exists; raises `BenchError` naming who has it."""
+        """Take the lock of a folder that exists; raises `BenchError` naming who has it.
+
+        Also where writing to the folder would follow a link that lies in it.
+        """
+        refuse_links(self._folder)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -47,8 +57,8 @@ class RunLock:
                 f"the file system of {self._shown} has no locks, so that two runs could write "
                 "there at once; give another --out"
             ) from None
-        with suppress(OSError):  # it only informs
-            self._holder.write_text(json.dumps(_this_process()), encoding="utf-8")
+        with suppress(OSError), atomic_file(self._holder, durable=False) as temporary:
+            temporary.write_text(json.dumps(_this_process()), encoding="utf-8")  # it only informs
 
     def release(self) -> None:
         """Let others write."""
@@ -58,11 +68,44 @@ class RunLock:
 
     def _said(self) -> str:
         """Who has the lock, as far as it has said so yet."""
-        try:
-            holder = json.loads(self._holder.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        return f" ({said})" if (said := _in_words(holder)) else ""
+        said = _in_words(_read_holder(self._holder))
+        return f" ({said})" if said else ""
+
+
+def other_writer(folder: Path) -> str | None:
+    """Which other process writes to the folder now, in words; None if none is known to.
+
+    It looks without asking for the lock, and takes the word of a process of another machine for it.
+    """
+    holder = _read_holder(folder / HOLDER)
+    said = _in_words(holder)
+    if not said:
+        return None
+    process = holder.get("pid")
+    if holder.get("host") == socket.gethostname():
+        return said if process != os.getpid() and _lives(process, holder.get("since")) else None
+    return said
+
+
+def _lives(process: Any, since: Any) -> bool:
+    """Whether the process that said so at `since` is there: another may have its number by now."""
+    import psutil
+
+    try:
+        began: float = psutil.Process(process).create_time()
+        said = datetime.fromisoformat(since).timestamp()
+        return began <= said + 2.0  # `since` is in seconds
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
+def _read_holder(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            holder = json.loads(file.read(4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 class StoreLock:
@@ -92,7 +135,8 @@ class StoreLock:
             self._store.write(self.NAME, self._holder)
         elif self._token_there() != self._token:  # a store that cannot tell: the last one has it
             raise self._refusal(self._read(), 0.0)
-        self._mark.write_text(self._token, encoding="ascii")
+        with atomic_file(self._mark, durable=False) as temporary:
+            temporary.write_text(self._token, encoding="ascii")
         self._beats.start()
 
     def release(self) -> None:
@@ -107,7 +151,7 @@ class StoreLock:
     def _check_dead(self) -> None:
         """Raise `BenchError` unless the process that has the lock gives no sign of life."""
         holder = self._read()
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             if holder.get("token") == self._mark.read_text(encoding="ascii"):
                 return
         age = self._age()

@@ -13,10 +13,14 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.results.folder.checks import read_json
-from bench.results.folder.run import write_json
+from bench.results.folder.run import write_checked_json
 
 FILE = "looks.json"
 MAX_LOOKS = 10_000
+_MEND = (
+    "how often the results were looked at is not known without it. Take it from a copy of the "
+    "folder, or delete it: looks count anew, and the intervals are too narrow by what was seen"
+)
 
 Looks = tuple[tuple[str, ...], ...]
 
@@ -24,13 +28,14 @@ Looks = tuple[tuple[str, ...], ...]
 def read_looks(folder: Path) -> Looks:
     """The trials that were new at each look so far; nothing where none is recorded."""
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         return ()
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except BenchError as error:
+        raise BenchError(f"{error}; {_MEND}") from None
     if not _is_looks(content):
-        raise BenchError(
-            f"{path} is damaged: it must hold lists of trials' ids; without it, looks count anew"
-        )
+        raise BenchError(f"{path} is damaged: it must hold lists of trials' ids; {_MEND}")
     return tuple(map(tuple, content["looks"]))
 
 
@@ -51,7 +56,7 @@ def look_at(folder: Path, complete: Collection[str]) -> Looks:
     looks = with_look(before, complete)
     if len(looks) > len(before):
         with suppress(OSError):
-            write_json(folder / FILE, {"looks": [list(look) for look in looks]})
+            write_checked_json(folder / FILE, {"looks": [list(look) for look in looks]})
     return looks
 
 

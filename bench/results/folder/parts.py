@@ -11,16 +11,17 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, path_named
 from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.tables import (
     NewerSchemaError,
     Rows,
+    join_tables,
     merge_parquet,
     read_table,
     to_frame,
@@ -28,6 +29,7 @@ from bench.results.folder.tables import (
     write_parquet,
 )
 from bench.system.cache import flush_to_disk
+from bench.system.tensor_checksum import tensor_file_problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +40,10 @@ PLANNED_KEY = b"bench.planned_trials"
 """Metadata of `trials.parquet`: how many trials the suite has, so that an unfinished run shows."""
 
 _MEND = "delete this part's folder and run the suite again: only this trial is trained anew"
+
+
+MOST_READ = 1 << 32
+"""Bytes of checkpoints whose checksums are looked at; of what is beyond, the sizes alone."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,20 +78,21 @@ class RunStore:
             "predictions": to_table("predictions", predictions, trial=trial),
         }
         partial, final, aside = self._partial(trial), self.parts / trial, self._aside(trial)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, table in tables.items():
-            write_parquet(table, partial / f"{name}.parquet")
-        _write_checksums(partial)
-        _sync_folder(partial)
+        _remove(partial)
+        with path_named(final):
+            partial.mkdir(parents=True)
+            for name, table in tables.items():
+                write_parquet(table, partial / f"{name}.parquet")
+            _write_checksums(partial)
+            _sync_folder(partial)
         if final.exists():
             # No folder can be renamed onto another. Between the two renames the earlier part is
             # read from where it was set aside.
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
             final.rename(aside)
         partial.rename(final)
         _sync_folder(self.parts)
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
 
     def read_part(self, trial: str) -> Part:
         """What `trial` left; raises `BenchError` if its part is missing or damaged."""
@@ -143,6 +150,22 @@ class RunStore:
             )
         return [trial for trial, folder in folders.items() if folder is None]
 
+    def gathered(self, trial_ids: Sequence[str] | None) -> dict[TableName, pa.Table]:
+        """The three tables from the parts that are there now, in memory; nothing is written.
+
+        In the order of `trial_ids`, or of all parts by name where that is None. Raises `BenchError`
+        if a part is damaged.
+        """
+        if trial_ids is None:
+            names = (path.name for path in self.parts.glob("[!.]*") if path.is_dir())
+            trial_ids = sorted(names)
+        found = (self._find(trial) for trial in trial_ids)
+        folders = [folder for folder in found if folder is not None]
+        return {
+            name: join_tables(name, (_read(folder, name) for folder in folders), self.folder)
+            for name in TABLES
+        }
+
     def _find(self, trial: str) -> Path | None:
         folders = (self.parts / trial, self._aside(trial))
         return next((folder for folder in folders if folder.is_dir()), None)
@@ -156,13 +179,30 @@ class RunStore:
     def _clean(self) -> None:
         """Undo what a killed writer left half done."""
         for partial in self.parts.glob(".*.partial"):
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)
         for aside in self.parts.glob(".*.aside"):
             final = self.parts / aside.name.removeprefix(".").removesuffix(".aside")
             if final.exists():
-                shutil.rmtree(aside, ignore_errors=True)
+                _remove(aside)
             else:
                 aside.rename(final)
+
+
+def damaged_checkpoints(folder: Path, trials: Iterable[str]) -> dict[str, str]:
+    """What is wrong with the checkpoints of these trials in a run folder, by trial.
+
+    Those that are not there are not damaged: whoever needed the disk may have removed them.
+    """
+    found, read = {}, 0
+    for trial in trials:
+        path = folder / "checkpoints" / f"{trial}.safetensors"
+        if not path.exists():
+            continue
+        read += path.stat().st_size
+        problem = tensor_file_problem(path, content=read <= MOST_READ)
+        if problem is not None:
+            found[trial] = problem
+    return found
 
 
 def _write_checksums(folder: Path) -> None:
@@ -184,6 +224,14 @@ def _read(folder: Path, table: TableName) -> pa.Table:
     if expected is not None and path.is_file() and _checksum(path) != expected:
         raise BenchError(f"{path} is damaged (its checksum is another); {_MEND}")
     return read_table(path, table, mend=_MEND)
+
+
+def _remove(path: Path) -> None:
+    """Also a file, or a link, in the place of the folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _checksum(path: Path) -> int:

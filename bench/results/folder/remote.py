@@ -20,15 +20,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from bench.errors import BenchError, StoreError, bounded
+from bench.errors import BenchError, StoreError, bounded, path_named
 from bench.results.folder.checks import MAX_FILE_BYTES, TRIAL_ID
 from bench.results.folder.columns import TABLES
 from bench.results.folder.lock import RunLock, StoreLock
 from bench.results.folder.parts import CHECKSUMS
 from bench.results.folder.tables import MAX_TABLE_BYTES
-from bench.system.cache import atomic_file, cache_root, is_temporary
+from bench.system.cache import atomic_file, cache_lock, cache_root, is_temporary, make_folder
 from bench.system.object_store import Object, ObjectStore, is_url
 
 Note = Callable[[str], None]
@@ -76,8 +76,8 @@ class RemoteFolder:
         What was removed in the store goes here too, unless it has changed here since. Does nothing
         while a run of this machine writes to the mirror, which is newer then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.parent / ".lock")
+        make_folder(self.folder)
+        lock = cache_lock(self.folder.parent / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -89,7 +89,7 @@ class RemoteFolder:
 
     def push(self) -> None:
         """Push what has changed in the mirror, unless a run does; raises `StoreError`."""
-        lock = FileLock(self.folder.parent / ".lock")
+        lock = cache_lock(self.folder.parent / ".lock")
         with suppress(Timeout), lock.acquire(timeout=0):
             _Pusher(self).sync()
 
@@ -317,12 +317,17 @@ class _Ledger:
     def __init__(self, folder: Path) -> None:
         self._path = folder / _PUSHED
         self.known: dict[str, tuple[str, str | None]] = {}
-        with suppress(OSError, ValueError, TypeError):  # what is cut short is pulled again
-            for line in self._path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            lines = []  # all is pulled again
+        for line in lines:
+            with suppress(ValueError, TypeError, RecursionError):  # damaged: that one is, too
                 item, *known = json.loads(line)
-                self.known.pop(item, None)
+                self.known.pop(str(item), None)
                 if known:
-                    self.known[item] = (known[0], known[1])
+                    version, signature = known
+                    self.known[str(item)] = (version, signature)
 
     def items(self) -> list[str]:
         return list(self.known)
@@ -350,7 +355,7 @@ class _Ledger:
             temporary.write_text("".join(lines), encoding="utf-8")
 
     def _append(self, line: list[str | None]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        with path_named(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
@@ -363,7 +368,7 @@ def run_folder(out: str | Path, name: str) -> tuple[Path, RemoteFolder | None]:
     Raises as `RemoteFolder` does.
     """
     if not is_url(out):
-        return Path(out) / name, None
+        return Path(os.path.expanduser(out)) / name, None
     remote = RemoteFolder(f"{str(out).rstrip('/')}/{name}")
     remote.pull(parts=True)
     return remote.folder, remote

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BenchError, SuiteError, nearest
+from bench.errors import BenchError, SuiteError, argument_without_secrets, nearest
 from bench.results.folder.checks import (
+    JSON_CHECKSUM,
     curves_problem,
     data_problem,
     environment_problem,
+    json_checksum,
     plain_json,
     predictions_problem,
     read_text,
     trials_problem,
 )
-from bench.results.folder.columns import TABLES
-from bench.results.folder.parts import PLANNED_KEY
+from bench.results.folder.columns import TABLES, TableName
+from bench.results.folder.lock import other_writer
+from bench.results.folder.parts import PLANNED_KEY, RunStore
+from bench.results.folder.planned import read_planned
 from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import read_table, to_frame
 from bench.results.metric import Metric, read_metrics
@@ -39,7 +44,10 @@ _MEND = "run the suite again with the same arguments: finished trials are kept, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A run folder's content. `num_trials` are those of the suite, whether they have run or not."""
+    """A run folder's content. `num_trials` are those of the suite, whether they have run or not.
+
+    `going` says, for a run that goes on while it is read, which process does it.
+    """
 
     folder: Path
     trials: pd.DataFrame
@@ -49,6 +57,7 @@ class Run:
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
     num_trials: int
+    going: str | None = None
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -70,11 +79,12 @@ def read_run(place: str | Path) -> Run:
 
     A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
     another's: what it returns has the types and ranges that `bench` writes. `trials` has a column
-    `fold`, all null where the suite has no folds.
+    `fold`, all null where the suite has no folds. Of a run that goes on, or was killed before its
+    tables were written, the tables are those of the trials that have ended.
     """
     import pandas as pd
 
-    folder = Path(place)
+    folder = Path(os.path.expanduser(place))
     if is_url(place):
         remote = RemoteFolder(str(place))
         remote.pull(parts=False)
@@ -82,7 +92,8 @@ def read_run(place: str | Path) -> Run:
         if not (folder / "trials.parquet").is_file():
             raise BenchError(f"a run folder must hold trials.parquet, {place} does not")
     _check_run_folder(folder)
-    tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
+    going = other_writer(folder)
+    tables, num_trials = _tables(folder, going)
     trials, curves, predictions = map(to_frame, tables.values())
     if "fold" not in trials:
         trials["fold"] = pd.array([None] * len(trials), dtype="Int64")
@@ -105,13 +116,36 @@ def read_run(place: str | Path) -> Run:
         trials=trials,
         curves=curves,
         predictions=predictions,
-        environment=_read_mapping(
-            folder / "environment.json", plain_json, check=environment_problem
+        environment=_without_secrets(
+            _read_mapping(folder / "environment.json", plain_json, check=environment_problem)
         ),
         data=data,
         suite=_read_mapping(folder / "suite.yaml", lambda text: parse_yaml(text).data),
-        num_trials=_planned(tables["trials"], folder),
+        num_trials=num_trials,
+        going=going,
     )
+
+
+def _tables(folder: Path, going: str | None) -> tuple[dict[TableName, pa.Table], int]:
+    """The tables, and how many trials there are to be."""
+    parts = RunStore(folder)
+    if parts.parts.is_dir() and (going is not None or not (folder / "trials.parquet").is_file()):
+        planned = read_planned(folder)
+        gathered = parts.gathered(planned)
+        found = gathered["trials"].num_rows
+        if not found:
+            raise BenchError(_nothing_yet(folder, going))
+        return gathered, found if planned is None else len(planned)
+    if going is not None and not (folder / "trials.parquet").is_file():
+        raise BenchError(_nothing_yet(folder, going))
+    tables = {name: read_table(folder / f"{name}.parquet", name, mend=_MEND) for name in TABLES}
+    return tables, _planned(tables["trials"], folder)
+
+
+def _nothing_yet(folder: Path, going: str | None) -> str:
+    if going is None:
+        return f"no trial has ended yet in {folder}; {_MEND}"
+    return f"the run in {folder} goes on ({going}), and no trial has ended yet; look again later"
 
 
 def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
@@ -120,6 +154,15 @@ def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
     wanted = {primary.last_val: primary, primary.last_test: primary}
     wanted |= {column: metric for metric in metrics for column in (metric.val, metric.test)}
     return next((metric.name for column, metric in wanted.items() if column not in trials), None)
+
+
+def _without_secrets(content: Any) -> Any:
+    """Folders of earlier versions may hold them, in the command above all."""
+    if isinstance(content, Mapping):
+        return {key: _without_secrets(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_secrets(value) for value in content]
+    return argument_without_secrets(content) if isinstance(content, str) else content
 
 
 def _planned(trials: pa.Table, folder: Path) -> int:
@@ -142,11 +185,29 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
+def write_checked_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as `write_json` does, with a checksum that whoever reads it looks at."""
+    write_json(path, {**content, JSON_CHECKSUM: json_checksum(content)})
+
+
+Described = Literal["accounts.json", "data.json", "environment.json"]
+
+
+def is_whole(folder: Path, name: Described) -> bool:
+    """Whether the file is there, and whoever reads a run would take it."""
+    checks = {"data.json": data_problem, "environment.json": environment_problem}
+    try:
+        _read_mapping(folder / name, plain_json, check=checks.get(name, lambda _: None))
+    except BenchError:
+        return False
+    return True
+
+
 def _check_run_folder(folder: Path) -> None:
-    if (folder / "trials.parquet").is_file():
+    if (folder / "trials.parquet").is_file() or (folder / "parts").is_dir():
         return
-    if (folder / "parts").is_dir():
-        raise BenchError(f"{folder} has parts of trials, but no trials.parquet yet; {_MEND}")
+    if other_writer(folder) is not None:
+        return
     if folder.is_dir():
         inside = ", ".join(_run_folders(folder))
         hint = f"; the run folders in it: {inside}" if inside else ""

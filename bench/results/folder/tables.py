@@ -33,8 +33,11 @@ SCHEMA_VERSION = 2
 FIRST_VERSION = b"1"
 """It knew no metric but accuracy."""
 
-MAX_CELLS = 500_000_000
 MAX_TABLE_BYTES = 1 << 32
+SMALL_TABLE_BYTES = 1 << 28
+MOST_TIMES_LARGER = 200
+"""A table may take `SMALL_TABLE_BYTES` of memory, and more if its file is no more than so many
+times smaller: probabilities, which tables are made of, can hardly be compressed."""
 MAX_TEXT = 100_000
 """Characters of a cell. A few bytes of parquet can stand for any number of cells and characters."""
 
@@ -195,16 +198,18 @@ def _read_bounded(path: Path) -> pa.Table:
     with pq.ParquetFile(path) as file:
         about, schema = file.metadata, file.schema_arrow
         size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
-    if about.num_rows * about.num_columns > MAX_CELLS or size > MAX_TABLE_BYTES:
-        raise ValueError(f"it holds more than {MAX_CELLS:,} cells or {MAX_TABLE_BYTES:,} bytes")
+    room = _most_bytes(path)
+    _check_memory(max(size, about.num_rows * _row_bytes(schema)), room)
     if any(pa.types.is_nested(kind) for kind in schema.types):
         raise ValueError("a column holds lists or mappings")
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    texts = [field.name for field in schema if _is_text(field.type)]
     # A text that a million rows repeat is stored once, and must not be spelled out before a look.
     with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
         table = file.read()
+    _check_memory(sum(map(_spelled_out_bytes, table.columns)), room)
     for index, name in enumerate(table.column_names):
-        if pa.types.is_dictionary(table.schema.field(index).type):
+        dictionary = pa.types.is_dictionary(table.schema.field(index).type)
+        if dictionary and pa.types.is_string(schema.field(index).type):
             _check_texts(table.column(index), name)
             field = pa.field(name, pa.string(), nullable=schema.field(index).nullable)
             table = table.set_column(index, field, table.column(index).cast(pa.string()))
@@ -212,17 +217,56 @@ def _read_bounded(path: Path) -> pa.Table:
     return table
 
 
+def _most_bytes(path: Path) -> int:
+    """The memory that the table in the file may take."""
+    wanted = max(SMALL_TABLE_BYTES, MOST_TIMES_LARGER * path.stat().st_size)
+    return min(MAX_TABLE_BYTES, wanted)
+
+
+def _check_memory(needed: int, room: int) -> None:
+    if needed > room:
+        raise ValueError(
+            f"it would take {needed / 2**20:,.0f} MiB of memory, where a file of its size may "
+            f"take {room / 2**20:,.0f}"
+        )
+
+
+def _row_bytes(schema: pa.Schema) -> int:
+    """What a row takes at least: of texts a number each; they are looked at later."""
+    import pyarrow as pa
+
+    fixed = (kind for kind in schema.types if not pa.types.is_nested(kind))
+    return sum(4 if _is_text(kind) else max(1, kind.bit_width // 8) for kind in fixed)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    try:
+        return not kind.bit_width
+    except ValueError:
+        return True
+
+
+def _spelled_out_bytes(column: pa.ChunkedArray) -> int:
+    """What a column takes once equal texts are no longer stored as one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary)
+        total += 8 * len(chunk) + (pc.sum(lengths.take(chunk.indices)).as_py() or 0)
+    return total
+
+
 def _check_texts(column: pa.ChunkedArray, name: str) -> None:
     import pyarrow.compute as pc
 
-    total = 0
     for chunk in column.chunks:
         longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
-        total += longest * len(chunk)
         if longest > MAX_TEXT:
             raise ValueError(f"a text of the column {name!r} has more than {MAX_TEXT:,} characters")
-    if total > MAX_TABLE_BYTES:
-        raise ValueError(f"the column {name!r} holds more than {MAX_TABLE_BYTES:,} bytes")
 
 
 def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.Table:
@@ -275,7 +319,7 @@ def merge_parquet(
     """Write `tables` below each other into one file, atomically, with further `metadata`."""
     import pyarrow.parquet as pq
 
-    groups = _row_groups(name, tables)
+    groups = _alike(name, tables, path.parent)
     first = next(groups)
     schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
     with (
@@ -283,12 +327,27 @@ def merge_parquet(
         pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
     ):
         for group in chain([first], groups):
-            if group.schema.names != schema.names:
-                raise BenchError(
-                    f"the parts beside {path} must belong to one data set, but their {name} "
-                    "differ in their columns; run the suite into another folder (--out)"
-                )
             writer.write_table(group.cast(schema))
+
+
+def join_tables(name: TableName, tables: Iterable[pa.Table], folder: Path) -> pa.Table:
+    """`tables` of the parts in `folder` below each other, in memory."""
+    import pyarrow as pa
+
+    return pa.concat_tables(list(_alike(name, tables, folder)))
+
+
+def _alike(name: TableName, tables: Iterable[pa.Table], folder: Path) -> Iterator[pa.Table]:
+    """`tables` in few large ones; raises `BenchError` if they differ in their columns."""
+    names = None
+    for group in _row_groups(name, tables):
+        if names not in (None, group.schema.names):
+            raise BenchError(
+                f"the parts in {folder} must belong to one data set, but their {name} differ in "
+                "their columns; run the suite into another folder (--out)"
+            )
+        names = group.schema.names
+        yield group
 
 
 def _columns(rows: Rows) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from bench.results.analysis import (
     read_verdict,
     representatives,
 )
-from bench.results.folder import read_thumbnails, read_tuning
+from bench.results.folder import read_input_views, read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
@@ -32,6 +32,7 @@ from bench.results.plots.comparison import against_cost, heat_map, ranked_config
 from bench.results.plots.contest import critical_differences, win_matrix
 from bench.results.plots.curves import mean_curves, trial_curves
 from bench.results.plots.fonts import standing_in, undrawable
+from bench.results.plots.inputs import input_views
 from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.results.plots.panels import learning_rates, strategy_panels
 from bench.results.plots.predictions import (
@@ -63,7 +64,11 @@ _COSTS: Mapping[str, tuple[str, str]] = {
 }
 """By what a figure is named: the column of costs, and the cost in words."""
 
+INPUTS = "inputs"
+"""The name of the figure that shows a few inputs."""
+
 __all__ = [
+    "INPUTS",
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
     "Drawn",
@@ -125,6 +130,7 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
         "mistakes": "The test images that the best strategy is most confidently wrong about.",
         "calibration": "Whether the probabilities of the predictions are what they say.",
         "learning_rates": "The learning rate of the head over time.",
+        INPUTS: "A few training images as networks see them, for evaluation and for training.",
     }
 
 
@@ -228,6 +234,7 @@ def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
             predictions, trials_of, looks(grid.axes[grid.lead])
         ),
         "learning_rates": lambda: learning_rates(trials, curves),
+        INPUTS: lambda: input_views(read_input_views(run.folder)),
     }
     ordered: dict[str, Callable[[], Figure | None]] = {}
     for name in captions(metric):

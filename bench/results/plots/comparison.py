@@ -169,11 +169,8 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
     grid = read_grid(trials, metric)
     complete = complete_trials(trials)
     costs = complete.groupby("config")[column].mean()
-    results = [
-        result
-        for result in rank_configs(trials, grid)
-        if result.rank is not None and np.isfinite(costs.get(result.config, np.nan))
-    ]
+    ranked = [result for result in rank_configs(trials, grid) if result.rank is not None]
+    results = [r for r in ranked if np.isfinite(costs.get(r.config, np.nan))]
     means = [float(costs[result.config]) for result in results]
     if len(results) < 2 or not max(means) > min(means):
         return None
@@ -213,6 +210,9 @@ def against_cost(trials: pd.DataFrame, column: str, metric: Metric = ACCURACY) -
     if several and not fills:
         others = ", ".join(key for key in grid.keys if key != grid.lead)
         note += f" Configs that differ in {others} only look the same."
+    if len(results) < len(ranked):
+        note += f" Left out: {len(ranked) - len(results)} of {len(ranked)} configs whose "
+        note += f"{COSTS[column]} is not known."
     key_below(figure, handles, note=note)
     return figure
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.analysis import ALPHA, Comparison, Ranking
 from bench.results.analysis.ranks import LEAST_BLOCKS
 from bench.results.metric import ACCURACY, Metric
@@ -86,7 +87,7 @@ def _frame(ax: Axes, row: int, column: int) -> None:
 
 def _wins_message(comparisons: Sequence[Comparison]) -> str:
     claimed = sum(c.verdict in ("better", "worse") for c in comparisons)
-    pairs = f"{len(comparisons)} pair{'s' if len(comparisons) > 1 else ''}"
+    pairs = counted(len(comparisons), "pair")
     if all(c.of_models for c in comparisons):
         return f"Too few seeds to tell any of {pairs} apart"
     if not claimed:
@@ -165,7 +166,7 @@ def _rank_message(ranking: Ranking) -> str:
         equal = [name for name, rank in ranking.ranks.items() if rank == ranking.ranks[best]]
         if len(equal) > 1:
             return f"{len(equal)} of {len(ranking.ranks)} share the first rank on these blocks"
-        return f"{shortened(best, 40)} ranks first on these {len(ranking.blocks)} blocks"
+        return f"{shortened(best, 40)} ranks first on these {counted(len(ranking.blocks), 'block')}"
     test = f"Iman–Davenport, p = {ranking.p:.2g}"
     if ranking.p >= ALPHA:
         return f"It is open whether the ranks differ on other blocks ({test})"
@@ -173,6 +174,6 @@ def _rank_message(ranking: Ranking) -> str:
     if len(joined) == len(ranking.ranks) - 1:
         return f"The ranks differ ({test}), but {shortened(best, 40)} is not told from any other"
     if joined:
-        others = f"other{'s' if len(joined) > 1 else ''}"
-        return f"{shortened(best, 40)} ranks first, not apart from {len(joined)} {others} ({test})"
+        others = counted(len(joined), "other")
+        return f"{shortened(best, 40)} ranks first, not apart from {others} ({test})"
     return f"{shortened(best, 40)} ranks best over all blocks ({test})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.analysis import Goal, Setting, Study, goal_of, importances, number_text
 from bench.results.grid import is_missing
 from bench.results.metric import ACCURACY, Metric
@@ -64,7 +65,7 @@ def setting_importances(studies: Sequence[Study], objective: Goal) -> Figure | N
     ax.set_yticks(range(len(shown)), labels)
     ax.tick_params(length=0)
     for (row, column), share in np.ndenumerate(shares):
-        text = f"{100 * share:.0f}" if np.isfinite(share) else "–"
+        text = f"{100 * share:z.0f}" if np.isfinite(share) else "–"
         colour = "white" if share > 0.55 else "black"
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
     notes = [
@@ -76,7 +77,7 @@ def setting_importances(studies: Sequence[Study], objective: Goal) -> Figure | N
     if len(every) > len(settings):
         notes.append(f"Only the first {MAX_SETTINGS} settings are shown.")
     if len(found) > len(shown):
-        notes.append(f"{len(found) - len(shown)} more studies are not shown.")
+        notes.append(f"{counted(len(found) - len(shown), 'more study', 'more studies')} not shown.")
     key_below(figure, note=" ".join(notes))
     return figure
 
@@ -109,7 +110,9 @@ def setting_lines(studies: Sequence[Study], metric: Metric = ACCURACY) -> Figure
     if any(len(study.space) > MAX_SETTINGS for study in shown):
         notes.append(f"Only the first {MAX_SETTINGS} settings are shown.")
     if len(able) > len(shown):
-        notes.append(f"{len(able) - len(shown)} {worse} studies are not shown.")
+        notes.append(
+            f"{counted(len(able) - len(shown), f'{worse} study', f'{worse} studies')} not shown."
+        )
     key_below(figure, note=" ".join(notes))
     return figure
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.analysis import (
     LR,
     Goal,
@@ -275,7 +276,7 @@ def _history_note(shown: Sequence[Study], objective: Goal, *, hidden: int) -> st
     if not all(np.isfinite(each).all() for each in figures):
         notes.append("At the bottom: no figure is known.")
     if hidden:
-        notes.append(f"{hidden} more studies are not shown.")
+        notes.append(f"{counted(hidden, 'more study', 'more studies')} not shown.")
     return " ".join(notes)
 
 
@@ -319,7 +320,9 @@ def _study_handles(
 def _unnamed(names: Mapping[str, Any]) -> str:
     """What the legend leaves out."""
     more = len(names) - MAX_LINES
-    return f" {more} more studies are drawn, but not named." if more > 0 else ""
+    return (
+        f" {counted(more, 'more study', 'more studies')} drawn, but not named." if more > 0 else ""
+    )
 
 
 def _rates(study: Study, metric: Metric) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.errors import counted
 from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -168,7 +169,7 @@ def _settle(found: Verdict) -> Iterator[Line]:
         most = max(len(c.seeds) for c in rivals)
         if most:
             further = LEAST_SEEDS - most
-            text = f"at least {further} more seed{'s' if further > 1 else ''}."
+            text = f"at least {counted(further, 'more seed')}."
             yield Line(about="To settle it", text=text)
         return
     known = [(c, needs) for c in rivals if (needs := found.needs(c)) is not None]
@@ -195,12 +196,13 @@ def _effort(needs: Needs) -> tuple[float, float]:
 
 def _needs_text(needs: Needs) -> str:
     seeds, samples = _range(needs.seeds), _range(needs.samples)
+    more = "further seed" if seeds == "about 1" else "further seeds"
     if seeds and samples:
-        return f"{seeds} further seeds, or a test split of {samples} images"
+        return f"{seeds} {more}, or a test split of {samples} images"
     if samples:
         return f"no number of seeds will do it: a test split of {samples} images"
     if seeds:
-        return f"{seeds} further seeds"
+        return f"{seeds} {more}"
     return "neither more seeds nor more test images alone, but both, and many"
 
 
@@ -217,15 +219,18 @@ def _range(ends: tuple[int | None, int | None]) -> str:
 
 def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     images = found.train_samples
+    candidates = (c.candidates for each in found.contenders for c in each.choices.values())
+    training = "the configs chosen here, trained" if max(candidates, default=1) > 1 else "training"
     if found.folds:
+        about = f"about {counted(images, 'image')}" if images else "images"
         text = (
-            f"it holds for training on about {images} images like these, and on images like these "
+            f"it holds for {training} on {about} like these, and on images like these "
             f"({found.folds} folds)."
         )
     else:
-        pool = f"{images} training images" if images else "training images"
+        pool = counted(images, "training image") if images else "training images"
         text = (
-            f"it holds for training on this pool of {pool}, on any seeds and on test images like "
+            f"it holds for {training} on this pool of {pool}, on any seeds and on test images like "
             "these."
         )
     more = "; ".join(doubts)
@@ -242,9 +247,9 @@ def _figure(best: Contender, found: Verdict) -> str:
     other = "other seeds and images" if several else "other images"
     blocks = f", mean over {len(best.blocks)} backbones" if len(best.blocks) > 1 else ""
     tested = (
-        f"{found.samples} images, each tested once a seed"
+        f"{counted(found.samples, 'image')}, each tested once a seed"
         if found.folds
-        else f"{found.samples} test images"
+        else counted(found.samples, "test image")
     )
     return (
         f"{metric.text(best.figure)} on {tested} ({seeds}{blocks}; for {other} "

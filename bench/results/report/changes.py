@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import counted
 from bench.results.analysis import Change, RunComparison, compare_runs
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.folder import read_run
@@ -15,7 +16,6 @@ from bench.results.report.answer import amount
 from bench.results.report.blocks import Block, Bullets, Heading, Table, paragraph
 from bench.results.report.notebook import html
 from bench.results.report.wording import (
-    counted,
     difference,
     difference_interval,
     number,

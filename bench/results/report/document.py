@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, bounded
-from bench.results.folder import STATUSES, Run, read_json
+from bench.errors import BenchError, bounded, counted
+from bench.results.folder import STATUSES, Run, damaged_checkpoints, read_json
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.plots import Drawn
 from bench.results.report.blocks import (
@@ -23,8 +23,8 @@ from bench.results.report.blocks import (
     paragraph,
 )
 from bench.results.report.evidence import Findings, evidence, standing
+from bench.results.report.inputs import inputs_section
 from bench.results.report.tuning import tuning_limits
-from bench.results.report.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,8 @@ FILES: Mapping[str, str] = {
     "data.json": "classes, counts and what was noticed about the data",
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
+    "inputs.parquet": "a few training images as networks see them",
+    "earlier": "tables and reports of suites that this folder had before",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }
@@ -71,10 +73,12 @@ def document(
     yield Heading("How it was obtained")
     yield from _compared(found)
     yield from _data(run.data)
+    yield from inputs_section(run, targets)
     yield from _environment(run.environment)
     yield from _headed("Limits", _limits(found))
     yield from _repeated(run.environment)
     yield from _files(run.folder)
+    yield from _damaged(run)
 
 
 def _headed(heading: str, blocks: Iterable[Block]) -> Iterator[Block]:
@@ -138,7 +142,11 @@ def _unfinished(found: Findings) -> Iterator[Block]:
             f"{labels[str(config)]} (seed {', '.join(_seeds_and_folds(rows))})"
             for config, rows in group.groupby("config", sort=False)
         ]
-        more = f" and {len(names) - MAX_NAMED} more configs" if len(names) > MAX_NAMED else ""
+        more = (
+            f" and {counted(len(names) - MAX_NAMED, 'more config')}"
+            if len(names) > MAX_NAMED
+            else ""
+        )
         shown = "; ".join(names[:MAX_NAMED])
         yield paragraph(f"{counted(len(group), 'trial')} {status}: {shown}{more}")
         yield Code(str(reason), max_lines=MAX_ERROR_LINES)
@@ -203,7 +211,9 @@ def _data(data: Mapping[str, Any]) -> Iterator[Block]:
         yield paragraph(f"Images per class{of}:")
         yield Table("classes", ("class", *counts), rows, tuple(range(1, len(counts) + 1)))
     if len(classes) > MAX_CLASSES:
-        yield paragraph(f"{len(classes) - MAX_CLASSES} more classes are in data.json.")
+        yield paragraph(
+            f"{counted(len(classes) - MAX_CLASSES, 'more class', 'more classes')} in data.json."
+        )
 
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
@@ -259,6 +269,15 @@ def _repeated(environment: Mapping[str, Any]) -> Iterator[Block]:
         yield Code(command if isinstance(command, str) else shlex.join(command), "sh")
 
 
+def _damaged(run: Run) -> Iterator[Block]:
+    found = damaged_checkpoints(run.folder, complete_trials(run.trials)["trial"])
+    if found:
+        yield paragraph("These checkpoints are damaged; bench run trains their trials again:")
+        yield Bullets(
+            tuple((f"checkpoints/{trial}.safetensors: {why}",) for trial, why in found.items())
+        )
+
+
 def _files(folder: Path) -> Iterator[Block]:
     items = tuple(
         (Link(name, name), f"– {what}") for name, what in FILES.items() if (folder / name).exists()
@@ -284,7 +303,9 @@ def _time(complete: pd.DataFrame) -> str:
         sentence += f", from {started.strftime(form)} to {finished.strftime(form)} UTC"
     reused, epochs = int(complete["reused_epochs"].sum()), int(complete["epochs"].sum())
     if reused:
-        sentence += f"; {reused} of {epochs} epochs were shared with a trial that begins the same"
+        sentence += (
+            f"; {reused} of {counted(epochs, 'epoch')} shared with a trial that begins the same"
+        )
     return sentence
 
 

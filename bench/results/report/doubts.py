@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from bench.errors import counted
 from bench.results.analysis import Verdict, edges, read_studies
 from bench.results.folder import Run, Tuning
 
@@ -51,8 +52,8 @@ def _validation(size: int, found: Verdict) -> Iterator[str]:
     error = math.sqrt(share * (1 - share) / size)
     if error >= VALIDATION_ERROR:
         yield (
-            f"the validation split that chooses has {size} images, so its accuracy is known to "
-            f"± {100 * error:.0f} points"
+            f"the validation split that chooses has {counted(size, 'image')}, so its accuracy is "
+            f"known to ± {100 * error:.0f} points"
         )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
+from bench.errors import counted
 from bench.results.analysis import (
     COSTS,
     Comparison,
@@ -21,6 +24,7 @@ from bench.results.analysis import (
     wilson_interval,
 )
 from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.analysis.folds import fold_variances
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
@@ -33,7 +37,7 @@ from bench.results.grid import (
     spread,
 )
 from bench.results.metric import ACCURACY
-from bench.results.plots import MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.plots import INPUTS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
@@ -49,7 +53,6 @@ from bench.results.report.doubts import doubts
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
-    counted,
     difference,
     difference_interval,
     mean,
@@ -101,6 +104,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from (picture for picture in pictures if picture.name == metric.test)
     if found.verdict.comparisons:
         yield from _pairs(found.verdict)
+    if found.verdict.folds:
+        yield from _folds(found)
     if found.tuning is not None:
         yield from tuning_section(
             found.tuning,
@@ -115,7 +120,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
-    shown = [picture for picture in pictures if picture.name != metric.test]
+    shown = [picture for picture in pictures if picture.name not in (metric.test, INPUTS)]
     if shown:
         yield Heading("Figures", 3)
         yield from shown
@@ -222,6 +227,29 @@ def _choice_in_words(found: Verdict) -> str:
     )
 
 
+def _folds(found: Findings) -> Iterator[Block]:
+    """What drawing the folds and trainings anew moves, apart from what the folds of a seed do."""
+    verdict, metric = found.verdict, found.run.metric
+    figures = found.run.trials.set_index("trial")[metric.test]
+    rows = []
+    for each in verdict.contenders:
+        for block, choice in each.choices.items():
+            values = np.array([figures.loc[list(trials)] for trials in choice.trials.values()])
+            variances = fold_variances(values)
+            spreads = (math.sqrt(variances.seeds), math.sqrt(variances.folds))
+            where = f"{each.name} · {block}" if block else each.name
+            rows.append((where, *(number(sd, metric) for sd in spreads)))
+    yield Heading("Seeds and folds", 3)
+    yield paragraph(
+        f"Standard deviations of test {metric.label}{' in points' if metric.percent else ''}. "
+        "Between seeds: of the mean over all images, when folds, head and order are drawn anew. "
+        "Between folds: of the folds of one seed, each tested on its own few images. The folds of "
+        "a seed share most of their training images and all seeds share all images, so neither "
+        "says how far other images would move the figure; the test does."
+    )
+    yield Table("folds", (verdict.axis, "between seeds", "between folds"), tuple(rows), (1, 2))
+
+
 def standing(found: Verdict) -> Iterator[Block]:
     """The one table of the answer: every value of the leading axis against the recommended one."""
     metric = found.metric
@@ -281,7 +309,7 @@ def standing(found: Verdict) -> Iterator[Block]:
         ("val", "on the validation split, which chooses"),
         ("time (s)", "of one training and its validations"),
         ("parameters", "those that train"),
-        ("MiB", "the peak of memory"),
+        ("memory (MiB)", "its peak in one training"),
     ]
     places = {index for index in range(1, len(header)) if header[index] != "verdict"}
     yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
@@ -290,7 +318,7 @@ def standing(found: Verdict) -> Iterator[Block]:
 _COSTS = {
     "train_seconds": "time (s)",
     "trainable_params": "parameters",
-    "peak_memory_mib": "MiB",
+    "peak_memory_mib": "memory (MiB)",
 }
 
 
@@ -311,9 +339,9 @@ def _ranking(found: Findings) -> Iterator[Block]:
         f"{figures_of}{' in percent' if metric.percent else ''}, mean ± standard deviation over "
         f"seeds; test {metric.label} at the epoch that validation chose (best epoch), last: after "
         f"the last epoch. 95 %: interval of the mean over seeds (Student's t){single}. IQM: "
-        "interquartile mean. Training time is the mean of a trial, in seconds."
+        "interquartile mean. time (s): mean of a training, in seconds."
     )
-    figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "s")
+    figures = ("seeds", "test", "95 %", "median", "IQM", "val", "best epoch", "last", "time (s)")
     header = ("rank", *axes, *figures)
     rows = tuple(
         (
@@ -331,7 +359,9 @@ def _ranking(found: Findings) -> Iterator[Block]:
     )
     yield Table("ranking", header, rows, (0, *range(len(axes) + 1, len(header))))
     if len(found.results) > MAX_RANKED:
-        yield paragraph(f"{len(found.results) - MAX_RANKED} more configs are in trials.parquet.")
+        yield paragraph(
+            f"{counted(len(found.results) - MAX_RANKED, 'more config')} in trials.parquet."
+        )
 
 
 def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
@@ -426,7 +456,7 @@ def _shares(found: Findings) -> Iterator[Block]:
     yield Heading(f"What moves test {found.run.metric.label}", 3)
     yield paragraph("Share of the variance over all trials that an axis explains, or two together.")
     rows = tuple(
-        (" × ".join(e.axes), *(f"{100 * share:.1f}" for share in (e.share, e.seen, e.chance)))
+        (" × ".join(e.axes), *(f"{100 * share:z.1f}" for share in (e.share, e.seen, e.chance)))
         for e in effects
     )
     yield Table(
@@ -459,7 +489,9 @@ def _fronts(found: Findings) -> Iterator[Block]:
         priced = [result for result in known if result.config in costs]
         front = pareto_front([sign * r.test.mean for r in priced], list(costs.values()))
         best = [r.label for r, kept in zip(priced, front, strict=True) if kept]
-        items.append((f"for {name}: {named(best)}",))
+        unknown = [result.label for result in known if result.config not in costs]
+        left_out = f" (left out, since it is not known: {named(unknown)})" if unknown else ""
+        items.append((f"for {name}: {named(best)}{left_out}",))
     if items:
         better = "more accurate" if metric.is_accuracy else f"{metric.ahead} in {metric.label}"
         yield paragraph(f"No other config is both {better} (by its mean) and cheaper:")

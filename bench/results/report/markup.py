@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from bench.errors import counted
+
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -41,7 +43,7 @@ def code_lines(content: str, *, max_lines: int | None = None) -> list[str]:
     plain = _TERMINAL_CODES.sub("", content).expandtabs(4)
     lines = ["".join(c if c.isprintable() else "�" for c in line) for line in plain.splitlines()]
     if max_lines is not None and len(lines) > max_lines:
-        lines = [*lines[:max_lines], f"… {len(lines) - max_lines} more lines"]
+        lines = [*lines[:max_lines], f"… {counted(len(lines) - max_lines, 'more line')}"]
     return lines
 
 

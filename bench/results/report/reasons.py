@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, counted, nearest
 from bench.results.folder import Run
 from bench.results.grid import is_missing, read_grid
 
@@ -47,19 +47,22 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         yield f"It was skipped before anything ran: {trial['error'] or 'no reason was given'}."
         return
     if status == "failed":
-        yield f"It failed after {epochs} finished epochs: {trial['error']}"
+        yield f"It failed after {counted(epochs, 'finished epoch')}: {trial['error']}"
         if is_missing(trial["started"]):
-            yield "It lacked something outside of itself: the same command tries it again."
+            yield (
+                "It failed for an external reason (missing file, full disk, killed process), so "
+                "the next run retries it."
+            )
         else:
-            yield "It stays failed until the same command with --retry failed tries it again."
+            yield "The next run skips it; add --retry failed to run it again."
         return
     yield from _origin(run, trial)
     yield from _shared(run, trial)
     asked = int(trial["epochs"])
     if epochs < asked and epochs:
         yield (
-            f"It stopped early, after {epochs} of {asked} epochs: validation had not improved "
-            "for as many epochs as early_stopping allows."
+            f"It stopped early, after {epochs} of {counted(asked, 'epoch')}: validation had not "
+            "improved for as many epochs as early_stopping allows."
         )
     if epochs and run.suite.get("choose") == "last":
         yield f"Epoch {trial['best_epoch']}, its last, counts: the suite says choose: last."
@@ -104,9 +107,10 @@ def _shared(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
         and _begins_alike(run, str(trial["trial"]), str(row["trial"]), reused)
     ]
     names = f" (such as {twins[0]})" if twins else ""
+    epochs = "epoch was" if reused == 1 else f"{reused} epochs were"
     yield (
-        f"Its first {reused} epochs were trained once together with an earlier trial{names}: "
-        "everything that these epochs use is the same in both."
+        f"Its first {epochs} trained once together with an earlier trial{names}: everything that "
+        "training uses until then is the same in both."
     )
 
 

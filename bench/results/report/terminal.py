@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from bench.errors import counted
 from bench.results.analysis import LrCell, RunComparison, sample_of
 from bench.results.analysis.intervals import UNKNOWN as UNKNOWN_INTERVAL
 from bench.results.folder import Run
@@ -45,7 +46,13 @@ def show_verdict(run: Run) -> Iterator[RenderableType]:
 def show_run(run: Run) -> Iterator[RenderableType]:
     """The answer and the ranking, with the mean validation accuracy of each config by epoch."""
     found = Findings(run=run)
-    yield from show_verdict(run)
+    if run.going is None:
+        yield from show_verdict(run)
+    else:
+        # A verdict on the way would be one more look at the results, which the last one pays for.
+        ended = f"{len(run.trials)} of {counted(run.num_trials, 'trial')} have ended"
+        text = f"still going ({run.going}): {ended}; the verdict comes when it is done"
+        yield f"[yellow]{_plain(text)}[/]"
     results = found.results
     complete = complete_trials(run.trials)
     val = run.curves[run.curves["split"] == "val"].merge(complete[["trial", "config"]], on="trial")

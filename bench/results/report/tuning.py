@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from bench.errors import counted
 from bench.results.analysis import (
     LR,
     Budget,
@@ -34,7 +35,6 @@ from bench.results.report.answer import amount, named
 from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
 from bench.results.report.wording import (
     claim,
-    counted,
     difference,
     difference_interval,
     mean_sd,

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 
+from bench.errors import counted
 from bench.results.analysis import Comparison
 from bench.results.analysis.intervals import Interval
 from bench.results.grid import UNKNOWN, Spread, is_missing
 from bench.results.metric import Metric
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """`3 trials`, `1 class`."""
-    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def claim(comparison: Comparison) -> str:
@@ -52,7 +48,7 @@ def difference_interval(interval: Interval, metric: Metric) -> str:
 
 def seeds_text(n: int) -> str:
     """`one seed`, `3 seeds`."""
-    return "one seed" if n == 1 else f"{n} seeds"
+    return "one seed" if n == 1 else counted(n, "seed")
 
 
 def rounded_up(n: int) -> int:

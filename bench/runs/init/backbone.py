@@ -11,8 +11,11 @@ from bench.models import describe_weights
 from bench.suite import Entry
 
 SEEDS = (0, 1, 2)
+"""Those that splits are looked at for."""
 MIN_IMAGE_SIZE, SIZE_STEP = 96, 32
 """In pixels. The backbones halve the side five times: 96 px leave a last map of 3 × 3."""
+SMALLEST = 64
+"""In pixels, where time is short."""
 
 
 def choose_image_size(sizes: npt.NDArray[np.int64], weights_size: int) -> int | None:
@@ -22,6 +25,15 @@ def choose_image_size(sizes: npt.NDArray[np.int64], weights_size: int) -> int | 
     doubled = 2 * float(np.median(sizes.min(axis=1)))
     size = max(MIN_IMAGE_SIZE, math.ceil(doubled / SIZE_STEP) * SIZE_STEP)
     return size if size < weights_size else None
+
+
+def smaller_sizes(sizes: npt.NDArray[np.int64], size: int) -> tuple[int, ...]:
+    """Sizes below `size` for less time: down to what the images have themselves, or 96 px."""
+    own = min(sizes.min(axis=1).tolist(), default=size) if len(sizes) else size
+    least = max(SMALLEST, min(MIN_IMAGE_SIZE, math.ceil(own / SIZE_STEP) * SIZE_STEP))
+    steps = (size * 3 // 4, size // 2)
+    found = {max(least, round(step / SIZE_STEP) * SIZE_STEP) for step in steps}
+    return tuple(sorted((each for each in found if each < size), reverse=True))
 
 
 def backbones_for(device: str) -> tuple[str, ...]:

@@ -1,26 +1,35 @@
-"""Choosing: a grid for what was found, by the number of images, their sizes and the device."""
+"""Choosing: grids for what was found, from the one that shows most to the one that is soonest done.
+
+Which of them it is depends on how long this machine takes: see `fit`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.runs.init.backbone import (
+    backbones_for,
+    choose_image_size,
+    size_of_weights,
+    smaller_sizes,
+)
 from bench.runs.init.examine import Examined
 
 IMBALANCED = 3.0
 """Classes are weighted where the largest has more than so many times the images of the smallest."""
 FEW_IMAGES, MANY_IMAGES = 1_000, 10_000
 """Training images."""
-PASSES_ON_CPU = 60_000
-"""Images of 224 px that a suite for a CPU may train on in all: an hour or so on two cores."""
+NUMBERS_OF_SEEDS = (8, 5, 3)
+"""With three seeds claims begin; more than eight show little more on one test split."""
+SHOTS = (50, 20, 10, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenGrid:
     """The grid. `strategies` holds (why, YAML entry); `image_size` is None for the weights' own.
 
-    `others` are backbones that the suite only suggests.
+    `others` are backbones that the suite only suggests. `shots` is None where all images train.
     """
 
     backbone: str
@@ -33,37 +42,59 @@ class ChosenGrid:
     epochs: int
     lr: float
     balanced: bool
+    seeds: tuple[int, ...]
+    shots: int | None = None
 
     @property
     def num_trials(self) -> int:
         """Cells of the grid times seeds."""
-        return len(self.strategies) * len(self.schedules) * len(SEEDS)
+        return len(self.strategies) * len(self.schedules) * len(self.seeds)
 
 
-def choose(found: Examined) -> ChosenGrid:
-    """The grid for these findings."""
+def choices(found: Examined) -> Iterator[ChosenGrid]:
+    """Grids for these findings, each for less time than the one before.
+
+    First the second schedule goes, then seeds, then pixels, then epochs, strategies, images.
+    """
+    grid = richest(found)
+    yield grid
+    grid = replace(grid, schedules=grid.schedules[:1])
+    size = grid.image_size or grid.weights_size
+    for pixels in (grid.image_size, *smaller_sizes(found.sizes, size)):
+        for seeds in NUMBERS_OF_SEEDS:
+            grid = replace(grid, image_size=pixels, seeds=tuple(range(seeds)))
+            yield grid
+    grid = replace(grid, epochs=max(3, grid.epochs // 2))
+    yield grid
+    for number in (3, 2):
+        # from_scratch, linear_probe, full_finetune; then without the first, which takes longest.
+        grid = replace(grid, strategies=grid.strategies[:3][-number:])
+        yield grid
+    least = min(found.counts["train"].values())
+    for shots in SHOTS:
+        if shots < least:
+            grid = replace(grid, shots=shots)
+            yield grid
+
+
+def richest(found: Examined) -> ChosenGrid:
+    """The first of `choices`."""
     num_train = found.total("train")
     batch_size, epochs, lr = _pace(num_train)
     backbone, *others = backbones_for(found.device)
     weights_size = size_of_weights(backbone)
-    image_size = choose_image_size(found.sizes, weights_size)
-    strategies = tuple(_strategies(lr, few=num_train < FEW_IMAGES))
-    schedules: tuple[str, ...] = ("cosine", "constant")
-    passes = len(strategies) * len(schedules) * len(SEEDS) * epochs * num_train
-    load = passes * ((image_size or weights_size) / 224) ** 2
-    if found.device == "cpu" and load > PASSES_ON_CPU:
-        schedules = schedules[:1]
     return ChosenGrid(
         backbone=backbone,
         others=tuple(others),
         weights_size=weights_size,
-        image_size=image_size,
-        strategies=strategies,
-        schedules=schedules,
+        image_size=choose_image_size(found.sizes, weights_size),
+        strategies=tuple(_strategies(lr, few=num_train < FEW_IMAGES)),
+        schedules=("cosine", "constant"),
         batch_size=batch_size,
         epochs=epochs,
         lr=lr,
         balanced=found.imbalance > IMBALANCED,
+        seeds=tuple(range(NUMBERS_OF_SEEDS[0])),
     )
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data import DATASETS
-from bench.runs.init.backbone import SEEDS
+from bench.data import CROP_MARGIN, DATASETS
+from bench.errors import counted
 from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
 from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
 from bench.runs.init.examine import MEASURED, Examined, wilson_half_width
+from bench.runs.init.fit import Proposal
+from bench.runs.time_estimate import duration
 
 SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
 FEW_TO_CHOOSE_BY = 100
@@ -23,11 +25,18 @@ FEW_TO_CHOOSE_BY = 100
 SHOTS = 50
 
 
-def suite_text(found: Examined, chosen: ChosenGrid, *, path: Path, name: str, dataset: str) -> str:
+def suite_text(found: Examined, proposal: Proposal, *, path: Path, name: str, dataset: str) -> str:
     """The file: `path` is where it goes, `name` the suite's name, `dataset` the folder's path."""
+    settings = settings_text(
+        found, proposal.grid, name=None if name == path.stem else name, dataset=dataset
+    )
+    return "\n".join(_header(found, proposal, path)) + "\n\n" + settings
+
+
+def settings_text(found: Examined, chosen: ChosenGrid, *, name: str | None, dataset: str) -> str:
+    """The suite without its header; `name` is None where it is that of the file."""
     blocks = [
-        list(_header(found, chosen, path)),
-        [*([f"name: {quoted(name)}"] if name != path.stem else []), *_dataset(found, dataset)],
+        [*([f"name: {quoted(name)}"] if name is not None else []), *_dataset(found, dataset)],
         list(_network(found, chosen)),
         list(_strategies(chosen)),
         list(_variation(chosen)),
@@ -36,15 +45,15 @@ def suite_text(found: Examined, chosen: ChosenGrid, *, path: Path, name: str, da
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def summary(found: Examined, chosen: ChosenGrid, *, path: Path) -> str:
+def summary(found: Examined, proposal: Proposal, *, path: Path) -> str:
     """What was found and chosen, in a few lines."""
-    return "\n".join(_summary(found, chosen, path))
+    return "\n".join(_summary(found, proposal, path))
 
 
 # The header -----------------------------------------------------------------------------------
 
 
-def _header(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
+def _header(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     suite = shlex.quote(str(path))
     yield from comment(f"bench run {suite}")
     yield "#"
@@ -63,7 +72,10 @@ def _header(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
         yield from item(text)
     yield "#"
     yield "# What runs"
-    yield from item(_work(found, chosen))
+    yield from item(_work(found, proposal.grid))
+    yield from item(f"It takes {_time(found, proposal)}.")
+    yield from item(f"{proposal.outlook(found.total('test'))}.")
+    yield from item(_more(found, proposal))
 
 
 def _table(found: Examined) -> Iterator[str]:
@@ -103,11 +115,11 @@ def _sizes(found: Examined) -> str:
     width, height = np.median(sizes, axis=0).astype(int)
     sample = f" (of {MEASURED} images measured)" if len(sizes) == MEASURED else ""
     text = f"Median size {width} × {height} pixels, smallest {smallest}, largest {largest}{sample}."
-    share = np.median(sizes.min(axis=1) / sizes.max(axis=1))
-    if share == 1:
-        return text
+    if (sizes[:, 0] == sizes[:, 1]).all():
+        return f"{text} All are squares: networks see all of them."
+    share = CROP_MARGIN**2 * np.median(sizes.min(axis=1) / sizes.max(axis=1))
     return (
-        f"{text} Networks see the central square, {share:.0%} of the median image; "
+        f"{text} Networks see the middle, about {share:.0%} of the median image; "
         "`resize: pad` would show all of it."
     )
 
@@ -117,8 +129,8 @@ def _machine(found: Examined) -> str:
     native = "which it computes natively" if precision == "bf16" else "as bf16 is not native to it"
     device = "the CPU" if found.device == "cpu" else f"{machine['device_name']} ({found.device})"
     return (
-        f"This machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of "
-        f"memory. It trains on {device} in {precision}, {native}."
+        f"This machine: {machine['cpu']}, {counted(machine['cores'], 'core')}, "
+        f"{machine['memory_gib']} GiB of memory. It trains on {device} in {precision}, {native}."
     )
 
 
@@ -126,13 +138,15 @@ def _certainty(found: Examined) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
-        f"{num_test:,} test images: an accuracy of 90% is known to about {_half_width(found)} "
-        f"(half of the 95% Wilson score interval); one image is {100 / num_test:.2g} points. All "
-        "strategies see the same test images, so a difference is usually surer than either."
+        f"{counted(num_test, 'test image')}: an accuracy of 90% is known to about "
+        f"{_half_width(found)} (half of the 95% Wilson score interval); one image is "
+        f"{100 / num_test:.2g} points. All strategies see the same test images, so a difference is "
+        "usually surer than either."
     )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
-        yield f"{num_val} validation images choose the epoch: there is luck in that choice."
+        images = counted(num_val, "validation image")
+        yield f"The epoch is chosen on {images}: there is luck in that choice."
 
 
 def _half_width(found: Examined) -> str:
@@ -143,13 +157,36 @@ def _work(found: Examined, chosen: ChosenGrid) -> str:
     factors = (
         (len(chosen.strategies), "strategies"),
         (len(chosen.schedules), "schedules" if len(chosen.schedules) > 1 else "schedule"),
-        (len(SEEDS), "seeds"),
+        (len(chosen.seeds), "seeds"),
     )
     grid = " × ".join(f"{count} {what}" for count, what in factors)
     epochs = chosen.num_trials * chosen.epochs
     return (
         f"{chosen.num_trials} trials ({grid}) of {chosen.epochs} epochs: {epochs:,} epochs, "
-        f"{epochs * found.total('train'):,} images to train on."
+        f"{epochs * _num_train(found, chosen):,} images to train on."
+    )
+
+
+def _num_train(found: Examined, chosen: ChosenGrid) -> int:
+    """Images that a trial trains on."""
+    counts = found.counts["train"].values()
+    return sum(counts if chosen.shots is None else (min(chosen.shots, each) for each in counts))
+
+
+def _time(found: Examined, proposal: Proposal) -> str:
+    text = f"about {duration(proposal.seconds)} of training on this machine ({found.device})"
+    if proposal.fits:
+        return text
+    return f"{text}, longer than the {proposal.minutes:g} min asked for: no smaller grid is of use"
+
+
+def _more(found: Examined, proposal: Proposal) -> str:
+    longer = max(60, math.ceil(proposal.minutes) * 6)
+    folder = shlex.quote(str(found.folder))
+    return (
+        f"More: bench init {folder} --minutes {longer} --force proposes a grid for {longer} "
+        "minutes; bench run with --decide adds seeds to what is still open; smaller differences "
+        "than these need more test images."
     )
 
 
@@ -189,7 +226,19 @@ def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     )
     yield "# weights: fractals"
     yield "weights: imagenet"
-    if chosen.image_size is not None:
+    if chosen.image_size is not None and not len(found.sizes):
+        yield f"image_size: {chosen.image_size}"
+    elif chosen.image_size is not None and 2 * chosen.image_size < 3 * np.median(
+        found.sizes.min(axis=1)
+    ):
+        ratio = (chosen.weights_size / chosen.image_size) ** 2
+        yield from comment(
+            f"Smaller than the {chosen.weights_size} px of the weights, for {ratio:.1f} times less "
+            "computation, as time is short. Larger inputs are often more accurate:"
+        )
+        yield f"# image_size: [{chosen.image_size}, {chosen.weights_size}]"
+        yield f"image_size: {chosen.image_size}"
+    elif chosen.image_size is not None:
         short = np.median(found.sizes.min(axis=1))
         ratio = (chosen.weights_size / chosen.image_size) ** 2
         yield from comment(
@@ -227,15 +276,19 @@ def _variation(chosen: ChosenGrid) -> Iterator[str]:
 
 
 def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
-    num_train = found.total("train")
+    num_train = _num_train(found, chosen)
     steps = math.ceil(num_train / chosen.batch_size)
     yield from comment(
-        f"{num_train:,} training images are {steps:,} steps an epoch, {steps * chosen.epochs:,} in "
-        "all. The epoch that is best on the validation split counts."
+        f"{counted(num_train, 'training image')} in batches of {chosen.batch_size}: "
+        f"{counted(steps, 'step')} an epoch, {steps * chosen.epochs:,} in all. The epoch that is "
+        "best on the validation split counts."
     )
     yield f"batch_size: {chosen.batch_size}"
     yield f"epochs: {chosen.epochs}"
-    if num_train >= MANY_IMAGES:
+    if chosen.shots is not None:
+        yield from comment("For the time that there is, so many training images of each class:")
+        yield f"shots: {chosen.shots}"
+    elif num_train >= MANY_IMAGES:
         yield from comment("For a first look, so many training images of each class:")
         yield f"# shots: {min(SHOTS, *found.counts['train'].values())}"
     yield from comment(
@@ -249,7 +302,7 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         "Repetitions show how much is luck: the order of the images, the new layer, the "
         "augmentation" + (", the validation split." if found.drawn else ".")
     )
-    yield f"seed: [{', '.join(map(str, SEEDS))}]"
+    yield f"seed: [{', '.join(map(str, chosen.seeds))}]"
 
 
 def _why_balanced(found: Examined) -> str:
@@ -265,7 +318,8 @@ def _why_balanced(found: Examined) -> str:
 # The summary ----------------------------------------------------------------------------------
 
 
-def _summary(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
+def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
+    chosen = proposal.grid
     splits = ", ".join(f"{found.total(split):,} {split}" for split in found.counts)
     classes = len(found.counts["train"])
     yield f"found {classes} classes in {short_name(found.folder.name)}; images: {splits}"
@@ -283,7 +337,7 @@ def _summary(found: Examined, chosen: ChosenGrid, path: Path) -> Iterator[str]:
     )
     names = [re.findall(r"\w+", entry.removeprefix("{name: "))[0] for _, entry in chosen.strategies]
     yield f"strategies: {', '.join(names)}"
-    yield (
-        f"{chosen.num_trials} trials of {chosen.epochs} epochs; "
-        f"bench plan {printable(shlex.quote(str(path)))} says how long that takes"
-    )
+    yield f"{chosen.num_trials} trials of {chosen.epochs} epochs: {_time(found, proposal)}"
+    yield proposal.outlook(found.total("test"))
+    longer = max(60, math.ceil(proposal.minutes) * 6)
+    yield f"for a larger grid: --minutes {longer}; for more seeds where it is open: run --decide"

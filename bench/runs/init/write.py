@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.data.images.files import existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
-from bench.runs.init.choose import choose
+from bench.runs.init.choose import ChosenGrid, choices
 from bench.runs.init.comments import quoted
-from bench.runs.init.examine import examine
-from bench.runs.init.suite_text import suite_text, summary
+from bench.runs.init.examine import Examined, examine
+from bench.runs.init.fit import MINUTES, SecondsOf, fitting, timed
+from bench.runs.init.suite_text import settings_text, suite_text, summary
 from bench.suite import expand, load_suite
 from bench.system.cache import atomic_file
 from bench.system.download import OnProgress
@@ -33,10 +36,13 @@ def write_suite(
     output: str | Path | None = None,
     *,
     force: bool = False,
+    minutes: float = MINUTES,
     progress: OnProgress | None = None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> WrittenSuite:
     """Look at `folder` and write a commented suite to `output` (default: the folder's name).
 
+    The suite is the one that shows most of those that this machine trains in about `minutes`.
     All images are decoded into the cache on the way, where the later run finds them. Raises
     `DataError` for a folder that is missing or unusable, `BenchError` if `output` exists (unless
     `force`) or cannot be written.
@@ -44,16 +50,28 @@ def write_suite(
     place = folder if os.path.exists(folder) else os.path.expanduser(folder)
     folder = existing_folder(os.path.abspath(place))
     _check_encoding(folder)
-    path = Path(output or f"{safe_name(folder.name)}.yaml")
+    path = Path(os.path.expanduser(output or f"{safe_name(folder.name)}.yaml"))
     _check_output(path, folder, force=force)
+    if not 0 < minutes < math.inf:
+        raise BenchError(f"--minutes must be above 0, got {minutes:g}")
     found = examine(folder, progress=progress)
-    chosen = choose(found)
     name = safe_name(path.stem)
+    status("timing a few batches on this machine")
+    proposal = fitting(choices(found), _seconds_of(found, folder, path), minutes=minutes)
     text = suite_text(
-        found, chosen, path=path, name=name, dataset=dataset_path(folder, path.parent)
+        found, proposal, path=path, name=name, dataset=dataset_path(folder, path.parent)
     )
-    _publish(text, path, name=name, folder=folder, num_trials=chosen.num_trials, force=force)
-    return WrittenSuite(path=path, summary=summary(found, chosen, path=path))
+    num_trials = proposal.grid.num_trials
+    _publish(text, path, name=name, folder=folder, num_trials=num_trials, force=force)
+    return WrittenSuite(path=path, summary=summary(found, proposal, path=path))
+
+
+def _seconds_of(found: Examined, folder: Path, path: Path) -> SecondsOf:
+    def text_of(grid: ChosenGrid) -> str:
+        # A name that no suite has: none of its trials is finished, wherever it lies.
+        return settings_text(found, grid, name="proposed", dataset=folder.resolve().as_posix())
+
+    return timed(text_of, path.parent / "no-such-folder")
 
 
 def safe_name(name: str) -> str:

@@ -78,6 +78,7 @@ class Followers:
         self.device = device
         self._followers: list[_Follower] = []
         self._ends = ExitStack()
+        self._ending = threading.Event()
         try:
             self._start(make_follow, preload)
         except BaseException:
@@ -99,7 +100,7 @@ class Followers:
         self._ends.enter_context(joined(folder, 0, self.count, self.device))
         if self.device.startswith("cuda"):
             sentinels = [follower.sentinel for follower in self._followers]
-            arguments = (sentinels, dist.group.WORLD)
+            arguments = (sentinels, dist.group.WORLD, self._ending)
             threading.Thread(target=_abort_with_a_follower, args=arguments, daemon=True).start()
 
     @property
@@ -133,10 +134,21 @@ class Followers:
         self._finish()
 
     def close(self) -> None:
-        """End the followers."""
-        for follower in self._followers:
-            follower.end()
-        self._ends.close()
+        """End the group, then the followers: NCCL would wait for those that are gone.
+
+        Where one of them is in the middle of something, the group is not left but broken off.
+        """
+        self._ending.set()
+        if all(follower.alive and not follower.busy for follower in self._followers):
+            for follower in self._followers:
+                follower.leave()
+        elif self.device.startswith("cuda") and dist.is_initialized():
+            _abort(dist.group.WORLD)
+        try:
+            self._ends.close()
+        finally:
+            for follower in self._followers:
+                follower.end()
 
     def _finish(self) -> None:
         deadline = time.monotonic() + FINISHING_SECONDS
@@ -163,9 +175,17 @@ class Followers:
         return RankError(first.rank, self.count, first.failure)
 
 
-def _abort_with_a_follower(sentinels: Sequence[int], group: Any) -> None:
-    """NCCL would wait for a dead rank; let it give up when the first follower ends."""
+def _abort_with_a_follower(sentinels: Sequence[int], group: Any, ending: threading.Event) -> None:
+    """NCCL would wait for a dead rank; let it give up when the first follower ends.
+
+    Unless all end, and the group before them: two threads must not end it at once.
+    """
     wait(sentinels)
+    if not ending.is_set():
+        _abort(group)
+
+
+def _abort(group: Any) -> None:
     with suppress(Exception):  # the group has ended meanwhile
         group.abort()
 
@@ -208,6 +228,11 @@ class _Follower:
         with suppress(OSError):  # it is dead, which the first rank finds
             self._connection.send(work)
 
+    def leave(self) -> None:
+        """Let it leave the group, as this process is about to do."""
+        with suppress(OSError):
+            self._connection.send(None)
+
     def receive(self, seconds: float | None = None) -> None:
         """Note what it has to say, or that it has died; waits so long for it."""
         try:
@@ -249,8 +274,8 @@ def _follow(
         torch.cuda.set_device(device)
     connection.send(_Report())
     with joined(folder, rank, count, device):
-        while True:
-            failure = follow(received.get(), Ranks(rank, count))
+        while (work := received.get()) is not None:
+            failure = follow(work, Ranks(rank, count))
             connection.send(_Report(failure, time.monotonic()))
             if failure is not None:
                 return  # closes its connections: nobody waits for it any longer

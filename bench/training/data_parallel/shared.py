@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
+from bench.models.evaluation import EVALUATION_BATCH
 from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.one_device import evaluated, loss_and_logits, pieces_of
 from bench.training.state import State, States
-from bench.training.trial import EVALUATION_BATCH, EpochInputs, Step, Training, training_batch
+from bench.training.trial import EpochInputs, Step, Training, training_batch
 
 
 class SharedBatches:

@@ -19,6 +19,7 @@ STORED, SIZE, CLASSES = 37, 32, 3
 # One line an augmentation: whether it varies images.
 AUGMENTATION_LINES = {
     "none": False,
+    "flip": True,
     "flip_crop": True,
     "standard": True,
     "advanced": True,
@@ -73,6 +74,19 @@ def test_a_view_depends_on_seed_epoch_and_sample_alone(name: str) -> None:
         same_pixels = images()[[0, 0, 0, 0, 0, 0]]
         views = made.images(same_pixels, range(6), epoch=0)
         assert len({view.numpy().tobytes() for view in views}) > 1
+
+
+def test_flip_exchanges_left_and_right_of_half_of_the_views_and_does_nothing_else() -> None:
+    central = augmenter("none").images(images(), range(6), epoch=0)
+    mirrored = 0
+    for epoch in range(40):
+        for view, plain in zip(
+            augmenter("flip").images(images(), range(6), epoch=epoch), central, strict=True
+        ):
+            turned = torch.equal(view, plain.flip(-1))
+            assert turned or torch.equal(view, plain)
+            mirrored += turned
+    assert 90 <= mirrored <= 150
 
 
 @pytest.mark.parametrize("name", MIXES)

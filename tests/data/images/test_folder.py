@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageDataset, open_dataset
+from bench.data.images import decode
 from bench.errors import BenchError, DataError
 from tests.data.pictures import photograph, write_folder
 
@@ -97,7 +99,7 @@ def test_files_that_are_no_images_are_left_out_and_told(tmp_path: Path) -> None:
     for index in range(7):
         (root / "train" / "ants" / f"note{index}.txt").write_text("x")
     photograph(60).save(root / "train" / "stray.png")
-    (root / "unlabelled" / "x").mkdir(parents=True)
+    (root / "notes" / "x").mkdir(parents=True)
     dataset = open_folder(root)
     assert len(dataset) == 10
     issues = issues_of(dataset)
@@ -109,7 +111,7 @@ def test_files_that_are_no_images_are_left_out_and_told(tmp_path: Path) -> None:
     )
     assert issues["outside-classes"][0] == 1
     assert "train/stray.png" in issues["outside-classes"][1]
-    assert "unlabelled" in issues["ignored-folder"][1]
+    assert "notes" in issues["ignored-folder"][1]
 
 
 def test_hidden_files_are_ignored_silently(tmp_path: Path) -> None:
@@ -154,9 +156,9 @@ def test_splits_without_class_folders(tmp_path: Path) -> None:
 
 
 def test_splits_without_train(tmp_path: Path) -> None:
-    layout = {"training/ants": 1, "training/bees": 1, "test/ants": 1, "test/bees": 1}
+    layout = {"val/ants": 1, "val/bees": 1, "test/ants": 1, "test/bees": 1}
     message = message_for(write_folder(tmp_path / "insects", layout))
-    assert "has the folders test, but no train folder" in message
+    assert "has the folders test, val, but no train folder" in message
 
 
 def test_two_val_splits(tmp_path: Path) -> None:
@@ -267,4 +269,91 @@ def test_progress_counts_the_files(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
     root = write_folder(tmp_path / "insects", FLAT)
     open_dataset("folder", {"path": str(root)}, progress=lambda *call: calls.append(call))
-    assert calls[-1] == ("hash insects", 5, 5)
+    assert ("hash insects", 5, 5) in calls
+    assert calls[-1] == ("look at insects", 5, 5)
+
+
+# Files that need a reader, or have no suffix ----------------------------------------------------
+
+
+def without_reader(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an installation that does not read this format."""
+    formats = tuple(name for name in decode.available_formats() if name != kind)
+    monkeypatch.setattr(decode, "available_formats", lambda: formats)
+
+
+def test_a_folder_of_files_without_their_reader_says_which_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_reader("HEIF", monkeypatch)
+    root = tmp_path / "phone"
+    for name in ("ants/1.HEIC", "ants/2.heic", "bees/1.HEIC"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\0\0\0\x18ftypheic")
+    message = message_for(root)
+    assert "class 'ants' has no image" in message
+    assert 'does not read .HEIC files; they need: pip install "bench[heif]"' in message
+    photograph(1).save(root / "ants" / "3.jpg")
+    photograph(2).save(root / "bees" / "3.jpg")
+    dataset = open_folder(root)
+    assert len(dataset) == 2
+    assert {issue.count for issue in dataset.issues} == {1, 2}
+    assert all('pip install "bench[heif]"' in issue.message for issue in dataset.issues)
+
+
+def test_a_folder_of_other_files_says_what_they_are(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", {"ants": 1, "bees": 0})
+    for name in ("1.mp4", "2.mp4", "notes"):
+        (root / "bees" / name).write_text("x")
+    message = message_for(root)
+    assert "but 2 files: not an image by the suffix; 1 file: no suffix, and not an" in message
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".heic", "HEIF"), (".HIF", "HEIF"), (".avif", "AVIF")]
+)
+def test_pictures_of_phones_are_read(suffix: str, kind: str, tmp_path: Path) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif")
+    if kind not in decode.available_formats():
+        pytest.skip(f"Pillow was built without {kind}")
+    root = tmp_path / "phone"
+    upright = photograph(3, width=64, height=48)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("ants", "bees"):
+        (root / name).mkdir(parents=True)
+        turned = upright.transpose(Image.Transpose.ROTATE_90)
+        turned.save(root / name / f"0{suffix}", kind, quality=95, exif=exif.tobytes())
+    dataset = open_folder(root)
+    (image,) = dataset.read([0])
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (48, 64, 3)
+    assert np.abs(image.astype(int) - np.asarray(upright)).mean() < 6
+    assert dataset.issues == ()
+
+
+def test_avif_without_its_reader_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_reader("AVIF", monkeypatch)
+    root = write_folder(tmp_path / "insects", FLAT)
+    (root / "ants" / "0.avif").write_bytes(b"x")
+    ((count, message),) = issues_of(open_folder(root)).values()
+    assert count == 1
+    assert "they need a Pillow with AVIF" in message
+    assert "they need a Pillow with AVIF" in decode.decode_file(root / "ants" / "0.avif").reason
+
+
+def test_images_without_suffix_are_known_by_their_content(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "insects", FLAT)
+    for path in [*root.glob("*/*.png")]:
+        path.rename(path.with_suffix(""))
+    (root / "ants" / "LICENSE").write_text("P3 is a licence")
+    (root / "ants" / "empty").touch()
+    dataset = open_folder(root)
+    assert dataset.classes == ("ants", "bees")
+    assert "ants/000" in dataset.sample_ids
+    assert len(dataset) == 5
+    assert "ants/LICENSE, ants/empty" in issues_of(dataset)["not-an-image"][1]
+    assert np.array_equal(dataset.read([0])[0], np.asarray(photograph(1)))

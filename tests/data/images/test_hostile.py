@@ -21,8 +21,9 @@ from PIL import Image
 from bench.data import Converted, DecodeFailure, ImageData, open_dataset, prepare_images
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
-from bench.data.images.folder import _files
+from bench.data.images.files import files_in
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
+from bench.data.images.png_metadata import _inflated
 from bench.errors import DataError
 from bench.results.folder import RunStore, prediction_columns, write_json
 from bench.runs.init.examine import measure_sizes
@@ -71,9 +72,9 @@ def test_links_that_multiply_are_followed_once(
 
     def counted(folder: Path) -> list[Path]:
         looked_at.append(folder)
-        return _files(folder)
+        return files_in(folder)
 
-    monkeypatch.setattr("bench.data.images.folder._files", counted)
+    monkeypatch.setattr("bench.data.images.files.files_in", counted)
     dataset = open_dataset("folder", {"path": str(root)})
     assert len(dataset) == 7
     assert len(looked_at) < 50
@@ -163,6 +164,27 @@ def test_headers_that_claim_more_than_there_is(tmp_path: Path) -> None:
     pnm = b"P6 99999 99999 255\n"
     (tmp_path / "a.ppm").write_bytes(pnm)
     assert isinstance(decode_file(tmp_path / "a.ppm"), DecodeFailure)
+
+
+def test_texts_of_a_png_are_inflated_only_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kilobyte inflates to a megabyte: a file may hold millions of them."""
+    text = zlib.compress(bytes(1 << 20) + b"x" * 9)
+    body = b"zTXtcomment\0\0" + text
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    plain = encoded("PNG")
+    (tmp_path / "a.png").write_bytes(plain[:33] + 400 * chunk + plain[33:])
+    sizes = []
+
+    def counted(data: bytes, kind: bytes, at_most: int) -> int:
+        sizes.append(_inflated(data, kind, at_most))
+        return sizes[-1]
+
+    monkeypatch.setattr("bench.data.images.png_metadata._inflated", counted)
+    assert np.array_equal(decode_file(tmp_path / "a.png"), np.asarray(photograph(1)))
+    assert sum(sizes) < 300 << 20
+    assert max(sizes) == (1 << 20) + 1
 
 
 def test_the_frames_of_an_animation_are_not_counted(

@@ -25,8 +25,10 @@ from bench.data import (
     DecodeFailure,
     ImageData,
     ImageDataset,
+    data_fingerprint,
     open_dataset,
     prepare_images,
+    preprocessing_of,
     resize_image,
 )
 from bench.data.images.prepared import stored_size
@@ -129,7 +131,72 @@ def test_stored_size() -> None:
 def test_auto_squashes_what_is_square_already() -> None:
     images = [noise(16, 16, seed) for seed in range(2)]
     assert prepared(source_of(images, native_size=16), resize="auto").resize == "squash"
+    assert prepared(source_of(images, squares=True), resize="auto").resize == "squash"
     assert prepared(source_of(images), resize="auto").resize == "crop"
+
+
+def photos(root: Path, *sizes: tuple[int, int]) -> Path:
+    """Two classes of photographs of these sizes (width, height)."""
+    for index, (width, height) in enumerate(sizes):
+        folder = root / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        photograph(index, width=width, height=height).save(folder / f"{index:03}.png")
+    return root
+
+
+def test_square_files_of_the_inputs_size_keep_every_pixel(tmp_path: Path) -> None:
+    """What plain torchvision sees: enlarged and cropped, 23 % of the area was lost."""
+    dataset = open_folder(photos(tmp_path, (64, 64), (64, 64), (64, 64)))
+    assert (dataset.native_size, dataset.squares) == (64, True)
+    data = prepared(dataset, image_size=64, resize="auto")
+    assert (data.resize, data.images.shape[1:3]) == ("squash", (64, 64))
+    for sample, pixels in zip(data.sample_ids, data.images, strict=True):
+        assert np.array_equal(pixels, np.asarray(Image.open(tmp_path / sample)))
+
+
+def test_squares_of_other_sizes_are_resized_whole(tmp_path: Path) -> None:
+    dataset = open_folder(photos(tmp_path, (64, 64), (48, 48)))
+    assert (dataset.native_size, dataset.squares) == (None, True)
+    data = prepared(dataset, image_size=32, resize="auto")
+    for sample, pixels in zip(data.sample_ids, data.images, strict=True):
+        whole = Image.open(tmp_path / sample).resize((32, 32), Image.Resampling.BILINEAR)
+        assert np.array_equal(pixels, np.asarray(whole))
+
+
+def test_one_image_that_is_no_square_makes_auto_a_crop(tmp_path: Path) -> None:
+    root = photos(tmp_path, (64, 64), (64, 64), (64, 60))
+    (root / "a" / "broken.png").write_bytes(b"nothing")
+    dataset = open_folder(root)
+    assert (dataset.native_size, dataset.squares) == (None, False)
+    assert prepared(dataset, image_size=64, resize="auto").resize == "crop"
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_interpolation_is_pillows(name: Any, tmp_path: Path) -> None:
+    dataset = open_folder(photos(tmp_path, (50, 50), (50, 50)))
+    data = prepared(dataset, image_size=32, resize="squash", interpolation=name)
+    assert data.interpolation == data.preprocessing((0.5,), (0.5,)).interpolation == name
+    resampling = Image.Resampling[name.upper()]
+    for sample, pixels in zip(data.sample_ids, data.images, strict=True):
+        whole = Image.open(tmp_path / sample).resize((32, 32), resampling)
+        assert np.array_equal(pixels, np.asarray(whole))
+    plain = prepared(dataset, image_size=32, resize="squash")
+    assert (data.fingerprint == plain.fingerprint) is (name == "bilinear")
+
+
+def test_what_is_said_before_preparing_is_what_is_prepared(tmp_path: Path) -> None:
+    for index, sizes in enumerate([((40, 40), (40, 40)), ((40, 30), (30, 40))]):
+        dataset = open_folder(photos(tmp_path / str(index), *sizes))
+        data = prepared(dataset, image_size=24, resize="auto", interpolation="bicubic")
+        mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+        told = preprocessing_of(
+            dataset, size=24, resize="auto", interpolation="bicubic", mean=mean, std=std
+        )
+        assert told == data.preprocessing(mean, std)
+        assert (
+            data_fingerprint(dataset, size=24, resize="auto", interpolation="bicubic")
+            == data.fingerprint
+        )
 
 
 # Preparing ------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 import pytest
 import torch
 
+from bench.errors import BenchError
 from bench.execution.executors import ProcessPoolExecutor, Where, process_pool
 from bench.execution.jobs import JobResult, Task, cut
 from bench.suite import Resources
@@ -20,7 +22,9 @@ from bench.system.machine import equal_gpus
 from tests.tiny import make_job, make_trial
 
 
-def say_what_is_visible(connection: Connection, _lanes: int, _memory: float | None) -> None:
+def say_what_is_visible(
+    connection: Connection, _lanes: int, _memory: float | None, _device: str
+) -> None:
     """In place of a worker: tells which GPUs it sees, and dies where it is the one called dead."""
     while True:
         try:
@@ -117,6 +121,88 @@ def test_as_many_processes_as_the_gpus_have_shares(
     assert executor.workers == workers
     cut_short = Where().executor(cut(todo[:1], reuse=False), "cuda", Resources(gpus=share))
     assert cut_short.workers == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "workers"), [("cuda:0", 0.25, 4), ("cuda:1", 0.5, 2), ("cuda:1", None, 1)]
+)
+def test_a_gpu_that_is_named_has_its_shares(
+    monkeypatch: pytest.MonkeyPatch, device: str, share: float | None, workers: int
+) -> None:
+    gpus_here(monkeypatch, ["A", "A"])
+    todo = [make_job(make_trial(seed=seed), trial_id=str(seed)) for seed in range(8)]
+    executor = Where().executor(cut(todo, reuse=False), device, Resources(gpus=share))
+    assert isinstance(executor, ProcessPoolExecutor)
+    assert executor.workers == workers
+    assert executor._gpus == []  # the index says which one, and counts all of them
+
+
+# Ray ------------------------------------------------------------------------------------------
+
+
+class Started:
+    """What `ray.init` was given, and what it would have seen."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, object] = {}
+        self.visible: str | None = None
+
+    def init(self, **given: object) -> None:
+        self.given, self.visible = given, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    started = Started()
+    monkeypatch.setattr(ray, "is_initialized", lambda: bool(started.given))
+    monkeypatch.setattr(ray, "init", started.init)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    class Context:
+        @property
+        def namespace(self) -> object:
+            return started.given["namespace"]
+
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+    gpus_here(monkeypatch, ["A", "A", "B", "A"])
+    return started
+
+
+@pytest.mark.parametrize(("devices", "visible"), [(1, "1"), (2, "1,3")])
+def test_ray_is_started_on_the_gpu_that_is_named(
+    started: Started, devices: int, visible: str
+) -> None:
+    from bench.execution.executors.ray_cluster import RayExecutor
+    from bench.execution.executors.ray_cluster import _Worker as RayWorker
+
+    for _ in range(2):  # a run may have several rounds
+        executor = RayExecutor(address=None, workers=1, device="cuda:1", devices=devices)
+    assert started.visible == visible
+    assert started.given["address"] == "local"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    job = replace(make_job(make_trial()), device="cuda:1")
+    (task,) = cut([job], reuse=False)
+    order = executor._order(RayWorker(actor=None, host="here", remote=False), task)
+    assert [each.device for each in order.task.jobs] == ["cuda"]  # the only one that it sees
+
+
+def test_a_cluster_that_runs_chooses_its_gpus(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.execution.executors.ray_cluster import RayExecutor
+
+    with pytest.raises(BenchError, match="give --device cuda"):
+        RayExecutor(address="head:6379", workers=1, device="cuda:1")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(BenchError, match="give --device cuda"):
+        RayExecutor(address=None, workers=1, device="cuda:1")
+    monkeypatch.delenv("RAY_ADDRESS")
+    RayExecutor(address=None, workers=1, device="cuda")
+    assert started.given["address"] is None
+    with pytest.raises(BenchError, match="give --device cuda"):
+        RayExecutor(address=None, workers=1, device="cuda:1")
 
 
 def test_a_trial_on_several_gpus_has_them_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,11 +190,13 @@ def test_a_small_file_that_stands_for_a_large_table(folder: Path) -> None:
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(10**6, np.int32)), ["x" * 90_000])
     pq.write_table(pa.table({"trial": text}).replace_schema_metadata(VERSION), path)
     assert path.stat().st_size < 1_000_000
-    assert "holds more than 4,294,967,296 bytes" in refused(folder)
+    assert "would take 85,8" in refused(folder)
     nothing = pa.nulls(10**6, pa.int64())
     zeros = pa.table({f"c{n}": nothing for n in range(600)})
     pq.write_table(zeros.replace_schema_metadata(VERSION), path)
-    assert "more than 500,000,000 cells" in refused(folder)
+    said = "would take 4,578 MiB of memory, where a file of its size may take 256"
+    assert said in refused(folder)
+    assert pa.default_memory_pool().max_memory() < 1 << 30  # since the tests began
 
 
 def test_bytes_that_are_no_text(folder: Path) -> None:
@@ -358,7 +360,7 @@ def test_nothing_is_written_or_removed_through_a_link(
     shutil.rmtree(folder / "plots", ignore_errors=True)
     (folder / where).parent.mkdir(exist_ok=True)
     (folder / where).symlink_to(outside, target_is_directory=True)
-    with pytest.raises(BenchError, match="must lie in the run folder, got a link"):
+    with pytest.raises(BenchError, match="is a link, which a run would write through"):
         write_report(read_run(folder))
     assert sum(path.read_bytes() == b"mine" for path in outside.rglob("*.png")) == 3
     assert len(list(outside.rglob("*"))) == 4

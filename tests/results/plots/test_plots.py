@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
 from bench.results.analysis import LrCell, Mistake, Ranking, pareto_front, read_verdict, reliability
@@ -159,7 +160,7 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     )
     files = _written(run, tmp_path / "plots")
     # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
-    other = {"ranks", "accuracy_against_memory", "mistakes"}
+    other = {"ranks", "accuracy_against_memory", "mistakes", "inputs"}
     names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
     after = names.index("curves") + 1
     names[after:after] = ["heat_map_schedule", "heat_map_augmentation"]
@@ -596,6 +597,20 @@ def test_the_front_is_drawn_through_what_nothing_beats(tmp_path: Path) -> None:
     (line,) = (line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":")
     np.testing.assert_allclose(line.get_ydata(), expected["test_accuracy"])
     np.testing.assert_allclose(line.get_xdata(), expected["train_seconds"])
+
+
+def test_configs_without_a_known_cost_are_said_to_be_left_out(tmp_path: Path) -> None:
+    trials = made_up_run(tmp_path, schedules=["cosine"]).trials
+    trials["peak_memory_mib"] = trials["train_seconds"]
+    known = trials[trials["strategy"] != trials["strategy"].iloc[0]]
+    trials.loc[trials.index.difference(known.index), "peak_memory_mib"] = np.nan
+    figure = against_cost(trials, "peak_memory_mib")
+    assert figure is not None
+    (line,) = (line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":")
+    costs = known.groupby("strategy")["peak_memory_mib"].mean()
+    assert all(np.isclose(costs, cost).any() for cost in line.get_xdata())
+    texts = " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+    assert f"Left out: 1 of {len(costs) + 1} configs whose peak memory is not known." in texts
 
 
 def _lr_cell(label: str, *, seed: int = 0, suite_lr: float = 0.01, **changes: Any) -> LrCell:

@@ -230,6 +230,12 @@ def test_strategies_meet_on_the_same_backbone(tmp_path: Path) -> None:
     assert verdict.recommended == "b"
 
 
+def test_of_several_configs_the_claim_is_one_about_those_chosen(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["cosine", "step"], seeds=4)
+    trust = _lines(run)["Trust"]
+    assert trust.startswith("it holds for the configs chosen here, trained on this pool of")
+
+
 def test_a_second_look_costs_and_the_same_look_does_not(tmp_path: Path) -> None:
     run = _run(tmp_path, {"a": _around(0.9, 4), "b": _around(0.88, 4)})
     first = Findings(run=run).verdict

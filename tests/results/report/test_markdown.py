@@ -46,7 +46,7 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
     ranking = _table(_markdown(run), "rank")
     assert list(ranking.columns) == [
         *("rank", "strategy", "schedule", "lr", "seeds", "test", "95 %", "median", "IQM"),
-        *("val", "best epoch", "last", "s"),
+        *("val", "best epoch", "last", "time (s)"),
     ]
     assert len(ranking) == 8
     trials = pd.read_parquet(tmp_path / "trials.parquet")
@@ -65,7 +65,7 @@ def test_ranking_equals_what_the_tables_say(tmp_path: Path) -> None:
         assert row["IQM"] == f"{interquartile_mean(test):.1f}"
         assert row["val"] == f"{100 * mine['val_accuracy'].mean():.1f}"
         assert row["last"] == f"{100 * mine['last_test_accuracy'].mean():.1f}"
-        assert row["s"] == f"{mine['train_seconds'].mean():.1f}"
+        assert row["time (s)"] == f"{mine['train_seconds'].mean():.1f}"
         assert row["best epoch"] in (f"{epochs[0]}–{epochs[-1]}", str(epochs[0]))
     assert means == sorted(means, reverse=True)
 
@@ -311,7 +311,7 @@ def test_reused_epochs_are_told(tmp_path: Path) -> None:
         row["reused_epochs"] = 2
 
     run = made_up_run(tmp_path, schedules=["cosine"], seeds=1, epochs=5, change=reuse)
-    assert "8 of 20 epochs were shared" in _markdown(run)
+    assert "8 of 20 epochs shared" in _markdown(run)
 
 
 def test_reports_of_the_same_files_are_equal(tmp_path: Path) -> None:

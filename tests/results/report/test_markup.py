@@ -97,7 +97,7 @@ def test_nothing_ends_a_fence(content: str) -> None:
 
 def test_a_fence_keeps_lines_and_says_how_many_it_leaves_out() -> None:
     shown = markdown().parse(fence("one\n  two\nthree", max_lines=2))[0].content
-    assert shown == "one\n  two\n… 1 more lines\n"
+    assert shown == "one\n  two\n… 1 more line\n"
 
 
 def test_links_hold_names_with_any_character() -> None:

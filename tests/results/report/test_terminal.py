@@ -101,7 +101,7 @@ def test_why_a_trial_became_what_it_is(tmp_path: Path) -> None:
         for row in run.trials.to_dict("records")
     }
     assert "failed after 0 finished epochs: lower lr" in reasons["failed"]
-    assert "until the same command with --retry failed tries it again" in reasons["failed"]
+    assert "add --retry failed to run it again" in reasons["failed"]
     assert reasons["skipped"] == "It was skipped before anything ran: no such head."
     assert "stopped early, after 3 of 4 epochs" in reasons["early"]
     assert "together with an earlier trial (such as first · seed 0)" in reasons["shared"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,21 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import bench
 from bench.cli.main import app
 from bench.data import DataIssue, open_dataset, prepare_images
 from bench.data.images.prepared import resolve_resize
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.runs.init.backbone import choose_image_size
-from bench.runs.init.choose import choose
+from bench.runs.init.choose import ChosenGrid, choices, richest
 from bench.runs.init.comments import comment, quoted
 from bench.runs.init.examine import Examined, examine, measure_sizes, wilson_half_width
-from bench.runs.init.suite_text import suite_text, summary
+from bench.runs.init.fit import Proposal, fitting, timed
+from bench.runs.init.suite_text import settings_text, suite_text, summary
 from bench.runs.init.write import WrittenSuite, dataset_path, safe_name, write_suite
-from bench.runs.resolve import resolve_run
+from bench.runs.resolve import ResolvedTrial, resolve_run
+from bench.runs.time_estimate import Timings
 from bench.suite import LoadedSuite, Trial, expand, load_suite
 from bench.suite.yaml_file import read_yaml
 
@@ -53,6 +58,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+    # What takes its time is tested below.
+    monkeypatch.setattr("bench.runs.init.write.timed", lambda *_: lambda grid: 0.0)
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -108,6 +115,11 @@ def made_up(counts: Mapping[str, Mapping[str, int]], **changes: Any) -> Examined
     return replace(found, **changes)
 
 
+def proposed(found: Examined, *, seconds: float = 60.0) -> Proposal:
+    """The richest grid for these findings."""
+    return fitting([richest(found)], lambda _: seconds, minutes=10)
+
+
 def even(num_classes: int, *, train: int) -> dict[str, dict[str, int]]:
     names = [f"class-{index:03}" for index in range(num_classes)]
     return {
@@ -126,7 +138,7 @@ def test_a_flat_folder_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     loaded, trials = load(written.path)
     assert loaded.suite.name == "insects"
     assert loaded.suite.dataset.options["path"] == str(folder)
-    assert len({trial.config for trial in trials}) * 3 == len(trials)
+    assert len({trial.config for trial in trials}) * 8 == len(trials)
     resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
     assert len(resolved.pending) == len(trials)
     assert {trial.input_size for trial in resolved.trials} == {settings(written)["image_size"]}
@@ -149,7 +161,7 @@ def test_the_later_run_finds_the_images_decoded(
     resize = trials[0].settings.resize
     assert prepare_images(dataset, image_size=size, resize=resize) == before[0]
     assert sorted((tmp_path / "cache" / "images").iterdir()) == before
-    assert resolve_resize(resize, dataset.native_size) == "crop"
+    assert resolve_resize(resize, dataset) == "crop"
 
 
 def test_comments_state_counts_sizes_and_what_runs(tmp_path: Path) -> None:
@@ -186,7 +198,7 @@ def test_alternatives_in_comments_can_be_taken(device: str, train: int, tmp_path
     found = made_up(
         even(2, train=train), device=device, folder=tmp_path, sizes=np.array([[40, 30]])
     )
-    text = suite_text(found, choose(found), path=Path("s.yaml"), name="s", dataset=str(tmp_path))
+    text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset=str(tmp_path))
     alternatives = re.findall(r"^# (\w+): (.+)$", text, re.M)
     assert {"backbone", "weights", "augmentation", "image_size"} <= {key for key, _ in alternatives}
     for key, value in alternatives:
@@ -197,7 +209,7 @@ def test_alternatives_in_comments_can_be_taken(device: str, train: int, tmp_path
             changed = f"{text}{line}\n"
         Path("s.yaml").write_text(changed)
         _, trials = load(Path("s.yaml"))
-        assert len(trials) >= choose(found).num_trials
+        assert len(trials) >= richest(found).num_trials
 
 
 def test_own_splits_are_kept_and_nothing_is_drawn(tmp_path: Path) -> None:
@@ -271,7 +283,7 @@ def test_small_images_get_a_smaller_size_and_large_ones_the_weights_own(tmp_path
     assert "median shorter side 50 px" in comments(small.path)
     large = write_suite(fill(tmp_path / "large", {"a": 3, "b": 3}, size=(300, 200)))
     assert settings(large)["image_size"] is None
-    assert "square, 67% of the median image" in comments(large.path)
+    assert "the middle, about 51% of the median image" in comments(large.path)
 
 
 # Names ----------------------------------------------------------------------------------------
@@ -420,7 +432,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 def test_more_images_mean_larger_batches_and_fewer_epochs() -> None:
-    chosen = [choose(made_up(even(2, train=n))) for n in (20, 200, 2000, 20_000)]
+    chosen = [richest(made_up(even(2, train=n))) for n in (20, 200, 2000, 20_000)]
     batches, epochs, rates = (
         [getattr(c, key) for c in chosen] for key in ("batch_size", "epochs", "lr")
     )
@@ -431,13 +443,102 @@ def test_more_images_mean_larger_batches_and_fewer_epochs() -> None:
     assert with_lp_ft == [True, True, False, False]
 
 
-def test_the_device_chooses_backbone_and_schedules() -> None:
+def test_the_device_chooses_the_backbone() -> None:
     counts = even(2, train=400)
-    on_cpu, on_gpu = (choose(made_up(counts, device=device)) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (richest(made_up(counts, device=device)) for device in ("cpu", "cuda"))
     assert (on_cpu.backbone, on_gpu.backbone) == ("resnet18", "resnet50")
-    assert (len(on_cpu.schedules), len(on_gpu.schedules)) == (1, 2)
-    assert len(choose(made_up(even(2, train=30))).schedules) == 2
     assert "vit_b_16" in on_gpu.others
+
+
+def passes(grid: ChosenGrid) -> float:
+    """Images of 224 px that a grid of 400 images trains on, from_scratch and all others alike."""
+    images = 400 if grid.shots is None else 2 * grid.shots
+    pixels = ((grid.image_size or grid.weights_size) / 224) ** 2
+    return grid.num_trials * grid.epochs * images * pixels
+
+
+def test_each_choice_takes_less_than_the_one_before_but_for_seeds() -> None:
+    grids = list(choices(made_up(even(2, train=200), sizes=np.array([[300, 260]]))))
+    assert grids[0] == richest(made_up(even(2, train=200), sizes=np.array([[300, 260]])))
+    assert [len(g.schedules) for g in grids] == [2, *[1] * (len(grids) - 1)]
+    sizes = [grid.image_size or grid.weights_size for grid in grids]
+    assert sizes == sorted(sizes, reverse=True)
+    assert set(sizes) == {224, 160, 128} - ({160} - set(sizes))
+    for one, other in pairwise(grids):
+        assert passes(other) < passes(one) or len(other.seeds) > len(one.seeds)
+    assert all(len(grid.seeds) >= 3 for grid in grids), "fewer can claim nothing"
+    assert grids[-1].shots == 5
+    assert [entry for _, entry in grids[-1].strategies] == [
+        "{name: linear_probe, lr: 0.01}", "full_finetune",
+    ]  # fmt: skip
+    assert min(map(passes, grids)) < passes(grids[0]) / 100
+
+
+@pytest.mark.parametrize("own", [16, 32, 64, 96, 200, 1000])
+def test_images_are_never_made_smaller_than_they_are_nor_than_a_network_takes(own: int) -> None:
+    sizes = np.array([[own, own]])
+    found = [grid.image_size or 224 for grid in choices(made_up(even(2, train=50), sizes=sizes))]
+    assert min(found) >= max(64, min(own, 96))
+
+
+@pytest.mark.parametrize(
+    ("each", "minutes", "seeds", "fits"),
+    [(0.001, 10, 8, True), (0.02, 10, 3, True), (1e6, 10, 3, False), (1.0, 1e9, 8, True)],
+)
+def test_the_first_grid_that_fits_is_proposed(
+    each: float, minutes: float, seeds: int, fits: bool
+) -> None:
+    found = made_up(even(2, train=200))
+    proposal = fitting(choices(found), lambda grid: each * passes(grid), minutes=minutes)
+    assert (len(proposal.grid.seeds), proposal.fits) == (seeds, fits)
+    assert proposal.seconds == each * passes(proposal.grid)
+    richer = [grid for grid in choices(found) if passes(grid) > passes(proposal.grid)]
+    assert all(each * passes(grid) > 60 * minutes for grid in richer if fits and grid.shots is None)
+    text = suite_text(found, proposal, path=Path("s.yaml"), name="s", dataset="/data/x")
+    said = re.sub(r"\n#  +", " ", text)
+    assert f"seed: [{', '.join(map(str, range(seeds)))}]" in text
+    strategies = len(proposal.grid.strategies)
+    assert f"{strategies} strategies, {seeds} seeds, 100 test images: differences of about" in said
+    assert ("longer than the" in said) == (not fits)
+    assert "--minutes" in said
+
+
+def test_the_time_is_what_the_plan_says_and_equal_work_is_timed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.training.precision.measured_precision", lambda *_: "fp32")
+    measured = []
+
+    def measure(_: Timings, resolved: ResolvedTrial) -> tuple[float, float]:
+        measured.append((resolved.trial.strategy.name, resolved.plan.stages[0].rules))
+        return 0.5, 0.1
+
+    monkeypatch.setattr(Timings, "_measure", measure)
+    folder = fill(tmp_path / "insects", COUNTS)
+    found = examine(folder)
+    grids = [
+        replace(richest(found), seeds=(0, 1, 2)),
+        replace(richest(found), seeds=tuple(range(6))),
+    ]
+    texts: list[str] = []
+
+    def text_of(grid: ChosenGrid) -> str:
+        texts.append(settings_text(found, grid, name="x", dataset=str(folder)))
+        return texts[-1]
+
+    seconds = list(map(timed(text_of, tmp_path / "none"), grids))
+    assert len(measured) == len({repr(each) for each in measured})
+    planned = [bench.plan(text, out=str(tmp_path / "out")).time.seconds for text in texts]
+    assert seconds == pytest.approx(planned)
+    assert seconds[1] > 1.5 * seconds[0]
+    assert not (tmp_path / "none").exists()
+
+
+def test_impossible_minutes_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path / "insects", COUNTS)
+    for minutes in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(BenchError, match="--minutes must be above 0, got"):
+            write_suite(tmp_path / "insects", minutes=minutes)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +561,7 @@ def test_many_classes_are_shown_by_their_extremes(tmp_path: Path) -> None:
     counts = even(300, train=10)
     counts["train"] |= {"class-111": 99, "class-222": 2}
     found = made_up(counts, drawn=("test", "val"))
-    text = suite_text(found, choose(found), path=Path("s.yaml"), name="s", dataset=str(tmp_path))
+    text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset=str(tmp_path))
     table = re.findall(r"^#   class-(\d+) +(\d+)", text, re.M)
     assert len(table) == 20
     assert (table[0], table[-1]) == (("111", "99"), ("222", "2"))
@@ -473,7 +574,7 @@ def test_a_gpu_and_many_notes_are_described() -> None:
     found = made_up(
         even(2, train=9000), device="cuda", precision="bf16", issues=issues, machine=machine
     )
-    chosen = choose(found)
+    chosen = proposed(found)
     text = suite_text(found, chosen, path=Path("s.yaml"), name="s", dataset="/data/x")
     assert "It trains on GPU X (cuda) in bf16" in re.sub(r"\n# +", " ", text)
     assert text.count("# - Note ") == 30

@@ -1,0 +1,155 @@
+"""`bench predict`: classify images with a trained trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from bench.cli.console import error_console, out_console
+from bench.cli.options import Plugins, RunArgument, load_plugins
+from bench.cli.outcome import interruptible
+
+if TYPE_CHECKING:
+    from bench.prediction.classify import Predictions
+
+MAX_ROWS = 100
+MAX_NAMED = 10
+MAX_NAME = 50
+TOLD_EVERY = 16
+MAX_CLASSES = 12
+"""Classes of which a confusion table is shown."""
+
+
+def predict(
+    run: RunArgument,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH…",
+            help="Images, folders, zip archives, CSV files with a column of paths; - reads paths "
+            "from standard input.",
+        ),
+    ],
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRIAL", help="The beginning of a trial's id. Default: the one to use."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all rows to a .csv, .parquet or .jsonl file."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Show so many of the most probable classes.")] = 1,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Call a less probable class unsure.")
+    ] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Classify images with a trained trial: by default the one that the verdict recommends."""
+    load_plugins(plugin)
+    from bench.prediction.classify import classify
+    from bench.prediction.load import load
+    from bench.prediction.samples import samples_of
+
+    def tell(done: int) -> None:
+        if done % TOLD_EVERY == 0:
+            status.update(f"{done:,} classified")
+
+    with interruptible("interrupted; nothing was written"):
+        model = load(run, trial, device=device)
+        error_console.print(f"{escape(str(model.chosen))}", highlight=False)
+        with error_console.status("") as status:
+            found = classify(
+                model,
+                samples_of(paths),
+                out=out,
+                min_confidence=min_confidence,
+                progress=tell,
+            )
+    _show(found, top)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+def _show(found: Predictions, top: int) -> None:
+    if found.out is None:
+        _show_rows(found, top)
+    elif found.count > 1:
+        _show_counts(found)
+    if found.labelled:
+        _show_labelled(found)
+    if found.out is not None:
+        out_console.print(f"{found.count:,} rows: {escape(str(found.out))}", highlight=False)
+    if found.failures:
+        named = [f"{each.name}: {each.failure}" for each in found.failed[:MAX_NAMED]]
+        for line in named:
+            error_console.print(f"[red]not read[/] {escape(line)}", highlight=False)
+        if found.failures > len(named):
+            error_console.print(f"… and {found.failures - len(named):,} more", highlight=False)
+
+
+def _show_rows(found: Predictions, top: int) -> None:
+    from bench.prediction.classify import ranked
+    from bench.prediction.table import UNSURE
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("file", "class", "confidence"):
+        table.add_column(name, justify="right" if name == "confidence" else "left")
+    shown = [each for each in found.first if each.failure is None][:MAX_ROWS]
+    for each in shown:
+        best = ranked(each, found.classes, top)
+        for number, (name, probability) in enumerate(best):
+            unsure = number == 0 and probability < found.min_confidence
+            text = f"{UNSURE} ({name}?)" if unsure else name
+            first = _shortened(each.name) if number == 0 else ""
+            table.add_row(escape(first), escape(text), f"{100 * probability:.1f} %")
+    if shown:
+        out_console.print(table, highlight=False)
+    rest = found.count - found.failures - len(shown)
+    if rest:
+        out_console.print(f"… and {rest:,} more; --out FILE keeps all of them", highlight=False)
+
+
+def _shortened(name: str) -> str:
+    """The end of a long path, which tells it apart from others."""
+    return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
+
+
+def _show_counts(found: Predictions) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    table.add_column("files", justify="right")
+    for name, number in found.by_class.most_common():
+        table.add_row(escape(name), f"{number:,}")
+    out_console.print(table, highlight=False)
+
+
+def _show_labelled(found: Predictions) -> None:
+    """Where folders are named like classes: how often they are right."""
+    assert found.accuracy is not None
+    assert found.interval is not None
+    low, high = found.interval
+    total = found.labelled.total()
+    out_console.print(
+        f"{total:,} files lie in folders named like classes: {100 * found.accuracy:.1f} % of them "
+        f"are classified as their folder says (95 %: {100 * low:.1f} to {100 * high:.1f})",
+        highlight=False,
+    )
+    labels = [name for name in found.classes if any(name == label for label, _ in found.labelled)]
+    columns = [name for name in (*found.classes, "unsure") if found.by_class[name]]
+    if len(labels) > MAX_CLASSES or len(columns) > MAX_CLASSES:
+        return
+    table = Table(box=None, pad_edge=False, title="folder ↓, predicted →", title_justify="left")
+    table.add_column("")
+    for name in columns:
+        table.add_column(escape(name), justify="right")
+    for label in labels:
+        counts = (found.labelled[label, name] for name in columns)
+        table.add_row(escape(label), *(f"{number:,}" for number in counts))
+    out_console.print(table, highlight=False)

@@ -1,0 +1,222 @@
+"""Checkpoints: what a trial trained, and all that a network is built from again.
+
+A checkpoint holds what differs from the starting weights, so that of a linear probe is a few
+kilobytes. The starting weights lie beside it, once for all trials of a run, under the name of their
+content: a hard link to the cache's file where the disk has such, else a copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.models.build import build_network
+from bench.models.catalogue import is_known
+from bench.models.network import Network, save_tensors
+from bench.models.tensor_files import DamagedFileError, read_tensor_file
+from bench.models.weights import NONE, Weights
+from bench.system.cache import atomic_file, cache_root
+
+SPEC = "model"
+"""What the metadata of a checkpoint calls its `ModelSpec`."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What a trained network is built from again, beside the tensors of its checkpoint.
+
+    `weights` names the starting weights, whose file is called `start` (None: there is none, values
+    were drawn with `seed`); `weights_classes` are their classifier's, where the head keeps it.
+    `image_size` is in pixels (of vectors their length). The groups in front of `boundary` were
+    frozen at the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
+    `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
+    """
+
+    trial: str
+    backbone: str
+    head: str
+    head_options: Mapping[str, Any]
+    num_classes: int
+    weights: str
+    start: str | None
+    weights_classes: tuple[str, ...] | None
+    class_map: Mapping[str, tuple[int | str, ...]] | None
+    seed: int
+    image_size: int
+    boundary: str | None
+    precision: str
+    threads: int
+    numerics: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """As checkpoints keep it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """What `to_json` gave; raises `ValueError`, `TypeError` or `KeyError` for anything else."""
+        content = json.loads(text)
+        classes, class_map = content["weights_classes"], content["class_map"]
+        content["weights_classes"] = None if classes is None else tuple(classes)
+        if class_map is not None:
+            content["class_map"] = {name: tuple(members) for name, members in class_map.items()}
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class _Head:
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A checkpoint's content: `tensors` by the library's names, and all that its metadata say."""
+
+    path: Path
+    spec: ModelSpec
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+    def network(self, classes: Sequence[str]) -> Network:
+        """The trained network, on the CPU.
+
+        Raises `BenchError` if the starting weights are missing or changed, or the backbone is not
+        known here; `WeightsError` where they do not fit.
+        """
+        import torch
+
+        spec = self.spec
+        if not is_known(spec.backbone):
+            raise BenchError(
+                f"{self.path.name} is of the backbone {spec.backbone!r}, which is not known here: "
+                "load the plugin that registers it (--plugin FILE, bench.load_plugin)"
+            )
+        network = build_network(
+            spec.backbone,
+            weights=self._weights(),
+            head=_Head(spec.head, spec.head_options),
+            num_classes=spec.num_classes,
+            seed=spec.seed,
+            image_size=spec.image_size,
+            class_map=spec.class_map,
+            classes=classes,
+        )
+        own = network.model.state_dict()
+        strange = [n for n, t in self.tensors.items() if n not in own or t.shape != own[n].shape]
+        if strange:
+            raise BenchError(
+                f"{self.path} does not fit {spec.backbone} as it is built here ({strange[0]}): it "
+                f"was written with {_written(spec.versions)}; install these versions"
+            )
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                own[name].copy_(tensor)
+        return network
+
+    def _weights(self) -> Weights:
+        spec = self.spec
+        path = None if spec.start is None else self.path.parent / spec.start
+        if path is not None:
+            if not path.is_file():
+                raise BenchError(
+                    f"{path} is missing: these are the weights that {self.path.name} started from, "
+                    "and it holds only what training changed"
+                )
+            if _start_name(path) != spec.start:
+                raise BenchError(f"{path} is damaged: its content is not what its name says")
+        return Weights(
+            name=spec.weights if path is not None else NONE,
+            path=path,
+            fingerprint=NONE,
+            input_size=spec.image_size,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            classes=spec.weights_classes,
+        )
+
+
+def write_checkpoint(
+    tensors: Mapping[str, Tensor], path: Path, spec: ModelSpec, metadata: Mapping[str, str]
+) -> None:
+    """Write a checkpoint whole or not at all; its starting weights are kept with `keep_start`."""
+    save_tensors(tensors, path, {**metadata, SPEC: spec.to_json()})
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; raises `BenchError` if it is missing, damaged or of another version."""
+    mend = "run the suite again with --no-reuse into another folder"
+    try:
+        tensors, metadata = read_tensor_file(path)
+    except FileNotFoundError:
+        raise BenchError(f"there is no checkpoint {path}") from None
+    except (OSError, DamagedFileError) as error:
+        raise BenchError(f"{path} is damaged ({error}); {mend}") from error
+    if SPEC not in metadata:
+        raise BenchError(
+            f"{path} is from an earlier version, which kept weights without saying what network "
+            f"they belong to; {mend}"
+        )
+    try:
+        spec = ModelSpec.from_json(metadata[SPEC])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BenchError(
+            f"{path} says of its network what this version does not understand ({error}); it may "
+            "be from a later one: upgrade bench"
+        ) from error
+    return Checkpoint(path=path, spec=spec, tensors=tensors, metadata=metadata)
+
+
+def keep_start(weights: Path, folder: Path) -> str:
+    """Keep a file of starting weights in `folder`; returns its name there.
+
+    Raises `OSError` where the disk is full or refuses.
+    """
+    name = _start_name(weights)
+    kept = folder / name
+    if not (kept.is_file() and kept.stat().st_size == weights.stat().st_size):
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(kept) as temporary:
+            if not _linked(weights, temporary):
+                shutil.copyfile(weights, temporary)
+    return name
+
+
+def _linked(weights: Path, to: Path) -> bool:
+    """A second name for a file of the cache, which is never written in place as others may be."""
+    if not weights.resolve().is_relative_to(cache_root().resolve()):
+        return False
+    try:
+        os.link(weights.resolve(), to)
+    except OSError:
+        return False
+    return True
+
+
+def _start_name(path: Path) -> str:
+    status = path.stat()
+    return f"start-{_sha256(path, status.st_size, status.st_mtime_ns)[:32]}{path.suffix}"
+
+
+@cache
+def _sha256(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _written(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "other packages"

@@ -1,0 +1,151 @@
+"""`bench predict`: many files through a trained network, in constant memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.prediction.load import load
+from bench.prediction.samples import Predicted, Sample, samples_of
+from bench.prediction.table import row_of, to_frame, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.prediction.choice import Chosen
+    from bench.prediction.model import TrainedModel
+
+MAX_KEPT = 10_000
+"""Rows that are kept in memory where they go to a file; of unreadable files the first ones too."""
+
+OnCount = Callable[[int], None]
+"""Told how many files are done."""
+
+
+@dataclass(kw_only=True)
+class Predictions:
+    """What `bench predict` found.
+
+    `chosen` is the trial that was used. `first` are the first samples (all of them, where no file
+    was asked for), `count` how many there were, `by_class` how often each class was predicted (or
+    `unsure`), `failed` the first of those that could not be read and `failures` how many these are.
+    Where folders are named like classes, `labelled` counts (folder, predicted) pairs.
+    """
+
+    chosen: Chosen
+    classes: tuple[str, ...]
+    min_confidence: float
+    out: Path | None
+    first: list[Predicted] = field(default_factory=list)
+    count: int = 0
+    by_class: Counter[str] = field(default_factory=Counter)
+    failed: list[Predicted] = field(default_factory=list)
+    failures: int = 0
+    labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a sample: `path`, `predicted`, `confidence`, the probabilities, `failure`."""
+        return to_frame(self.first, self.classes, min_confidence=self.min_confidence)
+
+    @property
+    def right(self) -> int:
+        """How many samples in folders named like classes were predicted as their folder says."""
+        return sum(n for (label, predicted), n in self.labelled.items() if label == predicted)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of them; None where no folder is named like a class."""
+        total = self.labelled.total()
+        return self.right / total if total else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the accuracy on other such images lies, in 95 of 100 samples (Wilson, 1927)."""
+        from bench.results.analysis import wilson_interval
+
+        total = self.labelled.total()
+        return wilson_interval(self.right, total) if total else None
+
+
+def predict(
+    run: str | Path,
+    what: Any,
+    *,
+    trial: str | None = None,
+    out: str | Path | None = None,
+    min_confidence: float = 0.0,
+    device: str = "auto",
+    progress: OnCount | None = None,
+) -> Predictions:
+    """Classify files with a trained trial of a run: see `bench.predict`."""
+    if not 0 <= min_confidence <= 1:
+        raise BenchError(f"min_confidence must lie in [0, 1], got {min_confidence:g}")
+    model = load(run, trial, device=device)
+    return classify(
+        model, samples_of(what), out=out, min_confidence=min_confidence, progress=progress
+    )
+
+
+def classify(
+    model: TrainedModel,
+    samples: Iterable[Sample],
+    *,
+    out: str | Path | None = None,
+    min_confidence: float = 0.0,
+    progress: OnCount | None = None,
+) -> Predictions:
+    """Classify samples one after the other; with `out`, rows go to that file."""
+    path = None if out is None else Path(out).expanduser()
+    found = Predictions(
+        chosen=model.chosen, classes=model.classes, min_confidence=min_confidence, out=path
+    )
+    with ExitStack() as open_files:
+        writer = None
+        if path is not None:
+            writer = open_files.enter_context(writing(path, model.classes))
+        for each in model.stream(_at_least_one(samples)):
+            row = row_of(each, model.classes, min_confidence=min_confidence)
+            _note(found, each, row["predicted"], keep=writer is None)
+            if writer is not None:
+                writer.add(row)
+            if progress is not None:
+                progress(found.count)
+    return found
+
+
+def _at_least_one(samples: Iterable[Sample]) -> Iterator[Sample]:
+    none = True
+    for sample in samples:
+        none = False
+        yield sample
+    if none:
+        raise BenchError("there is nothing to classify: no file was named")
+
+
+def _note(found: Predictions, each: Predicted, predicted: str | None, *, keep: bool) -> None:
+    found.count += 1
+    if keep or len(found.first) < MAX_KEPT:
+        found.first.append(each)
+    if each.failure is not None:
+        found.failures += 1
+        if len(found.failed) < MAX_KEPT:
+            found.failed.append(each)
+        return
+    assert predicted is not None
+    found.by_class[predicted] += 1
+    if each.folder in found.classes:
+        assert each.folder is not None
+        found.labelled[each.folder, predicted] += 1
+
+
+def ranked(each: Predicted, classes: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """The `top` most probable classes of a sample, with their probabilities."""
+    assert each.probabilities is not None
+    order = (-each.probabilities).argsort(kind="stable")[:top]
+    return [(classes[index], float(each.probabilities[index])) for index in order]

@@ -1,0 +1,168 @@
+"""`bench export`: a trained trial as a folder with a file for other programs, and its card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError, nearest
+from bench.prediction.choice import Chosen, chosen_trial
+from bench.prediction.load import open_trial
+from bench.results.folder import read_run
+from bench.system.cache import atomic_folder, flush_to_disk
+from bench.system.object_store import is_url
+
+if TYPE_CHECKING:
+    from bench.prediction.export.check import Check
+    from bench.prediction.export.formats import Format, Wish
+
+CARD, CARD_JSON, PREPROCESSING_FILE = "card.md", "card.json", "preprocessing.json"
+FORMATS = ("safetensors", "torch-export", "onnx")
+PLACES = ("inside", "beside")
+DTYPES = ("fp32", "fp16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What `bench export` wrote, and what the check of it found.
+
+    `model` is the file in `folder`, `card` the model card in Markdown (`card.json` beside it),
+    `preprocessing` the file that says how samples become inputs, None where that is inside. `bytes`
+    is the size of the model.
+    """
+
+    folder: Path
+    model: Path
+    card: Path
+    preprocessing: Path | None
+    format: str
+    dtype: str
+    bytes: int
+    chosen: Chosen
+    check: Check
+
+
+def export(
+    run: str | Path,
+    trial: str | None = None,
+    *,
+    format: str = "onnx",
+    out: str | Path | None = None,
+    preprocessing: str | None = None,
+    dtype: str = "fp32",
+) -> Exported:
+    """Write a trained trial as a file for other programs: see `bench.export`."""
+    _check_choice("format", format, FORMATS)
+    _check_choice("dtype", dtype, DTYPES)
+    if preprocessing is not None:
+        _check_choice("preprocessing", preprocessing, PLACES)
+    if out is None and is_url(run):
+        raise BenchError(f"give --out FOLDER: {run} is not on this machine")
+    found = read_run(run)
+    folder = _folder(found.folder, format, dtype, out)
+    chosen = chosen_trial(found, trial)
+
+    from bench.prediction.export.check import check_file
+    from bench.prediction.export.formats import FORMATS as WRITERS
+
+    file = WRITERS[format]
+    file.check_installed()
+    model = open_trial(found, chosen, device="cpu")
+    wish = _wish(file, model.preprocessing.kind, preprocessing, dtype)
+    with _replacing(folder, file) as temporary:
+        file.write(model, wish, temporary)
+        check, code = check_file(found, model, file, wish, temporary)
+        files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
+        if wish.place == "beside":
+            content = {"layout": "nchw", "scale": 255, **asdict(model.preprocessing)}
+            _write_json(temporary / PREPROCESSING_FILE, content)
+
+        from bench.prediction.export.card import describe, to_markdown
+
+        card = describe(found, model, file=file, wish=wish, files=files, check=check, code=code)
+        _write_json(temporary / CARD_JSON, card)
+        (temporary / CARD).write_text(to_markdown(card), encoding="utf-8")
+        for each in temporary.iterdir():
+            flush_to_disk(each)
+    return Exported(
+        folder=folder,
+        model=folder / file.file,
+        card=folder / CARD,
+        preprocessing=folder / PREPROCESSING_FILE if wish.place == "beside" else None,
+        format=format,
+        dtype=dtype,
+        bytes=sum(files.values()),
+        chosen=chosen,
+        check=check,
+    )
+
+
+def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise BenchError(
+            f"--{name} must be one of {', '.join(valid)}, got {value!r}{nearest(value, valid)}"
+        )
+
+
+def _wish(file: Format, kind: str, place: str | None, dtype: str) -> Wish:
+    from bench.prediction.export.formats import Wish
+
+    usual = "beside" if kind == "vector" else file.places[0]
+    chosen = usual if place is None else place
+    if kind == "vector" and chosen == "inside":
+        raise BenchError("vectors are taken as they are: there is no preprocessing to be inside")
+    if chosen not in file.places:
+        raise BenchError(
+            f"a file of --format {file.name} holds values only: its preprocessing can be "
+            f"{' or '.join(file.places)}, not {chosen}"
+        )
+    return Wish(place="inside" if chosen == "inside" else "beside", dtype=dtype)
+
+
+def _folder(run: Path, format: str, dtype: str, out: str | Path | None) -> Path:
+    if out is not None:
+        return Path(out).expanduser()
+    if (run / "export").is_symlink():
+        raise BenchError(f"{run / 'export'} is a link, which leads elsewhere; give --out FOLDER")
+    return run / "export" / (format if dtype == "fp32" else f"{format}-{dtype}")
+
+
+@contextmanager
+def _replacing(folder: Path, file: Format) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` when the block succeeds.
+
+    Raises `BenchError` if anything is there that an export does not write.
+    """
+    if folder.exists() or folder.is_symlink():
+        known = _written_names()
+        strange = (
+            sorted(each.name for each in folder.iterdir() if each.name not in known)
+            if folder.is_dir() and not folder.is_symlink()
+            else [folder.name]
+        )
+        if strange:
+            raise BenchError(
+                f"{folder} is there already and is no earlier export (it has {strange[0]}); give "
+                "--out another folder"
+            )
+    with atomic_folder(folder, keep=lambda _: False) as temporary:
+        yield temporary
+
+
+def _written_names() -> set[str]:
+    from bench.prediction.export.formats import FORMATS as WRITERS
+
+    models = {each.file for each in WRITERS.values()}
+    return {CARD, CARD_JSON, PREPROCESSING_FILE, *models, *(f"{name}.data" for name in models)}
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )

@@ -1,0 +1,393 @@
+"""The formats of exported files: how each is written, and the code that uses it.
+
+That code stands in the card of every file, and the check before a file is given runs just that.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from bench.data.inputs import PREPROCESSING, Preprocessing
+from bench.errors import BenchError, MissingExtraError, bounded
+from bench.methods.plan import HEAD
+from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, OUTSIDE_BACKBONES, is_timm
+from bench.models.heads import PRETRAINED_HEAD
+from bench.models.tensor_files import write_tensor_file
+from bench.prediction.export.deployed import DTYPES, Deployed, Place, example
+from bench.prediction.model import TrainedModel
+from bench.suite.plugins import entries_of, loaded_plugins
+
+INSIDE: Place = "inside"
+BESIDE: Place = "beside"
+LARGEST_ONNX = 1_900_000_000
+"""Bytes of values that one file in the format of ONNX can hold: a little less than 2 GiB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What somebody wants of a file, complete: see `Format`."""
+
+    place: Place
+    dtype: str
+
+    @property
+    def input_name(self) -> str:
+        """What the input of the file is called."""
+        return "images" if self.place == INSIDE else "inputs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Lines of Python: what is imported, and the rest."""
+
+    imports: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+class Format(Protocol):
+    """A kind of file. `places` are where the preprocessing can be, the usual one first."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def places(self) -> tuple[Place, ...]: ...
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs the file."""
+
+    def check_installed(self) -> None:
+        """Raise `MissingExtraError` unless it can be written and run here."""
+
+    def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
+        """Write the file into `folder`; raises `BenchError` where the network cannot be."""
+
+    def usage(self, model: TrainedModel, wish: Wish) -> Code:
+        """Code, to be run beside the file, that defines `logits(batch)`."""
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Safetensors:
+    name: str = "safetensors"
+    file: str = "model.safetensors"
+    places: tuple[Place, ...] = (BESIDE,)
+
+    @property
+    def runtime(self) -> str:
+        return f"torch {version('torch')}"
+
+    def check_installed(self) -> None:
+        pass
+
+    def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
+        dtype = DTYPES[wish.dtype]
+        tensors = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in model.module.state_dict().items()
+        }
+        metadata = {PREPROCESSING: model.preprocessing.to_json()}
+        write_tensor_file(tensors, folder / self.file, metadata)
+
+    def usage(self, model: TrainedModel, wish: Wish) -> Code:
+        imports, lines = _library_model(model)
+        half = wish.dtype == "fp16"
+        members = _members(model)
+        return _code(
+            ("import torch", *imports, "from safetensors.torch import load_file"),
+            *lines,
+            f'model{".half()" if half else ""}.load_state_dict(load_file("{self.file}"))',
+            "model.eval()",
+            *([f"members = {members}"] if members else []),
+            "",
+            "",
+            "def logits(batch):",
+            "    with torch.no_grad():",
+            f"        found = model(torch.from_numpy(batch){'.half()' if half else ''}).float()",
+            *(
+                [
+                    "        found = torch.stack(",
+                    "            [found[:, own].logsumexp(dim=1) for own in members], dim=1",
+                    "        )",
+                ]
+                if members
+                else []
+            ),
+            "    return found.numpy()",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TorchExport:
+    name: str = "torch-export"
+    file: str = "model.pt2"
+    places: tuple[Place, ...] = (INSIDE, BESIDE)
+
+    @property
+    def runtime(self) -> str:
+        return f"torch {version('torch')}"
+
+    def check_installed(self) -> None:
+        pass
+
+    def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
+        with _exporter_quiet(self.name):
+            torch.export.save(_program(model, wish), folder / self.file)
+
+    def usage(self, model: TrainedModel, wish: Wish) -> Code:
+        return _code(
+            ("import torch",),
+            f'module = torch.export.load("{self.file}").module()',
+            "",
+            "",
+            "def logits(batch):",
+            "    with torch.no_grad():",
+            "        return module(torch.from_numpy(batch)).numpy()",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Onnx:
+    name: str = "onnx"
+    file: str = "model.onnx"
+    places: tuple[Place, ...] = (INSIDE, BESIDE)
+
+    @property
+    def runtime(self) -> str:
+        return f"onnxruntime {version('onnxruntime')}"
+
+    def check_installed(self) -> None:
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            if find_spec(package) is None:
+                raise MissingExtraError(
+                    needed_for="the export format onnx", package=package, extra="onnx"
+                )
+
+    def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
+        program = _program(model, wish)
+        size = sum(value.nbytes for value in program.state_dict.values())
+        with _exporter_quiet(self.name):
+            torch.onnx.export(
+                program,
+                (),
+                folder / self.file,
+                input_names=[wish.input_name],
+                output_names=["logits"],
+                external_data=size > LARGEST_ONNX,
+                dynamo=True,
+                verbose=False,
+            )
+
+    def usage(self, model: TrainedModel, wish: Wish) -> Code:
+        return _code(
+            ("import onnxruntime",),
+            "session = onnxruntime.InferenceSession(",
+            f'    "{self.file}", providers=["CPUExecutionProvider"]',
+            ")",
+            "",
+            "",
+            "def logits(batch):",
+            f'    return session.run(["logits"], {{"{wish.input_name}": batch}})[0]',
+        )
+
+
+FORMATS: Mapping[str, Format] = {
+    each.name: each for each in (_Safetensors(), _TorchExport(), _Onnx())
+}
+
+
+def _program(model: TrainedModel, wish: Wish) -> torch.export.ExportedProgram:
+    """The traced network, for batches of any number of samples."""
+    deployed = Deployed(model, place=wish.place, dtype=wish.dtype).eval()
+    names = ("batch", "height", "width") if wish.place == INSIDE else ("batch",)
+    sizes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(names)}
+    sample = example(model, wish.place)
+    with _exporter_quiet("torch.export"), torch.no_grad():
+        return torch.export.export(deployed, (sample,), dynamic_shapes=(sizes,))
+
+
+@contextmanager
+def _exporter_quiet(name: str) -> Iterator[None]:
+    """Neither what torch's exporters say to their makers, nor a traceback of theirs."""
+    loggers = [logging.getLogger(each) for each in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (OSError, BenchError):
+        raise
+    except Exception as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise BenchError(
+            f"the network cannot be exported: {name} says {type(error).__name__}: "
+            f"{bounded(first, 500)}; --format safetensors works for any network"
+        ) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+# Code -----------------------------------------------------------------------------------------
+
+
+def usage_code(file: Format, model: TrainedModel, wish: Wish) -> str:
+    """Python code that defines `prepare(image)` (not of vectors) and `logits(batch)`."""
+    parts = (_prepare(model.preprocessing, wish.place), file.usage(model, wish))
+    imports = sorted({line for part in parts for line in part.imports}, key=_import_order)
+    lines = [line for part in parts if part.lines for line in (*part.lines, "", "")]
+    return "\n".join([*imports, "", *lines]).rstrip() + "\n"
+
+
+def _import_order(line: str) -> tuple[bool, str]:
+    return line.startswith("from"), line
+
+
+def _prepare(preprocessing: Preprocessing, place: Place) -> Code:
+    """A Pillow image as a batch of one."""
+    if preprocessing.kind == "vector":
+        return _code(())
+    if place == INSIDE:
+        return _code(
+            ("import numpy as np",),
+            "",
+            "def prepare(image):",
+            '    return np.array(image.convert("RGB"))[None]',
+        )
+    size, kept = preprocessing.size, preprocessing.resized_to
+    assert kept is not None
+    first = round((kept - size) / 2)
+    box = (first, first, first + size, first + size)
+    return _code(
+        ("import numpy as np", "from PIL import Image"),
+        "",
+        "def prepare(image):",
+        '    image = image.convert("RGB")',
+        *_RESIZE[str(preprocessing.resize)](kept),
+        *([] if size == kept else [f"    image = image.crop({box})"]),
+        "    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)",
+        f"    mean = np.array({list(preprocessing.mean)}, dtype=np.float32)",
+        f"    std = np.array({list(preprocessing.std)}, dtype=np.float32)",
+        "    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None])",
+    )
+
+
+_RESIZE: Mapping[str, Any] = {
+    "squash": lambda side: [f"    image = image.resize({(side, side)}, Image.Resampling.BILINEAR)"],
+    "crop": lambda side: [
+        "    width, height = image.size",
+        "    short = min(width, height)",
+        f"    size = int({side:d} * width / short), int({side:d} * height / short)",
+        "    image = image.resize(size, Image.Resampling.BILINEAR)",
+        f"    left, top = round((size[0] - {side:d}) / 2), round((size[1] - {side:d}) / 2)",
+        f"    image = image.crop((left, top, left + {side:d}, top + {side:d}))",
+    ],
+    "pad": lambda side: [
+        f"    scale = {side:d} / max(image.size)",
+        "    size = tuple(max(1, round(length * scale)) for length in image.size)",
+        "    inside = image.resize(size, Image.Resampling.BILINEAR)",
+        f'    image = Image.new("RGB", {(side, side)})',
+        f"    image.paste(inside, (({side:d} - size[0]) // 2, ({side:d} - size[1]) // 2))",
+    ],
+}
+
+
+def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
+    """Imports, and lines that make the library's plain `model`, with its values still to come."""
+    spec = model.spec
+    classes = len(spec.weights_classes or ()) if _members(model) else spec.num_classes
+    if spec.backbone in OUTSIDE_BACKBONES:
+        return (
+            [
+                "from bench.models.catalogue import OUTSIDE_BACKBONES",
+                "from bench.suite.plugins import load_plugin",
+            ],
+            [
+                f"load_plugin({_plugin_place(spec.backbone)!r})",
+                f"model = OUTSIDE_BACKBONES.get({spec.backbone!r}).function({spec.image_size:d})",
+                *_classifier(model, always=True),
+            ],
+        )
+    if is_timm(spec.backbone) or spec.backbone == EFFICIENTNET_LITE0:
+        from bench.models.timm_models import pretrained_config, timm_name
+
+        config = pretrained_config(spec.backbone)
+        resampled = config.fixed_input_size and spec.image_size != config.input_size[-1]
+        return (
+            ["import timm"],
+            [
+                f"model = timm.create_model({timm_name(spec.backbone)!r}, num_classes={classes:d})",
+                *([f"model.set_input_size(img_size={spec.image_size:d})"] if resampled else []),
+                *_classifier(model),
+            ],
+        )
+    arguments = {
+        "vit": f", image_size={spec.image_size:d}",
+        "maxvit": f", input_size={(spec.image_size, spec.image_size)}",
+        "inception": ", init_weights=False",
+        "googlenet": ", init_weights=False",
+    }.get(BACKBONES[spec.backbone].family, "")
+    made = f"model = get_model({spec.backbone!r}, num_classes={classes:d}{arguments})"
+    return ["from torchvision.models import get_model"], [made, *_classifier(model)]
+
+
+def _classifier(model: TrainedModel, *, always: bool = False) -> list[str]:
+    """The line that puts a classifier on the model that the library does not know."""
+    head = model.network.groups[-1]
+    assert head.name == HEAD
+    layers = [
+        name
+        for name, layer in model.module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and head.owns(name)
+    ]
+    name = layers[-1]
+    above = name.rpartition(".")[0]
+    own = model.module.get_submodule(above) if above else None
+    own_layers = model.spec.head not in ("linear", PRETRAINED_HEAD) and len(layers) > 1
+    if own_layers and isinstance(own, nn.Sequential):
+        made = ", ".join(f"torch.nn.{layer!r}" for layer in own)
+        return [f"model.set_submodule({above!r}, torch.nn.Sequential({made}))"]
+    if always:
+        return [f"model.set_submodule({name!r}, torch.nn.{model.module.get_submodule(name)!r})"]
+    return []
+
+
+def _members(model: TrainedModel) -> list[list[int]]:
+    """Of a classifier that came with the weights, the outputs that mean each class."""
+    index, padding = model.network.class_index, model.network.class_padding
+    if index is None or padding is None:
+        return []
+    return [row[~own].tolist() for row, own in zip(index, padding, strict=True)]
+
+
+def _plugin_place(backbone: str) -> str:
+    for plugin in loaded_plugins():
+        if any(r is OUTSIDE_BACKBONES and name == backbone for r, name in entries_of(plugin)):
+            return plugin.name if plugin.installed else plugin.place
+    raise BenchError(
+        f"the backbone {backbone} was not registered by a plugin, so that no other process could "
+        "make it; put its code into a file and load it with --plugin FILE, or use another format"
+    )
+
+
+def _code(imports: Sequence[str], *lines: str) -> Code:
+    return Code(imports=tuple(imports), lines=lines)

@@ -1,0 +1,110 @@
+"""A fresh process that has the exported file and the code of its card, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError
+
+_ANSWER = "bench answers: "
+
+_SERVE = f"""
+
+import sys as _sys
+import time as _time
+from pathlib import Path as _Path
+
+import numpy as _numpy
+
+_exchange = _Path(_sys.argv[1])
+for _line in _sys.stdin:
+    _batch = _numpy.load(_exchange / "batch.npy")
+    if _line.strip() == "image":
+        from PIL import Image as _Image
+
+        _batch = prepare(_Image.fromarray(_batch))
+    _start = _time.perf_counter()
+    _found = logits(_batch)
+    _seconds = _time.perf_counter() - _start
+    _numpy.save(_exchange / "logits.npy", _found)
+    print({_ANSWER!r} + str(_seconds), flush=True)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh:
+    """The process; arrays are exchanged as files in a folder."""
+
+    name: str
+    process: subprocess.Popen[str]
+    exchange: Path
+    errors: IO[str]
+
+    def logits(self, batch: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float32], float]:
+        """Logits of what the file takes, and the seconds that they took."""
+        return self._ask("batch", batch)
+
+    def logits_of_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits [1, classes] of an RGB image of any size, made ready as the card's code does."""
+        return self._ask("image", image)[0]
+
+    def _ask(
+        self, what: str, array: npt.NDArray[np.generic]
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        np.save(self.exchange / "batch.npy", array)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure() from None
+        for line in self.process.stdout:  # libraries may print there too
+            if line.startswith(_ANSWER):
+                found = np.load(self.exchange / "logits.npy")
+                return found, float(line.removeprefix(_ANSWER))
+        raise self._failure()
+
+    def _failure(self) -> BenchError:
+        self.process.wait()
+        self.errors.seek(0)
+        said = [line for line in self.errors.read().splitlines() if line.strip()]
+        reason = said[-1].strip() if said else f"it ended with {self.process.returncode}"
+        return BenchError(
+            f"the exported file does not work in {self.name}, so it was not kept: {reason}"
+        )
+
+
+@contextmanager
+def fresh_process(code: str, folder: Path, *, name: str) -> Iterator[Fresh]:
+    """Run a card's `code` in `folder`; it defines `prepare` and `logits`. `name` is the runtime's.
+
+    Calls raise `BenchError` with the last line of what it said if it fails.
+    """
+    with (
+        tempfile.TemporaryDirectory() as exchange,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code + _SERVE, exchange],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        try:
+            yield Fresh(name=name, process=process, exchange=Path(exchange), errors=errors)
+        finally:
+            process.kill()

@@ -1,0 +1,137 @@
+"""What an export is checked on: the test split of its trial, or where that is not to be had,
+generated samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
+from bench.errors import BenchError, DataError, MachineError
+
+if TYPE_CHECKING:
+    from bench.data.dataset import Pixels
+    from bench.data.inputs import Preprocessing
+    from bench.prediction.choice import Chosen
+    from bench.results.folder import Run
+
+GENERATED = 48
+"""Samples that are generated where the data cannot be had."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOut:
+    """So many samples: `read` gives some of them, RGB images of any size or vectors.
+
+    `labels` and `predicted` (what the run's own evaluation said) are indices of classes; None for
+    samples that were generated, and `missing` then says why.
+    """
+
+    count: int
+    read: Callable[[range], Sequence[Pixels] | npt.NDArray[np.float32]]
+    labels: npt.NDArray[np.int64] | None = None
+    predicted: npt.NDArray[np.int64] | None = None
+    missing: str | None = None
+
+
+def held_out(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldOut:
+    """The test split of the trial, read again from the data set of its run."""
+    try:
+        return _test_split(run, chosen, preprocessing)
+    except (BenchError, OSError) as error:
+        said = str(MachineError(error) if isinstance(error, OSError) else error)
+        return generated(preprocessing, missing=said)
+
+
+def test_rows(run: Run, trial: str) -> Any:
+    """The trial's rows of the table of predictions that are of the test split."""
+    own = run.predictions[run.predictions["trial"] == trial]
+    return own[own["split"] == "test"] if "split" in own else own
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]
+
+
+def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldOut:
+    rows = test_rows(run, chosen.id)
+    if rows.empty:
+        raise DataError("the run kept no predictions of the trial")
+    name, options = _data_set(run.suite.get("dataset"))
+    dataset = open_dataset(name, options)
+    if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
+        raise DataError(f"the data set {name} has other classes than those of the run")
+    places = {sample: place for place, sample in enumerate(dataset.sample_ids)}
+    lost = next((sample for sample in rows["sample"] if sample not in places), None)
+    if lost is not None:
+        raise DataError(f"the data set {name} has no sample {lost} any more")
+    index = np.array([places[sample] for sample in rows["sample"]])
+    codes = {label: code for code, label in enumerate(preprocessing.classes)}
+    labels, predicted = (
+        rows[each].map(codes).to_numpy(np.int64) for each in ("label", "predicted")
+    )
+    if not np.array_equal(dataset.labels[index], labels):
+        raise DataError(f"the data set {name} has changed since the run: labels are others")
+    found: Any = dataset
+
+    def read(some: range) -> Any:
+        own = index[some.start : some.stop]
+        if preprocessing.kind == "vector":
+            return found.vectors[own]
+        return [_pixels(each) for each in found.read(own.tolist())]
+
+    read(range(1))  # where the files are gone, it is known now
+    return HeldOut(count=len(index), read=read, labels=labels, predicted=predicted)
+
+
+def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
+    """Name and checked options: the suite of a run folder may be anybody's."""
+    named = dict(described) if isinstance(described, Mapping) else {"name": described}
+    name = str(named.pop("name", None))
+    try:
+        return name, DATASETS.get(name).options.model_validate(named).model_dump()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise DataError(
+            f"the run's suite does not describe its data set as one can be: {place}: {wrong['msg']}"
+        ) from None
+
+
+def _pixels(decoded: Any) -> Pixels:
+    if isinstance(decoded, DecodeFailure):
+        raise DataError(f"an image of the test split cannot be read any more: {decoded.reason}")
+    pixels: Pixels = decoded.pixels if isinstance(decoded, Converted) else decoded
+    return pixels
+
+
+def generated(preprocessing: Preprocessing, *, missing: str) -> HeldOut:
+    if preprocessing.kind == "vector":
+        shape = (GENERATED, preprocessing.size)
+        vectors = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        return HeldOut(
+            count=GENERATED, read=lambda some: vectors[some.start : some.stop], missing=missing
+        )
+    images = generated_images(preprocessing, GENERATED)
+    return HeldOut(
+        count=GENERATED, read=lambda some: images[some.start : some.stop], missing=missing
+    )
+
+
+def generated_images(preprocessing: Preprocessing, count: int) -> list[Pixels]:
+    """Fractals of many sizes: wide, tall, smaller and larger than what training kept."""
+    assert preprocessing.resized_to is not None
+    side = min(512, max(16, round(1.5 * preprocessing.resized_to)))
+    options = {"classes": 2, "test_per_class": -(-count // 2), "image_size": side}
+    dataset: Any = open_dataset("fractals", options)
+    squares = dataset.read(np.flatnonzero(dataset.splits == TEST)[:count].tolist())
+    shares = [(1.0, 1.0), (1.0, 0.7), (0.6, 1.0), (0.9, 0.25), (0.45, 0.5)]
+    cut = []
+    for number, square in enumerate(squares):
+        high, wide = shares[number % len(shares)]
+        cut.append(square[: max(1, round(high * side)), : max(1, round(wide * side))].copy())
+    return cut

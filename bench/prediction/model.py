@@ -1,0 +1,215 @@
+"""A trained trial at work: samples in, probabilities of the classes out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bench.data.dataset import Converted, Decoded, DecodeFailure, Pixels
+from bench.data.images.inputs import ImageInputs
+from bench.data.images.prepared import resize_image
+from bench.data.inputs import Preprocessing
+from bench.errors import BenchError
+from bench.models.checkpoints import ModelSpec
+from bench.models.evaluation import EVALUATION_BATCH, Evaluation
+from bench.models.network import Network
+from bench.prediction.choice import Chosen
+from bench.prediction.samples import Predicted, Probabilities, Sample, samples_of
+from bench.prediction.table import to_frame
+from bench.suite import Entry, Interpolation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class TrainedModel:
+    """A trained trial, opened.
+
+    It classifies as the trial's own evaluation did: the same bits on the same processor, within
+    rounding elsewhere.
+
+    `chosen` says which trial it is and why, `preprocessing` how a sample becomes an input, `spec`
+    what the network was built from.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        spec: ModelSpec,
+        preprocessing: Preprocessing,
+        chosen: Chosen,
+        parallel_batches: int = 1,
+    ) -> None:
+        self.network = network.eval()
+        self.spec = spec
+        self.preprocessing = preprocessing
+        self.chosen = chosen
+        self._parallel_batches = parallel_batches
+        evaluation = partial(
+            Evaluation,
+            network,
+            precision=spec.precision,
+            threads=spec.threads,
+            parallel_batches=parallel_batches,
+        )
+        self._evaluation = evaluation(boundary=spec.boundary)
+        # Frozen groups take full batches, padded if need be: too dear for one image.
+        self._quick = evaluation(boundary=None)
+
+    def __repr__(self) -> str:
+        return f"<{self.chosen.label}: {len(self.classes)} classes>"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return self.preprocessing.classes
+
+    @property
+    def module(self) -> nn.Module:
+        """The library's plain network, to go on working with; inputs are those of `inputs`.
+
+        With the head `pretrained` its outputs are the classes of the starting weights.
+        """
+        return self.network.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
+    def inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
+        """What the network takes `[n, ...]`, on the CPU.
+
+        `samples` are RGB images (uint8 [height, width, 3], of any size), or vectors [n, length].
+        """
+        if self.preprocessing.kind == "vector":
+            return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
+
+    def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
+        """The probability of each class `[n, classes]` of what `inputs` takes."""
+        self._check(samples)
+        parts = range(0, len(samples), EVALUATION_BATCH)
+        batches = (self.inputs(samples[at : at + EVALUATION_BATCH]) for at in parts)
+        logits = list(self._evaluation(batches))
+        if not logits:
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+
+    def prepared(self, pixels: Pixels) -> Pixels:
+        """An image (uint8 [height, width, 3]) as it is kept: resized, not yet normalised."""
+        rule = self.preprocessing
+        assert rule.resized_to is not None
+        assert rule.resize is not None
+        interpolation = cast(Interpolation, rule.interpolation)
+        return resize_image(np.asarray(pixels), rule.resized_to, rule.resize, interpolation)
+
+    def probabilities_of_prepared(self, stored: Pixels) -> Probabilities:
+        """The same within rounding `[n, classes]` of a few images that `prepared` gave, quickly."""
+        pieces = np.array_split(stored, min(self._parallel_batches, len(stored)))
+        logits = list(self._quick(map(self._normalised, pieces)))
+        return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+
+    def predict(self, what: Any) -> pd.DataFrame:
+        """A row a sample: `path`, `predicted`, `confidence`, and `probability_CLASS` of each class.
+
+        `what` is a file, a folder, an archive or a list of them; an image (of Pillow, or uint8
+        [height, width, 3]) or several; or vectors. Files that cannot be read have a row too, with
+        the reason in the column `failure`.
+        """
+        if self.preprocessing.kind == "vector":
+            rows = np.atleast_2d(np.asarray(what, dtype=np.float32))
+            found = self.probabilities(rows)
+            named = [Predicted(name=str(i), probabilities=own) for i, own in enumerate(found)]
+            return to_frame(named, self.classes)
+        return to_frame(self.stream(samples_of(what)), self.classes)
+
+    def stream(self, samples: Iterable[Sample]) -> Iterator[Predicted]:
+        """Each sample in its order, in constant memory: files are read ahead in threads."""
+        if self.preprocessing.kind != "image":
+            raise BenchError("only networks that take images classify files; give it vectors")
+        told: deque[list[Predicted]] = deque()
+        for logits in self._evaluation(self._batches(samples, told)):
+            rows = iter(np.asarray(logits.softmax(dim=1).numpy()))
+            for each in told.popleft():
+                yield each if each.failure else replace(each, probabilities=next(rows))
+        for rest in told:
+            yield from rest
+
+    def _batches(self, samples: Iterable[Sample], told: deque[list[Predicted]]) -> Iterator[Tensor]:
+        """Full batches of what can be read; `told` gets what each one is of, and what cannot be."""
+        stored: list[Pixels] = []
+        names: list[Predicted] = []
+        for sample, decoded in self._read_ahead(samples):
+            known = Predicted(name=sample.name, probabilities=None, folder=sample.folder)
+            if isinstance(decoded, DecodeFailure):
+                names.append(replace(known, failure=decoded.reason))
+                continue
+            note = decoded.note if isinstance(decoded, Converted) else None
+            names.append(replace(known, note=note))
+            stored.append(decoded.pixels if isinstance(decoded, Converted) else decoded)
+            if len(stored) == EVALUATION_BATCH:
+                told.append(names)
+                yield self._normalised(np.stack(stored))
+                stored, names = [], []
+        if names:
+            told.append(names)
+        if stored:
+            yield self._normalised(np.stack(stored))
+
+    def _read_ahead(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Decoded]]:
+        """Decoded and resized; a few at most wait in memory."""
+
+        def read(sample: Sample) -> Decoded:
+            decoded = sample.read(self.preprocessing.bits)
+            if isinstance(decoded, DecodeFailure):
+                return decoded
+            if isinstance(decoded, Converted):
+                return Converted(self.prepared(decoded.pixels), decoded.note)
+            return self.prepared(decoded)
+
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            ahead: deque[tuple[Sample, Future[Decoded]]] = deque()
+            for sample in samples:
+                ahead.append((sample, pool.submit(read, sample)))
+                if len(ahead) > 4 * workers:
+                    first, future = ahead.popleft()
+                    yield first, future.result()
+            while ahead:
+                first, future = ahead.popleft()
+                yield first, future.result()
+
+    def _normalised(self, stored: Pixels) -> Tensor:
+        inputs = ImageInputs(
+            stored, _CENTRAL, self.preprocessing, seed=0, device=torch.device("cpu")
+        )
+        return inputs.batch(np.arange(len(stored)), 0)
+
+    def _check(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> None:
+        if self.preprocessing.kind == "vector":
+            shape = np.shape(samples)
+            if len(shape) != 2 or shape[1] != self.preprocessing.size:
+                wanted = f"[n, {self.preprocessing.size}]"
+                raise BenchError(f"vectors must have the shape {wanted}, got {list(shape)}")
+            return
+        for pixels in samples:
+            if np.ndim(pixels) != 3 or np.shape(pixels)[2] != 3 or pixels.dtype != np.uint8:
+                raise BenchError(
+                    "an image must be uint8 [height, width, 3] in RGB, got "
+                    f"{getattr(pixels, 'dtype', type(pixels).__name__)} {list(np.shape(pixels))}"
+                )
+
+
+_CENTRAL = Entry(name="none", options={"mix": None})

@@ -1,0 +1,242 @@
+"""The service: its addresses, and what happens to a request."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from bench.models.evaluation import EVALUATION_BATCH
+from bench.prediction.serve.batching import Batcher
+from bench.prediction.serve.limits import Limits
+from bench.prediction.serve.measured import Measured
+from bench.prediction.serve.uploads import RefusedError, Room, Upload, decoded, uploads_of
+from bench.prediction.table import UNSURE
+
+if TYPE_CHECKING:
+    from bench.prediction.model import TrainedModel
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGES = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+}
+BODIES = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "images": {
+                    "type": "array",
+                    "items": {"type": "string", "contentEncoding": "base64"},
+                }
+            },
+        }
+    },
+    "image/*": {"schema": {"type": "string", "format": "binary"}},
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The token is missing or wrong."},
+    408: {"description": "The request took too long to arrive."},
+    413: {"description": "Too many bytes, images or pixels."},
+    415: {"description": "A body of another kind."},
+    422: {"description": "No image, or one that cannot be read."},
+    429: {"description": "Too much at once: try again after `Retry-After` seconds."},
+    503: {"description": "It took too long, or the service is ending."},
+}
+
+
+class Service:
+    """A model that answers requests within limits."""
+
+    def __init__(self, model: TrainedModel, limits: Limits, token: str | None) -> None:
+        self.model = model
+        self.limits = limits
+        self.measured = Measured()
+        self.room = Room(limits)
+        self.batcher = Batcher(
+            model.probabilities_of_prepared,
+            most=EVALUATION_BATCH,
+            on_batch=self.measured.batch,
+        )
+        self._token = token
+        self._readers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    def check_token(self, header: str | None) -> None:
+        """Raise `RefusedError` unless the header bears the token."""
+        if self._token is None:
+            return
+        given = (header or "").removeprefix("Bearer ").strip()
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            raise RefusedError(401, "send the token as Authorization: Bearer TOKEN")
+
+    async def answer(
+        self, request: Request, *, top: int | None, min_confidence: float
+    ) -> dict[str, Any]:
+        """What `POST /predict` returns; of several images each has its own error."""
+        async with self.room.entered(), self.room.holding(request) as body:
+            uploads = await uploads_of(request, body, self.limits)
+            try:
+                async with asyncio.timeout(self.limits.answer_seconds):
+                    found = await asyncio.gather(*map(self._classified, uploads))
+            except TimeoutError:
+                raise RefusedError(503, "it took too long; try again in a moment") from None
+        if len(found) == 1 and isinstance(found[0], RefusedError):
+            raise found[0]
+        if all(isinstance(each, RefusedError) for each in found):
+            raise RefusedError(422, "none of the images can be read")
+        rows = [
+            self._row(upload, each, top, min_confidence)
+            for upload, each in zip(uploads, found, strict=True)
+        ]
+        return {"trial": self.model.chosen.id, "predictions": rows}
+
+    async def _classified(self, upload: Upload) -> Any:
+        """Its probabilities, or why there are none."""
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(self._readers, self._prepared, upload)
+            probabilities = await self.batcher.probabilities(prepared)
+        except RefusedError as refused:
+            self.measured.image("refused")
+            return refused
+        self.measured.image("classified")
+        return probabilities
+
+    def _prepared(self, upload: Upload) -> Any:
+        return self.model.prepared(decoded(upload, self.limits, bits=self.model.preprocessing.bits))
+
+    def _row(
+        self, upload: Upload, found: Any, top: int | None, min_confidence: float
+    ) -> dict[str, Any]:
+        if isinstance(found, RefusedError):
+            return {"name": upload.name, "error": found.reason}
+        named = dict(zip(self.model.classes, map(float, found), strict=True))
+        best = sorted(named, key=lambda name: -named[name])[: top or len(named)]
+        sure = named[best[0]] >= min_confidence
+        return {
+            "name": upload.name,
+            "predicted": best[0] if sure else UNSURE,
+            "confidence": named[best[0]],
+            "probabilities": {name: named[name] for name in best},
+        }
+
+
+def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -> FastAPI:
+    """The service as an ASGI application."""
+    service = Service(model, limits, token)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(service.batcher.run())
+        yield
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    app = FastAPI(
+        title="bench",
+        description=f"Classifies images: {model.chosen.label}.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+
+    @app.middleware("http")
+    async def guard(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.monotonic()
+        response = await call(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        if request.url.path == "/predict":
+            service.measured.request(response.status_code, time.monotonic() - began)
+        return response
+
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> JSONResponse:
+        headers = {"Retry-After": "1"} if error.status in (429, 503) else {}
+        return JSONResponse({"error": error.reason}, error.status, headers)
+
+    @app.post(
+        "/predict",
+        summary="Classify images",
+        responses=ANSWERS,
+        openapi_extra={"requestBody": {"required": True, "content": BODIES}},
+    )
+    async def predict(
+        request: Request,
+        top: Annotated[int | None, Query(ge=1, description="Only so many classes.")] = None,
+        min_confidence: Annotated[
+            float, Query(ge=0, le=1, description="A less probable class is unsure.")
+        ] = 0.0,
+        authorization: Annotated[str | None, Header()] = None,
+    ) -> dict[str, Any]:
+        """Several files in a form, base64 in JSON, or the bytes of one image."""
+        service.check_token(authorization)
+        return await service.answer(request, top=top, min_confidence=min_confidence)
+
+    @app.get("/model", summary="What answers here")
+    async def about() -> dict[str, Any]:
+        return {
+            "trial": model.chosen.id,
+            "label": model.chosen.label,
+            "why": model.chosen.why,
+            "classes": list(model.classes),
+            "needs_token": token is not None,
+            "limits": vars(limits),
+        }
+
+    @app.get("/healthz", summary="Whether it answers", response_class=PlainTextResponse)
+    async def health() -> str:
+        return "ok\n"
+
+    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        text, kind = service.measured.text(waiting=service.batcher.waiting)
+        return Response(text, media_type=kind)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        from bench.prediction.serve.docs import docs_page
+
+        return Response(docs_page(app.openapi()), media_type="text/html")
+
+    for address, (name, kind) in PAGES.items():
+        content = (resources.files(__package__) / "page" / name).read_bytes()
+        app.add_api_route(
+            address,
+            _static(content, kind),
+            methods=["GET"],
+            include_in_schema=False,
+        )
+    return app
+
+
+def _static(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
+        return Response(content, media_type=kind)
+
+    return page

@@ -1,0 +1,94 @@
+"use strict";
+
+const SHOWN = 10;
+const at = (id) => document.getElementById(id);
+let token = "";
+
+function element(name, attributes = {}, text = "") {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = text;
+  return made;
+}
+
+function bar(name, probability) {
+  const percent = (100 * probability).toFixed(1);
+  const row = element("div", { class: "row" });
+  row.append(element("span", { class: "name", dir: "auto" }, name));
+  const meter = element("meter", { min: 0, max: 1, value: probability, "aria-label": name });
+  row.append(meter, element("span", { class: "number" }, `${percent} %`));
+  return row;
+}
+
+function shown(file, answer) {
+  const card = element("section", { class: "card" });
+  const picture = element("img", { alt: file.name, src: URL.createObjectURL(file) });
+  picture.addEventListener("error", () => picture.remove());
+  card.append(picture);
+  const rows = element("div", { class: "rows" });
+  card.append(rows);
+  if (answer.error) {
+    rows.append(element("p", { class: "error" }, answer.error));
+    return card;
+  }
+  rows.append(element("h2", { dir: "auto" }, answer.predicted));
+  const classes = Object.entries(answer.probabilities);
+  for (const [name, probability] of classes.slice(0, SHOWN)) rows.append(bar(name, probability));
+  if (classes.length > SHOWN) {
+    rows.append(element("p", { class: "small" }, `and ${classes.length - SHOWN} less probable ones`));
+  }
+  return card;
+}
+
+async function classify(file) {
+  const form = new FormData();
+  form.append("file", file);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  try {
+    const response = await fetch("predict", { method: "POST", body: form, headers });
+    const answer = await response.json();
+    if (response.status === 401) at("token-line").hidden = false;
+    return response.ok ? answer.predictions[0] : { error: answer.error || response.statusText };
+  } catch {
+    return { error: "the service does not answer" };
+  }
+}
+
+async function take(files) {
+  const images = [...files];
+  if (!images.length) return;
+  at("status").textContent = images.length > 1 ? `${images.length} images are sent …` : "It is sent …";
+  at("results").replaceChildren();
+  for (const file of images) at("results").append(shown(file, await classify(file)));
+  const first = at("results").querySelector("h2");
+  at("status").textContent = images.length > 1 ? `${images.length} images` : first ? "" : "It could not be classified.";
+}
+
+for (const id of ["choose", "photo"]) {
+  at(id).addEventListener("change", (event) => {
+    take(event.target.files);
+    event.target.value = "";
+  });
+}
+const drop = at("drop");
+drop.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  drop.classList.add("over");
+});
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  take(event.dataTransfer.files);
+});
+document.addEventListener("paste", (event) => take(event.clipboardData.files));
+at("token").addEventListener("change", (event) => {
+  token = event.target.value.trim();
+});
+
+fetch("model")
+  .then((response) => response.json())
+  .then((model) => {
+    at("about").textContent = `${model.label}: ${model.classes.length} classes.`;
+    at("token-line").hidden = !model.needs_token;
+  });

@@ -1,0 +1,186 @@
+"""What clients send: bodies of several kinds, read within limits, and the images in them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.data.dataset import Converted, DecodeFailure, Pixels
+from bench.data.images.decode import available_formats, decode_bytes
+from bench.prediction.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_NAME = 200
+
+
+class RefusedError(Exception):
+    """A request that is not answered: its HTTP status, and why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """An image as it was sent; the name is the client's word and nothing more."""
+
+    name: str
+    content: bytes
+
+
+class Room:
+    """How many requests and bytes are inside at the moment, and whether more may come."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.requests = 0
+        self.bytes = 0
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """The block of one request; raises `RefusedError` (429) where there are too many."""
+        if self.requests >= self._limits.requests:
+            raise RefusedError(429, "too many requests at once; try again in a moment")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @asynccontextmanager
+    async def holding(self, request: Request) -> AsyncIterator[bytes]:
+        """The request's body, counted as long as the block goes on."""
+        held = 0
+        pieces = []
+        try:
+            async with asyncio.timeout(self._limits.upload_seconds):
+                async for piece in request.stream():
+                    held += len(piece)
+                    self.bytes += len(piece)
+                    self._check(held)
+                    pieces.append(piece)
+            yield b"".join(pieces)
+        except TimeoutError:
+            raise RefusedError(408, "the request took too long to arrive") from None
+        finally:
+            self.bytes -= held
+
+    def _check(self, held: int) -> None:
+        if held > self._limits.request_bytes:
+            most = self._limits.request_bytes / 2**20
+            raise RefusedError(413, f"a request may have {most:.0f} MiB, this one has more")
+        if self.bytes > self._limits.bytes_at_once:
+            raise RefusedError(429, "too much is being uploaded at once; try again in a moment")
+
+
+async def uploads_of(request: Request, body: bytes, limits: Limits) -> list[Upload]:
+    """The images in a request: form files, JSON with base64, or the bytes of one image.
+
+    Raises `RefusedError`.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        found = await _form(request, body, limits)
+    elif kind == "application/json":
+        found = _json(body)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        found = [Upload(name="image", content=body)]
+    else:
+        raise RefusedError(
+            415,
+            'send files as multipart/form-data, JSON {"images": ["BASE64"]}, or the bytes of an '
+            f"image as image/* or application/octet-stream; got {kind[:MAX_NAME] or 'no type'}",
+        )
+    if not found:
+        raise RefusedError(422, "the request has no image")
+    if len(found) > limits.images:
+        raise RefusedError(413, f"a request may have {limits.images} images, got {len(found)}")
+    return found
+
+
+async def _form(request: Request, body: bytes, limits: Limits) -> list[Upload]:
+    from starlette.datastructures import UploadFile
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request as Again
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        form = await Again(request.scope, receive).form(
+            max_files=limits.images + 1, max_fields=limits.images
+        )
+    except HTTPException as error:
+        status = 413 if str(error.detail).startswith("Too many") else 422
+        raise RefusedError(status, f"the form cannot be read: {error.detail}") from None
+    try:
+        return [
+            Upload(name=(value.filename or "image")[:MAX_NAME], content=await value.read())
+            for _, value in form.multi_items()
+            if isinstance(value, UploadFile)
+        ]
+    finally:
+        await form.close()
+
+
+def _json(body: bytes) -> list[Upload]:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError(422, "the body is no JSON") from None
+    images = content.get("images", content.get("image")) if isinstance(content, dict) else content
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
+        raise RefusedError(422, 'JSON must be {"images": ["BASE64", …]} or {"image": "BASE64"}')
+    return [Upload(name=str(number), content=_base64(text)) for number, text in enumerate(images)]
+
+
+def _base64(text: str) -> bytes:
+    """Plain, or as a data URL."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise RefusedError(422, "an image is no base64") from None
+
+
+def decoded(upload: Upload, limits: Limits, *, bits: int) -> Pixels:
+    """The pixels; raises `RefusedError` (413 for too many, 422 for what is no image)."""
+    _check_pixels(upload.content, limits)
+    found = decode_bytes(upload.content, upload.name, bits=bits, max_pixels=limits.pixels)
+    if isinstance(found, DecodeFailure):
+        raise RefusedError(422, found.reason)
+    return found.pixels if isinstance(found, Converted) else found
+
+
+def _check_pixels(content: bytes, limits: Limits) -> None:
+    """By the header alone, before anything is unpacked."""
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=available_formats()) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        raise RefusedError(413, f"an image may have {limits.pixels:,} pixels") from None
+    except Exception:  # what is no image is told when it is decoded
+        return
+    if width * height > limits.pixels:
+        raise RefusedError(
+            413, f"an image may have {limits.pixels:,} pixels, got {width} × {height}"
+        )
