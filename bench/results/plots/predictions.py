@@ -15,7 +15,6 @@ from bench.results.folder import PROBABILITY_PREFIX
 from bench.results.metric import ACCURACY
 from bench.results.plots.fonts import cells
 from bench.results.plots.style import (
-    BOTH_GREY,
     COLOURS,
     GREY,
     Look,
@@ -23,6 +22,7 @@ from bench.results.plots.style import (
     line_handle,
     new_figure,
     new_panels,
+    on_any_page,
     percent,
     percent_axis,
     shortened,
@@ -219,13 +219,10 @@ def contact_sheet(
         ax.axis("off")
         if index < len(shown):
             ax.imshow(pictures[shown[index].sample])
-            ax.set_title(texts[index], fontsize=_SMALL, color=BOTH_GREY)
+            ax.set_title(texts[index], fontsize=_SMALL)
     note = "True class → predicted class, the probability of the latter, and in how many seeds."
     key_below(figure, note=note)
-    figure.patch.set_alpha(0)  # the page's colour, light or dark, shows through
-    for text in figure.texts:
-        text.set_color(BOTH_GREY)
-    return figure
+    return on_any_page(figure)
 
 
 def _mistake_text(mistake: Mistake) -> str:
