@@ -90,11 +90,11 @@ class Elements(HTMLParser):
 TAGS = (
     "html head meta title style body header button h1 h2 h3 p strong main section form fieldset "
     "abbr b legend div label select option input figure figcaption table thead tbody tr th td ul "
-    "li a img pre code script"
+    "li a img pre code script nav details summary"
 )
 ATTRIBUTES = (
     "lang charset name content type id aria-label aria-labelledby for autocomplete value role "
-    "class tabindex scope src alt href placeholder title"
+    "class tabindex scope src alt href placeholder title http-equiv"
 )
 
 

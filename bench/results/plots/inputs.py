@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.results.folder.thumbnails import InputView
-from bench.results.plots.style import GREY, key_below, new_figure, shortened, styled, wrapped
+from bench.results.plots.style import (
+    key_below,
+    new_figure,
+    on_any_page,
+    shortened,
+    styled,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +39,12 @@ def input_views(views: Sequence[InputView]) -> Figure | None:
             ax.set_yticks([])
             ax.grid(visible=False)
             if column == 0:
-                ax.set_ylabel(wrapped(shortened(view, 40), 22), color=GREY)
+                ax.set_ylabel(wrapped(shortened(view, 40), 22))
             each = by_place.get((view, sample))
             if each is None:
                 continue
             ax.imshow(each.pixels, interpolation="nearest")
             if row == 0:
-                ax.set_title(shortened(each.label, 26), color=GREY)
+                ax.set_title(shortened(each.label, 26))
     key_below(figure, note="Before their values are normalised.")
-    return figure
+    return on_any_page(figure)

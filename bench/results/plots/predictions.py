@@ -15,7 +15,6 @@ from bench.results.folder import PROBABILITY_PREFIX
 from bench.results.metric import ACCURACY
 from bench.results.plots.fonts import cells
 from bench.results.plots.style import (
-    BOTH_GREY,
     COLOURS,
     GREY,
     Look,
@@ -23,6 +22,7 @@ from bench.results.plots.style import (
     line_handle,
     new_figure,
     new_panels,
+    on_any_page,
     percent,
     percent_axis,
     shortened,
@@ -42,6 +42,8 @@ MAX_CLASSES = 20
 """Classes in a matrix; of more, the pairs that are taken for each other are listed."""
 MAX_PAIRS = 15
 MAX_NUMBERED = 10
+MATRIX_LETTERS = 30
+"""Letters below a matrix that stand side by side."""
 MAX_SMALL = 12
 """Names beside a matrix in small letters; of more they are smaller."""
 MAX_LINES = 7
@@ -73,7 +75,7 @@ def confusion_matrices(
     many = len(classes) > MAX_NUMBERED
     figure, panels = new_panels(
         len(shown),
-        rest=0.9 + (_names_height(classes) if many else 0.0),
+        rest=0.9 + _names_height(classes),
         each=2.5 if not many else 0.7 + 0.2 * len(classes),
         title=_confusion_message(matrices, classes),
         most=2 if many else 3,
@@ -217,13 +219,10 @@ def contact_sheet(
         ax.axis("off")
         if index < len(shown):
             ax.imshow(pictures[shown[index].sample])
-            ax.set_title(texts[index], fontsize=_SMALL, color=BOTH_GREY)
+            ax.set_title(texts[index], fontsize=_SMALL)
     note = "True class → predicted class, the probability of the latter, and in how many seeds."
     key_below(figure, note=note)
-    figure.patch.set_alpha(0)  # the page's colour, light or dark, shows through
-    for text in figure.texts:
-        text.set_color(BOTH_GREY)
-    return figure
+    return on_any_page(figure)
 
 
 def _mistake_text(mistake: Mistake) -> str:
@@ -272,18 +271,25 @@ def _class_labels(classes: Sequence[str]) -> list[str]:
     return [shortened(name, 18) for name in classes]
 
 
+def _stand_upright(names: Sequence[str]) -> bool:
+    """Whether the names are wider than the matrix that they stand below."""
+    return len(names) * max(map(cells, names)) > MATRIX_LETTERS
+
+
 def _names_height(classes: Sequence[str]) -> float:
-    """The inches that the names of the classes take when they stand upright."""
-    return 0.075 * max(map(cells, _class_labels(classes)))
+    """The inches that the names of the classes take below a matrix beyond those of one line."""
+    names = _class_labels(classes)
+    return 0.08 * max(map(cells, names)) if _stand_upright(names) else 0.0
 
 
 def _matrix(ax: Axes, shares: np.ndarray, classes: Sequence[str]) -> None:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     ax.grid(visible=False)
     names = _class_labels(classes)
-    upright = len(names) * max(map(cells, names)) > 30
     size = None if len(names) <= MAX_NUMBERED else _SMALL if len(names) <= MAX_SMALL else 7
-    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=size)
+    ax.set_xticks(
+        range(len(names)), names, rotation=90 if _stand_upright(names) else 0, fontsize=size
+    )
     ax.set_yticks(range(len(names)), names, fontsize=size)
     ax.tick_params(length=0)
     if len(classes) > MAX_NUMBERED:

@@ -104,7 +104,8 @@ def setting_lines(studies: Sequence[Study], metric: Metric = ACCURACY) -> Figure
     worse = "less accurate" if metric.is_accuracy else "worse"
     better = "more accurate" if metric.is_accuracy else "better"
     notes = [
-        f"A line is a complete trial: the darker, the {better} of its study. Thick: the chosen one."
+        f"A line is a complete trial: the more it stands out from the page, the {better} of its "
+        "study. Thick: the chosen one."
     ]
     if any(len(study.space) > MAX_SETTINGS for study in shown):
         notes.append(f"Only the first {MAX_SETTINGS} settings are shown.")

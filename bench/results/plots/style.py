@@ -206,6 +206,16 @@ def key_below(figure: Figure, handles: Sequence[Artist] = (), *, note: str = "")
     legend.get_title().set_color(GREY)
 
 
+def on_any_page(figure: Figure) -> Figure:
+    """Photographs are not turned over on a dark page: let its colour through, and words be read."""
+    from matplotlib.text import Text
+
+    figure.patch.set_alpha(0)
+    for text in figure.findobj(Text):
+        text.set_color(BOTH_GREY)
+    return figure
+
+
 def line_handle(label: str, **style: Any) -> Line2D:
     """A legend entry."""
     from matplotlib.lines import Line2D

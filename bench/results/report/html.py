@@ -26,7 +26,7 @@ from bench.results.grid import (
     over_folds,
 )
 from bench.results.metric import ACCURACY, Metric
-from bench.results.plots import looks, reach
+from bench.results.plots import INPUTS, looks, reach
 from bench.results.report.blocks import Block, Code, Details, Heading, Picture
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
-PHOTOGRAPHS = ("mistakes",)
+PHOTOGRAPHS = (INPUTS, "mistakes")
 """Figures that keep their colours on a dark page."""
 
 SYMBOLS: Mapping[str, tuple[str, str]] = {
