@@ -22,6 +22,7 @@ from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, t
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
+from bench.runs.checkpoints import checkpoint_path
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights
@@ -92,7 +93,9 @@ def _unkeyed(
         weights=weights,
         precision=resolved.precision,
         device=resolved_run.device,
-        checkpoint=resolved_run.folder / "checkpoints" / f"{resolved.id}.safetensors",
+        checkpoint=None
+        if resolved_run.loaded.suite.checkpoints == "none"
+        else checkpoint_path(resolved_run.folder, resolved.id),
     )
 
 

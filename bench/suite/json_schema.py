@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -18,7 +18,7 @@ from bench.suite.keys import MEANINGS, SPACE, Key
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import AXES, DEFAULT_AXES, FractalWeights, Settings
+from bench.suite.schema import AXES, DEFAULT_AXES, Checkpoints, FractalWeights, Settings
 from bench.suite.tune import SEARCHABLE, SEARCHABLE_AXES, FoundRange, Method, Range
 
 Schema = dict[str, Any]
@@ -80,6 +80,7 @@ class _SuiteSchema:
             "tune": self._tune(),
             "claims": self._model(Claims),
             "resources": self._model(Resources),
+            "checkpoints": {"enum": list(get_args(Checkpoints)), "default": "all"},
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

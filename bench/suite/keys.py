@@ -72,6 +72,12 @@ MEANINGS: Mapping[str, Key] = {
         meaning="What a trial may take of the machine. Changes no number and no id.",
         examples=({"minutes": 30, "memory_gib": 4},),
     ),
+    "checkpoints": Key(
+        meaning="Whose trained weights the run folder keeps: `all` trials', those of the `best` "
+        "trial of each config on validation (its first one without a validation split), or "
+        "`none`. Changes no number and no id. Default: all.",
+        examples=("best",),
+    ),
 }
 
 SPACE = Key(

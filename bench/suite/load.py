@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from bench.suite.schema import (
     DEFAULT_AXES,
     PATH_OPTIONS,
     AxisEntry,
+    Checkpoints,
     Entry,
     FractalWeights,
     GridRule,
@@ -45,6 +46,7 @@ KEYS = (
     "tune",
     "claims",
     "resources",
+    "checkpoints",
 )
 OF_RUN = frozenset({"metric", "choose", "folds"})
 """Settings that all trials of a suite have in common."""
@@ -154,6 +156,7 @@ class _Checker:
             tune=self._tune(data, axes, settings),
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
+            checkpoints=self._checkpoints(data),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -174,6 +177,15 @@ class _Checker:
             rule = "name must be letters, digits, '.', '_' or '-' and start with a letter or digit"
             self._report(("name",), f"{rule}, got {name!r}")
         return str(name)
+
+    def _checkpoints(self, data: Mapping[str, Any]) -> Checkpoints:
+        kept = data.get("checkpoints", "all")
+        if kept not in get_args(Checkpoints):
+            names = "'all', 'best' or 'none'"
+            self._report(("checkpoints",), f"checkpoints must be {names}, got {kept!r}")
+            return "all"
+        chosen: Checkpoints = kept
+        return chosen
 
     # Entries -------------------------------------------------------------------------------
 

@@ -483,11 +483,16 @@ class GridRule(BaseModel):
     location: tuple[str | int, ...]
 
 
+Checkpoints = Literal["all", "best", "none"]
+"""Whose weights a run keeps: those of every trial, of the best one of each config, of none."""
+
+
 class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
-    how its verdict weighs what it finds, `resources` limits what a trial may take.
+    how its verdict weighs what it finds, `resources` limits what a trial may take, `checkpoints`
+    says whose weights are kept.
     """
 
     model_config = STRICT
@@ -501,3 +506,4 @@ class Suite(BaseModel):
     tune: Tune | None = None
     claims: Claims = Claims()
     resources: Resources = Resources()
+    checkpoints: Checkpoints = "all"
