@@ -25,6 +25,7 @@ from bench.data.kinds import (
     format_version,
     open_data,
     prepare,
+    prepared_bytes,
     stand_in,
 )
 from bench.data.leakage import leakage
@@ -76,6 +77,7 @@ __all__ = [
     "open_dataset",
     "prepare",
     "prepare_images",
+    "prepared_bytes",
     "resize_image",
     "samples_digest",
     "stand_in",

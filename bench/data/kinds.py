@@ -42,6 +42,7 @@ class _Kind:
     prepare: Callable[[Any, int, Resize, OnProgress | None], Path]
     fingerprint: Callable[[Any, int, Resize], str]
     open: Callable[[Path], PreparedData]
+    sample_bytes: Callable[[Any, int, Resize], int]
     stand_in: Callable[[Any, int, int, Resize], PreparedData]
     leakage: Callable[[Any, Sequence[Splits], OnProgress | None], list[DataIssue]]
 
@@ -59,6 +60,11 @@ def prepare(
 def data_fingerprint(dataset: Dataset, *, size: int, resize: Resize) -> str:
     """The fingerprint that the prepared data will have, if every sample can be read."""
     return _KINDS[dataset.kind].fingerprint(dataset, size, resize)
+
+
+def prepared_bytes(dataset: Dataset, *, size: int, resize: Resize) -> int:
+    """About how many bytes of disk the prepared data set takes."""
+    return len(dataset) * _KINDS[dataset.kind].sample_bytes(dataset, size, resize)
 
 
 def open_data(folder: Path) -> PreparedData:
@@ -125,6 +131,9 @@ _KINDS: Mapping[InputKind, _Kind] = {
             dataset, size, resolve_resize(resize, dataset.native_size)
         ),
         open=ImageData.open,
+        sample_bytes=lambda dataset, size, resize: (
+            3 * stored_size(size, resolve_resize(resize, dataset.native_size)) ** 2
+        ),
         stand_in=_noise_images,
         leakage=lambda data, splits, progress: leakage(data, splits, progress=progress),
     ),
@@ -133,6 +142,7 @@ _KINDS: Mapping[InputKind, _Kind] = {
         prepare=lambda dataset, size, resize, progress: prepare_vectors(dataset),
         fingerprint=lambda dataset, size, resize: vectors_fingerprint(dataset),
         open=VectorData.open,
+        sample_bytes=lambda dataset, size, resize: 4 * size,
         stand_in=_noise_vectors,
         leakage=lambda data, splits, progress: vector_leakage(data, splits),
     ),

@@ -12,6 +12,7 @@ from bench.execution.work import Work, count_work
 from bench.results.analysis.outlook import outlook
 from bench.results.report.blocks import Table, paragraph
 from bench.results.report.notebook import html
+from bench.runs.disk_estimate import DiskEstimate, disk_estimate
 from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
@@ -55,12 +56,14 @@ class RunPlan:
     notes: tuple[str, ...]
     work: Work
     time: TimeEstimate
+    disk: DiskEstimate
     outlook: str | None
     search: str | None = None
 
     @property
     def sentences(self) -> Iterator[str]:
-        """What is shared, what can be decided, how long it takes, what would be searched."""
+        """What is shared, what can be decided, how long it takes and how much disk, what would be
+        searched."""
         yield self.work.sentence()
         if self.outlook is not None:
             yield self.outlook
@@ -70,6 +73,7 @@ class RunPlan:
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
             f"with {self.workers} at once on {self.device}"
         )
+        yield self.disk.sentence()
         if self.search is not None:
             yield self.search
 
@@ -117,6 +121,7 @@ def plan_run(
     workers = where.executor(tasks, resolved_run.device, resources).workers
     reporter.resolved(resolved_run)
     reporter.status("timing a few batches on this machine")
+    time = estimate(resolved_run, work, workers=workers)
     return RunPlan(
         suite=resolved_run.loaded.suite.name,
         folder=resolved_run.folder,
@@ -126,7 +131,10 @@ def plan_run(
         failed=tuple(map(_failure, resolved_run.failed)),
         notes=(*resolved_run.notes, *race_notes(resolved_run, options)),
         work=work,
-        time=estimate(resolved_run, work, workers=workers),
+        time=time,
+        disk=disk_estimate(
+            resolved_run, counted, work, tasks, epoch_seconds=time.epoch_seconds(workers)
+        ),
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
