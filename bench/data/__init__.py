@@ -25,6 +25,7 @@ from bench.data.kinds import (
     format_version,
     open_data,
     prepare,
+    prepared_bytes,
     preprocessing_of,
     stand_in,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "open_dataset",
     "prepare",
     "prepare_images",
+    "prepared_bytes",
     "preprocessing_of",
     "resize_image",
     "samples_digest",

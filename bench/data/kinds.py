@@ -48,6 +48,7 @@ class _Kind:
     fingerprint: Callable[[Any, int, Resize, Interpolation], str]
     preprocessing: Callable[[Any, int, Resize, Interpolation, Floats, Floats], Preprocessing]
     open: Callable[[Path], PreparedData]
+    sample_bytes: Callable[[Any, int, Resize], int]
     stand_in: Callable[[Any, int, int, Resize], PreparedData]
     leakage: Callable[[Any, Sequence[Splits], OnProgress | None], list[DataIssue]]
 
@@ -85,6 +86,11 @@ def preprocessing_of(
 ) -> Preprocessing:
     """The `preprocessing` of the prepared data, before anything is prepared."""
     return _KINDS[dataset.kind].preprocessing(dataset, size, resize, interpolation, mean, std)
+
+
+def prepared_bytes(dataset: Dataset, *, size: int, resize: Resize) -> int:
+    """About how many bytes of disk the prepared data set takes."""
+    return len(dataset) * _KINDS[dataset.kind].sample_bytes(dataset, size, resize)
 
 
 def open_data(folder: Path) -> PreparedData:
@@ -164,6 +170,9 @@ _KINDS: Mapping[InputKind, _Kind] = {
             dataset.bits,
         ),
         open=ImageData.open,
+        sample_bytes=lambda dataset, size, resize: (
+            3 * stored_size(size, resolve_resize(resize, dataset.native_size)) ** 2
+        ),
         stand_in=_noise_images,
         leakage=lambda data, splits, progress: leakage(data, splits, progress=progress),
     ),
@@ -175,6 +184,7 @@ _KINDS: Mapping[InputKind, _Kind] = {
             kind="vector", size=dataset.native_size, classes=dataset.classes
         ),
         open=VectorData.open,
+        sample_bytes=lambda dataset, size, resize: 4 * size,
         stand_in=_noise_vectors,
         leakage=lambda data, splits, progress: vector_leakage(data, splits),
     ),

@@ -126,8 +126,14 @@ class _Head:
 
 @remembered
 def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
-    network = valueless_network(backbone, _Head(head, dict(options)), num_classes=2, seed=0)
-    return network.outline
+    return outline_network(backbone, head, options, num_classes=2).outline
+
+
+def outline_network(
+    backbone: str, head: str, options: tuple[tuple[str, Any], ...], num_classes: int
+) -> Network:
+    """`valueless_network` with a head whose options are hashable."""
+    return valueless_network(backbone, _Head(head, dict(options)), num_classes, seed=0)
 
 
 def head_start(

@@ -15,6 +15,7 @@ from bench.results.folder.inputs import InputRule
 from bench.results.report.blocks import Table, paragraph
 from bench.results.report.inputs import input_sentences
 from bench.results.report.notebook import html
+from bench.runs.disk_estimate import DiskEstimate, disk_estimate
 from bench.runs.inputs import describe_inputs
 from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
@@ -59,13 +60,14 @@ class RunPlan:
     notes: tuple[str, ...]
     work: Work
     time: TimeEstimate
+    disk: DiskEstimate
     outlook: str | None
     search: str | None = None
     inputs: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> Iterator[str]:
-        """The inputs, what is shared, what can be decided, how long it takes, what is searched."""
+        """The inputs, what is shared, what can be decided, time and disk, what is searched."""
         yield from self.inputs
         yield self.work.sentence()
         if self.outlook is not None:
@@ -77,6 +79,7 @@ class RunPlan:
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
             f"with {self.workers} at once on {self.device}"
         )
+        yield self.disk.sentence()
         if self.search is not None:
             yield self.search
 
@@ -128,6 +131,7 @@ def plan_run(
     workers = where.executor(tasks, resolved_run.device, resources).workers
     reporter.resolved(resolved_run)
     reporter.status("timing a few batches on this machine")
+    time = estimate(resolved_run, work, workers=workers, timings=timings)
     return RunPlan(
         suite=resolved_run.loaded.suite.name,
         folder=resolved_run.folder,
@@ -141,7 +145,10 @@ def plan_run(
             *race_notes(resolved_run, options),
         ),
         work=work,
-        time=estimate(resolved_run, work, workers=workers, timings=timings),
+        time=time,
+        disk=disk_estimate(
+            resolved_run, counted, work, tasks, epoch_seconds=time.epoch_seconds(workers)
+        ),
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),

@@ -23,6 +23,7 @@ from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
+from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
 from bench.runs.source_weights import pretraining_job
@@ -100,7 +101,9 @@ def _unkeyed(
         weights=weights,
         precision=resolved.precision,
         device=resolved_run.device,
-        checkpoint=resolved_run.folder / "checkpoints" / f"{resolved.id}.safetensors",
+        checkpoint=None
+        if resolved_run.loaded.suite.checkpoints == "none"
+        else checkpoint_path(resolved_run.folder, resolved.id),
     )
 
 

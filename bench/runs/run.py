@@ -50,6 +50,7 @@ from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import mistaken_samples, write_report
 from bench.runs.check import CheckedSuite
+from bench.runs.checkpoints import KeptCheckpoints
 from bench.runs.earlier import earlier_note
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
@@ -282,6 +283,11 @@ class _RunFolder:
         self._reporter = reporter
         self._store = RunStore(resolved_run.folder)
         self._lock = RunLock(resolved_run.folder)
+        self._checkpoints = KeptCheckpoints(
+            resolved_run.folder,
+            resolved_run.loaded.suite.checkpoints,
+            resolved_run.trials[0].trial.settings.metric,
+        )
         self._reused: dict[str, int] = {}
         self._work = Work()
 
@@ -323,6 +329,12 @@ class _RunFolder:
 
     def _consolidate(self) -> None:
         self._store.consolidate([resolved.id for resolved in self._resolved_run.trials])
+        if not self._checkpoints.settled:
+            trials = read_run(self._resolved_run.folder).trials
+            self._checkpoints.settle(
+                {str(name): value for name, value in row.items()}
+                for row in trials.to_dict("records")
+            )
 
     def grow(self, resolved_run: ResolvedRun) -> None:
         """The run has further trials from now on."""
@@ -415,11 +427,10 @@ class _RunFolder:
             **_measured(result, resolved.trial.settings.metric),
         )
         self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
-        self._push(
-            f"logs/{resolved.id}.log",
-            f"checkpoints/{resolved.id}.safetensors",
-            part_item(resolved.id),
-        )
+        self._checkpoints.note(row)
+        # What may have to go again waits for the end, when everything is pushed.
+        checkpoint = [f"checkpoints/{resolved.id}.safetensors"] if self._checkpoints.settled else []
+        self._push(f"logs/{resolved.id}.log", *checkpoint, part_item(resolved.id))
 
     def _write_log(self, resolved: ResolvedTrial, result: JobResult) -> None:
         """What is known of a failure; the log of an earlier one goes when the trial completes."""

@@ -32,6 +32,10 @@ class TimeEstimate:
     evaluated_samples: int
     seconds: float
 
+    def epoch_seconds(self, workers: int) -> float:
+        """Of a mean epoch, where `workers` epochs are trained at once."""
+        return self.seconds * workers / self.epochs if self.epochs else 0.0
+
 
 def duration(seconds: float) -> str:
     """In the unit that reads best: `40 s`, `12 min`, `3.5 h`."""

@@ -61,6 +61,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["resources"] = suite.resources.model_dump(exclude_none=True)
     if suite.limits != Limits():
         data["limits"] = suite.limits.model_dump()
+    if suite.checkpoints != "all":
+        data["checkpoints"] = suite.checkpoints
     return yaml.dump(data, Dumper=SuiteDumper, sort_keys=False, allow_unicode=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -19,7 +19,14 @@ from bench.suite.limits import Limits
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import AXES, DEFAULT_AXES, FileWeights, FractalWeights, Settings
+from bench.suite.schema import (
+    AXES,
+    DEFAULT_AXES,
+    Checkpoints,
+    FileWeights,
+    FractalWeights,
+    Settings,
+)
 from bench.suite.tune import SEARCHABLE, SEARCHABLE_AXES, FoundRange, Method, Range
 
 Schema = dict[str, Any]
@@ -83,6 +90,7 @@ class _SuiteSchema:
             "claims": self._model(Claims),
             "resources": self._model(Resources),
             "limits": self._model(Limits),
+            "checkpoints": {"enum": list(get_args(Checkpoints)), "default": "all"},
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

@@ -77,6 +77,12 @@ MEANINGS: Mapping[str, Key] = {
         "or left out because of it.",
         examples=({"megapixels": 400},),
     ),
+    "checkpoints": Key(
+        meaning="Whose trained weights the run folder keeps: `all` trials', those of the `best` "
+        "trial of each config on validation (its first one without a validation split), or "
+        "`none`. Changes no number and no id. Default: all.",
+        examples=("best",),
+    ),
 }
 
 SPACE = Key(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -23,6 +23,7 @@ from bench.suite.schema import (
     DEFAULT_AXES,
     PATH_OPTIONS,
     AxisEntry,
+    Checkpoints,
     Entry,
     FileWeights,
     FractalWeights,
@@ -51,6 +52,7 @@ KEYS = (
     "claims",
     "resources",
     "limits",
+    "checkpoints",
 )
 LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
 OF_RUN = frozenset({"metric", "choose", "folds"})
@@ -180,6 +182,7 @@ class _Checker:
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
             limits=self._section("limits", Limits, data, "{megapixels: 400}"),
+            checkpoints=self._checkpoints(data),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -227,6 +230,15 @@ class _Checker:
                 )
             self._report(("name",), f"{rule}, got {name!r}{where}")
         return str(name)
+
+    def _checkpoints(self, data: Mapping[str, Any]) -> Checkpoints:
+        kept = data.get("checkpoints", "all")
+        if kept not in get_args(Checkpoints):
+            names = "'all', 'best' or 'none'"
+            self._report(("checkpoints",), f"checkpoints must be {names}, got {kept!r}")
+            return "all"
+        chosen: Checkpoints = kept
+        return chosen
 
     # Entries -------------------------------------------------------------------------------
 

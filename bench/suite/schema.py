@@ -611,12 +611,16 @@ class GridRule(BaseModel):
     location: tuple[str | int, ...]
 
 
+Checkpoints = Literal["all", "best", "none"]
+"""Whose weights a run keeps: those of every trial, of the best one of each config, of none."""
+
+
 class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
     how its verdict weighs what it finds, `resources` limits what a trial may take, `limits` how
-    large a file may be that is read.
+    large a file may be that is read, `checkpoints` says whose weights are kept.
     """
 
     model_config = STRICT
@@ -631,6 +635,7 @@ class Suite(BaseModel):
     claims: Claims = Claims()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    checkpoints: Checkpoints = "all"
 
     def weights_label(self, weights: Entry) -> str:
         """The label of weights of the suite; of files with one name as much path as tells them."""

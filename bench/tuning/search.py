@@ -29,7 +29,7 @@ from bench.runs.resolve import OpenSuite, ResolvedRun
 from bench.runs.run import Reporter, ready
 from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
-from bench.training.state import EpochRecord
+from bench.training.state import EpochRecord, state_cache
 from bench.tuning.cells import Cell, cells_of
 from bench.tuning.journal import open_journal
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, directions, make_pruner
@@ -198,10 +198,14 @@ class Search:
     def _train(self, suggestions: Sequence[Suggestion]) -> None:
         """Train them together, from one look to the next, until all have ended."""
         tries = [made for found in suggestions if (made := self._try(found)) is not None]
+        passed = {key for attempt in tries for job in attempt.jobs for key in job.keys[1:]}
         while tries:
             jobs = {job.trial_id: job for attempt in tries for job in attempt.open_jobs}
             results = self._results(list(jobs.values()))
             tries = [then for attempt in tries if (then := self._next(attempt, results))]
+        states = state_cache()
+        for key in passed:  # nothing goes on from them
+            states.retire(key)
 
     def _try(self, suggestion: Suggestion) -> _Try | None:
         study = suggestion.study

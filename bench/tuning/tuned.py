@@ -38,6 +38,7 @@ def tuned_suite(suite: Suite, trials: Sequence[Trial]) -> Suite:
         exclude=tuple(_excluded(entries, trials, strategies)),
         claims=suite.claims,
         resources=suite.resources,
+        checkpoints=suite.checkpoints,
     )
 
 

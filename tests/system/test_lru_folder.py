@@ -38,6 +38,28 @@ def test_an_entry_is_found_once_it_is_complete(tmp_path: Path) -> None:
     assert found.read_text() == "content"
 
 
+def test_retired_entries_go_first_in_the_order_of_their_use(tmp_path: Path) -> None:
+    cache = LruFolder(tmp_path, 30)
+    for key in "abc":
+        _add(cache, key)
+    for key in ("b", "c", "b", "nowhere"):  # twice is no earlier
+        cache.retire(key)
+    _add(cache, "d")
+    assert _keys(tmp_path) == set("acd")
+    _add(cache, "e")
+    assert _keys(tmp_path) == set("ade")
+
+
+def test_a_retired_entry_that_is_used_again_is_as_any_other(tmp_path: Path) -> None:
+    cache = LruFolder(tmp_path, 30)
+    for key in "abc":
+        _add(cache, key)
+    cache.retire("c")
+    assert cache.find("c") is not None
+    _add(cache, "d")
+    assert _keys(tmp_path) == set("bcd")
+
+
 def test_an_entry_can_be_replaced(tmp_path: Path) -> None:
     cache = LruFolder(tmp_path, 100)
     _add(cache, "a", 10)
