@@ -27,6 +27,7 @@ from bench.models.tensor_files import write_tensor_file
 from bench.prediction.export.deployed import DTYPES, Deployed, Place, example
 from bench.prediction.model import TrainedModel
 from bench.suite.plugins import entries_of, loaded_plugins
+from bench.system.visible_text import visible
 
 INSIDE: Place = "inside"
 BESIDE: Place = "beside"
@@ -237,14 +238,22 @@ def _exporter_quiet(name: str) -> Iterator[None]:
     except (OSError, BenchError):
         raise
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), "")
+        cause = _first_cause(error)
+        said = next((line for line in str(cause).splitlines() if line.strip()), "")
         raise BenchError(
-            f"the network cannot be exported: {name} says {type(error).__name__}: "
-            f"{bounded(first, 500)}; --format safetensors works for any network"
+            f"the network cannot be exported: {name} says {type(cause).__name__}: "
+            f"{visible(bounded(said, 500))}; --format safetensors works for any network"
         ) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What began it: the exporters wrap errors in advice of many lines."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 # Code -----------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class PillowResize(nn.Module):
         reference = (torch.maximum if self.rule == "pad" else torch.minimum)(height, width)
         rows, to_height = self._weights(images.shape[1], height, reference)
         columns, to_width = self._weights(images.shape[2], width, reference)
+        columns = columns.T  # here: torch 2.11 takes no views in the branches of `cond`
         pixels = images.permute(0, 3, 1, 2).double()
         if not self.tall_first:
             return _width_first(pixels, rows, columns).float()
@@ -91,11 +92,11 @@ class PillowResize(nn.Module):
 
 
 def _width_first(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return _rounded(rows @ _rounded(pixels @ columns.T))
+    return _rounded(rows @ _rounded(pixels @ columns))
 
 
 def _height_first(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return _rounded(_rounded(rows @ pixels) @ columns.T)
+    return _rounded(_rounded(rows @ pixels) @ columns)
 
 
 def _rounded(sums: Tensor) -> Tensor:

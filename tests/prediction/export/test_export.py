@@ -258,15 +258,6 @@ def test_every_format_gives_what_the_trial_does(
     assert found.check.resized.logit_difference < 2e-2
     assert found.check.unlike_run == 0
     assert (found.preprocessing is None) == (place == "inside")
-    again = bench.export(
-        opened_run.folder,
-        found.chosen.id,
-        format=format,
-        out=tmp_path / "given",
-        preprocessing=place,
-        dtype=dtype,
-    )
-    assert again.folder == found.folder
 
 
 @pytest.mark.campaign
