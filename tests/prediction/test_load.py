@@ -146,7 +146,7 @@ def test_what_cannot_be_opened_is_said(opened_run: bench.Run, tmp_path: Path) ->
 
 def test_starting_weights_are_kept_once_and_cost_no_room(opened_run: bench.Run) -> None:
     (start,) = (opened_run.folder / "checkpoints").glob("start-*")
-    assert start.stat().st_nlink == 2 or start.stat().st_dev != Path(bench.__file__).stat().st_dev
+    assert start.stat().st_nlink >= 2 or start.stat().st_dev != Path(bench.__file__).stat().st_dev
     head = next(
         trial
         for trial, strategy in opened_run.trials[["trial", "strategy"]].itertuples(index=False)
