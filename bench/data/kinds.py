@@ -171,7 +171,7 @@ _KINDS: Mapping[InputKind, _Kind] = {
         ),
         open=ImageData.open,
         sample_bytes=lambda dataset, size, resize: (
-            3 * stored_size(size, resolve_resize(resize, dataset.native_size)) ** 2
+            3 * stored_size(size, resolve_resize(resize, dataset)) ** 2
         ),
         stand_in=_noise_images,
         leakage=lambda data, splits, progress: leakage(data, splits, progress=progress),

@@ -173,7 +173,9 @@ def _data(resolved_run: ResolvedRun) -> int:
     dataset, sizes = resolved_run.dataset, {}
     for resolved in resolved_run.pending:
         size, resize = resolved.input_size, resolved.trial.settings.resize
-        fingerprint = data_fingerprint(dataset, size=size, resize=resize)
+        fingerprint = data_fingerprint(
+            dataset, size=size, resize=resize, interpolation=resolved.weights.interpolation
+        )
         if fingerprint[:16] not in there:
             sizes[fingerprint] = prepared_bytes(dataset, size=size, resize=resize)
     return sum(sizes.values())

@@ -39,7 +39,7 @@ from bench.data.images.files import (
     sample_id,
     subfolders,
 )
-from bench.data.images.layout import Layout, find_layout
+from bench.data.images.layout import Layout, find_layout, split_of_name
 from bench.errors import DataError, counted
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
@@ -160,7 +160,8 @@ def _check_classes(
         for where in [_place(layout, split, key, name)]
     ]
     if empty:
-        raise DataError(f"every class needs images in every split: {naming(empty)}")
+        hint = _splits_inside(layout)
+        raise DataError(f"every class needs images in every split: {naming(empty)}{hint}")
     if len(classes) < 2:
         (only,) = classes.values()
         raise DataError(
@@ -168,6 +169,16 @@ def _check_classes(
             "path must be the folder that holds the class folders or the train folder"
             f"{_inner_path(root, layout)}"
         )
+
+
+def _splits_inside(layout: Layout) -> str:
+    """The first folder that was taken for a class and holds splits, as `images` beside `labels`."""
+    for each in layout.class_folders:
+        inner = subfolders(each.path, folder_ids(each.path))
+        splits = [n for path in inner if split_of_name(n := name_text(path.name)) is not None]
+        if splits:
+            return f"; did you mean path: {each.path}, which holds {naming(splits)}?"
+    return ""
 
 
 def _inner_path(root: Path, layout: Layout) -> str:
@@ -191,8 +202,13 @@ def _place(layout: Layout, split: int, key: str, name: str) -> Path:
 
 def _instead(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
     """What is in a folder that has no image, and why it is none."""
-    reasons = Counter(why for path, why in others if folder in path.parents)
-    told = [f"{counted(count, 'file')}: {why}" for why, count in reasons.most_common()]
+    inside = [(path, why) for path, why in others if folder in path.parents]
+    reasons = Counter(why for _, why in inside)
+    suffixes = naming(sorted({path.suffix for path, why in inside if why == NO_IMAGE}))
+    told = [
+        f"{counted(count, 'file')}: {why}{f' ({suffixes})' if why == NO_IMAGE else ''}"
+        for why, count in reasons.most_common()
+    ]
     return f", but {'; '.join(told)}" if told else ""
 
 
@@ -222,7 +238,14 @@ def _left_out(
         for path in files_below(where, folder_ids(root))
         if is_image(path)
     ]
+    placeholders = [
+        path
+        for each in layout.class_folders
+        for path in each.path.iterdir()
+        if path.name.startswith(".") and path.suffix == ".icloud"
+    ]
     reasons = [
+        ("placeholder", placeholders, "file", "still in iCloud; download them"),
         ("outside-classes", strays, "image", "outside the class folders"),
         ("unlabelled", unlabelled, "image", _why_unlabelled(root, layout)),
         ("ignored-folder", layout.unused, "folder", "beside the splits, and none of them"),

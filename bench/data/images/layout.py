@@ -55,6 +55,8 @@ PLAIN_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
 ALIKE = 2
 """Folders that share so many names of folders inside are no classes without a word on it."""
 
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolder:
@@ -88,10 +90,13 @@ def find_layout(root: Path, given: Mapping[str, str] | None = None) -> Layout:
     """
     tree = _Tree(root)
     if not tree.folders:
-        count = sum(map(is_image, files_in(root)))
+        files = files_in(root)
+        count = sum(map(is_image, files))
+        archives = [path.name for path in files if path.suffix.lower() in ARCHIVES]
+        unpack = f"; unpack {naming(sorted(archives))} first" if archives else ""
         raise DataError(
             f"{root} holds {count} images but no class folders; "
-            f"the images of a class belong into a folder named after it ({root / 'CLASS'})"
+            f"the images of a class belong into a folder named after it ({root / 'CLASS'}){unpack}"
         )
     if given is not None:
         return _as_given(tree, given) if given else _flat(tree)
@@ -504,8 +509,19 @@ def _is_unlabelled(
         f"the classes of {folder} must be those of the train split, got "
         f"{naming([name_text(path.name) for path in filled])}, and train has "
         f"{naming([name_text(path.name) for path in classes])}; rename the folders, or take the "
-        f"{split} folder away"
+        f"{split} folder away{_capitals(filled, classes)}"
     )
+
+
+def _capitals(filled: Sequence[Path], classes: Sequence[Path]) -> str:
+    """Names that would be the same in small letters."""
+    known = {path.name.casefold(): name_text(path.name) for path in classes}
+    alike = [
+        f"{name_text(path.name)} and {known[path.name.casefold()]}"
+        for path in filled
+        if path.name.casefold() in known
+    ]
+    return f"; {naming(alike)} differ in capitals only" if alike else ""
 
 
 def _class_folders(parent: Path, folders: Sequence[Path], split: int) -> list[ClassFolder]:

@@ -110,7 +110,7 @@ def noticed(
         return DataIssue(kind=kind, message=message, count=len(indices), samples=samples)
 
     if uniform := found(lambda look: look.uniform):
-        what = f"{_are(uniform)} nearly of one colour"
+        what = f"{_are(uniform)} nearly of one colour, with values that hardly vary"
         yield issue("uniform", what, uniform, [sample_ids[index] for index in uniform])
     if narrow := found(lambda look: look.narrow):
         shown = [

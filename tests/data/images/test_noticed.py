@@ -40,7 +40,8 @@ def test_of_photographs_nothing_is_noticed() -> None:
 def test_images_of_one_colour(level: int) -> None:
     still = np.full((30, 40, 3), level, np.uint8)
     still[::7, ::5] ^= 1  # a scanner's noise
-    assert told([picture(), still]) == {"uniform": "1 image is nearly of one colour: 1.png."}
+    message = "1 image is nearly of one colour, with values that hardly vary: 1.png."
+    assert told([picture(), still]) == {"uniform": message}
 
 
 def test_a_sheet_with_a_few_strokes_is_no_blank_one() -> None:
