@@ -309,6 +309,21 @@ def _waits_in_an_epoch(batch_size: int) -> int:
     return counts.syncs.total() - before
 
 
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_a_run_with_heads_on_a_mac(tmp_path: Path) -> None:
+    """Under `--device auto`: weights made there, heads stacked, and no memory that is not known."""
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(SMOKE_SUITE)
+    options: dict[str, Any] = {"executor": "in-process", "overrides": ["optimizer=adamw"]}
+    with emulated_device("mps") as counts:
+        mac = bench.run(suite, out=tmp_path, device="auto", **options)
+    assert set(mac.trials["status"]) == {"complete"}
+    assert set(mac.trials["device"]) == {"mps"}
+    assert mac.trials["peak_memory_mib"].isna().all()
+    assert not counts.errors
+
+
 @pytest.mark.usefixtures("no_report")
 def test_a_run_on_a_gpu_has_the_tables_of_the_cpu(tmp_path: Path) -> None:
     suite = tmp_path / "tiny.yaml"
