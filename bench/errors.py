@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,16 @@ def argument_without_secrets(argument: str) -> str:
     joined = re.sub(r"[\s'\"]", "_", argument)
     hidden = without_secrets(joined)
     return argument if hidden == joined else hidden
+
+
+def command_without_secrets(command: str) -> str:
+    """A command line, as a shell takes it, without what is secret in its arguments."""
+    try:
+        arguments = shlex.split(command)
+    except ValueError:
+        return without_secrets(command)
+    hidden = [argument_without_secrets(argument) for argument in arguments]
+    return command if hidden == arguments else shlex.join(hidden)
 
 
 def _pair(text: str) -> tuple[str, str, str]:

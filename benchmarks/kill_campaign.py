@@ -1,13 +1,14 @@
-"""Kill `bench run` at random moments: is what comes out the same as of a run left alone?
+"""Kill `bench run`, `tune` or `report`: is what comes out the same as of one left alone?
 
-A round starts a small suite in a new folder with a new cache and ends it by a signal, at a moment
-drawn uniformly from the time that an undisturbed run takes. The same command is started again, and
+A round starts a command on a small suite in a new folder with a new cache and ends it by a signal,
+at a moment drawn uniformly from the time that it takes undisturbed; of `report`, on the finished
+run of an undisturbed round. The same command is started again, and
 killed again, until one start reaches its end before its moment or finds all trials complete. The
 tables must then equal those of an undisturbed run to the last bit, but for times and memory, and
 the checkpoints byte for byte. After every kill, what lies in the run folder must be readable, or be
 refused with a remedy.
 
-    python benchmarks/kill_campaign.py --kills 100
+    python benchmarks/kill_campaign.py --kills 100 --command run tune report
 """
 
 from __future__ import annotations
@@ -60,7 +61,27 @@ precision: fp32
 seed: [0, 1]
 """
 
-MAIN = "from bench.cli.main import main; main()"
+TUNED = f"{NAME}_tuned"
+TUNE_SUITE = SUITE.replace("seed: [0, 1]", "seed: [0]").replace(
+    """\
+strategy:
+  - from_scratch
+  - linear_probe
+  - {name: gradual_unfreeze, every: 1}
+  - {name: full_finetune, early_stopping: 1}
+schedule: [constant, {name: step, step_size: 2}]
+""",
+    """\
+strategy: [from_scratch, linear_probe]
+schedule: constant
+tune:
+  space: {lr: {low: 1e-4, high: 0.05, log: true}}
+  trials: 4
+""",
+)
+COMMANDS = ("run", "tune", "report")
+
+MAIN = "from bench.cli.start import main; main()"
 EXECUTORS: Mapping[str, tuple[str, Sequence[str]]] = {
     "processes": (MAIN, ("--workers", "2")),
     # Saves a state after almost every epoch, so that kills fall between a state and the next.
@@ -89,6 +110,9 @@ REMEDIES = ("run the suite again", "a run folder must")
 PATIENCE = 600.0
 """Seconds that an undisturbed start may take."""
 
+MOST_KILLS = {"report": 3}
+"""Of a round: a report leaves nothing from which the next one could go on."""
+
 GRACE = 60.0
 """Seconds in which an interrupted run, and what it has started, must be gone."""
 
@@ -98,6 +122,7 @@ class Kill:
     """One kill: how, when, what the run was doing, and what was wrong afterwards."""
 
     round: int
+    command: str
     executor: str
     way: str
     seconds: float
@@ -109,13 +134,14 @@ class Kill:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder with a run and a cache of its own."""
+    """A folder with a run and a cache of its own, and what is started there."""
 
     folder: Path
+    command: str = "run"
 
     @property
     def run(self) -> Path:
-        return self.folder / "out" / NAME
+        return self.folder / "out" / (TUNED if self.command == "tune" else NAME)
 
     @property
     def logs(self) -> list[Path]:
@@ -123,15 +149,18 @@ class Place:
         return sorted(self.folder.glob("start-*.txt"))
 
     def start(self, executor: str) -> subprocess.Popen[bytes]:
-        """`bench run` in a process group of its own."""
+        """The command in a process group of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         suite = self.folder / "suite.yaml"
-        suite.write_text(SUITE, encoding="utf-8")
+        suite.write_text(TUNE_SUITE if self.command == "tune" else SUITE, encoding="utf-8")
         code, options = EXECUTORS[executor]
-        command = [sys.executable, "-c", code, "run", str(suite)]
+        words = [str(suite), "--out", str(self.folder / "out"), "--device", "cpu", *options]
+        if self.command == "report":
+            words = [str(self.run)]
+        command = [sys.executable, "-c", code, self.command, *words]
         with (self.folder / f"start-{len(self.logs):03}.txt").open("wb") as log:
             return subprocess.Popen(
-                [*command, "--out", str(self.folder / "out"), "--device", "cpu", *options],
+                command,
                 env={**os.environ, "BENCH_CACHE": str(self.folder / "cache")},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -152,18 +181,23 @@ class Place:
 class Campaign:
     """What is to be done (`limit` kills), and all kills so far, round by round.
 
-    `durations` are the seconds of an undisturbed start by executor, `ways` their probabilities;
-    `faults` are what was wrong at the end of each round.
+    `expected` is what was left alone, by command; `durations` are the seconds of an undisturbed
+    start by command and executor, `ways` their probabilities; `faults` are what was wrong at the
+    end of each round.
     """
 
-    expected: Place
-    trials: Sequence[str]
-    durations: Mapping[str, float]
+    expected: Mapping[str, Place]
+    durations: Mapping[str, Mapping[str, float]]
     ways: Mapping[str, float]
     limit: int
     rng: np.random.Generator
     kills: list[Kill] = field(default_factory=list)
     faults: list[list[str]] = field(default_factory=list)
+
+    def trials(self, command: str) -> list[str]:
+        """The trials that are complete in the end."""
+        run = self.expected[command].run
+        return [str(trial) for trial in rows(run / "trials.parquet")["trial"]]
 
     @property
     def finished(self) -> bool:
@@ -192,14 +226,38 @@ def undisturbed(place: Place, executor: str) -> float:
     return time.perf_counter() - started
 
 
+def undisturbed_of(
+    work: Path, commands: Sequence[str]
+) -> tuple[dict[str, Place], dict[str, dict[str, float]]]:
+    """What each command leaves undisturbed, and the seconds that it takes, by executor."""
+    expected: dict[str, Place] = {}
+    durations: dict[str, dict[str, float]] = {}
+    for command in commands:
+        executors = ["processes"] if command == "report" else list(EXECUTORS)
+        places = [Place(folder=work / f"{command}-{name}", command=command) for name in executors]
+        if command == "report":
+            undisturbed(Place(folder=places[0].folder), "processes")
+        seconds = [undisturbed(*each) for each in zip(places, executors, strict=True)]
+        faults = [fault for other in places[1:] for fault in differences(places[0], other)]
+        if faults:
+            raise SystemExit(f"undisturbed runs differ: {'; '.join(faults)}")
+        expected[command] = places[0]
+        durations[command] = dict(zip(executors, seconds, strict=True))
+        shown = ", ".join(f"{name} {s:.1f} s" for name, s in durations[command].items())
+        print(f"undisturbed {command}: {shown}", flush=True)
+    return expected, durations
+
+
 def run_round(campaign: Campaign, place: Place) -> None:
     """Kill and start again until a start reaches its end, then compare."""
     groups: list[int] = []
+    if place.command == "report":
+        shutil.copytree(campaign.expected["report"].run, place.run)
     try:
         process = kill_until_it_ends(campaign, place, groups)
         faults = end_of_last_start(process, place)
         faults += left_behind(groups)
-        faults += differences(campaign.expected, place)
+        faults += differences(campaign.expected[place.command], place)
     finally:
         remove(groups)
     for fault in faults:
@@ -212,21 +270,32 @@ def kill_until_it_ends(
 ) -> subprocess.Popen[bytes]:
     """The start that nobody killed; the process groups of all starts are put into `groups`."""
     rng, ways, complete = campaign.rng, campaign.ways, 0
+    durations, trials = campaign.durations[place.command], campaign.trials(place.command)
     while True:
-        executor = str(rng.choice(list(campaign.durations)))
+        executor = str(rng.choice(list(durations)))
         way = str(rng.choice(list(ways), p=list(ways.values())))
-        moment = rng.uniform(0, campaign.durations[executor])
+        moment = rng.uniform(0, durations[executor])
         process = place.start(executor)
         groups.append(process.pid)
-        if campaign.finished or complete == len(campaign.trials):
+        enough = MOST_KILLS.get(place.command)
+        over = complete == len(trials) if enough is None else len(groups) > enough
+        if campaign.finished or over:
             return process
         try:
             process.wait(moment)
             return process
         except subprocess.TimeoutExpired:
-            became = end(process, place, campaign.trials, way)
+            became = end(process, place, trials, way)
         number, complete = len(campaign.faults), became["complete"]
-        campaign.kills.append(Kill(round=number, executor=executor, seconds=moment, **became))
+        campaign.kills.append(
+            Kill(
+                round=number,
+                command=place.command,
+                executor=executor,
+                seconds=moment,
+                **became,
+            )
+        )
         show(campaign.kills[-1], len(campaign.kills))
 
 
@@ -278,6 +347,8 @@ def end_of_last_start(process: subprocess.Popen[bytes], place: Place) -> list[st
 
 def phase_of(place: Place, trials: Sequence[str]) -> str:
     """What the last start is doing, from what it has printed and written."""
+    if place.command == "report":
+        return "end" if "report.html" in place.said() else "report"
     if "to train" not in place.said():
         return "start"
     if not place.weights_are_there():
@@ -332,6 +403,18 @@ def differences(expected: Place, found: Place) -> list[str]:
             pd.testing.assert_frame_equal(one, other, check_exact=True)
         except (AssertionError, OSError) as error:
             faults.append(f"{table} differ: {error}")
+    for table in ("tuning", "untuned") if expected.command == "tune" else ():
+        one, other = (rows(place.run / f"{table}.parquet") for place in (expected, found))
+        try:
+            pd.testing.assert_frame_equal(one, other, check_exact=True)
+        except AssertionError as error:
+            faults.append(f"{table} differ: {error}")
+    if expected.command == "report":
+        faults += [
+            f"{name} differs"
+            for name in ("report.md", "verdict.json")
+            if (expected.run / name).read_bytes() != (found.run / name).read_bytes()
+        ]
     checkpoints = [
         {file.name: file.read_bytes() for file in visible(place.run / "checkpoints")}
         for place in (expected, found)
@@ -395,7 +478,7 @@ def visible(folder: Path) -> Iterator[Path]:
 def show(kill: Kill, number: int) -> None:
     """A line for a kill."""
     print(
-        f"{number:4}  round {kill.round:3}  {kill.way:9}  {kill.executor:10}  "
+        f"{number:4}  round {kill.round:3}  {kill.command:6}  {kill.way:9}  {kill.executor:10}  "
         f"{kill.seconds:6.2f} s  {kill.phase:11}  {kill.complete:2} trials complete  "
         f"exit code {kill.exit_code}" + "".join(f"\n      {fault}" for fault in kill.faults),
         flush=True,
@@ -406,12 +489,14 @@ def show_summary(campaign: Campaign) -> None:
     """How many kills were survived, by phase and way."""
     tried = Counter((kill.phase, kill.way) for kill in campaign.kills)
     survived = Counter((k.phase, k.way) for k in campaign.kills if campaign.survived(k))
+    commands = Counter(kill.command for kill in campaign.kills)
     ways = [way for way in WAYS if any(kill.way == way for kill in campaign.kills)]
     print(f"\n| phase | {' | '.join(ways)} |\n| --- |{' ---: |' * len(ways)}")
     for phase in PHASES:
         cells = (f"{survived[phase, way]} of {tried[phase, way]}" for way in ways)
         print(f"| {phase} | {' | '.join(cells)} |")
-    print(f"\n{sum(survived.values())} of {len(campaign.kills)} kills survived")
+    shown = ", ".join(f"{count} of {command}" for command, count in commands.items())
+    print(f"\n{sum(survived.values())} of {len(campaign.kills)} kills survived ({shown})")
 
 
 def record_line(file: IO[str], campaign: Campaign, seed: int) -> None:
@@ -422,6 +507,7 @@ def record_line(file: IO[str], campaign: Campaign, seed: int) -> None:
         "rounds": len(campaign.faults),
         "phases": Counter(kill.phase for kill in campaign.kills),
         "ways": Counter(kill.way for kill in campaign.kills),
+        "commands": Counter(kill.command for kill in campaign.kills),
         "seed": seed,
         "undisturbed_seconds": campaign.durations,
         "each": [asdict(kill) for kill in campaign.kills],
@@ -437,6 +523,7 @@ def main() -> None:
     """Kill until the number or the time is reached; exit code 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=["run"])
     parser.add_argument("--minutes", type=float, default=1e9, help="start no round after that long")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the ways")
     parser.add_argument("--signal", nargs="+", choices=WAYS, help="equally often; default: a mix")
@@ -451,24 +538,14 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="kill-", dir=given.work))
     rng = np.random.default_rng(given.seed)
     started = time.monotonic()
-    expected = {executor: Place(folder=work / executor) for executor in EXECUTORS}
-    durations = {executor: undisturbed(place, executor) for executor, place in expected.items()}
-    first, *others = expected.values()
-    faults = [fault for other in others for fault in differences(first, other)]
-    if faults:
-        raise SystemExit(f"undisturbed runs differ: {'; '.join(faults)}")
-    print("undisturbed: " + ", ".join(f"{name} {s:.1f} s" for name, s in durations.items()))
+    expected, durations = undisturbed_of(work, given.command)
     campaign = Campaign(
-        expected=first,
-        trials=rows(first.run / "trials.parquet")["trial"].tolist(),
-        durations=durations,
-        ways=ways,
-        limit=given.kills,
-        rng=rng,
+        expected=expected, durations=durations, ways=ways, limit=given.kills, rng=rng
     )
     while not campaign.finished and time.monotonic() - started < 60 * given.minutes:
         number = len(campaign.faults)
-        place = Place(folder=work / f"round-{number}")
+        command = given.command[number % len(given.command)]
+        place = Place(folder=work / f"round-{number}", command=command)
         run_round(campaign, place)
         if campaign.clean(number):
             shutil.rmtree(place.folder)

@@ -68,8 +68,14 @@ def test_no_command_line_keeps_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert shlex.split(command_line())[-1] == "--out=s3://***@b"
     # A folder of an earlier version has it in the file.
     folder = made_up_run(tmp_path / "run", schedules=("cosine",), seeds=1).folder
-    write_json(folder / "environment.json", {"command": shlex.join(["bench", *given])})
-    assert "hunter" not in str(read_run(folder).environment)
+    written = shlex.join(["bench", *given, "--set", "a={b: 1}"])
+    write_json(folder / "environment.json", {"command": written})
+    read = read_run(folder).environment["command"]
+    assert "hunter" not in read
+    assert shlex.split(read)[-1] == "a={b: 1}"
+    # Nothing changes when it is read again.
+    write_json(folder / "environment.json", {"command": read, "platform": "it's"})
+    assert read_run(folder).environment == {"command": read, "platform": "it's"}
 
 
 def test_a_full_disk_is_named_with_what_is_free_on_it(tmp_path: Path) -> None:

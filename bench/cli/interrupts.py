@@ -1,8 +1,8 @@
 """How a signal ends a command: at once while it loads, and then as Ctrl-C ends a Python program.
 
 A `KeyboardInterrupt` that is raised inside an import may be swallowed there, and leaves modules
-half imported. So it never is: as long as nothing but imports has happened the process ends at
-once, and later on the signal waits until the import is done.
+half imported. So it never is: the process ends at once, or, where trials are trained whose tables
+are still to be written, the signal waits until the import is done.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from typing import NoReturn
 INTERRUPTED = 130
 """The exit code of a command that a signal has ended."""
 AGAIN_SECONDS = 0.05
+
+_WORK = ("bench.runs.run", "bench.runs.race")
+_BEFORE = {*((module, "<module>") for module in _WORK), ("bench.runs.run", "run")}
+"""What of these modules also runs before the folder is open, or when all is written."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -84,7 +88,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def _doing(frame: FrameType | None) -> tuple[bool, bool]:
-    """Whether an import runs, and whether work of `bench` has asked for the outermost one."""
+    """Whether an import runs, and whether one that trains has asked for the outermost one."""
     importing = working = False
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -96,10 +100,9 @@ def _doing(frame: FrameType | None) -> tuple[bool, bool]:
 
 
 def _is_work(frame: FrameType) -> bool:
-    """Whether a function of `bench` runs, beside its face and the command line."""
-    module = str(frame.f_globals.get("__name__", ""))
-    inside = module.startswith("bench.") and not module.startswith("bench.cli.")
-    return inside and frame.f_code.co_name != "<module>"
+    """Whether it is at work on a run folder that it has opened."""
+    names = (frame.f_globals.get("__name__"), frame.f_code.co_qualname)
+    return names[0] in _WORK and names not in _BEFORE
 
 
 def _interrupt_later() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ OnProgress = Callable[[str, int, int | None], None]
 CHUNK_BYTES = 1 << 20
 MAX_BYTES = 1 << 33
 """No file that is fetched comes near it; a server that never stops must not fill the disk."""
+ABANDONED_SECONDS = 30 * 24 * 3600.0
 TIMEOUT_SECONDS = 30.0
 """A connection that is silent for so long counts as dropped."""
 
@@ -65,6 +68,7 @@ def fetch(
                 timeout=timeout,
             )
             download.make_room()
+            _sweep(destination.parent)
             _download_verified(download, expected=expected)
     return destination
 
@@ -74,6 +78,14 @@ def _is_there(destination: Path, expected: str) -> bool:
     if not expected or not destination.is_file():
         return destination.is_file()
     return _sha256(destination).startswith(expected.lower())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the beginnings of files that nobody has gone on with for a month."""
+    for part in (*folder.glob("*.part"), *folder.glob("*.part.etag")):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                part.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)

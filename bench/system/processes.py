@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import psutil
+
+from bench.system.cache import folder_label
 
 GRACE_SECONDS = 5.0
 """A process that was told to end is killed after so long."""
@@ -86,6 +94,32 @@ def was_told_to_end(exitcode: int | None) -> bool:
     return exitcode is not None and -exitcode in _TOLD_TO_END
 
 
+def temporary_folder(purpose: str) -> Path:
+    """A new folder among the system's temporary ones; those that killed processes left behind go.
+
+    Whoever takes it removes it at its end.
+    """
+    host = folder_label(platform.node()).replace("-", "_") or "here"
+    mine = f"bench-{purpose}-{host}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{mine}*"):
+        owner = left.name.removeprefix(mine).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)) and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)  # it may be another user's
+    return Path(tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-"))
+
+
+def _keep_sockets_together() -> None:
+    """Have the sockets of new processes in a folder that the next command knows to be left over.
+
+    multiprocessing removes its own at a regular end only, and nobody knows whose it was.
+    """
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    if config.get("tempdir") is None:
+        folder = temporary_folder("processes")
+        config["tempdir"] = str(folder)
+        util.Finalize(None, shutil.rmtree, args=[folder, True], exitpriority=-100)
+
+
 def _start_forkserver(modules: Sequence[str]) -> BaseContext:
     """The context whose processes are forked; the one that they are forked from runs then.
 
@@ -95,6 +129,7 @@ def _start_forkserver(modules: Sequence[str]) -> BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
+    _keep_sockets_together()
     with _passive_threads(), _without_main_module(), _interrupts_left_to_the_caller():
         ensure_running()
     return context

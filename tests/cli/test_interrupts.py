@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from bench.cli.interrupts import _BEFORE, _WORK
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 
@@ -79,6 +82,13 @@ def test_while_the_command_line_itself_is_imported_too(tmp_path: Path, name: str
     (tmp_path / "typer.py").write_text(SWALLOWS.format(name=name))
     result = run(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); " + START)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
+def test_what_works_on_a_run_folder_goes_by_the_names_that_it_has() -> None:
+    for module in _WORK:
+        assert import_module(module)
+    for module, name in _BEFORE:
+        assert name == "<module>" or callable(getattr(import_module(module), name))
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

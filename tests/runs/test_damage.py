@@ -6,8 +6,10 @@ The lists are those of docs/reliability.md.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
@@ -141,6 +143,29 @@ def damage_run(place: Path, patterns: list[str], how: str) -> Path:
         for file in files:
             lose(file, how)
     return run
+
+
+def documented(heading: str) -> list[str]:
+    """The patterns of files in a table of the page."""
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    section = page.partition(f"### {heading}\n")[2].partition("\n##")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    names = [name for cell in cells for name in re.findall("`([^`]+)`", cell)]
+    folders = {name.rpartition("/")[0] for name in names}
+    return [re.sub(r"[A-Z]{2,}|\bN\b", "*", name) for name in names] + [
+        re.sub("[A-Z]{2,}", "*", f"{folder}/{name}") for folder in folders for name in names
+    ]
+
+
+def undocumented(root: Path, patterns: list[str]) -> list[str]:
+    files = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
+    assert files
+    return [file for file in files if not any(fnmatchcase(file, pattern) for pattern in patterns)]
+
+
+def test_every_kept_file_is_in_the_tables(original: Path) -> None:
+    assert undocumented(original / "cache", documented("The cache")) == []
+    assert undocumented(original / "out" / "tiny", documented("The run folder")) == []
 
 
 @pytest.mark.parametrize("how", FEW)

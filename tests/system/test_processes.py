@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from bench.system import processes
+from bench.system.processes import temporary_folder
 
 START_WHILE_INTERRUPTED = """\
 import os, signal, threading
@@ -39,3 +44,39 @@ def test_an_interrupt_is_heard_while_a_process_waits_for_what_it_is_forked_from(
     assert "heard" in result.stdout
     assert result.returncode == 0
     assert "Traceback" not in result.stderr
+
+
+def test_what_killed_processes_left_in_the_temporary_folder_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "from bench.system.processes import temporary_folder; print(temporary_folder('test'))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    left = Path(ended.stdout.strip())
+    (left / "file").write_text("left")
+    others = tmp_path / "bench-test-elsewhere-1-x"
+    others.mkdir()
+    living = temporary_folder("test")
+    assert not left.exists()
+    assert temporary_folder("test") != living
+    assert living.is_dir()
+    assert others.is_dir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+def test_a_ctrl_c_while_the_first_process_starts_is_not_lost() -> None:
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        with processes._interrupts_left_to_the_caller():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert heard == []
+        assert heard == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)

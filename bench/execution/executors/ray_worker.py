@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.errors import PARTIAL, BenchError
 from bench.execution.jobs import Event, Job, JobResult, StateSaved, Task
 from bench.system.cache import (
     atomic_file,
@@ -137,7 +137,7 @@ class RayWorker:
         root = cache_root() / "ray"
         make_folder(root)
         states = state_cache()
-        with TemporaryDirectory(dir=root, prefix=".") as folder:
+        with TemporaryDirectory(dir=root, prefix=f".task{PARTIAL}") as folder:
             scratch = Path(folder)
             task = _unpacked(order, scratch, states)
             self._engine.perform(

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BenchError, SuiteError, argument_without_secrets, nearest
+from bench.errors import BenchError, SuiteError, command_without_secrets, nearest
 from bench.results.folder.checks import (
     JSON_CHECKSUM,
     curves_problem,
@@ -162,7 +162,7 @@ def _without_secrets(content: Any) -> Any:
         return {key: _without_secrets(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_without_secrets(value) for value in content]
-    return argument_without_secrets(content) if isinstance(content, str) else content
+    return command_without_secrets(content) if isinstance(content, str) else content
 
 
 def _planned(trials: pa.Table, folder: Path) -> int:

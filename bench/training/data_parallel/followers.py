@@ -18,7 +18,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from bench.system.processes import (
     end_process,
     exit_cause,
     start_process,
+    temporary_folder,
     was_told_to_end,
 )
 from bench.training.data_parallel.ranks import Ranks, joined
@@ -86,7 +86,7 @@ class Followers:
             raise
 
     def _start(self, make_follow: Callable[[], Follow], preload: Sequence[str]) -> None:
-        folder = Path(mkdtemp(prefix="bench-ranks-"))
+        folder = temporary_folder("ranks")
         self._ends.callback(rmtree, folder, ignore_errors=True)
         for rank in range(1, self.count):
             device = device_of_rank(self.device, rank)
