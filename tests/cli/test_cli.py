@@ -117,6 +117,7 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert (code, "--retry must be failed, got 'everything'" in err) == (2, True)
 
 
+@pytest.mark.campaign
 def test_decide(cli, suite: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     run = ("run", suite, "--out", tmp_path, "--workers", 1)
     code, _, err = cli(*run, "--margin", 0.02)

@@ -64,6 +64,7 @@ def passes(suite: Path) -> float:
     ) / (224**2)
 
 
+@pytest.mark.campaign
 @on_cpu
 def test_small_images_are_made_larger_only_where_that_takes_minutes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "signs", {"go": 400, "stop": 400}, width=48, height=48)
@@ -73,12 +74,14 @@ def test_small_images_are_made_larger_only_where_that_takes_minutes(tmp_path: Pa
     assert large <= 64 or takes_minutes(written.path)
 
 
+@pytest.mark.campaign
 @on_cpu
 def test_forty_photographs_take_minutes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "garden", {"rose": 20, "tulip": 20}, width=1200, height=900)
     assert takes_minutes(bench.init(folder, output=tmp_path / "s.yaml").path)
 
 
+@pytest.mark.campaign
 @on_cpu
 def test_a_hundred_classes_of_five_take_minutes_and_can_be_run(tmp_path: Path) -> None:
     layout = {f"bird-{number:03}": 5 for number in range(100)}
@@ -99,6 +102,7 @@ def test_the_suite_says_how_long_what_it_decides_and_how_to_ask_for_more(tmp_pat
     assert re.search(r"more seeds|--decide|--minutes|more (images|time)", said), "how to have more"
 
 
+@pytest.mark.campaign
 def test_init_says_what_the_plan_will_say_of_its_seeds(tmp_path: Path) -> None:
     """A plan must not come with news: of seeds that it takes, or of differences that show."""
     folder = folder_of(tmp_path / "x", {"common": 60, "rare": 6}, width=32, height=32)

@@ -127,10 +127,12 @@ def test_what_lies_outside_of_a_trial() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/results/x")
     failure = failure_of(full, Settings(), HERE)
     assert failure.external
-    assert failure.error == (
-        "cannot read or write: No space left on device (/results/x); make room, or point --out "
-        "(results) or BENCH_CACHE (the cache) to another disk; then the same command goes on from "
-        "what is finished"
+    assert failure.error.startswith(
+        "cannot read or write: No space left on device (/results/x, whose disk has "
+    )
+    assert failure.error.endswith(
+        " MiB free); make room, or point --out (results) or BENCH_CACHE (the cache) to another "
+        "disk; then the same command goes on from what is finished"
     )
     assert failure_of(WeightsError("no such file"), Settings(), "").external
     diverged = failure_of(TrainingDivergedError("loss is nan in epoch 2"), Settings(), HERE)

@@ -47,6 +47,7 @@ def _backbone_distance(training: Training) -> float:
     )
 
 
+@pytest.mark.campaign
 def test_the_backbone_stays_nearer_to_its_start_the_larger_the_weight() -> None:
     distances = []
     for weight in (0.0, 50.0, 200.0):

@@ -10,6 +10,8 @@ from bench.errors import BenchError
 
 _IN_PLACE = (".lock", ".journal")
 """Ends of the names of files that are opened and changed; all others are replaced."""
+_LEFT_BEHIND = "tuning.journal.lock"
+"""What Optuna's own lock left, which earlier versions used, when its process was killed."""
 _DRAWN = "plots"
 """The folder whose files other libraries open for writing."""
 
@@ -33,6 +35,8 @@ def _followed(folder: Path, *, drawn: bool = False) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
+        if entry.name == _LEFT_BEHIND:
+            continue
         path = Path(entry.path)
         changed = drawn or entry.name.endswith(_IN_PLACE)
         if entry.is_symlink():

@@ -306,7 +306,7 @@ def test_a_folder_of_other_files_says_what_they_are(tmp_path: Path) -> None:
     for name in ("1.mp4", "2.mp4", "notes"):
         (root / "bees" / name).write_text("x")
     message = message_for(root)
-    assert "but 2 files: not an image by the suffix (.mp4); 1 file: no suffix, and not" in message
+    assert "2 files: not an image by the suffix (.mp4); 1 file: no suffix, and not" in message
 
 
 @pytest.mark.parametrize(

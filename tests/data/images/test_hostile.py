@@ -130,6 +130,7 @@ def test_two_names_that_read_the_same_are_refused(tmp_path: Path) -> None:
         open_dataset("folder", {"path": str(root)})
 
 
+@pytest.mark.campaign
 def test_messages_about_many_files_are_short(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "insects", FLAT)
     for index in range(2000):

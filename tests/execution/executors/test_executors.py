@@ -161,7 +161,7 @@ def test_a_worker_that_hangs_costs_its_job_only(tmp_path: Path) -> None:
     hung = replace(hung, class_map=_Hangs())  # type: ignore[arg-type]
     limits = Resources(minutes=0.25)
     results, _ = run(ProcessPoolExecutor(1, resources=limits), [hung, *rest[:1]])
-    assert results[hung.trial_id].error == "took longer than 0.25 minutes (resources.minutes)"
+    assert results[hung.trial_id].error == "took longer than 0.25 min (resources.minutes)"
     assert not results[hung.trial_id].external
     assert results[rest[0].trial_id].error is None
 
@@ -210,7 +210,7 @@ def test_a_job_that_needs_more_memory_than_it_may_have_fails_alone(tmp_path: Pat
 def test_in_process_a_time_limit_is_looked_at_after_each_epoch(tmp_path: Path) -> None:
     job = jobs(tmp_path)[0]
     results, epochs = run(InProcessExecutor(resources=Resources(minutes=1e-9)), [job])
-    expected = "took longer than 1e-09 minutes in epoch 1 (resources.minutes)"
+    expected = "took longer than 1e-09 min in epoch 1 (resources.minutes)"
     assert results[job.trial_id].error == expected
     assert len(results[job.trial_id].records) == 1
     assert epochs == [(job.trial_id, 1)]

@@ -125,6 +125,7 @@ def studies(parts: tuple[slice, slice], *, count: int) -> np.ndarray:
     return np.stack([study(np.random.default_rng([7, number]), parts) for number in range(count)])
 
 
+@pytest.mark.campaign
 def test_equal_models_are_seldom_told_apart() -> None:
     """Features of the same kind: both models have the same expected accuracy, by symmetry.
 

@@ -73,7 +73,8 @@ def test_the_sheet_shows_the_mistakes_of_the_best(tmp_path: Path) -> None:
     trials = list(run.trials.loc[run.trials["strategy"] == best, "trial"])
     expected = confident_mistakes(run.predictions, trials, count=15)
     titles = [ax.get_title() for ax in sheet.axes]
-    assert [title.split("\n")[0] for title in titles] == [
-        f"{mistake.label} → {mistake.predicted}" for mistake in expected
-    ]
+    shown = [title.replace("\n", " ") for title in titles]
+    for title, mistake in zip(shown, expected, strict=True):
+        assert title.startswith(mistake.label)
+        assert mistake.predicted in title
     assert f"{expected[0].wrong} of 3 seeds" in titles[0]
