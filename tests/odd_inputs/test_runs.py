@@ -61,6 +61,7 @@ def of_earlier(told: str) -> list[str]:
         if re.search(r"\b(trials?|runs?|results?|report)\b", line)
         and re.search(EARLIER, line)
         and not re.search(WORK, line)
+        and not line.startswith("Disk:")
     ]
 
 
