@@ -27,6 +27,6 @@ def schema(
     if out is None:
         typer.echo(text, nl=False)
         return
-    with system_errors_told(), atomic_file(out) as temporary:
+    with system_errors_told(), atomic_file(out, ours=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     out_console.print(f"schema: {out}", markup=False, highlight=False)

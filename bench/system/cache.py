@@ -69,11 +69,12 @@ def atomic_folder(final: Path, *, keep: Callable[[Path], bool] = Path.is_dir) ->
 
 
 @contextmanager
-def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_file(final: Path, *, durable: bool = True, ours: bool = True) -> Iterator[Path]:
     """A temporary path that replaces `final` when the block succeeds and vanishes when it fails.
 
     The block must have written the file when it ends. What can be made again at any time need not
-    be `durable`: a crash of the machine may then leave a damaged file, and nothing waits.
+    be `durable`: a crash of the machine may then leave a damaged file, and nothing waits. A folder
+    in the place of a file of `ours`, whose name nobody else has chosen, is set aside.
     """
     with path_named(final):
         temporary = _temporary_sibling(final)
@@ -81,7 +82,7 @@ def atomic_file(final: Path, *, durable: bool = True) -> Iterator[Path]:
             yield temporary
             if durable:
                 flush_to_disk(temporary)
-            if final.is_dir():
+            if ours and final.is_dir():
                 set_aside(final)
             temporary.replace(final)
         finally:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.data import TEST, TRAIN, VAL, VectorDataset, vectors
-from bench.data.vectors import VECTORS_FILE, VectorData, prepare_vectors
+from bench.data.vectors import METADATA_FILE, VECTORS_FILE, VectorData, prepare_vectors
 from bench.errors import DataError
+from tests.damage import LOSSES, lose
 
 
 def dataset(*, name: str = "two points", labels: str = "int64") -> VectorDataset:
@@ -58,6 +60,24 @@ def test_damage_is_found_also_after_a_first_look_and_mended() -> None:
         VectorData.open(folder)
     assert prepare_vectors(dataset()) == folder
     np.testing.assert_array_equal(VectorData.open(folder).vectors, dataset().vectors)
+
+
+@pytest.mark.parametrize("how", LOSSES)
+@pytest.mark.parametrize("name", [VECTORS_FILE, METADATA_FILE])
+def test_whatever_becomes_of_a_file_it_is_found_and_made_anew(name: str, how: str) -> None:
+    folder = prepare_vectors(dataset())
+    lose(folder / name, how)
+    assert prepare_vectors(dataset()) == folder
+    data = VectorData.open(folder)
+    np.testing.assert_array_equal(data.vectors, dataset().vectors)
+    np.testing.assert_array_equal(data.labels, dataset().labels)
+
+
+def test_a_file_in_the_place_of_the_folder() -> None:
+    folder = prepare_vectors(dataset())
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    assert len(VectorData.open(prepare_vectors(dataset()))) == 6
 
 
 def test_the_checksum_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:

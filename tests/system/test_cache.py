@@ -143,3 +143,42 @@ def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> No
         pass
     assert young.exists()
     assert not old.exists()
+
+
+def test_a_folder_in_the_place_of_a_file_goes_in_the_cache_and_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    for place in (tmp_path / "cache" / "x.json", tmp_path / "out" / "x.json"):
+        for number in (1, 2):
+            (place / "inside").mkdir(parents=True)
+            with atomic_file(place) as temporary:
+                temporary.write_text(str(number))
+            assert place.read_text() == str(number)
+            place.unlink()
+    assert list((tmp_path / "cache").iterdir()) == []
+    kept = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert kept == ["x.json.aside", "x.json.aside-2"]
+
+
+def test_a_folder_that_somebody_has_named_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "inside").mkdir(parents=True)
+    with (
+        pytest.raises(IsADirectoryError) as caught,
+        atomic_file(tmp_path / "mine", ours=False) as temporary,
+    ):
+        temporary.write_text("x")
+    assert caught.value.filename == str(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_file_in_the_place_of_a_folder_of_the_cache_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    (tmp_path / "weights").write_text("a file")
+    with atomic_file(tmp_path / "weights" / "fractals" / "x") as temporary:
+        temporary.write_text("x")
+    with atomic_folder(tmp_path / "weights" / "fractals" / "x") as folder:
+        (folder / "y").write_text("y")
+    assert (tmp_path / "weights" / "fractals" / "x" / "y").read_text() == "y"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.system.download import CHUNK_BYTES, DownloadError, fetch
-from tests.damage import flip
+from bench.system.download import ABANDONED_SECONDS, CHUNK_BYTES, DownloadError, fetch
+from tests.damage import LOSSES, flip, lose
 from tests.http_server import Site, serving
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
@@ -48,6 +50,34 @@ def test_a_file_that_has_changed_arrives_again(site: Site, tmp_path: Path) -> No
     fetch(f"{site.address}/file", destination, sha256_prefix=SHA256[:8])
     assert destination.read_bytes() == CONTENT
     assert len(site.requests) == 2
+
+
+@pytest.mark.parametrize("how", LOSSES)
+@pytest.mark.parametrize("suffix", ["", ".part", ".part.etag"])
+def test_whatever_becomes_of_its_files_it_arrives(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str, how: str
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))  # elsewhere folders are kept
+    destination = tmp_path / "file"
+    for ending, content in {"": CONTENT, ".part": CONTENT[:5000], ".part.etag": b"x" * 600}.items():
+        if ending or not suffix:
+            destination.with_name(f"file{ending}").write_bytes(content)
+    lose(destination.with_name(f"file{suffix}"), how)
+    fetch(f"{site.address}/file", destination, sha256=SHA256)
+    assert destination.read_bytes() == CONTENT
+
+
+def test_the_beginning_of_a_file_that_nobody_wants_any_more_goes(
+    site: Site, tmp_path: Path
+) -> None:
+    old, young = tmp_path / "old.part", tmp_path / "young.part"
+    for path in (old, young):
+        path.write_text("the beginning")
+    long_ago = time.time() - ABANDONED_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    fetch(f"{site.address}/file", tmp_path / "file", sha256=SHA256)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_progress_counts_to_the_total(site: Site, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bench.training.precision import (
     measured_precision,
     step_seconds,
 )
+from tests.damage import LOSSES, lose
 
 Calls = list[tuple[str, int, str, int]]
 
@@ -117,6 +118,23 @@ def test_a_damaged_answer_is_measured_anew(
     assert measured_precision("resnet18", 32, "cpu") == "fp32"
     assert len(calls) == 1
     assert json.loads(file.read_text())["precision"] == "fp32"
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("how", LOSSES)
+def test_whatever_becomes_of_the_file_the_answer_makes_sense(
+    own_cache: Path, timing: Callable[..., Calls], how: str
+) -> None:
+    timing(fp32=2.0, bf16=1.0)
+    measured_precision("resnet18", 32, "cpu")
+    (file,) = own_cache.glob("*.json")
+    lose(file, how)
+    if how == "folder":
+        file.with_suffix(".lock").unlink(missing_ok=True)
+        file.with_suffix(".lock").mkdir()
+    timing(fp32=2.0, bf16=1.0)
+    assert measured_precision("resnet18", 32, "cpu") == "bf16"
+    assert json.loads(file.read_text())["precision"] == "bf16"
 
 
 @pytest.mark.usefixtures("own_cache", "native")

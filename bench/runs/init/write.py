@@ -143,7 +143,7 @@ def _publish(
 ) -> None:
     """Check the suite in a temporary file beside `path`, then rename that."""
     try:
-        with atomic_file(path) as temporary:
+        with atomic_file(path, ours=False) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
             names = catalogue()
             loaded = load_suite(temporary, names, [f"name={quoted(name)}"])
