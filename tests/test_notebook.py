@@ -89,7 +89,7 @@ def test_a_mistake_is_a_message(shown: dict[str, str]) -> None:
 def test_other_calls_show_what_they_return(shown: dict[str, str]) -> None:
     assert "\n1\t1\t2\tshufflenet_v2_x0_5 · linear_probe" in shown["plan"]
     assert "<td>shufflenet_v2_x0_5 · linear_probe" in shown["plan"]
-    assert "bench tune searches 1 cells, 1 trials each" in shown["plan"]
+    assert "bench tune searches 1 cell, 1 trial" in shown["plan"]
     assert '<th scope="col" class="number">valley</th>' in shown["lr_find"]
     assert 'src="data:image/png;base64,' in shown["lr_find"]
     assert "complete" in shown["read_run"]

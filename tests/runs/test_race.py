@@ -117,7 +117,7 @@ def test_only_those_in_the_contest_get_further_seeds(raced: Run) -> None:
     assert raced.suite["seed"] == [0, 1, 2]
     assert raced.environment["decide"] == {"max_seeds": 8}
     accounts = json.loads((raced.folder / "accounts.json").read_text())
-    assert accounts["sentence"].startswith("57 trial-epochs: 57 trained; ")
+    assert accounts["sentence"].startswith("57 trial-epochs: 57 trained. ")
 
 
 def test_a_pair_pays_for_looks_at_the_seeds_that_it_shares(raced: Run) -> None:
@@ -332,7 +332,7 @@ def test_looks_that_cannot_be_written_down_end_no_race(
     def full(*_: object) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr("bench.results.folder.looks.write_json", full)
+    monkeypatch.setattr("bench.results.folder.looks.write_checked_json", full)
     run = bench.run(suite, out=tmp_path, **ROUNDS)
     assert set(run.trials["trial"]) == set(raced.trials["trial"])
     assert read_looks(run.folder) == ()

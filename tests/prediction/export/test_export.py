@@ -264,7 +264,7 @@ def test_every_format_gives_what_the_trial_does(
 def test_vectors_are_exported_too(tmp_path: Path) -> None:
     bench.load_plugin("bench.testing.vectors")
     suite = {
-        "name": "points", "dataset": "vectors", "backbone": "perceptron", "weights": "none",
+        "name": "points", "dataset": "vectors", "backbone": "tiny_mlp", "weights": "none",
         "strategy": "from_scratch", "epochs": 2, "batch_size": 8, "lr": 0.1, "seed": 0,
         "augmentation": "none", "schedule": "constant",
     }  # fmt: skip

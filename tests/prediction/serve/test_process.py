@@ -199,13 +199,13 @@ def test_somebody_drops_a_picture_on_the_page(
             ),
         )
         page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_function("document.getElementById('about').textContent !== ''")
+        page.wait_for_selector("#about:not(:empty)")
         page.set_input_files("#choose", str(tmp_path / "good.png"))
         page.wait_for_selector(".card h2")
         assert page.text_content(".card h2") == model.classes[int(wanted.argmax())]
         shown = page.locator(".row .number").all_text_contents()
         assert shown == [f"{100 * p:.1f} %" for p in sorted(map(float, wanted), reverse=True)]
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("html").evaluate("root => root.scrollWidth") <= width
         page.set_input_files("#choose", str(tmp_path / "bad.png"))
         page.wait_for_selector(".error")
         assert page.text_content(".error") == "not an image of a known format"
@@ -213,6 +213,6 @@ def test_somebody_drops_a_picture_on_the_page(
         page.keyboard.press("Tab")
         page.focus("#choose")
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "photo"
+        assert page.locator("#photo").evaluate("input => input === document.activeElement")
         browser.close()
     assert not wrong

@@ -431,12 +431,13 @@ def test_workers_leave_room_for_followers(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_too_few_devices_are_told_of_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "one kind")
     check_devices("cuda", 2)
     check_devices("cpu", 9)
-    with pytest.raises(BenchError, match="asks for more devices than there are: 1 from --device"):
+    with pytest.raises(BenchError, match="asks for more devices than there are: 1 of one kind"):
         check_devices("cuda:1", 2)
     tasks = cut([replace(make_job(make_trial(devices_per_trial=3)), device="cuda")], reuse=False)
-    with pytest.raises(BenchError, match="2 from --device cuda on; lower it"):
+    with pytest.raises(BenchError, match="2 of one kind from --device cuda on; lower it"):
         Where().executor(tasks, "cuda", Resources())
-    assert [device_of_rank("cuda:1", rank) for rank in (0, 1)] == ["cuda:1", "cuda:2"]
+    assert [device_of_rank("cuda:0", rank) for rank in (0, 1)] == ["cuda:0", "cuda:1"]
     assert device_of_rank("cpu", 1) == "cpu"
