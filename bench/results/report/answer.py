@@ -227,6 +227,8 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
             f"it holds for {training} on {about} like these, and on images like these "
             f"({found.folds} folds)."
         )
+    elif any(len(each.seeds) < LEAST_SEEDS for each in found.contenders):
+        text = "it holds for these trained models, on test images like these."
     else:
         pool = counted(images, "training image") if images else "training images"
         text = (
