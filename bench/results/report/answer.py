@@ -224,6 +224,8 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
             f"it holds for {training} on about {images} images like these, and on images like "
             f"these ({found.folds} folds)."
         )
+    elif any(len(each.seeds) < LEAST_SEEDS for each in found.contenders):
+        text = "it holds for these trained models, on test images like these."
     else:
         pool = f"{images} training images" if images else "training images"
         text = (

@@ -230,6 +230,12 @@ def test_strategies_meet_on_the_same_backbone(tmp_path: Path) -> None:
     assert verdict.recommended == "b"
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_with_few_seeds_the_claim_is_one_about_the_models(tmp_path: Path, seeds: int) -> None:
+    run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["cosine"], seeds=seeds)
+    assert _lines(run)["Trust"].startswith("it holds for these trained models, on test images like")
+
+
 def test_of_several_configs_the_claim_is_one_about_those_chosen(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["cosine", "step"], seeds=4)
     trust = _lines(run)["Trust"]
