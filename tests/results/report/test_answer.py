@@ -236,6 +236,13 @@ def test_with_few_seeds_the_claim_is_one_about_the_models(tmp_path: Path, seeds:
     assert _lines(run)["Trust"].startswith("it holds for these trained models, on test images like")
 
 
+def test_only_those_with_few_seeds_are_trusted_as_models(tmp_path: Path) -> None:
+    accuracies = {"a": _around(0.9), "b": _around(0.88), "few": _around(0.8, 2)}
+    trust = _lines(_run(tmp_path, accuracies))["Trust"]
+    assert trust.startswith("it holds for training on this pool of 196 training images, on any")
+    assert "; of few, with too few seeds, for the trained models only." in trust
+
+
 def test_of_several_configs_the_claim_is_one_about_those_chosen(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["cosine", "step"], seeds=4)
     trust = _lines(run)["Trust"]
