@@ -90,7 +90,7 @@ def _raced(rng: np.random.Generator, runs: int, race: Race) -> Iterator[Cell]:
             counts = cells[rule].counts
             counts["false"].add((wrong != 0).any(axis=(0, 2)))
             # The pair of the first and the third, by the look.
-            if truth[1:2].any():
+            if strategies > 2 and truth[1]:
                 for look in (1, 3, 6, LOOKS):
                     found_by = (claims[:look, :, 1] > 0).any(axis=0)
                     counts[f"power_by_look_{look}"].add(found_by)

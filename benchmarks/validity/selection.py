@@ -102,8 +102,8 @@ def _cells(
             judge(cells[way], tables, by_seed)
             standing = truths[chosen].mean(axis=-1)
             truth = standing[:, one] - standing[:, other]
-            p = len(one) * excludes(tables, STRATEGIES, truth)
-            cells[way].counts["missed_of_chosen"].add((p < ALPHA).any(axis=-1))
+            missed = len(one) * excludes(tables, STRATEGIES, truth) < ALPHA
+            cells[way].counts["missed_of_chosen"].add(missed.any(axis=-1))
             reported = np.take_along_axis(val, chosen[:, :, None], axis=2)
             biases[way].append(
                 (

@@ -221,20 +221,24 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     images = found.train_samples
     candidates = (c.candidates for each in found.contenders for c in each.choices.values())
     training = "the configs chosen here, trained" if max(candidates, default=1) > 1 else "training"
+    few = [each.name for each in found.contenders if len(each.seeds) < LEAST_SEEDS]
+    pool = counted(images, "training image") if images else "training images"
+    of_pool = (
+        f"it holds for {training} on this pool of {pool}, on any seeds and on test images like "
+        "these"
+    )
     if found.folds:
         about = f"about {counted(images, 'image')}" if images else "images"
         text = (
             f"it holds for {training} on {about} like these, and on images like these "
             f"({found.folds} folds)."
         )
-    elif any(len(each.seeds) < LEAST_SEEDS for each in found.contenders):
+    elif not few:
+        text = f"{of_pool}."
+    elif len(few) == len(found.contenders):
         text = "it holds for these trained models, on test images like these."
     else:
-        pool = counted(images, "training image") if images else "training images"
-        text = (
-            f"it holds for {training} on this pool of {pool}, on any seeds and on test images like "
-            "these."
-        )
+        text = f"{of_pool}; of {named(few)}, with too few seeds, for the trained models only."
     more = "; ".join(doubts)
     return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
 

@@ -148,11 +148,7 @@ def _pairs(found: Verdict) -> Iterator[Block]:
         tuple(_pair(found, comparison) for comparison in shown),
         tuple(range(2, len(header))),
         terms=(
-            (
-                "interval",
-                "where the difference lies for other seeds and images, in 95 of 100 runs "
-                "for all pairs at once",
-            ),
+            _interval_term(found),
             ("p", "how often equals would differ as much by luck, for one pair looked at once"),
             (
                 "corrected",
@@ -283,22 +279,11 @@ def standing(found: Verdict) -> Iterator[Block]:
                 *(_cost_text(each.costs.get(cost, math.nan)) for cost in _COSTS),
             )
         )
-    few = not found.folds and any(len(each.seeds) < LEAST_SEEDS for each in found.contenders)
-    others = "other images" if few else "other seeds and images"
-    terms = [
-        (
-            "95 %",
-            f"where the {metric.label} lies for {others}, in 95 of 100 runs",
-        ),
-    ]
+    terms = [("95 %", f"where the {metric.label} lies for {_others(found)}, in 95 of 100 runs")]
     if rivals:
         within = amount(found.margin, metric)
         terms += [
-            (
-                "interval",
-                f"where the difference {'of these models ' if few else ''}lies for {others}, in 95 "
-                "of 100 runs for all pairs at once",
-            ),
+            _interval_term(found),
             (
                 "verdict",
                 "better or worse: the interval leaves out 0; as good: it lies within "
@@ -313,6 +298,25 @@ def standing(found: Verdict) -> Iterator[Block]:
     ]
     places = {index for index in range(1, len(header)) if header[index] != "verdict"}
     yield Table("standing", header, tuple(rows), tuple(sorted(places)), terms=tuple(terms))
+
+
+def _others(found: Verdict) -> str:
+    """For what else figures hold: with few seeds they are those of the trained models."""
+    return "other images" if _of_models(found) else "other seeds and images"
+
+
+def _interval_term(found: Verdict) -> tuple[str, str]:
+    whose = "of these models " if _of_models(found) else ""
+    return (
+        "interval",
+        f"where the difference {whose}lies for {_others(found)}, in 95 of 100 runs for all pairs "
+        "at once",
+    )
+
+
+def _of_models(found: Verdict) -> bool:
+    few = (len(each.seeds) < LEAST_SEEDS for each in found.contenders)
+    return not found.folds and any(few)
 
 
 _COSTS = {

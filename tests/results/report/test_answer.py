@@ -234,6 +234,18 @@ def test_strategies_meet_on_the_same_backbone(tmp_path: Path) -> None:
 def test_with_few_seeds_the_claim_is_one_about_the_models(tmp_path: Path, seeds: int) -> None:
     run = made_up_run(tmp_path, strategies=["a", "b"], schedules=["cosine"], seeds=seeds)
     assert _lines(run)["Trust"].startswith("it holds for these trained models, on test images like")
+    write_report(run, figures={})
+    text = (run.folder / "report.md").read_text()
+    about = "interval: where the difference of these models lies for other images, in 95 of 100 "
+    assert text.count(about) == 2
+    assert "lies for other seeds" not in text
+
+
+def test_only_those_with_few_seeds_are_trusted_as_models(tmp_path: Path) -> None:
+    accuracies = {"a": _around(0.9), "b": _around(0.88), "few": _around(0.8, 2)}
+    trust = _lines(_run(tmp_path, accuracies))["Trust"]
+    assert trust.startswith("it holds for training on this pool of 196 training images, on any")
+    assert "; of few, with too few seeds, for the trained models only." in trust
 
 
 def test_of_several_configs_the_claim_is_one_about_those_chosen(tmp_path: Path) -> None:
