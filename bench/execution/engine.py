@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import PREPROCESSING, PreparedData, Splits, open_data
+from bench.data import PREPROCESSING, PreparedData, Samples, Splits, open_data
 from bench.execution import PRELOADED
 from bench.execution.jobs import (
     EpochDone,
@@ -376,13 +377,19 @@ class _Performance:
             records=result.records,
             # The weights stay in this process; what comes back is small.
             outcome=replace(result, state={}),
-            predictions=Predictions(
-                samples=tuple(self._data.sample_ids[index] for index in splits.test),
-                labels=self._data.labels[splits.test],
-                probabilities=result.probabilities,
-                classes=self._data.classes,
-            ),
+            predictions=self._predictions(splits.test, result.probabilities),
+            val_predictions=self._predictions(splits.val, result.val_probabilities),
             peak_memory_mib=self._memory.mebibytes(),
+        )
+
+    def _predictions(
+        self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    ) -> Predictions:
+        return Predictions(
+            samples=tuple(self._data.sample_ids[index] for index in samples),
+            labels=self._data.labels[samples],
+            probabilities=probabilities,
+            classes=self._data.classes,
         )
 
     def _fail(self, job: Job, error: Exception) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -493,12 +494,17 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
 
 
 def _predictions(result: JobResult) -> dict[str, Any]:
-    predictions = result.predictions
-    if predictions is None:
-        return {}
-    return prediction_columns(
-        samples=predictions.samples,
-        labels=predictions.labels,
-        probabilities=predictions.probabilities,
-        classes=predictions.classes,
-    )
+    """The columns of what was predicted on the test and on the validation split."""
+    sides = [
+        prediction_columns(
+            samples=own.samples,
+            labels=own.labels,
+            probabilities=own.probabilities,
+            classes=own.classes,
+            split=split,
+        )
+        for split, own in (("test", result.predictions), ("val", result.val_predictions))
+        if own is not None
+    ]
+    names = sides[0] if sides else ()
+    return {name: list(chain.from_iterable(side[name] for side in sides)) for name in names}

@@ -133,6 +133,8 @@ def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
 def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
     yield from _strangers(predictions, trials)
     yield from _repeated(predictions, ["trial", "sample"])
+    if not set(predictions["split"].unique()) <= {"test", "val"}:
+        yield "split must be test or val"
     columns = [name for name in predictions.columns if name.startswith(PROBABILITY_PREFIX)]
     classes = {name.removeprefix(PROBABILITY_PREFIX) for name in columns}
     for name in ("label", "predicted"):

@@ -110,6 +110,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "sample": TEXT,
         "label": TEXT,
         "predicted": TEXT,
+        "split": TEXT,  # test, val
     },
 }
 
@@ -202,6 +203,10 @@ def metric_of(table: TableName, column: str) -> str | None:
     elif table == "predictions":
         name = ""
     return name if METRIC_NAME.fullmatch(name) else None
+
+
+FIRST_SPLITS = 3
+"""Tables of earlier schema versions have predictions on the test split alone, which go unnamed."""
 
 
 def came_later(table: TableName, column: str) -> bool:

@@ -24,7 +24,7 @@ from bench.results.folder.checks import (
 from bench.results.folder.columns import TABLES
 from bench.results.folder.parts import PLANNED_KEY
 from bench.results.folder.remote import RemoteFolder
-from bench.results.folder.tables import read_table, to_frame
+from bench.results.folder.tables import TEST, VAL, of_split, read_table, to_frame
 from bench.results.metric import Metric, read_metrics
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
@@ -39,12 +39,17 @@ _MEND = "run the suite again with the same arguments: finished trials are kept, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A run folder's content. `num_trials` are those of the suite, whether they have run or not."""
+    """A run folder's content. `num_trials` are those of the suite, whether they have run or not.
+
+    `predictions` are those on the test split, `val_predictions` those on the validation split that
+    each trial chose by; runs of earlier versions have none of them.
+    """
 
     folder: Path
     trials: pd.DataFrame
     curves: pd.DataFrame
     predictions: pd.DataFrame
+    val_predictions: pd.DataFrame
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
@@ -104,7 +109,8 @@ def read_run(place: str | Path) -> Run:
         folder=folder,
         trials=trials,
         curves=curves,
-        predictions=predictions,
+        predictions=of_split(predictions, TEST),
+        val_predictions=of_split(predictions, VAL),
         environment=_read_mapping(
             folder / "environment.json", plain_json, check=environment_problem
         ),

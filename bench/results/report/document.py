@@ -36,7 +36,7 @@ FILES: Mapping[str, str] = {
     "suite.yaml": "the suite, with everything filled in",
     "trials.parquet": "a row per trial",
     "curves.parquet": "loss and metrics of every epoch",
-    "predictions.parquet": "every prediction on the test split, with probabilities",
+    "predictions.parquet": "every prediction on test and validation split, with probabilities",
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
     "untuned.parquet": "the trials of the same suite with its own settings",
