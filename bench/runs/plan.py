@@ -43,7 +43,7 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `search` what `tune` would search.
+    decide, `after` what finished trials are made into, `search` what `tune` would search.
     """
 
     suite: str
@@ -56,6 +56,7 @@ class RunPlan:
     work: Work
     time: TimeEstimate
     outlook: str | None
+    after: str | None = None
     search: str | None = None
 
     @property
@@ -70,6 +71,8 @@ class RunPlan:
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
             f"with {self.workers} at once on {self.device}"
         )
+        if self.after is not None:
+            yield self.after
         if self.search is not None:
             yield self.search
 
@@ -130,6 +133,7 @@ def plan_run(
         outlook=_outlook(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
+        after=_after(resolved_run),
     )
 
 
@@ -157,6 +161,13 @@ def _configs(resolved_run: ResolvedRun) -> Iterator[PlannedConfig]:
 
 def _failure(resolved: ResolvedTrial) -> str:
     return f"{resolved.trial.full_label}: {resolved.failure}"
+
+
+def _after(resolved_run: ResolvedRun) -> str | None:
+    entries = resolved_run.loaded.suite.after
+    if not entries:
+        return None
+    return f"after training, without any more of it: {', '.join(each.label for each in entries)}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

@@ -58,6 +58,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["claims"] = suite.claims.model_dump()
     if suite.resources.limited:
         data["resources"] = suite.resources.model_dump(exclude_none=True)
+    if suite.after:
+        data["after"] = [entry(each) for each in suite.after]
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 

@@ -25,7 +25,7 @@ Schema = dict[str, Any]
 
 REQUIRED = ("dataset", "backbone", "strategy")
 WITH_OPTIONS = (
-    "strategy", "schedule", "augmentation", "head", "dataset", "objective", "penalty",
+    "strategy", "schedule", "augmentation", "head", "dataset", "objective", "penalty", "after",
 )  # fmt: skip
 DEFINITIONS = "#/$defs/"
 
@@ -80,6 +80,7 @@ class _SuiteSchema:
             "tune": self._tune(),
             "claims": self._model(Claims),
             "resources": self._model(Resources),
+            "after": _one_or_more({"anyOf": list(self._named("after"))}),
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

@@ -72,6 +72,15 @@ MEANINGS: Mapping[str, Key] = {
         meaning="What a trial may take of the machine. Changes no number and no id.",
         examples=({"minutes": 30, "memory_gib": 4},),
     ),
+    "after": Key(
+        meaning="What finished trials are made into without training: names, or mappings with "
+        "options. Validation chooses; what comes of it is judged like trials. Changes no number "
+        "and no id of a trial; not with `folds`.",
+        examples=(
+            "ensemble",
+            ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],
+        ),
+    ),
 }
 
 SPACE = Key(

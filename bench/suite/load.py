@@ -45,6 +45,7 @@ KEYS = (
     "tune",
     "claims",
     "resources",
+    "after",
 )
 OF_RUN = frozenset({"metric", "choose", "folds"})
 """Settings that all trials of a suite have in common."""
@@ -78,6 +79,7 @@ class Catalogue:
     metric: Registry[Any, Any]
     objective: Registry[Any, Any]
     penalty: Registry[Any, Any]
+    after: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -154,6 +156,7 @@ class _Checker:
             tune=self._tune(data, axes, settings),
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
+            after=self._after(data, settings),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -412,6 +415,21 @@ class _Checker:
             rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
             self._report(location, f"{rule}, got {name!r}")
         return name
+
+    def _after(
+        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[Entry, ...]:
+        if "after" not in data:
+            return ()
+        if settings["folds"] != (None,):
+            self._report(("after",), "after needs one test split for all seeds, so no folds")
+        entries: list[Entry] = []
+        for location, value in self._items(data["after"], ("after",)):
+            entry = self._entry(self.catalogue.after, value, location)
+            if any(entry.identity() == other.identity() for other in entries):
+                self._report(location, f"after {entry.label!r} is given twice")
+            entries.append(entry)
+        return tuple(entries)
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

@@ -487,7 +487,8 @@ class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
-    how its verdict weighs what it finds, `resources` limits what a trial may take.
+    how its verdict weighs what it finds, `resources` limits what a trial may take, `after` what
+    its finished trials are made into.
     """
 
     model_config = STRICT
@@ -501,3 +502,4 @@ class Suite(BaseModel):
     tune: Tune | None = None
     claims: Claims = Claims()
     resources: Resources = Resources()
+    after: tuple[Entry, ...] = ()
