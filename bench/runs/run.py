@@ -35,8 +35,10 @@ from bench.results.folder import (
     write_json,
     write_thumbnails,
 )
+from bench.results.folder.children import FILE as CHILDREN
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.report import mistaken_samples, write_report
+from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
@@ -147,6 +149,7 @@ def run(
                         started=started,
                     )
                     race.run()
+                folder.after_training()
             reporter.status("plots and report")
             result = read_run(resolved_run.folder)
             if trained is not None:
@@ -296,6 +299,19 @@ class _RunFolder:
         """What the run has so far."""
         self._consolidate()
         return read_run(self._resolved_run.folder)
+
+    def after_training(self) -> None:
+        """Make of the finished trials what the suite says."""
+        folder = self._resolved_run.folder
+        if not self._resolved_run.loaded.suite.after and not (folder / CHILDREN).is_file():
+            return
+        after_training(
+            self._resolved_run,
+            self.tables(),
+            progress=self._reporter.progress,
+            status=lambda what: self._reporter.status(f"after training: {what}"),
+            note=self._reporter.note,
+        )
 
     def keep_look(self) -> None:
         """A look at the results is in the folder."""

@@ -176,6 +176,23 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
+CHILD_COLUMNS: Mapping[str, Kind] = {
+    "child": TEXT,
+    "name": TEXT,  # the entry of the suite's section `after`
+    "of": TEXT,  # what it is made of, in words
+    "config": TEXT,  # null: of several
+    "seed": COUNT,  # null: it joins seeds, and has none of its own
+    "status": TEXT,  # complete, skipped
+    "error": TEXT,  # why it cannot be
+    "members": TEXT,  # JSON: trial → how often it counts
+    "base": TEXT,  # the trial that it is compared with; null: what the run recommends
+    "chosen": TEXT,  # JSON: what validation chose, such as a temperature
+    "passes": COUNT,  # through a network, to predict one sample
+    **{f"{split}_{name}": kind for name, kind in METRICS.items() for split in ("val", "test")},
+    "seconds": DURATION,  # to make it
+}
+"""Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
+
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
 }

@@ -21,6 +21,7 @@ from bench.results.folder.checks import (
     read_text,
     trials_problem,
 )
+from bench.results.folder.children import read_child_predictions, read_children
 from bench.results.folder.columns import TABLES
 from bench.results.folder.parts import PLANNED_KEY
 from bench.results.folder.remote import RemoteFolder
@@ -59,6 +60,16 @@ class Run:
     def metrics(self) -> tuple[Metric, ...]:
         """What was measured; the first one chose the epochs."""
         return read_metrics(self.data)
+
+    @cached_property
+    def children(self) -> pd.DataFrame:
+        """What the finished trials were made into without training, a row each."""
+        return read_children(self.folder)
+
+    @cached_property
+    def child_predictions(self) -> pd.DataFrame:
+        """The test predictions of the children, whose ids stand in the column `trial`."""
+        return of_split(read_child_predictions(self.folder, self.children), TEST)
 
     @property
     def metric(self) -> Metric:
