@@ -92,12 +92,13 @@ def _soups(recipe: Soup, name: str, finished: Finished) -> Iterator[Planned]:
     for own in found:
         trials = tuple(map(str, own["trial"]))
         first = own.iloc[0]
-        labels = [str(first[axis]) for axis in ALIKE[:4]]
+        labels = [str(first[axis]) for axis in ALIKE[:3]]
+        size = first["image_size"]
         vals = own[finished.run.metric.val].astype(float) * finished.run.metric.sign
         best = trials[int(np.argmax(vals.fillna(-np.inf).to_numpy()))]
         yield Planned(
             name=name,
-            of=f"{len(trials)} trials of {' · '.join(labels)}",
+            of=f"trials of {' · '.join(labels)} · {size} px",
             seed=int(first["seed"]),
             candidates=trials,
             base=best,

@@ -37,6 +37,8 @@ FILES: Mapping[str, str] = {
     "trials.parquet": "a row per trial",
     "curves.parquet": "loss and metrics of every epoch",
     "predictions.parquet": "every prediction on test and validation split, with probabilities",
+    "children.parquet": "what finished trials were made into without training, a row each",
+    "child_predictions.parquet": "their predictions, on both splits",
     "tuned.yaml": "the suite that the search for settings wrote",
     "tuning.parquet": "a row per trial of the search for settings",
     "untuned.parquet": "the trials of the same suite with its own settings",
