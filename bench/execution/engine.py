@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import PREPROCESSING, PreparedData, Splits, open_data
+from bench.data import PREPROCESSING, PreparedData, Samples, Splits, open_data
 from bench.execution import PRELOADED
 from bench.execution.jobs import (
     EpochDone,
@@ -404,12 +405,8 @@ class _Performance:
             records=result.records,
             # The weights stay in this process; what comes back is small.
             outcome=replace(result, state={}),
-            predictions=Predictions(
-                samples=tuple(self._data.sample_ids[index] for index in splits.test),
-                labels=self._data.labels[splits.test],
-                probabilities=result.probabilities,
-                classes=self._data.classes,
-            ),
+            predictions=self._predictions(splits.test, result.probabilities),
+            val_predictions=self._predictions(splits.val, result.val_probabilities),
             peak_memory_mib=self._own_peak(result.records),
         )
 
@@ -426,6 +423,16 @@ class _Performance:
             return None
         most, least = max(peak for peak, _ in known), max(peak - shared for peak, shared in known)
         return most if most - least <= MEMORY_TOLERANCE * most else None
+
+    def _predictions(
+        self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    ) -> Predictions:
+        return Predictions(
+            samples=tuple(self._data.sample_ids[index] for index in samples),
+            labels=self._data.labels[samples],
+            probabilities=probabilities,
+            classes=self._data.classes,
+        )
 
     def _fail(self, job: Job, error: Exception) -> None:
         """The trial's end with an error, while it trained or, its epochs ended, was tested."""

@@ -97,7 +97,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Test samples in order: ids, class indices, probabilities `[samples, classes]`."""
+    """Samples of a split in order: ids, class indices, probabilities `[samples, classes]`."""
 
     samples: tuple[str, ...]
     labels: np.ndarray[Any, np.dtype[np.int64]]
@@ -119,6 +119,7 @@ class JobResult:
     records: tuple[EpochRecord, ...] = ()
     outcome: Outcome | None = None
     predictions: Predictions | None = None
+    val_predictions: Predictions | None = None
     peak_memory_mib: float | None = None
     error: str | None = None
     external: bool = False

@@ -48,7 +48,7 @@ class Trunk:
         self._boundary = boundary
         self._autocast = autocast
         self._threads = threads
-        self._parallel_batches = parallel_batches
+        self.parallel_batches = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Activations `[n, ...]`, channels last, of each batch of what the network takes."""
@@ -57,14 +57,14 @@ class Trunk:
             for batch in batches
             for at in range(0, len(batch), FROZEN_BATCH)
         )
-        if self._parallel_batches == 1:
+        if self.parallel_batches == 1:
             yield from map(self._forward, pieces)
             return
-        with ThreadPoolExecutor(self._parallel_batches, initializer=self._enter_thread) as pool:
+        with ThreadPoolExecutor(self.parallel_batches, initializer=self._enter_thread) as pool:
             ahead = []
             for piece in pieces:
                 ahead.append(pool.submit(self._forward, piece))
-                if len(ahead) > self._parallel_batches:
+                if len(ahead) > self.parallel_batches:
                     yield ahead.pop(0).result()
             for future in ahead:
                 yield future.result()
@@ -115,21 +115,21 @@ class Evaluation:
         self._device = next(network.parameters()).device
         self._precision = precision
         self._threads = threads
-        self._parallel_batches = parallel_batches
+        self.parallel_batches = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Logits `[n, classes]` in fp32 on the CPU of each batch of what the network takes.
 
         Batches of `EVALUATION_BATCH` give the bits of a trial's own evaluation.
         """
-        if self._parallel_batches == 1:
+        if self.parallel_batches == 1:
             yield from map(self._logits, batches)
             return
-        with ThreadPoolExecutor(self._parallel_batches, initializer=self._enter_thread) as pool:
+        with ThreadPoolExecutor(self.parallel_batches, initializer=self._enter_thread) as pool:
             ahead: deque[Future[Tensor]] = deque()
             for batch in batches:
                 ahead.append(pool.submit(self._logits, batch))
-                if len(ahead) > self._parallel_batches:
+                if len(ahead) > self.parallel_batches:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -55,7 +55,7 @@ class TrainedModel:
         self.spec = spec
         self.preprocessing = preprocessing
         self.chosen = chosen
-        self._parallel_batches = parallel_batches
+        self.parallel_batches = parallel_batches
         evaluation = partial(
             Evaluation,
             network,
@@ -117,7 +117,7 @@ class TrainedModel:
 
     def probabilities_of_prepared(self, stored: Pixels) -> Probabilities:
         """The same within rounding `[n, classes]` of a few images that `prepared` gave, quickly."""
-        pieces = np.array_split(stored, min(self._parallel_batches, len(stored)))
+        pieces = np.array_split(stored, min(self.parallel_batches, len(stored)))
         logits = list(self._quick(map(self._normalised, pieces)))
         return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
 

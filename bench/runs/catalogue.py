@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.data import DATASETS
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES
+from bench.methods.after import AFTER
 from bench.methods.metrics import METRICS
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
@@ -27,6 +28,7 @@ def catalogue() -> Catalogue:
         metric=METRICS,
         objective=OBJECTIVES,
         penalty=PENALTIES,
+        after=AFTER,
         backbones=(*BACKBONES, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
     )

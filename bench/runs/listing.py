@@ -35,6 +35,7 @@ def listings() -> dict[str, list[Row]]:
         "metric": _rows(names.metric),
         "objective": _rows(names.objective),
         "penalty": _rows(names.penalty),
+        "after": _rows(names.after),
         "dataset": _rows(names.dataset),
         "weights": _weights(),
         "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],

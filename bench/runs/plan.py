@@ -48,7 +48,8 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `search` what `tune` would search, `inputs` how samples become inputs.
+    decide, `after` what finished trials are made into, `search` what `tune` would search, `inputs`
+    how samples become inputs.
     """
 
     suite: str
@@ -62,6 +63,7 @@ class RunPlan:
     time: TimeEstimate
     disk: DiskEstimate
     outlook: str | None
+    after: str | None = None
     search: str | None = None
     inputs: tuple[str, ...] = ()
 
@@ -80,6 +82,8 @@ class RunPlan:
             f"with {self.workers} at once on {self.device}"
         )
         yield self.disk.sentence()
+        if self.after is not None:
+            yield self.after
         if self.search is not None:
             yield self.search
 
@@ -153,6 +157,7 @@ def plan_run(
             trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
         ),
         inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
+        after=_after(resolved_run),
     )
 
 
@@ -183,6 +188,13 @@ def _failures(resolved_run: ResolvedRun) -> Iterator[str]:
     labels = cell_labels(each.trial for each in resolved_run.trials)
     for resolved in resolved_run.failed:
         yield f"{trial_label(resolved.trial, labels)}: {resolved.failure}"
+
+
+def _after(resolved_run: ResolvedRun) -> str | None:
+    entries = resolved_run.loaded.suite.after
+    if not entries:
+        return None
+    return f"after training, without any more of it: {', '.join(each.label for each in entries)}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

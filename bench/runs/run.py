@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
@@ -45,10 +46,12 @@ from bench.results.folder import (
     write_json,
     write_thumbnails,
 )
+from bench.results.folder.children import FILE as CHILDREN
 from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import mistaken_samples, write_report
+from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
 from bench.runs.earlier import earlier_note
@@ -163,6 +166,7 @@ def run(
                         started=started,
                     )
                     race.run()
+                folder.after_training()
             reporter.status("plots and report")
             result = read_run(resolved_run.folder)
             if trained is not None:
@@ -346,6 +350,19 @@ class _RunFolder:
         """What the run has so far."""
         self._consolidate()
         return read_run(self._resolved_run.folder)
+
+    def after_training(self) -> None:
+        """Make of the finished trials what the suite says."""
+        folder = self._resolved_run.folder
+        if not self._resolved_run.loaded.suite.after and not (folder / CHILDREN).is_file():
+            return
+        after_training(
+            self._resolved_run,
+            self.tables(),
+            progress=self._reporter.progress,
+            status=lambda what: self._reporter.status(f"after training: {what}"),
+            note=self._reporter.note,
+        )
 
     def keep_look(self) -> None:
         """A look at the results is in the folder."""
@@ -557,12 +574,17 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
 
 
 def _predictions(result: JobResult) -> dict[str, Any]:
-    predictions = result.predictions
-    if predictions is None:
-        return {}
-    return prediction_columns(
-        samples=predictions.samples,
-        labels=predictions.labels,
-        probabilities=predictions.probabilities,
-        classes=predictions.classes,
-    )
+    """The columns of what was predicted on the test and on the validation split."""
+    sides = [
+        prediction_columns(
+            samples=own.samples,
+            labels=own.labels,
+            probabilities=own.probabilities,
+            classes=own.classes,
+            split=split,
+        )
+        for split, own in (("test", result.predictions), ("val", result.val_predictions))
+        if own is not None
+    ]
+    names = sides[0] if sides else ()
+    return {name: list(chain.from_iterable(side[name] for side in sides)) for name in names}

@@ -63,6 +63,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["limits"] = suite.limits.model_dump()
     if suite.checkpoints != "all":
         data["checkpoints"] = suite.checkpoints
+    if suite.after:
+        data["after"] = [entry(each) for each in suite.after]
     return yaml.dump(data, Dumper=SuiteDumper, sort_keys=False, allow_unicode=True)
 
 

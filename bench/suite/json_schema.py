@@ -33,7 +33,7 @@ Schema = dict[str, Any]
 
 REQUIRED = ("dataset", "backbone", "strategy")
 WITH_OPTIONS = (
-    "strategy", "schedule", "augmentation", "head", "dataset", "objective", "penalty",
+    "strategy", "schedule", "augmentation", "head", "dataset", "objective", "penalty", "after",
 )  # fmt: skip
 DEFINITIONS = "#/$defs/"
 
@@ -91,6 +91,7 @@ class _SuiteSchema:
             "resources": self._model(Resources),
             "limits": self._model(Limits),
             "checkpoints": {"enum": list(get_args(Checkpoints)), "default": "all"},
+            "after": _one_or_more({"anyOf": list(self._named("after"))}),
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

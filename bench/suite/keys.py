@@ -83,6 +83,15 @@ MEANINGS: Mapping[str, Key] = {
         "`none`. Changes no number and no id. Default: all.",
         examples=("best",),
     ),
+    "after": Key(
+        meaning="What finished trials are made into without training: names, or mappings with "
+        "options. Validation chooses; what comes of it is judged like trials. Changes no number "
+        "and no id of a trial; not with `folds`.",
+        examples=(
+            "ensemble",
+            ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],
+        ),
+    ),
 }
 
 SPACE = Key(

@@ -53,6 +53,7 @@ KEYS = (
     "resources",
     "limits",
     "checkpoints",
+    "after",
 )
 LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
 OF_RUN = frozenset({"metric", "choose", "folds"})
@@ -87,6 +88,7 @@ class Catalogue:
     metric: Registry[Any, Any]
     objective: Registry[Any, Any]
     penalty: Registry[Any, Any]
+    after: Registry[Any, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -183,6 +185,7 @@ class _Checker:
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
             limits=self._section("limits", Limits, data, "{megapixels: 400}"),
             checkpoints=self._checkpoints(data),
+            after=self._after(data, settings),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -491,6 +494,21 @@ class _Checker:
             rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
             self._report(location, f"{rule}, got {name!r}")
         return name
+
+    def _after(
+        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[Entry, ...]:
+        if "after" not in data:
+            return ()
+        if settings["folds"] != (None,):
+            self._report(("after",), "after needs one test split for all seeds, so no folds")
+        entries: list[Entry] = []
+        for location, value in self._items(data["after"], ("after",)):
+            entry = self._entry(self.catalogue.after, value, location)
+            if any(entry.identity() == other.identity() for other in entries):
+                self._report(location, f"after {entry.label!r} is given twice")
+            entries.append(entry)
+        return tuple(entries)
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

@@ -184,6 +184,8 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
     yield from _table(described(Resources))
     yield "## Limits of files: `limits`\n"
     yield from _table(described(Limits))
+    yield "## After training: `after`\n"
+    yield from _entries(catalogue.after, options=True)
     yield "## Tuning: `tune`\n"
     yield from _key_table({"space": SPACE})
     yield from _table(described(Method))

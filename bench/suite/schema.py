@@ -620,7 +620,8 @@ class Suite(BaseModel):
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
     how its verdict weighs what it finds, `resources` limits what a trial may take, `limits` how
-    large a file may be that is read, `checkpoints` says whose weights are kept.
+    large a file may be that is read, `checkpoints` says whose weights are kept, `after` what
+    finished trials are made into.
     """
 
     model_config = STRICT
@@ -636,6 +637,7 @@ class Suite(BaseModel):
     resources: Resources = Resources()
     limits: Limits = Limits()
     checkpoints: Checkpoints = "all"
+    after: tuple[Entry, ...] = ()
 
     def weights_label(self, weights: Entry) -> str:
         """The label of weights of the suite; of files with one name as much path as tells them."""

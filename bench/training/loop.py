@@ -50,13 +50,15 @@ class Snapshot:
 class Outcome:
     """A trained trial; `probabilities` `[test samples, classes]` at the best epoch.
 
-    `state` holds what training changed of the starting weights, at the best epoch.
+    `val_probabilities` are those of the validation split, without rows if there is none. `state`
+    holds what training changed of the starting weights, at the best epoch.
     """
 
     best: Snapshot
     last: Snapshot
     records: tuple[EpochRecord, ...]
     probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    val_probabilities: np.ndarray[Any, np.dtype[np.float32]]
     state: Mapping[str, Tensor]
     trainable_params: int
     total_params: int
@@ -161,8 +163,12 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 
 
 def outcome(training: Training, state: State) -> Outcome:
-    """Choose the epoch of a finished trial and read the test split; changes the network."""
-    plan, test = training.plan, training.splits.test
+    """Choose the epoch of a finished trial and read the test split; changes the network.
+
+    Validation has been scored at that epoch, and is predicted again: keeping what each epoch
+    predicted would cost every state the room.
+    """
+    plan, test, val = training.plan, training.splits.test, training.splits.val
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
@@ -178,11 +184,14 @@ def outcome(training: Training, state: State) -> Outcome:
             logits = predict(training, test, epoch=chosen.epoch - 1)
             test_scores = score(training, logits, test)
             best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
+    best_epoch = best.epoch - 1 if best.epoch else None
+    val_logits = predict(training, val, epoch=best_epoch) if val.size else logits[:0]
     return Outcome(
         best=best,
         last=last,
         records=state.records,
         probabilities=logits.softmax(dim=1).numpy(),
+        val_probabilities=val_logits.softmax(dim=1).numpy(),
         state=state.best,
         trainable_params=trainable_parameters(training.network, plan),
         total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),

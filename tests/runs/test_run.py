@@ -144,6 +144,20 @@ def test_predictions_agree_with_trials(finished: Run) -> None:
         assert row.test_log_loss == pytest.approx(row.test_loss, rel=1e-5)
 
 
+def test_what_validation_chose_by_is_kept(finished: Run) -> None:
+    """At the epoch that it chose, of every trial: nothing has to be computed again later."""
+    for row in finished.trials.itertuples():
+        kept = finished.val_predictions[finished.val_predictions["trial"] == row.trial]
+        assert len(kept) == 12
+        assert (kept["label"] == kept["predicted"]).mean() == pytest.approx(row.val_accuracy)
+        own = kept.filter(like="probability_").to_numpy()
+        label = [list(finished.data["classes"]).index(name) for name in kept["label"]]
+        loss = -np.log(own[np.arange(len(own)), label]).mean()
+        assert loss == pytest.approx(row.val_loss, rel=1e-5)
+    tested = set(finished.predictions["sample"])
+    assert not tested & set(finished.val_predictions["sample"])
+
+
 def test_facts_beside_the_tables(finished: Run) -> None:
     assert [metric.name for metric in finished.metrics] == list(METRICS)
     assert finished.metric == ACCURACY

@@ -411,3 +411,44 @@ def test_a_suite_may_choose_without_validation(tmp_path: Path) -> None:
     whole = {"name": "fractals", "val_fraction": 0}
     loaded = load(tmp_path, {**MINIMAL, "dataset": whole, "choose": "last", "folds": 4})
     assert len(expand(loaded, catalogue())) == 3 * 4
+
+
+def test_what_comes_after_training_is_no_part_of_a_trial(tmp_path: Path) -> None:
+    after = ["temperature", {"name": "ensemble", "members": "greedy"}, {"name": "tta"}]
+    loaded = load(tmp_path, {**MINIMAL, "after": after})
+    labels = [entry.label for entry in loaded.suite.after]
+    assert labels == ["temperature", "ensemble(members=greedy)", "tta"]
+    plain = expand(load(tmp_path, MINIMAL), catalogue())
+    assert [trial.id({}) for trial in plain] == [
+        trial.id({}) for trial in expand(loaded, catalogue())
+    ]
+    again = load(tmp_path, dump_suite(loaded.suite)).suite.after
+    assert [entry.identity() for entry in again] == [e.identity() for e in loaded.suite.after]
+    assert load(tmp_path, {**MINIMAL, "after": "soup"}).suite.after[0].name == "soup"
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (
+            "ensembel",
+            "after must be a known name, got 'ensembel'; did you mean 'ensemble'? (s.yaml:1)",
+        ),
+        ({"name": "tta", "view": "flip"}, "unknown key 'view' for 'tta'; did you mean 'views'"),
+        ({"name": "tta", "count": 0}, "tta: count must be greater than or equal to 1, got 0"),
+        (
+            ["soup", {"name": "soup", "members": "uniform"}],
+            "after 'soup(members=uniform)' is given",
+        ),
+        ([], "after must not be empty"),
+        (3, "after must be a name, or a mapping with 'name' and its options, got 3"),
+    ],
+)
+def test_mistakes_in_what_comes_after(tmp_path: Path, after: Any, message: str) -> None:
+    (problem,) = problems(tmp_path, {"after": after, **MINIMAL})
+    assert message in problem
+
+
+def test_nothing_comes_after_folds(tmp_path: Path) -> None:
+    content = {**MINIMAL, "after": "soup", "folds": 5, "dataset": {"name": "fractals"}}
+    assert any("after needs one test split" in each for each in problems(tmp_path, content))

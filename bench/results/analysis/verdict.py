@@ -267,7 +267,7 @@ def _contenders(
                 choices=own,
                 seeds=seeds,
                 figure=round(float(values.mean()), 12),
-                interval=_of_samples(values, metric)
+                interval=of_samples(values, metric)
                 if folds is None
                 else _of_folds(values, folds, metric),
                 val=round(float(np.nanmean(vals)), 12) if np.isfinite(vals).any() else math.nan,
@@ -284,7 +284,7 @@ def _contenders(
         found = [
             replace(
                 each,
-                interval=_around(
+                interval=around(
                     each.figure, float(wider[each.name]), int(tables[each.name].samples), metric
                 ),
             )
@@ -295,13 +295,13 @@ def _contenders(
     return sorted(found, key=lambda each: -metric.sign * each.figure)
 
 
-def _of_samples(values: np.ndarray, metric: Metric) -> Interval:
+def of_samples(values: np.ndarray, metric: Metric) -> Interval:
     """Where the figure of these very models lies for other samples."""
     means = values.mean(axis=0)
     if len(means) < 2:
         return UNKNOWN
     half = Z * float(means.std(ddof=1)) / math.sqrt(len(means))
-    return _around(float(means.mean()), half, len(means), metric)
+    return around(float(means.mean()), half, len(means), metric)
 
 
 def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
@@ -309,10 +309,10 @@ def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
         return UNKNOWN
     table = folded_table(values, test=folds.test, train=folds.train)
     half = float(folded_half_widths(table, alpha=ALPHA))
-    return _around(float(values.mean()), half, folds.test * values.shape[1], metric)
+    return around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
 
-def _around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
+def around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
     if metric.percent and 0 <= figure <= 1:
         return wilson_of_share(figure, half, samples)
     return figure - half, figure + half

@@ -25,6 +25,7 @@ from pydantic import (
 
 from bench.errors import BenchError, bounded
 from bench.results.folder.columns import (
+    CHILD_COLUMNS,
     COLUMNS,
     FINITE,
     METRICS,
@@ -74,6 +75,11 @@ def curves_problem(curves: pd.DataFrame, trials: pd.DataFrame) -> str | None:
 def predictions_problem(predictions: pd.DataFrame, trials: pd.DataFrame) -> str | None:
     """What is wrong with the predictions of these trials."""
     return next(_of_predictions(predictions, trials), None)
+
+
+def children_problem(children: pd.DataFrame) -> str | None:
+    """What is wrong with the table of children."""
+    return next(_of_children(children), None)
 
 
 def tuning_problem(rows: pd.DataFrame, description: Any) -> str | None:
@@ -141,6 +147,8 @@ def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
 def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
     yield from _strangers(predictions, trials)
     yield from _repeated(predictions, ["trial", "sample"])
+    if not set(predictions["split"].unique()) <= {"test", "val"}:
+        yield "split must be test or val"
     columns = [name for name in predictions.columns if name.startswith(PROBABILITY_PREFIX)]
     classes = {name.removeprefix(PROBABILITY_PREFIX) for name in columns}
     for name in ("label", "predicted"):
@@ -151,6 +159,34 @@ def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator
     for name in columns:
         if _beyond(predictions[name], ROUNDED_FRACTION.low, ROUNDED_FRACTION.high):
             yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
+
+
+def _of_children(children: pd.DataFrame) -> Iterator[str]:
+    yield from _nulls(children, ("child", "name", "of", "status"))
+    yield from _out_of_range(children, {**CHILD_COLUMNS, **_further_metrics(children)})
+    yield from _repeated(children, ["child"])
+    for child in children["child"]:
+        if not TRIAL_ID.fullmatch(child):
+            yield f"a child must have an id of letters and digits, got {bounded(repr(child), 100)}"
+    if not set(children["status"].unique()) <= {"complete", "skipped"}:
+        yield "status must be complete or skipped"
+    for column, model in (("members", dict[str, int]), ("chosen", dict[str, float])):
+        for text in children[column].dropna().unique():
+            problem = _misfit_of_text(TypeAdapter(model), text)
+            if problem is not None:
+                yield f"{column} must map names to numbers, got {bounded(repr(text), 100)}"
+
+
+def _further_metrics(children: pd.DataFrame) -> Mapping[str, Kind]:
+    return {name: FINITE for name in map(str, children) if name not in CHILD_COLUMNS}
+
+
+def _misfit_of_text(adapter: TypeAdapter[Any], text: str) -> str | None:
+    try:
+        adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        return str(error)
+    return None
 
 
 def _strangers(rows: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:

@@ -110,6 +110,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "sample": TEXT,
         "label": TEXT,
         "predicted": TEXT,
+        "split": TEXT,  # test, val
     },
 }
 
@@ -175,6 +176,23 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
+CHILD_COLUMNS: Mapping[str, Kind] = {
+    "child": TEXT,
+    "name": TEXT,  # the entry of the suite's section `after`
+    "of": TEXT,  # what it is made of, in words
+    "config": TEXT,  # null: of several
+    "seed": COUNT,  # null: it joins seeds, and has none of its own
+    "status": TEXT,  # complete, skipped
+    "error": TEXT,  # why it cannot be
+    "members": TEXT,  # JSON: trial → how often it counts
+    "base": TEXT,  # the trial that it is compared with; null: what the run recommends
+    "chosen": TEXT,  # JSON: what validation chose, such as a temperature
+    "passes": COUNT,  # through a network, to predict one sample
+    **{f"{split}_{name}": kind for name, kind in METRICS.items() for split in ("val", "test")},
+    "seconds": DURATION,  # to make it
+}
+"""Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
+
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
 }
@@ -202,6 +220,10 @@ def metric_of(table: TableName, column: str) -> str | None:
     elif table == "predictions":
         name = ""
     return name if METRIC_NAME.fullmatch(name) else None
+
+
+FIRST_SPLITS = 3
+"""Tables of earlier schema versions have predictions on the test split alone, which go unnamed."""
 
 
 def came_later(table: TableName, column: str) -> bool:

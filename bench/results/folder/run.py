@@ -24,12 +24,13 @@ from bench.results.folder.checks import (
     read_text,
     trials_problem,
 )
+from bench.results.folder.children import read_child_predictions, read_children
 from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.lock import other_writer
 from bench.results.folder.parts import PLANNED_KEY, RunStore
 from bench.results.folder.planned import read_planned
 from bench.results.folder.remote import RemoteFolder
-from bench.results.folder.tables import read_table, to_frame
+from bench.results.folder.tables import TEST, VAL, of_split, read_table, to_frame
 from bench.results.metric import Metric, read_metrics
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
@@ -46,13 +47,16 @@ _MEND = "run the suite again with the same arguments: finished trials are kept, 
 class Run:
     """A run folder's content. `num_trials` are those of the suite, whether they have run or not.
 
-    `going` says, for a run that goes on while it is read, which process does it.
+    `going` says, for a run that goes on while it is read, which process does it. `predictions` are
+    those on the test split, `val_predictions` those on the validation split that each trial chose
+    by; runs of earlier versions have none of them.
     """
 
     folder: Path
     trials: pd.DataFrame
     curves: pd.DataFrame
     predictions: pd.DataFrame
+    val_predictions: pd.DataFrame
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
     suite: Mapping[str, Any]
@@ -63,6 +67,16 @@ class Run:
     def metrics(self) -> tuple[Metric, ...]:
         """What was measured; the first one chose the epochs."""
         return read_metrics(self.data)
+
+    @cached_property
+    def children(self) -> pd.DataFrame:
+        """What the finished trials were made into without training, a row each."""
+        return read_children(self.folder)
+
+    @cached_property
+    def child_predictions(self) -> pd.DataFrame:
+        """The test predictions of the children, whose ids stand in the column `trial`."""
+        return of_split(read_child_predictions(self.folder, self.children), TEST)
 
     @property
     def metric(self) -> Metric:
@@ -115,7 +129,8 @@ def read_run(place: str | Path) -> Run:
         folder=folder,
         trials=trials,
         curves=curves,
-        predictions=predictions,
+        predictions=of_split(predictions, TEST),
+        val_predictions=of_split(predictions, VAL),
         environment=_without_secrets(
             _read_mapping(folder / "environment.json", plain_json, check=environment_problem)
         ),

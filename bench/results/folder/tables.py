@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from bench.errors import BenchError
 from bench.results.folder.columns import (
     COLUMNS,
+    FIRST_SPLITS,
     NEVER_NULL,
     OPTIONAL_COLUMNS,
     PROBABILITY_PREFIX,
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FIRST_VERSION = b"1"
 """It knew no metric but accuracy."""
+
+TEST, VAL = "test", "val"
+"""The splits that predictions are of."""
 
 MAX_TABLE_BYTES = 1 << 32
 SMALL_TABLE_BYTES = 1 << 28
@@ -98,8 +102,9 @@ def prediction_columns(
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],
+    split: str = TEST,
 ) -> dict[str, Any]:
-    """The columns of a trial's predictions, all but `trial`.
+    """The columns of a trial's predictions on one split, all but `trial`.
 
     `labels` are class indices [n]; `probabilities` is [n, number of classes].
     """
@@ -107,6 +112,7 @@ def prediction_columns(
         "sample": list(samples),
         "label": [classes[index] for index in labels],
         "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
+        "split": [split] * len(samples),
     }
     for index, name in enumerate(classes):
         columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
@@ -121,6 +127,8 @@ def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Ta
     length = len(next(iter(columns.values()))) if columns else 0
     if trial is not None:
         columns["trial"] = [trial] * length
+    if table == "predictions":
+        columns.setdefault("split", [TEST] * length)
     further = [name for name in columns if is_further(table, name)]
     schema = table_schema(table, [*optional_columns(table, columns), *further])
     unknown = sorted(set(columns) - set(schema.names))
@@ -145,6 +153,12 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     # What a file says of indices and types of pandas is not ours.
     frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
     return frame
+
+
+def of_split(predictions: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of one split, without the column that says so."""
+    own = predictions[predictions["split"] == split]
+    return own.drop(columns="split").reset_index(drop=True)
 
 
 class NewerSchemaError(BenchError):
@@ -177,7 +191,7 @@ def read_table(path: Path, name: TableName, *, mend: str) -> pa.Table:
 
 def _check_version(path: Path, written: bytes, mend: str) -> None:
     version = written.decode(errors="replace")
-    if written in (FIRST_VERSION, b"%d" % SCHEMA_VERSION):
+    if written in (b"%d" % known for known in range(1, SCHEMA_VERSION + 1)):
         return
     rule = f"{path} must have schema version {SCHEMA_VERSION}, got {version}"
     if version.isdecimal() and int(version) > SCHEMA_VERSION:
@@ -284,7 +298,12 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
         ),
     ]
     schema = table_schema(name, further)
-    if (table.schema.metadata or {}).get(VERSION_KEY) == FIRST_VERSION:
+    version = (table.schema.metadata or {}).get(VERSION_KEY, b"%d" % SCHEMA_VERSION)
+    if name == "predictions" and int(version) < FIRST_SPLITS:
+        if "split" in table.column_names:
+            table = table.drop_columns("split")
+        table = table.append_column(schema.field("split"), pa.repeat(TEST, len(table)))
+    if version == FIRST_VERSION:
         for field in schema:
             if field.name not in table.column_names and came_later(name, field.name):
                 table = table.append_column(field, pa.nulls(len(table), field.type))
@@ -321,7 +340,8 @@ def merge_parquet(
 
     groups = _alike(name, tables, path.parent)
     first = next(groups)
-    schema = first.schema.with_metadata({**first.schema.metadata, **metadata})
+    # Parts of earlier versions have been read as this one has them.
+    schema = first.schema.with_metadata({**table_schema(name).metadata, **metadata})
     with (
         atomic_file(path) as temporary,
         pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,

@@ -21,8 +21,10 @@ from bench.results.folder.columns import TUNING_CAME_LATER, TUNING_COLUMNS
 from bench.results.folder.tables import (
     FIRST_VERSION,
     SCHEMA_VERSION,
+    TEST,
     VERSION_KEY,
     arrow_types,
+    of_split,
     read_parquet,
     read_table,
     to_frame,
@@ -68,7 +70,7 @@ class Tuning:
         problem = predictions_problem(found, self.untuned)
         if problem is not None:
             raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
-        return found
+        return of_split(found, TEST)
 
 
 def read_tuning(folder: Path) -> Tuning | None:

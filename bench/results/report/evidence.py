@@ -49,6 +49,7 @@ from bench.results.report.blocks import (
     Table,
     paragraph,
 )
+from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
@@ -114,6 +115,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
             predictions=found.run.predictions,
             margin=found.verdict.margin,
         )
+    yield from children_section(found.run, found.grid, found.verdict)
     if found.results:
         yield from _ranking(found)
         yield from _metrics(found)

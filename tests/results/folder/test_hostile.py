@@ -31,7 +31,7 @@ from tests.hostile import changed_cells, mutated_bytes, mutated_tree
 from tests.made_up_run import made_up_run
 from tests.made_up_tuning import made_up_tuning
 
-VERSION = {b"bench.schema_version": b"2"}
+VERSION = {b"bench.schema_version": b"3"}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def test_the_original_is_read(folder: Path) -> None:
         ("predictions", "label", "<img>", "label must be a class with a column"),
         ("predictions", "predicted", None, "predicted must be a class with a column"),
         ("predictions", "probability_ants", 9.0, r"'probability_ants' must lie in \[0, 1\]"),
+        ("predictions", "split", "train", "split must be test or val"),
         ("predictions", "sample", "one", "two rows have the same trial and sample"),
     ],
 )
@@ -153,8 +154,8 @@ def test_missing_and_further_columns(folder: Path, table: str) -> None:
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({}, "must have schema version 2, got none"),
-        ({b"bench.schema_version": b"\xff"}, "must have schema version 2"),
+        ({}, "must have schema version 3, got none"),
+        ({b"bench.schema_version": b"\xff"}, "must have schema version 3"),
         ({**VERSION, b"bench.planned_trials": b"many"}, "number of planned trials"),
         ({**VERSION, b"bench.planned_trials": b"9" * 5000}, "number of planned trials"),
         ({**VERSION, b"pandas": b'{"index_columns": ["x"], "columns": 1}'}, None),

@@ -91,6 +91,7 @@ def test_tables_are_plain_parquet_with_the_documented_columns(tmp_path: Path) ->
         "sample",
         "label",
         "predicted",
+        "split",
         "probability_ants",
         "probability_wild bees",
     ]
@@ -99,6 +100,7 @@ def test_tables_are_plain_parquet_with_the_documented_columns(tmp_path: Path) ->
         "sample": "test/1",
         "label": "wild bees",
         "predicted": "wild bees",
+        "split": "test",
         "probability_ants": 0.25,
         "probability_wild bees": 0.75,
     }
@@ -162,7 +164,7 @@ def test_parts_are_consolidated_in_the_order_of_the_trials(tmp_path: Path) -> No
 def test_a_run_without_parts_has_empty_tables(tmp_path: Path) -> None:
     assert RunStore(tmp_path).consolidate(["a"]) == ["a"]
     assert pq.read_table(tmp_path / "trials.parquet").num_rows == 0
-    assert pq.read_table(tmp_path / "predictions.parquet").column_names[-1] == "predicted"
+    assert pq.read_table(tmp_path / "predictions.parquet").column_names[-1] == "split"
 
 
 def test_large_tables_are_merged_in_few_row_groups(tmp_path: Path) -> None:
@@ -340,7 +342,7 @@ def test_other_schema_versions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "curves.parquet"
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"99"}), path)
-    with pytest.raises(BenchError, match=r"must have schema version 2, got 99.*pip install -U"):
+    with pytest.raises(BenchError, match=r"must have schema version 3, got 99.*pip install -U"):
         read_run(tmp_path)
     pq.write_table(table.replace_schema_metadata({b"bench.schema_version": b"0"}), path)
     with pytest.raises(BenchError, match=r"got 0; read it with .*, or run the suite again"):
@@ -367,6 +369,28 @@ def test_a_folder_of_the_first_version_knows_accuracy_alone(tmp_path: Path) -> N
     assert again.metrics == (ACCURACY,)
     pd.testing.assert_frame_equal(again.trials, run.trials)
     pd.testing.assert_frame_equal(again.curves, run.curves)
+
+
+def test_predictions_of_earlier_versions_are_of_the_test_split(tmp_path: Path) -> None:
+    """Beside a part of this version too: a run may have been extended."""
+    run = made_up_run(tmp_path, strategies=["a"], schedules=["s"], seeds=2, epochs=1)
+    older, newer = run.trials["trial"]
+    count = len(run.predictions) // 2
+    assert run.val_predictions.empty
+    part = tmp_path / "parts" / older
+    without = pq.read_table(part / "predictions.parquet").drop_columns("split")
+    pq.write_table(without, part / "predictions.parquet")
+    _of_version(part, 2)
+    store = RunStore(tmp_path)
+    kept = store.read_part(newer)
+    kept.predictions.loc[0, "split"] = "val"
+    store.write_part(kept.trial_row, kept.curves, kept.predictions)
+    store.consolidate([older, newer])
+    again = read_run(tmp_path)
+    assert again.predictions.groupby("trial").size().to_dict() == {older: count, newer: count - 1}
+    assert again.val_predictions["trial"].tolist() == [newer]
+    assert "split" not in again.predictions
+    assert "split" not in again.val_predictions
 
 
 def test_a_metric_that_this_version_does_not_know_is_kept(tmp_path: Path) -> None:
@@ -423,8 +447,8 @@ def test_a_part_of_an_older_version_is_made_anew_and_one_of_a_newer_is_left(tmp_
     store.write_part(ROW, CURVES, _predictions())
     _of_version(store.parts / "t1", 0)
     assert store.row("t1") is None
-    _of_version(_written(store), 3)
-    with pytest.raises(BenchError, match=r"schema version 2, got 3.*give another --out"):
+    _of_version(_written(store), 4)
+    with pytest.raises(BenchError, match=r"schema version 3, got 4.*give another --out"):
         store.row("t1")
 
 

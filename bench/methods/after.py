@@ -1,0 +1,152 @@
+"""What finished trials are made into without training: the section `after` of a suite.
+
+An entry is one function from its options to a recipe: plain data that says what is joined or
+changed, and what validation chooses. `bench.prediction.after` follows recipes and knows no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.suite.registry import NoTraits, Registry
+
+GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """The mean of the members' probabilities.
+
+    Its members are the seeds of a config, or, `greedy`, trials of all configs in a seed, which are
+    chosen on its validation split.
+    """
+
+    greedy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """Each trial with a temperature that its validation split chooses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soup:
+    """The mean of the weights of a seed's trials: of all, or `greedy` of what validation adds."""
+
+    greedy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """Each trial's weights on the way from a linear probe's, which is as far as validation says."""
+
+    alphas: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Each trial's mean probabilities over several views of an image, the plain one first.
+
+    The others are `flip` (its mirror image), `five_crops` (the corners) or `random` ones, drawn
+    with a key of their own; in all there are `count`.
+    """
+
+    kind: Literal["flip", "five_crops", "random"]
+    count: int
+
+
+Recipe = Ensemble | Temperature | Soup | Interpolation | Views
+
+AFTER: Registry[Callable[..., Recipe], NoTraits] = Registry("after", NoTraits, takes=())
+
+
+@AFTER.register("ensemble")
+def ensemble(
+    *,
+    members: Annotated[
+        Literal["seeds", "greedy"],
+        Field(
+            description="`seeds`: all trainings of the config that is reported, each once. "
+            "`greedy`: of all configs, within each seed, those that its validation split chooses, "
+            "with replacement.",
+            examples=["greedy"],
+        ),
+    ] = "seeds",
+) -> Ensemble:
+    """The mean of probabilities: of a config's seeds, or chosen greedily (Caruana et al., 2004)."""
+    return Ensemble(greedy=members == "greedy")
+
+
+@AFTER.register("temperature")
+def temperature() -> Temperature:
+    """Probabilities as softmax(log p / T), with the T of least validation loss (Guo et al., 2017).
+
+    The most probable class stays.
+    """
+    return Temperature()
+
+
+@AFTER.register("soup")
+def soup(
+    *,
+    members: Annotated[
+        Literal["uniform", "greedy"],
+        Field(
+            description="`uniform`: all trials of a seed that start from the same values. "
+            "`greedy`: one after the other, best on validation first, if that makes validation "
+            "better.",
+            examples=["greedy"],
+        ),
+    ] = "uniform",
+) -> Soup:
+    """The mean of the weights of trials that start alike (Wortsman et al., Model soups, 2022)."""
+    return Soup(greedy=members == "greedy")
+
+
+@AFTER.register("wise_ft")
+def wise_ft(
+    *,
+    alphas: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=1)], ...],
+        Field(
+            min_length=1,
+            max_length=101,
+            description="α of (1 − α) · θ₀ + α · θ₁, of which validation chooses.",
+            examples=[[0.0, 0.5, 1.0]],
+        ),
+    ] = GRID,
+) -> Interpolation:
+    """Weights between a seed's `linear_probe` and a trial (Wortsman et al., WiSE-FT, 2022)."""
+    return Interpolation(alphas=tuple(alphas))
+
+
+@AFTER.register("tta")
+def tta(
+    *,
+    views: Annotated[
+        Literal["flip", "five_crops", "random"],
+        Field(
+            description="Beside the plain view: its mirror image (`flip`), the four corners "
+            "(`five_crops`; where images are stored larger than the network's input), or random "
+            "crops and mirror images (`random`).",
+            examples=["random"],
+        ),
+    ] = "flip",
+    count: Annotated[
+        int,
+        Field(
+            ge=1, le=100, description="Views in all, of `random`; 1 is the plain one.", examples=[8]
+        ),
+    ] = 4,
+) -> Views:
+    """Test-time augmentation: the mean of probabilities over several views of an image."""
+    return Views(kind=views, count={"flip": 2, "five_crops": 5}.get(views, count))
+
+
+def recipe(name: str, options: dict[str, object]) -> Recipe:
+    """What an entry of the section says."""
+    return AFTER.get(name).function(**options)

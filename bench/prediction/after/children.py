@@ -1,0 +1,177 @@
+"""From the section `after` of a suite to children: planned, made where they are not there, kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.keys import content_hash
+from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, recipe
+from bench.methods.metrics import measure
+from bench.prediction.after.finished import Finished, Made, Planned, Predicted
+from bench.prediction.after.from_predictions import ensembles, temperatures
+from bench.results.folder import PROBABILITY_PREFIX, prediction_columns
+from bench.results.folder.children import read_child_predictions, read_children, write_children
+from bench.suite import Entry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+"""Raised with every change that alters what children are; part of their ids."""
+
+SAVE_SECONDS = 30.0
+"""A killed run loses about so much work at most."""
+
+Row = dict[str, Any]
+
+
+def make_children(
+    finished: Finished, entries: Sequence[Entry], *, status: Callable[[str], None]
+) -> None:
+    """Make what the entries say and is not in the run folder yet, and forget everything else.
+
+    `status` is told what is being made. A child that cannot be made has a row that says why.
+    """
+    wanted = {
+        child_id(planned, entry, finished): planned
+        for entry in entries
+        for planned in plan(entry, finished)
+    }
+    kept = _Kept(finished, wanted)
+    saved = time.monotonic()
+    for child, planned in wanted.items():
+        if child in kept.rows:
+            continue
+        status(f"{planned.name} of {planned.of}")
+        kept.add(child, planned)
+        if time.monotonic() - saved > SAVE_SECONDS:
+            kept.save()
+            saved = time.monotonic()
+    kept.save()
+
+
+def plan(entry: Entry, finished: Finished) -> Iterator[Planned]:
+    """The children of one entry of the section."""
+    match recipe(entry.name, dict(entry.options)):
+        case Ensemble() as found:
+            yield from ensembles(found, entry.label, finished)
+        case Temperature():
+            yield from temperatures(entry.label, finished)
+        case Soup() | Interpolation() | Views() as found:
+            from bench.prediction.after.from_weights import children_of_weights
+
+            yield from children_of_weights(found, entry.label, finished)
+
+
+def child_id(planned: Planned, entry: Entry, finished: Finished) -> str:
+    """Content hash of what the child is made from: trials that were trained anew are others."""
+    moments = dict(zip(finished.trials["trial"], finished.trials["finished"], strict=True))
+    return content_hash(
+        {
+            "version": VERSION,
+            "entry": entry.identity(),
+            "of": planned.of,
+            "seed": planned.seed,
+            "base": planned.base,
+            "trials": [(trial, str(moments[trial])) for trial in planned.candidates],
+        }
+    )
+
+
+class _Kept:
+    """The rows and predictions of the children so far."""
+
+    def __init__(self, finished: Finished, wanted: Mapping[str, Planned]) -> None:
+        import pandas as pd
+
+        self._finished = finished
+        self._order = list(wanted)
+        try:
+            before = read_children(finished.run.folder)
+            predictions = read_child_predictions(finished.run.folder, before)
+        except BenchError:  # damaged: made anew
+            before, predictions = pd.DataFrame({"child": []}), pd.DataFrame({"trial": []})
+        records = before.astype(object).where(before.notna(), None).to_dict("records")
+        self.rows: dict[str, Row] = {
+            str(row["child"]): {str(name): value for name, value in row.items()}
+            for row in records
+            if row["child"] in wanted and row["status"] == "complete"
+        }
+        self._changed = set(before["child"]) != set(wanted) or len(self.rows) < len(wanted)
+        own = predictions[predictions["trial"].isin(list(self.rows))]
+        self._predictions: list[pd.DataFrame] = [] if own.empty else [own]
+
+    def add(self, child: str, planned: Planned) -> None:
+        """Make a child; why it cannot be is kept in its place."""
+        started = time.monotonic()
+        row: Row = {
+            "child": child,
+            "name": planned.name,
+            "of": planned.of,
+            "config": planned.config,
+            "seed": planned.seed,
+            "base": planned.base,
+        }
+        try:
+            made = planned.make()
+        except BenchError as error:
+            self.rows[child] = {**row, "status": "skipped", "error": str(error)}
+            return
+        self.rows[child] = {
+            **row,
+            "status": "complete",
+            "members": json.dumps(dict(made.members)),
+            "chosen": json.dumps(dict(made.chosen)),
+            "passes": made.passes,
+            **self._figures(made),
+            "seconds": time.monotonic() - started,
+        }
+        self._predictions += [
+            self._columns(child, split, own)
+            for split, own in (("test", made.test), ("val", made.val))
+            if own is not None
+        ]
+
+    def save(self) -> None:
+        """Write both tables, if anything is new."""
+        import pandas as pd
+
+        if not self._changed:
+            return
+        rows = [self.rows[child] for child in self._order if child in self.rows]
+        whole = pd.concat(self._predictions) if self._predictions else pd.DataFrame({"trial": []})
+        write_children(self._finished.run.folder, rows, whole)
+
+    def _figures(self, made: Made) -> dict[str, float]:
+        primary = self._finished.run.metric.name
+        return {
+            f"{split}_{name}": value
+            for split, own in (("val", made.val), ("test", made.test))
+            if own is not None
+            for name, value in measure(primary, own.labels, own.probabilities).items()
+        }
+
+    def _columns(self, child: str, split: str, own: Predicted) -> pd.DataFrame:
+        import pandas as pd
+
+        columns = prediction_columns(
+            samples=own.samples,
+            labels=own.labels,
+            probabilities=own.probabilities,
+            classes=self._classes,
+            split=split,
+        )
+        return pd.DataFrame({"trial": child, **columns})
+
+    @property
+    def _classes(self) -> list[str]:
+        names = map(str, self._finished.run.predictions)
+        return [
+            name.removeprefix(PROBABILITY_PREFIX)
+            for name in names
+            if name.startswith(PROBABILITY_PREFIX)
+        ]

@@ -1,0 +1,184 @@
+"""The finished trials of a run as what is made of them needs them, and what one such child is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.data.inputs import PreparedData
+from bench.data.splits import Splits
+from bench.errors import BenchError
+from bench.methods.metrics import METRICS
+from bench.prediction.choice import Chosen
+from bench.prediction.combine import Labels, Probabilities
+from bench.results.analysis.choice import Choice, choices
+from bench.results.folder import PROBABILITY_PREFIX, Run
+from bench.results.grid import Grid, complete_trials, read_grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.prediction.model import TrainedModel
+
+TEST, VAL = "test", "val"
+
+
+class CannotBeError(BenchError):
+    """A child cannot be made, and why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predicted:
+    """Samples with their classes and the probability of each class `[samples, classes]`."""
+
+    samples: tuple[str, ...]
+    labels: Labels
+    probabilities: Probabilities
+
+    def at(self, samples: Sequence[str]) -> Predicted:
+        """Some of the samples, in their order."""
+        places = {sample: row for row, sample in enumerate(self.samples)}
+        rows = [places[sample] for sample in samples]
+        return Predicted(
+            samples=tuple(samples),
+            labels=self.labels[rows],
+            probabilities=self.probabilities[rows],
+        )
+
+    def having(self, probabilities: Probabilities) -> Predicted:
+        """The same samples with other probabilities."""
+        return Predicted(samples=self.samples, labels=self.labels, probabilities=probabilities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialData:
+    """The prepared data that a trial saw, and its splits."""
+
+    data: PreparedData
+    splits: Splits
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """A child: its predictions, how often each trial counts, and what validation chose.
+
+    `val` is None where no image is in the validation split of all members. `passes` through a
+    network predict one sample.
+    """
+
+    val: Predicted | None
+    test: Predicted
+    members: Mapping[str, int]
+    passes: int
+    chosen: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A child that is to be, made from `candidates`; `make` raises `BenchError` if it cannot.
+
+    `of` says in words what it is made of. Without a `seed` it joins several. It is compared with
+    the trial `base`, or with what the run recommends.
+    """
+
+    name: str
+    of: str
+    seed: int | None
+    candidates: tuple[str, ...]
+    make: Callable[[], Made]
+    config: str | None = None
+    base: str | None = None
+
+
+class Finished:
+    """The complete trials of a run; `data_of` finds the data of one, `device` computes."""
+
+    def __init__(
+        self, run: Run, data_of: Callable[[str], TrialData], *, device: str = "cpu"
+    ) -> None:
+        self.run = run
+        self.device = device
+        self._data_of = data_of
+        self._known: dict[str, dict[str, Predicted]] = {}
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row each, with `image_size` and `resize` of its settings."""
+        own = complete_trials(self.run.trials).copy()
+        settings = [json.loads(text) for text in own["settings"]]
+        for name in ("image_size", "resize"):
+            own[name] = [each.get(name) for each in settings]
+        return own
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid of all trials."""
+        return read_grid(self.run.trials, self.run.metric)
+
+    @cached_property
+    def reported(self) -> tuple[Choice, ...]:
+        """What stands for each value of the leading axis on each backbone."""
+        found = choices(self.run.trials, self.grid)
+        return tuple(choice for own in found.values() for choice in own.values())
+
+    def of_config(self, config: str) -> dict[int, str]:
+        """The trials of a config by their seed."""
+        own = self.trials[self.trials["config"] == config]
+        return {int(seed): str(id) for seed, id in zip(own["seed"], own["trial"], strict=True)}
+
+    def merit(self, labels: Labels, probabilities: Probabilities) -> float:
+        """The figure of the metric that chose the epochs, turned so that more is better."""
+        value = METRICS.get(self.run.metric.name).function(labels, probabilities)
+        return -np.inf if np.isnan(value) else self.run.metric.sign * float(value)
+
+    def val(self, trial: str) -> Predicted:
+        """What the trial predicted of its validation split; raises `CannotBeError` without."""
+        found = self._split(VAL).get(trial)
+        if found is None:
+            raise CannotBeError(
+                f"the trial {trial} has no predictions on a validation split, which chooses; "
+                "trials of earlier versions kept none"
+            )
+        return found
+
+    def test(self, trial: str) -> Predicted:
+        """What the trial predicted of the test split."""
+        found = self._split(TEST).get(trial)
+        if found is None:
+            raise CannotBeError(f"the trial {trial} has no predictions on the test split")
+        return found
+
+    def _split(self, split: str) -> dict[str, Predicted]:
+        if split not in self._known:
+            frame = self.run.predictions if split == TEST else self.run.val_predictions
+            columns = [name for name in frame if str(name).startswith(PROBABILITY_PREFIX)]
+            classes = [str(name).removeprefix(PROBABILITY_PREFIX) for name in columns]
+            index = {name: place for place, name in enumerate(classes)}
+            self._known[split] = {
+                str(trial): Predicted(
+                    samples=tuple(own["sample"]),
+                    labels=np.asarray(own["label"].map(index), dtype=np.int64),
+                    probabilities=np.asarray(own[columns], dtype=np.float64),
+                )
+                for trial, own in frame.groupby("trial", sort=False)
+            }
+        return self._known[split]
+
+    def open(self, trial: str) -> TrainedModel:
+        """The trial's trained network; raises `BenchError` where its weights are not to be had."""
+        from bench.prediction.load import open_trial
+
+        found = self.trials.set_index("trial", drop=False).loc[trial]
+        row = {str(name): value for name, value in found.to_dict().items()}
+        return open_trial(
+            self.run, Chosen(row=row, label=trial, why="It is a member."), device=self.device
+        )
+
+    def data(self, trial: str) -> TrialData:
+        """The data that the trial saw."""
+        return self._data_of(trial)

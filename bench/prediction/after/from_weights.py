@@ -1,0 +1,330 @@
+"""Children that need networks: soups, WiSE-FT, and views of test images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.inputs import Preprocessing
+from bench.data.splits import Samples
+from bench.methods.after import Interpolation, Soup, Views
+from bench.models.averaging import (
+    State,
+    averaged,
+    load_state,
+    recompute_statistics,
+    same_statistics,
+)
+from bench.models.checkpoints import ModelSpec
+from bench.models.evaluation import EVALUATION_BATCH, Evaluation
+from bench.models.network import Network
+from bench.prediction.after.finished import (
+    CannotBeError,
+    Finished,
+    Made,
+    Planned,
+    Predicted,
+    TrialData,
+)
+from bench.prediction.combine import Probabilities, log_loss, mean_of
+from bench.prediction.model import TrainedModel
+from bench.suite import Entry
+
+PROBE = "linear_probe"
+"""The strategy whose trials WiSE-FT starts from: a head that means something on the start."""
+
+ALIKE = ("backbone", "weights", "head", "image_size", "resize", "seed")
+"""Columns in which trials agree that start from the same values."""
+
+Batches = Callable[[Samples], Iterable[Tensor]]
+
+
+def children_of_weights(
+    recipe: Soup | Interpolation | Views, name: str, finished: Finished
+) -> Iterator[Planned]:
+    """The children of one entry, in the order of trials."""
+    match recipe:
+        case Soup():
+            yield from _soups(recipe, name, finished)
+        case Interpolation():
+            yield from _interpolations(recipe, name, finished)
+        case Views():
+            for trial, planned in _of_reported(name, finished):
+                yield replace(planned, make=partial(_viewed, recipe, finished, trial))
+
+
+def _of_reported(name: str, finished: Finished) -> Iterator[tuple[str, Planned]]:
+    """A child of each trial of the configs that are reported, still without what makes it."""
+    for choice in finished.reported:
+        for seed, trial in finished.of_config(choice.config).items():
+            yield (
+                trial,
+                Planned(
+                    name=name,
+                    of=finished.grid.labels[choice.config],
+                    config=choice.config,
+                    seed=seed,
+                    candidates=(trial,),
+                    base=trial,
+                    make=_nothing,
+                ),
+            )
+
+
+def _nothing() -> Made:
+    raise AssertionError("a plan that nothing was put into")
+
+
+# Soups ------------------------------------------------------------------------------------------
+
+
+def _soups(recipe: Soup, name: str, finished: Finished) -> Iterator[Planned]:
+    """One of each seed's trials that start from the same values."""
+    groups = finished.trials.groupby(list(ALIKE), sort=False, dropna=False)
+    found = [own for _, own in groups if len(own) > 1]
+    for own in found:
+        trials = tuple(map(str, own["trial"]))
+        first = own.iloc[0]
+        labels = [str(first[axis]) for axis in ALIKE[:3]]
+        size = first["image_size"]
+        vals = own[finished.run.metric.val].astype(float) * finished.run.metric.sign
+        best = trials[int(np.argmax(vals.fillna(-np.inf).to_numpy()))]
+        yield Planned(
+            name=name,
+            of=f"trials of {' · '.join(labels)} · {size} px",
+            seed=int(first["seed"]),
+            candidates=trials,
+            base=best,
+            make=partial(_soup, recipe, finished, trials),
+        )
+    if not found:
+        yield Planned(
+            name=name,
+            of="trials of a seed",
+            seed=None,
+            candidates=(),
+            make=partial(_refused, "no two trials of a seed start from the same values"),
+        )
+
+
+def _refused(reason: str) -> Made:
+    raise CannotBeError(reason)
+
+
+def _soup(recipe: Soup, finished: Finished, trials: Sequence[str]) -> Made:
+    if not recipe.greedy:
+        return _Kitchen(finished, trials).made(trials, [1.0] * len(trials))
+    merits = {trial: _merit(finished, finished.val(trial)) for trial in trials}
+    order = sorted(trials, key=lambda trial: -merits[trial])  # equals stay in order
+    kitchen = _Kitchen(finished, order)
+    members, best = order[:1], merits[order[0]]
+    for trial in order[1:]:
+        merit = _merit(finished, kitchen.val([*members, trial], [1.0] * (len(members) + 1)))
+        if merit > best:
+            members, best = [*members, trial], merit
+    return kitchen.made(members, [1.0] * len(members))
+
+
+def _merit(finished: Finished, predicted: Predicted) -> float:
+    return finished.merit(predicted.labels, predicted.probabilities)
+
+
+class _Kitchen:
+    """Trials whose weights are joined: they must have started from the same values."""
+
+    def __init__(self, finished: Finished, trials: Sequence[str]) -> None:
+        self._finished = finished
+        self._models = {trial: finished.open(trial) for trial in trials}
+        self._states: dict[str, State] = {
+            trial: {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in model.network.model.state_dict().items()
+            }
+            for trial, model in self._models.items()
+        }
+        first, *others = (_kin(model) for model in self._models.values())
+        if any(other != first for other in others):
+            raise CannotBeError("its trials do not start from the same values, or see other inputs")
+        self._data = finished.data(trials[0])
+        self._network = self._models[trials[0]].network
+
+    def val(self, members: Sequence[str], weights: Sequence[float]) -> Predicted:
+        """What the joined network predicts of the validation split."""
+        stored = self._finished.val(members[0])
+        return stored.having(self._predict(members, weights, stored.samples))
+
+    def made(self, members: Sequence[str], weights: Sequence[float], **chosen: float) -> Made:
+        """The joined network as a child."""
+        test = self._finished.test(members[0])
+        used = [trial for trial, weight in zip(members, weights, strict=True) if weight]
+        try:
+            val = self.val(members, weights)
+        except CannotBeError:
+            val = None  # which chooses nothing here
+        return Made(
+            val=val,
+            test=test.having(self._predict(members, weights, test.samples)),
+            members=dict.fromkeys(used, 1),
+            passes=1,
+            chosen=chosen,
+        )
+
+    def _predict(
+        self, members: Sequence[str], weights: Sequence[float], samples: Sequence[str]
+    ) -> Probabilities:
+        used = [trial for trial, weight in zip(members, weights, strict=True) if weight]
+        states = [self._states[trial] for trial in used]
+        model = self._models[used[0]]
+        load_state(self._network, averaged(states, [each for each in weights if each]))
+        plain = _plain(self._data, model)
+        if not same_statistics(states):
+            recompute_statistics(self._network, plain(self._data.splits.train))
+        # One trial is evaluated as it was, what is joined as a network that trained as a whole.
+        boundary = model.spec.boundary if len(used) == 1 else None
+        return _probabilities(self._network, model, plain(_places(self._data, samples)), boundary)
+
+
+def _kin(model: TrainedModel) -> tuple[Any, ...]:
+    """What networks share that start from the same values and see the same inputs."""
+    spec: ModelSpec = model.spec
+    options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
+    names = ("backbone", "head", "num_classes", "weights", "start", "seed", "image_size")
+    own = tuple(getattr(spec, name) for name in names)
+    return (*own, options, spec.weights_classes, model.preprocessing)
+
+
+# WiSE-FT ----------------------------------------------------------------------------------------
+
+
+def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Iterator[Planned]:
+    """Between the probe of a seed and each other trial of it that is reported and starts alike."""
+    trials = finished.trials.set_index("trial", drop=False)
+    probes = trials[trials["strategy"].str.partition("(")[0] == PROBE]
+    vals = probes[finished.run.metric.val].astype(float) * finished.run.metric.sign
+    probes = probes.loc[vals.sort_values(ascending=False, kind="stable").index]
+    for trial, planned in _of_reported(name, finished):
+        if trial in probes.index:
+            continue
+        own = trials.loc[trial]
+        fitting = probes[(probes[list(ALIKE)] == own[list(ALIKE)]).all(axis=1)]
+        if fitting.empty:
+            reason = (
+                f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
+                "and head, so the start has no head that means anything"
+            )
+            yield replace(planned, make=partial(_refused, reason))
+            continue
+        probe = str(fitting["trial"].iloc[0])
+        yield replace(
+            planned,
+            candidates=(probe, trial),
+            make=partial(_interpolated, recipe, finished, probe, trial),
+        )
+
+
+def _interpolated(recipe: Interpolation, finished: Finished, probe: str, trial: str) -> Made:
+    kitchen = _Kitchen(finished, (probe, trial))
+
+    def merit(alpha: float) -> tuple[float, float]:
+        val = kitchen.val((probe, trial), (1 - alpha, alpha))
+        return _merit(finished, val), -log_loss(val.labels, val.probabilities)
+
+    merits = {alpha: merit(alpha) for alpha in recipe.alphas}
+    alpha = max(recipe.alphas, key=lambda each: merits[each])
+    return kitchen.made((probe, trial), (1 - alpha, alpha), alpha=alpha)
+
+
+# Views ------------------------------------------------------------------------------------------
+
+
+def _viewed(recipe: Views, finished: Finished, trial: str) -> Made:
+    model, data = finished.open(trial), finished.data(trial)
+    views = _views(recipe, data, model)
+
+    def predicted(stored: Predicted) -> Predicted:
+        places = _places(data, stored.samples)
+        # The plain view is evaluated as it was.
+        first = [_probabilities(model.network, model, views[0](places), model.spec.boundary)]
+        others = [_probabilities(model.network, model, view(places), None) for view in views[1:]]
+        return stored.having(mean_of([*first, *others]))
+
+    try:
+        val = predicted(finished.val(trial))
+    except CannotBeError:
+        val = None  # which chooses nothing here
+    test = predicted(finished.test(trial))
+    return Made(val=val, test=test, members={trial: 1}, passes=len(views), chosen={})
+
+
+def _views(recipe: Views, data: TrialData, model: TrainedModel) -> list[Batches]:
+    """The plain view and those beside it."""
+    if model.preprocessing.kind == "vector":
+        raise CannotBeError("its samples are vectors, which have one view only")
+    plain = _plain(data, model)
+    if recipe.kind == "random":
+        keyed = Entry(name="flip_crop", options={"mix": None, "min_scale": 0.7})
+        preprocessing, seed = model.preprocessing, model.spec.seed
+        numbers = range(1, recipe.count)
+        return [plain, *(_of(data, preprocessing, keyed, seed=seed, epoch=n) for n in numbers)]
+    if recipe.kind == "flip":
+        return [plain, lambda samples: (batch.flip(-1) for batch in plain(samples))]
+    side, size = model.preprocessing.resized_to, model.preprocessing.size
+    if side is None or side <= size:
+        raise CannotBeError(
+            f"its images are stored with {size} × {size} pixels, which is all that the network "
+            "sees: corners need `resize: crop`"
+        )
+    whole = replace(model.preprocessing, size=side)
+    stored = _of(data, whole, Entry(name="none"), seed=0)
+    rest = side - size
+    corners = [(y, x) for y in (0, rest) for x in (0, rest)]
+
+    def corner(y: int, x: int, samples: Samples) -> Iterable[Tensor]:
+        return (batch[..., y : y + size, x : x + size] for batch in stored(samples))
+
+    return [plain, *(partial(corner, y, x) for y, x in corners)]
+
+
+def _plain(data: TrialData, model: TrainedModel) -> Batches:
+    """The view without variation, as evaluation sees it."""
+    return _of(data, model.preprocessing, Entry(name="none"), seed=0)
+
+
+def _of(
+    data: TrialData, preprocessing: Preprocessing, augmentation: Entry, *, seed: int, epoch: int = 0
+) -> Batches:
+    """Batches of an augmentation's views; those of an epoch are drawn with a key of their own."""
+    cpu = torch.device("cpu")
+    inputs = data.data.inputs(augmentation, preprocessing, seed=seed, device=cpu)
+
+    def batches(samples: Samples) -> Iterator[Tensor]:
+        edges = range(EVALUATION_BATCH, len(samples), EVALUATION_BATCH)
+        return (inputs.batch(part, epoch) for part in np.split(samples, edges) if len(part))
+
+    return batches
+
+
+def _places(data: TrialData, samples: Sequence[str]) -> Samples:
+    index = {name: place for place, name in enumerate(data.data.sample_ids)}
+    return np.array([index[name] for name in samples], dtype=np.int64)
+
+
+def _probabilities(
+    network: Network, model: TrainedModel, batches: Iterable[Tensor], boundary: str | None
+) -> Probabilities:
+    """As a trial keeps them: of logits in single precision."""
+    logits = Evaluation(
+        network,
+        boundary=boundary,
+        precision=model.spec.precision,
+        threads=model.spec.threads,
+        parallel_batches=model.parallel_batches,
+    )(batches)
+    return np.asarray(torch.cat(list(logits)).softmax(dim=1).double().numpy())
