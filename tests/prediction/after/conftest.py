@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import bench
-from tests.prediction.conftest import SUITE
+from tests.prediction.opened import SUITE
 
 AFTER = [
     "ensemble",
