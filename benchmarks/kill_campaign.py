@@ -1,14 +1,15 @@
-"""Kill `bench run`, `tune` or `report`: is what comes out the same as of one left alone?
+"""Kill `bench run`, `tune`, `report`, `predict` or `export`: does the same come out in the end?
 
 A round starts a command on a small suite in a new folder with a new cache and ends it by a signal,
-at a moment drawn uniformly from the time that it takes undisturbed; of `report`, on the finished
-run of an undisturbed round. The same command is started again, and
+at a moment drawn uniformly from the time that it takes undisturbed; of `report`, `predict` and
+`export`, on the finished run of an undisturbed round. The same command is started again, and
 killed again, until one start reaches its end before its moment or finds all trials complete. The
 tables must then equal those of an undisturbed run to the last bit, but for times and memory, and
-the checkpoints byte for byte. After every kill, what lies in the run folder must be readable, or be
+the checkpoints byte for byte; so must be what is predicted and exported, which after a kill is
+either whole or not there. After every kill, what lies in the run folder must be readable, or be
 refused with a remedy.
 
-    python benchmarks/kill_campaign.py --kills 100 --command run tune report
+    python benchmarks/kill_campaign.py --kills 100 --command run tune report predict export
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import psutil
+from PIL import Image
 
 import bench
 from bench.errors import BenchError
 from bench.results.folder import TABLES, RunStore
+from bench.results.folder.children import read_child_predictions, read_children
 from bench.system.machine import describe_machine
 
 NAME = "killed"
@@ -59,10 +62,11 @@ batch_size: 8
 lr: 0.01
 precision: fp32
 seed: [0, 1]
+after: [ensemble, temperature, tta]
 """
 
 TUNED = f"{NAME}_tuned"
-TUNE_SUITE = SUITE.replace("seed: [0, 1]", "seed: [0]").replace(
+TUNE_SUITE = SUITE.partition("seed:")[0].replace(
     """\
 strategy:
   - from_scratch
@@ -77,9 +81,22 @@ schedule: constant
 tune:
   space: {lr: {low: 1e-4, high: 0.05, log: true}}
   trials: 4
+seed: [0]
 """,
 )
-COMMANDS = ("run", "tune", "report")
+VERBS: Mapping[str, Sequence[str]] = {
+    "predict": (".csv", ".parquet", ".jsonl"),
+    "export": ("safetensors", "torch-export", "onnx"),
+}
+"""Commands that use a finished run, and the kinds of what they write, drawn anew for each start."""
+
+COMMANDS = ("run", "tune", "report", *VERBS)
+PHOTOS, SIDE = 400, 200
+"""How many images are classified, and their sides in pixels."""
+
+TIMES = ("milliseconds", "milliseconds_alone", "trial_milliseconds")
+"""What of the check in a model card depends on the clock."""
+TRACED = ("model.pt2", "model.onnx")
 
 MAIN = "from bench.cli.start import main; main()"
 EXECUTORS: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -102,7 +119,7 @@ WAYS: Mapping[str, tuple[signal.Signals, bool]] = {
 """(the signal, whether the whole process group gets it or its first process alone)"""
 
 MIX: Mapping[str, float] = {"kill": 0.6, "kill-main": 0.1, "int": 0.1, "term": 0.1, "term-all": 0.1}
-PHASES = ("start", "pretraining", "training", "report", "end")
+PHASES = ("start", "pretraining", "training", "report", "work", "end")
 CLOCK = ("started", "finished", "train_seconds", "seconds", "peak_memory_mib")
 """Columns that depend on the clock or the machine's memory."""
 
@@ -110,8 +127,8 @@ REMEDIES = ("run the suite again", "a run folder must")
 PATIENCE = 600.0
 """Seconds that an undisturbed start may take."""
 
-MOST_KILLS = {"report": 3}
-"""Of a round: a report leaves nothing from which the next one could go on."""
+MOST_KILLS = {"report": 3, "predict": 3, "export": 3}
+"""Of a round: these leave nothing from which the next one could go on."""
 
 GRACE = 60.0
 """Seconds in which an interrupted run, and what it has started, must be gone."""
@@ -148,15 +165,35 @@ class Place:
         """What every start has printed, in their order."""
         return sorted(self.folder.glob("start-*.txt"))
 
-    def start(self, executor: str) -> subprocess.Popen[bytes]:
-        """The command in a process group of its own."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    @property
+    def photos(self) -> Path:
+        """What is classified: the same files for all places, since their names are written."""
+        return self.folder.parent / "photos"
+
+    def given(self, kind: str) -> Path:
+        """Where `predict` or `export` puts what is of this kind."""
+        return self.folder / (f"found{kind}" if self.command == "predict" else kind)
+
+    def _words(self, executor: str) -> tuple[str, list[str]]:
+        """The code of a start, and the arguments of its command."""
+        if self.command == "report":
+            return MAIN, [str(self.run)]
+        if self.command in VERBS:
+            out = ["--out", str(self.given(executor))]
+            own = {
+                "predict": [str(self.photos), "--device", "cpu"],
+                "export": ["--format", executor],
+            }
+            return MAIN, [str(self.run), *own[self.command], *out]
         suite = self.folder / "suite.yaml"
         suite.write_text(TUNE_SUITE if self.command == "tune" else SUITE, encoding="utf-8")
         code, options = EXECUTORS[executor]
-        words = [str(suite), "--out", str(self.folder / "out"), "--device", "cpu", *options]
-        if self.command == "report":
-            words = [str(self.run)]
+        return code, [str(suite), "--out", str(self.folder / "out"), "--device", "cpu", *options]
+
+    def start(self, executor: str) -> subprocess.Popen[bytes]:
+        """The command in a process group of its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        code, words = self._words(executor)
         command = [sys.executable, "-c", code, self.command, *words]
         with (self.folder / f"start-{len(self.logs):03}.txt").open("wb") as log:
             return subprocess.Popen(
@@ -233,9 +270,13 @@ def undisturbed_of(
     expected: dict[str, Place] = {}
     durations: dict[str, dict[str, float]] = {}
     for command in commands:
-        executors = ["processes"] if command == "report" else list(EXECUTORS)
+        executors = list(VERBS.get(command, EXECUTORS))
+        executors = ["processes"] if command == "report" else executors
         places = [Place(folder=work / f"{command}-{name}", command=command) for name in executors]
-        if command == "report":
+        if command in VERBS:
+            places = places[:1] * len(executors)
+            make_photos(places[0].photos)
+        if command in MOST_KILLS:
             undisturbed(Place(folder=places[0].folder), "processes")
         seconds = [undisturbed(*each) for each in zip(places, executors, strict=True)]
         faults = [fault for other in places[1:] for fault in differences(places[0], other)]
@@ -248,11 +289,22 @@ def undisturbed_of(
     return expected, durations
 
 
+def make_photos(folder: Path) -> None:
+    """So many images, once."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for number in range(PHOTOS):
+        pixels = draw.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04}.png")
+
+
 def run_round(campaign: Campaign, place: Place) -> None:
     """Kill and start again until a start reaches its end, then compare."""
     groups: list[int] = []
-    if place.command == "report":
-        shutil.copytree(campaign.expected["report"].run, place.run)
+    if place.command in MOST_KILLS:
+        shutil.copytree(campaign.expected[place.command].run, place.run)
     try:
         process = kill_until_it_ends(campaign, place, groups)
         faults = end_of_last_start(process, place)
@@ -286,6 +338,8 @@ def kill_until_it_ends(
             return process
         except subprocess.TimeoutExpired:
             became = end(process, place, trials, way)
+        if place.command in VERBS:
+            became["faults"] += tuple(half_given(campaign.expected[place.command], place))
         number, complete = len(campaign.faults), became["complete"]
         campaign.kills.append(
             Kill(
@@ -349,6 +403,10 @@ def phase_of(place: Place, trials: Sequence[str]) -> str:
     """What the last start is doing, from what it has printed and written."""
     if place.command == "report":
         return "end" if "report.html" in place.said() else "report"
+    if place.command in VERBS:
+        said = place.said()
+        ended = "rows: " if place.command == "predict" else "card.md"
+        return "end" if ended in said else "work" if said else "start"
     if "to train" not in place.said():
         return "start"
     if not place.weights_are_there():
@@ -409,6 +467,15 @@ def differences(expected: Place, found: Place) -> list[str]:
             pd.testing.assert_frame_equal(one, other, check_exact=True)
         except AssertionError as error:
             faults.append(f"{table} differ: {error}")
+    if expected.command in VERBS:
+        faults += half_given(expected, found)
+        if not any(found.given(kind).exists() for kind in VERBS[found.command]):
+            faults.append("nothing was written")
+    faults += [
+        f"{name} differs"
+        for name, one in children(expected.run).items()
+        if not one.equals(children(found.run).get(name))
+    ]
     if expected.command == "report":
         faults += [
             f"{name} differs"
@@ -426,6 +493,48 @@ def differences(expected: Place, found: Place) -> list[str]:
         if checkpoints[0].get(name) != checkpoints[1].get(name)
     ]
     return faults
+
+
+def children(run: Path) -> dict[str, pd.DataFrame]:
+    """What was made of finished trials, without the ids, which hold when these were finished."""
+    made = read_children(run)
+    predictions = read_child_predictions(run, made)
+    names = {
+        c: f"{n} of {o}, seed {s}"
+        for c, n, o, s in zip(made["child"], made["name"], made["of"], made["seed"], strict=True)
+    }
+    plain = made.drop(columns=["child", "seconds"])
+    predictions = predictions.assign(trial=predictions["trial"].map(names))
+    return {
+        "children": plain.reset_index(drop=True),
+        "child predictions": predictions.reset_index(drop=True),
+    }
+
+
+def half_given(expected: Place, found: Place) -> list[str]:
+    """What is there under a final name and is not what an undisturbed start leaves there."""
+    faults = []
+    for kind in VERBS[found.command]:
+        path = found.given(kind)
+        if path.exists() and content(path) != content(expected.given(kind)):
+            faults.append(f"{path.name} differs")
+    return faults
+
+
+def content(path: Path) -> dict[str, Any]:
+    """The bytes of a file, or of those in a folder, without what depends on the clock.
+
+    torch's exporters never write the same bytes twice: of their files the card says what was found.
+    """
+    if path.is_file():
+        return {"": path.read_bytes()}
+    found: dict[str, Any] = {file.name: file.read_bytes() for file in path.iterdir()}
+    card = json.loads(found["card.json"])
+    for name in TIMES:
+        card["check"].pop(name)
+    card["file"].pop("files")
+    changing = {name: bool(found[name]) for name in ("card.md", *TRACED) if name in found}
+    return {**found, **changing, "card.json": card}
 
 
 def rows(table: Path) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def export(
     load_plugins(plugin)
     import bench
 
-    with interruptible("interrupted; nothing was written"), error_console.status("exporting"):
+    with interruptible("interrupted; no file was left in part"), error_console.status("exporting"):
         found = bench.export(
             run, trial, format=format, out=out, preprocessing=preprocessing, dtype=dtype
         )

@@ -53,7 +53,7 @@ def predict(
 ) -> None:
     """Classify images with a trained trial: by default the one that the verdict recommends."""
     load_plugins(plugin)
-    from bench.prediction.classify import classify
+    from bench.prediction.classify import check_out, classify
     from bench.prediction.load import load
     from bench.prediction.samples import samples_of
 
@@ -61,7 +61,9 @@ def predict(
         if done % TOLD_EVERY == 0:
             status.update(f"{done:,} classified")
 
-    with interruptible("interrupted; nothing was written"):
+    with interruptible("interrupted; no file was left in part"):
+        if out is not None:
+            check_out(out, run, paths)
         model = load(run, trial, device=device)
         error_console.print(f"{escape(str(model.chosen))}", highlight=False)
         with error_console.status("") as status:

@@ -10,14 +10,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field
 
 from bench.data.dataset import DataIssue, InputKind, Pixels
 from bench.data.splits import Samples
-from bench.suite import Entry
+from bench.suite import Entry, Interpolation
+from bench.system.checked_json import checked_json
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 PREPROCESSING = "preprocessing"
 """What the metadata of a checkpoint calls it."""
+
+CHANNELS = 3
+MAX_SIDE, MAX_LENGTH, MAX_CLASSES = 8192, 10**7, 100_000
+"""Of what a checkpoint may say: sides of images, lengths of vectors, classes."""
 
 CENTRAL = ("central",)
 """The name of the views without variation, whatever the epoch."""
@@ -40,15 +46,17 @@ class Preprocessing:
     files so many `bits` are used. `classes` are the outputs, in order.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     kind: InputKind
-    size: int
-    classes: tuple[str, ...]
+    size: Annotated[int, Field(ge=1, le=MAX_LENGTH)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     resize: Literal["crop", "squash", "pad"] | None = None
-    resized_to: int | None = None
-    interpolation: str | None = None
+    resized_to: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None = None
+    interpolation: Interpolation | None = None
     mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    bits: int = 16
+    std: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    bits: Annotated[int, Field(ge=1, le=16)] = 16
 
     def to_json(self) -> str:
         """As checkpoints keep it."""
@@ -56,10 +64,17 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """What `to_json` gave; raises `ValueError` or `TypeError` for anything else."""
-        content = json.loads(text)
-        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
-        return cls(**{**content, **lists})
+        """What `to_json` gave; raises `ValueError` for anything else."""
+        found = checked_json(cls, text)
+        if found.kind == "image":
+            known = (found.resize, found.resized_to, found.interpolation)
+            if None in known or len(found.mean) != CHANNELS or len(found.std) != CHANNELS:
+                raise ValueError("it does not say how images are resized and normalised")
+            if not found.size <= (found.resized_to or 0):
+                raise ValueError("it says that the network sees more than images have")
+        if len(set(found.classes)) < len(found.classes):
+            raise ValueError("it names a class twice")
+        return found
 
 
 class Inputs(Protocol):

@@ -14,23 +14,37 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from operator import mul
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
+from bench.methods.plan import HEAD
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
+from bench.models.heads import HEADS, PRETRAINED_HEAD
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
 from bench.models.weights import NONE, Weights
 from bench.system.cache import atomic_file, cache_root
+from bench.system.checked_json import checked_json, first_misfit
+
+MEND = "run the suite again with --no-reuse into another folder"
 
 SPEC = "model"
 """What the metadata of a checkpoint calls its `ModelSpec`."""
 
 FORMAT = 1
+
+START = r"^start-[0-9a-f]{32}(\.[^./\\]+)?$"
+"""A name beside the checkpoint, and no path."""
+MAX_CLASSES, MAX_IMAGE_SIZE, MAX_THREADS = 100_000, 10**7, 4096
+"""Of what a checkpoint may say of its network (the size of vectors is their length)."""
+MAX_HEAD = 10**8
+"""Values of a head that a checkpoint may ask for without holding as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +58,25 @@ class ModelSpec:
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     trial: str
     backbone: str
     head: str
     head_options: Mapping[str, Any]
-    num_classes: int
+    num_classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
     weights: str
-    start: str | None
-    weights_classes: tuple[str, ...] | None
+    start: Annotated[str, Field(pattern=START)] | None
+    weights_classes: Annotated[tuple[str, ...], Field(max_length=MAX_CLASSES)] | None
     class_map: Mapping[str, tuple[int | str, ...]] | None
-    seed: int
-    image_size: int
+    seed: Annotated[int, Field(ge=0)]
+    image_size: Annotated[int, Field(ge=1, le=MAX_IMAGE_SIZE)]
     boundary: str | None
-    precision: str
-    threads: int
+    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)]
     numerics: int
     versions: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
 
     def to_json(self) -> str:
         """As checkpoints keep it."""
@@ -68,13 +84,8 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """What `to_json` gave; raises `ValueError`, `TypeError` or `KeyError` for anything else."""
-        content = json.loads(text)
-        classes, class_map = content["weights_classes"], content["class_map"]
-        content["weights_classes"] = None if classes is None else tuple(classes)
-        if class_map is not None:
-            content["class_map"] = {name: tuple(members) for name, members in class_map.items()}
-        return cls(**content)
+        """What `to_json` gave; raises `ValueError` for anything else."""
+        return checked_json(cls, text)
 
 
 @dataclass(frozen=True)
@@ -95,27 +106,44 @@ class Checkpoint:
     def network(self, classes: Sequence[str]) -> Network:
         """The trained network, on the CPU.
 
-        Raises `BenchError` if the starting weights are missing or changed, or the backbone is not
-        known here; `WeightsError` where they do not fit.
+        Raises `BenchError` if the starting weights are missing or changed, the backbone is not
+        known here, or no such network can be built; `WeightsError` where they do not fit.
         """
         import torch
 
         spec = self.spec
+        if len(classes) != spec.num_classes:
+            raise BenchError(
+                f"{self.path} is damaged (it names {len(classes):,} classes, and is of a network "
+                f"for {spec.num_classes:,}); {MEND}"
+            )
         if not is_known(spec.backbone):
             raise BenchError(
                 f"{self.path.name} is of the backbone {spec.backbone!r}, which is not known here: "
                 "load the plugin that registers it (--plugin FILE, bench.load_plugin)"
             )
-        network = build_network(
-            spec.backbone,
-            weights=self._weights(),
-            head=_Head(spec.head, spec.head_options),
-            num_classes=spec.num_classes,
-            seed=spec.seed,
-            image_size=spec.image_size,
-            class_map=spec.class_map,
-            classes=classes,
-        )
+        weights = self._weights()
+        try:
+            network = build_network(
+                spec.backbone,
+                weights=weights,
+                head=self._head(),
+                num_classes=spec.num_classes,
+                seed=spec.seed,
+                image_size=spec.image_size,
+                class_map=spec.class_map,
+                classes=classes,
+            )
+        except (MissingExtraError, OSError):
+            raise
+        except Exception as error:  # libraries raise almost anything on sizes that make no network
+            reason = bounded(str(error).partition("\n")[0], 300)
+            kind = WeightsError if isinstance(error, WeightsError) else BenchError
+            raise kind(
+                f"{self.path} is of a network that cannot be built ({reason}); {MEND}"
+            ) from error
+        if spec.boundary not in (None, HEAD, *network.boundaries):
+            raise BenchError(f"{self.path} is damaged (it has no part {spec.boundary!r}); {MEND}")
         own = network.model.state_dict()
         strange = [n for n, t in self.tensors.items() if n not in own or t.shape != own[n].shape]
         if strange:
@@ -123,10 +151,32 @@ class Checkpoint:
                 f"{self.path} does not fit {spec.backbone} as it is built here ({strange[0]}): it "
                 f"was written with {_written(spec.versions)}; install these versions"
             )
+        endless = [n for n, t in self.tensors.items() if not bool(torch.isfinite(t).all())]
+        if endless:
+            raise BenchError(
+                f"{self.path} holds values that are no numbers ({endless[0]}), so it classifies "
+                f"nothing; {MEND}"
+            )
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 own[name].copy_(tensor)
         return network
+
+    def _head(self) -> _Head:
+        """The head, if it is one, and not larger than what the file holds can explain."""
+        spec = self.spec
+        options = dict(spec.head_options)
+        if spec.head != PRETRAINED_HEAD:
+            registered = HEADS.get(spec.head)
+            try:
+                options = registered.options.model_validate(options).model_dump()
+            except ValidationError as error:
+                raise ValueError(first_misfit(error)) from None
+            widths = (*registered.function(**options).hidden, spec.num_classes)
+            held = sum(tensor.numel() for tensor in self.tensors.values())
+            if sum(map(mul, widths, widths[1:])) > max(MAX_HEAD, held):
+                raise ValueError(f"a head of the widths {list(widths)}")
+        return _Head(spec.head, options)
 
     def _weights(self) -> Weights:
         spec = self.spec
@@ -159,21 +209,20 @@ def write_checkpoint(
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; raises `BenchError` if it is missing, damaged or of another version."""
-    mend = "run the suite again with --no-reuse into another folder"
     try:
         tensors, metadata = read_tensor_file(path)
     except FileNotFoundError:
         raise BenchError(f"there is no checkpoint {path}") from None
     except (OSError, DamagedFileError) as error:
-        raise BenchError(f"{path} is damaged ({error}); {mend}") from error
+        raise BenchError(f"{path} is damaged ({error}); {MEND}") from error
     if SPEC not in metadata:
         raise BenchError(
             f"{path} is from an earlier version, which kept weights without saying what network "
-            f"they belong to; {mend}"
+            f"they belong to; {MEND}"
         )
     try:
         spec = ModelSpec.from_json(metadata[SPEC])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise BenchError(
             f"{path} says of its network what this version does not understand ({error}); it may "
             "be from a later one: upgrade bench"

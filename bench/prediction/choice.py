@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.analysis.choice import choices, chosen_config
-from bench.results.folder import Run
+from bench.results.folder import Run, read_json
 from bench.results.grid import complete_trials, is_missing, rank_configs, read_grid
 from bench.results.report.reasons import find_trial
 
@@ -89,9 +88,8 @@ def _config(run: Run, grid: Grid) -> tuple[str, str]:
 
 def _recommended(run: Run) -> str | None:
     try:
-        content = json.loads((run.folder / "verdict.json").read_text(encoding="utf-8"))
-        name = content["recommended"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name = read_json(run.folder / "verdict.json")["recommended"]
+    except (BenchError, KeyError, TypeError):
         return None
     return name if isinstance(name, str) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -9,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, without_secrets
 from bench.prediction.load import load
 from bench.prediction.samples import Predicted, Sample, samples_of
-from bench.prediction.table import row_of, to_frame, writing
+from bench.prediction.table import check_name, row_of, to_frame, writing
+from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +88,38 @@ def predict(
     """Classify files with a trained trial of a run: see `bench.predict`."""
     if not 0 <= min_confidence <= 1:
         raise BenchError(f"min_confidence must lie in [0, 1], got {min_confidence:g}")
+    if out is not None:
+        check_out(out, run, what)
     model = load(run, trial, device=device)
     return classify(
         model, samples_of(what), out=out, min_confidence=min_confidence, progress=progress
     )
+
+
+def check_out(out: str | Path, run: str | Path, what: Any) -> None:
+    """Raise `BenchError` if a file of this name would take the place of something else.
+
+    That is, of what is to be classified, of a file of the run, or of what is no file.
+    """
+    if is_url(out):
+        raise BenchError(f"--out must be a file on this machine, got {without_secrets(str(out))}")
+    path = Path(out).expanduser()
+    check_name(path)
+    given = what if isinstance(what, list | tuple) else [what]
+    named = (each for each in given if isinstance(each, str | os.PathLike))
+    if path.exists() and any(_is_same(path, Path(each)) for each in named):
+        raise BenchError(f"--out must not be what is to be classified, got {path}")
+    if not is_url(run) and path.absolute().parent.resolve().is_relative_to(Path(run).resolve()):
+        raise BenchError(
+            f"--out must lie outside of the run folder, which has tables of its own, got {path}"
+        )
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def classify(

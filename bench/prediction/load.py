@@ -42,7 +42,7 @@ def open_trial(run: Run, chosen: Chosen, *, device: str = "auto") -> TrainedMode
     checkpoint = read_checkpoint(path)
     try:
         preprocessing = Preprocessing.from_json(checkpoint.metadata[PREPROCESSING])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError) as error:
         raise BenchError(f"{path} does not say how samples become inputs ({error})") from error
     place = torch.device(resolve_device(device))
     network = checkpoint.network(preprocessing.classes)

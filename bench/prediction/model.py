@@ -24,7 +24,13 @@ from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import EVALUATION_BATCH, Evaluation
 from bench.models.network import Network
 from bench.prediction.choice import Chosen
-from bench.prediction.samples import Predicted, Probabilities, Sample, samples_of
+from bench.prediction.samples import (
+    NO_NUMBERS,
+    Predicted,
+    Probabilities,
+    Sample,
+    samples_of,
+)
 from bench.prediction.table import to_frame
 from bench.suite import Entry, Interpolation
 
@@ -143,7 +149,7 @@ class TrainedModel:
         for logits in self._evaluation(self._batches(samples, told)):
             rows = iter(np.asarray(logits.softmax(dim=1).numpy()))
             for each in told.popleft():
-                yield each if each.failure else replace(each, probabilities=next(rows))
+                yield each if each.failure else _answered(each, next(rows))
         for rest in told:
             yield from rest
 
@@ -172,12 +178,10 @@ class TrainedModel:
         """Decoded and resized; a few at most wait in memory."""
 
         def read(sample: Sample) -> Decoded:
-            decoded = sample.read(self.preprocessing.bits)
-            if isinstance(decoded, DecodeFailure):
-                return decoded
-            if isinstance(decoded, Converted):
-                return Converted(self.prepared(decoded.pixels), decoded.note)
-            return self.prepared(decoded)
+            try:
+                return self._prepared(sample.read(self.preprocessing.bits))
+            except MemoryError:
+                return DecodeFailure("there is not enough memory for it")
 
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
@@ -190,6 +194,13 @@ class TrainedModel:
             while ahead:
                 first, future = ahead.popleft()
                 yield first, future.result()
+
+    def _prepared(self, decoded: Decoded) -> Decoded:
+        if isinstance(decoded, DecodeFailure):
+            return decoded
+        if isinstance(decoded, Converted):
+            return Converted(self.prepared(decoded.pixels), decoded.note)
+        return self.prepared(decoded)
 
     def _normalised(self, stored: Pixels) -> Tensor:
         inputs = ImageInputs(
@@ -210,6 +221,13 @@ class TrainedModel:
                     "an image must be uint8 [height, width, 3] in RGB, got "
                     f"{getattr(pixels, 'dtype', type(pixels).__name__)} {list(np.shape(pixels))}"
                 )
+
+
+def _answered(each: Predicted, probabilities: Probabilities) -> Predicted:
+    """With its probabilities, unless a network of damaged values has none."""
+    if not np.isfinite(probabilities).all():
+        return replace(each, failure=NO_NUMBERS)
+    return replace(each, probabilities=probabilities)
 
 
 _CENTRAL = Entry(name="none", options={"mix": None})

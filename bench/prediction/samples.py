@@ -7,6 +7,7 @@ constant memory. What is no image is told as a failure of that name and never en
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -31,6 +33,12 @@ Probabilities = npt.NDArray[np.float32]
 
 MAX_MEMBER = 2**30
 """Bytes that a file in an archive may unpack to."""
+SUSPICIOUS_MEMBER, MAX_RATIO = 2**28, 200
+"""A file that unpacks to more than so many bytes may not be so many times smaller packed."""
+NO_NUMBERS = "the network's answer holds values that are no numbers"
+"""Why a sample has no class although it can be read."""
+MAX_LINE = 2**16
+"""Characters of a path in a list: no system takes as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,71 +94,110 @@ def samples_at(place: str, *, listed: IO[str] | None = None) -> Iterator[Sample]
     if place == STANDARD_INPUT:
         yield from _lines(listed or sys.stdin)
         return
-    path = Path(place).expanduser()
-    if path.is_dir():
+    path = _path(place)
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{place} cannot be opened: {_reason(error)}") from None
+    if is_folder:
         yield from _folder(path)
-    elif not path.exists():
+    elif not is_there:
         raise BenchError(f"there is no file or folder {place}")
-    elif path.suffix.lower() == ".zip":
-        yield from _archive(path)
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        yield from _table(path)
-    else:
+    elif (suffix := path.suffix.lower()) not in (".zip", ".csv", ".tsv"):
         yield _file(path, place)
+    elif not path.is_file():  # a pipe may never end
+        raise BenchError(f"{place} is no file")
+    else:
+        yield from _archive(path) if suffix == ".zip" else _table(path)
+
+
+def _path(name: str) -> Path:
+    """Where it is, from the home folder if it says so."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # of a user who is not known
+        return Path(name)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _file(path: Path, name: str) -> Sample:
     def read(bits: int) -> Decoded:
-        return decode_file(path, bits=bits)
+        try:
+            return decode_file(path, bits=bits)
+        except ValueError as error:  # a name that no system takes
+            return DecodeFailure(_reason(error))
 
     return Sample(name=name, read=read, folder=path.parent.name or None)
 
 
 def _folder(folder: Path) -> Iterator[Sample]:
-    """All images below it, in order; hidden files and folders are left out."""
+    """All images below it, in order; hidden files and folders are left out.
+
+    A folder that cannot be read is named as what could not be read.
+    """
     found = False
-    for place, folders, files in os.walk(folder, followlinks=False):
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, followlinks=False, onerror=closed.append):
+        yield from _named(closed)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 found = True
                 yield _file(Path(place) / name, str(Path(place) / name))
+    found = found or bool(closed)
+    yield from _named(closed)
     if not found:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise BenchError(f"{folder} has no image in it or below it (files that end in {kinds})")
 
 
+def _named(closed: list[OSError]) -> Iterator[Sample]:
+    """What could not be read as samples; the list is empty then."""
+    for error in closed:
+        failure = DecodeFailure(_reason(error))
+        yield Sample(name=str(error.filename), read=partial(_failed, failure))
+    closed.clear()
+
+
+def _failed(failure: DecodeFailure, _: int) -> Decoded:
+    return failure
+
+
 def _archive(path: Path) -> Iterator[Sample]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BenchError(f"cannot read the archive {path}: {error}") from error
-    with archive:
-        for member in archive.infolist():
-            if member.is_dir() or Path(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            parts = Path(member.filename).parts
-            if any(part.startswith((".", "__MACOSX")) for part in parts):
-                continue
-            # Read at once: the archive is one file, which threads cannot share.
-            read = partial(_given, _member(archive, member), member.filename)
-            folder = parts[-2] if len(parts) > 1 else None
-            yield Sample(name=f"{path}/{member.filename}", read=read, folder=folder)
+    except Exception as error:  # of a damaged directory zipfile raises almost anything
+        raise BenchError(f"cannot read the archive {path}: {_reason(error)}") from error
+    one_at_a_time = Lock()
+    for member in archive.infolist():
+        if member.is_dir() or Path(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        parts = Path(member.filename).parts
+        if any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts):
+            continue
+        folder = parts[-2] if len(parts) > 1 else None
+        read = partial(_member, archive, member, one_at_a_time)
+        yield Sample(name=f"{path}/{member.filename}", read=read, folder=folder)
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | DecodeFailure:
-    if member.file_size > MAX_MEMBER:
-        return DecodeFailure(f"unpacks to {member.file_size / 2**30:.1f} GiB")
+def _member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, one_at_a_time: Lock, bits: int
+) -> Decoded:
+    """Unpacked when it is its turn, so that no more than a few wait in memory."""
+    size, packed = member.file_size, member.compress_size
+    if size > MAX_MEMBER or (size > SUSPICIOUS_MEMBER and size > MAX_RATIO * packed):
+        return DecodeFailure(f"unpacks from {packed / 2**20:.1f} MiB to {size / 2**20:,.0f} MiB")
     try:
-        return archive.read(member)
-    except (OSError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
-        return DecodeFailure(str(error) or type(error).__name__)
+        with one_at_a_time:
+            content = archive.read(member)
+    except MemoryError:
+        raise
     except Exception as error:  # zlib.error, lzma.LZMAError and others of damaged members
-        return DecodeFailure(str(error) or type(error).__name__)
-
-
-def _given(content: bytes | DecodeFailure, name: str, bits: int) -> Decoded:
-    return content if isinstance(content, DecodeFailure) else decode_bytes(content, name, bits=bits)
+        return DecodeFailure(_reason(error))
+    return decode_bytes(content, member.filename, bits=bits)
 
 
 def _table(path: Path) -> Iterator[Sample]:
@@ -166,7 +213,7 @@ def _table(path: Path) -> Iterator[Sample]:
             for row in rows:
                 if len(row) > column and row[column].strip():
                     own = row[column].strip()
-                    yield _file(path.parent / Path(own).expanduser(), own)
+                    yield _file(path.parent / _path(own), own)
     except (UnicodeDecodeError, csv.Error) as error:
         raise BenchError(f"cannot read {path} as CSV in UTF-8: {error}") from error
 
@@ -185,10 +232,18 @@ def _path_column(path: Path, header: Sequence[str]) -> int:
 
 
 def _lines(file: IO[str]) -> Iterator[Sample]:
-    for line in file:
+    """The paths in it, one a line; bytes that are no UTF-8 stay what they are, as in file names."""
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(errors="surrogateescape")
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise BenchError(
+                f"a line of the list on standard input has more than {MAX_LINE:,} characters; it "
+                "must have one path a line"
+            )
         name = line.rstrip("\r\n")
         if name:
-            yield _file(Path(name).expanduser(), name)
+            yield _file(_path(name), name)
 
 
 def _is_image(what: Any) -> bool:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.errors import BenchError, path_named
 from bench.results.folder.columns import PROBABILITY_PREFIX
 from bench.system.cache import atomic_file
+from bench.system.visible_text import cell_of_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,17 +72,25 @@ class RowWriter(Protocol):
         """Write a row, now or with later ones."""
 
 
+def check_name(path: Path) -> None:
+    """Raise `BenchError` unless a file of this name can be written."""
+    if path.suffix.lower() not in FORMATS:
+        raise BenchError(f"--out must end in {', '.join(FORMATS)}, got {path}")
+    if path.exists() and not path.is_file():
+        raise BenchError(f"--out must be a file, and {path} is something else; give another name")
+
+
 @contextmanager
 def writing(path: Path, classes: Sequence[str]) -> Iterator[RowWriter]:
     """A writer of the file, which appears whole or not at all; its name's end says the format.
 
     Raises `BenchError` for any other than `FORMATS`.
     """
+    check_name(path)
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise BenchError(f"--out must end in {', '.join(FORMATS)}, got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
+    with path_named(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, ours=False) as temporary:
         if suffix == ".parquet":
             with _parquet(temporary, classes) as parquet:
                 yield parquet
@@ -91,30 +100,42 @@ def writing(path: Path, classes: Sequence[str]) -> Iterator[RowWriter]:
 
 
 class _Csv:
+    """Of texts only what a person can read, and a spreadsheet takes for no formula."""
+
     def __init__(self, file: Any, classes: Sequence[str]) -> None:
-        self._writer = csv.DictWriter(file, columns(classes))
-        self._writer.writeheader()
+        # Where the comma is a decimal sign, spreadsheets part cells at semicolons too.
+        self._writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        self._writer.writerow(map(_cell, columns(classes)))
 
     def add(self, row: dict[str, Any]) -> None:
-        self._writer.writerow(row)
+        self._writer.writerow(map(_cell, row.values()))
+
+
+def _cell(value: Any) -> Any:
+    return cell_of_csv(value) if isinstance(value, str) else value
 
 
 class _JsonLines:
+    """Texts are exact: `json.loads` gives them back, and `os.fsencode` the bytes of a name."""
+
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def add(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        plain = all(text.isprintable() for text in (*row, *row.values()) if isinstance(text, str))
+        self._file.write(json.dumps(row, ensure_ascii=not plain) + "\n")
 
 
 class _Parquet:
+    """Texts are exact, but for bytes of names that are no UTF-8: they become escapes."""
+
     def __init__(self, writer: Any, schema: Any) -> None:
         self._writer = writer
         self._schema = schema
         self._rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
+        self._rows.append({_in_utf8(name): _in_utf8(value) for name, value in row.items()})
         if len(self._rows) == ROWS_AT_ONCE:
             self.flush()
 
@@ -125,6 +146,12 @@ class _Parquet:
         self._rows = []
 
 
+def _in_utf8(value: Any) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def _parquet(path: Path, classes: Sequence[str]) -> Iterator[_Parquet]:
     import pyarrow as pa
@@ -132,7 +159,10 @@ def _parquet(path: Path, classes: Sequence[str]) -> Iterator[_Parquet]:
 
     texts = ("path", "predicted", "failure")
     schema = pa.schema(
-        [(name, pa.string() if name in texts else pa.float64()) for name in columns(classes)]
+        [
+            (_in_utf8(name), pa.string() if name in texts else pa.float64())
+            for name in columns(classes)
+        ]
     )
     with pq.ParquetWriter(path, schema) as writer:
         table = _Parquet(writer, schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 JOINERS = "\u200c\u200d"
@@ -18,6 +19,21 @@ def visible(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c in keep or _is_visible(c) else _escape(c) for c in text)
+
+
+_NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?"
+
+
+def cell_of_csv(text: str) -> str:
+    """`text` with nothing invisible, and no formula.
+
+    OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe. The signs
+    that open one have relatives of full or small width, and blanks before them may be dropped.
+    """
+    text = visible(text)
+    first = unicodedata.normalize("NFKC", text.lstrip())[:1]
+    number = re.fullmatch(rf"{_NUMBER}( to {_NUMBER})?", text)
+    return f"'{text}" if first in tuple("=+-@\N{MINUS SIGN}") and not number else text
 
 
 def _is_visible(character: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -113,6 +114,35 @@ def test_a_folder_not_worth_keeping_is_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [final]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are two steps")
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who looks, or is killed, ever finds neither the old one nor the new one."""
+    final, ended = tmp_path / "folder", threading.Event()
+    final.mkdir()
+    missing = []
+
+    def look() -> None:
+        while not ended.is_set():
+            missing.append(not final.is_dir())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for number in range(100):
+        with atomic_folder(final, keep=lambda _: False) as new:
+            (new / "who").write_text(str(number))
+    ended.set()
+    watcher.join()
+    assert not any(missing)
+    assert (final / "who").read_text() == "99"
+    assert list(tmp_path.iterdir()) == [final]
+    # A system that cannot do so takes two steps.
+    monkeypatch.setattr(sys, "platform", "other")
+    with atomic_folder(final, keep=lambda _: False) as new:
+        (new / "who").write_text("last")
+    assert (final / "who").read_text() == "last"
+    assert list(tmp_path.iterdir()) == [final]
+
+
 def test_many_writers_of_one_folder_leave_one_whole_folder(tmp_path: Path) -> None:
     final = tmp_path / "folder"
 
@@ -133,15 +163,18 @@ def test_many_writers_of_one_folder_leave_one_whole_folder(tmp_path: Path) -> No
 
 def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
     final = tmp_path / "images[1]"
-    old = tmp_path / f".{final.name}.partial-old"
-    young = tmp_path / f".{final.name}.partial-young"
-    for leftover in (old, young):
+    old = tmp_path / f".{final.name}.partial-{'0' * 32}"
+    young = tmp_path / f".{final.name}.partial-{'1' * 32}"
+    somebodys = tmp_path / ".thesis.partial-backup of May"
+    for leftover in (old, young, somebodys):
         leftover.mkdir()
         (leftover / "part").write_text("")
-    os.utime(old, (time.time() - STALE_SECONDS - 60,) * 2)
+    for leftover in (old, somebodys):
+        os.utime(leftover, (time.time() - STALE_SECONDS - 60,) * 2)
     with atomic_folder(final):
         pass
     assert young.exists()
+    assert somebodys.exists()
     assert not old.exists()
 
 

@@ -23,7 +23,12 @@ FILES = {
     "precision/answer.json": 5,
     "runs/digest/name/trials.parquet": 9000,
 }
-BESIDE = ("states/.key.partial-0123", "precision/answer.lock", "locks/features-00.lock", "cache-id")
+BESIDE = (
+    f"states/.key.partial-{'0' * 32}",
+    "precision/answer.lock",
+    "locks/features-00.lock",
+    "cache-id",
+)
 
 
 @pytest.fixture

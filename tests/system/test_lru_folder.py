@@ -144,7 +144,7 @@ def test_failure_keeps_the_older_entry_of_that_name(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path) -> None:
-    old, young = tmp_path / ".gone.partial-1", tmp_path / ".gone.partial-2"
+    old, young = (tmp_path / f".gone.partial-{digit * 32}" for digit in "12")
     for leftover in (old, young):
         leftover.write_bytes(b"x" * 100)
     os.utime(old, (time.time() - STALE_SECONDS - 60,) * 2)

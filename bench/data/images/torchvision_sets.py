@@ -180,17 +180,31 @@ def _constructor(dataset: str) -> Callable[..., Any]:
     return constructor
 
 
-def _open_parts(name: str, constructor: Callable[..., Any], folder: Path) -> dict[int, Any]:
+def is_there(dataset: str, root: str) -> bool:
+    """Whether `root` has the data set; nothing is downloaded, and no folder made."""
+    folder = Path(root).expanduser().absolute()
+    try:
+        _open_parts(dataset, _constructor(dataset), folder, downloads=False)
+    except DataError:
+        return False
+    return True
+
+
+def _open_parts(
+    name: str, constructor: Callable[..., Any], folder: Path, *, downloads: bool = True
+) -> dict[int, Any]:
     known = known_parts(name, constructor)
     if known is not None:
         return {
-            split: _open_part(name, constructor, folder, arguments)
+            split: _open_part(name, constructor, folder, arguments, downloads=downloads)
             for split, arguments in known.items()
         }
     parts = {}
     for split, value in SPLIT_ARGUMENTS:
         try:
-            parts[split] = _open_part(name, constructor, folder, {"split": value})
+            parts[split] = _open_part(
+                name, constructor, folder, {"split": value}, downloads=downloads
+            )
         except DataError as error:
             if split == TRAIN or not isinstance(error.__cause__, ValueError):
                 raise
@@ -207,17 +221,23 @@ def known_parts(name: str, constructor: Callable[..., Any]) -> Mapping[int, Argu
 
 
 def _open_part(
-    name: str, constructor: Callable[..., Any], folder: Path, arguments: Arguments
+    name: str,
+    constructor: Callable[..., Any],
+    folder: Path,
+    arguments: Arguments,
+    *,
+    downloads: bool,
 ) -> Any:
-    """A part of a data set, downloaded if it is missing."""
+    """A part of a data set, with `downloads` downloaded if it is missing."""
     tries: list[Arguments] = [{}]
     if _accepts(constructor, "download"):
-        tries = [{"download": False}, {"download": True}]
-    for downloads in tries:
+        tries = [{"download": False}]
+        tries += [{"download": True}] if downloads else []
+    for each in tries:
         try:
-            return constructor(root=folder, **arguments, **downloads)
+            return constructor(root=folder, **arguments, **each)
         except Exception as error:  # each data set has its own way of saying that files are missing
-            if downloads is tries[-1]:
+            if each is tries[-1]:
                 raise _unobtainable(name, folder, error) from error
     raise AssertionError("the last try returns or raises")
 

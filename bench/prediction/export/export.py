@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError, nearest
+from bench.errors import BenchError, nearest, without_secrets
 from bench.prediction.choice import Chosen, chosen_trial
 from bench.prediction.load import open_trial
 from bench.results.folder import read_run
@@ -124,6 +124,8 @@ def _wish(file: Format, kind: str, place: str | None, dtype: str) -> Wish:
 
 
 def _folder(run: Path, format: str, dtype: str, out: str | Path | None) -> Path:
+    if out is not None and is_url(out):
+        raise BenchError(f"--out must be a folder on this machine, got {without_secrets(str(out))}")
     if out is not None:
         return Path(out).expanduser()
     if (run / "export").is_symlink():
@@ -137,11 +139,13 @@ def _replacing(folder: Path, file: Format) -> Iterator[Path]:
 
     Raises `BenchError` if anything is there that an export does not write.
     """
-    if folder.exists() or folder.is_symlink():
+    if folder.is_symlink():
+        raise BenchError(f"{folder} is a link; give --out the folder that is meant")
+    if folder.exists():
         known = _written_names()
         strange = (
             sorted(each.name for each in folder.iterdir() if each.name not in known)
-            if folder.is_dir() and not folder.is_symlink()
+            if folder.is_dir()
             else [folder.name]
         )
         if strange:

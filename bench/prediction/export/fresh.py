@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,12 +17,13 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError
+from bench.errors import BenchError, is_full_disk
 
 _ANSWER = "bench answers: "
 
 _SERVE = f"""
 
+import io as _io
 import sys as _sys
 import time as _time
 from pathlib import Path as _Path
@@ -36,7 +40,9 @@ for _line in _sys.stdin:
     _start = _time.perf_counter()
     _found = logits(_batch)
     _seconds = _time.perf_counter() - _start
-    _numpy.save(_exchange / "logits.npy", _found)
+    _content = _io.BytesIO()
+    _numpy.save(_content, _found)
+    (_exchange / "logits.npy").write_bytes(_content.getvalue())
     print({_ANSWER!r} + str(_seconds), flush=True)
 """
 
@@ -61,7 +67,9 @@ class Fresh:
     def _ask(
         self, what: str, array: npt.NDArray[np.generic]
     ) -> tuple[npt.NDArray[np.float32], float]:
-        np.save(self.exchange / "batch.npy", array)
+        content = io.BytesIO()  # written to a file by itself, NumPy does not say why it could not
+        np.save(content, array)
+        (self.exchange / "batch.npy").write_bytes(content.getbuffer())
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -75,11 +83,13 @@ class Fresh:
                 return found, float(line.removeprefix(_ANSWER))
         raise self._failure()
 
-    def _failure(self) -> BenchError:
+    def _failure(self) -> BenchError | OSError:
         self.process.wait()
         self.errors.seek(0)
         said = [line for line in self.errors.read().splitlines() if line.strip()]
         reason = said[-1].strip() if said else f"it ended with {self.process.returncode}"
+        if is_full_disk(OSError(reason)):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return BenchError(
             f"the exported file does not work in {self.name}, so it was not kept: {reason}"
         )
@@ -89,13 +99,14 @@ class Fresh:
 def fresh_process(code: str, folder: Path, *, name: str) -> Iterator[Fresh]:
     """Run a card's `code` in `folder`; it defines `prepare` and `logits`. `name` is the runtime's.
 
-    Calls raise `BenchError` with the last line of what it said if it fails.
+    What is exchanged lies in `folder` as long as it runs, so that whoever removes what a kill left
+    of that removes all. Calls raise `BenchError` with the last line of what it said if it fails.
     """
     with (
-        tempfile.TemporaryDirectory() as exchange,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".exchange-") as exchange,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
-            [sys.executable, "-P", "-c", code + _SERVE, exchange],
+            [sys.executable, "-P", "-c", code + _SERVE, os.path.abspath(exchange)],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

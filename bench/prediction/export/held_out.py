@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
 from bench.errors import BenchError, DataError, MachineError
+from bench.system.checked_json import first_misfit
 
 if TYPE_CHECKING:
     from bench.data.dataset import Pixels
@@ -62,6 +63,7 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     if rows.empty:
         raise DataError("the run kept no predictions of the trial")
     name, options = _data_set(run.suite.get("dataset"))
+    _refuse_downloads(name, options)
     dataset = open_dataset(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
         raise DataError(f"the data set {name} has other classes than those of the run")
@@ -88,6 +90,16 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     return HeldOut(count=len(index), read=read, labels=labels, predicted=predicted)
 
 
+def _refuse_downloads(name: str, options: Mapping[str, Any]) -> None:
+    """Where a run's suite says that data goes, nothing is written: it may be anybody's."""
+    root = options.get("root")
+    if name == "torchvision" and root is not None:
+        from bench.data.images.torchvision_sets import is_there
+
+        if not is_there(options["dataset"], root):
+            raise DataError(f"the data set {options['dataset']} is not in {root}")
+
+
 def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
     """Name and checked options: the suite of a run folder may be anybody's."""
     named = dict(described) if isinstance(described, Mapping) else {"name": described}
@@ -95,10 +107,8 @@ def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
     try:
         return name, DATASETS.get(name).options.model_validate(named).model_dump()
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
         raise DataError(
-            f"the run's suite does not describe its data set as one can be: {place}: {wrong['msg']}"
+            f"the run's suite does not describe its data set as one can be: {first_misfit(error)}"
         ) from None
 
 

@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from bench.models.evaluation import EVALUATION_BATCH
+from bench.prediction.samples import NO_NUMBERS
 from bench.prediction.serve.batching import Batcher
 from bench.prediction.serve.limits import Limits
 from bench.prediction.serve.measured import Measured
@@ -118,6 +120,8 @@ class Service:
         try:
             prepared = await loop.run_in_executor(self._readers, self._prepared, upload)
             probabilities = await self.batcher.probabilities(prepared)
+            if not np.isfinite(probabilities).all():
+                raise RefusedError(422, NO_NUMBERS)
         except RefusedError as refused:
             self.measured.image("refused")
             return refused

@@ -7,10 +7,10 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.data.dataset import Converted, DecodeFailure, Pixels
 from bench.data.images.decode import available_formats, decode_bytes
@@ -111,27 +111,35 @@ async def uploads_of(request: Request, body: bytes, limits: Limits) -> list[Uplo
 
 async def _form(request: Request, body: bytes, limits: Limits) -> list[Upload]:
     from starlette.datastructures import UploadFile
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request as Again
+    from starlette.formparsers import MultiPartException, MultiPartParser
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
 
     try:
-        form = await Again(request.scope, receive).form(
-            max_files=limits.images + 1, max_fields=limits.images
+        parser = MultiPartParser(
+            request.headers, whole(), max_files=limits.images + 1, max_fields=limits.images
         )
-    except HTTPException as error:
-        status = 413 if str(error.detail).startswith("Too many") else 422
-        raise RefusedError(status, f"the form cannot be read: {error.detail}") from None
+        parser.spool_max_size = limits.request_bytes  # nothing goes to a disk, which may be full
+        form = await parser.parse()
+    except MultiPartException as error:
+        status = 413 if error.message.startswith("Too many") else 422
+        raise RefusedError(status, f"the form cannot be read: {error.message}") from None
+    except Exception as error:  # of character sets that it names, and of what they decode
+        raise RefusedError(422, f"the form cannot be read: {type(error).__name__}") from None
     try:
         return [
-            Upload(name=(value.filename or "image")[:MAX_NAME], content=await value.read())
+            Upload(name=_name(value.filename), content=await value.read())
             for _, value in form.multi_items()
             if isinstance(value, UploadFile)
         ]
     finally:
         await form.close()
+
+
+def _name(given: str | None) -> str:
+    """What may be given back: a form can name a character set that makes no Unicode of it."""
+    return (given or "image")[:MAX_NAME].encode("utf-8", "backslashreplace").decode()
 
 
 def _json(body: bytes) -> list[Upload]:

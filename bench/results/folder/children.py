@@ -1,7 +1,8 @@
 """`children.parquet`: what finished trials were made into without training, a row each.
 
 Their predictions lie in `child_predictions.parquet`, with the id of the child as the trial. That
-file is written first: whenever the process is killed, every child of the table has predictions.
+file is written first, and keeps those of the table that is still there: whenever the process is
+killed, every child of the table has predictions.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def write_children(
         for name in (FILE, PREDICTIONS):
             (folder / name).unlink(missing_ok=True)
         return
+    predictions = _with_those_before(folder, listed, predictions)
     names = dict.fromkeys(name for row in listed for name in row if _is_further(name))
     schema = _schema(names)
     arrays = [
@@ -92,6 +94,21 @@ def write_children(
         write_parquet(to_table("predictions", predictions), temporary)
     with atomic_file(folder / FILE) as temporary:
         write_parquet(pa.Table.from_arrays(arrays, schema=schema), temporary)
+
+
+def _with_those_before(
+    folder: Path, rows: Iterable[Mapping[str, Any]], predictions: pd.DataFrame
+) -> pd.DataFrame:
+    """Also those of children that only the earlier table has: a kill may let it stay."""
+    import pandas as pd
+
+    try:
+        before = read_children(folder)
+        kept = read_child_predictions(folder, before)
+    except BenchError:  # damaged: it will not be read again
+        return predictions
+    gone = kept[~kept["trial"].isin([row["child"] for row in rows])]
+    return predictions if gone.empty else pd.concat([predictions, gone], ignore_index=True)
 
 
 def _schema(further: Iterable[str]) -> pa.Schema:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
 from bench.results.report.blocks import Block, Details, Link, Table
-from bench.system.visible_text import visible
+from bench.system.visible_text import cell_of_csv
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -41,8 +39,6 @@ _LATEX = {
 _LATIN = 0x24F  # the last letter that pdfLaTeX may know
 _BEYOND_LATIN = "% Not for pdfLaTeX: LuaLaTeX or XeLaTeX, with a font that has all characters."
 
-_NUMBER = r"[-+]?[\d.,]+(e[-+]?\d+)?"
-
 
 def tables(blocks: Iterable[Block]) -> Iterator[Table]:
     """The tables of a report, those in its details too."""
@@ -55,7 +51,7 @@ def tables(blocks: Iterable[Block]) -> Iterator[Table]:
 
 def render_csv(table: Table) -> str:
     """The table as CSV (RFC 4180); a cell that a spreadsheet would take for a formula is quoted."""
-    rows = [[_inert(_text(cell)) for cell in row] for row in (table.header, *table.rows)]
+    rows = [[cell_of_csv(_text(cell)) for cell in row] for row in (table.header, *table.rows)]
     # Where the comma is a decimal sign, spreadsheets part cells at semicolons too.
     parted = any(separator in cell for row in rows for cell in row for separator in ";\t")
     written = io.StringIO()
@@ -76,18 +72,6 @@ def render_latex(table: Table) -> str:
 
 def _text(cell: str | Link) -> str:
     return cell.label if isinstance(cell, Link) else cell
-
-
-def _inert(cell: str) -> str:
-    """Nothing invisible, and no formula.
-
-    OWASP, CSV Injection: what begins like a formula and is no number gets an apostrophe. The signs
-    that open one have relatives of full or small width, and blanks before them may be dropped.
-    """
-    cell = visible(cell)
-    first = unicodedata.normalize("NFKC", cell.lstrip())[:1]
-    number = re.fullmatch(rf"{_NUMBER}( to {_NUMBER})?", cell)
-    return f"'{cell}" if first in tuple("=+-@\N{MINUS SIGN}") and not number else cell
 
 
 def _latex(text: str) -> str:

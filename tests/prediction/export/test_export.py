@@ -89,7 +89,8 @@ def test_a_file_that_fails_is_not_left_behind(
     """The values are written wrong; what was there stays, and nothing else is there."""
     trial = trial_of(opened_run, "linear_probe")
     out = tmp_path / "given"
-    exported = bench.export(opened_run.folder, trial, format="safetensors", out=out)
+    monkeypatch.chdir(tmp_path)
+    exported = bench.export(opened_run.folder, trial, format="safetensors", out="given")
     assert exported.preprocessing is not None
     preprocessing = json.loads(exported.preprocessing.read_text())
     assert (preprocessing["resize"], preprocessing["resized_to"]) == ("squash", 32)
