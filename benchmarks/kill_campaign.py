@@ -41,6 +41,7 @@ import bench
 from bench.errors import BenchError
 from bench.results.folder import TABLES, RunStore
 from bench.results.folder.children import read_child_predictions, read_children
+from bench.system.cache import is_temporary
 from bench.system.machine import describe_machine
 
 NAME = "killed"
@@ -174,6 +175,11 @@ class Place:
         """Where `predict` or `export` puts what is of this kind."""
         return self.folder / (f"found{kind}" if self.command == "predict" else kind)
 
+    @property
+    def partial(self) -> list[Path]:
+        """What is being written, or was when its process was killed."""
+        return [path for path in self.folder.iterdir() if is_temporary(path.name)]
+
     def _words(self, executor: str) -> tuple[str, list[str]]:
         """The code of a start, and the arguments of its command."""
         if self.command == "report":
@@ -194,6 +200,8 @@ class Place:
         """The command in a process group of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         code, words = self._words(executor)
+        for left in self.partial:  # a day later the command itself would remove it
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         command = [sys.executable, "-c", code, self.command, *words]
         with (self.folder / f"start-{len(self.logs):03}.txt").open("wb") as log:
             return subprocess.Popen(
@@ -404,9 +412,10 @@ def phase_of(place: Place, trials: Sequence[str]) -> str:
     if place.command == "report":
         return "end" if "report.html" in place.said() else "report"
     if place.command in VERBS:
-        said = place.said()
         ended = "rows: " if place.command == "predict" else "card.md"
-        return "end" if ended in said else "work" if said else "start"
+        if ended in place.said():
+            return "end"
+        return "work" if place.partial else "start"
     if "to train" not in place.said():
         return "start"
     if not place.weights_are_there():

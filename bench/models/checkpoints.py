@@ -185,10 +185,12 @@ class Checkpoint:
             if not path.is_file():
                 raise BenchError(
                     f"{path} is missing: these are the weights that {self.path.name} started from, "
-                    "and it holds only what training changed"
+                    f"and it holds only what training changed; {MEND}"
                 )
             if _start_name(path) != spec.start:
-                raise BenchError(f"{path} is damaged: its content is not what its name says")
+                raise BenchError(
+                    f"{path} is damaged: its content is not what its name says; {MEND}"
+                )
         return Weights(
             name=spec.weights if path is not None else NONE,
             path=path,

@@ -101,7 +101,7 @@ class TrainedModel:
         """
         if self.preprocessing.kind == "vector":
             return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
+        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples])).cpu()
 
     def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
         """The probability of each class `[n, classes]` of what `inputs` takes."""
@@ -203,9 +203,7 @@ class TrainedModel:
         return self.prepared(decoded)
 
     def _normalised(self, stored: Pixels) -> Tensor:
-        inputs = ImageInputs(
-            stored, _CENTRAL, self.preprocessing, seed=0, device=torch.device("cpu")
-        )
+        inputs = ImageInputs(stored, _CENTRAL, self.preprocessing, seed=0, device=self.device)
         return inputs.batch(np.arange(len(stored)), 0)
 
     def _check(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> None:

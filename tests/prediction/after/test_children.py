@@ -12,8 +12,15 @@ import pandas as pd
 import pytest
 
 import bench
+from bench.errors import BenchError
 from bench.prediction.after import children as made
-from bench.results.folder.children import FILE, PREDICTIONS
+from bench.results.folder.children import (
+    FILE,
+    PREDICTIONS,
+    read_child_predictions,
+    write_children,
+)
+from tests.prediction.test_faults import no_file_above
 
 pytestmark = pytest.mark.xdist_group("opened")
 
@@ -125,6 +132,64 @@ def test_one_view_is_the_plain_one_and_more_cost_more(parent_run: bench.Run) -> 
         assert row["passes"] == 2
         stored = table(parent_run.predictions, row["base"])
         assert not np.array_equal(table(parent_run.child_predictions, row["child"]), stored)
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_a_kill_while_they_are_written_leaves_a_run_that_can_be_read(
+    parent_run: bench.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Both tables change, and one file comes after the other."""
+    folder = tmp_path / "opened"
+    shutil.copytree(parent_run.folder, folder)
+    children = parent_run.children
+    predictions = read_child_predictions(folder, children)
+    kept = children[children["name"].isin(["ensemble", "temperature"])]
+    new = kept.assign(child=kept["child"].str[::-1])
+    renamed = dict(zip(kept["child"], new["child"], strict=True))
+    of_new = predictions[predictions["trial"].isin(kept["child"])]
+    of_new = of_new.assign(trial=of_new["trial"].map(renamed))
+    replace, done = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        if len(done) == ("before", "between", "after").index(moment):
+            raise KeyboardInterrupt
+        done.append(target)
+        return replace(self, target)
+
+    rows_of_new = [
+        {str(key): value for key, value in row.items()}
+        for row in new.astype(object).where(new.notna(), None).to_dict("records")
+    ]
+    monkeypatch.setattr(Path, "replace", killed)
+    if moment == "after":
+        write_children(folder, rows_of_new, of_new)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            write_children(folder, rows_of_new, of_new)
+    monkeypatch.undo()
+    assert not list(folder.glob(".*partial*"))
+    run = bench.read_run(folder)
+    wanted = new if moment == "after" else children
+    assert sorted(run.children["child"]) == sorted(wanted["child"])
+    complete = run.children[run.children["status"] == "complete"]
+    assert set(complete["child"]) == set(run.child_predictions["trial"])
+
+
+@pytest.mark.campaign
+def test_a_full_disk_leaves_the_children_before(
+    parent_run: bench.Run, suite_with_children: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "opened"
+    shutil.copytree(parent_run.folder, folder)
+    before = (folder / PREDICTIONS).read_bytes()
+    suite = {**suite_with_children, "after": ["ensemble", "temperature", "soup"]}
+    with no_file_above(20_000), pytest.raises(BenchError, match="make room") as error:
+        bench.run(suite, out=tmp_path, device="cpu", workers=1)
+    assert str(folder) in str(error.value)
+    assert (folder / PREDICTIONS).read_bytes() == before
+    assert len(bench.read_run(folder).children) == len(parent_run.children)
+    run = bench.run(suite, out=tmp_path, device="cpu", workers=1)
+    assert set(run.children["name"]) == {"ensemble", "temperature", "soup"}
 
 
 def test_only_what_is_missing_is_made(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import random
 import re
 import threading
 import zlib
@@ -17,6 +19,7 @@ from PIL import Image
 
 import bench
 from bench.prediction.model import TrainedModel
+from tests.hostile import mutated_bytes, mutated_text
 
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
@@ -146,6 +149,99 @@ def test_what_it_refuses(
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
 
     assert re.search(message, answer.json()["error"])
+    assert client.get("/healthz").text == "ok\n"
+
+
+def form_of(name: bytes, content: bytes, charset: str) -> dict[str, Any]:
+    """A form whose head names a character set, and whose file has a name of any bytes."""
+    head = b'--x\r\nContent-Disposition: form-data; name="f"; filename="' + name + b'"\r\n\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    return {"content": head + content + b"\r\n--x--\r\n", "headers": {"Content-Type": kind}}
+
+
+@pytest.mark.parametrize(
+    ("name", "charset"),
+    [
+        (b"a\\ud800.png", "unicode_escape"),
+        (b"a\xff.png", "utf-7"),
+        (b"xn--0.png", "idna"),
+        (b"a.png", "punycode"),
+        (b"\x1b[2J\xff", "utf-8"),
+        (b"abc", "rot13"),
+        (b"a" * 5000, "none-such"),
+    ],
+)
+def test_a_name_of_any_bytes_in_any_character_set_is_given_back_or_refused(
+    client: TestClient, name: bytes, charset: str
+) -> None:
+    answer = client.post("/predict", **form_of(name, png(pixels(1)), charset))
+    assert answer.status_code in (200, 422)
+    if answer.status_code == 200:
+        assert len(answer.json()["predictions"][0]["name"]) <= 10 * 200
+    else:
+        assert "the form cannot be read" in answer.json()["error"]
+
+
+def test_nothing_is_written_to_a_disk(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be full: a form of several MiB stays in memory."""
+    from starlette import formparsers
+
+    rolled = []
+
+    class Watched(formparsers.SpooledTemporaryFile):  # type: ignore[name-defined,misc]
+        def rollover(self) -> None:
+            rolled.append(1)
+            super().rollover()
+
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", Watched)
+    image = np.random.default_rng(0).integers(0, 256, (1000, 1500, 3), np.uint8)
+    with TestClient(make_app(model, limits=Limits())) as client:
+        files = [("f", ("a.png", png(image))), ("f", ("b.png", png(pixels(1))))]
+        answer = client.post("/predict", files=files)
+    assert answer.status_code == 200
+    assert_is_of(answer.json()["predictions"][0], model, image)
+    assert rolled == []
+
+
+def test_answers_that_are_no_numbers_are_refused(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(model, limits=LIMITS)
+    nothing = np.full((1, len(model.classes)), np.nan, np.float32)
+    monkeypatch.setattr(app.state.service.batcher, "_classify", lambda _: nothing)
+    with TestClient(app) as client:
+        body = {"content": png(pixels(1)), "headers": {"Content-Type": "image/png"}}
+        answer = client.post("/predict", **body)
+        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+        assert "no numbers" in answer.json()["error"]
+
+
+@pytest.mark.campaign
+# Parts of a form that never end are closed when they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_changed_requests_are_answered_or_refused(client: TestClient) -> None:
+    """Bodies, types and query strings at random: never a 500."""
+    rng, image = random.Random(0), png(pixels(1))
+    text = base64.b64encode(image).decode()
+    form = form_of(b"a.png", image, "utf-8")
+    bodies = [
+        (form["content"], form["headers"]["Content-Type"]),
+        (json.dumps({"images": [text, text]}).encode(), "application/json"),
+        (image, "image/png"),
+    ]
+    for number in range(1000):
+        content, kind = rng.choice(bodies)
+        content = mutated_bytes(content, rng) if rng.random() < 0.8 else content
+        if rng.random() < 0.3:
+            kind = mutated_text(kind, rng)
+        headers = {"Content-Type": kind.encode("utf-8", "replace").translate(None, b"\r\n\0")}
+        query = {
+            "top": rng.choice(("1", "-1", "9" * 5000, "x", "\x00", "")),
+            "min_confidence": "nan",
+        }
+        chosen = query if rng.random() < 0.2 else {}
+        answer = client.post("/predict", content=content, headers=headers, params=chosen)
+        assert answer.status_code in (200, 400, 413, 415, 422), (number, answer.text)
     assert client.get("/healthz").text == "ok\n"
 
 
