@@ -173,7 +173,8 @@ def _archive(path: Path) -> Iterator[Sample]:
         raise BenchError(f"cannot read the archive {path}: {_reason(error)}") from error
     one_at_a_time = Lock()
     for member in archive.infolist():
-        if member.is_dir() or Path(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
+        is_folder = member.filename.endswith("/")  # `is_dir` fails on a name that is empty
+        if is_folder or Path(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
             continue
         parts = Path(member.filename).parts
         if any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts):

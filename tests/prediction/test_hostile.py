@@ -446,8 +446,11 @@ def test_members_lead_nowhere_and_bombs_are_named(model: TrainedModel, tmp_path:
     path = archive(tmp_path / "a.zip", {**members, "bomb.bmp": bytes(300 * 2**20)})
     link = zipfile.ZipInfo("link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    nameless = zipfile.ZipInfo("x")
+    nameless.filename = ""
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(link, "/etc/passwd")
+        file.writestr(nameless, good)
     found = {each.name: each.failure for each in model.stream(samples_at(str(path)))}
     assert [name for name, failure in found.items() if failure is None] == [
         f"{path}/{name}" for name in members
