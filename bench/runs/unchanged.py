@@ -17,7 +17,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.data import open_dataset
 from bench.errors import BenchError
 from bench.keys import content_hash
@@ -81,7 +80,7 @@ def ending_of(checked: CheckedSuite, given: RunOptions) -> Ending | None:
             "options": asdict(given),
             "data": dataset.fingerprint,
             "weights": [_facts(Path(path)) for path in _weights_files(checked)],
-            "code": _files(Path(bench.__file__).parent, pattern="*.py"),
+            "code": _files(Path(__file__).parents[1], pattern="*.py"),
             "packages": sorted(f"{each.name} {each.version}" for each in distributions()),
             "python": platform.python_version(),
             "machine": [platform.node(), platform.machine(), *sorted(glob("/dev/nvidia*"))],
