@@ -20,7 +20,7 @@ from bench.runs.progress import ConsoleReporter
 def tune(
     suite: SuiteArgument,
     trials: Annotated[
-        int | None, typer.Option(help="Trials per cell; more than before adds to them.")
+        int | None, typer.Option(help="Trials per cell. A larger number than before adds trials.")
     ] = None,
     storage: Annotated[
         str | None,
