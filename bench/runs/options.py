@@ -81,7 +81,7 @@ class RunOptions:
             first = next(iter(given))
             mend = "give --decide too"
             if first == "margin":
-                mend += ", or --set claims.margin=…, which every run heeds"
+                mend += ", or --set claims.margin=…, which applies to every run"
             raise BenchError(f"{_flag(first)} has no effect without --decide; {mend}")
         for name, (rule, holds) in _LIMITS.items():
             if name in given and not _holds(holds, given[name]):

@@ -194,7 +194,7 @@ def _check_names(plugin: Plugin) -> None:
             if plugin.modules[name].source != other.modules[name].source:
                 raise PluginError(
                     f"{plugin.modules[name].path} is not what the plugin {other.name} was loaded "
-                    "with; start anew if it has changed, or give one of two files another name"
+                    "with; start Python again if it has changed, or rename one of the two files"
                 )
     for top in {name.partition(".")[0] for name in plugin.modules}:
         spec, module = importlib.util.find_spec(top), plugin.modules.get(top)
