@@ -100,7 +100,7 @@ def is_of_validation(note: str) -> bool:
             ["no effect, the warm-up is shorter than half a step"],
         ),
         ({"schedule": {"name": "constant", "warmup_epochs": 0.5}}, []),
-        ({"early_stopping": 3}, ["early_stopping (s.yaml:10): no effect, training is too short for so"]),
+        ({"early_stopping": 3}, ["early_stopping (s.yaml:10): no effect, training is too short"]),
         ({"early_stopping": 2}, []),
         ({"early_stopping": [2, 9]}, []),
         ({"early_stopping": None}, []),
