@@ -453,12 +453,14 @@ class Settings(BaseModel):
         ),
     ] = "auto"
     threads: Annotated[
-        Threads,
+        Threads | Literal["auto"],
         Field(
-            description="CPU threads of a trial. Another number may change the last bits.",
+            description="CPU threads of a trial's training. Another number may change the last "
+            "bits. `auto`: 1, or more where the suite has fewer trials than the CPU has cores; "
+            "chosen when a run folder is first made, and kept there.",
             examples=[1],
         ),
-    ] = 1
+    ] = "auto"
     metric: Annotated[
         str,
         Field(
@@ -503,6 +505,11 @@ class Settings(BaseModel):
     def devices(self) -> int:
         """How many devices the trial is trained on."""
         return self.devices_per_trial or 1
+
+    @property
+    def cpu_threads(self) -> int:
+        """The CPU threads of its training; 1 where nobody has chosen more."""
+        return 1 if self.threads == "auto" else self.threads
 
 
 ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
@@ -638,6 +645,31 @@ class Suite(BaseModel):
     limits: Limits = Limits()
     checkpoints: Checkpoints = "all"
     after: tuple[Entry, ...] = ()
+
+    def with_threads(self, number: int) -> Suite:
+        """The suite with a number wherever it leaves that of the CPU threads open."""
+
+        def settled(settings: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+            given = settings.get("threads", ())
+            numbers = tuple(dict.fromkeys(number if each == "auto" else each for each in given))
+            return {**settings, "threads": numbers} if given else dict(settings)
+
+        def of_entry(entry: AxisEntry) -> AxisEntry:
+            return entry.model_copy(update={"settings": settled(entry.settings)})
+
+        def of_rule(rule: GridRule) -> GridRule:
+            entries = {axis: of_entry(entry) for axis, entry in rule.entries.items()}
+            update = {"entries": entries, "settings": settled(rule.settings)}
+            return rule.model_copy(update=update)
+
+        return self.model_copy(
+            update={
+                "axes": {axis: tuple(map(of_entry, own)) for axis, own in self.axes.items()},
+                "settings": settled(self.settings),
+                "exclude": tuple(map(of_rule, self.exclude)),
+                "include": tuple(map(of_rule, self.include)),
+            }
+        )
 
     def weights_label(self, weights: Entry) -> str:
         """The label of weights of the suite; of files with one name as much path as tells them."""
