@@ -248,7 +248,7 @@ def _unused_limits(
         return
     uses = Uses(loaded.yaml_file)
     for each in written:
-        reason = "no effect, the data set is no folder of image files"
+        reason = "no effect, the data set is not a folder of image files"
         uses.unused("limits", ("limits",), each.trial, reason)
     yield from uses.notes()
 
@@ -301,7 +301,7 @@ def _small_validation(
         yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
     if 0 in sizes and "configs" in chosen:
         message = (
-            "there is no validation split, and strategies have several configs: so nothing can "
+            "there is no validation split, and strategies have several configs, so nothing can "
             "choose among them; give each strategy one config"
         )
         yield Note(kind=BY_CHANCE, message=message, count=sizes.count(0))

@@ -250,7 +250,9 @@ def _read_installed(name: str) -> Plugin:
     named = all(part.isidentifier() for part in name.split("."))
     spec = importlib.util.find_spec(top) if named else None
     if spec is None or spec.origin is None:
-        raise PluginError(f"there is no plugin {name!r}: it is no file and no installed module")
+        raise PluginError(
+            f"there is no plugin {name!r}: it is neither a file nor an installed module"
+        )
     root = Path(spec.origin).parent
     if spec.submodule_search_locations is not None:
         root = root.parent

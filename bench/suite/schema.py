@@ -350,8 +350,8 @@ class Settings(BaseModel):
         Fraction,
         Field(
             description="ε: the target of a sample of C classes is (1 − ε) · its distribution + "
-            "ε / C. For training alone: reported losses are plain cross-entropy. With class "
-            "weights, the part of ε has none.",
+            "ε / C. For training alone: reported losses are plain cross-entropy. Class weights do "
+            "not apply to the part of ε.",
             examples=[0.1],
         ),
     ] = 0.0

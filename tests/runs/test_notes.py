@@ -259,7 +259,7 @@ def test_how_a_folder_was_taken_is_told_before_training(tmp_path: Path) -> None:
 def test_limits_of_files_for_data_without_files(tmp_path: Path) -> None:
     notes = said(tmp_path, {"limits": {"megapixels": 300}})
     limits = next(note for note in notes if note.startswith("limits ("))
-    assert limits.endswith("no effect, the data set is no folder of image files. (2 trials)")
+    assert limits.endswith("no effect, the data set is not a folder of image files. (2 trials)")
 
 
 def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def serve(
         tell(f"http://{host}:{port}/ answers; Ctrl-C stops it after the requests that it has begun")
         if token is None and not _is_local(host):
             tell(
-                "everybody who reaches this address can use the service; --token TOKEN makes it "
-                "ask for a token"
+                "everybody who reaches this address can use the service; protect it with --token "
+                "TOKEN"
             )
     with listening:
         server.run(sockets=[listening])

@@ -392,7 +392,7 @@ def _equality(spent: Sequence[Budget]) -> Iterator[Inline]:
     failed = [budget for budget in spent if budget.failed]
     if failed:
         names = [f"{each.study} {each.failed} of {each.trials}" for each in failed]
-        yield f"Failed trials told the search nothing: {named(names)}."
+        yield f"Failed trials gave the search no information: {named(names)}."
 
 
 def _method(

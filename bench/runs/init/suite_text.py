@@ -204,7 +204,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         "test": "The folder has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
         "val": "The folder has no split to choose the epoch by: this fraction of the remaining "
-        "images of each class becomes it, drawn anew for every seed.",
+        "images of each class becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")

@@ -256,7 +256,7 @@ def test_the_budget_table_equals_the_file(tmp_path: Path) -> None:
         assert row["of failed trials"] == f"{own.loc[failed, 'images'].sum():,}"
         assert row["training s"] == f"{own['seconds'].sum():.1f}"
     assert "The studies had equal budgets" in source
-    assert "Failed trials told the search nothing: from_scratch 1 of 12;" in source
+    assert "Failed trials gave the search no information: from_scratch 1 of 12;" in source
 
 
 def test_a_study_of_failures_had_no_equal_budget(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_study_of_failures_had_no_equal_budget(tmp_path: Path) -> None:
     assert "equal budgets" not in source
     assert "The studies did not spend the same: a processed 1,200 training images in" in source
     assert "b 83.3 % fewer" in source
-    assert "Failed trials told the search nothing: b 10 of 12." in source
+    assert "Failed trials gave the search no information: b 10 of 12." in source
 
 
 @pytest.mark.parametrize(("share", "warned"), [(1.0, False), (0.995, False), (0.9, True)])
