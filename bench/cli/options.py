@@ -16,7 +16,10 @@ RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run folder, or its URL in an object store.")
 ]
 Track = Annotated[
-    str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
+    str,
+    typer.Option(
+        metavar="NAMES", help="Also export results to tensorboard, mlflow (comma-separated)."
+    ),
 ]
 Plugins = Annotated[
     list[str] | None,

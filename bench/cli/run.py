@@ -14,7 +14,7 @@ from bench.runs.progress import ConsoleReporter
 
 @takes_options(RunKeywords)
 def run(suite: SuiteArgument, track: Track = "", **options: Unpack[RunKeywords]) -> None:
-    """Train what is not complete, then write tables, plots and a report."""
+    """Train the trials that are not complete, then write tables, plots and a report."""
     with interruptible(), ConsoleReporter(out_console) as reporter:
         result = bench.run(suite, track=track, reporter=reporter, **options)
     show_result(result, options["out"])
