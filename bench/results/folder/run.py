@@ -91,10 +91,10 @@ class Run:
 def read_run(place: str | Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
 
-    A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
-    another's: what it returns has the types and ranges that `bench` writes. `trials` has a column
-    `fold`, all null where the suite has no folds. Of a run that goes on, or was killed before its
-    tables were written, the tables are those of the trials that have ended.
+    A folder at a URL is read through its mirror, which becomes the run's `folder`. The folder may
+    come from others: the result has the types and ranges that `bench` writes. `trials` has a column
+    `fold`, all null if the suite has no folds. If the run is still going, or was killed before its
+    tables were written, the tables contain the trials that have ended.
     """
     import pandas as pd
 
