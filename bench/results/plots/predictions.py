@@ -314,7 +314,7 @@ def _confusion_message(
         return f"{shortened(name, 40)} classifies every test image correctly"
     return (
         f"{shortened(name, 40)} mistakes {percent(float(wrong[row, column]))} of "
-        f"{shortened(classes[row], 24)} for {shortened(classes[column], 24)}"
+        f"{shortened(classes[row], 22)} for {shortened(classes[column], 22)}"
     )
 
 

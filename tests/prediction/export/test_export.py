@@ -205,7 +205,7 @@ def test_logits_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> Non
     half = formats.Wish(place="beside", dtype="fp16")
     near = replace(found, logit_difference=0.1, probability_difference=0.01)
     check._refuse(near, file, half)
-    with pytest.raises(BenchError, match=r"by more than 0\.02 they must not.*--dtype fp32 keeps"):
+    with pytest.raises(BenchError, match=r"the limit is 0\.02 .*--dtype fp32 keeps"):
         check._refuse(replace(near, probability_difference=0.03), file, half)
 
 
