@@ -244,7 +244,7 @@ def _folds(found: Findings) -> Iterator[Block]:
     yield Heading("Seeds and folds", 3)
     yield paragraph(
         f"Standard deviations of test {metric.label}{' in points' if metric.percent else ''}. "
-        "Between seeds: of the mean over all images, when folds, head and order are drawn anew. "
+        "Between seeds: of the mean over all images, when folds, head and order are drawn again. "
         "Between folds: of the folds of one seed, each tested on its own few images. The folds of "
         "a seed share most of their training images and all seeds share all images, so neither "
         "says how far other images would move the figure; the test does."
