@@ -17,7 +17,7 @@ from bench.runs.progress import ConsoleReporter
 
 @takes_options(RunKeywords)
 def run(suite: SuiteArgument, track: Track = "", **options: Unpack[RunKeywords]) -> None:
-    """Train what is not complete, then write tables, plots and a report."""
+    """Train the trials that are not complete, then write tables, plots and a report."""
     from bench.runs.unchanged import ending_of
 
     given = RunOptions(**options)

@@ -610,8 +610,8 @@ class Resolver:
         message = (
             f"{trial.backbone.name} with weights {weights.name!r}: {_listed(unknown)} of the "
             f"images that made them {'is' if len(unknown) == 1 else 'are'} not known; this suite "
-            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know better, "
-            f"say so: weights: {{file: {weights.name}, {example}}}."
+            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know them, give "
+            f"them: weights: {{file: {weights.name}, {example}}}."
         )
         self._notes[message] = self._notes.get(message, 0) + 1
 

@@ -87,7 +87,7 @@ class CacheContent:
         if self.mirrors:
             found.append(
                 f"Runs whose --out is an object store keep {size_text(self.mirrors)} beside it, in "
-                f"{self.folder / 'runs'}: they are results, and stay."
+                f"{self.folder / 'runs'}; they are results and are not removed."
             )
         return found
 

@@ -41,7 +41,7 @@ class Where:
             names = f"{', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}"
             raise BenchError(f"--executor must be {names}, got {self.name!r}")
         if self.address is not None and self.name != "ray":
-            raise BenchError(f"--address goes with --executor ray, got --executor {self.name}")
+            raise BenchError(f"--address needs --executor ray, got --executor {self.name}")
 
     def executor(self, tasks: Sequence[Task], device: str, resources: Resources) -> Executor:
         """The executor of these tasks; Ray's connects to its cluster.
