@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
 from bench.methods.after import Interpolation, Soup, Views
+from bench.methods.metrics import log_loss
 from bench.models.averaging import (
     State,
     averaged,
@@ -33,7 +34,7 @@ from bench.prediction.after.finished import (
     Predicted,
     TrialData,
 )
-from bench.prediction.combine import Probabilities, log_loss, mean_of
+from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
 from bench.suite import Entry
 
