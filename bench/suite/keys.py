@@ -86,7 +86,8 @@ MEANINGS: Mapping[str, Key] = {
     "after": Key(
         meaning="What finished trials are made into without training: names, or mappings with "
         "options. Validation chooses; what comes of it is judged like trials. Changes no number "
-        "and no id of a trial; not with `folds`.",
+        "and no id of a trial. Not with `folds`; `soup`, `wise_ft` and `tta` need "
+        "`checkpoints: all`.",
         examples=(
             "ensemble",
             ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],
