@@ -333,8 +333,15 @@ def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
     return around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
 
+_DISTANCES = ("ece",)
+"""Fractions that are no share of samples: Wilson's interval is not theirs."""
+
+
 def around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
+    """The interval of a figure that is known to ± `half`; of fractions within 0 and 1."""
     if metric.percent and 0 <= figure <= 1:
+        if metric.name in _DISTANCES:
+            return max(0.0, figure - half), min(1.0, figure + half)
         return wilson_of_share(figure, half, samples)
     return figure - half, figure + half
 

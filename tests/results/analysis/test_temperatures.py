@@ -12,6 +12,8 @@ from bench.methods.temperature import fit_temperature, tempered
 from bench.results.analysis.calibration import reliability
 from bench.results.analysis.scores import Folds
 from bench.results.analysis.temperatures import JUDGED, Calibration, calibration
+from bench.results.analysis.verdict import around
+from bench.results.metric import ACCURACY, metric_called
 
 CLASSES = ("ants", "bees", "wasps")
 
@@ -90,6 +92,15 @@ def test_too_sure_probabilities_are_mended_and_it_is_claimed() -> None:
         assert each.after is not None
         assert each.after.change.verdict == "better"
         assert each.after.change.interval[1] < 0
+
+
+def test_a_calibration_error_near_0_is_not_taken_for_a_share() -> None:
+    """Wilson's interval of a share as small reaches to nearly 1."""
+    ece = metric_called("ece")
+    assert around(1e-4, 0.01, 200, ece) == pytest.approx((0.0, 0.0101))
+    assert around(0.3, 0.01, 200, ece) == pytest.approx((0.29, 0.31))
+    assert around(0.999, 0.01, 200, ece)[1] == 1.0
+    assert around(1e-4, 0.01, 200, ACCURACY)[1] > 0.2
 
 
 def test_the_error_of_exact_probabilities_is_what_they_show() -> None:
