@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.suite.registry import NoTraits, Registry
+from bench.suite.registry import Registry
+
+PROBE = "linear_probe"
+"""The strategy whose trials WiSE-FT starts from: a head that means something on the start."""
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -61,7 +64,15 @@ class Views:
 
 Recipe = Ensemble | Temperature | Soup | Interpolation | Views
 
-AFTER: Registry[Callable[..., Recipe], NoTraits] = Registry("after", NoTraits, takes=())
+
+@dataclass(frozen=True, kw_only=True)
+class AfterTraits:
+    """Whether it needs the trained weights of all trials, and not their predictions alone."""
+
+    needs_weights: bool = False
+
+
+AFTER: Registry[Callable[..., Recipe], AfterTraits] = Registry("after", AfterTraits, takes=())
 
 
 @AFTER.register("ensemble")
@@ -89,7 +100,7 @@ def temperature() -> Temperature:
     return Temperature()
 
 
-@AFTER.register("soup")
+@AFTER.register("soup", needs_weights=True)
 def soup(
     *,
     members: Annotated[
@@ -106,7 +117,7 @@ def soup(
     return Soup(greedy=members == "greedy")
 
 
-@AFTER.register("wise_ft")
+@AFTER.register("wise_ft", needs_weights=True)
 def wise_ft(
     *,
     alphas: Annotated[
@@ -123,7 +134,7 @@ def wise_ft(
     return Interpolation(alphas=tuple(alphas))
 
 
-@AFTER.register("tta")
+@AFTER.register("tta", needs_weights=True)
 def tta(
     *,
     views: Annotated[
@@ -147,6 +158,17 @@ def tta(
 ) -> Views:
     """Test-time augmentation: the mean of probabilities over several views of an image."""
     return Views(kind=views, count={"flip": 2, "five_crops": 5}.get(views, count))
+
+
+def chooses(found: Recipe) -> bool:
+    """Whether validation chooses something of it, so that it needs a validation split."""
+    match found:
+        case Ensemble() | Soup():
+            return found.greedy
+        case Temperature() | Interpolation():
+            return True
+        case Views():
+            return False
 
 
 def recipe(name: str, options: dict[str, object]) -> Recipe:

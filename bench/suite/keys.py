@@ -86,7 +86,8 @@ MEANINGS: Mapping[str, Key] = {
     "after": Key(
         meaning="What is made from finished trials without training, such as an ensemble: names, "
         "or mappings with options. Validation chooses; the results are judged like trials. "
-        "Changes no number and no id of a trial; not with `folds`.",
+        "Changes no number and no id of a trial. Not with `folds`; `soup`, `wise_ft` and `tta` "
+        "need `checkpoints: all`.",
         examples=(
             "ensemble",
             ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],

@@ -184,8 +184,8 @@ class _Checker:
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
             limits=self._section("limits", Limits, data, "{megapixels: 400}"),
-            checkpoints=self._checkpoints(data),
-            after=self._after(data, settings),
+            checkpoints=(kept := self._checkpoints(data)),
+            after=self._after(data, settings, kept),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -498,7 +498,7 @@ class _Checker:
         return name
 
     def _after(
-        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]]
+        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]], kept: Checkpoints
     ) -> tuple[Entry, ...]:
         if "after" not in data:
             return ()
@@ -513,8 +513,15 @@ class _Checker:
             entry = self._entry(self.catalogue.after, value, location)
             if any(entry.identity() == other.identity() for other in entries):
                 self._report(location, f"after {entry.label!r} is given twice")
+            if kept != "all" and self._needs_weights(entry):
+                rule = f"after {entry.label!r} needs the weights of all trials (checkpoints: all)"
+                self._report(location, f"{rule}, got checkpoints: {kept}")
             entries.append(entry)
         return tuple(entries)
+
+    def _needs_weights(self, entry: Entry) -> bool:
+        known = self.catalogue.after
+        return entry.name in known and bool(known.get(entry.name).traits.needs_weights)
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

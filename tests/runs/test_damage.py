@@ -38,6 +38,7 @@ lr: 0.01
 precision: fp32
 image_size: 32
 seed: 0
+after: [temperature, {{name: ensemble, members: greedy}}]
 """
 
 CACHE = {
@@ -59,6 +60,8 @@ RUN = (
     "trials.parquet",
     "curves.parquet",
     "predictions.parquet",
+    "children.parquet",
+    "child_predictions.parquet",
     "verdict.json",
     "report.md",
     "report.html",
@@ -116,7 +119,18 @@ def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def numbers(run: Path) -> list[pd.DataFrame]:
     read = read_run(run)
-    tables = (read.trials, read.curves, read.predictions)
+    kin = dict(
+        zip(read.children["child"], read.children["name"] + read.children["of"], strict=True)
+    )
+    made = read.child_predictions.assign(trial=read.child_predictions["trial"].map(kin))
+    # Of trials that were trained anew they have other ids.
+    tables = (
+        read.trials,
+        read.curves,
+        read.predictions,
+        read.children.drop(columns="child"),
+        made,
+    )
     return [table.drop(columns=TIMES, errors="ignore") for table in tables]
 
 

@@ -272,3 +272,31 @@ def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
 
     assert ids() == ids(limits={"megapixels": 300})
     assert ids() != ids(limits={"megapixels": 0.001})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"after": ["ensemble", "tta", "soup"]}, None),
+        ({"after": "ensemble", "seed": 0}, "it joins the seeds of a config, and there is one"),
+        ({"after": {"name": "ensemble", "members": "greedy"}, "seed": 0}, None),
+        ({"after": "wise_ft"}, "it starts from the linear_probe of each seed, which is no"),
+        ({"after": "wise_ft", "strategy": ["linear_probe", "full_finetune"]}, None),
+    ],
+)
+def test_what_cannot_be_made_after_training_is_told_before(
+    tmp_path: Path, change: dict[str, Any], reason: str | None
+) -> None:
+    found = [note for note in said(tmp_path, change) if note.startswith("after ")]
+    assert len(found) == (reason is not None)
+    if reason is not None:
+        assert f"(s.yaml:1): cannot be made, {reason}" in found[0]
+
+
+@pytest.mark.parametrize("entry", ["temperature", {"name": "soup", "members": "greedy"}, "wise_ft"])
+def test_what_validation_chooses_needs_one(tmp_path: Path, entry: Any) -> None:
+    layout = {f"{split}/{name}": 8 for split in ("train", "test") for name in "ab"}
+    dataset = {"path": str(write_folder(tmp_path / "pictures", layout)), "val_fraction": 0}
+    change = {"dataset": dataset, "choose": "last", "after": [entry, "tta"]}
+    (found,) = (note for note in said(tmp_path, change) if note.startswith("after "))
+    assert "cannot be made, validation chooses it, and there is no validation split" in found

@@ -427,6 +427,21 @@ def test_what_comes_after_training_is_no_part_of_a_trial(tmp_path: Path) -> None
     assert load(tmp_path, {**MINIMAL, "after": "soup"}).suite.after[0].name == "soup"
 
 
+@pytest.mark.parametrize("kept", ["best", "none"])
+def test_what_needs_weights_needs_all_checkpoints(tmp_path: Path, kept: str) -> None:
+    """Told before training, not after it."""
+    of_predictions = ["temperature", "ensemble", {"name": "ensemble", "members": "greedy"}]
+    whole = {**MINIMAL, "checkpoints": kept, "after": of_predictions}
+    assert len(load(tmp_path, whole).suite.after) == 3
+    of_weights = ["soup", "wise_ft", "tta"]
+    found = problems(tmp_path, {**whole, "after": [*of_predictions, *of_weights]})
+    assert len(found) == 3
+    for name, problem in zip(of_weights, found, strict=True):
+        rule = f"after {name!r} needs the weights of all trials (checkpoints: all)"
+        assert problem.startswith(f"{rule}, got checkpoints: {kept} (s.yaml:")
+    assert load(tmp_path, {**MINIMAL, "after": of_weights}).suite.checkpoints == "all"
+
+
 @pytest.mark.parametrize(
     ("after", "message"),
     [

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
-from bench.methods.after import Interpolation, Soup, Views
+from bench.methods.after import PROBE, Interpolation, Soup, Views
+from bench.methods.metrics import log_loss
 from bench.models.averaging import (
     State,
     averaged,
@@ -33,12 +34,9 @@ from bench.prediction.after.finished import (
     Predicted,
     TrialData,
 )
-from bench.prediction.combine import Probabilities, log_loss, mean_of
+from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
 from bench.suite import Entry
-
-PROBE = "linear_probe"
-"""The strategy whose trials WiSE-FT starts from: a head that means something on the start."""
 
 ALIKE = ("backbone", "weights", "head", "image_size", "resize", "seed")
 """Columns in which trials agree that start from the same values."""

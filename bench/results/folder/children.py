@@ -34,6 +34,11 @@ FILE, PREDICTIONS = "children.parquet", "child_predictions.parquet"
 _MEND = "delete it and run the suite again: children are made again, no trial is trained"
 
 
+def has_children(folder: Path) -> bool:
+    """Whether a file of theirs is there; a kill may have left one of both."""
+    return any((folder / name).is_file() for name in (FILE, PREDICTIONS))
+
+
 def read_children(folder: Path) -> pd.DataFrame:
     """The children of a run, none where there is no table; raises `BenchError` if it is damaged."""
     path = folder / FILE

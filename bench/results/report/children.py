@@ -126,7 +126,7 @@ def _calibration(run: Run) -> Iterator[Block]:
         (str(of), *(cell for metric in shown for cell in _before_and_after(own, trials, metric)))
         for of, own in tempered.groupby("of", sort=False)
     ]
-    names = [(f"{metric.label} before", "after") for metric in shown]
+    names = [(f"{metric.axis_label} before", "after") for metric in shown]
     header = ("config", *(name for pair in names for name in pair))
     yield paragraph("Calibration on the test split, with a temperature (means of seeds):")
     yield Table("temperatures", header, tuple(rows[:MAX_ROWS]), tuple(range(1, len(header))))

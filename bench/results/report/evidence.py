@@ -51,6 +51,7 @@ from bench.results.report.blocks import (
 )
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
+from bench.results.report.predictions import predictions_sections
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
@@ -119,6 +120,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     if found.results:
         yield from _ranking(found)
         yield from _metrics(found)
+    yield from predictions_sections(found.run, found.grid, found.verdict)
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)

@@ -17,7 +17,11 @@ from bench.runs.init.backbone import (
 from bench.runs.init.examine import Examined
 
 IMBALANCED = 3.0
-"""Classes are weighted where the largest has more than so many times the images of the smallest."""
+"""Where the largest class has more than so many times the images of the smallest, all count alike.
+
+The loss is weighted then, and balanced accuracy chooses. Of two such classes, always naming the
+larger is right for more than three of four images.
+"""
 FEW_IMAGES, MANY_IMAGES = 1_000, 10_000
 """Training images."""
 NUMBERS_OF_SEEDS = (8, 5, 3)

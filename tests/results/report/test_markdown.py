@@ -243,7 +243,7 @@ def test_data_and_environment_are_told(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=1, epochs=1)
     source = _markdown(run)
     assert "- **leakage-near** (2): 2 test images look like" in source
-    counts = next(table for table in _tables(source) if "class" in table)
+    counts = next(table for table in _tables(source) if "train" in table)
     assert counts.to_dict("records") == [
         {"class": "ants", "train": "98", "test": "150", "val": "24"},
         {"class": "bees", "train": "98", "test": "150", "val": "24"},
@@ -282,8 +282,8 @@ def test_hostile_names_stay_inert(tmp_path: Path) -> None:
         tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"
     ]
     assert "not a heading" not in " ".join(headings)
-    assert len(headings) == len(set(headings)) == 13
-    counts = next(table for table in _tables(source) if "class" in table)
+    assert len(headings) == len(set(headings)) == 15
+    counts = next(table for table in _tables(source) if "train" in table)
     assert list(counts["class"]) == [" ".join(name.split()) for name in classes]
     assert "evil(x=|)|`<b>" in set(_table(source, "rank")["strategy"])
     assert "bench run 'a `b`.yaml'" in source
