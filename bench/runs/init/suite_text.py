@@ -146,9 +146,9 @@ def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
     if balanced:
         worth = found.balanced_test_images
         yield (
-            f"A balanced accuracy of 90% is known to about {_half_width(worth)}: of it these "
-            f"images tell as much as {worth:.0f} of equal classes. Differences of it show where "
-            f"they are {math.sqrt(num_test / worth):.1f} times as large as is said below."
+            f"A balanced accuracy of 90% is known to about {_half_width(worth)}: for it, these "
+            f"images count as much as {worth:.0f} images in classes of equal size. Differences of "
+            f"it show if they are {math.sqrt(num_test / worth):.1f} times as large as those below."
         )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
@@ -329,12 +329,12 @@ def _why_metric(found: Examined) -> str:
     test = found.counts["test"]
     largest = max(test, key=test.__getitem__)
     return (
-        f"It chooses the epoch and says who is ahead. Accuracy counts every image alike: always "
+        f"It chooses the epoch and ranks the strategies. Accuracy counts every image alike: always "
         f"answering {short_name(largest)!r} would be right for "
-        f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean over the "
-        "classes of the share that is found, and counts every class alike, as the weighted loss "
-        "does. It hardly notices when a few of many images are taken for a rare class; where such "
-        "false alarms are as bad as misses:"
+        f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean recall over "
+        "the classes: every class counts alike, as in the weighted loss. It hardly notices when a "
+        "few of many images are mistaken for a rare class; if such false alarms are as bad as "
+        "misses:"
     )
 
 
