@@ -81,9 +81,8 @@ def ensemble(
     members: Annotated[
         Literal["seeds", "greedy"],
         Field(
-            description="`seeds`: all trainings of the config that is reported, each once. "
-            "`greedy`: of all configs, within each seed, those that its validation split chooses, "
-            "with replacement.",
+            description="`seeds`: each training of the reported config once. `greedy`: within "
+            "each seed, trials of all configs that its validation split chooses, with replacement.",
             examples=["greedy"],
         ),
     ] = "seeds",
@@ -94,9 +93,9 @@ def ensemble(
 
 @AFTER.register("temperature")
 def temperature() -> Temperature:
-    """Probabilities as softmax(log p / T), with the T of least validation loss (Guo et al., 2017).
+    """Probabilities as softmax(log p / T), with the T of lowest validation loss (Guo et al., 2017).
 
-    The most probable class stays.
+    The most probable class stays the same.
     """
     return Temperature()
 
@@ -108,8 +107,8 @@ def soup(
         Literal["uniform", "greedy"],
         Field(
             description="`uniform`: all trials of a seed that start from the same values. "
-            "`greedy`: one after the other, best on validation first, if that makes validation "
-            "better.",
+            "`greedy`: trials are added one by one, best on validation first, and kept if they "
+            "improve validation.",
             examples=["greedy"],
         ),
     ] = "uniform",
@@ -126,12 +125,12 @@ def wise_ft(
         Field(
             min_length=1,
             max_length=101,
-            description="α of (1 − α) · θ₀ + α · θ₁, of which validation chooses.",
+            description="Values of α in (1 − α) · θ₀ + α · θ₁; validation chooses one.",
             examples=[[0.0, 0.5, 1.0]],
         ),
     ] = GRID,
 ) -> Interpolation:
-    """Weights between a seed's `linear_probe` and a trial (Wortsman et al., WiSE-FT, 2022)."""
+    """Weights between those of a seed's `linear_probe` and of a trial (Wortsman et al., 2022)."""
     return Interpolation(alphas=tuple(alphas))
 
 
@@ -141,7 +140,7 @@ def tta(
     views: Annotated[
         Literal["flip", "five_crops", "random"],
         Field(
-            description="Beside the plain view: its mirror image (`flip`), the four corners "
+            description="Views beside the plain one: its mirror image (`flip`), the four corners "
             "(`five_crops`; where images are stored larger than the network's input), or random "
             "crops and mirror images (`random`).",
             examples=["random"],
@@ -150,7 +149,10 @@ def tta(
     count: Annotated[
         int,
         Field(
-            ge=1, le=100, description="Views in all, of `random`; 1 is the plain one.", examples=[8]
+            ge=1,
+            le=100,
+            description="Number of views for `random`, the plain one included.",
+            examples=[8],
         ),
     ] = 4,
 ) -> Views:

@@ -138,7 +138,9 @@ class Checkpoint:
                     "and it holds only what training changed"
                 )
             if _start_name(path) != spec.start:
-                raise BenchError(f"{path} is damaged: its content is not what its name says")
+                raise BenchError(
+                    f"{path} is damaged: its content does not have the hash in its name"
+                )
         return Weights(
             name=spec.weights if path is not None else NONE,
             path=path,
@@ -175,8 +177,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         spec = ModelSpec.from_json(metadata[SPEC])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BenchError(
-            f"{path} says of its network what this version does not understand ({error}); it may "
-            "be from a later one: upgrade bench"
+            f"{path} describes its network in a way that this version does not understand "
+            f"({error}); a later version may have written it: upgrade bench"
         ) from error
     return Checkpoint(path=path, spec=spec, tensors=tensors, metadata=metadata)
 

@@ -204,7 +204,7 @@ def _tell_early_stopping(uses: Uses, each: WrittenTrial, plan: Plan) -> None:
             "early_stopping",
             place,
             each.trial,
-            "no effect, so many epochs without a better one end with the training or after it",
+            "no effect, training is too short for so many epochs without a better one",
         )
 
 
@@ -251,7 +251,7 @@ def _unused_limits(
         return
     uses = Uses(loaded.yaml_file)
     for each in written:
-        reason = "no effect, the data set is no folder of image files"
+        reason = "no effect, the data set is not a folder of image files"
         uses.unused("limits", ("limits",), each.trial, reason)
     yield from uses.notes()
 
@@ -278,7 +278,7 @@ def _pooled(
         message=(
             f"{named}: the data set's own {own} {'are' if len(names) > 1 else 'is'} pooled with "
             f"all other images; each of the {counted(len(dataset), 'image')} is tested once for "
-            "each seed, so results do not compare with those on the data set's own test split"
+            "each seed, so results cannot be compared with those on the data set's own test split"
         ),
         count=len({id(each.trial) for each in written}),
     )
@@ -304,8 +304,8 @@ def _small_validation(
         yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
     if 0 in sizes and "configs" in chosen:
         message = (
-            "there is no validation split, and strategies have several configs: nothing chooses "
-            "among them; give each strategy one config"
+            "there is no validation split, and strategies have several configs, so nothing can "
+            "choose among them; give each strategy one config"
         )
         yield Note(kind=BY_CHANCE, message=message, count=sizes.count(0))
 

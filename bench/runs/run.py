@@ -377,8 +377,8 @@ class _RunFolder:
                 return
             if (folder / "environment.json").exists():
                 self._reporter.note(
-                    "note: environment.json was damaged: from now on it describes this start, "
-                    "and not the machine and the versions of the trainings"
+                    "note: environment.json was damaged: it now describes this start, and not the "
+                    "machine and the versions of earlier trainings"
                 )
         environment = {
             **describe_machine(self._resolved_run.device),

@@ -219,7 +219,9 @@ class _Checker:
     def _name(self, data: Mapping[str, Any]) -> str:
         path = self.yaml_file.path
         if "name" not in data and path is None:
-            self._report((), "name is required for a suite that is no file: its run has that name")
+            self._report(
+                (), "name is required for a suite that is not a file: the run folder gets that name"
+            )
             return ""
         name = data["name"] if path is None else data.get("name", path.stem)
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -491,7 +493,7 @@ class _Checker:
     def _metric(self, value: Any, location: Location) -> str:
         name = self._entry(self.catalogue.metric, value, location).name
         if name in self.catalogue.metric and not METRIC_NAME.fullmatch(name):
-            rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
+            rule = "the name of a metric names columns too: letters, digits, '_', not 'loss', 'lr'"
             self._report(location, f"{rule}, got {name!r}")
         return name
 
@@ -501,7 +503,11 @@ class _Checker:
         if "after" not in data:
             return ()
         if settings["folds"] != (None,):
-            self._report(("after",), "after needs one test split for all seeds, so no folds")
+            self._report(
+                ("after",),
+                "after and folds cannot be combined: after needs one test "
+                "split for all seeds; remove one of the two",
+            )
         entries: list[Entry] = []
         for location, value in self._items(data["after"], ("after",)):
             entry = self._entry(self.catalogue.after, value, location)

@@ -254,7 +254,7 @@ def test_a_changed_description_of_the_data_is_found_and_made_anew(
 ) -> None:
     file = place / "out" / "tiny" / "data.json"
     file.write_text(file.read_text().replace('"a": 6', '"a": 7'))
-    with pytest.raises(BenchError, match="its checksum is another"):
+    with pytest.raises(BenchError, match="its checksum is wrong"):
         read_run(file.parent)
     told = Notes()
     bench.run(suite, out=place / "out", executor="in-process", reporter=told)
@@ -269,5 +269,5 @@ def test_damaged_looks_are_not_forgotten_in_silence(place: Path, how: str) -> No
 
         look_at(file.parent, ["one"])
     lose(file, how)
-    with pytest.raises(BenchError, match="delete it: looks count anew"):
+    with pytest.raises(BenchError, match="delete it: then looks are counted"):
         read_looks(file.parent)

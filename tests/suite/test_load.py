@@ -158,7 +158,7 @@ exclude: [{stratgy: x}]
         ({"weights": "none"}, "weights must not be 'none'"),
         (
             {"weights": "none", "strategy": "linear_probe"},
-            "strategy 'linear_probe' freezes the backbone, which at random would never learn",
+            "strategy 'linear_probe' freezes the backbone, and a random one would never learn",
         ),
         (
             {"weights": {"name": "fractals", "family_seed": 0}},
@@ -361,8 +361,8 @@ def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name:
         ),
         (
             {"folds": 2, "tune": {"space": {"lr": [0.1, 0.2]}}},
-            "folds cannot be together with tune: every image is a test image of some fold, so the "
-            "search would see them all; leave one of the two out",
+            "folds and tune cannot be combined: every image is a test image of some fold, so the "
+            "search would see them all; remove one of the two",
         ),
         (
             {"dataset": {"name": "fractals", "val_fraction": 0}},
@@ -466,4 +466,4 @@ def test_mistakes_in_what_comes_after(tmp_path: Path, after: Any, message: str) 
 
 def test_nothing_comes_after_folds(tmp_path: Path) -> None:
     content = {**MINIMAL, "after": "soup", "folds": 5, "dataset": {"name": "fractals"}}
-    assert any("after needs one test split" in each for each in problems(tmp_path, content))
+    assert any("after and folds cannot be combined" in each for each in problems(tmp_path, content))

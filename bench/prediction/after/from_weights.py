@@ -149,7 +149,9 @@ class _Kitchen:
         }
         first, *others = (_kin(model) for model in self._models.values())
         if any(other != first for other in others):
-            raise CannotBeError("its trials do not start from the same values, or see other inputs")
+            raise CannotBeError(
+                "its trials do not start from the same values, or have different inputs"
+            )
         self._data = finished.data(trials[0])
         self._network = self._models[trials[0]].network
 
@@ -223,7 +225,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
         if fitting.empty:
             reason = (
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
-                "and head, so the start has no head that means anything"
+                "and head, so there is no trained head to start from"
             )
             yield replace(planned, make=partial(_refused, reason))
             continue

@@ -64,18 +64,18 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     name, options = _data_set(run.suite.get("dataset"))
     dataset = open_dataset(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
-        raise DataError(f"the data set {name} has other classes than those of the run")
+        raise DataError(f"the data set {name} no longer has the classes of the run")
     places = {sample: place for place, sample in enumerate(dataset.sample_ids)}
     lost = next((sample for sample in rows["sample"] if sample not in places), None)
     if lost is not None:
-        raise DataError(f"the data set {name} has no sample {lost} any more")
+        raise DataError(f"the data set {name} no longer has the sample {lost}")
     index = np.array([places[sample] for sample in rows["sample"]])
     codes = {label: code for code, label in enumerate(preprocessing.classes)}
     labels, predicted = (
         rows[each].map(codes).to_numpy(np.int64) for each in ("label", "predicted")
     )
     if not np.array_equal(dataset.labels[index], labels):
-        raise DataError(f"the data set {name} has changed since the run: labels are others")
+        raise DataError(f"the data set {name} has changed since the run: labels differ")
     found: Any = dataset
 
     def read(some: range) -> Any:
@@ -98,7 +98,7 @@ def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
         wrong = error.errors()[0]
         place = ".".join(map(str, wrong["loc"]))
         raise DataError(
-            f"the run's suite does not describe its data set as one can be: {place}: {wrong['msg']}"
+            f"the suite in the run folder describes no valid data set: {place}: {wrong['msg']}"
         ) from None
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE, PREDICTIONS = "children.parquet", "child_predictions.parquet"
-_MEND = "delete it and run the suite again: children are made anew, no trial is trained"
+_MEND = "delete it and run the suite again: children are made again, no trial is trained"
 
 
 def has_children(folder: Path) -> bool:

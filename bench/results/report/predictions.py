@@ -57,16 +57,16 @@ def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     few = folds or len(choice.trials) < LEAST_SEEDS
     others = "these models on other images" if few else "other seeds and images"
     yield paragraph(
-        f"Of {whose}, on the test split, in percent. Recall: of the images of a class, how many "
-        "are called so. Precision: of the images that are called so, how many are of the class. "
-        f"95 %: where it lies for {others}, of each figure alone; all seeds see the same images, "
-        "so an image counts once however many they are."
+        f"Of {whose}, on the test split, in percent. Recall: the share of the images of a class "
+        f"that are predicted as the class. Precision: the share of the images predicted as a "
+        f"class that belong to it. 95 %: the interval of each figure alone, for {others}; all "
+        "seeds see the same images, so an image counts once, however many seeds there are."
     )
     shown = found
     if len(found) > MAX_CLASSES:
         shown = sorted(found, key=lambda each: (not each.images, each.recall.value))[:MAX_CLASSES]
         yield paragraph(f"The {MAX_CLASSES} with the lowest recall of {len(found)} classes:")
-    header = ("class", "images", "recall", "95 %", "precision", "95 %", "called so", "taken for")
+    header = ("class", "images", "recall", "95 %", "precision", "95 %", "predicted", "mistaken for")
     yield Table(
         "by_class",
         header,
@@ -74,8 +74,8 @@ def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
         (1, 2, 3, 4, 5, 6),
         terms=(
             ("images", "of the class in the test split"),
-            ("called so", "images that are given the class, the mean over seeds"),
-            ("taken for", "the other class that its images are given most often"),
+            ("predicted", "images that are predicted as the class, mean over seeds"),
+            ("mistaken for", "the other class that is predicted most often for its images"),
         ),
     )
 
@@ -107,10 +107,10 @@ def _calibration(run: Run, choice: Choice, whose: str, look: int) -> Iterator[Bl
     if found is None:
         return
     yield Heading("Calibration", 3)
-    yield paragraph(f"What the probabilities of {whose} are worth on the test split.")
+    yield paragraph(f"How well the probabilities of {whose} match the results on the test split.")
     exact = (
-        f"Probabilities that are exact would show a calibration error of {_percent(found.exact)} "
-        "on so many images."
+        f"Exact probabilities would show a calibration error of {_percent(found.exact)} on this "
+        "many images."
     )
     if not found.temperatures:
         yield paragraph(f"{exact} {_why_no_temperature(run)}")
@@ -122,7 +122,7 @@ def _calibration(run: Run, choice: Choice, whose: str, look: int) -> Iterator[Bl
         )
         return
     yield paragraph(
-        "After: divided by a temperature T (softmax(log p / T), which changes no predicted class) "
+        "After: with a temperature T (softmax(log p / T), which changes no predicted class) "
         f"that lowers the log loss on each training's own validation split: {_fitted(found)}. "
         f"{exact} For all three less is better."
     )
@@ -146,16 +146,16 @@ def _why_no_temperature(run: Run) -> str:
     if not run.images("val"):
         return "Without a validation split no temperature can be fitted."
     return (
-        "No temperature can be fitted: of these trials no predictions on the validation split are "
-        "kept, as by versions of bench that did not keep them."
+        "No temperature can be fitted: the run has no predictions of these trials on the "
+        "validation split, as an earlier version of bench made it."
     )
 
 
 def _fitted(found: Calibration) -> str:
     text = f"T = {_range(found.temperatures)}"
     if min(found.temperatures) > 1:
-        return f"{text}, so they were too sure"
-    return f"{text}, so they were not sure enough" if max(found.temperatures) < 1 else text
+        return f"{text}, so they were overconfident"
+    return f"{text}, so they were underconfident" if max(found.temperatures) < 1 else text
 
 
 def _range(values: Sequence[float]) -> str:

@@ -146,14 +146,14 @@ def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
     if balanced:
         worth = found.balanced_test_images
         yield (
-            f"A balanced accuracy of 90% is known to about {_half_width(worth)}: of it these "
-            f"images tell as much as {worth:.0f} of equal classes. Differences of it show where "
-            f"they are {math.sqrt(num_test / worth):.1f} times as large as is said below."
+            f"A balanced accuracy of 90% is known to about {_half_width(worth)}: for it, these "
+            f"images count as much as {worth:.0f} images in classes of equal size. Differences of "
+            f"it show if they are {math.sqrt(num_test / worth):.1f} times as large as those below."
         )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
         images = counted(num_val, "validation image")
-        yield f"The epoch is chosen on {images}: there is luck in that choice."
+        yield f"The epoch is chosen on {images}, so chance plays a part in that choice."
 
 
 def _half_width(images: float) -> str:
@@ -184,7 +184,7 @@ def _time(found: Examined, proposal: Proposal) -> str:
     text = f"about {duration(proposal.seconds)} of training on this machine ({found.device})"
     if proposal.fits:
         return text
-    return f"{text}, longer than the {proposal.minutes:g} min asked for: no smaller grid is of use"
+    return f"{text}, longer than the {proposal.minutes:g} min asked for: no smaller grid is useful"
 
 
 def _more(found: Examined, proposal: Proposal) -> str:
@@ -211,7 +211,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         "test": "The folder has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
         "val": "The folder has no split to choose the epoch by: this fraction of the remaining "
-        "images of each class becomes it, drawn anew for every seed.",
+        "images of each class becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
@@ -220,7 +220,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
 
 def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     size = (
-        "Large enough to be a yardstick, quick on a GPU"
+        "A common size to compare with, fast on a GPU"
         if found.device.startswith("cuda")
         else "Small enough for a machine without a CUDA GPU (with one: resnet50, vit_b_16)"
     )
@@ -293,13 +293,13 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     yield f"batch_size: {chosen.batch_size}"
     yield f"epochs: {chosen.epochs}"
     if chosen.shots is not None:
-        yield from comment("For the time that there is, so many training images of each class:")
+        yield from comment("To fit the time, this many training images of each class:")
         yield f"shots: {chosen.shots}"
     elif num_train >= MANY_IMAGES:
-        yield from comment("For a first look, so many training images of each class:")
+        yield from comment("For a first look, this many training images of each class:")
         yield f"# shots: {min(SHOTS, *found.counts['train'].values())}"
     yield from comment(
-        "For strategies without a rate of their own above: small steps keep what the weights know."
+        "For strategies without an lr of their own above: small steps keep what the weights know."
     )
     yield f"lr: {chosen.lr:g}"
     if chosen.balanced:
@@ -329,12 +329,12 @@ def _why_metric(found: Examined) -> str:
     test = found.counts["test"]
     largest = max(test, key=test.__getitem__)
     return (
-        f"It chooses the epoch and says who is ahead. Accuracy counts every image alike: always "
+        f"It chooses the epoch and ranks the strategies. Accuracy counts every image alike: always "
         f"answering {short_name(largest)!r} would be right for "
-        f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean over the "
-        "classes of the share that is found, and counts every class alike, as the weighted loss "
-        "does. It hardly notices when a few of many images are taken for a rare class; where such "
-        "false alarms are as bad as misses:"
+        f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean recall over "
+        "the classes: every class counts alike, as in the weighted loss. It hardly notices when a "
+        "few of many images are mistaken for a rare class; if such false alarms are as bad as "
+        "misses:"
     )
 
 

@@ -70,13 +70,13 @@ def test_classes_of_one_seed_stand_with_wilsons_intervals(alone: Run) -> None:
         assert row["recall"] == f"{100 * hits / of_class.sum():.1f}"
         assert row["95 %"].iloc[0] == f"{100 * low:.1f}–{100 * high:.1f}"
         assert row["precision"] == f"{100 * hits / called.sum():.1f}"
-        assert row["called so"] == str(called.sum())
+        assert row["predicted"] == str(called.sum())
     assert "for these models on other images" in text
 
 
 def test_without_validation_predictions_it_says_why(alone: Run, tmp_path: Path) -> None:
     text = sections(alone)
-    assert "no predictions on the validation split are kept" in text
+    assert "has no predictions of these trials on the validation split" in text
     assert list(table_with(text, "metric").columns) == ["metric", "test", "95 %"]
     counts = {name: own for name, own in alone.data["counts"].items() if name != "val"}
     run = made_up_run(

@@ -279,7 +279,10 @@ def test_how_well_balanced_accuracy_is_known() -> None:
     assert even_counts.balanced_test_images == pytest.approx(even_counts.total("test"))
     text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset="/data/x")
     plain = re.sub(r"\s+#\s+", " ", text)
-    assert f"tell as much as {found.balanced_test_images:.0f} of equal classes" in plain
+    assert (
+        f"count as much as {found.balanced_test_images:.0f} images in classes of equal size"
+        in plain
+    )
 
 
 def test_broken_and_converted_files_are_told(tmp_path: Path) -> None:
