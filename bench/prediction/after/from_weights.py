@@ -20,8 +20,8 @@ from bench.models.averaging import (
     State,
     averaged,
     load_state,
+    moved_norms,
     recompute_statistics,
-    same_statistics,
 )
 from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import EVALUATION_BATCH, Evaluation
@@ -184,11 +184,19 @@ class _Kitchen:
         model = self._models[used[0]]
         load_state(self._network, averaged(states, [each for each in weights if each]))
         plain = _plain(self._data, model)
-        if not same_statistics(states):
-            recompute_statistics(self._network, plain(self._data.splits.train))
+        moved = moved_norms(states)
+        if moved:
+            recompute_statistics(self._network, self._training_batches(), moved)
         # One trial is evaluated as it was, what is joined as a network that trained as a whole.
         boundary = model.spec.boundary if len(used) == 1 else None
         return _probabilities(self._network, model, plain(_places(self._data, samples)), boundary)
+
+    def _training_batches(self) -> Iterator[Tensor]:
+        """All training samples, in batches of about one size."""
+        model, train = next(iter(self._models.values())), self._data.splits.train
+        plain = _plain(self._data, model)
+        for part in np.array_split(train, -(-len(train) // EVALUATION_BATCH)):
+            yield from plain(part)
 
 
 def _kin(model: TrainedModel) -> tuple[Any, ...]:
