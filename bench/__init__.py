@@ -89,13 +89,13 @@ def run(
     reporter: Reporter | None = None,
     **options: Unpack[RunKeywords],
 ) -> ShownRun:
-    """Train what is not complete, then write tables, plots and a report; returns the run.
+    """Train the trials that are not complete, write tables, plots and a report; return the run.
 
-    The options are those of `RunOptions`. `track` names trackers that get the run too:
-    `tensorboard`, `mlflow`. `reporter` is told how it goes on; a notebook shows that by itself.
+    The options are those of `RunOptions`. `track` names trackers that get the results too:
+    `tensorboard`, `mlflow`. `reporter` receives the progress; a notebook shows it by itself.
 
-    Raises `BenchError` if nothing can run, `MachineError` if the disk is full or refuses, or the
-    store does. A trial that fails is in the tables with its error.
+    Raises `BenchError` if nothing can run, and `MachineError` if the disk is full or the system or
+    an object store refuses access. A trial that fails is in the tables with its error.
     """
     from bench.results.trackers import known_trackers
 
@@ -118,7 +118,7 @@ def tune(
     reporter: Reporter | None = None,
     **options: Unpack[ProcessKeywords],
 ) -> ShownRun:
-    """Search settings for every cell with equal budgets, then run the suite with what was found.
+    """Search settings for every cell with equal budgets, then run the suite with the best ones.
 
     Returns that run. The suite itself is run first, to compare with. The search uses the tuning
     seeds and never the test split. `trials` replaces the suite's budget; `storage` is a URL of
@@ -165,7 +165,7 @@ def lr_find(
 ) -> LrFindings:
     """Test each cell over a range of learning rates, and suggest one: the LR range test.
 
-    The learning rate grows from `low` to `high` in so many `steps`. A cell that cannot be tested is
+    The learning rate grows from `low` to `high` in `steps` steps. A cell that cannot be tested is
     in the findings with the reason. Raises `BenchError` for what concerns all cells.
     """
     checked = _checked(suite, options, trains=False)
@@ -208,7 +208,7 @@ def init(
 
 
 def read_run(run: str | Path) -> ShownRun:
-    """Read a run folder, or one at a URL; raises `BenchError` if it is none or damaged."""
+    """Read a run folder, or one at a URL; raises `BenchError` if it is not one, or damaged."""
     from bench.results.folder import read_run as read
     from bench.results.report.notebook import shows_itself
 
@@ -266,8 +266,9 @@ def compare(run: str | Path, *others: str | Path) -> Changes:
 def load(run: str | Path, trial: str | None = None, *, device: str = "auto") -> TrainedModel:
     """Open a trained trial: the one that `trial` names as in `why`, else the one to use.
 
-    That is of the config that the verdict recommends, else of the one that is best on validation,
-    the seed that is best there. It needs neither the cache nor the data of the run.
+    That is the trial with the best seed on validation, of the config that the verdict recommends
+    (otherwise of the config that is best on validation). It needs neither the cache nor the data of
+    the run.
 
     Raises `BenchError` if there is no such trial or no checkpoint of it.
     """
@@ -287,13 +288,13 @@ def predict(
 ) -> Predictions:
     """Classify images with a trained trial of a run, chosen as `load` does.
 
-    `what` is a path or several: image files, folders with all below them, zip archives, CSV files
-    with a column of paths, `-` for paths on standard input; or images themselves. With `out`
-    (.csv, .parquet or .jsonl), any number of files takes constant memory. A class that is less
-    probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
-    result, and the rest goes on.
+    `what` is one path or several (image files, folders with their subfolders, zip archives, CSV
+    files with a column of paths, `-` for paths on standard input), or the images themselves. With
+    `out` (.csv, .parquet or .jsonl), memory does not grow with the number of files. A class that is
+    less probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
+    result, and the rest is classified.
 
-    Raises `BenchError` as `load` does, and for a path that is not there.
+    Raises `BenchError` as `load` does, and for a path that does not exist.
     """
     from bench.prediction.classify import predict as classify
 
@@ -312,14 +313,14 @@ def export(
     """Write a trained trial, chosen as `load` does, as a file for other programs, with its card.
 
     `format` is `safetensors` (values for the library's plain network), `torch-export` or `onnx`;
-    `out` the folder (default: `export/FORMAT` in the run folder). `preprocessing` is `inside` (the
-    file takes RGB images uint8 [batch, height, width, 3] of any size) or `beside` (it takes what
-    `preprocessing.json` says); safetensors have it beside, the others inside unless told. `dtype`
-    is `fp32` or `fp16`. The file is run in its own runtime against the trial before it is given:
-    the result has the figures.
+    `out` is the folder (default: `export/FORMAT` in the run folder). `preprocessing` is `inside`
+    (the file takes RGB images uint8 [batch, height, width, 3] of any size) or `beside` (it takes
+    tensors as `preprocessing.json` describes); the default is `beside` for safetensors and `inside`
+    for the others. `dtype` is `fp32` or `fp16`. Before it is kept, the file is run in its own
+    runtime and compared with the trial; the result has the figures.
 
     Raises `BenchError` as `load` does, for a network that cannot be exported, and for a file that
-    differs from the trial by more than rounding; then nothing is left behind.
+    differs from the trial by more than rounding; such a file is not kept.
     """
     from bench.prediction.export import export as write
 
@@ -341,7 +342,7 @@ def serve(
 
     `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
     `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
-    `limits` are those of `bench.prediction.serve.Limits`. `tell` gets what is to be known.
+    `limits` are those of `bench.prediction.serve.Limits`. `tell` receives the messages.
 
     Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.
     """

@@ -174,8 +174,8 @@ def _mend(error: OSError) -> str:
     elif number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         mend = "give an --out or a BENCH_CACHE that is a folder and may be written to"
     else:
-        mend = "see that the disk is there and works"
-    return f"{mend}; then the same command goes on from what is finished"
+        mend = "check that the disk is present and works"
+    return f"{mend}; then run the same command again: it continues from what is finished"
 
 
 @contextmanager

@@ -18,8 +18,8 @@ def cache(
         str,
         typer.Option(
             metavar="KINDS",
-            help=f"Remove these kinds, separated by commas: {', '.join(KINDS)}, or {ALL}. What a "
-            "later run needs of them it makes or downloads again.",
+            help=f"Remove these kinds, separated by commas: {', '.join(KINDS)}, or {ALL}. A later "
+            "run makes or downloads again what it needs.",
         ),
     ] = "",
 ) -> None:

@@ -24,7 +24,7 @@ def compare(
         ),
     ] = False,
 ) -> None:
-    """Compare later runs with a first one, config by config: what is better, worse or as good."""
+    """Compare later runs with a first one: which configs are better, worse or as good."""
     changes = bench.compare(run, *others)
     from bench.results.report.changes import why_nothing
     from bench.results.report.terminal import show_comparison
@@ -38,7 +38,7 @@ def compare(
             continue
         if not comparison.compared:
             reason = why_nothing(comparison)
-            raise BenchError(f"nothing of {run} and {folder} can be compared: {reason}")
+            raise BenchError(f"{run} and {folder} cannot be compared: {reason}")
         if comparison.of_models:
             error_console.print("[yellow]too few common seeds to show any regression[/]")
     if changes.regressions and fail_on_regression:

@@ -23,7 +23,7 @@ def export(
     trial: Annotated[
         str | None,
         typer.Option(
-            metavar="TRIAL", help="The beginning of a trial's id. Default: the one to use."
+            metavar="TRIAL", help="First characters of a trial's id. Default: the recommended one."
         ),
     ] = None,
     out: Annotated[
@@ -33,14 +33,14 @@ def export(
     preprocessing: Annotated[
         str | None,
         typer.Option(
-            help="inside: the file takes RGB images of any size; beside: it takes what "
-            "preprocessing.json says. Default: inside where the format can."
+            help="inside: the file takes RGB images of any size; beside: it takes tensors as "
+            "preprocessing.json says. Default: inside, if the format allows it."
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
     plugin: Plugins = None,
 ) -> None:
-    """Write a trained trial as a file for other programs, checked, with a model card."""
+    """Export a trained trial to a file for other programs, check it and write a model card."""
     load_plugins(plugin)
     import bench
 

@@ -21,7 +21,7 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace a suite file that exists.")] = False,
     minutes: Annotated[
-        float, typer.Option(help="How long the suite may train on this machine.")
+        float, typer.Option(help="Minutes that the suite may train on this machine.")
     ] = 10.0,
 ) -> None:
     """Look at a folder of images and write a suite for it, ready to run."""

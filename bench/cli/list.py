@@ -17,7 +17,7 @@ def list_catalogue(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
     plugins: Plugins = None,
 ) -> None:
-    """Show the catalogue: what a suite may name."""
+    """List the names that a suite may use, with their options."""
     load_plugins(plugins)
     kinds = bench.list(kind)
     from bench.runs.listing import plural

@@ -69,7 +69,8 @@ def _before_all(
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what is decided, on standard error.")
+        bool,
+        typer.Option("--verbose", "-v", help="Log decisions and their reasons to standard error."),
     ] = False,
 ) -> None:
     logger = logging.getLogger("bench")

@@ -16,7 +16,10 @@ RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run folder, or its URL in an object store.")
 ]
 Track = Annotated[
-    str, typer.Option(metavar="NAMES", help="Also export to tensorboard, mlflow (comma-separated).")
+    str,
+    typer.Option(
+        metavar="NAMES", help="Also export results to tensorboard, mlflow (comma-separated)."
+    ),
 ]
 Plugins = Annotated[
     list[str] | None,
@@ -34,11 +37,17 @@ OPTIONS = {
         typer.Option("--set", metavar="KEY=VALUE", help="Override a suite value, by dotted path."),
     ],
     "workers": Annotated[
-        int | None, typer.Option(help="Trials at once. Default: the cores on a CPU, else 1.")
+        int | None,
+        typer.Option(
+            help="Number of trials at once. Default: the number of cores on a CPU, else 1."
+        ),
     ],
     "executor": Annotated[str, typer.Option(help="auto, in-process, processes or ray.")],
     "address": Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (default: one here, started if need be).")
+        str | None,
+        typer.Option(
+            help="HOST:PORT of a Ray cluster. Default: the one on this machine, started if needed."
+        ),
     ],
     "only": Annotated[
         list[str],
@@ -46,7 +55,11 @@ OPTIONS = {
     ],
     "reuse": Annotated[
         bool,
-        typer.Option(" /--no-reuse", show_default=False, help="Train every trial anew, by itself."),
+        typer.Option(
+            " /--no-reuse",
+            show_default=False,
+            help="Train every trial from its start and alone: share and reuse nothing.",
+        ),
     ],
     "retry": Annotated[
         str | None, typer.Option(metavar="failed", help="Also train the trials that failed before.")
@@ -54,18 +67,21 @@ OPTIONS = {
     "decide": Annotated[
         bool,
         typer.Option(
-            "--decide", help="Add seeds to what is still in the contest until it is decided."
+            "--decide",
+            help="Add seeds to the strategies that are still open until the comparison is decided.",
         ),
     ],
     "margin": Annotated[
         float | None,
-        typer.Option(help="Of --decide: a difference that does not matter (0.01: one point)."),
+        typer.Option(
+            help="With --decide: the largest difference that does not matter (0.01: one point)."
+        ),
     ],
     "max_seeds": Annotated[
-        int | None, typer.Option(help="Of --decide: seeds of a strategy at most. Default: 20.")
+        int | None, typer.Option(help="With --decide: the most seeds of a strategy. Default: 20.")
     ],
     "minutes": Annotated[
-        float | None, typer.Option(help="Of --decide: add no seeds after so many minutes.")
+        float | None, typer.Option(help="With --decide: add no seeds after this many minutes.")
     ],
 }
 """The options of `RunOptions`, as the command line takes them."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interruptible(
-    told: str = "interrupted; the same command goes on from what is finished",
+    told: str = "interrupted; run the same command again to continue from what is finished",
 ) -> Iterator[None]:
     try:
         yield

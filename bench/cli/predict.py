@@ -37,16 +37,23 @@ def predict(
     trial: Annotated[
         str | None,
         typer.Option(
-            metavar="TRIAL", help="The beginning of a trial's id. Default: the one to use."
+            metavar="TRIAL", help="First characters of a trial's id. Default: the recommended one."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write all rows to a .csv, .parquet or .jsonl file."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Show so many of the most probable classes.")] = 1,
+    top: Annotated[
+        int, typer.Option(min=1, help="Show this many of the most probable classes.")
+    ] = 1,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Call a less probable class unsure.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Show `unsure` if the most probable class is less probable than this.",
+        ),
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Plugins = None,
@@ -140,7 +147,7 @@ def _show_labelled(found: Predictions) -> None:
     total = found.labelled.total()
     out_console.print(
         f"{total:,} files lie in folders named like classes: {100 * found.accuracy:.1f} % of them "
-        f"are classified as their folder says (95 %: {100 * low:.1f} to {100 * high:.1f})",
+        f"get the class of their folder (95 % interval: {100 * low:.1f} to {100 * high:.1f})",
         highlight=False,
     )
     labels = [name for name in found.classes if any(name == label for label, _ in found.labelled)]

@@ -24,7 +24,8 @@ def report(
     for path in rebuilt.files:
         out_console.print(f"report: {escape(str(path))}")
     for trial, problem in rebuilt.damaged.items():
-        text = f"checkpoints/{trial}.safetensors is damaged ({problem}); bench run makes it anew"
+        file = f"checkpoints/{trial}.safetensors"
+        text = f"{file} is damaged ({problem}); bench run trains its trial again"
         out_console.print(f"[yellow]note[/] {escape(text)}", highlight=False)
     for place in rebuilt.tracked:
         out_console.print(f"tracked: {escape(place)}")

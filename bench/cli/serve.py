@@ -17,17 +17,21 @@ def serve(
     run: RunArgument,
     trial: Annotated[
         str | None,
-        typer.Option(metavar="TRIAL", help="The beginning of a trial's id; default: that to use."),
+        typer.Option(
+            metavar="TRIAL", help="First characters of a trial's id. Default: the recommended one."
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(envvar="BENCH_TOKEN", help="What clients must send (or $BENCH_TOKEN)."),
+        typer.Option(envvar="BENCH_TOKEN", help="The token that clients must send."),
     ] = None,
     max_mib: Annotated[float, typer.Option(help="The largest request, in MiB.")] = 20,
     max_pixels: Annotated[int, typer.Option(help="The largest image, in pixels.")] = 50_000_000,
-    max_requests: Annotated[int, typer.Option(help="Requests at once; others get 429.")] = 512,
+    max_requests: Annotated[
+        int, typer.Option(help="The most requests at once; others get status 429.")
+    ] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Plugins = None,
 ) -> None:

@@ -14,7 +14,7 @@ from bench.cli.options import RunArgument
 def show(
     run: RunArgument,
     trial: Annotated[
-        str | None, typer.Argument(metavar="[TRIAL]", help="The beginning of a trial's id.")
+        str | None, typer.Argument(metavar="[TRIAL]", help="First characters of a trial's id.")
     ] = None,
 ) -> None:
     """Show a run, or one trial of it, in the terminal."""

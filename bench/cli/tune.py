@@ -20,7 +20,7 @@ from bench.runs.progress import ConsoleReporter
 def tune(
     suite: SuiteArgument,
     trials: Annotated[
-        int | None, typer.Option(help="Trials per cell; more than before adds to them.")
+        int | None, typer.Option(help="Trials per cell. A larger number than before adds trials.")
     ] = None,
     storage: Annotated[
         str | None,
@@ -29,7 +29,7 @@ def tune(
     plugins: Plugins = None,
     **options: Unpack[ProcessKeywords],
 ) -> None:
-    """Search settings for every cell with equal budgets, then run the suite with what was found."""
+    """Search settings for every cell with equal budgets, then run the suite with the best ones."""
     with interruptible(), ConsoleReporter(out_console) as reporter:
         result = bench.tune(suite, trials=trials, storage=storage, reporter=reporter, **options)
     show_result(result, options["out"])

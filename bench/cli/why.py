@@ -14,7 +14,9 @@ from bench.cli.options import RunArgument
 
 def why(
     run: RunArgument,
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The beginning of a trial's id.")],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="First characters of a trial's id.")
+    ],
 ) -> None:
     """Say why a trial was trained, kept, shared, skipped or failed."""
     for sentence in bench.why(run, trial):

@@ -171,9 +171,9 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
             Field(
                 ge=0,
                 lt=1,
-                description="Share of the images left that become the validation split, drawn by "
-                "`seed`, where the data set has none. 0: none, all of them train; it needs "
-                "`choose: last`.",
+                description="Share of the remaining images that becomes the validation split, "
+                "drawn by `seed`, if the data set has none. 0: no validation split, these images "
+                "train; it needs `choose: last`.",
                 examples=[0.2],
             ),
         ],
@@ -183,8 +183,8 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             SplitFraction,
             Field(
-                description="Share of the images that become the test split, drawn by "
-                "`split_seed`, where the data set has none.",
+                description="Share of the images that becomes the test split, drawn by "
+                "`split_seed`, if the data set has none.",
                 examples=[0.2],
             ),
         ],
@@ -193,7 +193,7 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "split_seed": (
         Annotated[
             int,
-            Field(ge=0, description="Seeds a test split that is drawn.", examples=[0]),
+            Field(ge=0, description="Seed of the draw of the test split.", examples=[0]),
         ],
         0,
     ),
@@ -201,8 +201,8 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
         Annotated[
             dict[str, list[int | str]] | None,
             Field(
-                description="For each class the ImageNet classes, by index or name, that mean the "
-                "same: `pretrained_head` needs it. null: what the data set knows itself.",
+                description="For each class the ImageNet classes (index or name) that mean the "
+                "same; `pretrained_head` needs it. null: the data set's own map, if it has one.",
                 examples=[{"ants": [310], "bees": ["bee"]}],
             ),
         ],

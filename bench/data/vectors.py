@@ -102,10 +102,10 @@ class VectorData:
             metadata = json.loads(text)
             # Those that an earlier version wrote have none.
             if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
-                raise ValueError(f"{METADATA_FILE} has another checksum")
+                raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
             if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
-                raise ValueError(f"{VECTORS_FILE} has another checksum")
+                raise ValueError(f"the checksum of {VECTORS_FILE} is wrong")
             return cls(
                 folder=folder,
                 vectors=vectors,
@@ -121,8 +121,8 @@ class VectorData:
             )
         except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
-                f"the prepared vectors in {folder} are missing or damaged ({error}); "
-                "the same command makes them anew"
+                f"the prepared vectors in {folder} are missing or damaged ({error}); run the same "
+                "command again to rebuild them"
             ) from error
 
     @property

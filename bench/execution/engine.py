@@ -95,7 +95,7 @@ class Engine:
             if self.broken:
                 raise DeviceLostError()
             performance.prepare()
-            threads, device = task.jobs[0].trial.settings.threads, task.jobs[0].device
+            threads, device = task.jobs[0].trial.settings.cpu_threads, task.jobs[0].device
             with self._compute(task) as compute, isolated(threads, device):
                 performance.run(compute)
         except Exception as error:
@@ -111,7 +111,7 @@ class Engine:
         settings = task.jobs[0].trial.settings
         try:
             performance.prepare()
-            with isolated(settings.threads, task.jobs[0].device):
+            with isolated(settings.cpu_threads, task.jobs[0].device):
                 performance.run(SharedBatches(ranks))
         except TrainingDivergedError:
             return None  # which all ranks find, from the same losses
@@ -561,7 +561,7 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         image_size=training.preprocessing.size,
         boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
         precision=training.precision,
-        threads=settings.threads,
+        threads=settings.cpu_threads,
         numerics=NUMERICS_VERSION,
         versions={name: version(name) for name in ("torch", "torchvision")},
     )

@@ -168,7 +168,7 @@ def _trunk(
         "numerics": NUMERICS_VERSION,
         "arithmetic": arithmetic(device),
         "precision": precision,
-        "threads": settings.threads,
+        "threads": settings.cpu_threads,
         "data": fingerprint,
         "backbone": trial.backbone.identity(),
         "weights": weights.fingerprint,

@@ -104,8 +104,8 @@ class Work:
             return f"The work is {asked} TFLOP; sharing saves none of it."
         if self.flops_done > self.flops_asked:
             return (
-                f"The work is {done} TFLOP; without sharing it would be {asked}, as features that "
-                "are kept pay off only when they are used again."
+                f"The work is {done} TFLOP; without sharing it would be {asked}, because kept "
+                "features pay off only when they are used again."
             )
         share = self.flops_done / self.flops_asked
         return f"Sharing cuts the work to {done} of {asked} TFLOP ({100 * share:.0f} %)."

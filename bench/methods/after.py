@@ -12,7 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.suite.registry import NoTraits, Registry
+from bench.suite.registry import Registry
+
+PROBE = "linear_probe"
+"""The strategy whose trials WiSE-FT starts from: a head that means something on the start."""
 
 GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -61,7 +64,15 @@ class Views:
 
 Recipe = Ensemble | Temperature | Soup | Interpolation | Views
 
-AFTER: Registry[Callable[..., Recipe], NoTraits] = Registry("after", NoTraits, takes=())
+
+@dataclass(frozen=True, kw_only=True)
+class AfterTraits:
+    """Whether it needs the trained weights of all trials, and not their predictions alone."""
+
+    needs_weights: bool = False
+
+
+AFTER: Registry[Callable[..., Recipe], AfterTraits] = Registry("after", AfterTraits, takes=())
 
 
 @AFTER.register("ensemble")
@@ -70,9 +81,8 @@ def ensemble(
     members: Annotated[
         Literal["seeds", "greedy"],
         Field(
-            description="`seeds`: all trainings of the config that is reported, each once. "
-            "`greedy`: of all configs, within each seed, those that its validation split chooses, "
-            "with replacement.",
+            description="`seeds`: each training of the reported config once. `greedy`: within "
+            "each seed, trials of all configs that its validation split chooses, with replacement.",
             examples=["greedy"],
         ),
     ] = "seeds",
@@ -83,22 +93,22 @@ def ensemble(
 
 @AFTER.register("temperature")
 def temperature() -> Temperature:
-    """Probabilities as softmax(log p / T), with the T of least validation loss (Guo et al., 2017).
+    """Probabilities as softmax(log p / T), with the T of lowest validation loss (Guo et al., 2017).
 
-    The most probable class stays.
+    The most probable class stays the same.
     """
     return Temperature()
 
 
-@AFTER.register("soup")
+@AFTER.register("soup", needs_weights=True)
 def soup(
     *,
     members: Annotated[
         Literal["uniform", "greedy"],
         Field(
             description="`uniform`: all trials of a seed that start from the same values. "
-            "`greedy`: one after the other, best on validation first, if that makes validation "
-            "better.",
+            "`greedy`: trials are added one by one, best on validation first, and kept if they "
+            "improve validation.",
             examples=["greedy"],
         ),
     ] = "uniform",
@@ -107,7 +117,7 @@ def soup(
     return Soup(greedy=members == "greedy")
 
 
-@AFTER.register("wise_ft")
+@AFTER.register("wise_ft", needs_weights=True)
 def wise_ft(
     *,
     alphas: Annotated[
@@ -115,22 +125,22 @@ def wise_ft(
         Field(
             min_length=1,
             max_length=101,
-            description="α of (1 − α) · θ₀ + α · θ₁, of which validation chooses.",
+            description="Values of α in (1 − α) · θ₀ + α · θ₁; validation chooses one.",
             examples=[[0.0, 0.5, 1.0]],
         ),
     ] = GRID,
 ) -> Interpolation:
-    """Weights between a seed's `linear_probe` and a trial (Wortsman et al., WiSE-FT, 2022)."""
+    """Weights between those of a seed's `linear_probe` and of a trial (Wortsman et al., 2022)."""
     return Interpolation(alphas=tuple(alphas))
 
 
-@AFTER.register("tta")
+@AFTER.register("tta", needs_weights=True)
 def tta(
     *,
     views: Annotated[
         Literal["flip", "five_crops", "random"],
         Field(
-            description="Beside the plain view: its mirror image (`flip`), the four corners "
+            description="Views beside the plain one: its mirror image (`flip`), the four corners "
             "(`five_crops`; where images are stored larger than the network's input), or random "
             "crops and mirror images (`random`).",
             examples=["random"],
@@ -139,12 +149,26 @@ def tta(
     count: Annotated[
         int,
         Field(
-            ge=1, le=100, description="Views in all, of `random`; 1 is the plain one.", examples=[8]
+            ge=1,
+            le=100,
+            description="Number of views for `random`, the plain one included.",
+            examples=[8],
         ),
     ] = 4,
 ) -> Views:
     """Test-time augmentation: the mean of probabilities over several views of an image."""
     return Views(kind=views, count={"flip": 2, "five_crops": 5}.get(views, count))
+
+
+def chooses(found: Recipe) -> bool:
+    """Whether validation chooses something of it, so that it needs a validation split."""
+    match found:
+        case Ensemble() | Soup():
+            return found.greedy
+        case Temperature() | Interpolation():
+            return True
+        case Views():
+            return False
 
 
 def recipe(name: str, options: dict[str, object]) -> Recipe:

@@ -94,7 +94,7 @@ def accuracy(labels: Labels, probabilities: Probabilities) -> float:
 
 @METRICS.register("balanced_accuracy", label="balanced accuracy", percent=True)
 def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> float:
-    """The mean over the classes that occur of the fraction of theirs that is right (recall)."""
+    """The mean recall (the fraction of a class's samples that is right) over classes that occur."""
     right = np.diag(_confusion(labels, probabilities))
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     return float((right[counts > 0] / counts[counts > 0]).mean())
@@ -115,8 +115,8 @@ def macro_f1(labels: Labels, probabilities: Probabilities) -> float:
 def auroc(labels: Labels, probabilities: Probabilities) -> float:
     """The mean over classes of the area under the ROC curve, each class against the rest.
 
-    The probability that a sample of the class is given more of it than another sample, ties
-    counted half (Hanley and McNeil, 1982). NaN unless every class and a second one occur.
+    The probability that a sample of the class gets a higher probability of it than a sample of
+    the rest, ties counted half (Hanley and McNeil, 1982). NaN unless each class has both.
     """
     areas = [
         _area(labels == label, probabilities[:, label]) for label in range(probabilities.shape[1])
@@ -133,7 +133,7 @@ def log_loss(labels: Labels, probabilities: Probabilities) -> float:
 
 @METRICS.register("brier", label="Brier score", higher_is_better=False)
 def brier(labels: Labels, probabilities: Probabilities) -> float:
-    """The mean over samples of the squared distance of probabilities and truth.
+    """The mean squared distance between probabilities and truth over samples.
 
     Summed over the classes, so from 0 to 2 (Brier, Verification of Forecasts, 1950).
     """

@@ -131,13 +131,13 @@ def focal(
         Field(
             ge=0,
             le=10,
-            description="γ of (1 − p)^γ · (−log p), with the probability p of the right class: the "
-            "larger, the less samples that are right count.",
+            description="γ in (1 − p)^γ · (−log p), with the probability p of the right class: "
+            "the larger γ, the less samples count that are already right.",
             examples=[2.0],
         ),
     ] = 2.0,
 ) -> CrossEntropy:
-    """Cross-entropy times (1 − p)^`gamma`: samples that are right already count less.
+    """Cross-entropy times (1 − p)^`gamma`: samples that are already right count less.
 
     Lin et al., "Focal Loss for Dense Object Detection", 2017; with `gamma` 0 it is cross-entropy.
     """

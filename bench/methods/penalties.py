@@ -34,24 +34,25 @@ def l2_sp(
     weight: Annotated[
         PenaltyWeight,
         Field(
-            description="α of α/2 · ‖w − w⁰‖² + β/2 · ‖head‖², with w of the backbone, w⁰ its "
-            "starting values. In the place of weight decay, which should be 0 with it.",
+            description="α in α/2 · ‖w − w⁰‖² + β/2 · ‖head‖², with w of the backbone, w⁰ its "
+            "starting values. It replaces weight decay, so set that to 0.",
             examples=[0.01],
         ),
     ] = 0.01,
     head_weight: Annotated[
         PenaltyWeight | None,
         Field(
-            description="β of the same, for the parameters of the head. null: as `weight`.",
+            description="β in the same formula, for the parameters of the head. null: equal to "
+            "`weight`.",
             examples=[0.001],
         ),
     ] = None,
 ) -> Tensor:
     """Half the squared distance of the backbone from its start, and half the head's squared norm.
 
-    `weight` / 2 · ‖w − w⁰‖² + `head_weight` / 2 · ‖head‖², which is `weight` unless it is given (Li
-    et al., "Explicit Inductive Bias for Transfer Learning", 2018). It stands in for weight decay,
-    which should be 0 with it.
+    `weight` / 2 · ‖w − w⁰‖² + `head_weight` / 2 · ‖head‖², where `head_weight` defaults to `weight`
+    (Li et al., "Explicit Inductive Bias for Transfer Learning", 2018). It replaces weight decay, so
+    set that to 0.
     """
     import torch
 

@@ -114,7 +114,7 @@ class Plan:
             end += stage.epochs
             if epoch < end:
                 return index
-        raise PlanError(f"the plan has {counted(end, 'epoch')}, epoch {epoch} was asked for")
+        raise PlanError(f"the plan has {counted(end, 'epoch')}; there is no epoch {epoch}")
 
     def without_vector_decay(self) -> Plan:
         """The plan that spares biases and norm layers the weight decay."""

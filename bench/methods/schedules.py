@@ -52,15 +52,15 @@ Gamma = Annotated[
 ]
 End = Annotated[
     float,
-    Field(ge=0, le=1, description="Share of the rate that is left at the end.", examples=[0.01]),
+    Field(ge=0, le=1, description="Share of the rate that remains at the end.", examples=[0.01]),
 ]
 WarmupEpochs = Annotated[
     float,
     Field(
         ge=0,
         allow_inf_nan=False,
-        description="Epochs, whole or not, in which the rate grows in a straight line to what the "
-        "schedule says: times min(1, (step + 1) / warm-up steps).",
+        description="Epochs (fractions allowed) in which the rate grows linearly to that of the "
+        "schedule: the factor is min(1, (step + 1) / warm-up steps).",
         examples=[1, 0.5],
     ),
 ]
@@ -106,7 +106,7 @@ def step(
     step_size: Annotated[Count, Field(description="Epochs between drops.", examples=[7])] = 7,
     gamma: Gamma = 0.1,
 ) -> float:
-    """Times `gamma` after every `step_size` epochs."""
+    """Multiply the rate by `gamma` after every `step_size` epochs."""
     return float(gamma ** (progress.epoch // step_size))
 
 
@@ -118,19 +118,19 @@ def multistep(
         tuple[Count, ...],
         Field(
             min_length=1,
-            description="The rate drops when so many epochs are done.",
+            description="The rate drops after these numbers of epochs.",
             examples=[[6, 9]],
         ),
     ],
     gamma: Gamma = 0.1,
 ) -> float:
-    """Times `gamma` after each of the epochs in `milestones`."""
+    """Multiply the rate by `gamma` after each of the epochs in `milestones`."""
     return float(gamma ** sum(progress.epoch >= milestone for milestone in milestones))
 
 
 @SCHEDULES.register("exponential")
 def exponential(progress: Progress, *, gamma: Gamma = 0.9) -> float:
-    """Times `gamma` after every epoch."""
+    """Multiply the rate by `gamma` after every epoch."""
     return float(gamma**progress.epoch)
 
 
@@ -192,7 +192,7 @@ def plateau(
         int,
         Field(
             ge=0,
-            description="Epochs in a row without a fall of the validation loss that are waited.",
+            description="Epochs in a row without a fall of the validation loss that are tolerated.",
             examples=[3],
         ),
     ] = 3,
@@ -200,12 +200,12 @@ def plateau(
         float,
         Field(
             ge=0,
-            description="A fall counts from this share of the best loss on.",
+            description="Least fall that counts, as a share of the best loss.",
             examples=[0.0001],
         ),
     ] = 1e-4,
 ) -> float:
-    """Times `gamma` when the validation loss has not fallen for more than `patience` epochs.
+    """Multiply the rate by `gamma` if validation loss has not fallen for over `patience` epochs.
 
     A fall counts if it is larger than the share `threshold` of the best loss so far:
     `torch.optim.lr_scheduler.ReduceLROnPlateau`.

@@ -78,8 +78,8 @@ Penalties = Annotated[
     dict[str, Any] | None,
     AfterValidator(_checked_penalty),
     Field(
-        description="What is added to the loss for where the parameters are: a weight, or options, "
-        "by the name of the penalty. null: nothing.",
+        description="Penalties on the parameters that are added to the loss: the weight, or the "
+        "options, of each by its name. null: none.",
         examples=[{"l2_sp": 0.01}, {"l2_sp": {"weight": 0.01, "head_weight": 0.001}}],
     ),
 ]
@@ -87,7 +87,7 @@ ObjectiveOption = Annotated[
     str | dict[str, Any] | None,
     AfterValidator(_checked_objective),
     Field(
-        description="What is minimised over the samples. null: cross-entropy.",
+        description="The loss of a sample that is minimised. null: cross-entropy.",
         examples=["focal", {"name": "focal", "gamma": 1.0}],
     ),
 ]
@@ -140,7 +140,7 @@ def _term(name: str, options: Mapping[str, Any]) -> Term:
 
 
 FROZEN = Rule(pattern="*", lr=None)
-FREEZES = "freezes the backbone, which at random would never learn"
+FREEZES = "freezes the backbone, and a random one would never learn"
 
 
 def _one_stage(epochs: int, *rules: Rule) -> Plan:
@@ -158,7 +158,7 @@ def _only(groups: Iterable[str]) -> tuple[Rule, ...]:
 
 @STRATEGIES.register("from_scratch", weights="ignored")
 def from_scratch(groups: Sequence[str], epochs: int) -> Plan:
-    """Train everything from a random start: what pretraining is compared with."""
+    """Train everything from a random start: the baseline for pretraining."""
     return _one_stage(epochs, _everything(1.0))
 
 
@@ -223,7 +223,7 @@ def layerwise_decay(
         Field(
             gt=0,
             le=1,
-            description="A group k below the head trains at lr × decay to the power k.",
+            description="The group k steps below the head trains at lr × decay^k.",
             examples=[0.75],
         ),
     ] = 0.75,

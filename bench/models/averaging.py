@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,34 +34,41 @@ def averaged(states: Sequence[State], weights: Sequence[float]) -> dict[str, Ten
     return found
 
 
-def same_statistics(states: Sequence[State]) -> bool:
-    """Whether the norm statistics of all are equal: they were fixed, and need not be found anew."""
+def moved_norms(states: Sequence[State]) -> frozenset[str]:
+    """The norms whose statistics are not equal in all states: those of the others were fixed."""
     first, *others = states
     names = [name for name in first if name.rpartition(".")[2] in STATISTICS]
-    return all(torch.equal(first[name], other[name]) for name in names for other in others)
+    return frozenset(
+        name.rpartition(".")[0]
+        for name in names
+        if any(not torch.equal(first[name], other[name]) for other in others)
+    )
 
 
-def recompute_statistics(network: Network, batches: Iterable[Tensor]) -> None:
-    """Give every batch norm the statistics of `batches` of what the network takes, each alike.
+def recompute_statistics(
+    network: Network, batches: Iterable[Tensor], norms: Collection[str]
+) -> None:
+    """Give the batch norms of these names the statistics of `batches` of what the network takes.
 
-    Nothing else trains; the network is in evaluation mode afterwards.
+    Each batch counts alike, so they are to be of about one size. All other norms keep theirs, and
+    nothing trains; the network is in evaluation mode afterwards.
     """
     network.eval()
-    norms = [
+    found = [
         module
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        for name, module in network.model.named_modules()
+        if name in norms and isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
-    before = [norm.momentum for norm in norms]
+    before = [norm.momentum for norm in found]
     device = next(network.parameters()).device
-    for norm in norms:
+    for norm in found:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
         norm.train()
     with torch.no_grad():
-        for batch in batches if norms else ():
+        for batch in batches if found else ():
             network(batch.to(device))
-    for norm, momentum in zip(norms, before, strict=True):
+    for norm, momentum in zip(found, before, strict=True):
         norm.momentum = momentum
         norm.eval()
 

@@ -189,7 +189,7 @@ class Checkpoint:
                 )
             if _start_name(path) != spec.start:
                 raise BenchError(
-                    f"{path} is damaged: its content is not what its name says; {MEND}"
+                    f"{path} is damaged: its content does not have the hash in its name; {MEND}"
                 )
         return Weights(
             name=spec.weights if path is not None else NONE,
@@ -226,8 +226,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         spec = ModelSpec.from_json(metadata[SPEC])
     except ValueError as error:
         raise BenchError(
-            f"{path} says of its network what this version does not understand ({error}); it may "
-            "be from a later one: upgrade bench"
+            f"{path} describes its network in a way that this version does not understand "
+            f"({error}); a later version may have written it: upgrade bench"
         ) from error
     return Checkpoint(path=path, spec=spec, tensors=tensors, metadata=metadata)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +25,20 @@ EVALUATION_BATCH = 64
 """Fixed, because the batch size can change the last bits of a logit."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What is computed within has the same bits whatever the caller's number of threads.
+
+    That number decides how products are cut, and their last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context that runs matrix work in a trial's precision, `fp32` or `bf16`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
@@ -31,8 +47,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class Trunk:
     """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
 
-    So many `parallel_batches` run at once, each in a thread of its own with `threads` intra-op
-    threads: that changes the time and no number.
+    Each batch is computed by one CPU thread, so many `parallel_batches` at once: that is faster
+    than several threads for one batch, and their number changes no bit.
     """
 
     def __init__(
@@ -41,13 +57,11 @@ class Trunk:
         boundary: str,
         *,
         autocast: Callable[[], torch.autocast],
-        threads: int,
         parallel_batches: int,
     ) -> None:
         self._network = network
         self._boundary = boundary
         self._autocast = autocast
-        self._threads = threads
         self.parallel_batches = parallel_batches
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -58,9 +72,10 @@ class Trunk:
             for at in range(0, len(batch), FROZEN_BATCH)
         )
         if self.parallel_batches == 1:
-            yield from map(self._forward, pieces)
+            yield from map(one_thread()(self._forward), pieces)
             return
-        with ThreadPoolExecutor(self.parallel_batches, initializer=self._enter_thread) as pool:
+        enter = partial(torch.set_num_threads, 1)
+        with ThreadPoolExecutor(self.parallel_batches, initializer=enter) as pool:
             ahead = []
             for piece in pieces:
                 ahead.append(pool.submit(self._forward, piece))
@@ -68,9 +83,6 @@ class Trunk:
                     yield ahead.pop(0).result()
             for future in ahead:
                 yield future.result()
-
-    def _enter_thread(self) -> None:
-        torch.set_num_threads(self._threads)
 
     def _forward(self, batch: Tensor) -> Tensor:
         count = len(batch)
@@ -144,7 +156,6 @@ class Evaluation:
                 self._network,
                 self._boundary,
                 autocast=self._autocast,
-                threads=self._threads,
                 parallel_batches=1,
             )
             batch = as_input(torch.cat(list(trunk([batch]))))

@@ -80,7 +80,7 @@ def build_head(
 def _inputs(layer: nn.Module) -> int:
     from torch import nn
 
-    assert isinstance(layer, nn.Linear | nn.Conv2d), f"{type(layer).__name__} is no classifier"
+    assert isinstance(layer, nn.Linear | nn.Conv2d), f"{type(layer).__name__} is not a classifier"
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 

@@ -86,8 +86,8 @@ def _strange(path: Path) -> str | None:
         return None
     lowered = start.lstrip().lower()
     named = [text for first, text in _STRANGERS if lowered.startswith(first.lower())]
-    text = named[0] if named else f"neither; it begins with {start[:12]!r}"
-    return f"it must be written by torch.save or safetensors, and is {text}"
+    text = named[0] if named else f"neither (it begins with {start[:12]!r})"
+    return f"it must be a file of torch.save or safetensors, but is {text}"
 
 
 def _cause(error: Exception) -> str:
@@ -102,7 +102,7 @@ def _cause(error: Exception) -> str:
             "loaded; write the state dict alone with torch.save(model.state_dict(), path)"
         )
     first_line = text.strip().partition("\n")[0]
-    return f"it is damaged, or neither of torch.save nor safetensors ({first_line})"
+    return f"it is damaged, or not a file of torch.save or safetensors ({first_line})"
 
 
 def _unwrap(content: object, depth: int = 0) -> dict[str, Tensor] | None:
@@ -267,7 +267,7 @@ def _check_kinds(state: Mapping[str, Tensor], targets: Mapping[str, Tensor], ori
         or (targets[name].is_floating_point() and not tensor.is_floating_point())
     ]
     if wrong:
-        raise WeightsError(f"{origin} has values of another kind: {_some(wrong)}")
+        raise WeightsError(f"{origin} has values of another type: {_some(wrong)}")
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -78,7 +78,7 @@ def _unpacked(metadata: dict[str, str]) -> dict[str, str]:
     try:
         return unpacked(metadata)
     except ValueError as error:
-        raise DamagedFileError(f"its metadata are none ({error})") from error
+        raise DamagedFileError(f"its metadata cannot be read ({error})") from error
 
 
 def read_if_whole(path: Path) -> dict[str, Tensor]:

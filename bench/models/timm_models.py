@@ -52,7 +52,7 @@ def pretrained_config(backbone: str) -> Any:
     """timm's description of the backbone's default weights (its class `PretrainedCfg`)."""
     config = import_timm(backbone).get_pretrained_cfg(timm_name(backbone))
     if config is None:
-        raise BenchError(f"{backbone} is described by no configuration in timm")
+        raise BenchError(f"timm has no configuration of {backbone}")
     return config
 
 

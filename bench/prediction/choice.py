@@ -48,8 +48,8 @@ def chosen_trial(run: Run, name: str | None = None) -> Chosen:
         row = find_trial(run, name)
         if row["status"] != "complete":
             raise BenchError(
-                f"the trial {row['trial']} is {row['status']}, so there is no trained network of "
-                f"it; bench why {run.folder} {row['trial']} says more"
+                f"the trial {row['trial']} is {row['status']}, so it has no trained network; "
+                f"bench why {run.folder} {row['trial']} says more"
             )
         return Chosen(row=row, label=_label(grid, row), why="You chose it.")
     complete = complete_trials(run.trials)
@@ -59,7 +59,7 @@ def chosen_trial(run: Run, name: str | None = None) -> Chosen:
     own = complete[complete["config"] == config]
     row = _best_seed(own, run)
     val = row[run.metric.val]
-    of_seed = "" if len(own) == 1 else f", of its {len(own)} trainings the best there"
+    of_seed = "" if len(own) == 1 else f", the best of its {len(own)} trainings"
     figure = "" if is_missing(val) else f" ({run.metric.text(val)} on validation{of_seed})"
     return Chosen(row=row, label=_label(grid, row), why=f"{of_config}{figure}.")
 
@@ -83,7 +83,7 @@ def _config(run: Run, grid: Grid) -> tuple[str, str]:
         best = max(ranked, key=lambda result: run.metric.sign * result.val.mean)
         return best.config, "It is the best config on validation"
     first = complete_trials(run.trials)["config"].iloc[0]
-    return str(first), "It is the first complete config; nothing was measured to choose by"
+    return str(first), "It is the first complete config; there is no validation result to choose by"
 
 
 def _recommended(run: Run) -> str | None:

@@ -29,10 +29,10 @@ def earlier_note(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str | None:
     number = counted(len(others), "complete trial")
     are, them = ("is", "it") if len(others) == 1 else ("are", "them")
     return (
-        f"{number} in {folder} {are} not part of this suite ({_changes(others, rows)}): the tables "
-        f"and the report leave {them} out, and those of before are kept in "
-        f"{earlier_folder(folder)}, where bench show and bench compare read them; to keep both "
-        "apart, give another --out or --set name=NAME"
+        f"{number} in {folder} {are} not part of this suite ({_changes(others, rows)}): the "
+        f"tables and the report leave {them} out; the earlier tables and report are kept in "
+        f"{earlier_folder(folder)}, where bench show and bench compare read them. To keep both "
+        "runs apart, give another --out or --set name=NAME"
     )
 
 

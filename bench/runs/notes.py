@@ -12,6 +12,7 @@ from bench.data import TEST, VAL, DataIssue, Dataset, Splits
 from bench.data.dataset import takes_limits
 from bench.errors import DataError, counted
 from bench.execution.jobs import splits_key, splits_of
+from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, chooses, recipe
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
@@ -28,6 +29,7 @@ from bench.suite import (
     WrittenTrial,
     no_effect,
 )
+from bench.suite.no_effect import NO_EFFECT
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
@@ -70,6 +72,7 @@ def notes(
     found += _pooled(loaded, written, dataset)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
+    found += _children(loaded, [trial for trial, _, _ in plans], facts)
     return tuple(DataIssue(kind=n.kind, message=f"{n.message}.", count=n.count) for n in found)
 
 
@@ -201,7 +204,7 @@ def _tell_early_stopping(uses: Uses, each: WrittenTrial, plan: Plan) -> None:
             "early_stopping",
             place,
             each.trial,
-            "no effect, so many epochs without a better one end with the training or after it",
+            "no effect, training is too short for so many epochs without a better one",
         )
 
 
@@ -248,7 +251,7 @@ def _unused_limits(
         return
     uses = Uses(loaded.yaml_file)
     for each in written:
-        reason = "no effect, the data set is no folder of image files"
+        reason = "no effect, the data set is not a folder of image files"
         uses.unused("limits", ("limits",), each.trial, reason)
     yield from uses.notes()
 
@@ -275,7 +278,7 @@ def _pooled(
         message=(
             f"{named}: the data set's own {own} {'are' if len(names) > 1 else 'is'} pooled with "
             f"all other images; each of the {counted(len(dataset), 'image')} is tested once for "
-            "each seed, so results do not compare with those on the data set's own test split"
+            "each seed, so results cannot be compared with those on the data set's own test split"
         ),
         count=len({id(each.trial) for each in written}),
     )
@@ -301,8 +304,8 @@ def _small_validation(
         yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
     if 0 in sizes and "configs" in chosen:
         message = (
-            "there is no validation split, and strategies have several configs: nothing chooses "
-            "among them; give each strategy one config"
+            "there is no validation split, and strategies have several configs, so nothing can "
+            "choose among them; give each strategy one config"
         )
         yield Note(kind=BY_CHANCE, message=message, count=sizes.count(0))
 
@@ -366,3 +369,29 @@ def _failing(
             failing[message] = failing.get(message, 0) + 1
     for message, count in failing.items():
         yield Note(kind=WILL_FAIL, message=message, count=count)
+
+
+# What finished trials are made into -----------------------------------------------------------
+
+
+def _children(loaded: LoadedSuite, trials: Sequence[Trial], facts: _Facts) -> Iterator[Note]:
+    """What no trial of the suite can be made into, as far as trainings need not show it."""
+    for index, entry in enumerate(loaded.suite.after):
+        reason = _cannot_be(recipe(entry.name, dict(entry.options)), trials, facts)
+        if reason is not None:
+            named = loaded.yaml_file.problem(("after", index), f"after {entry.label!r}")
+            message = f"{named}: cannot be made, {reason}"
+            yield Note(kind=NO_EFFECT, message=message, count=len(trials))
+
+
+def _cannot_be(found: Recipe, trials: Sequence[Trial], facts: _Facts) -> str | None:
+    splits = [facts.splits(trial) for trial in trials]
+    if chooses(found) and splits and all(each is not None and not len(each.val) for each in splits):
+        return "validation chooses it, and there is no validation split"
+    if found == Ensemble(greedy=False) and len({trial.settings.seed for trial in trials}) < 2:
+        return "it joins the seeds of a config, and there is one seed"
+    if isinstance(found, Interpolation) and not any(
+        trial.strategy.name == PROBE for trial in trials
+    ):
+        return f"it starts from the {PROBE} of each seed, which is no strategy of the suite"
+    return None

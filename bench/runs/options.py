@@ -36,16 +36,17 @@ class RunOptions:
     - `workers`: processes at once (None: the cores that the trials' threads leave room for on a
       CPU, 1 on other devices).
     - `executor`: `auto`, `in-process`, `processes` or `ray`; `address` is that of a Ray cluster.
-    - `only`: texts `key=value[,key=value]`; a trial is selected that any of them fits.
-    - `reuse`: False trains every trial anew, by itself.
-    - `retry`: `failed` also trains what failed before. What failed for want of something outside of
-      it, such as a file or room on the disk, is tried again anyway.
-    - `decide`: starts with the suite's seeds, three at least, and adds seeds to what is still in
-      the contest until the verdict is decided, or seeds cannot decide it. `margin` replaces the
+    - `only`: texts `key=value[,key=value]`; a trial is selected if any of them fits it.
+    - `reuse`: False trains every trial from its start and alone.
+    - `retry`: `failed` also runs trials again that failed before. Trials that failed for an
+      external reason, such as a missing file or a full disk, are run again anyway.
+    - `decide`: starts with the suite's seeds (at least three) and adds seeds to the strategies that
+      are still open, until the verdict is decided or seeds cannot decide it. `margin` replaces the
       suite's `claims.margin`; `max_seeds` is the most seeds of a strategy (None: 20); after
-      `minutes` no further seeds are added (None: whenever it takes).
+      `minutes` no further seeds are added (None: no limit).
 
-    Raises `BenchError` for an option that can never be.
+    Raises `BenchError` for an option that is never valid.
+
     """
 
     out: str | Path = "results"
@@ -81,7 +82,7 @@ class RunOptions:
             first = next(iter(given))
             mend = "give --decide too"
             if first == "margin":
-                mend += ", or --set claims.margin=…, which every run heeds"
+                mend += ", or --set claims.margin=…, which applies to every run"
             raise BenchError(f"{_flag(first)} has no effect without --decide; {mend}")
         for name, (rule, holds) in _LIMITS.items():
             if name in given and not _holds(holds, given[name]):

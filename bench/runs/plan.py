@@ -79,7 +79,7 @@ class RunPlan:
         yield (
             f"{counted(time.epochs, 'epoch')}, {trained} to train on and "
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
-            f"with {self.workers} at once on {self.device}"
+            f"with {counted(self.workers, 'trial')} at once on {self.device}"
         )
         yield self.disk.sentence()
         if self.after is not None:
@@ -194,7 +194,7 @@ def _after(resolved_run: ResolvedRun) -> str | None:
     entries = resolved_run.loaded.suite.after
     if not entries:
         return None
-    return f"after training, without any more of it: {', '.join(each.label for each in entries)}"
+    return f"after training, without further training: {', '.join(each.label for each in entries)}"
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

@@ -197,7 +197,9 @@ class Race:
     def _seeds(self, number: int) -> tuple[int, ...]:
         seeds = self._further.up_to(number)
         if seeds and seeds[-1] >= SEED_LIMIT:
-            raise BenchError(f"no seed is left after {SEED_LIMIT - 1}: give the suite smaller ones")
+            raise BenchError(
+                f"there is no seed above {SEED_LIMIT - 1}: give the suite smaller seeds"
+            )
         return seeds
 
     # Time and count -----------------------------------------------------------------------------

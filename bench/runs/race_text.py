@@ -17,7 +17,7 @@ STOPPED: dict[Why, str] = {
     "as good": "shown to be as good",
     "left out": "left out by --only",
     "images": "open, but seeds cannot settle it",
-    "seeds": "open at the most seeds",
+    "seeds": "open with the largest number of seeds",
 }
 
 
@@ -28,9 +28,9 @@ def start_text(suite: Sequence[int], first: Sequence[int], limit: int) -> str:
     if few:
         text += (
             f" ({', '.join(map(str, first[-few:]))} added: the suite has {seeds_text(len(suite))}, "
-            f"and nothing can be said of strategies with fewer than {len(first)})"
+            f"and nothing can be said about strategies with fewer than {len(first)})"
         )
-    return f"{text}, then adds seeds to what is still in the contest, up to {limit}"
+    return f"{text}, then adds seeds to the strategies that are still open, up to {limit}"
 
 
 def round_text(verdict: Verdict, step: Step, trainings: int, seconds: float | None) -> str:
@@ -68,12 +68,12 @@ def _end(verdict: Verdict, step: Step) -> str:
         stopped = "; ".join(_stopped(step))
         return f"decided: {best}; {stopped}."
     if step.ended == "none":
-        return "not decided: there is none that could be recommended."
+        return "not decided: none can be recommended."
     if step.ended == "failed":
         return f"not decided: no further training of {best} and {names} was completed."
     left = f"not decided: {names} {'is' if len(verdict.open) == 1 else 'are'} open against {best}"
     if step.ended == "minutes":
-        return f"{left}; --minutes leaves no time for the next seeds: the same command adds them."
+        return f"{left}; --minutes leaves no time for more seeds; the same command adds them."
     if step.ended == "left out":
         return f"{left}; --only leaves no further seeds."
     rivals = [verdict.rivals[name] for name in verdict.open]
@@ -96,8 +96,8 @@ def _missing(verdict: Verdict, rivals: Sequence[Comparison]) -> str:
         more = f"it takes {counted(rounded_up(seeds), 'more seed')} at best"
         return f"{more}, or {split} (it has {samples:,})" if split else more
     if split:
-        return f"no number of seeds will do, but {split} might (it has {samples:,})"
-    return "neither more seeds nor more test images alone will do"
+        return f"no number of seeds is enough, but {split} might be (it has {samples:,})"
+    return "neither more seeds nor more test images alone are enough"
 
 
 def _stopped(step: Step) -> Iterator[str]:

@@ -40,6 +40,7 @@ from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
+from bench.runs.threads import threads_note, with_threads
 from bench.suite import (
     Entry,
     FractalWeights,
@@ -213,12 +214,14 @@ class ResolvedRun:
         """What is told before anything is trained.
 
         That is how the data set was taken and what of it is left out, as far as that is known
-        before anything is decoded, the issues, each with the number of trials concerned, and what
-        is damaged.
+        before anything is decoded, the issues, each with the number of trials concerned, what is
+        damaged, and how many CPU threads a trial has, if there are several.
         """
+        threads = threads_note(each.trial for each in self.trials)
         in_folds = self.trials[0].trial.settings.folds is not None
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
-        return [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
+        told = [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
+        return told if threads is None else [*told, threads]
 
 
 def resolve_run(
@@ -234,13 +237,14 @@ def resolve_run(
     """
     given = RunOptions(**options)
     checked = check_suite(suite, given)
+    folder, remote = run_folder(given.out, checked.loaded.suite.name)
+    checked = with_threads(checked, given, folder)
     opened = open_suite(checked, device=given.device, progress=progress)
     resolved = [opened.resolver.resolve(trial) for trial in opened.trials]
     opened.resolver.check()
     plans = [(each.trial, each.plan, each.input_size) for each in resolved if each is not None]
     _check_folds(opened)
     found = notes(opened.loaded, opened.written, plans, opened.dataset)
-    folder, remote = run_folder(given.out, opened.loaded.suite.name)
     store = RunStore(folder)
 
     def on_this_disk(each: ResolvedTrial) -> ResolvedTrial:
@@ -606,8 +610,8 @@ class Resolver:
         message = (
             f"{trial.backbone.name} with weights {weights.name!r}: {_listed(unknown)} of the "
             f"images that made them {'is' if len(unknown) == 1 else 'are'} not known; this suite "
-            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know better, "
-            f"say so: weights: {{file: {weights.name}, {example}}}."
+            f"uses {', '.join(used[name] for name in unknown)}{imagenet}. If you know them, give "
+            f"them: weights: {{file: {weights.name}, {example}}}."
         )
         self._notes[message] = self._notes.get(message, 0) + 1
 

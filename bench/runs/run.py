@@ -46,7 +46,7 @@ from bench.results.folder import (
     write_json,
     write_thumbnails,
 )
-from bench.results.folder.children import FILE as CHILDREN
+from bench.results.folder.children import has_children
 from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
@@ -354,7 +354,7 @@ class _RunFolder:
     def after_training(self) -> None:
         """Make of the finished trials what the suite says."""
         folder = self._resolved_run.folder
-        if not self._resolved_run.loaded.suite.after and not (folder / CHILDREN).is_file():
+        if not self._resolved_run.loaded.suite.after and not has_children(folder):
             return
         after_training(
             self._resolved_run,
@@ -377,8 +377,8 @@ class _RunFolder:
                 return
             if (folder / "environment.json").exists():
                 self._reporter.note(
-                    "note: environment.json was damaged: from now on it describes this start, "
-                    "and not the machine and the versions of the trainings"
+                    "note: environment.json was damaged: it now describes this start, and not the "
+                    "machine and the versions of earlier trainings"
                 )
         environment = {
             **describe_machine(self._resolved_run.device),

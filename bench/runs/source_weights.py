@@ -66,6 +66,7 @@ def source_trial(backbone: str, recipe: FractalWeights, *, image_size: int) -> T
             weight_decay=recipe.weight_decay,
             batch_size=recipe.batch_size,
             image_size=size,
+            threads=1,
         ),
     )
 

@@ -224,7 +224,7 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
     traits = catalogue.strategy.get(strategy.name).traits
     mend = "exclude the pair, or give other weights"
     if traits.weights != "ignored" and settings.weights.name == "none":
-        reason = traits.why_weights or "reuses weights, so that without them it is from_scratch"
+        reason = traits.why_weights or "reuses weights; without them it is from_scratch"
         yield (
             "strategy",
             f"strategy {strategy.name!r} {reason}; weights must not be 'none' ({mend})",
@@ -286,8 +286,8 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
     if folds is not None and suite.tune is not None:
         yield (
             ("folds",),
-            "folds cannot be together with tune: every image is a test image of some fold, so the "
-            "search would see them all; leave one of the two out",
+            "folds and tune cannot be combined: every image is a test image of some fold, so the "
+            "search would see them all; remove one of the two",
         )
 
 

@@ -51,13 +51,13 @@ MEANINGS: Mapping[str, Key] = {
         examples=("standard", ["flip_crop", "standard+mixup"]),
     ),
     "exclude": Key(
-        meaning="Rules that leave cells out of the grid: a cell goes if every key of a rule fits "
-        "it.",
+        meaning="Rules that leave cells out of the grid: a cell is left out if every key of a "
+        "rule fits it.",
         examples=([{"strategy": "from_scratch", "schedule": "cosine"}],),
     ),
     "include": Key(
-        meaning="Rules that give cells which they name their other settings, or add cells where "
-        "they fit none.",
+        meaning="Rules that set further settings of the cells that they fit, or add cells if they "
+        "fit none.",
         examples=([{"strategy": "lp_ft", "lr": 0.01}],),
     ),
     "tune": Key(
@@ -73,20 +73,21 @@ MEANINGS: Mapping[str, Key] = {
         examples=({"minutes": 30, "memory_gib": 4},),
     ),
     "limits": Key(
-        meaning="How large a file may be that is read. Changes an id only where an image is read "
-        "or left out because of it.",
+        meaning="How large a file may be. Changes an id only if an image is read or left out "
+        "because of it.",
         examples=({"megapixels": 400},),
     ),
     "checkpoints": Key(
-        meaning="Whose trained weights the run folder keeps: `all` trials', those of the `best` "
-        "trial of each config on validation (its first one without a validation split), or "
+        meaning="Which trained weights the run folder keeps: of `all` trials, of the `best` trial "
+        "of each config on validation (of the first one without a validation split), or of "
         "`none`. Changes no number and no id. Default: all.",
         examples=("best",),
     ),
     "after": Key(
-        meaning="What finished trials are made into without training: names, or mappings with "
-        "options. Validation chooses; what comes of it is judged like trials. Changes no number "
-        "and no id of a trial; not with `folds`.",
+        meaning="What is made from finished trials without training, such as an ensemble: names, "
+        "or mappings with options. Validation chooses; the results are judged like trials. "
+        "Changes no number and no id of a trial. Not with `folds`; `soup`, `wise_ft` and `tta` "
+        "need `checkpoints: all`.",
         examples=(
             "ensemble",
             ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],

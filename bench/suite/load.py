@@ -184,8 +184,8 @@ class _Checker:
             claims=self._section("claims", Claims, data, "{margin: 0.01, cost: train_seconds}"),
             resources=self._section("resources", Resources, data, "{minutes: 30, memory_gib: 4}"),
             limits=self._section("limits", Limits, data, "{megapixels: 400}"),
-            checkpoints=self._checkpoints(data),
-            after=self._after(data, settings),
+            checkpoints=(kept := self._checkpoints(data)),
+            after=self._after(data, settings, kept),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -219,7 +219,9 @@ class _Checker:
     def _name(self, data: Mapping[str, Any]) -> str:
         path = self.yaml_file.path
         if "name" not in data and path is None:
-            self._report((), "name is required for a suite that is no file: its run has that name")
+            self._report(
+                (), "name is required for a suite that is not a file: the run folder gets that name"
+            )
             return ""
         name = data["name"] if path is None else data.get("name", path.stem)
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -491,24 +493,35 @@ class _Checker:
     def _metric(self, value: Any, location: Location) -> str:
         name = self._entry(self.catalogue.metric, value, location).name
         if name in self.catalogue.metric and not METRIC_NAME.fullmatch(name):
-            rule = "the name of a metric names columns: letters, digits and '_', not 'loss' or 'lr'"
+            rule = "the name of a metric names columns too: letters, digits, '_', not 'loss', 'lr'"
             self._report(location, f"{rule}, got {name!r}")
         return name
 
     def _after(
-        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]]
+        self, data: Mapping[str, Any], settings: Mapping[str, tuple[Any, ...]], kept: Checkpoints
     ) -> tuple[Entry, ...]:
         if "after" not in data:
             return ()
         if settings["folds"] != (None,):
-            self._report(("after",), "after needs one test split for all seeds, so no folds")
+            self._report(
+                ("after",),
+                "after and folds cannot be combined: after needs one test "
+                "split for all seeds; remove one of the two",
+            )
         entries: list[Entry] = []
         for location, value in self._items(data["after"], ("after",)):
             entry = self._entry(self.catalogue.after, value, location)
             if any(entry.identity() == other.identity() for other in entries):
                 self._report(location, f"after {entry.label!r} is given twice")
+            if kept != "all" and self._needs_weights(entry):
+                rule = f"after {entry.label!r} needs the weights of all trials (checkpoints: all)"
+                self._report(location, f"{rule}, got checkpoints: {kept}")
             entries.append(entry)
         return tuple(entries)
+
+    def _needs_weights(self, entry: Entry) -> bool:
+        known = self.catalogue.after
+        return entry.name in known and bool(known.get(entry.name).traits.needs_weights)
 
     def _rules(self, data: Mapping[str, Any], key: str) -> tuple[GridRule, ...]:
         value = data.get(key, [])

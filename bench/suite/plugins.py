@@ -194,7 +194,7 @@ def _check_names(plugin: Plugin) -> None:
             if plugin.modules[name].source != other.modules[name].source:
                 raise PluginError(
                     f"{plugin.modules[name].path} is not what the plugin {other.name} was loaded "
-                    "with; start anew if it has changed, or give one of two files another name"
+                    "with; start Python again if it has changed, or rename one of the two files"
                 )
     for top in {name.partition(".")[0] for name in plugin.modules}:
         spec, module = importlib.util.find_spec(top), plugin.modules.get(top)
@@ -250,7 +250,9 @@ def _read_installed(name: str) -> Plugin:
     named = all(part.isidentifier() for part in name.split("."))
     spec = importlib.util.find_spec(top) if named else None
     if spec is None or spec.origin is None:
-        raise PluginError(f"there is no plugin {name!r}: it is no file and no installed module")
+        raise PluginError(
+            f"there is no plugin {name!r}: it is neither a file nor an installed module"
+        )
     root = Path(spec.origin).parent
     if spec.submodule_search_locations is not None:
         root = root.parent

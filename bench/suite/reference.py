@@ -142,8 +142,8 @@ an axis (`{name: linear_probe, lr: 0.01}`), where it holds for the cells of that
 
 
 FILE_WEIGHTS = """\
-What is known of a file of your own. What is not given is not known: `bench plan` says what is used
-in its place. Checkpoints of `bench` say it themselves.
+Facts about a weights file of your own. A fact that is not given is unknown: `bench plan` says what
+is used instead. Checkpoints of `bench` contain these facts.
 """
 
 

@@ -25,8 +25,8 @@ class Resources(BaseModel):
     minutes: Annotated[
         Positive | None,
         Field(
-            description="Minutes that an epoch, or the test after the last, may take before the "
-            "trial is stopped. null: no limit.",
+            description="Minutes that an epoch, or the test after the last epoch, may take; then "
+            "the trial is stopped. null: no limit.",
             examples=[30],
         ),
     ] = None
@@ -39,16 +39,16 @@ class Resources(BaseModel):
     cpus: Annotated[
         Count | None,
         Field(
-            description="CPU cores that are kept free for each trial that runs, on each of its "
-            "devices. null: as many as it has threads.",
+            description="CPU cores that are reserved for each running trial, on each of its "
+            "devices. null: its number of threads.",
             examples=[2],
         ),
     ] = None
     gpus: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
         Field(
-            description="Share of a GPU that a trial takes: with 0.25, four run on one. null: a "
-            "whole one.",
+            description="Share of a GPU that a trial takes: with 0.25, four trials run on one "
+            "GPU. null: a whole GPU.",
             examples=[0.25],
         ),
     ] = None

@@ -184,7 +184,7 @@ class FractalWeights(BaseModel):
 
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-"""How pixels are computed when an image is resized; Pillow's names."""
+"""How pixels are computed when an image is resized, by Pillow's names."""
 
 
 def _or_else(rule: str) -> WrapValidator:
@@ -233,8 +233,8 @@ class FileWeights(BaseModel):
         _Means,
         Field(
             description="Mean of red, green and blue that is subtracted from values in [0, 1] "
-            "(divide what is given for 0 to 255 by 255); one number holds for all three. null: "
-            "not known, and that of the backbone's ImageNet weights is used.",
+            "(divide a mean for 0 to 255 by 255); one number holds for all three. null: unknown, "
+            "and the value of the backbone's ImageNet weights is used.",
             examples=[[0.485, 0.456, 0.406], 0.5],
         ),
     ] = None
@@ -242,23 +242,23 @@ class FileWeights(BaseModel):
         _Stds,
         Field(
             description="Standard deviation of red, green and blue, by which the difference is "
-            "divided. null: not known, and that of the backbone's ImageNet weights is used.",
+            "divided. null: unknown, and the value of the backbone's ImageNet weights is used.",
             examples=[[0.229, 0.224, 0.225], 0.5],
         ),
     ] = None
     image_size: Annotated[
         Annotated[int, Field(ge=8, le=4096)] | None,
         Field(
-            description="Side in pixels of the images that made the weights; the suite's own "
-            "`image_size` goes before it. null: not known, and the weights ask for no size.",
+            description="Side in pixels of the images that trained the weights; the suite's own "
+            "`image_size` takes precedence. null: unknown, and the weights ask for no size.",
             examples=[224],
         ),
     ] = None
     interpolation: Annotated[
         Interpolation | None,
         Field(
-            description="How images are resized for these weights. null: not known, and "
-            "`bilinear` is used, as for all other weights.",
+            description="How images are resized for these weights. null: unknown, and `bilinear` "
+            "is used, as for all other weights.",
             examples=["bicubic"],
         ),
     ] = None
@@ -266,7 +266,7 @@ class FileWeights(BaseModel):
         _Classes,
         Field(
             description="Names of the outputs of the classifier in the file, in order, or "
-            "`imagenet` for its 1000 classes: the head `pretrained` needs them. null: not known.",
+            "`imagenet` for its 1000 classes: the head `pretrained` needs them. null: unknown.",
             examples=["imagenet", ["cat", "dog"]],
         ),
     ] = None
@@ -282,8 +282,8 @@ class Settings(BaseModel):
         Field(
             description="Where the parameters of the backbone start: `none` (at random), "
             "`imagenet` (the library's default), a weight set by its name, `{file: PATH}` (a "
-            "state dict; relative paths start at the suite's folder; options say what is known "
-            "of it) or `fractals` (pretrained here, once).",
+            "state dict; relative paths start at the suite's folder; options give facts about it) "
+            "or `fractals` (pretrained here, once).",
             examples=["imagenet", {"file": "resnet18.pth"}, {"name": "fractals", "classes": 40}],
         ),
     ] = Entry(name="imagenet")
@@ -340,8 +340,8 @@ class Settings(BaseModel):
     weight_decay_on: Annotated[
         Literal["all", "matrices"],
         Field(
-            description="What weight_decay is for: `all` that trains, or `matrices`, which spares "
-            "parameters of at most one dimension: biases, and the scales and shifts of norm "
+            description="Which parameters decay: `all` that train, or `matrices`, which leaves "
+            "out parameters of at most one dimension: biases, and the scales and shifts of norm "
             "layers.",
             examples=["matrices"],
         ),
@@ -350,16 +350,16 @@ class Settings(BaseModel):
         Fraction,
         Field(
             description="ε: the target of a sample of C classes is (1 − ε) · its distribution + "
-            "ε / C. For training alone: reported losses are plain cross-entropy. With class "
-            "weights, the part of ε has none.",
+            "ε / C. For training alone: reported losses are plain cross-entropy. Class weights do "
+            "not apply to the part of ε.",
             examples=[0.1],
         ),
     ] = 0.0
     grad_clip_norm: Annotated[
         Positive | None,
         Field(
-            description="Gradients whose Euclidean norm over all parameters that train is larger "
-            "are scaled down to it. null: never.",
+            description="Largest Euclidean norm of the gradients over all parameters that train; "
+            "larger ones are scaled down to it. null: no limit.",
             examples=[1.0],
         ),
     ] = None
@@ -369,7 +369,7 @@ class Settings(BaseModel):
     batch_size: Annotated[
         BatchSize,
         Field(
-            description="Images of a training step. A last batch of one image joins the one "
+            description="Images in a training step. A last batch of one image joins the batch "
             "before.",
             examples=[16],
         ),
@@ -377,7 +377,7 @@ class Settings(BaseModel):
     micro_batch: Annotated[
         Annotated[int, Field(ge=2)] | None,
         Field(
-            description="Trains each batch in pieces of so many images, whose gradients add up: "
+            description="Trains each batch in pieces of this many images, whose gradients add up: "
             "less memory, the same steps. Batch norm sees the pieces. null: a batch at once.",
             examples=[8],
         ),
@@ -392,8 +392,8 @@ class Settings(BaseModel):
     early_stopping: Annotated[
         Count | None,
         Field(
-            description="Ends a trial after so many epochs without a better one on the validation "
-            "split, never before its last stage has begun. null: never.",
+            description="Ends a trial after this many epochs without a better one on the "
+            "validation split, never before its last stage has begun. null: never.",
             examples=[5],
         ),
     ] = None
@@ -419,8 +419,8 @@ class Settings(BaseModel):
     shots: Annotated[
         Count | None,
         Field(
-            description="Training images of each class that are kept, drawn by the seed; those of "
-            "fewer shots are among those of more. null: all.",
+            description="Training images of each class that are kept, drawn by the seed; more "
+            "shots keep those of fewer shots and add others. null: all.",
             examples=[10],
         ),
     ] = None
@@ -453,17 +453,19 @@ class Settings(BaseModel):
         ),
     ] = "auto"
     threads: Annotated[
-        Threads,
+        Threads | Literal["auto"],
         Field(
-            description="CPU threads of a trial. Another number may change the last bits.",
+            description="CPU threads of a trial's training. Another number may change the last "
+            "bits. `auto`: 1, or more where the suite has fewer trials than the CPU has cores; "
+            "chosen when a run folder is first made, and kept there.",
             examples=[1],
         ),
-    ] = 1
+    ] = "auto"
     metric: Annotated[
         str,
         Field(
-            description="What chooses the epoch on the validation split, for the whole suite. All "
-            "metrics are measured on every validation, and once on the test split.",
+            description="The metric that chooses the epoch on the validation split, for the whole "
+            "suite. All metrics are measured on every validation, and once on the test split.",
             examples=["macro_f1"],
         ),
     ] = "accuracy"
@@ -479,12 +481,12 @@ class Settings(BaseModel):
     folds: Annotated[
         Annotated[int, Field(ge=2, le=1000)] | None,
         Field(
-            description="Repeated k-fold for little data, for the whole suite. Each seed parts all "
-            "images into so many folds, stratified by class, and becomes as many trials: each is "
-            "tested on its fold, draws its validation split from the rest and trains on what "
-            "remains, so that every image is tested once for each seed. Splits that the data set "
-            "has are pooled. At most the images of the smallest class; not with `tune`. null: one "
-            "test split for all seeds.",
+            description="Repeated k-fold for little data, for the whole suite. Each seed splits "
+            "all images into this many folds, stratified by class, and becomes as many trials: "
+            "each is tested on its fold, draws its validation split from the rest and trains on "
+            "what remains, so that every image is tested once for each seed. Splits that the data "
+            "set has are pooled. At most the images of the smallest class; not with `tune`. null: "
+            "one test split for all seeds.",
             examples=[5],
         ),
     ] = None
@@ -503,6 +505,11 @@ class Settings(BaseModel):
     def devices(self) -> int:
         """How many devices the trial is trained on."""
         return self.devices_per_trial or 1
+
+    @property
+    def cpu_threads(self) -> int:
+        """The CPU threads of its training; 1 where nobody has chosen more."""
+        return 1 if self.threads == "auto" else self.threads
 
 
 ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
@@ -638,6 +645,31 @@ class Suite(BaseModel):
     limits: Limits = Limits()
     checkpoints: Checkpoints = "all"
     after: tuple[Entry, ...] = ()
+
+    def with_threads(self, number: int) -> Suite:
+        """The suite with a number wherever it leaves that of the CPU threads open."""
+
+        def settled(settings: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+            given = settings.get("threads", ())
+            numbers = tuple(dict.fromkeys(number if each == "auto" else each for each in given))
+            return {**settings, "threads": numbers} if given else dict(settings)
+
+        def of_entry(entry: AxisEntry) -> AxisEntry:
+            return entry.model_copy(update={"settings": settled(entry.settings)})
+
+        def of_rule(rule: GridRule) -> GridRule:
+            entries = {axis: of_entry(entry) for axis, entry in rule.entries.items()}
+            update = {"entries": entries, "settings": settled(rule.settings)}
+            return rule.model_copy(update=update)
+
+        return self.model_copy(
+            update={
+                "axes": {axis: tuple(map(of_entry, own)) for axis, own in self.axes.items()},
+                "settings": settled(self.settings),
+                "exclude": tuple(map(of_rule, self.exclude)),
+                "include": tuple(map(of_rule, self.include)),
+            }
+        )
 
     def weights_label(self, weights: Entry) -> str:
         """The label of weights of the suite; of files with one name as much path as tells them."""

@@ -17,9 +17,9 @@ from bench.suite.yaml_file import Location, YamlFile
 T = TypeVar("T")
 
 _MAX_LEVELS = 4
-_ENTRIES = ("backbone", "strategy", "schedule", "augmentation", "head", "weights")
+_ENTRIES = ("backbone", "strategy", "schedule", "augmentation", "head", "weights", "after")
 """Keys whose value may be a mapping with a `name` and options."""
-_WHOLE = ("tune", "claims", "resources", "exclude", "include")
+_WHOLE = ("tune", "claims", "resources", "limits", "exclude", "include")
 """Keys with keys of their own."""
 _NAMES = ("name", "type")
 

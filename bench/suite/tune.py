@@ -190,8 +190,8 @@ class Method(BaseModel):
     batch: Annotated[
         Count,
         Field(
-            description="Suggestions of a cell that are trained at a time: more share more work, "
-            "fewer learn sooner from results.",
+            description="Suggestions of a cell that are trained at a time: more suggestions share "
+            "more work, fewer learn sooner from results.",
             examples=[4],
         ),
     ] = 4

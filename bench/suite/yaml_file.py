@@ -226,7 +226,9 @@ class _Converter:
             value = loader.construct_object(node)
         except (ValueError, KeyError):
             kind = node.tag.rpartition(":")[2]
-            self._problem(node, f"the value tagged as {kind} must be one, got {node.value!r}")
+            self._problem(
+                node, f"the value tagged as {kind} must be of that type, got {node.value!r}"
+            )
             return None
         if isinstance(value, str) and has_surrogates(value):
             self._problem(node, f"text must be Unicode without surrogates, got {value!r}")

@@ -20,7 +20,10 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "data": (("images", "vectors"), "prepared data sets"),
     "downloads": (("datasets", "torchvision"), "data sets as they were downloaded"),
     "weights": (("weights",), "weights, downloaded or made"),
-    "other": (("precision", "file-hashes", "ray"), "measured precision, hashes, parcels of Ray"),
+    "other": (
+        ("precision", "file-hashes", "endings", "ray"),
+        "measured precision, hashes, how runs ended, parcels of Ray",
+    ),
 }
 """By kind: the folders that hold it, and what it is. All of it is made or downloaded again."""
 
@@ -84,7 +87,7 @@ class CacheContent:
         if self.mirrors:
             found.append(
                 f"Runs whose --out is an object store keep {size_text(self.mirrors)} beside it, in "
-                f"{self.folder / 'runs'}: they are results, and stay."
+                f"{self.folder / 'runs'}; they are results and are not removed."
             )
         return found
 

@@ -130,7 +130,9 @@ class CacheUploads:
             except (StoreError, OSError) as error:
                 pause = LISTING_SECONDS
                 if not said:
-                    self._note(f"{error}. The cache does without it: that costs time and no trial")
+                    self._note(
+                        f"{error}. The run continues without it, which costs time but no trial"
+                    )
                     said = True
 
     def _look(self, store: ObjectStore) -> None:

@@ -180,7 +180,7 @@ class ObjectStore:
                     continue
                 said = without_secrets_of(self.url, str(error))
                 what = bounded(said or type(error).__name__, 500)
-                lasting = mend or "see that the network, the endpoint and the store itself work"
+                lasting = mend or "check that the network, the endpoint and the store work"
                 raise StoreError(f"{self.url}: {what}; {lasting}") from error
         raise AssertionError
 
@@ -190,7 +190,7 @@ def _opened(url: str) -> tuple[Any, str]:
     import fsspec
 
     match = _URL.match(url)
-    assert match is not None, f"no URL: {url}"
+    assert match is not None, f"not a URL: {url}"
     protocol = match[1].lower()
     # Others write too, so that what was listed a while ago says little.
     options: dict[str, Any] = {"use_listings_cache": False}
@@ -211,7 +211,7 @@ def _opened(url: str) -> tuple[Any, str]:
                 f"{url} must have a protocol of fsspec, got {protocol!r}{hint}"
             ) from None
         said = without_secrets_of(url, str(error))
-        raise BenchError(f"{url} is no URL that fsspec can open: {said}") from None
+        raise BenchError(f"{url} is not a URL that fsspec can open: {said}") from None
     return fs, str(root)
 
 
@@ -246,8 +246,7 @@ def _within(seconds: float, call: Callable[[], T], url: str) -> T:
         result, error = answers.get(timeout=seconds)
     except queue.Empty:
         raise StoreError(
-            f"{url} does not answer within {seconds:.0f} s; "
-            "see that the network and the endpoint are right"
+            f"{url} does not answer within {seconds:.0f} s; check the network and the endpoint"
         ) from None
     if error is not None:
         raise error

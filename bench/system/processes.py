@@ -28,8 +28,8 @@ GRACE_SECONDS = 5.0
 
 _TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
 _HINTS = {
-    "SIGKILL": ", often for want of memory",
-    "SIGABRT": ", often for want of memory",
+    "SIGKILL": ", often because memory ran out",
+    "SIGABRT": ", often because memory ran out",
     "SIGBUS": ": a file that it was reading was cut short",
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from bench.system.tensor_metadata import unpacked
 
 CHECKSUM = "crc32"
-WRONG = "it has changed since it was written: its checksum is another"
+WRONG = "it has changed since it was written: its checksum is wrong"
 MAX_HEADER_BYTES = 100_000_000
 """As the format has it."""
 
@@ -60,7 +60,7 @@ def _problem(path: Path, content: bool, _file: int, _modified: int, size: int) -
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= min(MAX_HEADER_BYTES, size):
-                return "it is cut short, or no file of tensors"
+                return "it is cut short, or not a file of tensors"
             header = json.loads(file.read(length))
             tensors = {name: each for name, each in header.items() if name != "__metadata__"}
             end = 0
@@ -75,7 +75,7 @@ def _problem(path: Path, content: bool, _file: int, _modified: int, size: int) -
                 return None
             found = _checksum(file.fileno(), 8 + length, tensors, said)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        return f"it is no file of tensors ({error})"
+        return f"it is not a file of tensors ({error})"
     return None if found == said[CHECKSUM] else WRONG
 
 

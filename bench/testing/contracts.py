@@ -98,7 +98,8 @@ def _plan(name: str, plan: object, groups: tuple[str, ...], epochs: int) -> None
     parts = (plan, *plan.stages, *(rule for stage in plan.stages for rule in stage.rules))
     # A process unpickles the plan before it loads the plugin, which may be what defines a class.
     assert {type(part) for part in parts} <= {Plan, Stage, Rule}, (
-        f"strategy {name!r} must make its plan of Plan, Stage and Rule themselves"
+        f"strategy {name!r} must build its plan from Plan, Stage and Rule themselves, not from "
+        "subclasses"
     )
     for stage in plan.stages:
         try:
@@ -178,7 +179,8 @@ def _penalty(name: str, options: dict[str, Any]) -> None:
     assert value.ndim == 0, f"penalty {name!r} must return a scalar, got shape {tuple(value.shape)}"
     assert bool(torch.isfinite(value)), f"penalty {name!r} gives {value.item()}"
     gradients = torch.autograd.grad(value, list(own.values()), allow_unused=True)
-    assert any(gradient is not None for gradient in gradients), f"penalty {name!r} holds nothing"
+    used = any(gradient is not None for gradient in gradients)
+    assert used, f"penalty {name!r} depends on no parameter"
     for gradient in gradients:
         assert gradient is None or bool(torch.isfinite(gradient).all()), (
             f"penalty {name!r} has a gradient that is not finite"
@@ -272,7 +274,7 @@ def _samples(name: str, dataset: Dataset) -> None:
     (alone,) = dataset.read(some[-1:])
     images = [each.pixels if isinstance(each, Converted) else each for each in (together, alone)]
     for image in images:
-        assert isinstance(image, np.ndarray), f"data set {name!r} has an image of none: {image}"
+        assert isinstance(image, np.ndarray), f"data set {name!r}: an image is no array: {image}"
         assert image.dtype == np.uint8, f"data set {name!r}: an image must be uint8"
         assert image.shape[2:] == (3,), f"data set {name!r}: an image must be [height, width, 3]"
     first, second = map(np.asarray, images)
@@ -328,7 +330,7 @@ def _backbone(name: str, options: dict[str, Any]) -> None:
         network.train()(batch)
         network.model.load_state_dict(start)
         assert torch.equal(network.eval()(batch), logits), (
-            f"backbone {name!r} keeps something of a training that its state dict does not have"
+            f"backbone {name!r} keeps state of a training that is not in its state dict"
         )
 
 

@@ -199,8 +199,8 @@ def _holds_tensors() -> bool:
 
 def _device_fault(error: Exception, where: str) -> str:
     return (
-        f"the GPU failed{where}: {_cause(error)}; the process cannot use it again and is replaced, "
-        "and the same command tries this trial again"
+        f"the GPU failed{where}: {_cause(error)}; the process cannot use it again and is "
+        "replaced; run the same command again to retry this trial"
     )
 
 

@@ -145,7 +145,7 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
     threads are the same afterwards.
     """
     branch = Branch(training=training)
-    with isolated(training.settings.threads, training.device):
+    with isolated(training.settings.cpu_threads, training.device):
         training.load({})  # an earlier trial may have left the network in another state
         heads = head_epochs(training.network.outline, training.plan)
         if heads:

@@ -104,7 +104,7 @@ def lr_range_test(training: Training, *, low: float, high: float, steps: int) ->
     _check_plan(training)
     lrs = np.geomspace(low, high, steps).tolist()
     losses: list[float] = []
-    with isolated(training.settings.threads, training.device):
+    with isolated(training.settings.cpu_threads, training.device):
         training.load({})  # an earlier trial may have left the network in another state
         try:
             # A copy has an optimiser of its own: momentum must not reach a later training.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from bench.methods.objectives import CrossEntropy, StackedCrossEntropy
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
+from bench.models.evaluation import one_thread
 from bench.suite import Entry, Settings
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
@@ -105,7 +105,7 @@ def stack_key(trunk_key: str, settings: Settings, augmentation: Entry, *, fold: 
             settings.batch_size,
             settings.optimizer,
             settings.nesterov,
-            settings.threads,
+            settings.cpu_threads,
         ]
     )
 
@@ -243,7 +243,7 @@ class _Stack:
             targets = torch.stack([targets for _, targets in batches])[stream_of]
             self._note_bytes(features)
             masks = self._masks(streams, stream_of, features.shape[1], step)
-            with _one_thread():
+            with one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
                 loss_sum += losses.recorded(logits, targets) * features.shape[1]
             hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
@@ -374,7 +374,7 @@ class _Stack:
                 features = inputs.of(part).float()
                 stacked = features.expand(len(rows), *features.shape).contiguous()
                 self._note_bytes(stacked)
-                with torch.no_grad(), _one_thread():
+                with torch.no_grad(), one_thread():
                     logits.append(_run(self._layers, parameters, stacked, []).cpu())
             for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
                 scores[row] = score(trainings[row], own, samples)
@@ -394,17 +394,6 @@ class _Stack:
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=self._device)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """With several, the size of a stack would decide how products are cut, and their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _stream_key(training: Training) -> tuple[object, ...]:

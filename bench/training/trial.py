@@ -103,7 +103,6 @@ class Training:
             self.network,
             boundary,
             autocast=self.autocast,
-            threads=self.settings.threads,
             parallel_batches=self.parallel_batches,
         )
 

@@ -111,14 +111,17 @@ def _mend(path: Path, note: Callable[[str], None]) -> None:
         return
     if 0 < whole == len(lines) - 1 and not content.endswith(b"\n"):
         os.truncate(path, len(kept))
-        note(f"{path} was cut short in its last entry, which goes: the search goes on from there")
+        note(
+            f"the last entry of {path} was cut short and is removed: the search continues from "
+            "the entries before it"
+        )
         return
     _set_aside(path, kept)
     if not kept:
         note(f"{path} is damaged from its first entry on: {_begins_anew(path)}")
         return
     note(
-        f"{path} is damaged in entry {whole + 1} of {len(lines)}: the search goes on from the "
+        f"{path} is damaged in entry {whole + 1} of {len(lines)}: the search continues from the "
         f"entries before it. The damaged file is kept as {path.name}{DAMAGED_SUFFIX}"
     )
 
@@ -137,7 +140,7 @@ def _set_aside(path: Path, kept: bytes) -> None:
 
 def _begins_anew(path: Path) -> str:
     kept = f"{path.name}{DAMAGED_SUFFIX}"
-    return f"it is kept as {kept}, and the search begins anew with the states in the cache"
+    return f"it is kept as {kept}, and the search starts again with the states in the cache"
 
 
 def _end_of_last_line(file: Any) -> int:

@@ -187,8 +187,8 @@ class Search:
             centre = getattr(found, values.find)
             if centre is None:
                 raise BenchError(
-                    f"the losses of {cell.label} fall at no learning rate of the range test; "
-                    "give tune.space.lr a range: {low: …, high: …, log: true}"
+                    f"the range test of {cell.label} found no learning rate at which the loss "
+                    "falls; give tune.space.lr a range: {low: …, high: …, log: true}"
                 )
             study.set_user_attr(values.find, centre)
         return Range(low=centre / values.factor, high=centre * values.factor, log=True)
@@ -301,8 +301,8 @@ def database_errors_told(url: str | None) -> Iterator[None]:
             raise
         said = without_secrets_of(url, str(error.__cause__ or error))
         raise BenchError(
-            f"the database at --storage {url} failed: {said}; once it answers, the same command "
-            "goes on from what is finished"
+            f"the database at --storage {url} failed: {said}; when it answers again, the same "
+            "command continues from what is finished"
         ) from None
 
 

@@ -24,6 +24,7 @@ from bench.runs.check import CheckedSuite, check_suite, tune_section
 from bench.runs.options import ProcessKeywords, RunOptions
 from bench.runs.resolve import OpenSuite, open_suite
 from bench.runs.run import Reporter, SilentReporter, run
+from bench.runs.threads import with_threads
 from bench.suite import (
     BUDGETS,
     Choices,
@@ -68,6 +69,8 @@ def tune(
     reporter = reporter or SilentReporter()
     given = RunOptions(**options)
     checked = check_suite(suite, given)
+    own_folder, _ = run_folder(given.out, checked.loaded.suite.name)
+    checked = with_threads(checked, given, own_folder)
     opened = open_suite(checked, device=given.device, progress=reporter.progress)
     section = tune_section(opened.loaded.suite, trials)
     folder, remote = run_folder(given.out, opened.loaded.suite.name + SUFFIX)

@@ -63,7 +63,7 @@ def test_run_plan_report_list(  # type: ignore[no-untyped-def]
     # Four trials and the source task: 4 × 2 + 1 epochs, 4 × 2 × 16 + 24 images.
     assert "9 epochs, 152 images to train on" in out
     assert "2 strategies, 2 seeds, " in out
-    assert "only the trained models can be told apart" in out
+    assert "claims can be about the trained models only" in out
     assert not (tmp_path / "tiny").exists()
 
     code, out, err = cli("run", suite, "--out", tmp_path, "--workers", 1)
@@ -403,7 +403,7 @@ def test_compare_refuses_to_judge_what_has_nothing_in_common(cli, tmp_path: Path
     for reason, other in others.items():
         assert cli("compare", first, other.folder)[0] == 0
         code, _, err = cli("compare", first, other.folder, "--fail-on-regression")
-        assert (code, " ".join(err.split()).endswith(f"can be compared: {reason}")) == (2, True)
+        assert (code, " ".join(err.split()).endswith(f"cannot be compared: {reason}")) == (2, True)
 
 
 def test_report_formats(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -53,7 +53,9 @@ def test_the_help_is_that_of_the_command() -> None:
     from bench.cli.run import run
 
     assert run.__name__ == "run"
-    assert run.__doc__ == "Train what is not complete, then write tables, plots and a report."
+    assert run.__doc__ == (
+        "Train the trials that are not complete, then write tables, plots and a report."
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -221,7 +221,7 @@ def test_a_killed_worker_costs_its_trial_until_it_is_asked_for(suite: Path, tmp_
     assert sorted(run.trials["status"]) == ["complete", "failed"]
     failed = run.trials[run.trials["status"] == "failed"].iloc[0]
     told = run.curves[run.curves["trial"] == failed["trial"]]
-    expected = "the worker process died (signal SIGKILL, often for want of memory) in epoch "
+    expected = "the worker process died (signal SIGKILL, often because memory ran out) in epoch "
     assert failed["error"] == f"{expected}{told['epoch'].max() + 1}"
     log = run.folder / "logs" / f"{failed['trial']}.log"
     assert failed["error"] in log.read_text()

@@ -108,7 +108,7 @@ def test_features_of_an_image_are_made_once_for_all_folds() -> None:
         (5.0, 2.0, "Sharing cuts the work to 2.00 of 5.00 TFLOP (40 %)."),
         (5.0, 5.0, "The work is 5.00 TFLOP; sharing saves none of it."),
         (0.0, 0.0, "The work is 0.00 TFLOP; sharing saves none of it."),
-        (0.19, 0.26, "The work is 0.26 TFLOP; without sharing it would be 0.19, as"),
+        (0.19, 0.26, "The work is 0.26 TFLOP; without sharing it would be 0.19, because"),
     ],
 )
 def test_the_saving_is_a_share_of_the_work_and_never_more_than_all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.models.averaging import averaged, recompute_statistics, same_statistics
+from bench.models.averaging import averaged, moved_norms, recompute_statistics
 from bench.models.network import Network, layer_group
 
 
@@ -34,8 +34,9 @@ def test_what_has_no_weight_has_no_part_and_counters_are_not_averaged() -> None:
 
 def test_statistics_that_never_moved_are_told() -> None:
     other = {**state(1), "w": torch.zeros(50)}
-    assert same_statistics([state(1), other])
-    assert not same_statistics([state(1), state(2)])
+    assert moved_norms([state(1), other]) == set()
+    assert moved_norms([state(1), state(2)]) == {"bn"}
+    assert moved_norms([state(1), other, state(2)]) == {"bn"}
 
 
 def test_statistics_are_those_of_the_batches() -> None:
@@ -43,7 +44,7 @@ def test_statistics_are_those_of_the_batches() -> None:
     groups = (layer_group("body", "0", "1"), layer_group("head", "2"))
     network = Network(model, groups, image_size=4)
     batches = list(torch.randn(6, 10, 4))
-    recompute_statistics(network, batches)
+    recompute_statistics(network, batches, {"1"})
     seen = model[0](torch.cat(batches)).detach()
     norm = model[1]
     assert isinstance(norm, nn.BatchNorm1d)
@@ -52,3 +53,19 @@ def test_statistics_are_those_of_the_batches() -> None:
     assert torch.allclose(norm.running_var, variances.mean(dim=0), atol=1e-6)  # type: ignore[arg-type]
     assert not model.training
     assert norm.momentum == 0.1
+
+
+def test_norms_that_were_fixed_keep_their_statistics() -> None:
+    """They are part of what the network behind them learned to read."""
+    norms = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+    model = nn.Sequential(norms[0], nn.Linear(4, 4), norms[1], nn.Linear(4, 2))
+    groups = (layer_group("body", "0", "1", "2"), layer_group("head", "3"))
+    network = Network(model, groups, image_size=4)
+    norms[0].running_mean = torch.arange(4.0)
+    fixed = {name: tensor.clone() for name, tensor in norms[0].state_dict().items()}
+    batches = list(torch.randn(6, 10, 4))
+    recompute_statistics(network, batches, {"2"})
+    assert all(torch.equal(norms[0].state_dict()[name], tensor) for name, tensor in fixed.items())
+    with torch.no_grad():
+        seen = model[1](norms[0](torch.cat(batches)))
+    assert torch.allclose(norms[1].running_mean, seen.mean(dim=0), atol=1e-6)  # type: ignore[arg-type]

@@ -142,7 +142,7 @@ def test_files_without_a_state_dict(content: Any, tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "an HDF5 file, as Keras writes"),
         (b"\x1f\x8b\x08\0" + b"\0" * 40, "a gzip archive, which must be unpacked"),
-        (b"epoch,loss\n1,0.5\n", "neither; it begins with b'epoch,loss"),
+        (b"epoch,loss\n1,0.5\n", "neither (it begins with b'epoch,loss"),
         (b"", "it is empty"),
     ],
 )
@@ -294,7 +294,7 @@ def test_auxiliary_classifier_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])
 def test_values_of_another_kind(state: State, dtype: torch.dtype, tmp_path: Path) -> None:
     content = {**state, "conv1.0.weight": torch.ones(24, 3, 3, 3).to(dtype)}
-    with pytest.raises(WeightsError, match=r"another kind: conv1\.0\.weight \(file .*backbone flo"):
+    with pytest.raises(WeightsError, match=r"another type: conv1\.0\.weight \(file .*backbone flo"):
         load(content, tmp_path / "weights.pth")
 
 

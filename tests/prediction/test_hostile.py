@@ -208,7 +208,7 @@ def test_pickles_pipes_and_links_in_the_place_of_a_checkpoint(
     (start,) = path.parent.glob("start-*")
     start.unlink()
     torch.save({"w": Evil()}, start)
-    with pytest.raises(BenchError, match="its content is not what its name says"):
+    with pytest.raises(BenchError, match="does not have the hash in its name"):
         bench.load(folder, head, device="cpu")
     assert not executed.exists()
     path.unlink()
@@ -559,9 +559,9 @@ def test_an_export_takes_the_place_of_no_run_no_file_and_no_link(
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     for out, message in (
-        (run, "is no earlier export"),
-        (run / "checkpoints", "is no earlier export"),
-        (tmp_path / "file", "is no earlier export"),
+        (run, "is not an earlier export"),
+        (run / "checkpoints", "is not an earlier export"),
+        (tmp_path / "file", "is not an earlier export"),
         (tmp_path / "link", "is a link"),
         ("s3://me:secret@b/x", r"a folder on this machine, got s3://\*\*\*@b"),
     ):

@@ -137,7 +137,7 @@ def test_what_cannot_be_opened_is_said(opened_run: bench.Run, tmp_path: Path) ->
     assert "is damaged" in message("full_finetune")
     (start,) = checkpoints.glob("start-*")
     damage(start, "flipped")
-    assert "its content is not what its name says" in message("linear_probe")
+    assert "its content does not have the hash in its name" in message("linear_probe")
     start.unlink()
     assert f"{start} is missing" in message("linear_probe")
     # Drawn values are kept whole, so that it needs no start.
@@ -160,5 +160,5 @@ def test_a_failed_trial_has_no_network(opened_run: bench.Run, tmp_path: Path) ->
     trials = opened_run.trials.copy()
     trials.loc[0, "status"] = "failed"
     run = replace(opened_run, trials=trials)
-    with pytest.raises(BenchError, match="is failed, so there is no trained network"):
+    with pytest.raises(BenchError, match="is failed, so it has no trained network"):
         chosen_trial(run, str(trials.loc[0, "trial"]))

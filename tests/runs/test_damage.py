@@ -38,6 +38,7 @@ lr: 0.01
 precision: fp32
 image_size: 32
 seed: 0
+after: [temperature, {{name: ensemble, members: greedy}}]
 """
 
 CACHE = {
@@ -59,6 +60,8 @@ RUN = (
     "trials.parquet",
     "curves.parquet",
     "predictions.parquet",
+    "children.parquet",
+    "child_predictions.parquet",
     "verdict.json",
     "report.md",
     "report.html",
@@ -116,7 +119,18 @@ def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def numbers(run: Path) -> list[pd.DataFrame]:
     read = read_run(run)
-    tables = (read.trials, read.curves, read.predictions)
+    kin = dict(
+        zip(read.children["child"], read.children["name"] + read.children["of"], strict=True)
+    )
+    made = read.child_predictions.assign(trial=read.child_predictions["trial"].map(kin))
+    # Of trials that were trained anew they have other ids.
+    tables = (
+        read.trials,
+        read.curves,
+        read.predictions,
+        read.children.drop(columns="child"),
+        made,
+    )
     return [table.drop(columns=TIMES, errors="ignore") for table in tables]
 
 
@@ -240,7 +254,7 @@ def test_a_changed_description_of_the_data_is_found_and_made_anew(
 ) -> None:
     file = place / "out" / "tiny" / "data.json"
     file.write_text(file.read_text().replace('"a": 6', '"a": 7'))
-    with pytest.raises(BenchError, match="its checksum is another"):
+    with pytest.raises(BenchError, match="its checksum is wrong"):
         read_run(file.parent)
     told = Notes()
     bench.run(suite, out=place / "out", executor="in-process", reporter=told)
@@ -255,5 +269,5 @@ def test_damaged_looks_are_not_forgotten_in_silence(place: Path, how: str) -> No
 
         look_at(file.parent, ["one"])
     lose(file, how)
-    with pytest.raises(BenchError, match="delete it: looks count anew"):
+    with pytest.raises(BenchError, match="delete it: then looks are counted"):
         read_looks(file.parent)

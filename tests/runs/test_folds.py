@@ -273,7 +273,7 @@ def test_the_report_shows_seeds_and_folds_apart(run: bench.Run) -> None:
 def test_seeds_that_lack_folds_are_told(run: bench.Run) -> None:
     def said(some: bench.Run) -> bool:
         blocks = document(Findings(run=some), {})
-        return any("Not all folds are complete of 1 seed" in repr(block) for block in blocks)
+        return any("1 seed of a config without all folds" in repr(block) for block in blocks)
 
     assert not said(run)
     assert said(replace(run, trials=run.trials.iloc[1:]))

@@ -60,6 +60,7 @@ def test_a_cell_is_a_config_without_its_learning_rate_and_equal_tests_run_once(
 def test_each_cell_has_the_test_of_its_own_trial(tmp_path: Path) -> None:
     (cell,) = find(resolved(tmp_path, "strategy=from_scratch", "seed=1"))
     options = {"backbone": "shufflenet_v2_x0_5", "seed": 1, "lr": 0.5, "epochs": 7}
+    options["threads"] = cell.resolved.trial.settings.threads
     training = tiny_training(make_trial("from_scratch", **options))
     # Without weights, images are normalised as for the weights of the suite's other trials.
     weights = cell.resolved.weights

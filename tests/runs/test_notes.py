@@ -100,7 +100,7 @@ def is_of_validation(note: str) -> bool:
             ["no effect, the warm-up is shorter than half a step"],
         ),
         ({"schedule": {"name": "constant", "warmup_epochs": 0.5}}, []),
-        ({"early_stopping": 3}, ["early_stopping (s.yaml:10): no effect, so many epochs"]),
+        ({"early_stopping": 3}, ["early_stopping (s.yaml:10): no effect, training is too short"]),
         ({"early_stopping": 2}, []),
         ({"early_stopping": [2, 9]}, []),
         ({"early_stopping": None}, []),
@@ -217,8 +217,8 @@ def test_folds_pool_the_splits_of_the_data_set(tmp_path: Path) -> None:
         "test_fraction of the data set (s.yaml:8), split_seed of the data set (s.yaml:7): no "
         "effect, folds test every image once for each seed. (4 trials)",
         "folds: 2 (s.yaml:14): the data set's own test and validation splits are pooled with all "
-        "other images; each of the 16 images is tested once for each seed, so results do not "
-        "compare with those on the data set's own test split. (4 trials)",
+        "other images; each of the 16 images is tested once for each seed, so results cannot be "
+        "compared with those on the data set's own test split. (4 trials)",
     ]
 
 
@@ -247,17 +247,19 @@ def test_how_a_folder_was_taken_is_told_before_training(tmp_path: Path) -> None:
     write_folder(tmp_path / "brain", {**layout, "unlabeled": 2})
     change = {"dataset": {"path": "brain"}, "image_size": 32}
     taken, left_out, *others = said(tmp_path, change)
-    assert taken.startswith("Taken by structure and name: Training as the train split, Testing as")
+    assert taken.startswith(
+        "Recognised by structure and name: Training as the train split, Testing as"
+    )
     assert left_out.startswith("2 images left out (without labels")
     assert all(map(is_of_validation, others))
     folds = said(tmp_path, {**change, "folds": 2})
-    assert not any(note.startswith("Taken by") for note in folds)
+    assert not any(note.startswith("Recognised by") for note in folds)
 
 
 def test_limits_of_files_for_data_without_files(tmp_path: Path) -> None:
     notes = said(tmp_path, {"limits": {"megapixels": 300}})
     limits = next(note for note in notes if note.startswith("limits ("))
-    assert limits.endswith("no effect, the data set is no folder of image files. (2 trials)")
+    assert limits.endswith("no effect, the data set is not a folder of image files. (2 trials)")
 
 
 def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
@@ -270,3 +272,31 @@ def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
 
     assert ids() == ids(limits={"megapixels": 300})
     assert ids() != ids(limits={"megapixels": 0.001})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"after": ["ensemble", "tta", "soup"]}, None),
+        ({"after": "ensemble", "seed": 0}, "it joins the seeds of a config, and there is one"),
+        ({"after": {"name": "ensemble", "members": "greedy"}, "seed": 0}, None),
+        ({"after": "wise_ft"}, "it starts from the linear_probe of each seed, which is no"),
+        ({"after": "wise_ft", "strategy": ["linear_probe", "full_finetune"]}, None),
+    ],
+)
+def test_what_cannot_be_made_after_training_is_told_before(
+    tmp_path: Path, change: dict[str, Any], reason: str | None
+) -> None:
+    found = [note for note in said(tmp_path, change) if note.startswith("after ")]
+    assert len(found) == (reason is not None)
+    if reason is not None:
+        assert f"(s.yaml:1): cannot be made, {reason}" in found[0]
+
+
+@pytest.mark.parametrize("entry", ["temperature", {"name": "soup", "members": "greedy"}, "wise_ft"])
+def test_what_validation_chooses_needs_one(tmp_path: Path, entry: Any) -> None:
+    layout = {f"{split}/{name}": 8 for split in ("train", "test") for name in "ab"}
+    dataset = {"path": str(write_folder(tmp_path / "pictures", layout)), "val_fraction": 0}
+    change = {"dataset": dataset, "choose": "last", "after": [entry, "tta"]}
+    (found,) = (note for note in said(tmp_path, change) if note.startswith("after "))
+    assert "cannot be made, validation chooses it, and there is no validation split" in found

@@ -312,7 +312,7 @@ def test_when_time_is_up_no_round_starts(suite: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     run = bench.run(suite, out=tmp_path, minutes=1e-6, reporter=recorder, **ROUNDS)
     assert len(run.trials) == 9
-    assert "--minutes leaves no time for the next seeds" in recorder.lines[-1]
+    assert "--minutes leaves no time for more seeds" in recorder.lines[-1]
     assert run.environment["decide"] == {"max_seeds": 8, "minutes": 1e-6}
 
 

@@ -218,14 +218,14 @@ def test_folds_are_trials_of_each_seed(tmp_path: Path) -> None:
 
 def test_suites_without_folds_and_choose_are_what_they_were(tmp_path: Path) -> None:
     """Ids are kept in run folders: these were given before there were the two settings."""
-    found = trials(tmp_path, strategy=["two_rates", "pretrained_head"], lr=[0.1])
+    found = trials(tmp_path, strategy=["two_rates", "pretrained_head"], lr=[0.1], threads=1)
     assert [(trial.id({}), trial.config) for trial in found] == [
         ("d509d201ea3b", "a41a263e041d"),
         ("47c943ab4b09", "8ca11a68794d"),
     ]
-    (same,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="best", folds=None)
+    (same,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="best", folds=None, threads=1)
     assert same.id({}) == "d509d201ea3b"
-    (last,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="last")
+    (last,) = trials(tmp_path, strategy="two_rates", lr=0.1, choose="last", threads=1)
     assert last.id({}) != "d509d201ea3b"
     assert (
         not {"folds", "choose"} & yaml.safe_load(dump_suite(load(tmp_path, MINIMAL).suite)).keys()

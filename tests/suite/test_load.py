@@ -158,7 +158,7 @@ exclude: [{stratgy: x}]
         ({"weights": "none"}, "weights must not be 'none'"),
         (
             {"weights": "none", "strategy": "linear_probe"},
-            "strategy 'linear_probe' freezes the backbone, which at random would never learn",
+            "strategy 'linear_probe' freezes the backbone, and a random one would never learn",
         ),
         (
             {"weights": {"name": "fractals", "family_seed": 0}},
@@ -361,8 +361,8 @@ def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name:
         ),
         (
             {"folds": 2, "tune": {"space": {"lr": [0.1, 0.2]}}},
-            "folds cannot be together with tune: every image is a test image of some fold, so the "
-            "search would see them all; leave one of the two out",
+            "folds and tune cannot be combined: every image is a test image of some fold, so the "
+            "search would see them all; remove one of the two",
         ),
         (
             {"dataset": {"name": "fractals", "val_fraction": 0}},
@@ -427,6 +427,21 @@ def test_what_comes_after_training_is_no_part_of_a_trial(tmp_path: Path) -> None
     assert load(tmp_path, {**MINIMAL, "after": "soup"}).suite.after[0].name == "soup"
 
 
+@pytest.mark.parametrize("kept", ["best", "none"])
+def test_what_needs_weights_needs_all_checkpoints(tmp_path: Path, kept: str) -> None:
+    """Told before training, not after it."""
+    of_predictions = ["temperature", "ensemble", {"name": "ensemble", "members": "greedy"}]
+    whole = {**MINIMAL, "checkpoints": kept, "after": of_predictions}
+    assert len(load(tmp_path, whole).suite.after) == 3
+    of_weights = ["soup", "wise_ft", "tta"]
+    found = problems(tmp_path, {**whole, "after": [*of_predictions, *of_weights]})
+    assert len(found) == 3
+    for name, problem in zip(of_weights, found, strict=True):
+        rule = f"after {name!r} needs the weights of all trials (checkpoints: all)"
+        assert problem.startswith(f"{rule}, got checkpoints: {kept} (s.yaml:")
+    assert load(tmp_path, {**MINIMAL, "after": of_weights}).suite.checkpoints == "all"
+
+
 @pytest.mark.parametrize(
     ("after", "message"),
     [
@@ -451,4 +466,4 @@ def test_mistakes_in_what_comes_after(tmp_path: Path, after: Any, message: str) 
 
 def test_nothing_comes_after_folds(tmp_path: Path) -> None:
     content = {**MINIMAL, "after": "soup", "folds": 5, "dataset": {"name": "fractals"}}
-    assert any("after needs one test split" in each for each in problems(tmp_path, content))
+    assert any("after and folds cannot be combined" in each for each in problems(tmp_path, content))

@@ -249,7 +249,7 @@ def test_two_plugins_with_one_name_for_a_module_are_refused(tmp_path: Path) -> N
         path.write_text("import shared_name_of_two\n" + path.read_text())
         (tmp_path / folder / "shared_name_of_two.py").write_text(f"WHO = {folder!r}\n")
     load_plugin(tmp_path / "a" / "main_a.py")
-    with pytest.raises(PluginError, match="another name"):
+    with pytest.raises(PluginError, match="rename one of the two files"):
         load_plugin(tmp_path / "b" / "main_b.py")
     assert "main_b_schedule" not in SCHEDULES
 

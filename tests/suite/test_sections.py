@@ -121,6 +121,8 @@ def test_the_value_of_a_section_that_an_override_gives_is_lifted_too() -> None:
         "schedule: {name: cosine, warmup_epochs: 1}",
         "tune: {space: {lr: {low: 1, high: 2}}, trials: 3}",
         "claims: {margin: 0.01}",
+        "limits: {size: 5}",
+        "after: {name: tta, count: 0}",
         "resources: {minutes: 3}",
         "include: [{strategy: lp_ft, lr: 0.01}]",
         "unknown: {foo: 3}",

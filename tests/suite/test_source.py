@@ -86,7 +86,7 @@ def test_mistakes_in_text_name_the_line() -> None:
 
 
 def test_what_is_no_file_needs_a_name() -> None:
-    rule = "name is required for a suite that is no file: its run has that name"
+    rule = "name is required for a suite that is not a file: the run folder gets that name"
     unnamed = {key: value for key, value in DATA.items() if key != "name"}
     assert refused(unnamed) == [rule]
     assert refused(yaml.safe_dump(unnamed)) == [f"{rule} (line 1)"]

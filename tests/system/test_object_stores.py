@@ -618,7 +618,7 @@ def test_a_cache_that_cannot_be_reached_costs_no_trial(
     recorder = Recorder()
     assert_equal(bench.run(suite, out=tmp_path / "a", workers=1, reporter=recorder), expected)
     (note,) = recorder.notes
-    assert "costs time and no trial" in note
+    assert "costs time but no trial" in note
 
     monkeypatch.setattr(FlakyFileSystem, "find", FlakyFileSystem.put_file)
     recorder = Recorder()

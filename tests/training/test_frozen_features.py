@@ -66,9 +66,7 @@ def test_activations_have_the_same_bits_in_any_company(
         def autocast() -> torch.autocast:
             return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
-        trunk = Trunk(
-            network, boundary, autocast=autocast, threads=1, parallel_batches=parallel_batches
-        )
+        trunk = Trunk(network, boundary, autocast=autocast, parallel_batches=parallel_batches)
         return torch.cat(list(trunk(batches)))
 
     expected = activations(images)

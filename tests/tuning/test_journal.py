@@ -53,7 +53,7 @@ def test_a_last_entry_that_was_cut_short_goes(journal: Path, cut: int) -> None:
     journal.write_bytes(journal.read_bytes()[:-cut])
     (note,) = search(journal, 1)
     assert note.endswith(
-        "was cut short in its last entry, which goes: the search goes on from there"
+        "was cut short and is removed: the search continues from the entries before it"
     )
     assert finished(journal) == 4
     assert search(journal, 0) == []

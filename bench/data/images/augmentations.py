@@ -53,8 +53,8 @@ MixName = Annotated[
     str | None,
     AfterValidator(_known_mix),
     Field(
-        description="What mixes the images of a batch and their labels; `NAME+mixup` says the "
-        "same. null: nothing.",
+        description="How the images of a batch and their labels are mixed; `NAME+mixup` says the "
+        "same. null: not at all.",
         examples=["mixup"],
     ),
 ]

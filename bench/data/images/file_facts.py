@@ -112,14 +112,14 @@ def _issues(
         message = f"bits: {given} has no effect, no image has 16-bit values."
     elif given is not None and largest > white:
         message = (
-            f"bits: {given} makes {white:,} white, and everything above it; the largest value of "
+            f"bits: {given} makes {white:,} and all values above it white; the largest value of "
             f"{images} with 16 bits is {largest:,}."
         )
     elif given is None and used != DEEP:
         message = (
-            f"{images} with 16-bit values hold none above {largest:,}: they are taken as "
-            f"{used}-bit, {white:,} is white ({naming(samples)}). bits: 16 of the data set takes "
-            "all 16."
+            f"{images} with 16-bit values have no value above {largest:,}: they are read as "
+            f"{used}-bit, so {white:,} is white ({naming(samples)}). If that is wrong, set bits: "
+            "16 of the data set."
         )
     else:
         return

@@ -161,7 +161,10 @@ def dataset_from_files(
     for file in files:
         other = by_id.setdefault(sample_id(root, file.path), file)
         if other is not file:
-            raise DataError(f"two files in {root} both read {sample_id(root, file.path)!r}")
+            raise DataError(
+                f"two files in {root} have names that look the same, "
+                f"{sample_id(root, file.path)!r}; rename one"
+            )
     sample_ids = tuple(sorted(by_id))
     ordered = [by_id[identifier] for identifier in sample_ids]
     classes = tuple(sorted({file.class_name for file in files}))

@@ -60,9 +60,9 @@ def folder(
     splits: Annotated[
         dict[Literal["train", "val", "test"], str] | None,
         Field(
-            description="The folder of each split, below `path`; `.` is `path` itself. `{}`: there "
-            "are none, each folder is a class. null: recognised by structure and names, and "
-            "refused where these can be read in two ways.",
+            description="The folder of each split, below `path`; `.` is `path` itself. `{}`: "
+            "there are no split folders, each folder is a class. null: recognised by structure "
+            "and names; a layout that can be read in two ways is refused.",
             examples=[{"train": "Training", "test": "Testing"}],
         ),
     ] = None,
@@ -70,7 +70,8 @@ def folder(
         Annotated[int, Field(ge=8, le=16)] | None,
         Field(
             description="How many bits the values of 16-bit files really have: 2^bits − 1 is "
-            "white. null: 8, 10, 12, 14 or 16, as the largest value of all files needs.",
+            "white. null: the smallest of 8, 10, 12, 14 and 16 that holds the largest value of "
+            "all files.",
             examples=[12],
         ),
     ] = None,
@@ -248,7 +249,12 @@ def _left_out(
         ("placeholder", placeholders, "file", "still in iCloud; download them"),
         ("outside-classes", strays, "image", "outside the class folders"),
         ("unlabelled", unlabelled, "image", _why_unlabelled(root, layout)),
-        ("ignored-folder", layout.unused, "folder", "beside the splits, and none of them"),
+        (
+            "ignored-folder",
+            layout.unused,
+            "folder",
+            "beside the split folders, and not one of them",
+        ),
     ]
     for kind, found, noun, reason in reasons:
         if found:

@@ -100,7 +100,7 @@ def fractals(
         Field(
             ge=0,
             lt=2**32,
-            description="Which family of fractals: those of two families share no class.",
+            description="Which family of fractals; two families have no class in common.",
             examples=[0],
         ),
     ] = 0,

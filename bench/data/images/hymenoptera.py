@@ -92,7 +92,7 @@ def open_hymenoptera(
         root = _local_copy(path)
         wrong = _wrong_files(root, manifest, progress)
         if wrong:
-            raise DataError(f"{root} is no complete copy of hymenoptera: {naming(wrong)}")
+            raise DataError(f"{root} is not a complete copy of hymenoptera: {naming(wrong)}")
     files = [
         LabelledFile(
             path=root / name,

@@ -23,7 +23,7 @@ from bench.data.images.files import (
     sample_id,
     subfolders,
 )
-from bench.errors import DataError, nearest
+from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import reading
 
 UNLABELLED = 3
@@ -95,8 +95,8 @@ def find_layout(root: Path, given: Mapping[str, str] | None = None) -> Layout:
         archives = [path.name for path in files if path.suffix.lower() in ARCHIVES]
         unpack = f"; unpack {naming(sorted(archives))} first" if archives else ""
         raise DataError(
-            f"{root} holds {count} images but no class folders; "
-            f"the images of a class belong into a folder named after it ({root / 'CLASS'}){unpack}"
+            f"{root} holds {counted(count, 'image')} but no class folders; put the images of each "
+            f"class into a folder named after it ({root / 'CLASS'}){unpack}"
         )
     if given is not None:
         return _as_given(tree, given) if given else _flat(tree)
@@ -215,7 +215,7 @@ def _by_train(tree: _Tree) -> Layout | None:
     if others and not _agree(tree, train[0], named):
         raise _two_readings(
             tree,
-            f"{tree.shown(train)} has class folders in it, as a train split has, and "
+            f"{tree.shown(train)} contains class folders, as a train split does, and "
             f"{tree.shown(others)} beside it {'have' if len(others) > 1 else 'has'} images too",
             {"train": sample_id(tree.root, train[0])},
         )
@@ -259,7 +259,7 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
         train = tree.root / "train" / "CLASS"
         raise DataError(
             f"{tree.root} has the folders {tree.shown(plain)}, but no train folder with class "
-            f"folders in it; training images belong into {train}. If one of the other folders "
+            f"folders in it; put the training images into {train}. If one of the other folders "
             f"holds them, name it in the suite, as an option of the data set: "
             f"`splits: {{train: FOLDER}}`; `splits: {{}}` takes each folder as a class"
         )
@@ -276,8 +276,8 @@ def _inside_classes(tree: _Tree) -> Layout | None:
     if strange:
         raise _two_readings(
             tree,
-            f"there are split folders in classes ({tree.shown(tree.inner(parted[0]))}), but "
-            f"{tree.shown(strange)} {'are' if len(strange) > 1 else 'is'} not laid out so",
+            f"some class folders contain split folders ({tree.shown(tree.inner(parted[0]))}), but "
+            f"{tree.shown(strange)} {'do' if len(strange) > 1 else 'does'} not have this layout",
             {},
         )
     found = [
@@ -337,8 +337,8 @@ def _refuse_copies(tree: _Tree, filled: Sequence[Path]) -> None:
         if len(tree.readings(path) & classes) >= ALIKE:
             raise _two_readings(
                 tree,
-                f"{tree.shown([path])} has folders of the same names in it as stand beside it "
-                f"({tree.shown(tree.inner(path))})",
+                f"{tree.shown([path])} contains folders with the same names as the folders beside "
+                f"it ({tree.shown(tree.inner(path))})",
                 {"train": sample_id(tree.root, path)},
             )
 
@@ -358,8 +358,8 @@ def _refuse_groups(tree: _Tree, filled: Sequence[Path]) -> None:
             inside = [path.name for path in tree.inner(pair[0])]
             raise _two_readings(
                 tree,
-                f"{tree.shown(pair)} have folders of the same names in them "
-                f"({naming([name_text(name) for name in inside])}), as splits have",
+                f"{tree.shown(pair)} contain folders with the same names "
+                f"({naming([name_text(name) for name in inside])}), as splits do",
                 {"train": sample_id(tree.root, pair[0]), "test": sample_id(tree.root, pair[1])},
             )
 
@@ -508,8 +508,8 @@ def _is_unlabelled(
     raise DataError(
         f"the classes of {folder} must be those of the train split, got "
         f"{naming([name_text(path.name) for path in filled])}, and train has "
-        f"{naming([name_text(path.name) for path in classes])}; rename the folders, or take the "
-        f"{split} folder away{_capitals(filled, classes)}"
+        f"{naming([name_text(path.name) for path in classes])}; rename the folders, or remove the "
+        f"{split} folder{_capitals(filled, classes)}"
     )
 
 
@@ -532,8 +532,8 @@ def _class_folders(parent: Path, folders: Sequence[Path], split: int) -> list[Cl
         if other is not path:
             forms = f"{other.name!a} and {path.name!a}"
             raise DataError(
-                f"{parent} holds two classes that both read {name_text(path.name)!r} ({forms}); "
-                "rename one, or move its images into the other"
+                f"{parent} holds two classes whose names look the same, {name_text(path.name)!r} "
+                f"({forms}); rename one, or move its images into the other"
             )
     return [ClassFolder(path=path, name=name_text(path.name), split=split) for path in folders]
 
@@ -555,7 +555,7 @@ def _taken_as(tree: _Tree, by_split: Mapping[int, Path]) -> str:
         f"{SPLIT_NAMES[split]} split"
         for split, path in sorted(by_split.items())
     )
-    return f"Taken by structure and name: {', '.join(parts)}"
+    return f"Recognised by structure and name: {', '.join(parts)}"
 
 
 def _two_readings(tree: _Tree, why: str, splits: Mapping[str, str]) -> DataError:

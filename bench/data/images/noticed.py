@@ -117,11 +117,11 @@ def noticed(
             f"{sample_ids[index]} ({looks[index].lowest} to {looks[index].highest})"
             for index in narrow
         ]
-        what = f"{_are(narrow)} dull: the values span less than a quarter of 0 to 255"
+        what = f"{_are(narrow)} low in contrast: the values span less than a quarter of 0 to 255"
         yield issue("narrow-range", what, narrow, shown)
     for channel, name in enumerate(CHANNELS):
         if dead := _without(channel, looks):
-            what = f"{_are(dead)} without a {name} channel: it is the same nearly everywhere"
+            what = f"{_are(dead)} without a {name} channel: its values are nearly constant"
             yield issue("dead-channel", what, dead, [sample_ids[index] for index in dead])
     grey = found(lambda look: look.grey and not look.uniform)
     if grey:
@@ -148,7 +148,7 @@ def _grey_issue(
     else:
         named = naming([sample_ids[index] for index in grey])
         message = (
-            f"{_are(grey)} grey, the other {count - len(grey)} have colours: {named}."
+            f"{_are(grey)} grey, the other {count - len(grey)} in colour: {named}."
             f"{_telling(grey, labels, classes)}"
         )
     samples = tuple(sample_ids[index] for index in grey[:NAMED])

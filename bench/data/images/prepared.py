@@ -124,15 +124,15 @@ class ImageData:
             return cls._open(folder)
         except Exception as error:  # of a damaged file NumPy raises almost anything
             raise DataError(
-                f"the prepared images in {folder} are missing or damaged ({error}); "
-                "the same command makes them anew"
+                f"the prepared images in {folder} are missing or damaged ({error}); run the same "
+                "command again to rebuild them"
             ) from error
 
     @classmethod
     def _open(cls, folder: Path) -> ImageData:
         actual = _checksum(folder / METADATA_FILE)
         if _checksums(folder).get(METADATA_FILE, actual) != actual:
-            raise ValueError(f"{METADATA_FILE} has another checksum")
+            raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
         if metadata.pop("format") != FORMAT_VERSION:
@@ -275,8 +275,8 @@ def _check_unchanged(dataset: ImageDataset) -> None:
     """Pixels must not be kept under the fingerprint of other files."""
     if dataset.current is not None and dataset.current() != dataset.fingerprint:
         raise DataError(
-            f"the images of {dataset.name} changed while they were read; "
-            "run the same command again once they stay as they are"
+            f"the images of {dataset.name} changed while they were read; run the same command "
+            "again when no other program changes them"
         )
 
 
@@ -365,7 +365,9 @@ def _write_images(
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
-                *_issue("converted", "decoded by a choice that was made for you", converted),
+                *_issue(
+                    "converted", "decoded with a default that you may want to check", converted
+                ),
                 *noticed(looks, sample_ids, dataset.labels[kept], dataset.classes),
             ]
         ),

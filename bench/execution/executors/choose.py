@@ -41,7 +41,7 @@ class Where:
             names = f"{', '.join(EXECUTORS[:-1])} or {EXECUTORS[-1]}"
             raise BenchError(f"--executor must be {names}, got {self.name!r}")
         if self.address is not None and self.name != "ray":
-            raise BenchError(f"--address goes with --executor ray, got --executor {self.name}")
+            raise BenchError(f"--address needs --executor ray, got --executor {self.name}")
 
     def executor(self, tasks: Sequence[Task], device: str, resources: Resources) -> Executor:
         """The executor of these tasks; Ray's connects to its cluster.
@@ -51,7 +51,7 @@ class Where:
         more devices than there are.
         """
         jobs = [job for task in tasks for job in task.jobs]
-        threads = max((job.trial.settings.threads for job in jobs), default=1)
+        threads = max((job.trial.settings.cpu_threads for job in jobs), default=1)
         devices = max((task.devices for task in tasks), default=1)
         cpus = devices * (resources.cpus or threads)
         at_once = max(1, _at_once(tasks))
@@ -74,7 +74,7 @@ class Where:
         # With an index it is one GPU, or as many as a trial takes from there on: no choice of them.
         room = cores // cpus if device == "cpu" else max(1, len(gpus)) * shares
         workers = self.workers or max(1, min(room, at_once))
-        parallel_batches = max(1, cores // (workers * threads * devices))
+        parallel_batches = max(1, cores // (workers * devices))
         # After a fault of a GPU only another process can use it again.
         renewed = device.startswith("cuda") or resources.limited
         alone = self.name == "auto" and workers == 1 and not renewed

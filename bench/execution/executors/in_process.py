@@ -32,8 +32,8 @@ class InProcessExecutor:
         self._engine: Engine | None = None
         if self._resources.memory_gib is not None:
             raise BenchError(
-                "resources.memory_gib limits worker processes and not this one; "
-                "use --executor processes"
+                "resources.memory_gib limits worker processes only, and this process trains by "
+                "itself; use --executor processes"
             )
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:

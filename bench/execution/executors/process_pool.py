@@ -60,7 +60,9 @@ class ProcessPoolExecutor:
         self._gpus = gpus
         self._idle: list[_Worker] = []
         if self._resources.memory_gib is not None and not sys.platform.startswith("linux"):
-            raise BenchError("resources.memory_gib can be kept on Linux only; leave it out here")
+            raise BenchError(
+                "resources.memory_gib works on Linux only; remove it to run on this machine"
+            )
 
     def run(self, tasks: Sequence[Task], on_epoch: OnEpoch) -> Iterator[JobResult]:
         """Run all `tasks`, the next one on whichever process is free."""

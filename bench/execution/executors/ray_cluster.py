@@ -193,8 +193,8 @@ class RayExecutor:
             if self._stillborn >= LOSSES:
                 cause = str(error).strip().splitlines()[-1]
                 raise BenchError(
-                    "workers end on the nodes of the Ray cluster before they begin; install this "
-                    f"version of bench on each node, with the extra ray ({cause})"
+                    "workers on the nodes of the Ray cluster stop before they start a task; "
+                    f"install this version of bench on each node, with the extra ray ({cause})"
                 ) from None
             return []
         self._stillborn = 0
@@ -206,8 +206,8 @@ class RayExecutor:
         if agenda.take() is not None:
             ((kind, share),) = self._needs.items()
             raise BenchError(
-                f"no node of the Ray cluster has room for a trial ({share:g} {kind}); start the "
-                "run again when there is one: it goes on from what is finished"
+                f"no node of the Ray cluster has room for a trial ({share:g} {kind}); run the "
+                "same command again when a node has room: it continues from what is finished"
             )
 
     def _check(self, facts: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ class RayExecutor:
         if different:
             raise BenchError(
                 f"node {facts['host']} of the Ray cluster would compute other numbers than this "
-                f"machine: {', '.join(different)}; use nodes that are alike"
+                f"machine: {', '.join(different)}; use nodes with the same processor and versions"
             )
 
     # Ends -------------------------------------------------------------------------------------
@@ -232,7 +232,9 @@ class RayExecutor:
         self._losses.update(worker.open.keys())
         for job in list(worker.open.values()):
             if self._losses[job.trial_id] >= LOSSES:
-                error = f"{LOSSES} worker processes died with it, the last one on {worker.host}"
+                error = (
+                    f"{LOSSES} workers died while they trained it, the last one on {worker.host}"
+                )
                 yield self._failed(worker, job, error, agenda, history)
         agenda.put_back(replace(worker.task, jobs=tuple(worker.open.values())))
 
@@ -387,8 +389,8 @@ def _connected(address: str | None, gpus: Sequence[str] = ()) -> ModuleType:
     ours = running and ray.get_runtime_context().namespace == name
     if gpus and not ours and (running or address or os.environ.get("RAY_ADDRESS")):
         raise BenchError(
-            "--device cuda:N goes with a Ray cluster that is started for it; in one that runs, Ray "
-            "says which GPU a trial gets: give --device cuda"
+            "--device cuda:N needs a Ray cluster that this command starts; in a running cluster "
+            "Ray chooses the GPU of a trial: give --device cuda"
         )
     if running:
         return ray

@@ -209,7 +209,7 @@ def _fetched(parcel: Parcel) -> Path:
                             digest.update(piece)
                             file.write(piece)
                 if digest.hexdigest() != parcel.digest:
-                    raise BenchError(f"{parcel.name} did not arrive as it was sent")
+                    raise BenchError(f"{parcel.name} was damaged on its way to this node")
     return final / parcel.name
 
 

@@ -141,8 +141,8 @@ class Finished:
         found = self._split(VAL).get(trial)
         if found is None:
             raise CannotBeError(
-                f"the trial {trial} has no predictions on a validation split, which chooses; "
-                "trials of earlier versions kept none"
+                f"the trial {trial} has no predictions on a validation split, and validation must "
+                "choose; trials of earlier versions kept none"
             )
         return found
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from bench.methods.after import Ensemble
+from bench.methods.temperature import fit_temperature, tempered
 from bench.prediction.after.finished import CannotBeError, Finished, Made, Planned, Predicted
-from bench.prediction.combine import fit_temperature, mean_of, select_greedily, tempered
+from bench.prediction.combine import mean_of, select_greedily
 
 LEAST_MEMBERS = 2
 

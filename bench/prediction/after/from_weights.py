@@ -14,13 +14,14 @@ from torch import Tensor
 
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
-from bench.methods.after import Interpolation, Soup, Views
+from bench.methods.after import PROBE, Interpolation, Soup, Views
+from bench.methods.metrics import log_loss
 from bench.models.averaging import (
     State,
     averaged,
     load_state,
+    moved_norms,
     recompute_statistics,
-    same_statistics,
 )
 from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import EVALUATION_BATCH, Evaluation
@@ -33,12 +34,9 @@ from bench.prediction.after.finished import (
     Predicted,
     TrialData,
 )
-from bench.prediction.combine import Probabilities, log_loss, mean_of
+from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
 from bench.suite import Entry
-
-PROBE = "linear_probe"
-"""The strategy whose trials WiSE-FT starts from: a head that means something on the start."""
 
 ALIKE = ("backbone", "weights", "head", "image_size", "resize", "seed")
 """Columns in which trials agree that start from the same values."""
@@ -151,7 +149,9 @@ class _Kitchen:
         }
         first, *others = (_kin(model) for model in self._models.values())
         if any(other != first for other in others):
-            raise CannotBeError("its trials do not start from the same values, or see other inputs")
+            raise CannotBeError(
+                "its trials do not start from the same values, or have different inputs"
+            )
         self._data = finished.data(trials[0])
         self._network = self._models[trials[0]].network
 
@@ -184,11 +184,19 @@ class _Kitchen:
         model = self._models[used[0]]
         load_state(self._network, averaged(states, [each for each in weights if each]))
         plain = _plain(self._data, model)
-        if not same_statistics(states):
-            recompute_statistics(self._network, plain(self._data.splits.train))
+        moved = moved_norms(states)
+        if moved:
+            recompute_statistics(self._network, self._training_batches(), moved)
         # One trial is evaluated as it was, what is joined as a network that trained as a whole.
         boundary = model.spec.boundary if len(used) == 1 else None
         return _probabilities(self._network, model, plain(_places(self._data, samples)), boundary)
+
+    def _training_batches(self) -> Iterator[Tensor]:
+        """All training samples, in batches of about one size."""
+        model, train = next(iter(self._models.values())), self._data.splits.train
+        plain = _plain(self._data, model)
+        for part in np.array_split(train, -(-len(train) // EVALUATION_BATCH)):
+            yield from plain(part)
 
 
 def _kin(model: TrainedModel) -> tuple[Any, ...]:
@@ -217,7 +225,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
         if fitting.empty:
             reason = (
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
-                "and head, so the start has no head that means anything"
+                "and head, so there is no trained head to start from"
             )
             yield replace(planned, make=partial(_refused, reason))
             continue

@@ -192,9 +192,9 @@ def licence_of_weights(spec: ModelSpec, name: str) -> str:
     from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, is_timm
 
     if spec.start is None or name == NONE:
-        return "none of others: values were drawn at random"
+        return "no licence of others applies, as values were drawn at random"
     if name.startswith("fractals"):
-        return "none of others: the run itself trained them, on generated images"
+        return "no licence of others applies, as the run itself trained them, on generated images"
     if name.startswith(FILE) or spec.backbone == EFFICIENTNET_LITE0:
         return UNKNOWN_LICENCE
     if is_timm(spec.backbone):
@@ -214,18 +214,18 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
     images = "images" if model.preprocessing.kind == "image" else "samples"
     counts = run.data.get("counts", {})
     yield (
-        f"It names one of its {len(model.classes)} classes for whatever it is given, also for "
+        f"It answers with one of its {len(model.classes)} classes for every input, even for "
         f"{images} of something else."
     )
     train, test = (sum(counts.get(split, {}).values()) for split in ("train", "test"))
     yield (
         f"It was trained on {train:,} {images} and tested on {test:,} that come from the same "
-        "source. How it does on those of other sources (another camera, place or time) was not "
-        "measured, and is mostly worse."
+        "source. Its results on other sources (another camera, place or time) were not measured "
+        "and are usually worse."
     )
     yield (
-        "The intervals say what other test samples of that source would give. They do not cover "
-        "that other people may label such samples differently."
+        "The intervals cover the choice of test samples from that source. They do not cover that "
+        "other people may label such samples differently."
     )
     worst = min(
         (each for each in _by_class(run, model) if each["recall"] is not None),

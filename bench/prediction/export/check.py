@@ -106,9 +106,8 @@ def _refuse(found: Check, file: Format, wish: Wish) -> None:
     mend = "" if wish.dtype == "fp32" else "; --dtype fp32 keeps the values as they are"
     raise BenchError(
         f"the exported file was not kept: its {what} in {found.runtime} differ by up to "
-        f"{difference:.2g} from those of the trial, and by more than {most:g} they must not "
-        f"(--format {file.name}, --dtype {wish.dtype}; {found.changed_labels} of {found.samples} "
-        f"labels change){mend}"
+        f"{difference:.2g} from those of the trial; the limit is {most:g} (--format {file.name}, "
+        f"--dtype {wish.dtype}; {found.changed_labels} of {found.samples} labels change){mend}"
     )
 
 

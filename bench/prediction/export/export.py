@@ -61,7 +61,7 @@ def export(
     if preprocessing is not None:
         _check_choice("preprocessing", preprocessing, PLACES)
     if out is None and is_url(run):
-        raise BenchError(f"give --out FOLDER: {run} is not on this machine")
+        raise BenchError(f"{run} is not on this machine; give --out FOLDER")
     found = read_run(run)
     folder = _folder(found.folder, format, dtype, out)
     chosen = chosen_trial(found, trial)
@@ -114,10 +114,13 @@ def _wish(file: Format, kind: str, place: str | None, dtype: str) -> Wish:
     usual = "beside" if kind == "vector" else file.places[0]
     chosen = usual if place is None else place
     if kind == "vector" and chosen == "inside":
-        raise BenchError("vectors are taken as they are: there is no preprocessing to be inside")
+        raise BenchError(
+            "vectors have no preprocessing that a file could contain; leave out "
+            "--preprocessing inside"
+        )
     if chosen not in file.places:
         raise BenchError(
-            f"a file of --format {file.name} holds values only: its preprocessing can be "
+            f"a file of --format {file.name} holds values only, so --preprocessing can be "
             f"{' or '.join(file.places)}, not {chosen}"
         )
     return Wish(place="inside" if chosen == "inside" else "beside", dtype=dtype)
@@ -150,8 +153,8 @@ def _replacing(folder: Path, file: Format) -> Iterator[Path]:
         )
         if strange:
             raise BenchError(
-                f"{folder} is there already and is no earlier export (it has {strange[0]}); give "
-                "--out another folder"
+                f"{folder} exists and is not an earlier export (it holds {strange[0]}); give "
+                "another folder as --out"
             )
     with atomic_folder(folder, keep=lambda _: False) as temporary:
         yield temporary

@@ -393,8 +393,8 @@ def _plugin_place(backbone: str) -> str:
         if any(r is OUTSIDE_BACKBONES and name == backbone for r, name in entries_of(plugin)):
             return plugin.name if plugin.installed else plugin.place
     raise BenchError(
-        f"the backbone {backbone} was not registered by a plugin, so that no other process could "
-        "make it; put its code into a file and load it with --plugin FILE, or use another format"
+        f"the backbone {backbone} was not registered by a plugin, so no other process can build "
+        "it; put its code into a file and load it with --plugin FILE, or use another format"
     )
 
 

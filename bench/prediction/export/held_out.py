@@ -66,18 +66,18 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     _refuse_downloads(name, options)
     dataset = open_dataset(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
-        raise DataError(f"the data set {name} has other classes than those of the run")
+        raise DataError(f"the data set {name} no longer has the classes of the run")
     places = {sample: place for place, sample in enumerate(dataset.sample_ids)}
     lost = next((sample for sample in rows["sample"] if sample not in places), None)
     if lost is not None:
-        raise DataError(f"the data set {name} has no sample {lost} any more")
+        raise DataError(f"the data set {name} no longer has the sample {lost}")
     index = np.array([places[sample] for sample in rows["sample"]])
     codes = {label: code for code, label in enumerate(preprocessing.classes)}
     labels, predicted = (
         rows[each].map(codes).to_numpy(np.int64) for each in ("label", "predicted")
     )
     if not np.array_equal(dataset.labels[index], labels):
-        raise DataError(f"the data set {name} has changed since the run: labels are others")
+        raise DataError(f"the data set {name} has changed since the run: labels differ")
     found: Any = dataset
 
     def read(some: range) -> Any:
@@ -108,7 +108,7 @@ def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
         return name, DATASETS.get(name).options.model_validate(named).model_dump()
     except ValidationError as error:
         raise DataError(
-            f"the run's suite does not describe its data set as one can be: {first_misfit(error)}"
+            f"the suite in the run folder describes no valid data set: {first_misfit(error)}"
         ) from None
 
 

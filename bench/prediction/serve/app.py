@@ -62,7 +62,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The token is missing or wrong."},
     408: {"description": "The request took too long to arrive."},
     413: {"description": "Too many bytes, images or pixels."},
-    415: {"description": "A body of another kind."},
+    415: {"description": "The type of the body is not supported."},
     422: {"description": "No image, or one that cannot be read."},
     429: {"description": "Too much at once: try again after `Retry-After` seconds."},
     503: {"description": "It took too long, or the service is ending."},
@@ -192,9 +192,17 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
     )
     async def predict(
         request: Request,
-        top: Annotated[int | None, Query(ge=1, description="Only so many classes.")] = None,
+        top: Annotated[
+            int | None, Query(ge=1, description="Return only this many classes.")
+        ] = None,
         min_confidence: Annotated[
-            float, Query(ge=0, le=1, description="A less probable class is unsure.")
+            float,
+            Query(
+                ge=0,
+                le=1,
+                description="Return `unsure` if the most probable class is "
+                "less probable than this.",
+            ),
         ] = 0.0,
         authorization: Annotated[str | None, Header()] = None,
     ) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
         service.check_token(authorization)
         return await service.answer(request, top=top, min_confidence=min_confidence)
 
-    @app.get("/model", summary="What answers here")
+    @app.get("/model", summary="The model and its limits")
     async def about() -> dict[str, Any]:
         return {
             "trial": model.chosen.id,
@@ -213,11 +221,11 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
             "limits": vars(limits),
         }
 
-    @app.get("/healthz", summary="Whether it answers", response_class=PlainTextResponse)
+    @app.get("/healthz", summary="Health check", response_class=PlainTextResponse)
     async def health() -> str:
         return "ok\n"
 
-    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         text, kind = service.measured.text(waiting=service.batcher.waiting)
         return Response(text, media_type=kind)

@@ -24,7 +24,7 @@ class Measured:
             registry=self._registry,
         )
         self._images = Counter(
-            "bench_images", "Images by what became of them.", ["outcome"], registry=self._registry
+            "bench_images", "Images by outcome.", ["outcome"], registry=self._registry
         )
         self._batches = Histogram(
             "bench_batch_images",

@@ -56,9 +56,12 @@ def serve(
     )
     if tell is not None:
         tell(str(model.chosen))
-        tell(f"http://{host}:{port}/ answers; Ctrl-C ends it once all requests are answered")
+        tell(f"http://{host}:{port}/ answers; Ctrl-C stops it after the requests that it has begun")
         if token is None and not _is_local(host):
-            tell("everybody who reaches this address can use it: --token TOKEN asks for one")
+            tell(
+                "everybody who reaches this address can use the service; protect it with --token "
+                "TOKEN"
+            )
     with listening:
         server.run(sockets=[listening])
 

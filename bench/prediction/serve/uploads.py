@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.data.dataset import Converted, DecodeFailure, Pixels
 from bench.data.images.decode import available_formats, decode_bytes
+from bench.errors import counted
 from bench.prediction.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Room:
     def _check(self, held: int) -> None:
         if held > self._limits.request_bytes:
             most = self._limits.request_bytes / 2**20
-            raise RefusedError(413, f"a request may have {most:.0f} MiB, this one has more")
+            raise RefusedError(413, f"a request may have at most {most:.0f} MiB, this one has more")
         if self.bytes > self._limits.bytes_at_once:
             raise RefusedError(429, "too much is being uploaded at once; try again in a moment")
 
@@ -103,9 +104,11 @@ async def uploads_of(request: Request, body: bytes, limits: Limits) -> list[Uplo
             f"image as image/* or application/octet-stream; got {kind[:MAX_NAME] or 'no type'}",
         )
     if not found:
-        raise RefusedError(422, "the request has no image")
+        raise RefusedError(422, "the request contains no image")
     if len(found) > limits.images:
-        raise RefusedError(413, f"a request may have {limits.images} images, got {len(found)}")
+        raise RefusedError(
+            413, f"a request may have at most {counted(limits.images, 'image')}, got {len(found)}"
+        )
     return found
 
 
@@ -146,7 +149,7 @@ def _json(body: bytes) -> list[Upload]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise RefusedError(422, "the body is no JSON") from None
+        raise RefusedError(422, "the body is not valid JSON") from None
     images = content.get("images", content.get("image")) if isinstance(content, dict) else content
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
@@ -161,7 +164,7 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
-        raise RefusedError(422, "an image is no base64") from None
+        raise RefusedError(422, "an image is not valid base64") from None
 
 
 def decoded(upload: Upload, limits: Limits, *, bits: int) -> Pixels:
@@ -185,10 +188,10 @@ def _check_pixels(content: bytes, limits: Limits) -> None:
             with Image.open(io.BytesIO(content), formats=available_formats()) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        raise RefusedError(413, f"an image may have {limits.pixels:,} pixels") from None
+        raise RefusedError(413, f"an image may have at most {limits.pixels:,} pixels") from None
     except Exception:  # what is no image is told when it is decoded
         return
     if width * height > limits.pixels:
         raise RefusedError(
-            413, f"an image may have {limits.pixels:,} pixels, got {width} × {height}"
+            413, f"an image may have at most {limits.pixels:,} pixels, got {width} × {height}"
         )

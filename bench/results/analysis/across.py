@@ -261,7 +261,7 @@ def _reason(
     scores: JointScores,
 ) -> str:
     if folds_of(runs[0]) != folds_of(runs[1]):
-        return "the two runs were tested on other folds"
+        return "the two runs were tested on different folds"
     if not seeds:
         return "no common seed" if all(own) else "no complete trial in one of the runs"
     for run, trials, name in zip(runs, own, ("first", "second"), strict=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.analysis.choice import Choice, chosen_config
+from bench.results.analysis.choice import Choice, preferred
 from bench.results.analysis.comparison import ALPHA, Comparison, Pair, compare_pairs
 from bench.results.analysis.crossed import LEAST_SEEDS, crossed_table, half_widths, joined
 from bench.results.analysis.intervals import UNKNOWN, Interval
@@ -134,9 +134,7 @@ def _by_seed(done: pd.DataFrame, column: str) -> dict[int, tuple[str, ...]]:
 def _recommended(verdict: Verdict, grid: Grid) -> Choice | None:
     if verdict.recommended is None:
         return None
-    own = verdict.contender(verdict.recommended).choices
-    config = chosen_config(own, grid)
-    return next(choice for choice in own.values() if choice.config == config)
+    return preferred(verdict.contender(verdict.recommended).choices, grid)
 
 
 def _base(done: pd.DataFrame, recommended: Choice | None, scored: TrialScores) -> Scores | None:

@@ -82,12 +82,17 @@ def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:
 
 def chosen_config(own: Mapping[str, Choice], grid: Grid) -> str:
     """What all seeds choose, on that of several backbones which validation prefers."""
+    return preferred(own, grid).config
+
+
+def preferred(own: Mapping[str, Choice], grid: Grid) -> Choice:
+    """Of several backbones that which validation prefers."""
 
     def merit(choice: Choice) -> float:
         known = [value for value in choice.val.values() if not math.isnan(value)]
         return grid.metric.sign * sum(known) / len(known) if known else -math.inf
 
-    return max(own.values(), key=merit).config
+    return max(own.values(), key=merit)
 
 
 def with_all_folds(trials: pd.DataFrame) -> pd.DataFrame:

@@ -26,13 +26,13 @@ def outlook(strategies: int, seeds: int, samples: int) -> str:
     size = f"{strategies} strategies, {counted(seeds, 'seed')}, {counted(samples, 'test image')}"
     if seeds < LEAST_SEEDS:
         return (
-            f"{size}: only the trained models can be told apart; of strategies something can be "
-            f"said from {LEAST_SEEDS} seeds on"
+            f"{size}: claims can be about the trained models only; claims about strategies need "
+            f"{LEAST_SEEDS} seeds or more"
         )
     least = 100 * shown(strategies - 1, pairs, seeds, samples)
     return (
-        f"{size}: differences of about {least:.1f} points on will show, if accuracy is about "
-        f"{100 * ACCURACY:.0f} % and the luck of training half a point"
+        f"{size}: differences of about {least:.1f} points or more will show, if accuracy is about "
+        f"{100 * ACCURACY:.0f} % and its standard deviation over trainings half a point"
     )
 
 

@@ -124,14 +124,14 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         values[row, column] = _per_sample(predictions, metric)
         names: Iterable[str] = samples
     else:
-        labels, probabilities = _arrays(predictions)
+        labels, probabilities = class_arrays(predictions)
         classes = np.full(len(samples), -1)
         classes[column] = labels
-        block = _blocks(classes)
+        block = blocks_of(classes)
         values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
         for index in range(len(trials)):
             own = row == index
-            values[index] = _pseudo_values(
+            values[index] = pseudo_values(
                 function, labels[own], probabilities[own], block[column[own]], values.shape[1]
             )
         alone = values.shape[1] == len(samples)
@@ -146,8 +146,14 @@ def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
     if metric.name == "accuracy":
         hits = predictions["label"] == predictions["predicted"]
         return np.asarray(hits.to_numpy(), dtype=np.float64)
-    labels, probabilities = _arrays(predictions)
-    if metric.name == "log_loss":
+    return sample_scores(metric.name, *class_arrays(predictions))
+
+
+def sample_scores(
+    metric: str, labels: npt.NDArray[np.int64], probabilities: Numbers
+) -> npt.NDArray[np.float64]:
+    """What each sample adds to the mean that is its log loss or Brier score `[samples]`."""
+    if metric == "log_loss":
         right = probabilities[np.arange(len(labels)), labels]
         return -np.log(np.maximum(right, np.finfo(np.float64).tiny))
     return np.asarray(np.square(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1))
@@ -157,7 +163,7 @@ _PER_SAMPLE = ("accuracy", "log_loss", "brier")
 """Those that are means over samples."""
 
 
-def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Numbers]:
+def class_arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Numbers]:
     """Labels as indices of classes, and probabilities by class."""
     columns = [name for name in predictions if str(name).startswith(PROBABILITY_PREFIX)]
     index = {str(name)[len(PROBABILITY_PREFIX) :]: place for place, name in enumerate(columns)}
@@ -165,7 +171,7 @@ def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Numbers]:
     return labels, np.asarray(predictions[columns].to_numpy(), dtype=np.float64)
 
 
-def _blocks(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The block of each sample: of equal sizes but for one sample, and of equal shares of classes.
 
     Samples are dealt in turn, class by class, in an order that no file name has a part in.
@@ -178,13 +184,14 @@ def _blocks(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return block
 
 
-def _pseudo_values(
+def pseudo_values(
     function: MetricFunction,
     labels: npt.NDArray[np.int64],
     probabilities: Numbers,
     block: npt.NDArray[np.int64],
     count: int,
 ) -> Numbers:
+    """The jackknife pseudo-value of each of `count` blocks; `block` says which a sample is in."""
     if not np.isfinite(probabilities).all():
         return np.full(count, np.nan)
     whole = function(labels, probabilities)

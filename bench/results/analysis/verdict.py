@@ -30,7 +30,14 @@ from bench.results.analysis.crossed import (
 from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.analysis.scores import Folds, TrialScores, figure_scores, folds_of, trial_scores
+from bench.results.analysis.scores import (
+    Folds,
+    Scores,
+    TrialScores,
+    figure_scores,
+    folds_of,
+    trial_scores,
+)
 from bench.results.folder.looks import look_at
 from bench.results.grid import Grid, complete_trials, read_grid
 from bench.suite.claims import Cost, read_claims
@@ -295,6 +302,20 @@ def _contenders(
     return sorted(found, key=lambda each: -metric.sign * each.figure)
 
 
+def figure_interval(scores: Scores, metric: Metric) -> Interval:
+    """Where the mean of the scores lies (95 %): as of a contender, but judged alone."""
+    values = scores.values
+    if scores.folds is not None:
+        return _of_folds(values, scores.folds, metric)
+    if values.shape[0] < LEAST_SEEDS or values.shape[1] < 2:
+        return of_samples(values, metric)
+    table = crossed_table(values, grain=None if scores.counts else 0.0)
+    half = float(half_widths(joined([table]), independent=1, alpha=ALPHA)[0])
+    if not math.isfinite(half):
+        return UNKNOWN
+    return around(float(values.mean()), half, values.shape[1], metric)
+
+
 def of_samples(values: np.ndarray, metric: Metric) -> Interval:
     """Where the figure of these very models lies for other samples."""
     means = values.mean(axis=0)
@@ -312,8 +333,15 @@ def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
     return around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
 
+_DISTANCES = ("ece",)
+"""Fractions that are no share of samples: Wilson's interval is not theirs."""
+
+
 def around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
+    """The interval of a figure that is known to ± `half`; of fractions within 0 and 1."""
     if metric.percent and 0 <= figure <= 1:
+        if metric.name in _DISTANCES:
+            return max(0.0, figure - half), min(1.0, figure + half)
         return wilson_of_share(figure, half, samples)
     return figure - half, figure + half
 

@@ -133,7 +133,7 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
         yield f"a run has at most {MAX_SETTINGS} settings, got {len(names):,}"
     for name in ("started", "finished"):
         if _beyond(trials[name].dt.year, 1970, 9998):
-            yield f"the column {name} must hold times of our age"
+            yield f"the column {name} must hold times in the years 1970 to 9998"
 
 
 def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
@@ -360,7 +360,7 @@ def _without_checksum(content: Any) -> Any:
         return content
     said = {key: value for key, value in content.items() if key != JSON_CHECKSUM}
     if content[JSON_CHECKSUM] != json_checksum(said):
-        raise ValueError("it has changed since it was written: its checksum is another")
+        raise ValueError("it has changed since it was written: its checksum is wrong")
     return said
 
 

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE, PREDICTIONS = "children.parquet", "child_predictions.parquet"
-_MEND = "delete it and run the suite again: children are made anew, no trial is trained"
+_MEND = "delete it and run the suite again: children are made again, no trial is trained"
+
+
+def has_children(folder: Path) -> bool:
+    """Whether a file of theirs is there; a kill may have left one of both."""
+    return any((folder / name).is_file() for name in (FILE, PREDICTIONS))
 
 
 def read_children(folder: Path) -> pd.DataFrame:

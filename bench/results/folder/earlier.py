@@ -19,8 +19,9 @@ from bench.system.cache import flush_to_disk
 
 FOLDER = "earlier"
 _KEPT = (
-    "trials.parquet", "curves.parquet", "predictions.parquet", "suite.yaml", "environment.json",
-    "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet", "report.md",
+    "trials.parquet", "curves.parquet", "predictions.parquet", "children.parquet",
+    "child_predictions.parquet", "suite.yaml", "environment.json", "data.json", "accounts.json",
+    "looks.json", "verdict.json", "thumbnails.parquet", "inputs.parquet", "report.md",
     "report.html", "tuned.yaml", "tuning.parquet", "tuning.json", "untuned.parquet",
     "untuned_predictions.parquet", "plots",
 )  # fmt: skip

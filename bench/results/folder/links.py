@@ -24,8 +24,8 @@ def refuse_links(folder: Path) -> None:
     """
     for link in _followed(folder):
         raise BenchError(
-            f"{link} is a link, which a run would write through; remove it, or move what it leads "
-            "to in its place"
+            f"{link} is a link, and a run must not write through links; remove it, or put the "
+            "file that it points to in its place"
         )
 
 

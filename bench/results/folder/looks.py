@@ -18,8 +18,8 @@ from bench.results.folder.run import write_checked_json
 FILE = "looks.json"
 MAX_LOOKS = 10_000
 _MEND = (
-    "how often the results were looked at is not known without it. Take it from a copy of the "
-    "folder, or delete it: looks count anew, and the intervals are too narrow by what was seen"
+    "it tells how often the results were looked at. Restore it from a copy of the folder, or "
+    "delete it: then looks are counted from zero, and the intervals are too narrow"
 )
 
 Looks = tuple[tuple[str, ...], ...]

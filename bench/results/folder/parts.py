@@ -39,7 +39,7 @@ CHECKSUMS = "checksums.json"
 PLANNED_KEY = b"bench.planned_trials"
 """Metadata of `trials.parquet`: how many trials the suite has, so that an unfinished run shows."""
 
-_MEND = "delete this part's folder and run the suite again: only this trial is trained anew"
+_MEND = "delete this part's folder and run the suite again: only this trial is trained again"
 
 
 MOST_READ = 1 << 32
@@ -222,7 +222,7 @@ def _read(folder: Path, table: TableName) -> pa.Table:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{sums} is damaged ({error}); {_MEND}") from None
     if expected is not None and path.is_file() and _checksum(path) != expected:
-        raise BenchError(f"{path} is damaged (its checksum is another); {_MEND}")
+        raise BenchError(f"{path} is damaged (its checksum is wrong); {_MEND}")
     return read_table(path, table, mend=_MEND)
 
 

@@ -238,8 +238,8 @@ class _Pusher:
             self._send_files([item for item in changed if not _is_part(item)])
         except StoreError as error:
             raise StoreError(
-                f"{error}. Nothing is lost: all of the run is in {self._folder}, and the same "
-                "command on this machine pushes what the store lacks"
+                f"{error}. Nothing is lost: the whole run is in {self._folder}, and the same "
+                "command on this machine uploads what the store lacks"
             ) from error
 
     def _work(self) -> None:
@@ -256,7 +256,7 @@ class _Pusher:
                 not_before = time.monotonic() + AGAIN_SECONDS
                 if not self._failed:
                     self._failed = True  # said once
-                    self._note(f"{error}. The run goes on in {self._folder} and tries again")
+                    self._note(f"{error}. The run continues in {self._folder} and tries again")
             done.set()
 
     def _send(self, item: str) -> None:
@@ -303,8 +303,8 @@ class _Pusher:
         if self._lock_lost():
             raise StoreError(
                 f"another run has taken {self._remote.url} over, because this one gave no sign of "
-                f"life for minutes; what it has trained is in {self._folder}, and the same command "
-                "pushes what the store lacks once the other has ended"
+                f"life for minutes; what it has trained is in {self._folder}; when the other run "
+                "has ended, the same command uploads what the store lacks"
             )
 
 

@@ -91,10 +91,10 @@ class Run:
 def read_run(place: str | Path) -> Run:
     """Read a run folder; raises `BenchError` if it is none, or a file is missing or damaged.
 
-    A folder at a URL is read through its mirror, which becomes the run's `folder`. It may be
-    another's: what it returns has the types and ranges that `bench` writes. `trials` has a column
-    `fold`, all null where the suite has no folds. Of a run that goes on, or was killed before its
-    tables were written, the tables are those of the trials that have ended.
+    A folder at a URL is read through its mirror, which becomes the run's `folder`. The folder may
+    come from others: the result has the types and ranges that `bench` writes. `trials` has a column
+    `fold`, all null if the suite has no folds. If the run is still going, or was killed before its
+    tables were written, the tables contain the trials that have ended.
     """
     import pandas as pd
 
@@ -160,7 +160,7 @@ def _tables(folder: Path, going: str | None) -> tuple[dict[TableName, pa.Table],
 def _nothing_yet(folder: Path, going: str | None) -> str:
     if going is None:
         return f"no trial has ended yet in {folder}; {_MEND}"
-    return f"the run in {folder} goes on ({going}), and no trial has ended yet; look again later"
+    return f"the run in {folder} is still going ({going}), no trial has ended yet; try again later"
 
 
 def _lacking(metrics: Sequence[Metric], trials: pd.DataFrame) -> str | None:
@@ -183,7 +183,7 @@ def _without_secrets(content: Any) -> Any:
 def _planned(trials: pa.Table, folder: Path) -> int:
     written = trials.schema.metadata.get(PLANNED_KEY, b"%d" % trials.num_rows)
     if not re.fullmatch(rb"[0-9]{1,15}", written):
-        problem = f"the number of planned trials must be one, got {written[:40]!r}"
+        problem = f"the number of planned trials must be digits, got {written[:40]!r}"
         raise _damaged(folder / "trials.parquet", problem)
     return int(written)
 

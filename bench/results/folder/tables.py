@@ -240,8 +240,8 @@ def _most_bytes(path: Path) -> int:
 def _check_memory(needed: int, room: int) -> None:
     if needed > room:
         raise ValueError(
-            f"it would take {needed / 2**20:,.0f} MiB of memory, where a file of its size may "
-            f"take {room / 2**20:,.0f}"
+            f"it would take {needed / 2**20:,.0f} MiB of memory, but a file of its size may take "
+            f"{room / 2**20:,.0f} at most"
         )
 
 

@@ -110,10 +110,10 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
     label = metric.label
     return {
         metric.test: f"Test {label} at the chosen epoch, ranked.",
-        "wins": "How often each is ahead of each, seed by seed.",
+        "wins": "How often each is ahead of each other one, seed by seed.",
         "ranks": "Average ranks over these data sets and backbones.",
-        "tuning_curves": f"The best validation {label} that the search for settings had found, by "
-        "the training images that it had spent.",
+        "tuning_curves": f"The best validation {label} that the search for settings has found, "
+        "against the training images that it has spent.",
         "tuning_learning_rates": f"Validation {label} against the learning rate, for every trial "
         "of the search.",
         "tuning_history": "Every trial of the search for settings, and the best so far.",
@@ -128,7 +128,7 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
         },
         "confusion": "Which class was taken for which on the test split.",
         "mistakes": "The test images that the best strategy is most confidently wrong about.",
-        "calibration": "Whether the probabilities of the predictions are what they say.",
+        "calibration": "Whether the predicted probabilities match how often predictions are right.",
         "learning_rates": "The learning rate of the head over time.",
         INPUTS: "A few training images as networks see them, for evaluation and for training.",
     }

@@ -89,10 +89,10 @@ def _wins_message(comparisons: Sequence[Comparison]) -> str:
     claimed = sum(c.verdict in ("better", "worse") for c in comparisons)
     pairs = counted(len(comparisons), "pair")
     if all(c.of_models for c in comparisons):
-        return f"Too few seeds to tell any of {pairs} apart"
+        return f"Too few seeds to show a difference in any of {pairs}"
     if not claimed:
-        return f"None of {pairs} is told apart"
-    return f"{claimed} of {pairs} told apart"
+        return f"None of {pairs} is shown to differ"
+    return f"{claimed} of {pairs} shown to differ"
 
 
 @styled
@@ -151,10 +151,10 @@ def _rank_note(ranking: Ranking) -> str:
     blocks = f"{len(ranking.blocks)} blocks"
     if ranking.tested:
         return (
-            f"{blocks}. Bars join what Wilcoxon's signed-rank test with Holm's correction does not "
-            "tell apart."
+            f"{blocks}. Bars join what Wilcoxon's signed-rank test with Holm's correction does "
+            "not show to differ."
         )
-    describes = f"{blocks}: the ranks describe these and claim nothing of others"
+    describes = f"{blocks}: the ranks describe these and claim nothing about others"
     if ranking.shares_images:
         return f"{describes}, as blocks of one data set share their images."
     return f"{describes}, which takes {LEAST_BLOCKS} blocks or more."
@@ -172,8 +172,10 @@ def _rank_message(ranking: Ranking) -> str:
         return f"It is open whether the ranks differ on other blocks ({test})"
     joined = {name for clique in ranking.cliques if best in clique for name in clique} - {best}
     if len(joined) == len(ranking.ranks) - 1:
-        return f"The ranks differ ({test}), but {shortened(best, 40)} is not told from any other"
+        name = shortened(best, 40)
+        return f"The ranks differ ({test}), but {name} is not shown to differ from any other"
     if joined:
         others = counted(len(joined), "other")
-        return f"{shortened(best, 40)} ranks first, not apart from {others} ({test})"
+        name = shortened(best, 40)
+        return f"{name} ranks first, but is not shown to differ from {others} ({test})"
     return f"{shortened(best, 40)} ranks best over all blocks ({test})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, read_grid, spread
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.bands import BAND, LEAST_BANDED, band
@@ -304,5 +305,5 @@ def _note(lines: Sequence[_Line], metric: Metric, *, hidden: int, spread: bool) 
     if any(not np.isfinite(line.mean).all() for line in lines):
         notes.append(f"Gaps: a loss or {metric.label} was not finite.")
     if hidden:
-        notes.append(f"{hidden} more combinations are left to the figures of single trials.")
+        notes.append(f"The figures of single trials show {counted(hidden, 'more combination')}.")
     return " ".join(notes)

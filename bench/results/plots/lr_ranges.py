@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.analysis import LrCell
 from bench.results.plots.canvas import save
 from bench.results.plots.style import (
@@ -140,7 +141,7 @@ def _note(panels: Sequence[Sequence[LrCell]]) -> str:
     if any(len(alike) > 1 for alike in panels):
         notes.append("Cells that have the same test share a panel.")
     if len(panels) > MAX_PANELS:
-        notes.append(f"{len(panels) - MAX_PANELS} more panels are not drawn.")
+        notes.append(f"Not drawn: {counted(len(panels) - MAX_PANELS, 'more panel')}.")
     return " ".join(notes)
 
 
@@ -148,7 +149,7 @@ def _message(cells: Sequence[LrCell]) -> str:
     known = [cell for cell in cells if cell.valley is not None]
     far = [cell for cell in known if cell.is_far]
     if not known:
-        return "At no learning rate does the loss fall by more than it scatters"
+        return "The loss falls by more than its scatter at no learning rate"
     if len(far) == 1:
         label, distance = shortened(far[0].label, 60), far[0].distance_text
         return f"{label}: the suite's learning rate lies {distance} the valley"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.errors import counted
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.bands import BAND, LEAST_BANDED, band
@@ -157,7 +158,7 @@ def learning_rates(trials: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
             ax.set_ylabel("learning rate")
     note = "Of the head, at the first step of an epoch. Equal curves are drawn once."
     if len(handles) > MAX_HANDLES:
-        note += f" {len(handles) - MAX_HANDLES} more curves are drawn, but not named."
+        note += f" Drawn, but not named: {counted(len(handles) - MAX_HANDLES, 'more curve')}."
     key_below(figure, list(handles.values())[:MAX_HANDLES], note=note)
     return figure
 

@@ -90,7 +90,7 @@ def confusion_matrices(
         if panel.bottom:
             panel.ax.set_xlabel("predicted class")
     hidden = len(trials_of) - len(shown)
-    more = f" {hidden} more are not shown." if hidden else ""
+    more = f" Not shown: {hidden} more." if hidden else ""
     note = f"Percent of the test images of a true class, over all seeds.{more}"
     key_below(figure, note=note)
     return figure
@@ -165,12 +165,12 @@ def reliability_diagram(
         for name in found
     ]
     hidden = len(trials_of) - len(found)
-    more = f" {hidden} with lower test figures are not drawn." if hidden else ""
+    more = f" Not drawn: {hidden} with lower test figures." if hidden else ""
     note = (
         f"Expected calibration error over {BINS} bins; those of fewer than {LEAST_IN_BIN} images "
         "are not drawn. Bar: 95 % interval for other test images (Wilson). Disc: share of the "
-        "images. On the dotted line probabilities are what they say; below it they promise too "
-        f"much.{more}"
+        "images. On the dotted line probabilities match how often predictions are right; below it "
+        f"they are too high.{more}"
     )
     key_below(figure, handles, note=note)
     return figure
@@ -311,10 +311,10 @@ def _confusion_message(
     wrong = shares - np.diag(np.diag(shares))
     row, column = pairs[0] if pairs else divmod(int(wrong.argmax()), len(classes))
     if not wrong[row, column]:
-        return f"{shortened(name, 40)} takes no test image for another class"
+        return f"{shortened(name, 40)} classifies every test image correctly"
     return (
-        f"{shortened(name, 40)} takes {percent(float(wrong[row, column]))} of "
-        f"{shortened(classes[row], 24)} for {shortened(classes[column], 24)}"
+        f"{shortened(name, 40)} mistakes {percent(float(wrong[row, column]))} of "
+        f"{shortened(classes[row], 22)} for {shortened(classes[column], 22)}"
     )
 
 

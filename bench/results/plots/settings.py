@@ -69,8 +69,8 @@ def setting_importances(studies: Sequence[Study], objective: Goal) -> Figure | N
         colour = "white" if share > 0.55 else "black"
         ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
     notes = [
-        "Percent of what tells a study's best trials from its others (PED-ANOVA over its complete "
-        "trials); of few trials it is rough."
+        "Share in percent of the difference between a study's best trials and its others "
+        "(PED-ANOVA over its complete trials); rough for few trials."
     ]
     if np.isnan(shares).any():
         notes.append("–: not searched.")

@@ -274,7 +274,7 @@ def _history_note(shown: Sequence[Study], objective: Goal, *, hidden: int) -> st
     notes = ["Of all tuning seeds." if seconds else "Of validation, means over tuning seeds."]
     figures = (study.trials[objective.name].to_numpy(float) for study in shown)
     if not all(np.isfinite(each).all() for each in figures):
-        notes.append("At the bottom: no figure is known.")
+        notes.append("At the bottom: trials without a known figure.")
     if hidden:
         notes.append(f"{counted(hidden, 'more study', 'more studies')} not shown.")
     return " ".join(notes)
@@ -373,15 +373,16 @@ def _history_message(studies: Sequence[Study], objective: Goal, metric: Metric) 
     }
     number = f"{len(steps)} stud{'y' if len(steps) == 1 else 'ies'}"
     if not better:
-        return f"Nothing better than the suite's own values was found in {number}"
+        return f"The search found nothing better than the suite's own values in {number}"
     most = max(better, key=lambda name: better[name])
     first, last = (text(value) for value in steps[most])
     of = "training time" if objective.name == "seconds" else "validation"
     step = f"{shortened(most, 40)}: {first} to {last} in {of}"
     if len(steps) == 1:
-        return f"The search betters the suite's own values of {step}"
+        return f"The search improves on the suite's own values for {step}"
     return (
-        f"The search betters the suite's own values in {len(better)} of {number}, most for {step}"
+        f"The search improves on the suite's own values in {len(better)} of {number}, most for "
+        f"{step}"
     )
 
 

@@ -106,8 +106,9 @@ def _told_apart(found: Verdict) -> Iterator[Line]:
             for c in of_models
         ]
         text = (
-            f"only the trained models are told apart: {named(names)}. That holds for them on other "
-            f"test images; of the {found.axis} values it says nothing yet."
+            f"differences are shown between the trained models only: {named(names)}. They hold "
+            f"for these models on other test images, and say nothing yet about the {found.axis} "
+            "values."
         )
         yield Line(about="Of these models", text=text)
 
@@ -123,8 +124,8 @@ def _left_open(found: Verdict) -> Iterator[Line]:
             text = f"nothing can be compared: {_why_not(few[0], found)}."
         else:
             text = (
-                f"with {seeds_text(seeds)} nothing can be said of the {found.axis} values: the "
-                f"luck of training shows from {LEAST_SEEDS} seeds on."
+                f"with {seeds_text(seeds)} nothing can be said about the {found.axis} values: the "
+                f"luck of training can be measured from {LEAST_SEEDS} seeds on."
             )
         yield Line(about="Open", text=text)
         return
@@ -142,7 +143,7 @@ def _left_open(found: Verdict) -> Iterator[Line]:
         < best.costs.get(found.cost, math.nan)
         and not is_missing(c.lead_interval[1])
     ]
-    text = f"{named(names)}, seen from {best.name}."
+    text = f"{named(names)}, compared with {best.name}."
     if cheaper:
         first = min(cheaper, key=lambda c: c.lead_interval[1])
         other = found.contender(first.second)
@@ -185,7 +186,7 @@ def _settle(found: Verdict) -> Iterator[Line]:
     half = (first.interval[1] - first.interval[0]) / 2
     text = (
         f"{_needs_text(needs)}, for {first.second}. These seeds and test images show differences "
-        f"from about {amount(half, found.metric)} on."
+        f"of about {amount(half, found.metric)} or more."
     )
     yield Line(about="To settle it", text=text)
 
@@ -200,10 +201,10 @@ def _needs_text(needs: Needs) -> str:
     if seeds and samples:
         return f"{seeds} {more}, or a test split of {samples} images"
     if samples:
-        return f"no number of seeds will do it: a test split of {samples} images"
+        return f"a test split of {samples} images, as no number of seeds is enough"
     if seeds:
         return f"{seeds} {more}"
-    return "neither more seeds nor more test images alone, but both, and many"
+    return "many more seeds together with many more test images"
 
 
 def _range(ends: tuple[int | None, int | None]) -> str:
@@ -240,7 +241,7 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     else:
         text = f"{of_pool}; of {named(few)}, with too few seeds, for the trained models only."
     more = "; ".join(doubts)
-    return Line(about="Trust", text=f"{text} Mind: {more}." if more else text)
+    return Line(about="Trust", text=f"{text} Note: {more}." if more else text)
 
 
 def _figure(best: Contender, found: Verdict) -> str:

@@ -118,7 +118,7 @@ def _of_samples(comparison: RunComparison) -> Iterator[str]:
     if comparison.same_data is False:
         yield (
             "The data of the two runs are not the same (the fingerprints in data.json differ). "
-            "Test images count as the same where their names and labels are."
+            "Test images count as the same if their names and labels are equal."
         )
     if not samples.common == samples.before == samples.after:
         other = f"; {samples.relabelled} with another label are left out"

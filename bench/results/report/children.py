@@ -35,16 +35,16 @@ def children_section(run: Run, grid: Grid, verdict: Verdict) -> Iterator[Block]:
     made = [family for family in found if family.members]
     yield Heading("After training", 3)
     yield paragraph(
-        "Made of finished trials without training any more; everything was chosen on validation "
-        f"alone. Test {metric.label}, and its difference to what each is made of (of ensembles: to "
-        "what is recommended), by the test of seeds × images with all rows as one family. What "
-        "joins seeds has no seeds of its own: what is said of it is said of these trained models "
-        "only."
+        "Made from finished trials without further training; validation alone chose everything. "
+        f"The table shows test {metric.label} and the difference to what each is made from (for "
+        "ensembles: to what is recommended). The test is that of seeds × images, with all rows as "
+        "one family. A row that joins seeds has no seeds of its own, so its claim holds for these "
+        "trained models only."
     )
     if made:
         yield _table(made[:MAX_ROWS], metric)
     if len(made) > MAX_ROWS:
-        yield paragraph(f"{len(made) - MAX_ROWS} more are in children.parquet.")
+        yield paragraph(f"children.parquet has {len(made) - MAX_ROWS} more.")
     yield from _calibration(run)
     reasons = [family for family in found if family.reason is not None]
     if reasons:
@@ -63,7 +63,7 @@ def _table(made: Sequence[Family], metric: Metric) -> Table:
         terms=(
             ("minus", "what it is compared with"),
             ("passes", "through a network, to predict one image: 1 for a single trial"),
-            ("chosen", "by validation; of several seeds the least to the largest"),
+            ("chosen", "by validation; for several seeds, the smallest to the largest"),
         ),
     )
 
@@ -126,7 +126,7 @@ def _calibration(run: Run) -> Iterator[Block]:
         (str(of), *(cell for metric in shown for cell in _before_and_after(own, trials, metric)))
         for of, own in tempered.groupby("of", sort=False)
     ]
-    names = [(f"{metric.label} before", "after") for metric in shown]
+    names = [(f"{metric.axis_label} before", "after") for metric in shown]
     header = ("config", *(name for pair in names for name in pair))
     yield paragraph("Calibration on the test split, with a temperature (means of seeds):")
     yield Table("temperatures", header, tuple(rows[:MAX_ROWS]), tuple(range(1, len(header))))

@@ -124,7 +124,7 @@ def _completeness(run: Run) -> str:
     without = run.trials["config"].nunique() - complete_trials(run.trials)["config"].nunique()
     if not without:
         return sentence
-    return f"{sentence} Of {counted(without, 'config')} no trial is complete."
+    return f"{sentence} No trial of {counted(without, 'config')} is complete."
 
 
 def _unfinished(found: Findings) -> Iterator[Block]:
@@ -135,9 +135,7 @@ def _unfinished(found: Findings) -> Iterator[Block]:
         return
     yield Heading("What is not complete")
     if waiting:
-        yield paragraph(
-            f"{counted(waiting, 'trial')} not run yet: the command below goes on with the run."
-        )
+        yield paragraph(f"{counted(waiting, 'trial')} not run yet: the command below runs them.")
     reasons = rest["error"].fillna("no reason was given")
     for (status, reason), group in rest.groupby([rest["status"], reasons], sort=False):
         names = [
@@ -169,7 +167,7 @@ def _compared(found: Findings) -> Iterator[Block]:
         (Bold(axis), f"({len(grid.axes[axis])}): {_list(grid.axes[axis])}") for axis in grid.keys
     ]
     items += [
-        (Bold(axis), f"follows from the above: {_list(grid.axes[axis])}")
+        (Bold(axis), f"given by the axes above: {_list(grid.axes[axis])}")
         for axis in grid.varying
         if axis not in grid.keys
     ]
@@ -233,17 +231,17 @@ def _environment(environment: Mapping[str, Any]) -> Iterator[Block]:
 def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
-        items.append("One data set was used: what holds on it need not hold on others.")
+        items.append("Only one data set was used; the results on others may differ.")
     if run.environment.get("decide"):
         items.append(
-            "Seeds were added while the question was open (--decide), which reads the test split: "
-            "every look at it is paid for in the intervals."
+            "Seeds were added while the comparison was open (--decide), which looks at the test "
+            "split: the intervals are wider for every look."
         )
     short = _seeds_without_all_folds(run)
     if short:
         items.append(
-            f"Not all folds are complete of {counted(short, 'seed')} of a config: such a seed "
-            "counts with the mean over its other folds, and so over fewer images."
+            f"{counted(short, 'seed')} of a config without all folds: such a seed counts with the "
+            "mean over its complete folds, and so over fewer images."
         )
     if found.tuning is not None:
         items += tuning_limits(found.tuning)
@@ -306,7 +304,8 @@ def _time(complete: pd.DataFrame) -> str:
     reused, epochs = int(complete["reused_epochs"].sum()), int(complete["epochs"].sum())
     if reused:
         sentence += (
-            f"; {reused} of {counted(epochs, 'epoch')} shared with a trial that begins the same"
+            f"; {reused} of {counted(epochs, 'epoch')} shared with a trial that begins in the "
+            "same way"
         )
     return sentence
 

@@ -51,6 +51,7 @@ from bench.results.report.blocks import (
 )
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
+from bench.results.report.predictions import predictions_sections
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
@@ -119,6 +120,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     if found.results:
         yield from _ranking(found)
         yield from _metrics(found)
+    yield from predictions_sections(found.run, found.grid, found.verdict)
     yield from _training(found)
     yield from _shares(found)
     yield from _fronts(found)
@@ -151,10 +153,14 @@ def _pairs(found: Verdict) -> Iterator[Block]:
         tuple(range(2, len(header))),
         terms=(
             _interval_term(found),
-            ("p", "how often equals would differ as much by luck, for one pair looked at once"),
+            (
+                "p",
+                "how often two equal ones would differ as much by chance, for one pair and one "
+                "look",
+            ),
             (
                 "corrected",
-                "the same for all pairs and looks together: a difference is claimed below 0.05",
+                "the same, corrected for all pairs and looks: a difference is claimed below 0.05",
             ),
             ("ahead", "the share of seeds in which the first is ahead"),
         ),
@@ -179,7 +185,7 @@ def _test_in_words(found: Verdict) -> str:
     if all(c.of_models for c in found.comparisons):
         return (
             f"With fewer than {LEAST_SEEDS} seeds only the trained models are compared, on their "
-            f"test images (of one seed McNemar's exact test); corrected over {number}{looks}."
+            f"test images (with one seed by McNemar's exact test); corrected over {number}{looks}."
         )
     return crossed
 
@@ -219,9 +225,9 @@ def _choice_in_words(found: Verdict) -> str:
     where = named([f"{few} of {all_} of {name}" for name, (few, all_) in differing.items()])
     agreed = f"except in these seeds: {where}" if differing else "in every seed"
     return (
-        f"Of several configs of one {found.axis}, each seed counts with the one that the other "
-        "seeds choose on validation, so that it was not chosen on its own luck. It is the one that "
-        f"all seeds together choose {agreed}."
+        f"If a {found.axis} has several configs, each seed counts with the config that the other "
+        f"seeds choose on validation, so that its own luck does not choose. That is the config "
+        f"that all seeds together choose {agreed}."
     )
 
 
@@ -240,7 +246,7 @@ def _folds(found: Findings) -> Iterator[Block]:
     yield Heading("Seeds and folds", 3)
     yield paragraph(
         f"Standard deviations of test {metric.label}{' in points' if metric.percent else ''}. "
-        "Between seeds: of the mean over all images, when folds, head and order are drawn anew. "
+        "Between seeds: of the mean over all images, when folds, head and order are drawn again. "
         "Between folds: of the folds of one seed, each tested on its own few images. The folds of "
         "a seed share most of their training images and all seeds share all images, so neither "
         "says how far other images would move the figure; the test does."
@@ -425,11 +431,11 @@ def _training(found: Findings) -> Iterator[Block]:
     yield Heading("How they trained", 3)
     yield paragraph(
         f"To {goal}: in how many trials validation {metric.label} reached it, and after how many "
-        "epochs, training images and seconds (medians; a trial that never did counts as longest, "
-        f"so – where half of them did not). The rest are means over seeds. Mean val: validation "
-        f"{metric.label} averaged over all epochs. Gap: training minus validation accuracy after "
-        f"the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test {metric.label} "
-        f"at the chosen epoch minus after the last one.{units}"
+        "epochs, training images and seconds (medians; a trial that never reached it counts as "
+        f"longest, so – where half of them did not). The rest are means over seeds. Mean val: "
+        f"validation {metric.label} averaged over all epochs. Gap: training minus validation "
+        f"accuracy after the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test "
+        f"{metric.label} at the chosen epoch minus after the last one.{units}"
     )
     measures = trial_measures(run, target=target)
     means, reached = measures.groupby("config").mean(), reached_target(measures)
@@ -526,7 +532,7 @@ def _single_trials(found: Findings, targets: Mapping[str, str]) -> Iterator[Bloc
     header = ("config", "seed", "test", "val", "best epoch", "curves")
     blocks: list[Block] = [Table("trials", header, tuple(rows), (1, 2, 3, 4))]
     if len(complete) > MAX_TRIAL_FIGURES:
-        blocks.append(paragraph(f"{len(complete) - MAX_TRIAL_FIGURES} more are in trials.parquet."))
+        blocks.append(paragraph(f"trials.parquet has {len(complete) - MAX_TRIAL_FIGURES} more."))
     yield Details(f"Single trials ({len(complete)} complete)", tuple(blocks))
 
 

@@ -69,7 +69,7 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
     elif epochs:
         yield (
             f"Epoch {trial['best_epoch']} was chosen because it has the {run.metric.best} "
-            f"validation {run.metric.label} (of equals the lower validation loss, then the earlier "
+            f"validation {run.metric.label} (ties: the lower validation loss, then the earlier "
             "epoch)."
         )
     else:

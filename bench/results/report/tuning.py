@@ -116,7 +116,7 @@ def _outcome(found: Sequence[Gain], metric: Metric, margin: float, *, known: boo
     elif not all(gain.study.unchanged for gain in compared):
         yield (
             "The folder has no test predictions of the untuned trials, as an earlier version of "
-            "bench wrote it: nothing is claimed of the differences. Run bench tune again with the "
+            "bench wrote it: no claim is made about the differences. Run bench tune again with the "
             "same arguments to have them; finished trials are kept."
         )
 
@@ -171,7 +171,7 @@ def _claims(compared: Sequence[Gain], metric: Metric, margin: float) -> Iterator
         ("open", "It is open which settings are better for"),
         (
             "of models",
-            f"With fewer than {LEAST_SEEDS} common seeds nothing can be said of the settings for",
+            f"With fewer than {LEAST_SEEDS} common seeds nothing can be said about settings for",
         ),
         ("nothing", "There is no common seed with test predictions for"),
     ):
@@ -331,7 +331,7 @@ def _fronts(
     header = ("study", "trial", first, second, "settings", "")
     yield Table("tuning_front", header, tuple(rows[:MAX_FRONT]), (1, 2, 3))
     if len(rows) > MAX_FRONT:
-        yield paragraph(f"{len(rows) - MAX_FRONT} more are in tuning.parquet.")
+        yield paragraph(f"tuning.parquet has {len(rows) - MAX_FRONT} more.")
 
 
 def _name(objective: Goal, metric: Metric) -> str:
@@ -392,7 +392,7 @@ def _equality(spent: Sequence[Budget]) -> Iterator[Inline]:
     failed = [budget for budget in spent if budget.failed]
     if failed:
         names = [f"{each.study} {each.failed} of {each.trials}" for each in failed]
-        yield f"Failed trials told the search nothing: {named(names)}."
+        yield f"Failed trials gave the search no information: {named(names)}."
 
 
 def _method(

@@ -22,7 +22,7 @@ def claim(comparison: Comparison) -> str:
             return "as good"
     if comparison.models_verdict in ("better", "worse"):
         ahead = comparison.first if comparison.models_verdict == "better" else comparison.second
-        return f"open; of these models {ahead}"
+        return f"open; of these models {ahead} is better"
     return "open"
 
 

@@ -17,7 +17,11 @@ from bench.runs.init.backbone import (
 from bench.runs.init.examine import Examined
 
 IMBALANCED = 3.0
-"""Classes are weighted where the largest has more than so many times the images of the smallest."""
+"""Where the largest class has more than so many times the images of the smallest, all count alike.
+
+The loss is weighted then, and balanced accuracy chooses. Of two such classes, always naming the
+larger is right for more than three of four images.
+"""
 FEW_IMAGES, MANY_IMAGES = 1_000, 10_000
 """Training images."""
 NUMBERS_OF_SEEDS = (8, 5, 3)
@@ -112,23 +116,24 @@ def _pace(num_train: int) -> tuple[int, int, float]:
 def _strategies(lr: float, *, few: bool) -> Iterator[tuple[str, str]]:
     high = f"{10 * lr:g}"
     yield (
-        "No pretrained weights: what the others have to beat. There is nothing to preserve, so the "
+        "No pretrained weights: the baseline for the others. There is nothing to preserve, so the "
         "steps are larger.",
         f"{{name: from_scratch, lr: {high}}}",
     )
     yield (
-        "The backbone stays as it is, only a linear classifier trains: quick, and safe with few "
-        "images. A new layer bears larger steps.",
+        "The backbone stays as it is, only a linear classifier trains: fast, and safe with few "
+        "images. A new layer tolerates larger steps.",
         f"{{name: linear_probe, lr: {high}}}",
     )
     yield "Everything trains at the small lr below.", "full_finetune"
     yield (
-        "The new layer at the large rate, the backbone at a tenth of it: that of full_finetune.",
+        "The new layer trains at the large rate, the backbone at a tenth of it (the rate of "
+        "full_finetune).",
         f"{{name: two_rates, lr: {high}, backbone_multiplier: 0.1}}",
     )
     if few:
         yield (
-            "The new layer first, then everything at a tenth of the rate: with few images, the "
-            "gradients of a layer that knows nothing yet can spoil good features.",
+            "The new layer trains first, then everything at a tenth of the rate: with few images, "
+            "the gradients of an untrained layer can damage good features.",
             f"{{name: lp_ft, lr: {high}, finetune_multiplier: 0.1}}",
         )

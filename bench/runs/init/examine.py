@@ -60,6 +60,15 @@ class Examined:
         train = self.counts["train"].values()
         return max(train) / min(train)
 
+    @property
+    def balanced_test_images(self) -> float:
+        """How many test images of equal classes would tell as much of balanced accuracy.
+
+        That is the mean of C shares of n images each, whose variance is a sum of those over 1/n.
+        """
+        counts = [count for count in self.counts["test"].values() if count]
+        return len(counts) ** 2 / sum(1 / count for count in counts)
+
 
 def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     """Decode the folder as a run would, and count, measure and compare what is in it."""
@@ -115,7 +124,7 @@ def measure_sizes(root: Path, sample_ids: Sequence[str]) -> npt.NDArray[np.int64
     return np.array(sizes, np.int64).reshape(-1, 2)
 
 
-def wilson_half_width(accuracy: float, num_images: int) -> float:
+def wilson_half_width(accuracy: float, num_images: float) -> float:
     """Half of the 95% Wilson score interval of an accuracy measured on `num_images` images.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.

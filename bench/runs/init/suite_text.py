@@ -68,7 +68,7 @@ def _header(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
         yield from item(text)
     yield "#"
     yield "# How sure a result can be"
-    for text in _certainty(found):
+    for text in _certainty(found, balanced=proposal.grid.balanced):
         yield from item(text)
     yield "#"
     yield "# What runs"
@@ -134,23 +134,30 @@ def _machine(found: Examined) -> str:
     )
 
 
-def _certainty(found: Examined) -> Iterator[str]:
+def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
         f"{counted(num_test, 'test image')}: an accuracy of 90% is known to about "
-        f"{_half_width(found)} (half of the 95% Wilson score interval); one image is "
+        f"{_half_width(num_test)} (half of the 95% Wilson score interval); one image is "
         f"{100 / num_test:.2g} points. All strategies see the same test images, so a difference is "
         "usually surer than either."
     )
+    if balanced:
+        worth = found.balanced_test_images
+        yield (
+            f"A balanced accuracy of 90% is known to about {_half_width(worth)}: for it, these "
+            f"images count as much as {worth:.0f} images in classes of equal size. Differences of "
+            f"it show if they are {math.sqrt(num_test / worth):.1f} times as large as those below."
+        )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
         images = counted(num_val, "validation image")
-        yield f"The epoch is chosen on {images}: there is luck in that choice."
+        yield f"The epoch is chosen on {images}, so chance plays a part in that choice."
 
 
-def _half_width(found: Examined) -> str:
-    return f"± {100 * wilson_half_width(0.9, found.total('test')):.1f} points"
+def _half_width(images: float) -> str:
+    return f"± {100 * wilson_half_width(0.9, images):.1f} points"
 
 
 def _work(found: Examined, chosen: ChosenGrid) -> str:
@@ -177,7 +184,7 @@ def _time(found: Examined, proposal: Proposal) -> str:
     text = f"about {duration(proposal.seconds)} of training on this machine ({found.device})"
     if proposal.fits:
         return text
-    return f"{text}, longer than the {proposal.minutes:g} min asked for: no smaller grid is of use"
+    return f"{text}, longer than the {proposal.minutes:g} min asked for: no smaller grid is useful"
 
 
 def _more(found: Examined, proposal: Proposal) -> str:
@@ -204,7 +211,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         "test": "The folder has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
         "val": "The folder has no split to choose the epoch by: this fraction of the remaining "
-        "images of each class becomes it, drawn anew for every seed.",
+        "images of each class becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
@@ -213,7 +220,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
 
 def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     size = (
-        "Large enough to be a yardstick, quick on a GPU"
+        "A common size to compare with, fast on a GPU"
         if found.device.startswith("cuda")
         else "Small enough for a machine without a CUDA GPU (with one: resnet50, vit_b_16)"
     )
@@ -286,18 +293,21 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     yield f"batch_size: {chosen.batch_size}"
     yield f"epochs: {chosen.epochs}"
     if chosen.shots is not None:
-        yield from comment("For the time that there is, so many training images of each class:")
+        yield from comment("To fit the time, this many training images of each class:")
         yield f"shots: {chosen.shots}"
     elif num_train >= MANY_IMAGES:
-        yield from comment("For a first look, so many training images of each class:")
+        yield from comment("For a first look, this many training images of each class:")
         yield f"# shots: {min(SHOTS, *found.counts['train'].values())}"
     yield from comment(
-        "For strategies without a rate of their own above: small steps keep what the weights know."
+        "For strategies without an lr of their own above: small steps keep what the weights know."
     )
     yield f"lr: {chosen.lr:g}"
     if chosen.balanced:
         yield from comment(_why_balanced(found))
         yield "class_weights: balanced"
+        yield from comment(_why_metric(found))
+        yield "# metric: macro_f1"
+        yield "metric: balanced_accuracy"
     yield from comment(
         "Repetitions show how much is luck: the order of the images, the new layer, the "
         "augmentation" + (", the validation split." if found.drawn else ".")
@@ -311,7 +321,20 @@ def _why_balanced(found: Examined) -> str:
     return (
         f"{short_name(large)!r} has {train[large]:,} training images, {found.imbalance:.1f} times "
         f"as many as {short_name(small)!r} ({train[small]:,}): unweighted, the loss would hardly "
-        "notice rare classes. The accuracy still counts every image alike."
+        "notice rare classes."
+    )
+
+
+def _why_metric(found: Examined) -> str:
+    test = found.counts["test"]
+    largest = max(test, key=test.__getitem__)
+    return (
+        f"It chooses the epoch and ranks the strategies. Accuracy counts every image alike: always "
+        f"answering {short_name(largest)!r} would be right for "
+        f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean recall over "
+        "the classes: every class counts alike, as in the weighted loss. It hardly notices when a "
+        "few of many images are mistaken for a rare class; if such false alarms are as bad as "
+        "misses:"
     )
 
 
@@ -328,8 +351,13 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     if len(found.issues) > SHOWN_ISSUES:
         yield f"note: {len(found.issues) - SHOWN_ISSUES} more in the suite file"
     if chosen.balanced:
-        yield f"the largest class is {found.imbalance:.1f} times the smallest: the loss is weighted"
-    yield f"an accuracy of 90% on the test images is known to about {_half_width(found)}"
+        yield (
+            f"the largest class is {found.imbalance:.1f} times the smallest: the loss is weighted, "
+            "and balanced accuracy chooses"
+        )
+    images = found.balanced_test_images if chosen.balanced else found.total("test")
+    of = "a balanced accuracy" if chosen.balanced else "an accuracy"
+    yield f"{of} of 90% on the test images is known to about {_half_width(images)}"
     yield (
         f"chose {chosen.backbone} with ImageNet weights at "
         f"{chosen.image_size or chosen.weights_size} px, to train on {found.device} in "

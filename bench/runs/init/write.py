@@ -126,7 +126,7 @@ def _check_output(path: Path, folder: Path, *, force: bool) -> None:
     if path.parent.resolve().is_relative_to(folder.resolve()):
         raise BenchError(
             f"the suite must lie outside the images, got {path} in {folder}: the results of a run "
-            "there would pass for a class; go to another folder, or name a file with --output"
+            "there would be read as a class; go to another folder, or name a file with --output"
         )
     _refuse_existing(path, force=force)
 

@@ -64,7 +64,8 @@ def test_values_are_scaled_by_the_bits_that_all_files_use(
         assert dataset.issues == ()
     else:
         assert (
-            f"hold none above {largest:,}: they are taken as {bits}-bit" in notes(dataset)["16-bit"]
+            f"have no value above {largest:,}: they are read as {bits}-bit"
+            in notes(dataset)["16-bit"]
         )
 
 
@@ -113,7 +114,7 @@ def test_16_bit_colour_is_scaled_by_its_bits_too(
         assert dataset.issues == ()
     else:
         assert np.array_equal(image, np.rint(values * 255 / (2**bits - 1)))
-        assert f"they are taken as {bits}-bit" in notes(dataset)["16-bit"]
+        assert f"they are read as {bits}-bit" in notes(dataset)["16-bit"]
 
 
 def test_a_portable_grey_map_says_itself_which_value_is_white(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_two_names_that_read_the_same_are_refused(tmp_path: Path) -> None:
         os.mkdir(os.fsencode(root) + b"/caf\xe9")
     except OSError:
         pytest.skip("this file system takes Unicode names only")
-    with pytest.raises(DataError, match="two classes that both read"):
+    with pytest.raises(DataError, match="two classes whose names look the same"):
         open_dataset("folder", {"path": str(root)})
 
 

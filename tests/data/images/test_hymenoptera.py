@@ -212,7 +212,7 @@ def test_a_local_path_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_another_data_set_is_not_hymenoptera(local: Path) -> None:
-    with pytest.raises(DataError, match=r"no complete copy of hymenoptera.*and 392 more"):
+    with pytest.raises(DataError, match=r"not a complete copy of hymenoptera.*and 392 more"):
         open_dataset("hymenoptera", {"path": str(local)})
 
 

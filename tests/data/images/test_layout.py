@@ -89,15 +89,15 @@ def test_split_folders_are_recognised_and_told(
     dataset = opened(made(tmp_path, *folders))
     assert dataset.classes == AB
     assert splits(dataset) == expected
-    (taken, *_) = (i.message for i in dataset.issues if i.message.startswith("Taken by"))
+    (taken, *_) = (i.message for i in dataset.issues if i.message.startswith("Recognised by"))
     assert all(folder in taken for folder in folders)
 
 
 def test_what_was_taken_for_what(tmp_path: Path) -> None:
     dataset = opened(made(tmp_path, "Training", "Testing"))
     assert notes(dataset) == {
-        "split-note": "Taken by structure and name: Training as the train split, Testing as the "
-        "test split."
+        "split-note": "Recognised by structure and name: Training as the train split, Testing as "
+        "the test split."
     }
 
 
@@ -120,8 +120,8 @@ def test_splits_inside_the_class_folders(tmp_path: Path) -> None:
     assert dataset.classes == ("ants", "bees")
     assert splits(dataset) == {TRAIN: 2, TEST: 2}
     assert notes(dataset)["split-note"] == (
-        "Taken by structure and name: ants/train as the train split, ants/test as the test split, "
-        "and so in every class folder."
+        "Recognised by structure and name: ants/train as the train split, ants/test as the test "
+        "split, and so in every class folder."
     )
     assert "ants/train/000.png" in dataset.sample_ids
 
@@ -247,11 +247,17 @@ def test_folders_with_the_same_folders_inside_are_refused(
     [
         ({"bus": 1, "car": 1, "train/old": 1, "train/new": 1}, "bus, car beside it"),
         ({"a": 1, "b": 1, "test": 3}, "test may be a class, or hold images without labels"),
-        ({"a": 1, "b": 1, "cells/a": 1, "cells/b": 1}, "cells has folders of the same names"),
+        (
+            {"a": 1, "b": 1, "cells/a": 1, "cells/b": 1},
+            "cells contains folders with the same names",
+        ),
         ({"ant_train": 1, "ant_test": 1, "bee_train": 1, "bee_test": 1}, "one in two splits"),
-        ({"a/train": 1, "a/test": 1, "b/train": 1, "b/test": 1, "c": 1}, "c is not laid out so"),
-        ({"a/train": 1, "b/train": 1, "b/test": 1}, "a is not laid out so"),
-        ({"faces/train": 1, "faces/test": 1, "others": 1}, "others is not laid out so"),
+        (
+            {"a/train": 1, "a/test": 1, "b/train": 1, "b/test": 1, "c": 1},
+            "c does not have this layout",
+        ),
+        ({"a/train": 1, "b/train": 1, "b/test": 1}, "a does not have this layout"),
+        ({"faces/train": 1, "faces/test": 1, "others": 1}, "others does not have this layout"),
     ],
 )
 def test_other_layouts_with_two_readings(layout: dict[str, int], said: str, tmp_path: Path) -> None:
@@ -339,7 +345,7 @@ def test_two_classes_that_read_the_same_are_refused(other: str, tmp_path: Path) 
         pytest.skip("this file system knows one form only")
     root = write_folder(tmp_path / "data", {NFC: 1, other: 1, "tea": 1})
     message = message_for(root)
-    assert "two classes that both read" in message
+    assert "two classes whose names look the same" in message
     assert "'caf\\xe9'" in message
 
 

@@ -65,7 +65,7 @@ def test_a_channel_that_is_lost(channel: int) -> None:
     image[:, :, channel] = 7
     name = ("red", "green", "blue")[channel]
     assert told([image]) == {
-        "dead-channel": f"1 image is without a {name} channel: it is the same nearly everywhere: "
+        "dead-channel": f"1 image is without a {name} channel: its values are nearly constant: "
         "0.png."
     }
 
@@ -98,7 +98,7 @@ def test_grey_images_among_coloured_ones_and_what_they_give_away() -> None:
     coloured = [picture(seed) for seed in range(3, 6)]
     assert told(grey) == {"grey": "All 3 images are grey: their three channels are equal."}
     mixed = told([*grey, *coloured], [0, 0, 0, 0, 1, 1])["grey"]
-    assert mixed == "3 images are grey, the other 3 have colours: 0.png, 1.png, 2.png."
+    assert mixed == "3 images are grey, the other 3 in colour: 0.png, 1.png, 2.png."
     parted = told([*grey, *coloured], [0, 0, 0, 1, 1, 1])["grey"]
     assert parted.endswith(
         "They are 3 of 3 images of ants and 0 of 3 images of bees: a network can tell these "

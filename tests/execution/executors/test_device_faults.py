@@ -76,7 +76,8 @@ def test_trials_after_a_fault_get_a_new_process(
     assert len(failed.records) == 1
     assert failed.error == (
         "the GPU failed in epoch 2: CUDA error: an illegal memory access was encountered; the "
-        "process cannot use it again and is replaced, and the same command tries this trial again"
+        "process cannot use it again and is replaced; run the same command again to retry this "
+        "trial"
     )
     assert [results[trial].error for trial in "12"] == [None, None]
     assert len(set(pids.read_text().split())) == 2

@@ -184,7 +184,7 @@ def test_a_worker_that_dies_while_it_trains_leaves_its_epochs(
     epochs = len(result.records)
     assert [record.epoch for record in result.records] == list(range(1, epochs + 1))
     assert epochs >= 2
-    hint = ", often for want of memory" if stop == signal.SIGKILL else ""
+    hint = ", often because memory ran out" if stop == signal.SIGKILL else ""
     expected = f"the worker process died (signal {stop.name}{hint}) in epoch {epochs + 1}"
     assert result.error == expected
     assert result.external == (stop == signal.SIGTERM)

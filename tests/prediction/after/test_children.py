@@ -10,19 +10,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import bench
+from bench.data.inputs import Preprocessing
 from bench.errors import BenchError
+from bench.methods.after import Soup, Views
 from bench.prediction.after import children as made
+from bench.prediction.after import from_weights
+from bench.prediction.after.finished import Finished, Predicted, TrialData
+from bench.prediction.after.from_weights import Batches
+from bench.prediction.combine import mean_of
+from bench.prediction.model import TrainedModel
+from bench.results.folder import children as folder_children
 from bench.results.folder.children import (
     FILE,
     PREDICTIONS,
     read_child_predictions,
     write_children,
 )
+from bench.results.folder.tables import write_parquet
+from bench.results.report import write_report
+from tests.data.pictures import write_folder
 from tests.prediction.test_faults import no_file_above
+from tests.prediction.test_load import test_images
 
 pytestmark = pytest.mark.xdist_group("opened")
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.runs.run.write_report", lambda run: write_report(run, figures={}))
 
 
 def table(predictions: pd.DataFrame, trial: str) -> pd.DataFrame:
@@ -192,6 +210,143 @@ def test_a_full_disk_leaves_the_children_before(
     assert set(run.children["name"]) == {"ensemble", "temperature", "soup"}
 
 
+def test_the_mirror_view_is_the_mean_of_both_by_hand(parent_run: bench.Run) -> None:
+    row = rows(parent_run, "tta")[0]
+    images, stored = test_images(parent_run, row["base"])
+    model = bench.load(parent_run.folder, row["base"], device="cpu")
+    mirrored = model.probabilities([np.ascontiguousarray(image[:, ::-1]) for image in images])
+    made = parent_run.child_predictions
+    found = made[made["trial"] == row["child"]].filter(like="probability_")
+    assert np.allclose(found, (stored + mirrored) / 2, atol=1e-6)
+
+
+def test_the_order_of_views_and_members_has_no_part_in_their_mean() -> None:
+    views = list(np.random.default_rng(0).dirichlet(np.ones(3), size=(5, 40)))
+    assert np.allclose(mean_of(views), mean_of(views[::-1]), rtol=0, atol=1e-15)
+    weighted = mean_of(views, [1, 2, 3, 4, 5])
+    assert np.allclose(weighted, mean_of(views[::-1], [5, 4, 3, 2, 1]), rtol=0, atol=1e-15)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_corners_are_those_of_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resized, cropped and normalised by torchvision, through the plain network."""
+    seen: list[tuple[list[Batches], TrialData]] = []
+    views_of = from_weights._views
+
+    def noted(recipe: Views, data: TrialData, model: TrainedModel) -> list[Batches]:
+        seen.append((views_of(recipe, data, model), data))
+        return seen[-1][0]
+
+    monkeypatch.setattr(from_weights, "_views", noted)
+    layout = {f"{split}/{name}": 4 for split in ("train", "val", "test") for name in "ab"}
+    pictures = write_folder(tmp_path / "pictures", layout)
+    suite = {
+        "name": "corners", "dataset": str(pictures), "backbone": "shufflenet_v2_x0_5",
+        "weights": "none", "strategy": "from_scratch", "augmentation": "none", "epochs": 1,
+        "batch_size": 4, "precision": "fp32", "image_size": 32, "resize": "crop", "seed": 0,
+        "after": {"name": "tta", "views": "five_crops"},
+    }  # fmt: skip
+    run = bench.run(suite, out=tmp_path, device="cpu", workers=1)
+    (row,) = rows(run, "tta(views=five_crops)")
+    assert (row["status"], row["passes"]) == ("complete", 5)
+    model = bench.load(run.folder, device="cpu")
+    own = run.child_predictions
+    samples = list(own.loc[own["trial"] == row["child"], "sample"])
+    by_hand = torch.stack([_corners(pictures / name, model.preprocessing) for name in samples])
+    ((views, data),) = seen
+    places = from_weights._places(data, samples)
+    found = torch.stack([torch.cat(list(view(places))) for view in views], dim=1)
+    assert (found - by_hand).abs().max() < 0.018  # one of 255 levels, where rounding differs
+    assert (found[:, 1:] - found[:, :1]).abs().amax(dim=(0, 2, 3, 4)).min() > 0.1
+    with torch.no_grad():
+        logits = model.module.eval()(found.flatten(0, 1))
+    mean = logits.softmax(dim=1).view(len(samples), 5, 2).mean(dim=1)
+    assert np.allclose(own.filter(like="probability_"), mean, atol=1e-5)
+
+
+def _corners(path: Path, preprocessing: Preprocessing) -> torch.Tensor:
+    """The centre and the four corners, as inputs."""
+    from PIL import Image
+    from torchvision.transforms import functional as vision
+
+    side = preprocessing.resized_to
+    assert side is not None
+    assert side > preprocessing.size == 32
+    whole = vision.center_crop(vision.resize(Image.open(path), [side]), [side, side])
+    *corners, centre = vision.five_crop(whole, [32, 32])
+    mean, std = list(preprocessing.mean), list(preprocessing.std)
+    return torch.stack(
+        [vision.normalize(vision.to_tensor(crop), mean, std) for crop in (centre, *corners)]
+    )
+
+
+def test_a_greedy_soup_takes_what_makes_validation_strictly_better(
+    parent_run: bench.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of trials that are all alike, one."""
+    trials = parent_run.trials[parent_run.trials["strategy"] == "full_finetune"]
+    one = str(trials["trial"].iloc[0])
+    finished = Finished(parent_run, lambda _: pytest.fail("no data is needed"))
+    stored = finished.val(one)
+
+    class Kitchen:
+        def __init__(self, *_: Any) -> None: ...
+
+        def val(self, members: Any, weights: Any) -> Predicted:
+            return stored
+
+        def made(self, members: Any, weights: Any) -> Any:
+            return list(members)
+
+    monkeypatch.setattr(from_weights, "_Kitchen", Kitchen)
+    monkeypatch.setattr(Finished, "val", lambda self, trial: stored)
+    found: Any = from_weights._soup(Soup(greedy=True), finished, (one, "copy", "another"))
+    assert found == [one]
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("writes", [0, 1, 3])
+def test_a_kill_while_children_are_made_leaves_whole_ones(
+    parent_run: bench.Run,
+    suite_with_children: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writes: int,
+) -> None:
+    """At any of the writes; the same command makes the rest."""
+    shutil.copytree(parent_run.folder, tmp_path / "opened")
+    for name in (FILE, PREDICTIONS):
+        (tmp_path / "opened" / name).unlink()
+    after = ["ensemble", {"name": "ensemble", "members": "greedy"}, "temperature"]
+    suite = {**suite_with_children, "after": after}
+    left = writes
+
+    def killed_later(*arguments: Any) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        write_parquet(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "SAVE_SECONDS", -1.0)
+        patch.setattr(folder_children, "write_parquet", killed_later)
+        with pytest.raises(KeyboardInterrupt):
+            bench.run(suite, out=tmp_path, device="cpu", workers=1)
+    between = bench.read_run(tmp_path / "opened")
+    assert len(between.children) == writes // 2
+    for child in between.children["child"]:
+        assert (between.child_predictions["trial"] == child).sum() == 75
+    write_report(between, figures={}, formats=["md"])
+    run = bench.run(suite, out=tmp_path, device="cpu", workers=1)
+    names = set(run.children["name"])
+    whole = parent_run.children[parent_run.children["name"].isin(names)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        run.children.drop(columns="seconds"), whole.drop(columns="seconds")
+    )
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_only_what_is_missing_is_made(
     parent_run: bench.Run,
     suite_with_children: dict[str, Any],
@@ -224,6 +379,7 @@ def test_only_what_is_missing_is_made(
     run = again("ensemble")
     assert set(asked) == {"ensemble"}
     assert len(run.children) == 4
+    (tmp_path / "opened" / FILE).unlink()  # as a kill leaves it while both are removed
     run = bench.run(
         {k: v for k, v in suite_with_children.items() if k != "after"},
         out=tmp_path,

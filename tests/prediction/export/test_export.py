@@ -77,7 +77,7 @@ def test_onnx_takes_raw_images_of_any_size(
     assert card["check"]["resized"]["generated"]
     assert card["check"]["resized"]["logit_difference"] < 1e-5
     assert card["file"]["input"] == "images, uint8 [batch, height, width, 3], RGB, of any size"
-    assert card["weights"]["licence"].startswith("none of others: the run itself")
+    assert card["weights"]["licence"].startswith("no licence of others applies, as the run itself")
     text = (out / "card.md").read_text(encoding="utf-8")
     for told in ("## Limits", "## Check", "fractal-02", "full_finetune", ["75", "samples"][0]):
         assert told in text
@@ -128,14 +128,14 @@ def test_what_cannot_be_exported_is_said(opened_run: bench.Run, tmp_path: Path) 
     assert "--dtype must be one of fp32, fp16, got 'int8'" in message(dtype="int8")
     assert "--preprocessing must be one of" in message(preprocessing="outside")
     told = message(format="safetensors", preprocessing="inside")
-    assert "holds values only: its preprocessing can be beside, not inside" in told
+    assert "holds values only, so --preprocessing can be beside, not inside" in told
     (tmp_path / "notes.txt").write_text("mine")
     told = message(format="safetensors", out=tmp_path)
-    assert "is there already and is no earlier export (it has notes.txt)" in told
+    assert "exists and is not an earlier export (it holds notes.txt)" in told
     assert (tmp_path / "notes.txt").read_text() == "mine"
     told = message(format="safetensors", out=tmp_path / "notes.txt")
-    assert "is there already and is no earlier export" in told
-    with pytest.raises(BenchError, match="give --out FOLDER: s3://bucket/run is not on this"):
+    assert "exists and is not an earlier export" in told
+    with pytest.raises(BenchError, match="s3://bucket/run is not on this machine; give --out"):
         bench.export("s3://bucket/run")
     assert not (run / "export").exists()
     linked = tmp_path / "linked"
@@ -177,7 +177,7 @@ def test_without_the_data_images_are_generated(opened_run: bench.Run) -> None:
         assert told in str(held_out(strange, chosen, model.preprocessing).missing)
     other = replace(opened_run, suite={"dataset": {"name": "fractals", "classes": 2}})
     missing = held_out(other, chosen, model.preprocessing).missing
-    assert missing == "the data set fractals has other classes than those of the run"
+    assert missing == "the data set fractals no longer has the classes of the run"
     assert {image.shape for image in generated_images(model.preprocessing, 5)} == {
         image.shape for image in images
     }
@@ -206,7 +206,7 @@ def test_logits_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> Non
     half = formats.Wish(place="beside", dtype="fp16")
     near = replace(found, logit_difference=0.1, probability_difference=0.01)
     check._refuse(near, file, half)
-    with pytest.raises(BenchError, match=r"by more than 0\.02 they must not.*--dtype fp32 keeps"):
+    with pytest.raises(BenchError, match=r"the limit is 0\.02 .*--dtype fp32 keeps"):
         check._refuse(replace(near, probability_difference=0.03), file, half)
 
 
@@ -215,7 +215,11 @@ def test_logits_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("resnet18", "imagenet", "unknown"),
         ("vit_b_16", "IMAGENET1K_SWAG_LINEAR_V1", "https://github.com/facebookresearch/SWAG"),
-        ("resnet18", "fractals(classes=3)", "none of others: the run itself trained them"),
+        (
+            "resnet18",
+            "fractals(classes=3)",
+            "no licence of others applies, as the run itself trained them",
+        ),
         ("resnet18", "file", "unknown"),
         ("efficientnet_lite0", "imagenet", "unknown"),
         ("timm/vit_tiny_patch16_224", "imagenet", "apache-2.0"),
@@ -228,7 +232,7 @@ def test_licences_are_those_that_the_libraries_state(
     spec: ModelSpec = replace(trained("shufflenet_v2_x0_5").spec, backbone=backbone, start="start")
     assert licence_of_weights(spec, name).startswith(licence)
     drawn = licence_of_weights(replace(spec, start=None), "none")
-    assert drawn == "none of others: values were drawn at random"
+    assert drawn == "no licence of others applies, as values were drawn at random"
 
 
 @pytest.mark.campaign
@@ -275,7 +279,7 @@ def test_vectors_are_exported_too(tmp_path: Path) -> None:
         assert found.check.resized is None
         assert found.check.logit_difference < 1e-5
         assert found.check.accuracy == run.trials["test_accuracy"].iloc[0]
-    with pytest.raises(BenchError, match="vectors are taken as they are"):
+    with pytest.raises(BenchError, match="vectors have no preprocessing"):
         bench.export(run.folder, preprocessing="inside")
     shutil.rmtree(run.folder / "export")
 

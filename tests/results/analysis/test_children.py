@@ -112,7 +112,7 @@ def test_each_is_compared_with_what_it_is_made_of_as_one_family(run: Run) -> Non
 def test_the_report_has_a_row_each_and_says_what_could_not_be_made(run: Run) -> None:
     grid = read_grid(run.trials, run.metric)
     text = render_markdown(children_section(run, grid, read_verdict(run)))
-    assert "said of these trained models only" in text
+    assert "its claim holds for these trained models only" in text
     rows = table_with(text, "passes").set_index("made")
     assert list(rows.index) == ["soup", "temperature", "ensemble"]
     assert rows.loc["soup", "verdict"] == "better"

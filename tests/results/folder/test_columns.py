@@ -10,6 +10,7 @@ import pytest
 
 from bench.results.folder import Run
 from bench.results.folder.columns import (
+    CHILD_COLUMNS,
     COLUMNS,
     LR_FIND_COLUMNS,
     OPTIONAL_COLUMNS,
@@ -20,6 +21,8 @@ from tests.made_up_run import made_up_run
 PAGE = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
 TABLES = {
     **{name: {**columns, **OPTIONAL_COLUMNS.get(name, {})} for name, columns in COLUMNS.items()},
+    "children": CHILD_COLUMNS,
+    "child_predictions": COLUMNS["predictions"],
     "tuning": TUNING_COLUMNS,
     "lr_find": LR_FIND_COLUMNS,
 }

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.results.folder import Run, read_run
+from bench.results.folder.children import write_children
 from bench.results.folder.earlier import complete_others, earlier_folder, keep_earlier
 from tests.made_up_run import made_up_run
 
@@ -53,3 +54,14 @@ def test_the_same_trials_have_one_place_however_often_they_are_kept(run: Run) ->
     assert (first / "report.md").read_text() == "later"
     assert [path.name for path in first.parent.iterdir()] == [first.name]
     assert json.loads((first / "data.json").read_text()) == run.data
+
+
+def test_what_was_made_of_its_trials_is_kept_with_it(run: Run) -> None:
+    row = {"child": "c", "name": "temperature", "of": "full_finetune", "status": "complete"}
+    own = run.predictions[run.predictions["trial"] == run.trials["trial"][0]].assign(trial="c")
+    write_children(run.folder, [row], own.assign(split="test"))
+    (run.folder / "inputs.parquet").write_bytes(b"views")
+    kept = read_run(keep_earlier(run.folder))
+    assert list(kept.children["child"]) == ["c"]
+    assert len(kept.child_predictions) == len(own)
+    assert (kept.folder / "inputs.parquet").read_bytes() == b"views"

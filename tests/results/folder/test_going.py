@@ -93,10 +93,12 @@ def test_before_a_trial_has_ended_there_is_nothing_to_read(
     tmp_path: Path, other_process: int
 ) -> None:
     write_holder(tmp_path, other_process)
-    with pytest.raises(BenchError, match=r"goes on \(process .*no trial has ended yet; look again"):
+    with pytest.raises(
+        BenchError, match=r"still going \(process .*no trial has ended yet; try again"
+    ):
         read_run(tmp_path)
     (tmp_path / "parts").mkdir()
-    with pytest.raises(BenchError, match="no trial has ended yet; look again later"):
+    with pytest.raises(BenchError, match="no trial has ended yet; try again later"):
         read_run(tmp_path)
     (tmp_path / ".lock.json").unlink()
     with pytest.raises(BenchError, match=r"no trial has ended yet in .*run the suite again"):

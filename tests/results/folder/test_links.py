@@ -43,7 +43,9 @@ def put_link(run: Path, name: str, target: Path) -> Path:
 @pytest.mark.parametrize("there", [True, False])
 def test_a_linked_folder_is_refused_by_name(run: Path, mine: Path, name: str, there: bool) -> None:
     link = put_link(run, name, mine if there else mine / "nothing")
-    with pytest.raises(BenchError, match="is a link, which a run would write through") as caught:
+    with pytest.raises(
+        BenchError, match="is a link, and a run must not write through links"
+    ) as caught:
         RunLock(run).acquire()
     assert str(link) in str(caught.value)
     assert [path.name for path in mine.iterdir()] == ["file"]

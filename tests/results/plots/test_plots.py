@@ -377,7 +377,7 @@ def test_wins_are_those_of_the_comparisons(tmp_path: Path) -> None:
     claimed = sum(c.verdict in ("better", "worse") for c in comparisons)
     assert claimed > 0
     assert len(ax.patches) == claimed
-    assert _title(figure) == f"{claimed} of 6 pairs told apart"
+    assert _title(figure) == f"{claimed} of 6 pairs shown to differ"
 
 
 @pytest.mark.parametrize("names", [3, 12])
@@ -666,7 +666,7 @@ def test_lr_ranges_say_how_far_the_suite_is_from_the_valley() -> None:
         f"linear_probe: the suite's learning rate lies {distance:g} × above the valley"
     )
     assert titles["one"] == "The suite's learning rate lies within 10 × of the valley"
-    assert titles["flat"] == "At no learning rate does the loss fall by more than it scatters"
+    assert titles["flat"] == "The loss falls by more than its scatter at no learning rate"
     assert titles["many"].endswith("in all of 14 cells")
 
 

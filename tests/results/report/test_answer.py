@@ -93,11 +93,10 @@ def test_what_is_open_and_what_would_settle_it(tmp_path: Path) -> None:
     assert lines["Use"].startswith("b. ")
     assert lines["Worse"].startswith("c (by 3")
     assert lines["Open"].startswith("a (-")
-    assert "seen from b. a takes 5.0 times less training time and is at most " in lines["Open"]
+    assert "compared with b. a takes 5.0 times less training time and is at most " in lines["Open"]
     assert "test split of" in lines["To settle it"]
     assert (
-        " images, for a. These seeds and test images show differences from"
-        in (lines["To settle it"])
+        " images, for a. These seeds and test images show differences of" in (lines["To settle it"])
     )
 
 
@@ -152,7 +151,7 @@ def test_few_seeds_speak_of_models_only(tmp_path: Path, seeds: int, further: str
     run = _run(tmp_path, {"a": [0.9] * seeds, "b": [0.6] * seeds})
     lines = _lines(run)
     assert lines["Of these models"].startswith(
-        "only the trained models are told apart: b (behind by 30.0 points, "
+        "differences are shown between the trained models only: b (behind by 30.0 points, "
     )
     assert lines["Open"].startswith(f"with {'one seed' if seeds == 1 else '2 seeds'} nothing can")
     assert lines["To settle it"] == f"at least {further}."
@@ -299,7 +298,7 @@ def test_what_to_distrust(tmp_path: Path) -> None:
     data = {"classes": ["ants", "bees"], "counts": counts, "issues": [issue]}
     lines = _lines(_run(tmp_path, {"a": _around(0.9, 3), "b": _around(0.6, 3)}, data=data))
     assert lines["Trust"].endswith(
-        "Mind: 2 test images look like training images; the validation split that chooses has 20 "
+        "Note: 2 test images look like training images; the validation split that chooses has 20 "
         "images, so its accuracy is known to ± 7 points; the largest class has 14 times as many "
         "test images as the smallest, so accuracy tells little of the small ones."
     )

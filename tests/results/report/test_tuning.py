@@ -173,10 +173,10 @@ def test_of_few_seeds_nothing_is_said_of_the_settings(tmp_path: Path, seeds: int
     low, high = _right(0.6, seeds=seeds), _right(0.95, seeds=seeds)
     run = _tuned(tmp_path / "r", {"a": low, "b": low}, {"a": high, "b": high})
     said = _section(run)
-    assert "With fewer than 3 common seeds nothing can be said of the settings for a (+" in said
+    assert "With fewer than 3 common seeds nothing can be said about settings for a (+" in said
     assert "better for" not in said
     claims = table_with(_whole(run), "rank tuned").set_index("study")["claim"]
-    assert claims["a"] == "open; of these models tuned"
+    assert claims["a"] == "open; of these models tuned is better"
 
 
 def test_nothing_is_claimed_in_folders_of_earlier_versions(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_nothing_is_claimed_in_folders_of_earlier_versions(tmp_path: Path) -> No
     (run.folder / "untuned_predictions.parquet").unlink()
     said = _section(run)
     assert "has no test predictions of the untuned trials" in said
-    assert "nothing is claimed of the differences" in said
+    assert "no claim is made about the differences" in said
     assert "better for" not in said
     claims = table_with(_whole(run), "rank tuned").set_index("study")["claim"]
     assert claims["a"] == "nothing to compare"
@@ -256,7 +256,7 @@ def test_the_budget_table_equals_the_file(tmp_path: Path) -> None:
         assert row["of failed trials"] == f"{own.loc[failed, 'images'].sum():,}"
         assert row["training s"] == f"{own['seconds'].sum():.1f}"
     assert "The studies had equal budgets" in source
-    assert "Failed trials told the search nothing: from_scratch 1 of 12;" in source
+    assert "Failed trials gave the search no information: from_scratch 1 of 12;" in source
 
 
 def test_a_study_of_failures_had_no_equal_budget(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_study_of_failures_had_no_equal_budget(tmp_path: Path) -> None:
     assert "equal budgets" not in source
     assert "The studies did not spend the same: a processed 1,200 training images in" in source
     assert "b 83.3 % fewer" in source
-    assert "Failed trials told the search nothing: b 10 of 12." in source
+    assert "Failed trials gave the search no information: b 10 of 12." in source
 
 
 @pytest.mark.parametrize(("share", "warned"), [(1.0, False), (0.995, False), (0.9, True)])

@@ -247,6 +247,42 @@ def test_imbalance_weights_the_loss_and_says_why(tmp_path: Path) -> None:
     assert "5.3 times" in written.summary
     plain = write_suite(fill(tmp_path / "others", COUNTS))
     assert settings(plain)["class_weights"] == "none"
+    assert settings(written)["metric"] == "balanced_accuracy"
+    said = comments(written.path)
+    # Of 6 test images 5 are common.
+    assert "always answering 'common' would be right for 83%. Balanced accuracy" in said
+    assert "balanced accuracy chooses" in written.summary
+    assert settings(plain)["metric"] == "accuracy"
+    assert "balanced" not in plain.path.read_text()
+    other = written.path.read_text().replace("# metric: macro_f1", "metric: macro_f1")
+    written.path.write_text(other.replace("\nmetric: balanced_accuracy", ""))
+    assert settings(written)["metric"] == "macro_f1"
+
+
+@pytest.mark.parametrize("counts", [(300, 100), (50, 50, 50)])
+def test_up_to_three_to_one_accuracy_chooses(counts: tuple[int, ...]) -> None:
+    names = {f"class {index}": count for index, count in enumerate(counts)}
+    found = made_up(dict.fromkeys(("train", "val", "test"), names))
+    assert not richest(found).balanced
+
+
+def test_how_well_balanced_accuracy_is_known() -> None:
+    """Against the spread of the mean of the recalls of two classes with 900 and 25 images."""
+    names = {"common": 900, "rare": 25}
+    found = made_up(dict.fromkeys(("train", "val", "test"), names))
+    assert richest(found).balanced
+    rng = np.random.default_rng(0)
+    recalls = [rng.binomial(n, 0.9, size=20_000) / n for n in names.values()]
+    spread = np.mean(recalls, axis=0).std()
+    assert found.balanced_test_images == pytest.approx(0.09 / spread**2, rel=0.05)
+    even_counts = made_up(even(4, train=20))
+    assert even_counts.balanced_test_images == pytest.approx(even_counts.total("test"))
+    text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset="/data/x")
+    plain = re.sub(r"\s+#\s+", " ", text)
+    assert (
+        f"count as much as {found.balanced_test_images:.0f} images in classes of equal size"
+        in plain
+    )
 
 
 def test_broken_and_converted_files_are_told(tmp_path: Path) -> None:

@@ -50,18 +50,18 @@ async function classify(file) {
     if (response.status === 401) at("token-line").hidden = false;
     return response.ok ? answer.predictions[0] : { error: answer.error || response.statusText };
   } catch {
-    return { error: "the service does not answer" };
+    return { error: "the server does not answer" };
   }
 }
 
 async function take(files) {
   const images = [...files];
   if (!images.length) return;
-  at("status").textContent = images.length > 1 ? `${images.length} images are sent …` : "It is sent …";
+  at("status").textContent = images.length > 1 ? `Sending ${images.length} images …` : "Sending …";
   at("results").replaceChildren();
   for (const file of images) at("results").append(shown(file, await classify(file)));
   const first = at("results").querySelector("h2");
-  at("status").textContent = images.length > 1 ? `${images.length} images` : first ? "" : "It could not be classified.";
+  at("status").textContent = images.length > 1 ? `${images.length} images` : first ? "" : "The image could not be classified.";
 }
 
 for (const id of ["choose", "photo"]) {

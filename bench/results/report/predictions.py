@@ -1,0 +1,185 @@
+"""The report's sections "By class" and "Calibration", of what the verdict names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bench.errors import counted
+from bench.results.analysis.by_class import ClassFigures, Share, class_figures
+from bench.results.analysis.choice import Choice, preferred
+from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.analysis.intervals import Interval
+from bench.results.analysis.scores import folds_of
+from bench.results.analysis.temperatures import After, Calibration, Figure, Judged, calibration
+from bench.results.analysis.verdict import Verdict
+from bench.results.folder import Run
+from bench.results.grid import UNKNOWN, Grid, is_missing
+from bench.results.metric import ACCURACY, Metric
+from bench.results.report.blocks import Block, Heading, Table, paragraph
+from bench.results.report.wording import (
+    difference,
+    difference_interval,
+    number,
+    or_unknown,
+    verdict_word,
+)
+
+MAX_CLASSES = 40
+
+
+def predictions_sections(run: Run, grid: Grid, verdict: Verdict) -> Iterator[Block]:
+    """Both sections: of what is recommended, else of the leader on validation."""
+    name = verdict.recommended or verdict.leader
+    if name is None or run.predictions.empty:
+        return
+    choice = preferred(verdict.contender(name).choices, grid)
+    trials = _whose(name, choice, grid)
+    yield from _by_class(run, choice, trials)
+    yield from _calibration(run, choice, trials, verdict.look)
+
+
+def _whose(name: str, choice: Choice, grid: Grid) -> str:
+    """The name, its backbone where these vary, and how many trainings stand for it."""
+    varies = "backbone" in grid.varying and grid.lead != "backbone"
+    on = f" on {grid.cells[choice.config]['backbone']}" if varies else ""
+    return f"{name}{on} ({counted(len(choice.all_trials), 'training')})"
+
+
+# Classes --------------------------------------------------------------------------------------
+
+
+def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
+    folds = folds_of(run) is not None
+    found = class_figures(run.predictions, choice.trials, of_models=folds)
+    if not any(each.images for each in found):
+        return
+    yield Heading("By class", 3)
+    few = folds or len(choice.trials) < LEAST_SEEDS
+    others = "these models on other images" if few else "other seeds and images"
+    yield paragraph(
+        f"Of {whose}, on the test split, in percent. Recall: the share of the images of a class "
+        f"that are predicted as the class. Precision: the share of the images predicted as a "
+        f"class that belong to it. 95 %: the interval of each figure alone, for {others}; all "
+        "seeds see the same images, so an image counts once, however many seeds there are."
+    )
+    shown = found
+    if len(found) > MAX_CLASSES:
+        shown = sorted(found, key=lambda each: (not each.images, each.recall.value))[:MAX_CLASSES]
+        yield paragraph(f"The {MAX_CLASSES} with the lowest recall of {len(found)} classes:")
+    header = ("class", "images", "recall", "95 %", "precision", "95 %", "predicted", "mistaken for")
+    yield Table(
+        "by_class",
+        header,
+        tuple(map(_class_row, shown)),
+        (1, 2, 3, 4, 5, 6),
+        terms=(
+            ("images", "of the class in the test split"),
+            ("predicted", "images that are predicted as the class, mean over seeds"),
+            ("mistaken for", "the other class that is predicted most often for its images"),
+        ),
+    )
+
+
+def _class_row(each: ClassFigures) -> tuple[str, ...]:
+    taken = UNKNOWN
+    if each.mistaken_for is not None:
+        taken = f"{each.mistaken_for} ({ACCURACY.text(each.mistaken)})"
+    shares = (cell for share in (each.recall, each.precision) for cell in _share(share))
+    return (each.name, f"{each.images:,}", *shares, f"{round(each.predicted, 1):,.10g}", taken)
+
+
+def _share(share: Share) -> tuple[str, str]:
+    return number(share.value, ACCURACY), _ends(share.interval, ACCURACY)
+
+
+def _ends(interval: Interval, metric: Metric) -> str:
+    low, high = interval
+    return UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}"
+
+
+# Probabilities --------------------------------------------------------------------------------
+
+
+def _calibration(run: Run, choice: Choice, whose: str, look: int) -> Iterator[Block]:
+    found = calibration(
+        run.predictions, run.val_predictions, choice.trials, folds=folds_of(run), look=look
+    )
+    if found is None:
+        return
+    yield Heading("Calibration", 3)
+    yield paragraph(f"How well the probabilities of {whose} match the results on the test split.")
+    exact = (
+        f"Exact probabilities would show a calibration error of {_percent(found.exact)} on this "
+        "many images."
+    )
+    if not found.temperatures:
+        yield paragraph(f"{exact} {_why_no_temperature(run)}")
+        yield Table(
+            "calibration",
+            ("metric", "test", "95 %"),
+            tuple(_plain_row(each) for each in found.judged),
+            (1, 2),
+        )
+        return
+    yield paragraph(
+        "After: with a temperature T (softmax(log p / T), which changes no predicted class) "
+        f"that lowers the log loss on each training's own validation split: {_fitted(found)}. "
+        f"{exact} For all three less is better."
+    )
+    header = ("metric", "before", "95 %", "after", "95 %", "change", "interval", "verdict")
+    yield Table(
+        "calibration",
+        header,
+        tuple(_row(each, each.after) for each in found.judged if each.after is not None),
+        (1, 2, 3, 4, 5, 6),
+        terms=(
+            ("change", "after minus before"),
+            (
+                "interval",
+                "where the change lies for others, in 95 of 100 runs for all three at once",
+            ),
+        ),
+    )
+
+
+def _why_no_temperature(run: Run) -> str:
+    if not run.images("val"):
+        return "Without a validation split no temperature can be fitted."
+    return (
+        "No temperature can be fitted: the run has no predictions of these trials on the "
+        "validation split, as an earlier version of bench made it."
+    )
+
+
+def _fitted(found: Calibration) -> str:
+    text = f"T = {_range(found.temperatures)}"
+    if min(found.temperatures) > 1:
+        return f"{text}, so they were overconfident"
+    return f"{text}, so they were underconfident" if max(found.temperatures) < 1 else text
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(value: float) -> str:
+    return or_unknown(100 * value, "{:.1f} %")
+
+
+def _plain_row(each: Judged) -> tuple[str, ...]:
+    return (each.metric.axis_label, *_figure(each.before, each.metric))
+
+
+def _row(each: Judged, after: After) -> tuple[str, ...]:
+    return (
+        *_plain_row(each),
+        *_figure(after.figure, each.metric),
+        difference(after.change.difference, each.metric),
+        difference_interval(after.change.interval, each.metric),
+        verdict_word(after.change),
+    )
+
+
+def _figure(figure: Figure, metric: Metric) -> tuple[str, str]:
+    return number(figure.value, metric), _ends(figure.interval, metric)
