@@ -175,7 +175,7 @@ def _mend(error: OSError) -> str:
         mend = "give an --out or a BENCH_CACHE that is a folder and may be written to"
     else:
         mend = "check that the disk is present and works"
-    return f"{mend}; then run the same command again: it continues from what is finished"
+    return f"{mend}; then run the same command again: a run keeps its finished trials"
 
 
 @contextmanager

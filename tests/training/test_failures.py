@@ -132,7 +132,7 @@ def test_what_lies_outside_of_a_trial() -> None:
     )
     assert failure.error.endswith(
         " MiB free); make room, or point --out (results) or BENCH_CACHE (the cache) to another "
-        "disk; then run the same command again: it continues from what is finished"
+        "disk; then run the same command again: a run keeps its finished trials"
     )
     assert failure_of(WeightsError("no such file"), Settings(), "").external
     diverged = failure_of(TrainingDivergedError("loss is nan in epoch 2"), Settings(), HERE)
