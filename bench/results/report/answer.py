@@ -21,6 +21,8 @@ from bench.results.report.wording import rounded_up, seeds_text
 
 MAX_NAMES = 4
 MAX_LINES = 5
+WORTH_TELLING = 1.1
+"""Costs that differ by a smaller factor differ by chance: times are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +141,8 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     cheaper = [
         c
         for c in rivals
-        if found.contender(c.second).costs.get(found.cost, math.nan)
-        < best.costs.get(found.cost, math.nan)
+        if WORTH_TELLING * found.contender(c.second).costs.get(found.cost, math.nan)
+        <= best.costs.get(found.cost, math.nan)
         and not is_missing(c.lead_interval[1])
     ]
     text = f"{named(names)}, compared with {best.name}."

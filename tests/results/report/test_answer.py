@@ -82,6 +82,17 @@ def test_what_to_use_and_what_is_worse(tmp_path: Path) -> None:
     assert lines["Trust"].startswith("it holds for training on this pool of 196 training images")
 
 
+def test_a_cost_that_is_hardly_lower_is_not_told(tmp_path: Path) -> None:
+    run = _run(
+        tmp_path,
+        {"a": _around(0.9, 3), "b": _around(0.91, 3, turned=True)},
+        seconds={"a": 9.5, "b": 10.0},
+    )
+    open_line = _lines(run)["Open"]
+    assert "compared with b." in open_line
+    assert "less training time" not in open_line
+
+
 def test_what_is_open_and_what_would_settle_it(tmp_path: Path) -> None:
     run = _run(
         tmp_path,
