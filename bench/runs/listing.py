@@ -45,7 +45,7 @@ def listings() -> dict[str, list[Row]]:
 
 def plural(kind: str) -> str:
     """The kind's name for many."""
-    if kind.endswith("s"):  # weights
+    if kind.endswith("s") or kind == "after":  # weights, what is made after training
         return kind
     return (
         f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}{'es' if kind.endswith('x') else 's'}"

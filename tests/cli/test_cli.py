@@ -306,7 +306,9 @@ def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.campaign)]
+)
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_an_interrupt_is_exit_code_130_and_the_next_run_goes_on(
     cli,  # type: ignore[no-untyped-def]

@@ -92,6 +92,7 @@ def test_a_hundred_classes_of_five_take_minutes_and_can_be_run(tmp_path: Path) -
     assert takes_minutes(written.path)
 
 
+@pytest.mark.campaign
 def test_the_suite_says_how_long_what_it_decides_and_how_to_ask_for_more(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "x", {"a": 15, "b": 15}, width=40, height=40)
     written = bench.init(folder, output=tmp_path / "s.yaml")

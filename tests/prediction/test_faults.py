@@ -102,6 +102,7 @@ def test_a_full_disk_is_one_line_with_the_path_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("part", ["model", "card"])
 def test_an_export_on_a_full_disk_is_one_line_too(
     opened_run: bench.Run,

@@ -8,7 +8,7 @@ from bench.runs.listing import listing, plural
 def test_every_kind_has_a_plural_of_its_language() -> None:
     assert [plural(kind) for kind in listing()] == [
         "strategies", "schedules", "augmentations", "mixes", "heads", "metrics", "objectives",
-        "penalties", "datasets", "weights", "backbones", "settings",
+        "penalties", "after", "datasets", "weights", "backbones", "settings",
     ]  # fmt: skip
 
 

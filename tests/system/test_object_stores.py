@@ -584,6 +584,7 @@ def test_made_weights_and_features_are_shared(
     assert {path.name for path in (second / "features").iterdir()}
 
 
+@pytest.mark.campaign
 def test_what_is_damaged_in_the_store_is_made_again(
     memory: MemoryFileSystem,
     suite: Path,

@@ -89,7 +89,7 @@ def test_class_weights_count_over_the_whole_batch() -> None:
 
 
 def test_it_is_part_of_ids_and_keys_where_it_is_given_only() -> None:
-    plain, pieces = make_trial(), make_trial(micro_batch=4)
+    plain, pieces = make_trial(threads=1), make_trial(threads=1, micro_batch=4)
     assert "micro_batch" not in plain.identity()
     assert plain.id({}) == "286b13bb8048"
     assert pieces.id({}) != plain.id({})

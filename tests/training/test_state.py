@@ -227,7 +227,7 @@ def _numbers(branch: Branch) -> list[Any]:
     ("strategy", "backbone"),
     [
         ("full_finetune", "shufflenet_v2_x0_5"),
-        ("partial_finetune", "resnet18"),
+        pytest.param("partial_finetune", "resnet18", marks=pytest.mark.campaign),
         ("gradual_unfreeze", "mobilenet_v3_small"),
     ],
 )

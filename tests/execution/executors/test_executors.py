@@ -156,6 +156,7 @@ class _Hangs:
         return (time.sleep, (3600,))
 
 
+@pytest.mark.campaign
 def test_a_worker_that_hangs_costs_its_job_only(tmp_path: Path) -> None:
     hung, *rest = jobs(tmp_path)
     hung = replace(hung, class_map=_Hangs())  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ from tests.data.pictures import write_folder
 from tests.prediction.test_faults import no_file_above
 from tests.prediction.test_load import test_images
 
-pytestmark = pytest.mark.xdist_group("opened")
+pytestmark = [pytest.mark.xdist_group("opened"), pytest.mark.campaign]
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def trial_of(run: bench.Run, strategy: str) -> str:
     return str(run.trials.set_index("strategy").loc[strategy, "trial"].iloc[0])
 
 
+@pytest.mark.campaign
 def test_onnx_takes_raw_images_of_any_size(
     opened_run: bench.Run,
     tmp_path: Path,
@@ -83,6 +84,7 @@ def test_onnx_takes_raw_images_of_any_size(
         assert told in text
 
 
+@pytest.mark.campaign
 def test_a_file_that_fails_is_not_left_behind(
     opened_run: bench.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
