@@ -106,7 +106,10 @@ def test_many_clients_at_once_get_their_own_answers(opened_run: bench.Run) -> No
             statuses[answer.status_code] += 1
 
     async def all_clients() -> None:
-        limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+        # Connections are given up before the server may close them, after five seconds.
+        limits = httpx.Limits(
+            max_connections=CLIENTS, max_keepalive_connections=CLIENTS, keepalive_expiry=2
+        )
         address = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as session:
             await asyncio.gather(*(client(session, number) for number in range(CLIENTS)))
