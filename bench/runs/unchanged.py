@@ -51,9 +51,9 @@ class Ending:
         return None
 
     def keep(self, lines: Sequence[str]) -> None:
-        """Remember it."""
+        """Remember it; a cache that cannot be written to costs time only."""
         kept = {"files": _files(self.folder), "lines": list(lines)}
-        with atomic_file(self._file) as temporary:
+        with suppress(OSError), atomic_file(self._file) as temporary:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
 
 

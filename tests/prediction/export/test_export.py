@@ -224,7 +224,6 @@ def test_logits_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         ("resnet18", "file", "unknown"),
         ("efficientnet_lite0", "imagenet", "unknown"),
-        ("timm/vit_tiny_patch16_224", "imagenet", "apache-2.0"),
         ("not/known", "imagenet", "unknown"),
     ],
 )
@@ -235,6 +234,14 @@ def test_licences_are_those_that_the_libraries_state(
     assert licence_of_weights(spec, name).startswith(licence)
     drawn = licence_of_weights(replace(spec, start=None), "none")
     assert drawn == "no licence of others applies, as values were drawn at random"
+
+
+def test_the_licence_of_weights_of_timm_is_the_one_that_timm_states() -> None:
+    timm = pytest.importorskip("timm")
+    name = "vit_tiny_patch16_224"
+    spec = replace(trained("shufflenet_v2_x0_5").spec, backbone=f"timm/{name}", start="start")
+    stated = timm.get_pretrained_cfg(name).license  # older versions state none
+    assert licence_of_weights(spec, "imagenet") == (stated or "unknown")
 
 
 @pytest.mark.campaign

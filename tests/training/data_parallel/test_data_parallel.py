@@ -409,7 +409,7 @@ def test_executors_agree(engine: Engine) -> None:
 
 
 def test_it_is_part_of_ids_and_keys_where_it_is_above_one_only() -> None:
-    plain, one, two = (make_trial(devices_per_trial=devices) for devices in (None, 1, 2))
+    plain, one, two = (make_trial(threads=1, devices_per_trial=devices) for devices in (None, 1, 2))
     assert plain.identity() == one.identity()
     assert "devices_per_trial" not in plain.identity()
     assert plain.id({}) == one.id({}) == "286b13bb8048"
