@@ -47,11 +47,11 @@ echo "first: $code" >&2
 mount -o remount,size=200m disk
 mount -o remount,$THEN disk
 code=0
-"$@" --out disk || code=$?
+"$@" --out disk $MORE || code=$?
 echo "second: $code" >&2
 find disk -name trials.parquet -path '*tiny/trials*' -exec cp {} found.parquet ';'
 """
-"""Run a command twice on a disk of its own: one that is full, then one with room."""
+"""Run a command twice on a disk of its own: one that is full, then one with room (and `MORE`)."""
 
 
 @pytest.fixture
@@ -70,13 +70,15 @@ def may_mount() -> str:
     return unshare
 
 
-def on_a_disk(folder: Path, *, size: str, then: str = "rw") -> subprocess.CompletedProcess[str]:
+def on_a_disk(
+    folder: Path, *, size: str, then: str = "rw", more: str = ""
+) -> subprocess.CompletedProcess[str]:
     """The command of `RUN` in `folder/disk`, mounted where nobody else sees it."""
     unshare = may_mount()
     return subprocess.run(
         [unshare, "-m", "sh", "-c", SMALL_DISK, "sh", *RUN],
         cwd=folder,
-        env={**os.environ, "SIZE": size, "THEN": then},
+        env={**os.environ, "SIZE": size, "THEN": then, "MORE": more},
         capture_output=True,
         text=True,
     )
@@ -97,7 +99,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on_once_there_is_room(
 
 @pytest.mark.campaign
 def test_a_read_only_folder_is_told(suite: Path, tmp_path: Path) -> None:
-    done = on_a_disk(tmp_path, size="100m", then="ro")
+    done = on_a_disk(tmp_path, size="100m", then="ro", more="--no-reuse")
     said = " ".join(done.stderr.split())
     assert "Traceback" not in done.stdout + done.stderr
     assert "first: 0" in said, (done.stdout, done.stderr)
