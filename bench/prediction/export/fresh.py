@@ -69,7 +69,8 @@ class Fresh:
     ) -> tuple[npt.NDArray[np.float32], float]:
         content = io.BytesIO()  # written to a file by itself, NumPy does not say why it could not
         np.save(content, array)
-        (self.exchange / "batch.npy").write_bytes(content.getbuffer())
+        # A copy: a view would outlive its buffer in the traceback of a full disk.
+        (self.exchange / "batch.npy").write_bytes(content.getvalue())
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:

@@ -120,7 +120,8 @@ def test_only_images_that_all_seeds_have_count() -> None:
     kept = np.arange(40) != 7
     without = table(labels[kept], predicted[:, kept])
     assert class_figures(less, trials(2)) == class_figures(without, trials(2))
-    assert class_figures(whole[:0], {}) == class_figures(whole[:0], trials(2))
+    # As texts, since what is not a number is not equal to itself.
+    assert repr(class_figures(whole[:0], {})) == repr(class_figures(whole[:0], trials(2)))
 
 
 # Models that are not the one behind the interval ------------------------------------------------
