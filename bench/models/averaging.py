@@ -71,11 +71,3 @@ def recompute_statistics(
     for norm, momentum in zip(found, before, strict=True):
         norm.momentum = momentum
         norm.eval()
-
-
-def load_state(network: Network, state: State) -> None:
-    """Copy a state of the library's model into the network."""
-    own = network.model.state_dict()
-    with torch.no_grad():
-        for name, tensor in state.items():
-            own[name].copy_(tensor)

@@ -157,9 +157,7 @@ class Checkpoint:
                 f"{self.path} holds values that are no numbers ({endless[0]}), so it classifies "
                 f"nothing; {MEND}"
             )
-        with torch.no_grad():
-            for name, tensor in self.tensors.items():
-                own[name].copy_(tensor)
+        network.load(self.tensors)
         return network
 
     def _head(self) -> _Head:

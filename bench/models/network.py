@@ -144,6 +144,13 @@ class Network(nn.Module):
         """Names of the groups in front of which the network can be cut (`start` and `stop`)."""
         return tuple(group.name for group in self.groups[1:] if group.run is not None)
 
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy values into the parameters and buffers that `model` calls by these names."""
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                own[name].copy_(tensor)
+
     def forward(
         self, batch: Tensor, *, start: str | None = None, stop: str | None = None
     ) -> Tensor:

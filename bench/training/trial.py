@@ -84,10 +84,7 @@ class Training:
     def load(self, moved: Mapping[str, Tensor]) -> None:
         """Give the network its starting weights, but for the tensors that have `moved`."""
         assert self.start is not None
-        own = self.network.model.state_dict()
-        with torch.no_grad():
-            for name, tensor in {**self.start, **moved}.items():
-                own[name].copy_(tensor)
+        self.network.load({**self.start, **moved})
 
     def peak_memory_mib(self) -> float | None:
         """The peak so far of the task that it is trained in; None if it is not known."""

@@ -11,9 +11,10 @@ from bench.errors import BenchError
 from bench.keys import content_hash
 from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, recipe
 from bench.methods.metrics import measure
-from bench.prediction.after.finished import Finished, Made, Planned, Predicted
+from bench.prediction.after.finished import Finished, Made, Planned
 from bench.prediction.after.from_predictions import ensembles, temperatures
-from bench.results.folder import PROBABILITY_PREFIX, prediction_columns
+from bench.results.analysis.predicted import Predicted
+from bench.results.folder import class_names, prediction_columns
 from bench.results.folder.children import read_child_predictions, read_children, write_children
 from bench.suite import Entry
 
@@ -162,16 +163,7 @@ class _Kept:
             samples=own.samples,
             labels=own.labels,
             probabilities=own.probabilities,
-            classes=self._classes,
+            classes=class_names(self._finished.run.predictions),
             split=split,
         )
         return pd.DataFrame({"trial": child, **columns})
-
-    @property
-    def _classes(self) -> list[str]:
-        names = map(str, self._finished.run.predictions)
-        return [
-            name.removeprefix(PROBABILITY_PREFIX)
-            for name in names
-            if name.startswith(PROBABILITY_PREFIX)
-        ]

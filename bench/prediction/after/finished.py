@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +17,9 @@ from bench.methods.metrics import METRICS
 from bench.prediction.choice import Chosen
 from bench.prediction.combine import Labels, Probabilities
 from bench.results.analysis.choice import Choice, choices
-from bench.results.folder import PROBABILITY_PREFIX, Run
+from bench.results.analysis.predicted import Predicted, predicted_by_trial
+from bench.results.folder import Run
+from bench.results.folder.tables import TEST, VAL
 from bench.results.grid import Grid, complete_trials, read_grid
 
 if TYPE_CHECKING:
@@ -25,34 +27,9 @@ if TYPE_CHECKING:
 
     from bench.prediction.model import TrainedModel
 
-TEST, VAL = "test", "val"
-
 
 class CannotBeError(BenchError):
     """A child cannot be made, and why."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predicted:
-    """Samples with their classes and the probability of each class `[samples, classes]`."""
-
-    samples: tuple[str, ...]
-    labels: Labels
-    probabilities: Probabilities
-
-    def at(self, samples: Sequence[str]) -> Predicted:
-        """Some of the samples, in their order."""
-        places = {sample: row for row, sample in enumerate(self.samples)}
-        rows = [places[sample] for sample in samples]
-        return Predicted(
-            samples=tuple(samples),
-            labels=self.labels[rows],
-            probabilities=self.probabilities[rows],
-        )
-
-    def having(self, probabilities: Probabilities) -> Predicted:
-        """The same samples with other probabilities."""
-        return Predicted(samples=self.samples, labels=self.labels, probabilities=probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +70,14 @@ class Planned:
     make: Callable[[], Made]
     config: str | None = None
     base: str | None = None
+
+
+def of_val(make: Callable[[], Predicted | None]) -> Predicted | None:
+    """What `make` makes of validation splits where nothing is chosen on it; None without them."""
+    try:
+        return make()
+    except CannotBeError:
+        return None
 
 
 class Finished:
@@ -156,17 +141,7 @@ class Finished:
     def _split(self, split: str) -> dict[str, Predicted]:
         if split not in self._known:
             frame = self.run.predictions if split == TEST else self.run.val_predictions
-            columns = [name for name in frame if str(name).startswith(PROBABILITY_PREFIX)]
-            classes = [str(name).removeprefix(PROBABILITY_PREFIX) for name in columns]
-            index = {name: place for place, name in enumerate(classes)}
-            self._known[split] = {
-                str(trial): Predicted(
-                    samples=tuple(own["sample"]),
-                    labels=np.asarray(own["label"].map(index), dtype=np.int64),
-                    probabilities=np.asarray(own[columns], dtype=np.float64),
-                )
-                for trial, own in frame.groupby("trial", sort=False)
-            }
+            self._known[split] = predicted_by_trial(frame)
         return self._known[split]
 
     def open(self, trial: str) -> TrainedModel:

@@ -7,8 +7,9 @@ from functools import partial
 
 from bench.methods.after import Ensemble
 from bench.methods.temperature import fit_temperature, tempered
-from bench.prediction.after.finished import CannotBeError, Finished, Made, Planned, Predicted
+from bench.prediction.after.finished import CannotBeError, Finished, Made, Planned, of_val
 from bench.prediction.combine import mean_of, select_greedily
+from bench.results.analysis.predicted import Predicted
 
 LEAST_MEMBERS = 2
 
@@ -59,10 +60,7 @@ def temperatures(name: str, finished: Finished) -> Iterator[Planned]:
 def _joined(finished: Finished, members: Mapping[str, int]) -> Made:
     if sum(members.values()) < LEAST_MEMBERS:
         raise CannotBeError("an ensemble of seeds needs two complete trials of a config")
-    try:
-        val = _mean({trial: finished.val(trial) for trial in members}, members)
-    except CannotBeError:
-        val = None  # which chooses nothing here
+    val = of_val(lambda: _mean({trial: finished.val(trial) for trial in members}, members))
     test = _mean({trial: finished.test(trial) for trial in members}, members)
     if test is None:
         raise CannotBeError("its trials were tested on no common image")
@@ -72,7 +70,7 @@ def _joined(finished: Finished, members: Mapping[str, int]) -> Made:
 def _chosen(finished: Finished, trials: tuple[str, ...]) -> Made:
     sides = [finished.val(trial) for trial in trials]
     samples = sides[0].samples
-    aligned = [side if side.samples == samples else side.at(samples) for side in sides]
+    aligned = [side.at(samples) for side in sides]
     found = select_greedily(
         [side.probabilities for side in aligned], sides[0].labels, finished.merit
     )
@@ -105,6 +103,6 @@ def _mean(predicted: Mapping[str, Predicted], members: Mapping[str, int]) -> Pre
     )
     if not samples:
         return None
-    aligned = [side if side.samples == samples else side.at(samples) for side in sides]
+    aligned = [side.at(samples) for side in sides]
     counts = [members[trial] for trial in predicted]
     return aligned[0].having(mean_of([side.probabilities for side in aligned], counts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,6 @@ from bench.methods.metrics import log_loss
 from bench.models.averaging import (
     State,
     averaged,
-    load_state,
     moved_norms,
     recompute_statistics,
 )
@@ -31,11 +30,12 @@ from bench.prediction.after.finished import (
     Finished,
     Made,
     Planned,
-    Predicted,
     TrialData,
+    of_val,
 )
 from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
+from bench.results.analysis.predicted import Predicted
 from bench.suite import Entry
 
 ALIKE = ("backbone", "weights", "head", "image_size", "resize", "seed")
@@ -154,6 +154,7 @@ class _Kitchen:
             )
         self._data = finished.data(trials[0])
         self._network = self._models[trials[0]].network
+        self._joined: list[tuple[str, float]] = []
 
     def val(self, members: Sequence[str], weights: Sequence[float]) -> Predicted:
         """What the joined network predicts of the validation split."""
@@ -164,12 +165,8 @@ class _Kitchen:
         """The joined network as a child."""
         test = self._finished.test(members[0])
         used = [trial for trial, weight in zip(members, weights, strict=True) if weight]
-        try:
-            val = self.val(members, weights)
-        except CannotBeError:
-            val = None  # which chooses nothing here
         return Made(
-            val=val,
+            val=of_val(lambda: self.val(members, weights)),
             test=test.having(self._predict(members, weights, test.samples)),
             members=dict.fromkeys(used, 1),
             passes=1,
@@ -179,17 +176,24 @@ class _Kitchen:
     def _predict(
         self, members: Sequence[str], weights: Sequence[float], samples: Sequence[str]
     ) -> Probabilities:
-        used = [trial for trial, weight in zip(members, weights, strict=True) if weight]
-        states = [self._states[trial] for trial in used]
-        model = self._models[used[0]]
-        load_state(self._network, averaged(states, [each for each in weights if each]))
+        used = {trial: weight for trial, weight in zip(members, weights, strict=True) if weight}
+        model = self._models[next(iter(used))]
+        self._join(used)
         plain = _plain(self._data, model)
-        moved = moved_norms(states)
-        if moved:
-            recompute_statistics(self._network, self._training_batches(), moved)
         # One trial is evaluated as it was, what is joined as a network that trained as a whole.
         boundary = model.spec.boundary if len(used) == 1 else None
         return _probabilities(self._network, model, plain(_places(self._data, samples)), boundary)
+
+    def _join(self, used: Mapping[str, float]) -> None:
+        """Give the network the mean of these weights, if it has not got it already."""
+        if self._joined == [*used.items()]:
+            return
+        states = [self._states[trial] for trial in used]
+        self._network.load(averaged(states, [*used.values()]))
+        moved = moved_norms(states)
+        if moved:
+            recompute_statistics(self._network, self._training_batches(), moved)
+        self._joined = [*used.items()]
 
     def _training_batches(self) -> Iterator[Tensor]:
         """All training samples, in batches of about one size."""
@@ -263,10 +267,7 @@ def _viewed(recipe: Views, finished: Finished, trial: str) -> Made:
         others = [_probabilities(model.network, model, view(places), None) for view in views[1:]]
         return stored.having(mean_of([*first, *others]))
 
-    try:
-        val = predicted(finished.val(trial))
-    except CannotBeError:
-        val = None  # which chooses nothing here
+    val = of_val(lambda: predicted(finished.val(trial)))
     test = predicted(finished.test(trial))
     return Made(val=val, test=test, members={trial: 1}, passes=len(views), chosen={})
 

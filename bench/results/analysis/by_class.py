@@ -18,22 +18,14 @@ import numpy.typing as npt
 
 from bench.results.analysis.comparison import ALPHA
 from bench.results.analysis.crossed import LEAST_SEEDS, crossed_table, half_widths, joined
-from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.results.analysis.intervals import UNKNOWN, Estimate, Z, wilson_of_share
+from bench.results.folder.columns import class_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """A share over all seeds, with where it lies for others (95 %); NaN of nothing."""
-
-    value: float
-    interval: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +39,8 @@ class ClassFigures:
     name: str
     images: int
     predicted: float
-    recall: Share
-    precision: Share
+    recall: Estimate
+    precision: Estimate
     mistaken_for: str | None
     mistaken: float
 
@@ -61,8 +53,7 @@ def class_figures(
     Those of one seed (its folds) test different images. From three seeds on intervals speak of
     other seeds and images, with fewer, or for `of_models`, of these models on other images.
     """
-    columns = [str(name) for name in predictions if str(name).startswith(PROBABILITY_PREFIX)]
-    classes = [name.removeprefix(PROBABILITY_PREFIX) for name in columns]
+    classes = class_names(predictions)
     labels, predicted = _by_seed(predictions, trials, classes)
     crossed = not of_models and len(predicted) >= LEAST_SEEDS
     found = []
@@ -86,7 +77,7 @@ def class_figures(
     return found
 
 
-def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Share:
+def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Estimate:
     """The share of what is `counted` that are `hits`, both `[seeds, images]`.
 
     No variance is taken for less than that of so many independent draws.
@@ -95,7 +86,7 @@ def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Share:
     hits, counted = hits[:, used], counted[:, used]
     draws = int(counted.sum())
     if not draws:
-        return Share(value=math.nan, interval=UNKNOWN)
+        return Estimate(value=math.nan, interval=UNKNOWN)
     value = float(hits.sum() / draws)
     images = draws / len(counted)
     linear = (hits - value * counted) / counted.mean()
@@ -103,7 +94,7 @@ def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Share:
         _crossed_half(linear, images) if crossed and linear.shape[1] > 1 else _models_half(linear),
         Z * math.sqrt(value * (1 - value) / draws),
     )
-    return Share(value=value, interval=wilson_of_share(value, half, max(1, round(images))))
+    return Estimate(value=value, interval=wilson_of_share(value, half, max(1, round(images))))
 
 
 def _crossed_half(linear: Numbers, images: float) -> float:

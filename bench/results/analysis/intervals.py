@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,14 @@ Values = Sequence[float] | npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 UNKNOWN: Interval = (float("nan"), float("nan"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure over all seeds, with where it lies for others (95 %); NaN of nothing."""
+
+    value: float
+    interval: Interval
 
 
 def interquartile_mean(values: Values) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
-from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.results.analysis.predicted import class_arrays
 from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
@@ -161,14 +161,6 @@ def sample_scores(
 
 _PER_SAMPLE = ("accuracy", "log_loss", "brier")
 """Those that are means over samples."""
-
-
-def class_arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.int64], Numbers]:
-    """Labels as indices of classes, and probabilities by class."""
-    columns = [name for name in predictions if str(name).startswith(PROBABILITY_PREFIX)]
-    index = {str(name)[len(PROBABILITY_PREFIX) :]: place for place, name in enumerate(columns)}
-    labels = np.asarray(predictions["label"].map(index).to_numpy(), dtype=np.int64)
-    return labels, np.asarray(predictions[columns].to_numpy(), dtype=np.float64)
 
 
 def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

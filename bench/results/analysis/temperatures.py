@@ -16,12 +16,12 @@ import numpy.typing as npt
 from bench.methods.metrics import METRICS, ece
 from bench.methods.temperature import fit_temperature, tempered
 from bench.results.analysis.comparison import Comparison, Pair, common, compare_pairs
-from bench.results.analysis.intervals import Interval
+from bench.results.analysis.intervals import Estimate
+from bench.results.analysis.predicted import Predicted, predicted_by_trial
 from bench.results.analysis.scores import (
     Folds,
     Scores,
     blocks_of,
-    class_arrays,
     pseudo_values,
     sample_scores,
 )
@@ -41,18 +41,10 @@ DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure over all seeds, and where it lies (95 %)."""
-
-    value: float
-    interval: Interval
-
-
-@dataclass(frozen=True, kw_only=True)
 class After:
     """A figure after a temperature; `change` is after − before, one family with other metrics."""
 
-    figure: Figure
+    figure: Estimate
     change: Comparison
 
 
@@ -61,7 +53,7 @@ class Judged:
     """A metric before a temperature, and after one where there is one."""
 
     metric: Metric
-    before: Figure
+    before: Estimate
     after: After | None
 
 
@@ -78,32 +70,7 @@ class Calibration:
     exact: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Predicted:
-    """What a training predicts of its test images."""
-
-    samples: tuple[str, ...]
-    labels: Labels
-    probabilities: Numbers
-
-    def at(self, samples: tuple[str, ...]) -> _Predicted:
-        if samples == self.samples:
-            return self
-        place = {sample: row for row, sample in enumerate(self.samples)}
-        rows = [place[sample] for sample in samples]
-        return _Predicted(
-            samples=samples, labels=self.labels[rows], probabilities=self.probabilities[rows]
-        )
-
-    def tempered(self, temperature: float) -> _Predicted:
-        return _Predicted(
-            samples=self.samples,
-            labels=self.labels,
-            probabilities=tempered(self.probabilities, temperature),
-        )
-
-
-_Trained = Mapping[int, tuple[_Predicted, ...]]
+_Trained = Mapping[int, tuple[Predicted, ...]]
 """By seed, one or one a fold."""
 
 
@@ -135,7 +102,8 @@ def calibration(
     }
     after = {
         seed: tuple(
-            each.tempered(found[name]) for name, each in zip(trials[seed], own, strict=True)
+            each.having(tempered(each.probabilities, found[name]))
+            for name, each in zip(trials[seed], own, strict=True)
         )
         for seed, own in (before if known else {}).items()
     }
@@ -148,22 +116,15 @@ def calibration(
 
 def _predicted(
     predictions: pd.DataFrame, trials: Mapping[int, Sequence[str]]
-) -> dict[str, _Predicted]:
+) -> dict[str, Predicted]:
     """By trial; of those that have finite probabilities."""
     wanted = [name for own in trials.values() for name in own]
-    found = {}
-    for trial, own in predictions[predictions["trial"].isin(wanted)].groupby("trial", sort=False):
-        labels, probabilities = class_arrays(own)
-        if np.isfinite(probabilities).all():
-            samples = tuple(map(str, own["sample"]))
-            found[str(trial)] = _Predicted(
-                samples=samples, labels=labels, probabilities=probabilities
-            )
-    return found
+    found = predicted_by_trial(predictions[predictions["trial"].isin(wanted)])
+    return {trial: own for trial, own in found.items() if np.isfinite(own.probabilities).all()}
 
 
 def _trained(
-    predicted: Mapping[str, _Predicted], trials: Mapping[int, Sequence[str]]
+    predicted: Mapping[str, Predicted], trials: Mapping[int, Sequence[str]]
 ) -> _Trained | None:
     if not all(name in predicted for own in trials.values() for name in own):
         return None
@@ -185,8 +146,8 @@ def _judged(before: _Trained, after: _Trained, folds: Folds | None, look: int) -
         yield Judged(metric=metric, before=figure, after=then)
 
 
-def _figure(scores: Scores, metric: Metric) -> Figure:
-    return Figure(value=float(scores.values.mean()), interval=figure_interval(scores, metric))
+def _figure(scores: Scores, metric: Metric) -> Estimate:
+    return Estimate(value=float(scores.values.mean()), interval=figure_interval(scores, metric))
 
 
 def _changes(before: Sequence[Scores], after: Sequence[Scores], look: int) -> list[Comparison]:
@@ -219,7 +180,7 @@ def _scores(name: str, trained: _Trained, folds: Folds | None) -> Scores:
     return Scores(seeds=tuple(trained), samples=names, values=values)
 
 
-def _of_top(predicted: _Predicted) -> tuple[Labels, Numbers]:
+def _of_top(predicted: Predicted) -> tuple[Labels, Numbers]:
     """All that a calibration error reads: whether the top class is right, and its probability."""
     right = predicted.probabilities.argmax(axis=1) == predicted.labels
     confidence = predicted.probabilities.max(axis=1)

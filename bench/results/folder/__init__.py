@@ -1,7 +1,7 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
 from bench.results.folder.checks import STATUSES, read_json
-from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES
+from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES, class_names
 from bench.results.folder.links import refuse_links
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
@@ -40,6 +40,7 @@ __all__ = [
     "RunLock",
     "RunStore",
     "Tuning",
+    "class_names",
     "copy_untuned",
     "damaged_checkpoints",
     "has_damaged_thumbnails",

@@ -35,6 +35,7 @@ from bench.results.folder.columns import (
     TUNING_COLUMNS,
     Kind,
     TableName,
+    class_names,
     metric_of,
     optional_columns,
 )
@@ -149,14 +150,13 @@ def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator
     yield from _repeated(predictions, ["trial", "sample"])
     if not set(predictions["split"].unique()) <= {"test", "val"}:
         yield "split must be test or val"
-    columns = [name for name in predictions.columns if name.startswith(PROBABILITY_PREFIX)]
-    classes = {name.removeprefix(PROBABILITY_PREFIX) for name in columns}
+    classes = set(class_names(predictions))
     for name in ("label", "predicted"):
         unknown = [value for value in predictions[name].unique() if value not in classes]
         if unknown:
             shown = bounded(repr(unknown[0]), 100)
             yield f"{name} must be a class with a column of probabilities, got {shown}"
-    for name in columns:
+    for name in (PROBABILITY_PREFIX + each for each in class_names(predictions)):
         if _beyond(predictions[name], ROUNDED_FRACTION.low, ROUNDED_FRACTION.high):
             yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
 

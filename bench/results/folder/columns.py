@@ -211,6 +211,16 @@ PROBABILITY_PREFIX = "probability_"
 """Predictions have a column of probabilities for each class, named by it."""
 
 
+def class_names(columns: Iterable[object]) -> list[str]:
+    """The classes of a table of predictions, from its columns, in the order of their indices."""
+    names = map(str, columns)
+    return [
+        name.removeprefix(PROBABILITY_PREFIX)
+        for name in names
+        if name.startswith(PROBABILITY_PREFIX)
+    ]
+
+
 def metric_of(table: TableName, column: str) -> str | None:
     """The name of the metric that a column of `table` holds; None for other columns."""
     name = column

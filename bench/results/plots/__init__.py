@@ -22,7 +22,7 @@ from bench.results.analysis import (
     read_verdict,
     representatives,
 )
-from bench.results.folder import read_input_views, read_thumbnails, read_tuning
+from bench.results.folder import class_names, read_input_views, read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
@@ -37,7 +37,6 @@ from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.results.plots.panels import learning_rates, strategy_panels
 from bench.results.plots.predictions import (
     MAX_PICTURES,
-    class_names,
     confusion_matrices,
     contact_sheet,
     reliability_diagram,

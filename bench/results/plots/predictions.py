@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.results.analysis import BINS, Mistake, Reliability, reliability
 from bench.results.analysis.intervals import Z, wilson_of_share
-from bench.results.folder import PROBABILITY_PREFIX
+from bench.results.folder import PROBABILITY_PREFIX, class_names
 from bench.results.metric import ACCURACY
 from bench.results.plots.fonts import cells
 from bench.results.plots.style import (
@@ -238,12 +238,6 @@ def _broken(name: str, width: int) -> str:
     if cells(short) <= width:
         return short
     return wrapped(re.sub(r"(?<=[_-])", " ", short), width).replace("_ ", "_").replace("- ", "-")
-
-
-def class_names(predictions: pd.DataFrame) -> list[str]:
-    """The classes of the table, in the order of their indices."""
-    found = [name for name in predictions.columns if name.startswith(PROBABILITY_PREFIX)]
-    return [name.removeprefix(PROBABILITY_PREFIX) for name in found]
 
 
 def _indices(names: pd.Series[str], classes: Sequence[str]) -> np.ndarray:

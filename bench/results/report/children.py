@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from bench.results.analysis.children import Family, families
 from bench.results.analysis.verdict import Verdict
 from bench.results.folder import Run
-from bench.results.grid import UNKNOWN, Grid, is_missing
+from bench.results.grid import UNKNOWN, Grid
 from bench.results.metric import Metric
 from bench.results.report.blocks import Block, Bullets, Heading, Table, paragraph
 from bench.results.report.wording import (
     difference,
     difference_interval,
+    ends,
     number,
     or_unknown,
     verdict_word,
@@ -69,7 +70,6 @@ def _table(made: Sequence[Family], metric: Metric) -> Table:
 
 
 def _row(family: Family, metric: Metric) -> tuple[str, ...]:
-    low, high = family.interval
     compared: tuple[str, ...] = ("", UNKNOWN, UNKNOWN, "")
     if family.comparison is not None:
         compared = (
@@ -83,7 +83,7 @@ def _row(family: Family, metric: Metric) -> tuple[str, ...]:
         family.of,
         str(len(family.seeds)) if family.seeds else "joined",
         number(family.figure, metric),
-        UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
+        ends(family.interval, metric),
         *compared,
         or_unknown(family.passes, "{:.3g}"),
         _chosen(family),

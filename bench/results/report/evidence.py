@@ -57,6 +57,7 @@ from bench.results.report.wording import (
     claim,
     difference,
     difference_interval,
+    ends,
     mean,
     mean_sd,
     number,
@@ -265,7 +266,6 @@ def standing(found: Verdict) -> Iterator[Block]:
     header = (found.axis, metric.axis_label, "95 %", *versus, "val", *_COSTS.values())
     rows = []
     for each in found.contenders:
-        low, high = each.interval
         own = rivals.get(each.name)
         cells: tuple[str, ...] = ()
         if rivals and own is None:
@@ -281,7 +281,7 @@ def standing(found: Verdict) -> Iterator[Block]:
             (
                 each.name,
                 number(each.figure, metric),
-                UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
+                ends(each.interval, metric),
                 *cells,
                 number(each.val, metric),
                 *(_cost_text(each.costs.get(cost, math.nan)) for cost in _COSTS),
@@ -380,12 +380,12 @@ def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
     """The interval, median and interquartile mean of the test figures."""
     complete, metric = complete_trials(found.run.trials), found.run.metric
     sample = sample_of(complete.loc[complete["config"] == result.config, metric.test])
-    low, high = sample.interval
+    interval = sample.interval
     images = found.run.images("test")
     if sample.n == 1 and images and metric.is_accuracy:
-        low, high = wilson_interval(round(sample.mean * images), images)
+        interval = wilson_interval(round(sample.mean * images), images)
     return (
-        UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}",
+        ends(interval, metric),
         number(sample.median, metric),
         number(sample.interquartile_mean, metric),
     )

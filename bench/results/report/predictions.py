@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.errors import counted
-from bench.results.analysis.by_class import ClassFigures, Share, class_figures
+from bench.results.analysis.by_class import ClassFigures, class_figures
 from bench.results.analysis.choice import Choice, preferred
 from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.analysis.intervals import Interval
+from bench.results.analysis.intervals import Estimate
 from bench.results.analysis.scores import folds_of
-from bench.results.analysis.temperatures import After, Calibration, Figure, Judged, calibration
+from bench.results.analysis.temperatures import After, Calibration, Judged, calibration
 from bench.results.analysis.verdict import Verdict
 from bench.results.folder import Run
-from bench.results.grid import UNKNOWN, Grid, is_missing
+from bench.results.grid import UNKNOWN, Grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.report.blocks import Block, Heading, Table, paragraph
 from bench.results.report.wording import (
     difference,
     difference_interval,
+    ends,
     number,
     or_unknown,
     verdict_word,
@@ -88,13 +89,8 @@ def _class_row(each: ClassFigures) -> tuple[str, ...]:
     return (each.name, f"{each.images:,}", *shares, f"{round(each.predicted, 1):,.10g}", taken)
 
 
-def _share(share: Share) -> tuple[str, str]:
-    return number(share.value, ACCURACY), _ends(share.interval, ACCURACY)
-
-
-def _ends(interval: Interval, metric: Metric) -> str:
-    low, high = interval
-    return UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}"
+def _share(share: Estimate) -> tuple[str, str]:
+    return number(share.value, ACCURACY), ends(share.interval, ACCURACY)
 
 
 # Probabilities --------------------------------------------------------------------------------
@@ -181,5 +177,5 @@ def _row(each: Judged, after: After) -> tuple[str, ...]:
     )
 
 
-def _figure(figure: Figure, metric: Metric) -> tuple[str, str]:
-    return number(figure.value, metric), _ends(figure.interval, metric)
+def _figure(figure: Estimate, metric: Metric) -> tuple[str, str]:
+    return number(figure.value, metric), ends(figure.interval, metric)

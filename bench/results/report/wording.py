@@ -33,6 +33,12 @@ def verdict_word(comparison: Comparison) -> str:
     return comparison.verdict.replace("_", " ")
 
 
+def ends(interval: Interval, metric: Metric) -> str:
+    """The ends of the interval of a figure: `92.1–97.6`."""
+    low, high = interval
+    return UNKNOWN if is_missing(low) else f"{metric.number(low)}–{metric.number(high)}"
+
+
 def difference(value: float, metric: Metric) -> str:
     """A difference of figures, of fractions in points: `+1.2`."""
     return UNKNOWN if math.isnan(value) else metric.difference(value)

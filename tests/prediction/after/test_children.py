@@ -18,10 +18,11 @@ from bench.errors import BenchError
 from bench.methods.after import Soup, Views
 from bench.prediction.after import children as made
 from bench.prediction.after import from_weights
-from bench.prediction.after.finished import Finished, Predicted, TrialData
+from bench.prediction.after.finished import Finished, TrialData
 from bench.prediction.after.from_weights import Batches
 from bench.prediction.combine import mean_of
 from bench.prediction.model import TrainedModel
+from bench.results.analysis.predicted import Predicted
 from bench.results.folder import children as folder_children
 from bench.results.folder.children import (
     FILE,
