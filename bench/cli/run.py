@@ -38,7 +38,8 @@ def run(suite: SuiteArgument, track: Track = "", **options: Unpack[RunKeywords])
     text = Text.from_ansi(shown.get())
     out_console.print(text, end="")
     if bool((result.trials["status"] == "complete").all()):
-        ending = ending_of(checked, given)
+        # What the run began with, if that is known: data may have changed since.
+        ending = ending or ending_of(checked, given)
         if ending is not None:
             ending.keep(text.plain.splitlines())
     exit_with_failures(result, "the same command with --retry failed")

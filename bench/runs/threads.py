@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from bench.errors import BenchError
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.runs.catalogue import catalogue
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunOptions
 from bench.suite import Trial, distinct, written_trials
+from bench.suite.rules import Threads
 from bench.suite.yaml_file import parse_yaml
 from bench.system.machine import resolve_device, usable_cores
 
@@ -35,13 +38,8 @@ def with_threads(checked: CheckedSuite, given: RunOptions, folder: Path) -> Chec
 
 def threads_note(trials: Iterable[Trial]) -> str | None:
     """Says of trials that have more than one CPU thread how many they have."""
-    numbers = sorted({trial.settings.cpu_threads for trial in trials})
-    if numbers[-1:] <= [1]:
-        return None
-    return (
-        f"each trial trains with {numbers[-1]} CPU threads (setting threads), as the suite has "
-        "fewer trials than this machine has cores"
-    )
+    most = max((trial.settings.cpu_threads for trial in trials), default=1)
+    return None if most == 1 else f"a trial trains with up to {most} CPU threads (setting threads)"
 
 
 def _chosen(trials: tuple[Trial, ...], given: RunOptions) -> int:
@@ -56,9 +54,8 @@ def _chosen(trials: tuple[Trial, ...], given: RunOptions) -> int:
 
 def _kept(folder: Path) -> int | None:
     """The number that the trials of the folder have, if it holds a run."""
-    with suppress(OSError, UnicodeDecodeError, BenchError):
+    with suppress(OSError, ValueError, BenchError):
         data = parse_yaml((folder / "suite.yaml").read_text(encoding="utf-8")).data
-        threads = data.get("threads") if isinstance(data, dict) else None
-        if isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= 1024:
-            return threads
+        if isinstance(data, dict):
+            return TypeAdapter(Threads).validate_python(data.get("threads"), strict=True)
     return None

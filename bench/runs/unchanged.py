@@ -20,6 +20,7 @@ from typing import Any
 from bench.data import open_dataset
 from bench.errors import BenchError
 from bench.keys import content_hash
+from bench.results.folder import run_folder
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunOptions
 from bench.suite import dump_suite
@@ -67,7 +68,7 @@ def ending_of(checked: CheckedSuite, given: RunOptions) -> Ending | None:
     if asked or is_url(given.out) or loaded_plugins():
         return None
     suite = checked.loaded.suite
-    folder = Path(os.path.expanduser(given.out)) / suite.name
+    folder, _ = run_folder(given.out, suite.name)
     if not (folder / "trials.parquet").is_file():
         return None
     try:
