@@ -85,6 +85,7 @@ def assert_told_and_kept(folder: Folder, before: tuple[bench.Run, str], told: st
     assert of_earlier(told)
 
 
+@pytest.mark.campaign
 def test_another_learning_rate_in_the_same_folder_is_told(folder: Folder) -> None:
     before = folder.run(suite_of(FRACTALS))
     _, told = folder.run(suite_of(FRACTALS), overrides=["lr=0.05"])

@@ -28,6 +28,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.campaign
 def test_a_style_file_in_the_current_folder_costs_no_figure(run: Path, tmp_path: Path) -> None:
     """LaTeX for text, a backend with windows, PDF: what papers are written with."""
     style = "backend: TkAgg\ntext.usetex: True\nsavefig.format: pdf\nfont.family: Computer Modern\n"

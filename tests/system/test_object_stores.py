@@ -266,6 +266,7 @@ def test_the_same_machine_need_not_wait_for_the_lock_of_its_killed_run(
     assert len(recorder.trained) == 1
 
 
+@pytest.mark.campaign
 def test_a_search_goes_on_on_another_machine(
     memory: MemoryFileSystem, suite: Path, machine: Callable[[str], Path]
 ) -> None:
