@@ -157,7 +157,6 @@ def frozen_pass(model: TrainedModel, stored: Pixels) -> None:
         model.network.to(model.device),
         model.spec.boundary or HEAD,
         autocast=lambda: autocast(model.device, model.spec.precision),
-        threads=model.spec.threads,
         parallel_batches=model.parallel_batches,
     )
     for _ in trunk(batch.to(model.device) for batch in batches(model, stored)):

@@ -17,8 +17,16 @@ from bench.data.dataset import (
 )
 from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
+from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
-from bench.data.inputs import CENTRAL, PREPROCESSING, Inputs, PreparedData, Preprocessing
+from bench.data.inputs import (
+    CENTRAL,
+    PREPROCESSING,
+    Inputs,
+    KeepsViews,
+    PreparedData,
+    Preprocessing,
+)
 from bench.data.kinds import (
     data_fingerprint,
     find_leakage,
@@ -58,6 +66,7 @@ __all__ = [
     "ImageData",
     "ImageDataset",
     "Inputs",
+    "KeepsViews",
     "PreparedData",
     "Preprocessing",
     "Resize",
@@ -72,6 +81,7 @@ __all__ = [
     "format_version",
     "fractals",
     "hymenoptera",
+    "kept_bytes",
     "leakage",
     "make_fold_splits",
     "make_splits",

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,17 @@ class Inputs(Protocol):
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """A mixed batch and its soft labels `[n, classes]`."""
+
+
+@runtime_checkable
+class KeepsViews(Protocol):
+    """`Inputs` whose views can be kept, so that other trials need not make them again."""
+
+    def keep_views(self, key: str, among: Samples, *, epochs: int) -> None:
+        """Keep the views of the samples `among` for as many `epochs`, if that saves time.
+
+        `key` names what decides about them beside what `view` names.
+        """
 
 
 class PreparedData(Protocol):

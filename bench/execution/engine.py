@@ -535,6 +535,7 @@ def make_training(
         precision=job.precision,
         compute=compute or OneDevice(),
         trunk_key=job.trunk_key,
+        views_key=job.views_key,
         features=features or FeatureStore(),
         parallel_batches=parallel_batches,
         start=start,

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.data import Splits, samples_digest
-from bench.execution.origins import of_inputs, of_training
+from bench.execution.origins import of_inputs, of_training, of_views
 from bench.keys import content_hash
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
@@ -118,6 +118,22 @@ def trunk_key(
     `fingerprint` is that of the prepared data, `plugins` as `used_plugins` has them.
     """
     return _key(_trunk(trial, weights, device, precision, fingerprint, plugins))
+
+
+def views_key(trial: Trial, *, fingerprint: str, plugins: Mapping[str, str]) -> str:
+    """What the views of training images depend on, beside augmentation, seed, epoch and sample.
+
+    They are made on the CPU, whatever trains; arguments as of `trunk_key`.
+    """
+    return _key(
+        {
+            "numerics": NUMERICS_VERSION,
+            "arithmetic": arithmetic("cpu"),
+            "threads": trial.settings.cpu_threads,
+            "data": fingerprint,
+            "code from outside": of_views(plugins),
+        }
+    )
 
 
 def trial_keys(

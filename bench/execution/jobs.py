@@ -11,15 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import PreparedData, Splits, make_fold_splits, make_splits
-from bench.execution.epoch_keys import trial_keys, trunk_key
+from bench.data import PreparedData, Splits, make_fold_splits, make_splits, view_name
+from bench.execution.epoch_keys import trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
+from bench.keys import content_hash
 from bench.methods.plan import Plan
 from bench.models import Weights, outline
 from bench.suite import Trial
 from bench.suite.plugins import Plugin
 from bench.training.freezing import head_epochs
+from bench.training.frozen_features import reads_whole_views
 from bench.training.loop import Outcome
 from bench.training.stacked_heads import stack_key
 from bench.training.state import EpochRecord
@@ -34,7 +36,8 @@ class Job:
     """One trial, resolved: picklable, and independent of every other job.
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
-    `trunk_key` names what a frozen group's output depends on beside the view of the samples. With
+    `trunk_key` names what a frozen group's output depends on beside the view of the samples, and
+    `views_key` what views depend on, where jobs that share them keep them (else it is empty). With
     `stop` it ends after so many epochs: its state is kept and the test split is not read. Processes
     that train it load its `plugins` first.
     """
@@ -51,6 +54,7 @@ class Job:
     keys: tuple[str, ...] = ()
     head_epochs: int = 0
     trunk_key: str = ""
+    views_key: str = ""
     stop: int | None = None
     plugins: tuple[Plugin, ...] = ()
 
@@ -165,6 +169,7 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
         job,
         plugins=sent_with(used),
         trunk_key=trunk_key(trial, job.weights, **meets),
+        views_key=views_key(trial, fingerprint=fingerprint, plugins=used),
         head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
         keys=trial_keys(
             trial,
@@ -181,16 +186,19 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
 # Tasks ----------------------------------------------------------------------------------------
 
 
-def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
+def cut(jobs: Sequence[Job], *, reuse: bool, more: bool = False) -> list[Task]:
     """The tasks of `jobs`, which have keys: with `reuse` no epoch is in two of them.
 
     Heads on a frozen trunk are stacked, the rest is cut where trials part. Without `reuse` every
-    job is a task. Tasks of one network follow one another, seed by seed.
+    job is a task. Tasks of one network follow one another, seed by seed. `more` trials of the same
+    kind may follow, so views are kept for them.
     """
     if not reuse:
+        jobs = [replace(job, views_key="") for job in jobs]
         return _by_network(
             [Task(kind="alone", jobs=(job,), longest=job.plan.epochs) for job in jobs]
         )
+    jobs = jobs if more else _keeping_views(jobs)
     by_id = {job.trial_id: job for job in jobs}
     forest = grow(
         {job.trial_id: job.keys[: job.end + 1] for job in jobs if _leaves_heads(job)},
@@ -213,6 +221,26 @@ def cut(jobs: Sequence[Job], *, reuse: bool) -> list[Task]:
                 )
             )
     return _by_network(tasks)
+
+
+def _keeping_views(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs; those that see no view together with another training keep none."""
+    trainings: dict[str, set[str]] = {}
+    seen = {job.trial_id: views_seen(job) for job in jobs}
+    for job in jobs:
+        # Heads on one frozen trunk share its features, and are one training.
+        own = job.keys[job.end] if _leaves_heads(job) else job.trunk_key
+        trainings.setdefault(seen[job.trial_id], set()).add(own)
+    alone = {views for views, each in trainings.items() if len(each) == 1}
+    return [replace(job, views_key="") if seen[job.trial_id] in alone else job for job in jobs]
+
+
+def views_seen(job: Job) -> str:
+    """Equal for jobs that train on the same views of the same samples."""
+    trial, settings = job.trial, job.trial.settings
+    whole = reads_whole_views(settings, varies=True)
+    view = view_name(trial.augmentation, seed=settings.seed, epoch=0)
+    return content_hash([job.views_key, view, settings.shots, None if whole else trial.fold])
 
 
 def _by_network(tasks: Sequence[Task]) -> list[Task]:

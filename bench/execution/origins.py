@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.data import AUGMENTATIONS, DATASETS, MIXES
@@ -38,6 +38,10 @@ OF_INPUTS = ("backbone", "dataset", "augmentation", "mix")
 """What decides about the activations of a frozen trunk."""
 
 
+OF_VIEWS = ("dataset", "augmentation")
+"""What decides about views of samples; mixing comes after it."""
+
+
 def used_plugins(trial: Trial, plan: Plan) -> dict[str, str]:
     """Digest of the plugin by what the trial uses of it, such as `strategy mine`.
 
@@ -58,7 +62,12 @@ def sent_with(used: Mapping[str, str]) -> tuple[Plugin, ...]:
 
 def of_inputs(plugins: Mapping[str, str]) -> dict[str, str]:
     """Those that decide about what a frozen trunk gives."""
-    return {what: digest for what, digest in plugins.items() if what.split(" ")[0] in OF_INPUTS}
+    return _of(OF_INPUTS, plugins)
+
+
+def of_views(plugins: Mapping[str, str]) -> dict[str, str]:
+    """Those that decide about views of training samples."""
+    return _of(OF_VIEWS, plugins)
 
 
 def of_training(plugins: Mapping[str, str]) -> dict[str, str]:
@@ -72,6 +81,10 @@ def of_training(plugins: Mapping[str, str]) -> dict[str, str]:
         if not what.startswith("strategy ")
         and not (what.startswith("schedule ") and not _looks_at_losses(what))
     }
+
+
+def _of(kinds: Sequence[str], plugins: Mapping[str, str]) -> dict[str, str]:
+    return {what: digest for what, digest in plugins.items() if what.split(" ")[0] in kinds}
 
 
 def _looks_at_losses(schedule: str) -> bool:

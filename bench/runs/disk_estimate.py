@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data import data_fingerprint, prepared_bytes
+from bench.data import data_fingerprint, kept_bytes, prepared_bytes
 from bench.execution.engine import SAVE_SECONDS
-from bench.execution.jobs import Job, Task
+from bench.execution.jobs import Job, Task, views_seen
 from bench.execution.work import CountedTrial, Work
 from bench.models import outline
 from bench.models.sizes import activation_bytes, group_bytes
@@ -26,8 +26,9 @@ SMALL_FILES = 256 * 2**10
 
 @dataclass(frozen=True, kw_only=True)
 class DiskEstimate:
-    """Bytes that a run will add, at most: to its folder, and to the cache, where `states` and
-    `features` keep to the `limit` each. `run_free` and `cache_free` are what the disks have left.
+    """Bytes that a run will add, at most: to its folder, and to the cache, where `states`,
+    `features` and `views` keep to the `limit` each. `run_free` and `cache_free` are what the disks
+    have left.
 
     Weights and downloads are not counted.
     """
@@ -36,6 +37,7 @@ class DiskEstimate:
     tables: int
     states: int
     features: int
+    views: int
     data: int
     limit: int
     run_free: int
@@ -49,15 +51,18 @@ class DiskEstimate:
     @property
     def cache(self) -> int:
         """In the cache."""
-        return min(self.states, self.limit) + min(self.features, self.limit) + self.data
+        return sum(min(size, self.limit) for size in self._limited.values()) + self.data
+
+    @property
+    def _limited(self) -> dict[str, int]:
+        return {"states": self.states, "features": self.features, "views": self.views}
 
     def sentence(self) -> str:
         """What is added where, and whether there is room."""
         parts = [
             f"{size_text(size)} of {name}"
             for name, size in (
-                ("states", min(self.states, self.limit)),
-                ("features", min(self.features, self.limit)),
+                *((name, min(size, self.limit)) for name, size in self._limited.items()),
                 ("prepared data", self.data),
             )
             if size
@@ -99,6 +104,7 @@ def disk_estimate(
         tables=SMALL_FILES * len(pending),
         states=sum(_states(task, classes, epoch_seconds) for task in tasks),
         features=_features(work) if resolved_run.reuse else 0,
+        views=_views(pending, tasks),
         data=_data(resolved_run),
         limit=cache_limit(),
         run_free=_free(resolved_run.folder),
@@ -161,6 +167,17 @@ def _features(work: Work) -> int:
         size = epoch.views * (each // 2 if job.precision == "bf16" else each)
         total += size if size <= MAX_VIEW_BYTES else 0
     return total
+
+
+def _views(pending: Sequence[CountedTrial], tasks: Sequence[Task]) -> int:
+    """Of augmented images; those that are made fast are not kept, which only training shows."""
+    counted = {each.job.trial_id: each for each in pending}
+    sizes: dict[str, int] = {}
+    for job in (job for task in tasks for job in task.jobs if job.views_key):
+        each, key = counted[job.trial_id], views_seen(job)
+        size = kept_bytes(job.trial.augmentation, each.train, size=each.input_size, epochs=job.end)
+        sizes[key] = max(sizes.get(key, 0), size)
+    return sum(sizes.values())
 
 
 def _data(resolved_run: ResolvedRun) -> int:

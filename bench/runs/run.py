@@ -220,7 +220,8 @@ def _train_pending(
             else:
                 jobs.append(job)
         uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
-        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse)]
+        both = all(rounds)  # which may see the same views
+        tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse, more=both)]
         _run_tasks(tasks, resolved_run, keep, where, reporter)
     return sets.data(resolved_run.trials[0])
 

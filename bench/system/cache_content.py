@@ -17,6 +17,7 @@ ALL = "all"
 _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "states": (("states",), "states of trials, from which trainings go on"),
     "features": (("features",), "what frozen trunks make of the samples"),
+    "views": (("views",), "augmented views of training images"),
     "data": (("images", "vectors"), "prepared data sets"),
     "downloads": (("datasets", "torchvision"), "data sets as they were downloaded"),
     "weights": (("weights",), "weights, downloaded or made"),
@@ -28,7 +29,7 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
 """By kind: the folders that hold it, and what it is. All of it is made or downloaded again."""
 
 KINDS = tuple(_FOLDERS)
-LIMITED = ("states", "features")
+LIMITED = ("states", "features", "views")
 """Kinds of which the least recently used go where they take more than the cache's limit."""
 
 

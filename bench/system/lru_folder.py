@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.system.cache import atomic_file, cache_root, is_temporary, remove_if_stale
 from bench.system.cache_mirror import StoredFolder, stored
 
-STATES, FEATURES = "states", "features"
+STATES, FEATURES, VIEWS = "states", "features", "views"
 """What of the cache only saves time."""
 DEFAULT_LIMIT_GIB = 10.0
 RETIRED_NS = 30 * 365 * 86_400 * 10**9
@@ -53,10 +53,10 @@ def cached_folder(folder: Path) -> LruFolder:
 def make_room(place: Path) -> bool:
     """Where the disk of `place` is full: remove what of the cache only saves time.
 
-    These are states and features. Returns whether any went.
+    These are states, features and views. Returns whether any went.
     """
     root, went = cache_root(), False
-    for name in (STATES, FEATURES):
+    for name in (VIEWS, STATES, FEATURES):
         folder = root / name
         if folder.is_dir() and _disk(folder) == _disk(place):
             went = LruFolder(folder, 0).evict() or went

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import Inputs, PreparedData, Preprocessing, Samples, Splits, samples_digest
+from bench.data import (
+    Inputs,
+    KeepsViews,
+    PreparedData,
+    Preprocessing,
+    Samples,
+    Splits,
+    samples_digest,
+)
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
@@ -48,9 +56,10 @@ class Training:
     """Everything that one trial trains with; the network and optimiser hold its state.
 
     `trunk_key` names the starting weights, the data and the arithmetic (precision, device): what
-    a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
-    run at once. `start` are copies of the network's starting weights; without them the network has
-    them now. `compute` is where its batches are computed, `memory` measures what that takes.
+    a frozen group's output depends on beside the view; `views_key` names what views depend on, if
+    they are kept for other trainings. So many `parallel_batches` of a frozen trunk run at once.
+    `start` are copies of the network's starting weights; without them the network has them now.
+    `compute` is where its batches are computed, `memory` measures what that takes.
     """
 
     network: Network
@@ -65,6 +74,7 @@ class Training:
     precision: str
     compute: Compute
     trunk_key: str = ""
+    views_key: str = ""
     features: FeatureStore = field(default_factory=FeatureStore)
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
@@ -78,6 +88,8 @@ class Training:
         if self.start is None:
             self.start = copied_tensors(self.network)
         self.views = self._inputs(self.augmentation)
+        if self.views_key and isinstance(self.views, KeepsViews):
+            self.views.keep_views(self.views_key, self._viewed, epochs=self.plan.epochs)
         self.optimizer = make_optimizer(self.network, self.plan, self.settings)
         self.objective = _objective(self)
 
@@ -116,6 +128,12 @@ class Training:
     def central(self) -> Inputs:
         """The view without variation that evaluation uses."""
         return self._inputs(Entry(name="none"))
+
+    @property
+    def _viewed(self) -> Samples:
+        """The samples that trainings with the same views look at."""
+        whole = reads_whole_views(self.settings, varies=True)
+        return viewed_samples(self.splits.train, of=len(self.data), whole=whole)
 
     def _inputs(self, augmentation: Entry) -> Inputs:
         return self.data.inputs(

@@ -228,7 +228,7 @@ class Search:
         return replace(job, checkpoint=None)
 
     def _results(self, jobs: Sequence[Job]) -> Mapping[str, JobResult]:
-        tasks = cut(jobs, reuse=True)
+        tasks = cut(jobs, reuse=True, more=True)
         self._reporter.training(jobs)
         resources = self._opened.loaded.suite.resources
         executor = self._where.executor(tasks, self._opened.device, resources)

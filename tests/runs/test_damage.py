@@ -31,7 +31,7 @@ backbone: shufflenet_v2_x0_5
 weights: {{name: fractals, classes: 3, images_per_class: 8, epochs: 1}}
 strategy: [from_scratch, linear_probe]
 schedule: constant
-augmentation: none
+augmentation: standard
 epochs: 1
 batch_size: 8
 lr: 0.01
@@ -48,6 +48,7 @@ CACHE = {
     "copies among them": "images/*/copies-*.npz",
     "hashes of files": "file-hashes/*.json",
     "features": "features/*",
+    "views": "views/*",
     "states": "states/*",
     "weights from fractals": "weights/fractals/*.safetensors",
 }

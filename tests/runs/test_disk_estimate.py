@@ -27,6 +27,7 @@ FITS = DiskEstimate(
     tables=2**20,
     states=30 * 2**30,
     features=5 * 2**30,
+    views=0,
     data=0,
     limit=10 * 2**30,
     run_free=2**40,

@@ -51,6 +51,7 @@ def test_what_is_there_is_counted_by_kind(cache: Path) -> None:
     assert sizes == {
         "states": 3000,
         "features": 2 * 2**20,
+        "views": 0,
         "data": 501,
         "downloads": 20,
         "weights": 700,
