@@ -106,7 +106,7 @@ def test_mps_has_no_double_precision() -> None:
 
 def test_copies_and_waits_are_counted_by_place(counts: Counts) -> None:
     tensor = torch.ones(2).to("cuda")
-    torch.ones(2).to("cuda", non_blocking=True)
+    torch.ones(2).pin_memory().to("cuda", non_blocking=True)
     assert sum(counts.to_device.values()) == 2
     assert sum(counts.syncs.values()) == 1
     assert tensor.sum().item() == 2
@@ -116,6 +116,17 @@ def test_copies_and_waits_are_counted_by_place(counts: Counts) -> None:
     assert sum(counts.syncs.values()) == 4
     (name,) = {place.split(":")[0] for place in counts.syncs}
     assert name == Path(__file__).name
+
+
+def test_only_a_copy_from_pinned_memory_is_not_waited_for(counts: Counts) -> None:
+    there = torch.zeros(2, device="cuda")
+    for source in (torch.ones(2).pin_memory(), torch.ones(2)):
+        there.copy_(source, non_blocking=True)
+        source.to("cuda", non_blocking=True)
+    assert counts.to_device.total() == 4
+    assert counts.syncs.total() == 2
+    torch.ones(2).pin_memory().to("cuda")
+    assert counts.syncs.total() == 3
 
 
 def test_launches_are_counted_by_operation(counts: Counts) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.methods.plan import HEAD
 from bench.models.network import Network
+from bench.system.transfers import on_device
 
 FROZEN_BATCH = 32
 """What passes frozen groups at once, padded if need be."""
@@ -134,6 +135,9 @@ class Evaluation:
 
         Batches of `EVALUATION_BATCH` give the bits of a trial's own evaluation.
         """
+        if self._device.type == "cuda":
+            yield from self._one_behind(batches)
+            return
         if self.parallel_batches == 1:
             yield from map(self._logits, batches)
             return
@@ -146,11 +150,23 @@ class Evaluation:
             while ahead:
                 yield ahead.popleft().result()
 
+    def _one_behind(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Each result is waited for when the next batch is on its way."""
+        before: Tensor | None = None
+        for batch in batches:
+            current = self._logits(batch)
+            if before is not None:
+                yield before.cpu()
+            before = current
+        if before is not None:
+            yield before.cpu()
+
     def _enter_thread(self) -> None:
         torch.set_num_threads(self._threads)
 
     def _logits(self, batch: Tensor) -> Tensor:
-        batch = batch.to(self._device)
+        """On the CPU, but for those of a CUDA device."""
+        batch = on_device(batch, self._device)
         if self._boundary is not None:
             trunk = Trunk(
                 self._network,
@@ -164,7 +180,7 @@ class Evaluation:
                 with self._autocast():
                     batch = self._network(batch, start=self._boundary, stop=HEAD)
             logits: Tensor = self._network(batch.float(), start=HEAD)
-        return logits.cpu()
+        return logits if self._device.type == "cuda" else logits.cpu()
 
     def _autocast(self) -> torch.autocast:
         return autocast(self._device, self._precision)

@@ -99,15 +99,19 @@ class TrainedModel:
 
         `samples` are RGB images (uint8 [height, width, 3], of any size), or vectors [n, length].
         """
+        return self._inputs(samples).cpu()
+
+    def _inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
+        """The same; images are where the network computes."""
         if self.preprocessing.kind == "vector":
             return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples])).cpu()
+        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
 
     def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
         """The probability of each class `[n, classes]` of what `inputs` takes."""
         self._check(samples)
         parts = range(0, len(samples), EVALUATION_BATCH)
-        batches = (self.inputs(samples[at : at + EVALUATION_BATCH]) for at in parts)
+        batches = (self._inputs(samples[at : at + EVALUATION_BATCH]) for at in parts)
         logits = list(self._evaluation(batches))
         if not logits:
             return np.zeros((0, len(self.classes)), np.float32)
@@ -203,7 +207,9 @@ class TrainedModel:
         return self.prepared(decoded)
 
     def _normalised(self, stored: Pixels) -> Tensor:
-        inputs = ImageInputs(stored, _CENTRAL, self.preprocessing, seed=0, device=self.device)
+        inputs = ImageInputs(
+            stored, _CENTRAL, self.preprocessing, seed=0, device=self.device, resident_bytes=0
+        )
         return inputs.batch(np.arange(len(stored)), 0)
 
     def _check(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> None:

@@ -241,8 +241,8 @@ def _train_epoch(
             loss_sum += recorded_loss(logits, targets) * len(targets)
             correct += (logits.argmax(dim=1) == hard).sum()
     seen = sum(len(samples) for samples in batches)
-    loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
-    return train_scores(float(loss_sum) / seen, float(correct) / seen), first_lr
+    loss, right = training.compute.total(torch.stack([loss_sum, correct])).tolist()
+    return train_scores(loss / seen, right / seen), first_lr
 
 
 def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:

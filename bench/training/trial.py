@@ -24,6 +24,7 @@ from bench.models import Network
 from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
+from bench.system.transfers import RESIDENT_BYTES, on_device
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
     FeatureStore,
@@ -51,6 +52,7 @@ class Training:
     a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
     run at once. `start` are copies of the network's starting weights; without them the network has
     them now. `compute` is where its batches are computed, `memory` measures what that takes.
+    `resident` are frozen activations by name that stay on a GPU for all of its epochs.
     """
 
     network: Network
@@ -69,6 +71,7 @@ class Training:
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
     memory: PeakMemory | None = None
+    resident: dict[str, Tensor] = field(init=False, default_factory=dict)
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
@@ -358,7 +361,7 @@ class EpochInputs:
             return self.batch(samples)
         if self._keeps and self._view is not None:
             rows = positions(self._universe, samples)
-            return gather(self._view, rows).to(self._training.device)
+            return on_device(gather(self._view, rows), self._training.device)
         return self.through_trunk(self.batch(samples))
 
     def through_trunk(self, batch: Tensor) -> Tensor:
@@ -388,10 +391,23 @@ class EpochInputs:
         assert self.boundary is not None
         digest = samples_digest(universe)
         key = view_key(training.trunk_key, self.boundary, view, digest)
+        if key in training.resident:
+            return training.resident[key]
         trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         batches = (self.batch(chunk) for chunk in chunks)
-        return training.features.view(key, lambda: trunk(batches), count=len(universe))
+        found = training.features.view(key, lambda: trunk(batches), count=len(universe))
+        return found if found is None else self._resident(key, found)
+
+    def _resident(self, key: str, view: Tensor) -> Tensor:
+        """The view on a CUDA device, if it is small; for later epochs too, if it is theirs."""
+        training = self._training
+        if training.device.type != "cuda" or view.nbytes > RESIDENT_BYTES:
+            return view
+        here = on_device(view, training.device)
+        if not self._views.varies:
+            training.resident[key] = here
+        return here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,14 +460,14 @@ def training_batch(
     labels = labels_of(training, samples)
     if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
-        return inputs.of(own), labels.to(training.device)
+        return inputs.of(own), on_device(labels, training.device)
     batch, labels = training.views.mix(
         inputs.batch(samples), labels, epoch=inputs.epoch, step=step.number
     )
     if rows is not None:
         batch = torch.cat([batch[part] for part in rows])
     batch = batch if inputs.boundary is None else inputs.through_trunk(batch)
-    return batch, labels.to(training.device)
+    return batch, on_device(labels, training.device)
 
 
 def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
@@ -476,7 +492,7 @@ def _class_weights(training: Training) -> Tensor | None:
     labels = training.data.labels[training.splits.train]
     counts = np.bincount(labels, minlength=len(training.data.classes))
     weights = len(labels) / (len(counts) * counts)
-    return torch.tensor(weights, dtype=torch.float32, device=training.device)
+    return on_device(torch.tensor(weights, dtype=torch.float32), training.device)
 
 
 def penalty(
