@@ -79,6 +79,7 @@ CASES = {
     "full_finetune": case(),
     "full_finetune-fixed-views": case(augmentation="none"),
     "full_finetune-bf16": case(precision="bf16"),
+    "full_finetune-fp16": case(precision="fp16"),
     "full_finetune-adam": case(optimizer="adam"),
     "full_finetune-nesterov": case(nesterov=True),
     "full_finetune-balanced": case(sampler="balanced", class_weights="balanced"),
@@ -117,8 +118,8 @@ def test_a_gpu_gives_the_losses_of_the_cpu_and_waits_for_no_step(name: str) -> N
     with emulated_device() as counts:
         losses = CASES[name].losses("cuda")
     # The emulation casts nothing to bf16, and a fused optimiser rounds otherwise.
-    bf16 = CASES[name].settings.get("precision") == "bf16"
-    assert losses == pytest.approx(losses_on_the_cpu(name), abs=0.05 if bf16 else 1e-5)
+    half = "precision" in CASES[name].settings
+    assert losses == pytest.approx(losses_on_the_cpu(name), abs=0.05 if half else 1e-5)
     assert not counts.errors
     assert waits_of_an_epoch(CASES[name]).total() <= WAITS_AN_EPOCH
 
@@ -145,7 +146,7 @@ def epochs_of(training: Training, case: Case) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", named(quick_too=False))
 def test_metal_gives_the_losses_of_the_cpu(name: str) -> None:
-    if CASES[name].settings.get("precision") == "bf16":
+    if "precision" in CASES[name].settings:
         pytest.skip("the emulation casts nothing")
     with emulated_device("mps") as counts:
         losses = CASES[name].losses("mps")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.methods.plan import HEAD
 from bench.models.network import Network
+from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 
 FROZEN_BATCH = 32
@@ -41,8 +42,9 @@ def one_thread() -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context that runs matrix work in a trial's precision, `fp32` or `bf16`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """The context that runs matrix work in a trial's precision: `fp32`, `bf16` or `fp16`."""
+    half = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=half, enabled=precision != "fp32")
 
 
 class Trunk:
@@ -166,6 +168,10 @@ class Evaluation:
 
     def _logits(self, batch: Tensor) -> Tensor:
         """On the CPU, but for those of a CUDA device."""
+        with gpu_arithmetic(self._device):
+            return self._computed(batch)
+
+    def _computed(self, batch: Tensor) -> Tensor:
         batch = on_device(batch, self._device)
         if self._boundary is not None:
             trunk = Trunk(

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.data import Samples
 from bench.methods.objectives import Share
 from bench.models.evaluation import EVALUATION_BATCH
+from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
 from bench.training.trial import (
     EpochInputs,
@@ -33,6 +34,9 @@ class OneDevice:
 
     def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
         """Add the gradients of the mean loss over the batch; see `Compute`."""
+        return in_fixed_order(training, step, lambda: self._add_gradients(training, step))
+
+    def _add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
         pieces = pieces_of(training, step)
         activations, targets = training_batch(training, step)
         logits = []
@@ -46,7 +50,7 @@ class OneDevice:
                 piece=number if cut else None,
                 share=training.objective.share(own, targets) if cut else None,
             )
-            loss.backward()  # type: ignore[no-untyped-call]
+            training.scaled(loss).backward()  # type: ignore[no-untyped-call]
             logits.append(piece_logits)
         return torch.cat(logits), targets
 

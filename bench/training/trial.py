@@ -18,7 +18,7 @@ from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
 from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES, Objective, recorded_loss
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
+from bench.methods.plan import HEAD, Plan, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
@@ -52,7 +52,9 @@ class Training:
     a frozen group's output depends on beside the view. So many `parallel_batches` of a frozen trunk
     run at once. `start` are copies of the network's starting weights; without them the network has
     them now. `compute` is where its batches are computed, `memory` measures what that takes.
-    `resident` are frozen activations by name that stay on a GPU for all of its epochs.
+    `resident` are frozen activations by name that stay on a GPU for all of its epochs;
+    `fixed_order`: whether all gradients there have a fixed order of additions. In fp16 losses are
+    scaled by `scaler`, as small gradients would be lost.
     """
 
     network: Network
@@ -72,9 +74,11 @@ class Training:
     start: Mapping[str, Tensor] | None = None
     memory: PeakMemory | None = None
     resident: dict[str, Tensor] = field(init=False, default_factory=dict)
+    fixed_order: bool = field(init=False, default=True)
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
+    scaler: torch.amp.GradScaler | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,6 +87,8 @@ class Training:
         self.views = self._inputs(self.augmentation)
         self.optimizer = make_optimizer(self.network, self.plan, self.settings)
         self.objective = _objective(self)
+        scales = self.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type) if scales else None
 
     def load(self, moved: Mapping[str, Tensor]) -> None:
         """Give the network its starting weights, but for the tensors that have `moved`."""
@@ -96,6 +102,10 @@ class Training:
     def autocast(self) -> torch.autocast:
         """The context that runs matrix work in the trial's precision."""
         return autocast(self.device, self.precision)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What is derived instead of the loss."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def trunk(self, boundary: str) -> Trunk:
         """The frozen groups in front of `boundary`."""
@@ -250,27 +260,26 @@ def apply_stage(network: Network, stage: Stage) -> tuple[str, ...]:
 def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.optim.Optimizer:
     """An optimiser over all parameters from the start: unfreezing loses no state or schedule.
 
-    Parameters share a group when they have the same rules in every stage; `rules` of a group
-    holds one rule a stage, `dimensions` those of its parameters where rules tell them apart.
+    Parameters share a group when rules give them the same rates and decay in every stage, and the
+    head's have their own; `rules` of a group holds one rule a stage, `dimensions` those of its
+    parameters where rules tell them apart. On a CUDA device one operation is a step of a group.
     """
-    groups: dict[tuple[Rule | int, ...], dict[str, Any]] = {}
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for name, parameter in network.model.named_parameters():
         address = network.address_of(name)
         rules = tuple(stage.rule_for(address) for stage in plan.stages)
         apart = any(rule.vector_decay != rule.weight_decay for rule in rules)
         dimensions = min(parameter.ndim, 2) if apart else 2
+        is_head = network.group_of(name).name == HEAD
+        rates = tuple((rule.lr, rule.weight_decay, rule.vector_decay) for rule in rules)
         group = groups.setdefault(
-            (*rules, Rule(pattern=address.partition("/")[0], lr=None), dimensions),
-            {
-                "params": [],
-                "rules": rules,
-                "dimensions": dimensions,
-                "head": network.group_of(name).name == HEAD,
-            },
+            (rates, is_head, dimensions),
+            {"params": [], "rules": rules, "dimensions": dimensions, "head": is_head},
         )
         group["params"].append(parameter)
     parameters = list(groups.values())
     lr, weight_decay = settings.lr, settings.weight_decay
+    fused = True if next(network.parameters()).is_cuda else None
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -278,10 +287,10 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             weight_decay=weight_decay,
+            fused=fused,
         )
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
 def set_lr(training: Training, epoch: int, progress: Progress) -> float:

@@ -70,7 +70,7 @@ class SharedBatches:
                 return loss_and_logits(training, activations, own, step, piece=piece, share=share)
 
         loss, logits = self._ranks.compute(compute, last=last)
-        loss.backward()  # type: ignore[no-untyped-call]
+        training.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return logits if shard.counts else logits[:0]
 
     def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
