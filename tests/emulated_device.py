@@ -432,6 +432,17 @@ def _conversions(device: _Device) -> Iterator[_Substitute]:
         return self in pinned
 
     yield from _of(torch.Tensor, pin_memory=pin, is_pinned=is_pinned)
+    encode = torch.nn.functional.one_hot
+
+    def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+        # The core would compare with a range of numbers on the meta device.
+        if not isinstance(tensor, DeviceTensor):
+            return encode(tensor, num_classes)
+        if num_classes == -1:
+            device.wait()
+        return device.put(encode(tensor.values, num_classes))
+
+    yield torch.nn.functional, "one_hot", one_hot
     yield torch, "tensor", tensor
     yield torch.Tensor, "to", to
     yield torch._C._nn, "_parse_to", parse_to

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torch.optim.optimizer as torch_optimizer
 
 import bench
@@ -155,7 +156,7 @@ def test_afterwards_everything_is_as_before(kind: Any) -> None:
 
 
 def _functions_of_torch() -> dict[tuple[str, str], Any]:
-    modules = (torch, torch.cuda, torch.accelerator, torch.backends.mps, torch._C._nn)
+    modules = (torch, torch.cuda, torch.accelerator, torch.backends.mps, torch._C._nn, F)
     return {
         (str(owner), name): value
         for owner in (*modules, torch_optimizer, torch.Tensor)
