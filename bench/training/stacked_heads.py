@@ -466,7 +466,15 @@ def _dropout_widths(layers: Layers) -> list[int]:
 def _run(
     layers: Layers, parameters: Mapping[str, Tensor], features: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Logits `[rows, n, classes]` of `features` `[rows, n, width]`."""
+    """Logits `[rows, n, classes]` of `features` `[rows, n, width]`.
+
+    On a CUDA device a single row has a twin: cuBLAS has another kernel for one product than for
+    several, which adds up in another order.
+    """
+    if features.is_cuda and len(features) == 1:
+        twins = {name: torch.cat([tensor, tensor]) for name, tensor in parameters.items()}
+        both = torch.cat([features, features])
+        return _run(layers, twins, both, [torch.cat([mask, mask]) for mask in masks])[:1]
     remaining = list(masks)
     for name, layer in layers:
         if isinstance(layer, nn.Linear):
