@@ -38,6 +38,7 @@ from bench.data import open_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
 from bench.system.gpu_arithmetic import gpu_arithmetic, policy
+from bench.system.machine import half_precision
 from bench.training.loop import Branch, isolated, train
 from bench.training.precision import faster_precision, measured_precision, step_seconds
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -136,16 +137,16 @@ def facts(setup: Setup) -> Iterator[Finding]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        **_policy(setup),
+        **_policy(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
     }
 
 
-def _policy(setup: Setup) -> Finding:
+def _policy() -> Finding:
     """What a training sets, and what torch says of it meanwhile."""
     cudnn: Any = torch.backends.cudnn
-    with gpu_arithmetic(torch.device(setup.device)):
+    with gpu_arithmetic(torch.device("cuda")):
         inside = {
             "convolutions": cudnn.conv.fp32_precision,
             "products": torch.backends.cuda.matmul.fp32_precision,
@@ -284,9 +285,10 @@ def ceiling(setup: Setup) -> Iterator[Finding]:
     for batch in (8,) if setup.small else (16, 32, 64, 128, 256):
         for precision in ("fp32", "bf16"):
             step = _bare_step(setup, batch, precision)
-            speeds = {"eager": batch / _median_seconds(setup, step)}
-            if setup.on_gpu:
-                speeds["graph"] = batch / _median_seconds(setup, _graphed(step))
+            with gpu_arithmetic(torch.device(setup.device)):
+                speeds = {"eager": batch / _median_seconds(setup, step)}
+                if setup.on_gpu:
+                    speeds["graph"] = batch / _median_seconds(setup, _graphed(step))
             yield {"batch": batch, "precision": precision, "images_per_second": speeds}
 
 
@@ -392,7 +394,8 @@ def auto(setup: Setup) -> Iterator[Finding]:
     for backbone in every[:1] if setup.small else every:
         chosen = measured_precision(backbone, setup.image_size, setup.device)
         for batch in (4,) if setup.small else (16, 128):
-            seconds = step_seconds(backbone, setup.image_size, setup.device, batch)
+            half = half_precision(setup.device) or "bf16"
+            seconds = step_seconds(backbone, setup.image_size, setup.device, batch, half)
             yield {
                 "ok": chosen == faster_precision(seconds),
                 "backbone": backbone,

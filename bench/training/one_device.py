@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
-from bench.models.evaluation import EVALUATION_BATCH
+from bench.models.evaluation import evaluation_batch
 from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
 from bench.training.trial import (
@@ -56,7 +56,7 @@ class OneDevice:
 
     def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """The logits of all samples; see `Compute`."""
-        starts = range(0, len(samples), EVALUATION_BATCH)
+        starts = range(0, len(samples), evaluation_batch(training.device))
         return evaluated(training, inputs, samples, starts)
 
     def total(self, values: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def evaluated(
     logits = torch.zeros(len(samples), len(training.data.classes), device=training.device)
     with torch.no_grad():
         for start in starts:
-            rows = slice(start, start + EVALUATION_BATCH)
+            rows = slice(start, start + evaluation_batch(training.device))
             activations = inputs.of(samples[rows])
             logits[rows] = forward(training, activations, start=inputs.boundary)[0]
     return logits.cpu()

@@ -179,4 +179,4 @@ def test_it_opens_on_a_gpu(opened_run: bench.Run, kind: Any) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
     assert not counts.errors
     if kind == "cuda":
-        assert waits <= 2  # once for the logits of each batch
+        assert waits == 1  # for the logits of a batch, which is larger than on a CPU
