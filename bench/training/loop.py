@@ -135,7 +135,7 @@ class Branch:
     def _beside(self, parameter: Tensor, count: Tensor) -> Tensor:
         """A count of steps where the optimiser wants it: fused ones on the device."""
         fused = self.training.optimizer.defaults.get("fused")
-        return on_device(count, parameter.device) if fused else count.clone()
+        return on_device(count.clone(), parameter.device) if fused else count.clone()
 
     @property
     def _best(self) -> EpochRecord:
