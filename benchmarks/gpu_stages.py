@@ -37,6 +37,8 @@ from torchvision import models
 from bench.data import open_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import trial_splits
+from bench.system.gpu_arithmetic import gpu_arithmetic, policy
+from bench.system.machine import half_precision
 from bench.training.loop import Branch, isolated, train
 from bench.training.precision import faster_precision, measured_precision, step_seconds
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -53,9 +55,9 @@ HOOK = Path(__file__).parent / "one_gpu"
 FLOOR = 0.85
 """What the trainer should reach of the bare network's speed."""
 
-WAITS_AN_EPOCH = 3
-"""How often the host may wait for the device in an epoch: for the loss and the accuracy of
-training, and for the logits of a batch of validation. No step waits."""
+WAITS_AN_EPOCH = 2
+"""How often the host may wait for the device in an epoch: for loss and accuracy of training, and
+for the logits of validation. No step waits."""
 
 MPS_SPEEDUP = 6.0
 """How many times faster 16 trials at once, under the MPS daemon, should be than one by one."""
@@ -135,11 +137,21 @@ def facts(setup: Setup) -> Iterator[Finding]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "tf32_of_convolutions": torch.backends.cudnn.allow_tf32,
-        "tf32_of_products": torch.backends.cuda.matmul.allow_tf32,
+        **_policy(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
     }
+
+
+def _policy() -> Finding:
+    """What a training sets, and what torch says of it meanwhile."""
+    cudnn: Any = torch.backends.cudnn
+    with gpu_arithmetic(torch.device("cuda")):
+        inside = {
+            "convolutions": cudnn.conv.fp32_precision,
+            "products": torch.backends.cuda.matmul.fp32_precision,
+        }
+    return {**policy(), "fp32_of": inside}
 
 
 def _asked_of_driver(what: str, fields: str) -> list[str]:
@@ -194,7 +206,7 @@ def _bits_in_stack(first: Training, count: int) -> str:
     trials = [
         HeadTrial(training=replace(first, settings=own), epochs=own.epochs) for own in settings
     ]
-    with isolated(1):
+    with isolated(1, first.device):
         for _ in train_heads(trials):
             pass
     return digest(trials[0].state.model)
@@ -212,12 +224,8 @@ CURVES: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("gradual_unfreeze", {}),
     ("lp_ft", {"optimizer": "adamw"}),
 )
-MODES: Sequence[tuple[str, bool, float]] = (
-    ("fp32", False, 1e-3),
-    ("fp32", True, 5e-3),
-    ("bf16", True, 5e-2),
-)
-"""(precision, TF32 in convolutions, how far losses may lie from those of the CPU in fp32)"""
+MODES: Sequence[tuple[str, float]] = (("fp32", 1e-3), ("bf16", 5e-2), ("fp16", 2e-2))
+"""(precision, how far losses may lie from those of the CPU in fp32)"""
 
 
 def curves(setup: Setup) -> Iterator[Finding]:
@@ -225,27 +233,15 @@ def curves(setup: Setup) -> Iterator[Finding]:
     for strategy, options in CURVES:
         plain = {"epochs": 3, "lr": 1e-3, **options}
         here = trained("cpu", strategy, **plain)
-        for precision, tf32, limit in MODES if setup.on_gpu else MODES[:1]:
-            with _tf32(tf32):
-                apart = here.apart(trained(setup.device, strategy, precision=precision, **plain))
+        for precision, limit in MODES if setup.on_gpu else MODES[:1]:
+            apart = here.apart(trained(setup.device, strategy, precision=precision, **plain))
             yield {
                 "ok": apart < limit,
                 "strategy": strategy,
                 "options": options,
                 "precision": precision,
-                "tf32": tf32,
                 "apart": apart,
             }
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def syncs(setup: Setup) -> Iterator[Finding]:
@@ -261,7 +257,7 @@ def syncs(setup: Setup) -> Iterator[Finding]:
 
 def _waits(options: Mapping[str, Any]) -> Counter[str]:
     branch = Branch(training=made_training("cuda", "full_finetune", **options))
-    with isolated(1):
+    with isolated(1, "cuda"):
         branch.train_epoch()
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
@@ -272,7 +268,7 @@ def _waits(options: Mapping[str, Any]) -> Counter[str]:
 
 
 def _emulated_waits(options: Mapping[str, Any]) -> Counter[str]:
-    with emulated_device() as counts, isolated(1):
+    with emulated_device() as counts, isolated(1, "cuda"):
         branch = Branch(training=made_training("cuda", "full_finetune", **options))
         branch.train_epoch()
         before = counts.syncs.copy()
@@ -289,9 +285,10 @@ def ceiling(setup: Setup) -> Iterator[Finding]:
     for batch in (8,) if setup.small else (16, 32, 64, 128, 256):
         for precision in ("fp32", "bf16"):
             step = _bare_step(setup, batch, precision)
-            speeds = {"eager": batch / _median_seconds(setup, step)}
-            if setup.on_gpu:
-                speeds["graph"] = batch / _median_seconds(setup, _graphed(step))
+            with gpu_arithmetic(torch.device(setup.device)):
+                speeds = {"eager": batch / _median_seconds(setup, step)}
+                if setup.on_gpu:
+                    speeds["graph"] = batch / _median_seconds(setup, _graphed(step))
             yield {"batch": batch, "precision": precision, "images_per_second": speeds}
 
 
@@ -327,7 +324,7 @@ def _training_speed(setup: Setup, batch: int, augmentation: str) -> float:
         data={"train_per_class": per_class, "image_size": size},
     )
     branch = Branch(training=training)
-    with isolated(1):
+    with isolated(1, setup.device):
         branch.train_epoch()
         # It ends with the sum of the losses, for which the host waits.
         return 2 * per_class / branch.train_epoch().train_seconds
@@ -397,7 +394,8 @@ def auto(setup: Setup) -> Iterator[Finding]:
     for backbone in every[:1] if setup.small else every:
         chosen = measured_precision(backbone, setup.image_size, setup.device)
         for batch in (4,) if setup.small else (16, 128):
-            seconds = step_seconds(backbone, setup.image_size, setup.device, batch)
+            half = half_precision(setup.device) or "bf16"
+            seconds = step_seconds(backbone, setup.image_size, setup.device, batch, half)
             yield {
                 "ok": chosen == faster_precision(seconds),
                 "backbone": backbone,

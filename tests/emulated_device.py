@@ -2,9 +2,10 @@
 
 Within `emulated_device` torch finds one CUDA (or MPS) device. Its tensors refuse what those of the
 device would: company of CPU tensors, `numpy()`, in MPS mode float64. What makes the host wait there
-is counted. So code shows whether it puts every tensor where it belongs and how often it waits; of
-the device's own rounding, memory and speed this shows nothing. Autocast passes the tensors by: they
-are computed in the format that they come in.
+is counted; a copy to it does, whatever it is asked for, unless it is from pinned memory. So code
+shows whether it puts every tensor where it belongs and how often it waits; of the device's own
+rounding, memory and speed this shows nothing. Autocast passes the tensors by: they are computed in
+the format that they come in.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
 
 import bench
 
@@ -191,24 +193,25 @@ class _Device:
         was_here = isinstance(source, DeviceTensor)
         stays = wanted is None or torch.device(wanted).type == "meta"
         is_here = was_here if stays else self.is_meant_by(wanted)
-        self._count_copy(func, was_here, is_here, waits=not kwargs.get("non_blocking", False))
+        waits = not kwargs.get("non_blocking", False)
+        self._count_copy(func, source, is_here, waits=waits)
         values = func(_values(source), **{k: v for k, v in kwargs.items() if k in _CONVERTED})
         return self.put(values) if is_here else values
 
     def _copy(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         target, source, *more = args
-        was_here, is_here = (isinstance(tensor, DeviceTensor) for tensor in (source, target))
         waits = not (more[0] if more else kwargs.get("non_blocking", False))
-        self._count_copy(func, was_here, is_here, waits=waits)
+        self._count_copy(func, source, isinstance(target, DeviceTensor), waits=waits)
         _values(target).copy_(_values(source))
         return target
 
-    def _count_copy(self, func: Any, was_here: bool, is_here: bool, *, waits: bool) -> None:
+    def _count_copy(self, func: Any, source: Tensor, is_here: bool, *, waits: bool) -> None:
+        was_here = isinstance(source, DeviceTensor)
         if was_here and is_here:
             self.counts.launches[_name(func)] += 1
             return
         (self.counts.to_device if is_here else self.counts.to_host)[_place()] += 1
-        if waits:
+        if waits or (is_here and not source.is_pinned()):
             self.wait()
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -418,6 +421,28 @@ def _conversions(device: _Device) -> Iterator[_Substitute]:
         moved = [known(argument, place) for argument in args]
         return parse(*moved, **{k: known(v, place) for k, v in kwargs.items()})
 
+    pinned = WeakTensorKeyDictionary()
+
+    def pin(self: Tensor) -> Tensor:
+        copy = self.clone()
+        pinned[copy] = True
+        return copy
+
+    def is_pinned(self: Tensor) -> bool:
+        return self in pinned
+
+    yield from _of(torch.Tensor, pin_memory=pin, is_pinned=is_pinned)
+    encode = torch.nn.functional.one_hot
+
+    def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+        # The core would compare with a range of numbers on the meta device.
+        if not isinstance(tensor, DeviceTensor):
+            return encode(tensor, num_classes)
+        if num_classes == -1:
+            device.wait()
+        return device.put(encode(tensor.values, num_classes))
+
+    yield torch.nn.functional, "one_hot", one_hot
     yield torch, "tensor", tensor
     yield torch.Tensor, "to", to
     yield torch._C._nn, "_parse_to", parse_to

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,3 +86,47 @@ def test_the_profile_looks_at_functions_that_are_there(monkeypatch: pytest.Monke
     scopes = importlib.import_module("where_time_goes").SCOPES
     missing = [f"{owner.__name__}.{name}" for owner, name, _ in scopes if not hasattr(owner, name)]
     assert missing == []
+
+
+def test_wheels_are_what_the_project_needs_beside_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    wheels = importlib.import_module("gpu_wheels")
+    project = {
+        "name": "bench",
+        "dependencies": ["torch>=2.11", "TorchVision", "numpy>=2.0", "typing_extensions"],
+        "optional-dependencies": {"ray": ["ray>=2.44"], "dev": ["bench[ray]", "timm"]},
+    }
+    assert wheels.requirements(project) == ["numpy>=2.0", "typing_extensions"]
+    there = (*wheels.THERE, "typing-extensions")
+    found = wheels.requirements(project, extras=["ray", "dev"], there=there)
+    assert found == ["numpy>=2.0", "ray>=2.44", "timm"]
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {wheels.name_of(each) for each in wheels.requirements(own)}
+    assert "pyarrow" in names
+    assert not names & {"torch", "torchvision"}
+
+
+def test_pip_is_asked_for_wheels_of_the_other_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    wheels = importlib.import_module("gpu_wheels")
+    calls: list[list[str]] = []
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        return subprocess.CompletedProcess(command, len(calls) - 1)
+
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    options = ["--python", "3.13", "--platform", "linux_aarch64", "--extra", "timm"]
+    assert wheels.main([str(tmp_path), *options]) == 1  # the second call fails
+    first, second = calls
+    for command in calls:
+        assert command[command.index("--only-binary") + 1] == ":all:"
+        assert command[command.index("--python-version") + 1] == "3.13"
+        assert command[command.index("--platform") + 1] == "linux_aarch64"
+        assert not any("://" in word for word in command)
+    assert not any(word.startswith(("torch", "timm")) for word in first)
+    assert "--no-deps" in second
+    assert second[-1].startswith("timm")
+    assert wheels.main([str(tmp_path), "--extra", "nothing"]) == 2

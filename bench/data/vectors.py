@@ -32,6 +32,7 @@ from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite import Entry
 from bench.system.cache import atomic_folder, cache_root, folder_label
+from bench.system.transfers import on_device
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +164,8 @@ class VectorInputs:
         """The vectors of `samples`."""
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(self._vectors[samples])).to(self._device)
+        vectors = torch.from_numpy(np.ascontiguousarray(self._vectors[samples]))
+        return on_device(vectors, self._device)
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """There is no mix of vectors."""

@@ -152,19 +152,23 @@ def recorded_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class StackedCrossEntropy:
-    """Cross-entropy of many heads at once, with class weights and smoothing of its own for each."""
+    """Cross-entropy of many heads at once, with class weights and smoothing of its own for each.
 
-    def __init__(self, objectives: Sequence[CrossEntropy], classes: int, device: object) -> None:
+    `put` gives a tensor back where it is to be computed, as class weights are there already.
+    """
+
+    def __init__(
+        self, objectives: Sequence[CrossEntropy], classes: int, put: Callable[[Tensor], Tensor]
+    ) -> None:
         import torch
 
-        place = torch.device(str(device))
         assert not any(each.gamma for each in objectives), "a focus does not stack"
         smoothing = [each.label_smoothing for each in objectives]
-        self._smoothing = torch.tensor(smoothing, device=place)
+        self._smoothing = put(torch.tensor(smoothing))
         weights = [each.class_weights for each in objectives]
-        ones = torch.ones(classes, device=place)
+        ones = put(torch.ones(classes))
         self._weights = torch.stack([ones if own is None else own for own in weights])
-        self._weighs = torch.tensor([own is not None for own in weights], device=place)
+        self._weighs = put(torch.tensor([own is not None for own in weights]))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses `[rows]`; `targets` are classes `[rows, n]` or soft `[rows, n, classes]`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.models.network import Network
+from bench.system.transfers import on_device
 
 STATISTICS = ("running_mean", "running_var")
 """What the buffers of a batch norm that training moves are called."""
@@ -67,7 +68,7 @@ def recompute_statistics(
         norm.train()
     with torch.no_grad():
         for batch in batches if found else ():
-            network(batch.to(device))
+            network(on_device(batch, device))
     for norm, momentum in zip(found, before, strict=True):
         norm.momentum = momentum
         norm.eval()

@@ -72,7 +72,7 @@ class ModelSpec:
     seed: Annotated[int, Field(ge=0)]
     image_size: Annotated[int, Field(ge=1, le=MAX_IMAGE_SIZE)]
     boundary: str | None
-    precision: Annotated[str, Field(pattern="^(fp32|bf16)$")]
+    precision: Annotated[str, Field(pattern="^(fp32|bf16|fp16)$")]
     threads: Annotated[int, Field(ge=1, le=MAX_THREADS)]
     numerics: int
     versions: Mapping[str, str] = field(default_factory=dict)

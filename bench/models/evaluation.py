@@ -17,12 +17,22 @@ from torch import Tensor
 
 from bench.methods.plan import HEAD
 from bench.models.network import Network
+from bench.system.gpu_arithmetic import gpu_arithmetic
+from bench.system.transfers import on_device
 
 FROZEN_BATCH = 32
 """What passes frozen groups at once, padded if need be."""
 
 EVALUATION_BATCH = 64
 """Fixed, because the batch size can change the last bits of a logit."""
+
+EVALUATION_BATCH_ON_CUDA = 128
+"""Fixed too: fewer samples would leave much of a GPU idle."""
+
+
+def evaluation_batch(device: torch.device) -> int:
+    """How many samples are evaluated at once on `device`."""
+    return EVALUATION_BATCH_ON_CUDA if device.type == "cuda" else EVALUATION_BATCH
 
 
 @contextmanager
@@ -40,8 +50,9 @@ def one_thread() -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context that runs matrix work in a trial's precision, `fp32` or `bf16`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """The context that runs matrix work in a trial's precision: `fp32`, `bf16` or `fp16`."""
+    half = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=half, enabled=precision != "fp32")
 
 
 class Trunk:
@@ -132,8 +143,11 @@ class Evaluation:
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Logits `[n, classes]` in fp32 on the CPU of each batch of what the network takes.
 
-        Batches of `EVALUATION_BATCH` give the bits of a trial's own evaluation.
+        Batches of `evaluation_batch` give the bits of a trial's own evaluation.
         """
+        if self._device.type == "cuda":
+            yield from self._one_behind(batches)
+            return
         if self.parallel_batches == 1:
             yield from map(self._logits, batches)
             return
@@ -146,11 +160,27 @@ class Evaluation:
             while ahead:
                 yield ahead.popleft().result()
 
+    def _one_behind(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Each result is waited for when the next batch is on its way."""
+        before: Tensor | None = None
+        for batch in batches:
+            current = self._logits(batch)
+            if before is not None:
+                yield before.cpu()
+            before = current
+        if before is not None:
+            yield before.cpu()
+
     def _enter_thread(self) -> None:
         torch.set_num_threads(self._threads)
 
     def _logits(self, batch: Tensor) -> Tensor:
-        batch = batch.to(self._device)
+        """On the CPU, but for those of a CUDA device."""
+        with gpu_arithmetic(self._device):
+            return self._computed(batch)
+
+    def _computed(self, batch: Tensor) -> Tensor:
+        batch = on_device(batch, self._device)
         if self._boundary is not None:
             trunk = Trunk(
                 self._network,
@@ -164,7 +194,7 @@ class Evaluation:
                 with self._autocast():
                     batch = self._network(batch, start=self._boundary, stop=HEAD)
             logits: Tensor = self._network(batch.float(), start=HEAD)
-        return logits.cpu()
+        return logits if self._device.type == "cuda" else logits.cpu()
 
     def _autocast(self) -> torch.autocast:
         return autocast(self._device, self._precision)

@@ -21,7 +21,7 @@ from bench.data.images.prepared import resize_image
 from bench.data.inputs import Preprocessing
 from bench.errors import BenchError
 from bench.models.checkpoints import ModelSpec
-from bench.models.evaluation import EVALUATION_BATCH, Evaluation
+from bench.models.evaluation import Evaluation, evaluation_batch
 from bench.models.network import Network
 from bench.prediction.choice import Chosen
 from bench.prediction.samples import (
@@ -99,15 +99,20 @@ class TrainedModel:
 
         `samples` are RGB images (uint8 [height, width, 3], of any size), or vectors [n, length].
         """
+        return self._inputs(samples).cpu()
+
+    def _inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
+        """The same; images are where the network computes."""
         if self.preprocessing.kind == "vector":
             return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples])).cpu()
+        return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
 
     def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
         """The probability of each class `[n, classes]` of what `inputs` takes."""
         self._check(samples)
-        parts = range(0, len(samples), EVALUATION_BATCH)
-        batches = (self.inputs(samples[at : at + EVALUATION_BATCH]) for at in parts)
+        size = evaluation_batch(self.device)
+        parts = range(0, len(samples), size)
+        batches = (self._inputs(samples[at : at + size]) for at in parts)
         logits = list(self._evaluation(batches))
         if not logits:
             return np.zeros((0, len(self.classes)), np.float32)
@@ -155,6 +160,7 @@ class TrainedModel:
 
     def _batches(self, samples: Iterable[Sample], told: deque[list[Predicted]]) -> Iterator[Tensor]:
         """Full batches of what can be read; `told` gets what each one is of, and what cannot be."""
+        size = evaluation_batch(self.device)
         stored: list[Pixels] = []
         names: list[Predicted] = []
         for sample, decoded in self._read_ahead(samples):
@@ -165,7 +171,7 @@ class TrainedModel:
             note = decoded.note if isinstance(decoded, Converted) else None
             names.append(replace(known, note=note))
             stored.append(decoded.pixels if isinstance(decoded, Converted) else decoded)
-            if len(stored) == EVALUATION_BATCH:
+            if len(stored) == size:
                 told.append(names)
                 yield self._normalised(np.stack(stored))
                 stored, names = [], []
@@ -203,7 +209,9 @@ class TrainedModel:
         return self.prepared(decoded)
 
     def _normalised(self, stored: Pixels) -> Tensor:
-        inputs = ImageInputs(stored, _CENTRAL, self.preprocessing, seed=0, device=self.device)
+        inputs = ImageInputs(
+            stored, _CENTRAL, self.preprocessing, seed=0, device=self.device, resident_bytes=0
+        )
         return inputs.batch(np.arange(len(stored)), 0)
 
     def _check(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> None:

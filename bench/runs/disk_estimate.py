@@ -164,7 +164,7 @@ def _features(work: Work) -> int:
         counted = epoch.counted
         job = counted.job
         each = activation_bytes(job.trial.backbone.name, counted.input_size)[epoch.boundary]
-        size = epoch.views * (each // 2 if job.precision == "bf16" else each)
+        size = epoch.views * (each // 2 if job.precision != "fp32" else each)
         total += size if size <= MAX_VIEW_BYTES else 0
     return total
 

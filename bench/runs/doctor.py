@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from bench.errors import BenchError, counted, without_secrets
 from bench.system.cache import cache_root, cache_url
-from bench.system.machine import describe_machine, keep_large_buffers, resolve_device
+from bench.system.machine import (
+    describe_machine,
+    half_precision,
+    keep_large_buffers,
+    resolve_device,
+)
 from bench.system.object_store import ObjectStore
 
 OPTIONAL = {
@@ -54,7 +59,7 @@ def doctor() -> Checkup:
             f"{machine['cpu']}, {counted(machine['cores'], 'core')}, "
             f"{machine['memory_gib']} GiB of memory",
         ),
-        _trains(device, machine["device_name"], machine["native_bf16"]),
+        _trains(device, machine["device_name"]),
         Finding(True, _buffers()),
         *_optional(),
         _cache(),
@@ -63,16 +68,19 @@ def doctor() -> Checkup:
     return Checkup(findings=findings)
 
 
-def _trains(device: str, name: str, native_bf16: bool) -> Finding:
+def _trains(device: str, name: str) -> Finding:
     import torch
 
-    precision = "bf16" if native_bf16 else "fp32"
+    precision = half_precision(device) or "fp32"
     try:
         weight = torch.ones(4, 4, device=device, requires_grad=True)
         weight.matmul(weight).sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         return Finding(False, f"device {device} ({name}) cannot compute a gradient: {error}")
-    return Finding(True, f"device {device} ({name}) trains; precision auto means {precision}")
+    text = f"device {device} ({name}) trains; precision auto means {precision}"
+    if device.startswith("cuda"):
+        text += "; fp32 is without TF32, in convolutions and matrix products"
+    return Finding(True, text)
 
 
 def _buffers() -> str:

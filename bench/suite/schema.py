@@ -445,10 +445,11 @@ class Settings(BaseModel):
         ),
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
+        Literal["auto", "fp32", "bf16", "fp16"],
         Field(
             description="Number format of the backbone's matrix work; the head computes in fp32. "
-            "`auto`: what is faster on this device.",
+            "`fp16` is for CUDA devices without bf16, and scales losses. `auto`: what is faster on "
+            "this device.",
             examples=["fp32"],
         ),
     ] = "auto"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.system.gpu_arithmetic import policy
 
 PACKAGES = ("bench", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "pillow")
 
@@ -159,6 +160,17 @@ def has_native_bf16(device: str) -> bool:
     return False
 
 
+def half_precision(device: str) -> str | None:
+    """The format of two bytes in which matrix work is made for speed, `bf16` before `fp16`."""
+    import torch
+
+    if has_native_bf16(device):
+        return "bf16"
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device)[0] >= 7:
+        return "fp16"
+    return None
+
+
 def cpu_flags() -> frozenset[str]:
     """The processor's features as Linux names them; empty elsewhere."""
     return frozenset(_cpuinfo("flags", "Features").split())
@@ -291,10 +303,8 @@ def _cuda_arithmetic(device: str) -> dict[str, Any]:
         "cudnn": cudnn.version(),  # type: ignore[no-untyped-call]
         "cudnn_enabled": cudnn.enabled,
         "cudnn_benchmark": cudnn.benchmark,
-        "cudnn_tf32": cudnn.allow_tf32,
-        "matmul_tf32": matmul.allow_tf32,
+        **policy(),
         "reduced_bf16": matmul.allow_bf16_reduced_precision_reduction,
-        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
 
 
@@ -314,4 +324,5 @@ def describe_machine(device: str) -> dict[str, Any]:
         "device": device,
         "device_name": name,
         "native_bf16": has_native_bf16(device),
+        **(policy() if device.startswith("cuda") else {}),
     }

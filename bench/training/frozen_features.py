@@ -26,6 +26,7 @@ from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
 from bench.system.cache import cache_lock
 from bench.system.lru_folder import FEATURES, cached_folder
+from bench.system.transfers import on_device
 
 MAX_VIEW_BYTES = 2**30
 """A larger view is computed batch by batch and not kept."""
@@ -58,7 +59,7 @@ def viewed_samples(among: Samples, *, of: int, whole: bool) -> Samples:
 
 def gather(view: Tensor, rows: Tensor) -> Tensor:
     """Some rows of a view, as the network takes them: channels second, last in memory."""
-    return as_input(view.index_select(0, rows.to(view.device)))
+    return as_input(view.index_select(0, on_device(rows, view.device)))
 
 
 class FeatureStore:

@@ -16,6 +16,8 @@ from bench.methods.objectives import recorded_loss
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.models import Network
+from bench.system.gpu_arithmetic import gpu_arithmetic
+from bench.system.transfers import on_device
 from bench.training.freezing import head_epochs, moved_groups
 from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -105,8 +107,13 @@ class Branch:
             names[parameter]: {slot: tensor.detach().clone() for slot, tensor in slots.items()}
             for parameter, slots in self.training.optimizer.state.items()
         }
+        scaler = self.training.scaler
         return State(
-            records=tuple(self.records), model=current, best=self.best, optimizer=optimizer
+            records=tuple(self.records),
+            model=current,
+            best=self.best,
+            optimizer=optimizer,
+            scaler={} if scaler is None else scaler.state_dict(),
         )
 
     def restore(self, state: State) -> None:
@@ -119,9 +126,16 @@ class Branch:
             self.training.optimizer.state[parameter] = {
                 slot: torch.empty_like(parameter).copy_(tensor)
                 if tensor.shape == parameter.shape
-                else tensor.clone()
+                else self._beside(parameter, tensor)
                 for slot, tensor in slots.items()
             }
+        if state.scaler and self.training.scaler is not None:
+            self.training.scaler.load_state_dict(dict(state.scaler))
+
+    def _beside(self, parameter: Tensor, count: Tensor) -> Tensor:
+        """A count of steps where the optimiser wants it: fused ones on the device."""
+        fused = self.training.optimizer.defaults.get("fused")
+        return on_device(count.clone(), parameter.device) if fused else count.clone()
 
     @property
     def _best(self) -> EpochRecord:
@@ -241,18 +255,25 @@ def _train_epoch(
             loss_sum += recorded_loss(logits, targets) * len(targets)
             correct += (logits.argmax(dim=1) == hard).sum()
     seen = sum(len(samples) for samples in batches)
-    loss_sum, correct = training.compute.total(torch.stack([loss_sum, correct]))
-    return train_scores(float(loss_sum) / seen, float(correct) / seen), first_lr
+    loss, right = training.compute.total(torch.stack([loss_sum, correct])).tolist()
+    return train_scores(loss / seen, right / seen), first_lr
 
 
 def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:
     """One optimiser step; returns logits, detached, and their targets: classes or soft labels."""
     training.optimizer.zero_grad(set_to_none=True)
     logits, targets = training.compute.add_gradients(training, step)
+    scaler = training.scaler
+    if scaler is not None:
+        scaler.unscale_(training.optimizer)
     _add_penalty(training)
     if training.settings.grad_clip_norm is not None:
         nn.utils.clip_grad_norm_(training.network.parameters(), training.settings.grad_clip_norm)
-    training.optimizer.step()
+    if scaler is None:
+        training.optimizer.step()
+    else:
+        scaler.step(training.optimizer)  # unless a gradient is not finite
+        scaler.update()
     return logits, targets
 
 
@@ -286,7 +307,8 @@ def isolated(threads: int, device: torch.device | str = "cpu") -> Iterator[None]
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with own_random_state(torch.device(device)), _fixed_order_of_additions():
+        place = torch.device(device)
+        with own_random_state(place), gpu_arithmetic(place), _fixed_order_of_additions():
             yield
     finally:
         torch.set_num_threads(threads_before)

@@ -15,6 +15,8 @@ from itertools import count
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from bench.errors import BenchError, PlanError
 from bench.methods.objectives import recorded_loss
@@ -37,6 +39,9 @@ MIN_STEPS = 20
 
 MEMORY = 0.9
 """What the exponential mean that tells a divergence keeps of the losses before each."""
+
+READ_EVERY = 20
+"""Steps on a GPU after which losses are read, and a test that has diverged ends."""
 
 _SETTLED = round(1 / (1 - MEMORY))
 
@@ -133,12 +138,22 @@ def _check_plan(training: Training) -> None:
 
 
 def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
-    """The loss of one step at each of `lrs`, before the step."""
+    """The loss of one step at each of `lrs`, before the step.
+
+    They are read together after a few steps, where reading makes the host wait for a device.
+    """
     capture = apply_stage(training.network, training.plan.stages[0])
+    most = 1 if training.device.type == "cpu" else READ_EVERY
+    waiting: list[Tensor] = []
     for lr, step in zip(lrs, _steps(training, capture), strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
-        yield recorded_loss(logits, targets).item()
+        waiting.append(recorded_loss(logits, targets))
+        if len(waiting) == most:
+            yield from torch.stack(waiting).tolist()
+            waiting.clear()
+    if waiting:
+        yield from torch.stack(waiting).tolist()
 
 
 def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:

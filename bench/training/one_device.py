@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
-from bench.models.evaluation import EVALUATION_BATCH
+from bench.models.evaluation import evaluation_batch
+from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
 from bench.training.trial import (
     EpochInputs,
@@ -33,6 +34,9 @@ class OneDevice:
 
     def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
         """Add the gradients of the mean loss over the batch; see `Compute`."""
+        return in_fixed_order(training, step, lambda: self._add_gradients(training, step))
+
+    def _add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
         pieces = pieces_of(training, step)
         activations, targets = training_batch(training, step)
         logits = []
@@ -46,13 +50,13 @@ class OneDevice:
                 piece=number if cut else None,
                 share=training.objective.share(own, targets) if cut else None,
             )
-            loss.backward()  # type: ignore[no-untyped-call]
+            training.scaled(loss).backward()  # type: ignore[no-untyped-call]
             logits.append(piece_logits)
         return torch.cat(logits), targets
 
     def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """The logits of all samples; see `Compute`."""
-        starts = range(0, len(samples), EVALUATION_BATCH)
+        starts = range(0, len(samples), evaluation_batch(training.device))
         return evaluated(training, inputs, samples, starts)
 
     def total(self, values: Tensor) -> Tensor:
@@ -104,11 +108,14 @@ def loss_and_logits(
 def evaluated(
     training: Training, inputs: EpochInputs, samples: Samples, starts: Iterable[int]
 ) -> Tensor:
-    """Logits `[samples, classes]` on the CPU of the batches that begin at `starts`, else zeros."""
-    logits = torch.zeros(len(samples), len(training.data.classes))
+    """Logits `[samples, classes]` on the CPU of the batches that begin at `starts`, else zeros.
+
+    They come to the CPU together: for that alone the host waits.
+    """
+    logits = torch.zeros(len(samples), len(training.data.classes), device=training.device)
     with torch.no_grad():
         for start in starts:
-            rows = slice(start, start + EVALUATION_BATCH)
+            rows = slice(start, start + evaluation_batch(training.device))
             activations = inputs.of(samples[rows])
-            logits[rows] = forward(training, activations, start=inputs.boundary)[0].cpu()
-    return logits
+            logits[rows] = forward(training, activations, start=inputs.boundary)[0]
+    return logits.cpu()

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays: measured once for a model on a machine, and remembered."""
+"""Whether a format of two bytes pays: measured once for a model on a machine, and remembered."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from pathlib import Path
 
 import torch
 
+from bench.errors import BenchError
 from bench.methods.objectives import recorded_loss
 from bench.models import OUTSIDE_BACKBONES, Network, build_network, describe_weights, sample_shape
+from bench.models.evaluation import autocast
 from bench.models.flops import group_flops
 from bench.models.weights import NONE
 from bench.suite import Entry, Trial
 from bench.system.cache import atomic_file, cache_lock, cache_root, make_folder
 from bench.system.cache_mirror import fetch_file
-from bench.system.machine import cpu_name, has_native_bf16, keep_large_buffers
+from bench.system.gpu_arithmetic import gpu_arithmetic
+from bench.system.machine import cpu_name, half_precision, keep_large_buffers
 from bench.training.random_state import own_random_state
 
 logger = logging.getLogger(__name__)
 
 NEEDED_SPEEDUP = 1.1
-"""bfloat16 must be that many times faster: below, its rounding buys nothing."""
+"""A format of two bytes must be that many times faster: below, its rounding buys nothing."""
 
-_FORMATS = ("fp32", "bf16")
+_FORMATS = ("fp32", "bf16", "fp16")
 _NUM_CLASSES = 2
 _ROUNDS = 5
 _FLOPS_PER_STEP, _VALUES_PER_STEP = 1e11, 8 * 3 * 224**2
@@ -39,9 +42,15 @@ that move much memory."""
 def resolve_precision(trial: Trial, input_size: int, device: str) -> str:
     """The trial's precision; `auto` is what is measured to be faster for its model and size.
 
-    Trials of one backbone get the same answer, whatever their batch size.
+    Trials of one backbone get the same answer, whatever their batch size. Raises `BenchError` for a
+    format that the device does not train in.
     """
     precision = trial.settings.precision
+    if precision == "fp16" and not device.startswith("cuda"):
+        raise BenchError(
+            f"precision: fp16 needs a CUDA device, and this run is on {device}; set precision to "
+            "auto, bf16 or fp32"
+        )
     if precision != "auto":
         return precision
     return measured_precision(trial.backbone.name, input_size, device)
@@ -50,13 +59,16 @@ def resolve_precision(trial: Trial, input_size: int, device: str) -> str:
 def measured_precision(backbone: str, input_size: int, device: str, batch_size: int = 16) -> str:
     """`bf16` where the device computes in it natively and trains this model faster, else `fp32`.
 
+    On CUDA devices without native bf16, `fp16` takes its place.
+
     What was measured is kept in the cache folder, by backbone, input size, samples per step,
     processor and version of torch: the answer on a machine stays the same. Samples per step are
     `batch_size`, on a CPU fewer for costly models and large samples. The caller's threads and
     random state are left as they were. Raises `BenchError` for an unknown backbone or an
     impossible size.
     """
-    if not has_native_bf16(device):
+    half = half_precision(device)
+    if half is None:
         logger.info("precision fp32: %s has no native bfloat16", device)
         return "fp32"
     samples = _samples_per_step(backbone, input_size, device, batch_size)
@@ -79,7 +91,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
         kept = _kept_answer(path)
         if kept is not None:
             return kept
-        seconds = step_seconds(backbone, input_size, device, samples)
+        seconds = step_seconds(backbone, input_size, device, samples, half)
         answer = faster_precision(seconds)
         logger.info("precision %s for %s: seconds a step are %s", answer, backbone, seconds)
         with atomic_file(path) as temporary:
@@ -90,12 +102,15 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
 
 
 def faster_precision(seconds: Mapping[str, float]) -> str:
-    """`bf16` if it is at least `NEEDED_SPEEDUP` times faster than `fp32`, else `fp32`."""
-    return "bf16" if seconds["fp32"] >= NEEDED_SPEEDUP * seconds["bf16"] else "fp32"
+    """The other format if it is at least `NEEDED_SPEEDUP` times faster than `fp32`, else `fp32`."""
+    (half,) = seconds.keys() - {"fp32"}
+    return half if seconds["fp32"] >= NEEDED_SPEEDUP * seconds[half] else "fp32"
 
 
-def step_seconds(backbone: str, input_size: int, device: str, samples: int) -> dict[str, float]:
-    """Seconds of a training step of so many random `samples` in `fp32` and in `bf16`.
+def step_seconds(
+    backbone: str, input_size: int, device: str, samples: int, half: str = "bf16"
+) -> dict[str, float]:
+    """Seconds of a training step of so many random `samples` in `fp32` and in `half`.
 
     Forward and backward pass of the whole network with random values, on one thread, the two
     formats in turns; the shortest of several, on a CPU of processor time: whatever else runs on
@@ -111,9 +126,9 @@ def step_seconds(backbone: str, input_size: int, device: str, samples: int) -> d
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(samples, device=place) % _NUM_CLASSES
-        taken: dict[str, list[float]] = {precision: [] for precision in _FORMATS}
+        taken: dict[str, list[float]] = {precision: [] for precision in ("fp32", half)}
         for _ in range(1 + _ROUNDS):
-            for precision in _FORMATS:
+            for precision in taken:
                 taken[precision].append(_timed_step(network, batch, labels, precision))
     return {precision: min(times[1:]) for precision, times in taken.items()}
 
@@ -126,7 +141,7 @@ def _timed_step(
     # With one thread, all of a step on a CPU runs in the calling one.
     clock = time.thread_time if batch.device.type == "cpu" else time.perf_counter
     start = clock()
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(batch.device, precision):
         loss = recorded_loss(network(batch), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     _wait_for(batch.device)
@@ -185,7 +200,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with own_random_state(device):
+        with own_random_state(device), gpu_arithmetic(device):
             torch.manual_seed(0)
             yield
     finally:

@@ -29,6 +29,7 @@ from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.models.evaluation import one_thread
 from bench.suite import Entry, Settings
+from bench.system.transfers import on_device
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
     EpochInputs,
@@ -205,8 +206,7 @@ class _Stack:
                 if trial.going_on:
                     rows.setdefault(trial.key(self._epoch + 1), (index, []))[1].append(trial)
         self._rows = [row for _, row in rows.values()]
-        chosen = torch.tensor([index for index, _ in rows.values()], dtype=torch.long)
-        chosen = chosen.to(self._device)
+        chosen = [index for index, _ in rows.values()]
         self._parameters = _chosen(self._parameters, chosen)
         self._slots = {name: _chosen(slots, chosen) for name, slots in self._slots.items()}
 
@@ -225,12 +225,13 @@ class _Stack:
         orders = [batch_order(stream, epoch) for stream in streams]
         steps = len(orders[0])
         lrs = self._learning_rates(trainings, steps)
+        rates = on_device(lrs, _with_doubles(self._device))
         loss_sum = torch.zeros(len(trainings), device=self._device)
         correct = torch.zeros(len(trainings), device=self._device)
         losses = StackedCrossEntropy(
             [cast(CrossEntropy, training.objective) for training in trainings],
             len(trainings[0].data.classes),
-            self._device,
+            lambda tensor: on_device(tensor, self._device),
         )
         self._anchors = [self._start_by_address(row[0]) for row in self._rows]
         optimizer = _Optimizer(trainings, self._decays(trainings), self._device)
@@ -244,14 +245,14 @@ class _Stack:
             self._note_bytes(features)
             masks = self._masks(streams, stream_of, features.shape[1], step)
             with one_thread():
-                logits = self._step(features, targets, masks, losses, optimizer, lrs[:, step])
+                logits = self._step(features, targets, masks, losses, optimizer, rates[:, step])
                 loss_sum += losses.recorded(logits, targets) * features.shape[1]
             hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
             correct += (logits.argmax(dim=2) == hard).sum(dim=1)
         seen = sum(len(batch) for batch in orders[0])
         scores = [
             train_scores(loss / seen, right / seen)
-            for loss, right in zip(loss_sum.tolist(), correct.tolist(), strict=True)
+            for loss, right in torch.stack([loss_sum, correct], dim=1).tolist()
         ]
         return scores, lrs[:, 0].tolist()
 
@@ -276,7 +277,7 @@ class _Stack:
             self._parameters,
             dict(zip(self._parameters, gradients, strict=True)),
             self._slots,
-            lr=lr.to(_with_doubles(self._device)),
+            lr=lr,
         )
         return logits.detach()
 
@@ -358,7 +359,7 @@ class _Stack:
 
     def _validate(self) -> list[Scores | None]:
         trainings = [row[0].training for row in self._rows]
-        scores: dict[int, Scores] = {}
+        places, found = [], []
         for stream in self._streams.values():
             rows = [i for i, w in enumerate(self._streams_of(trainings)) if w is stream]
             if not rows or not stream.splits.val.size:
@@ -367,17 +368,21 @@ class _Stack:
             inputs = EpochInputs(
                 stream, HEAD, stream.central, self._epoch, among=samples, pristine=True
             )
-            chosen = self._vector(rows, torch.long)
-            parameters = _chosen(self._parameters, chosen)
+            parameters = _chosen(self._parameters, rows)
             for start in range(0, len(samples), EVALUATION_BATCH):
                 part = samples[start : start + EVALUATION_BATCH]
                 features = inputs.of(part).float()
                 stacked = features.expand(len(rows), *features.shape).contiguous()
                 self._note_bytes(stacked)
                 with torch.no_grad(), one_thread():
-                    logits.append(_run(self._layers, parameters, stacked, []).cpu())
-            for row, own in zip(rows, torch.cat(logits, dim=1), strict=True):
-                scores[row] = score(trainings[row], own, samples)
+                    logits.append(_run(self._layers, parameters, stacked, []))
+            places.append((rows, samples))
+            found.append(torch.cat(logits, dim=1))
+        scores = {
+            row: score(trainings[row], own, samples)
+            for (rows, samples), all_own in zip(places, _on_host(found), strict=True)
+            for row, own in zip(rows, all_own, strict=True)
+        }
         return [scores.get(row) for row in range(len(trainings))]
 
     def _note_bytes(self, features: Tensor) -> None:
@@ -393,7 +398,7 @@ class _Stack:
         self._bytes = max(self._bytes, taken)
 
     def _vector(self, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=self._device)
+        return on_device(torch.tensor(values, dtype=dtype), self._device)
 
 
 def _stream_key(training: Training) -> tuple[object, ...]:
@@ -410,7 +415,8 @@ def _streams(trials: Sequence[HeadTrial]) -> dict[tuple[object, ...], Training]:
 
 def _start(trial: HeadTrial) -> Tensors:
     if trial.start is not None:
-        return {name: tensor.to(trial.training.device) for name, tensor in trial.start.items()}
+        device = trial.training.device
+        return {name: on_device(tensor, device) for name, tensor in trial.start.items()}
     return head_parameters(trial.training.network)
 
 
@@ -429,8 +435,20 @@ def _stacked(heads: Sequence[Tensors]) -> Tensors:
     return {name: torch.stack([head[name] for head in heads]) for name in heads[0]}
 
 
-def _chosen(tensors: Mapping[str, Tensor], rows: Tensor) -> Tensors:
-    return {name: tensor.detach()[rows.to(tensor.device)] for name, tensor in tensors.items()}
+def _chosen(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> Tensors:
+    places = {tensor.device for tensor in tensors.values()}
+    numbers = torch.tensor(rows, dtype=torch.long)
+    chosen = {place: on_device(numbers, place) for place in places}
+    return {name: tensor.detach()[chosen[tensor.device]] for name, tensor in tensors.items()}
+
+
+def _on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one device on the CPU, by one copy: for each of several the host would wait."""
+    if not tensors or tensors[0].device.type == "cpu":
+        return list(tensors)
+    together = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    pieces = torch.split(together, [tensor.numel() for tensor in tensors])
+    return [own.view(tensor.shape) for own, tensor in zip(pieces, tensors, strict=True)]
 
 
 def _dropout_widths(layers: Layers) -> list[int]:
@@ -448,7 +466,15 @@ def _dropout_widths(layers: Layers) -> list[int]:
 def _run(
     layers: Layers, parameters: Mapping[str, Tensor], features: Tensor, masks: Sequence[Tensor]
 ) -> Tensor:
-    """Logits `[rows, n, classes]` of `features` `[rows, n, width]`."""
+    """Logits `[rows, n, classes]` of `features` `[rows, n, width]`.
+
+    On a CUDA device a single row has a twin: cuBLAS has another kernel for one product than for
+    several, which adds up in another order.
+    """
+    if features.is_cuda and len(features) == 1:
+        twins = {name: torch.cat([tensor, tensor]) for name, tensor in parameters.items()}
+        both = torch.cat([features, features])
+        return _run(layers, twins, both, [torch.cat([mask, mask]) for mask in masks])[:1]
     remaining = list(masks)
     for name, layer in layers:
         if isinstance(layer, nn.Linear):
@@ -477,7 +503,7 @@ class _Optimizer:
         self._name, self._nesterov = settings[0].optimizer, settings[0].nesterov
         infinite = float("inf")
         self._momentum, self._clip = (
-            torch.tensor(values, dtype=torch.float32, device=device)
+            on_device(torch.tensor(values, dtype=torch.float32), device)
             for values in (
                 [s.momentum for s in settings],
                 [infinite if s.grad_clip_norm is None else s.grad_clip_norm for s in settings],
@@ -529,7 +555,7 @@ class _Optimizer:
         square = slots.get("exp_avg_sq", zeros) * beta2 + gradient * gradient * (1 - beta2)
         steps = slots.get("step", torch.zeros(len(before))) + 1
         slots.update(exp_avg=mean, exp_avg_sq=square, step=steps)
-        count = steps.double().to(self._double)
+        count = on_device(steps.double(), self._double)
         size = lr / (1 - beta1**count)
         denominator = square.sqrt() / _single((1 - beta2**count).sqrt(), before)
         return before - _single(size, before) * (mean / (denominator + ADAM_EPSILON))

@@ -87,13 +87,15 @@ class State:
     """A trial after `len(records)` epochs: tensors by the name that the library's model gives.
 
     `model` holds the parameters and buffers that may differ from the starting weights, `best`
-    those of the epoch that is chosen, `optimizer` the optimiser's tensors per parameter.
+    those of the epoch that is chosen, `optimizer` the optimiser's tensors per parameter, `scaler`
+    what a training in fp16 knows of the scale of its losses.
     """
 
     records: tuple[EpochRecord, ...] = ()
     model: Mapping[str, Tensor] = field(default_factory=dict)
     best: Mapping[str, Tensor] = field(default_factory=dict)
     optimizer: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    scaler: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -195,6 +197,7 @@ def _on_host(state: State) -> State:
             name: {slot: tensor.cpu() for slot, tensor in slots.items()}
             for name, slots in state.optimizer.items()
         },
+        scaler=state.scaler,
     )
 
 
@@ -215,6 +218,7 @@ def _write(state: State, path: Path) -> None:
     metadata = {
         "records": json.dumps([asdict(record) for record in state.records]),
         "layout": json.dumps(layout),
+        "scaler": json.dumps(dict(state.scaler)),
     }
     write_tensor_file({kind: torch.cat(pieces) for kind, pieces in flat.items()}, path, metadata)
 
@@ -246,6 +250,7 @@ def _parsed(path: Path) -> State:
         model=model,
         best=best or model,
         optimizer=optimizer,
+        scaler=json.loads(metadata.get("scaler", "{}")),
     )
 
 

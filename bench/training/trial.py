@@ -26,12 +26,13 @@ from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
 from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES, Objective, recorded_loss
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, Plan, Rule, Stage, Term
+from bench.methods.plan import HEAD, Plan, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
+from bench.system.transfers import RESIDENT_BYTES, on_device
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
     FeatureStore,
@@ -59,7 +60,10 @@ class Training:
     a frozen group's output depends on beside the view; `views_key` names what views depend on, if
     they are kept for other trainings. So many `parallel_batches` of a frozen trunk run at once.
     `start` are copies of the network's starting weights; without them the network has them now.
-    `compute` is where its batches are computed, `memory` measures what that takes.
+    `compute` is where its batches are computed, `memory` measures what that takes. `resident` are
+    frozen activations by name that stay on a GPU for all of its epochs; `fixed_order`: whether all
+    gradients there have a fixed order of additions. In fp16 losses are scaled by `scaler`, as small
+    gradients would be lost.
     """
 
     network: Network
@@ -79,9 +83,12 @@ class Training:
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
     memory: PeakMemory | None = None
+    resident: dict[str, Tensor] = field(init=False, default_factory=dict)
+    fixed_order: bool = field(init=False, default=True)
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
+    scaler: torch.amp.GradScaler | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,6 +99,8 @@ class Training:
             self.views.keep_views(self.views_key, self._viewed, epochs=self.plan.epochs)
         self.optimizer = make_optimizer(self.network, self.plan, self.settings)
         self.objective = _objective(self)
+        scales = self.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type) if scales else None
 
     def load(self, moved: Mapping[str, Tensor]) -> None:
         """Give the network its starting weights, but for the tensors that have `moved`."""
@@ -105,6 +114,10 @@ class Training:
     def autocast(self) -> torch.autocast:
         """The context that runs matrix work in the trial's precision."""
         return autocast(self.device, self.precision)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What is derived instead of the loss."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def trunk(self, boundary: str) -> Trunk:
         """The frozen groups in front of `boundary`."""
@@ -265,27 +278,26 @@ def apply_stage(network: Network, stage: Stage) -> tuple[str, ...]:
 def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.optim.Optimizer:
     """An optimiser over all parameters from the start: unfreezing loses no state or schedule.
 
-    Parameters share a group when they have the same rules in every stage; `rules` of a group
-    holds one rule a stage, `dimensions` those of its parameters where rules tell them apart.
+    Parameters share a group when rules give them the same rates and decay in every stage, and the
+    head's have their own; `rules` of a group holds one rule a stage, `dimensions` those of its
+    parameters where rules tell them apart. On a CUDA device one operation is a step of a group.
     """
-    groups: dict[tuple[Rule | int, ...], dict[str, Any]] = {}
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for name, parameter in network.model.named_parameters():
         address = network.address_of(name)
         rules = tuple(stage.rule_for(address) for stage in plan.stages)
         apart = any(rule.vector_decay != rule.weight_decay for rule in rules)
         dimensions = min(parameter.ndim, 2) if apart else 2
+        is_head = network.group_of(name).name == HEAD
+        rates = tuple((rule.lr, rule.weight_decay, rule.vector_decay) for rule in rules)
         group = groups.setdefault(
-            (*rules, Rule(pattern=address.partition("/")[0], lr=None), dimensions),
-            {
-                "params": [],
-                "rules": rules,
-                "dimensions": dimensions,
-                "head": network.group_of(name).name == HEAD,
-            },
+            (rates, is_head, dimensions),
+            {"params": [], "rules": rules, "dimensions": dimensions, "head": is_head},
         )
         group["params"].append(parameter)
     parameters = list(groups.values())
     lr, weight_decay = settings.lr, settings.weight_decay
+    fused = True if next(network.parameters()).is_cuda else None
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -293,10 +305,10 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
             momentum=settings.momentum,
             nesterov=settings.nesterov,
             weight_decay=weight_decay,
+            fused=fused,
         )
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
 def set_lr(training: Training, epoch: int, progress: Progress) -> float:
@@ -376,7 +388,7 @@ class EpochInputs:
             return self.batch(samples)
         if self._keeps and self._view is not None:
             rows = positions(self._universe, samples)
-            return gather(self._view, rows).to(self._training.device)
+            return on_device(gather(self._view, rows), self._training.device)
         return self.through_trunk(self.batch(samples))
 
     def through_trunk(self, batch: Tensor) -> Tensor:
@@ -406,10 +418,23 @@ class EpochInputs:
         assert self.boundary is not None
         digest = samples_digest(universe)
         key = view_key(training.trunk_key, self.boundary, view, digest)
+        if key in training.resident:
+            return training.resident[key]
         trunk = training.trunk(self.boundary)
         chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
         batches = (self.batch(chunk) for chunk in chunks)
-        return training.features.view(key, lambda: trunk(batches), count=len(universe))
+        found = training.features.view(key, lambda: trunk(batches), count=len(universe))
+        return found if found is None else self._resident(key, found)
+
+    def _resident(self, key: str, view: Tensor) -> Tensor:
+        """The view on a CUDA device, if it is small; for later epochs too, if it is theirs."""
+        training = self._training
+        if training.device.type != "cuda" or view.nbytes > RESIDENT_BYTES:
+            return view
+        here = on_device(view, training.device)
+        if not self._views.varies:
+            training.resident[key] = here
+        return here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -462,14 +487,14 @@ def training_batch(
     labels = labels_of(training, samples)
     if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
-        return inputs.of(own), labels.to(training.device)
+        return inputs.of(own), on_device(labels, training.device)
     batch, labels = training.views.mix(
         inputs.batch(samples), labels, epoch=inputs.epoch, step=step.number
     )
     if rows is not None:
         batch = torch.cat([batch[part] for part in rows])
     batch = batch if inputs.boundary is None else inputs.through_trunk(batch)
-    return batch, labels.to(training.device)
+    return batch, on_device(labels, training.device)
 
 
 def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
@@ -494,7 +519,7 @@ def _class_weights(training: Training) -> Tensor | None:
     labels = training.data.labels[training.splits.train]
     counts = np.bincount(labels, minlength=len(training.data.classes))
     weights = len(labels) / (len(counts) * counts)
-    return torch.tensor(weights, dtype=torch.float32, device=training.device)
+    return on_device(torch.tensor(weights, dtype=torch.float32), training.device)
 
 
 def penalty(

@@ -328,7 +328,6 @@ def test_another_machine_has_other_keys(
     [
         # It sets the precision of float32 products on every device.
         ("torch.backends.cuda.matmul.allow_tf32", True, True),
-        ("torch.backends.cudnn.allow_tf32", False, False),
         ("torch.backends.cudnn.benchmark", True, False),
         ("torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction", False, False),
     ],

@@ -67,7 +67,7 @@ def test_a_stack_is_its_rows(soft: bool) -> None:
     logits = torch.stack([batch[0] for batch in batches]).float()
     targets = torch.stack([batch[1] for batch in batches])
     targets = targets.float() if soft else targets
-    together = StackedCrossEntropy(rows, CLASSES, "cpu").loss(logits, targets)
+    together = StackedCrossEntropy(rows, CLASSES, torch.Tensor.cpu).loss(logits, targets)
     alone = [row.loss(own, t) for row, own, t in zip(rows, logits, targets, strict=True)]
     assert together.tolist() == pytest.approx([loss.item() for loss in alone], rel=1e-5)
 

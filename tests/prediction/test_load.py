@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.prediction import chosen_trial
 from bench.results.folder.columns import PROBABILITY_PREFIX
 from tests.damage import damage
+from tests.emulated_device import emulated_device
 
 pytestmark = pytest.mark.xdist_group("opened")
 
@@ -162,3 +164,19 @@ def test_a_failed_trial_has_no_network(opened_run: bench.Run, tmp_path: Path) ->
     run = replace(opened_run, trials=trials)
     with pytest.raises(BenchError, match="is failed, so it has no trained network"):
         chosen_trial(run, str(trials.loc[0, "trial"]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a real device")
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_it_opens_on_a_gpu(opened_run: bench.Run, kind: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3), dtype=np.uint8)
+    expected = bench.load(opened_run, device="cpu").probabilities(images)
+    with emulated_device(kind) as counts:
+        model = bench.load(opened_run, device=kind)
+        before = counts.syncs.copy()
+        found = model.probabilities(images)
+        waits = (counts.syncs - before).total()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert not counts.errors
+    if kind == "cuda":
+        assert waits == 1  # for the logits of a batch, which is larger than on a CPU

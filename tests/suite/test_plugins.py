@@ -114,7 +114,7 @@ def test_nothing_of_the_earlier_version_is_remembered(
 ) -> None:
     """What is asked by name answers for the code that has the name now."""
     measured: list[int] = []
-    monkeypatch.setattr("bench.training.precision.has_native_bf16", lambda device: True)
+    monkeypatch.setattr("bench.training.precision.half_precision", lambda device: "bf16")
     monkeypatch.setattr(
         "bench.training.precision.step_seconds",
         lambda *_: measured.append(1) or {"fp32": 1.0, "bf16": float(len(measured))},

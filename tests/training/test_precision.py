@@ -31,7 +31,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_native_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "half_precision", lambda device: "bf16")
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def timing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
     def set_seconds(*, fp32: float, bf16: float) -> Calls:
         calls: Calls = []
 
-        def measure(backbone: str, size: int, device: str, images: int) -> dict[str, float]:
+        def measure(
+            backbone: str, size: int, device: str, images: int, half: str
+        ) -> dict[str, float]:
             calls.append((backbone, size, device, images))
             return {"fp32": fp32, "bf16": bf16}
 
@@ -67,7 +69,7 @@ def test_bf16_must_be_faster_by_a_tenth(fp32: float, bf16: float, expected: str)
 def test_nothing_is_measured_without_native_bf16(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch, timing: Callable[..., Calls]
 ) -> None:
-    monkeypatch.setattr(precision, "has_native_bf16", lambda device: False)
+    monkeypatch.setattr(precision, "half_precision", lambda device: None)
     calls = timing(fp32=2.0, bf16=1.0)
     assert measured_precision("resnet18", 32, "cpu") == "fp32"
     assert calls == []

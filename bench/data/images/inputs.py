@@ -14,6 +14,7 @@ from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
 from bench.keys import content_hash
 from bench.suite import Entry
+from bench.system.transfers import RESIDENT_BYTES, ResidentRows, on_device
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class ImageInputs:
-    """`Inputs` of prepared images `pixels` (uint8 [n, S, S, 3]); batches are [n, 3, size, size]."""
+    """`Inputs` of prepared images `pixels` (uint8 [n, S, S, 3]); batches are [n, 3, size, size].
+
+    Views that do not vary stay on a CUDA device if all of them take at most `resident_bytes`.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class ImageInputs:
         *,
         seed: int,
         device: torch.device,
+        resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
         self._pixels = pixels
         self._augmentation = augmentation
@@ -43,6 +48,9 @@ class ImageInputs:
             num_classes=len(preprocessing.classes),
             seed=seed,
         )
+        taken = len(pixels) * preprocessing.size**2 * pixels.shape[-1]
+        fits = device.type == "cuda" and not self.varies and taken <= resident_bytes
+        self._resident = ResidentRows(len(pixels), device) if fits else None
 
     @property
     def varies(self) -> bool:
@@ -60,15 +68,20 @@ class ImageInputs:
 
     def batch(self, samples: Samples, epoch: int) -> Tensor:
         """Normalised views, channels last in memory."""
+        if self._resident is None:
+            images = on_device(self._views(samples, epoch), self._device)
+        else:
+            images = self._resident.of(samples, lambda missing: self._views(missing, epoch))
+        mean, std = self._normalisation
+        return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+    def _views(self, samples: Samples, epoch: int) -> Tensor:
+        """Views uint8 `[n, size, size, 3]` on the CPU, as images lie in the cache."""
         import torch
 
         if self._kept is None:
-            views = self._made(samples, epoch)
-        else:
-            views = torch.from_numpy(self._kept.of(samples, epoch)).permute(0, 3, 1, 2)
-        images = views.to(self._device, memory_format=torch.channels_last)
-        mean, std = self._normalisation
-        return (images.float() / 255 - mean) / std
+            return self._made(samples, epoch)
+        return torch.from_numpy(self._kept.of(samples, epoch))
 
     def keep_views(self, key: str, among: Samples, *, epochs: int) -> None:
         """See `KeepsViews`; what does not vary, or is made fast, is not kept."""
@@ -77,19 +90,18 @@ class ImageInputs:
             return
 
         def make(samples: Samples, epoch: int) -> Pixels:
-            views: Pixels = self._made(samples, epoch).permute(0, 2, 3, 1).contiguous().numpy()
+            views: Pixels = self._made(samples, epoch).numpy()
             return views
 
         named = content_hash([key, size, self.view(0)])
         self._kept = KeptViews(named, among=among, size=size, make=make)
 
     def _made(self, samples: Samples, epoch: int) -> Tensor:
-        """Views uint8 [n, 3, size, size]."""
         import torch
 
-        # Channels last in memory, as they lie in the cache.
         cached = torch.from_numpy(np.ascontiguousarray(self._pixels[samples])).permute(0, 3, 1, 2)
-        return self._augmenter.images(cached, samples, epoch=epoch)
+        views = self._augmenter.images(cached, samples, epoch=epoch)
+        return views.permute(0, 2, 3, 1).contiguous()
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """See `Inputs`."""
@@ -100,7 +112,7 @@ class ImageInputs:
         import torch
 
         mean, std = (
-            torch.tensor(values, device=self._device).view(1, 3, 1, 1)
+            on_device(torch.tensor(values).view(1, 3, 1, 1), self._device)
             for values in (self._preprocessing.mean, self._preprocessing.std)
         )
         return mean, std

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
-from bench.models.evaluation import EVALUATION_BATCH
+from bench.models.evaluation import evaluation_batch
 from bench.training.data_parallel.ranks import Ranks, Shard
 from bench.training.data_parallel.whole_batch import whole_batch
 from bench.training.one_device import evaluated, loss_and_logits, pieces_of
@@ -70,12 +70,13 @@ class SharedBatches:
                 return loss_and_logits(training, activations, own, step, piece=piece, share=share)
 
         loss, logits = self._ranks.compute(compute, last=last)
-        loss.backward()  # type: ignore[no-untyped-call]
+        training.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return logits if shard.counts else logits[:0]
 
     def logits(self, training: Training, inputs: EpochInputs, samples: Samples) -> Tensor:
         """The ranks share out whole batches: a logit has the same bits on however many."""
-        first, step = self._ranks.rank * EVALUATION_BATCH, self._ranks.count * EVALUATION_BATCH
+        size = evaluation_batch(training.device)
+        first, step = self._ranks.rank * size, self._ranks.count * size
         starts = range(first, len(samples), step)
         return self._ranks.total(evaluated(training, inputs, samples, starts))
 
