@@ -46,7 +46,7 @@ class KeptFigures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, list[str]] = {}
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, AttributeError, RecursionError):
             self._known = dict(json.loads(self._file().read_text(encoding="utf-8")).items())
 
     def has(self, path: Path, key: str) -> bool:
