@@ -68,7 +68,7 @@ def main() -> None:
         cache = given.work / f"cache-{number}"
         for kind, own in found.items():
             own.append(measured(suite, given.work / "out", cache, given.overrides))
-            shutil.rmtree(cache / "states")
+            shutil.rmtree(cache / "states", ignore_errors=True)
             print(f"run {number}, {kind}: {sum(own[-1][0]):.1f} s", file=sys.stderr)
         shutil.rmtree(cache)
     print("\n".join(table(found)))
