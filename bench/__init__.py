@@ -417,7 +417,7 @@ def _checked(
     given = RunOptions(**options)
     checked = check_suite(suite, given)
     if trains:
-        import_for(given)
+        import_for(checked, given)
     return checked
 
 

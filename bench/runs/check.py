@@ -20,6 +20,7 @@ from bench.suite import (
     WrittenTrial,
     distinct,
     load_suite,
+    matches,
     selection,
     written_trials,
 )
@@ -71,11 +72,25 @@ def check_suite(suite: SuiteSource | CheckedSuite, options: RunOptions) -> Check
     )
 
 
-def import_for(options: RunOptions) -> None:
+def import_for(checked: CheckedSuite, options: RunOptions) -> None:
     """Where processes of this machine will train, let them begin to import what they need.
 
-    That helps while this process imports the same, which it does once.
+    That helps while this process imports the same, which it does once. Of a single trial, which
+    this process trains itself, it would take a core and memory for nothing.
     """
-    by_processes = options.workers != 1 and options.executor in ("auto", "processes")
+    several = options.workers != 1 and not _trains_alone(checked)
+    by_processes = options.executor == "processes" or (options.executor == "auto" and several)
     if by_processes and options.device in ("auto", "cpu") and "torch" not in sys.modules:
         import_early(*PRELOADED)
+
+
+def _trains_alone(checked: CheckedSuite) -> bool:
+    """Whether there is one trial, and neither a limit nor a search nor a device asks for more."""
+    suite, rules = checked.loaded.suite, checked.selected
+    trials = [
+        trial
+        for trial in checked.trials
+        if not rules or any(matches(trial, rule) for rule in rules)
+    ]
+    more = suite.resources.limited or suite.tune is not None
+    return not more and len(trials) == 1 and trials[0].settings.devices == 1

@@ -100,6 +100,13 @@ def _source_tasks(
         yield resolved, source, min(workers, len(sources))
 
 
+def _alike(rules: tuple[Rule, ...]) -> tuple[tuple[str, float | None, str], ...]:
+    """What of the rules decides how long a step takes: what trains, and not how fast."""
+    kinds = tuple((rule.pattern, rule.lr and 1.0, rule.norm_mode) for rule in rules)
+    whole = ("*", 1.0, "update")
+    return (whole,) if {kind[1:] for kind in kinds} == {whole[1:]} else kinds
+
+
 class Timings:
     """Seconds per sample of every kind of work, each measured when it is first asked for."""
 
@@ -112,9 +119,11 @@ class Timings:
         trial = resolved.trial.model_copy(update={"fold": None}).with_settings(
             seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
         )
-        # How many epochs there are, and at which factor of the rate, makes none of them slower.
-        alike = trial.with_settings(epochs=1).model_copy(update={"schedule": Entry(name="none")})
-        key = f"{alike.id({})} {resolved.input_size} {stage.rules}"
+        # Neither the number of epochs and images nor the rates make a sample take longer.
+        alike = trial.with_settings(epochs=1, shots=None, precision=resolved.precision).model_copy(
+            update={"schedule": Entry(name="none"), "strategy": Entry(name="none")}
+        )
+        key = f"{alike.id({})} {resolved.input_size} {_alike(stage.rules)}"
         if key not in self._measured:
             rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
             self._measured[key] = self._measure(replace(resolved, trial=trial, plan=rules))

@@ -22,8 +22,8 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "downloads": (("datasets", "torchvision"), "data sets as they were downloaded"),
     "weights": (("weights",), "weights, downloaded or made"),
     "other": (
-        ("precision", "file-hashes", "endings", "ray"),
-        "measured precision, hashes, how runs ended, parcels of Ray",
+        ("precision", "file-hashes", "endings", "figures", "ray"),
+        "measured precision, hashes, how runs ended, what figures show, parcels of Ray",
     ),
 }
 """By kind: the folders that hold it, and what it is. All of it is made or downloaded again."""

@@ -25,6 +25,7 @@ from bench.results.analysis.crossed import (
     half_widths,
     joined,
 )
+from bench.results.analysis.distributions import student_above, student_upper_quantile
 from bench.results.analysis.folds import folded_half_widths, folded_p, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.scores import Scores
@@ -314,9 +315,6 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
     """
     if not differences.size:
         return comparison
-    from scipy.stats import binomtest
-    from scipy.stats import t as student
-
     samples = differences.shape[1]
     means = differences.mean(axis=0)
     added = 2 if counts else 0
@@ -324,10 +322,12 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
     error = math.sqrt(max(0.0, spread)) / (samples + added)
     if not error:
         return comparison
-    p = float(2 * student.sf(abs(comparison.difference) / error, samples - 1))
-    half = error * float(student.isf(comparison.level / 2, samples - 1))
+    p = float(2 * student_above(abs(comparison.difference) / error, samples - 1))
+    half = error * float(student_upper_quantile(comparison.level / 2, samples - 1))
     ahead, differing = int((means > 0).sum()), int((means != 0).sum())
     if counts and differing and np.isin(means, (-1.0, 0.0, 1.0)).all():
+        from scipy.stats import binomtest
+
         p = max(p, float(binomtest(ahead, differing, 0.5).pvalue))
     if p >= comparison.level:  # what the exact test does not claim, the interval does not either
         half = max(half, abs(comparison.difference))

@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.results.analysis.distributions import chi2_quantile, normal_below
+
 Numbers = npt.NDArray[np.float64]
 
 MOST_PRIOR = 8
@@ -151,16 +153,12 @@ def _variances(tables: CrossedTables, independent: int) -> Numbers:
 @lru_cache(maxsize=1024)
 def _quantiles(freedom: float) -> Numbers:
     """Quantiles of χ² / degrees of freedom `[steps]`."""
-    from scipy.stats import chi2, norm
-
-    return np.asarray(chi2.ppf(norm.cdf(_STEPS), freedom) / freedom)
+    return np.asarray(chi2_quantile(normal_below(_STEPS), freedom) / freedom)
 
 
 def _outside(distance: Numbers, variances: Numbers) -> Numbers:
     """The probability of an effect at least as far from 0 as `distance` if there is none."""
-    from scipy.special import ndtr
-
-    outside = (2 * ndtr(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
+    outside = (2 * normal_below(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
     # Far out in the tail it is rounded to 0, which no p is.
     outside = np.clip(outside, np.finfo(np.float64).tiny, 1.0)
     return np.where(distance == 0, 1.0, outside)

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.results.analysis.distributions import student_above, student_upper_quantile
+
 Numbers = npt.NDArray[np.float64]
 
 
@@ -84,9 +86,7 @@ def folded_table(
 
 def folded_p(tables: FoldedTables) -> Numbers:
     """Two-sided p of "no difference" of each table, before any correction for their number."""
-    from scipy.stats import t
-
-    p = 2 * t.sf(np.abs(tables.effect) / _standard_error(tables), tables.count - 1)
+    p = 2 * student_above(np.abs(tables.effect) / _standard_error(tables), tables.count - 1)
     # Far out in the tail it is rounded to 0, which no p is.
     return np.asarray(np.maximum(p, np.finfo(np.float64).tiny))
 
@@ -96,9 +96,7 @@ def folded_half_widths(tables: FoldedTables, *, alpha: float) -> Numbers:
 
     It leaves out 0 exactly where `folded_p` is below `alpha`.
     """
-    from scipy.stats import t
-
-    return np.asarray(t.isf(alpha / 2, tables.count - 1) * _standard_error(tables))
+    return np.asarray(student_upper_quantile(alpha / 2, tables.count - 1) * _standard_error(tables))
 
 
 def fold_variances(values: npt.NDArray[Any]) -> FoldVariances:

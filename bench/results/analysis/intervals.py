@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bench.results.analysis.distributions import student_quantile, wilson
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
@@ -33,9 +34,13 @@ def interquartile_mean(values: Values) -> float:
 
     Agarwal et al., Deep RL at the Edge of the Statistical Precipice, 2021. NaN of nothing.
     """
-    from scipy.stats import trim_mean
-
-    return float(trim_mean(values, 0.25)) if len(values) else float("nan")
+    number = len(values)
+    if not number:
+        return float("nan")
+    cut = number // 4
+    # Parted as scipy's `trim_mean` does it: the order of a sum decides its last bits.
+    parted = np.partition(np.asarray(values, dtype=np.float64), (cut, number - cut - 1))
+    return float(parted[cut : number - cut].mean())
 
 
 def mean_interval(values: Values) -> Interval:
@@ -44,14 +49,12 @@ def mean_interval(values: Values) -> Interval:
     It says what other seeds would give on the same samples. Bootstrap intervals of a handful of
     values are far too narrow. NaN for fewer than two values.
     """
-    from scipy.stats import t as student
-
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 2:
         return UNKNOWN
     mean = float(sample.mean())
     error = float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, len(sample) - 1)) * error
+    half = float(student_quantile(0.5 + CONFIDENCE / 2, len(sample) - 1)) * error
     return mean - half, mean + half
 
 
@@ -61,12 +64,9 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     For one trial's accuracy on its test split: it says what another test split of that size would
     give, not what another seed would. NaN for no trials.
     """
-    from scipy.stats import binomtest
-
     if not trials:
         return UNKNOWN
-    found: Any = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
+    return wilson(successes, trials, CONFIDENCE)
 
 
 def wilson_of_share(share: float, half: float, samples: int) -> Interval:

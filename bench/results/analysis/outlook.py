@@ -7,6 +7,7 @@ import math
 from bench.errors import counted
 from bench.results.analysis.comparison import look_level
 from bench.results.analysis.crossed import LEAST_SEEDS, MOST_PRIOR
+from bench.results.analysis.distributions import normal_upper_quantile, student_upper_quantile
 
 ACCURACY = 0.9
 """What is assumed of a strategy's accuracy, where nothing is known yet."""
@@ -38,13 +39,10 @@ def outlook(strategies: int, seeds: int, samples: int) -> str:
 
 def shown(independent: int, pairs: int, seeds: int, samples: int) -> float:
     """The difference of accuracy that is claimed with power 0.8 under the assumptions above."""
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
     # Half of what two models differ in goes with the image, half with the single training.
     luck, rest = 2 * LUCK**2, DIFFERING / 2
     variance = luck / seeds + rest / samples + rest / (samples * seeds)
     own, share = seeds - 1, rest / (rest + samples * luck)
     freedom = own + share * min(MOST_PRIOR, (independent - 1) * own)
-    wanted = student.isf(look_level(1) / pairs / 2, freedom) + norm.isf(1 - POWER)
-    return float(wanted * math.sqrt(variance))
+    wanted = student_upper_quantile(look_level(1) / pairs / 2, freedom)
+    return float((wanted + normal_upper_quantile(1 - POWER)) * math.sqrt(variance))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.results.analysis.comparison import ALPHA
+from bench.results.analysis.distributions import chi2_above, f_above, normal_below
 from bench.results.grid import Grid, complete_trials
 
 if TYPE_CHECKING:
@@ -90,8 +91,6 @@ def block_ranks(figures: Numbers) -> Numbers:
 
 def friedman(ranks: Numbers, *, ties: bool = True) -> tuple[float, float]:
     """Friedman's χ² (1937) of ranks `[blocks, names]`, and its p; corrected for ties or not."""
-    from scipy.stats import chi2
-
     blocks, names = ranks.shape
     squares = float(np.square(ranks.sum(axis=0)).sum())
     statistic = 12 / (blocks * names * (names + 1)) * squares - 3 * blocks * (names + 1)
@@ -99,7 +98,7 @@ def friedman(ranks: Numbers, *, ties: bool = True) -> tuple[float, float]:
         whole = blocks * names * (names**2 - 1) / 12
         left = float(np.square(ranks - (names + 1) / 2).sum())
         statistic = statistic * whole / left if left else 0.0
-    return statistic, float(chi2.sf(statistic, names - 1))
+    return statistic, float(chi2_above(statistic, names - 1))
 
 
 def iman_davenport(ranks: Numbers) -> tuple[float, float]:
@@ -108,15 +107,13 @@ def iman_davenport(ranks: Numbers) -> tuple[float, float]:
     From Friedman's χ² without correction for ties, as Demšar (2006) has it: of many ties it claims
     less. Where all blocks agree, p is the probability that they do so by chance.
     """
-    from scipy.stats import f
-
     blocks, names = ranks.shape
     statistic, _ = friedman(ranks, ties=False)
     left = blocks * (names - 1) - statistic
     if left < 1e-9:
         return math.inf, math.exp(-(blocks - 1) * math.lgamma(names + 1))
     value = (blocks - 1) * statistic / left
-    return value, float(f.sf(value, names - 1, (names - 1) * (blocks - 1)))
+    return value, float(f_above(value, names - 1, (names - 1) * (blocks - 1)))
 
 
 def signed_rank_p(differences: Numbers) -> Numbers:
@@ -155,12 +152,10 @@ def _sums(ranks: npt.NDArray[np.int64]) -> Numbers:
 
 
 def _normal_p(ranks: Numbers, smaller: Numbers) -> Numbers:
-    from scipy.special import ndtr
-
     variance = np.square(ranks).sum(axis=1) / 4
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (smaller - ranks.sum(axis=1) / 2) / np.sqrt(variance)
-    return np.asarray(np.where(variance > 0, np.minimum(1.0, 2 * ndtr(z)), 1.0))
+    return np.asarray(np.where(variance > 0, np.minimum(1.0, 2 * normal_below(z)), 1.0))
 
 
 def holm(ps: Sequence[float] | Numbers) -> list[float]:

@@ -27,6 +27,7 @@ from bench.results.analysis.crossed import (
     half_widths,
     joined,
 )
+from bench.results.analysis.distributions import normal_upper_quantile, student_upper_quantile
 from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
@@ -446,9 +447,6 @@ def _times_seen(
 
 
 def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | None:
-    from scipy.stats import norm
-    from scipy.stats import t as student
-
     seeds, samples = len(comparison.seeds), comparison.samples
     parts = (comparison.seed_variance, comparison.sample_variance, comparison.rest_variance)
     if comparison.of_models or any(math.isnan(part) for part in parts):
@@ -462,15 +460,18 @@ def _needs(comparison: Comparison, level: float, contenders: int) -> Needs | Non
         own = number - 1
         return own + share * np.minimum(MOST_PRIOR, max(0, contenders - 2) * own)
 
+    def quantiles(number: np.ndarray | int) -> np.ndarray:
+        student = student_upper_quantile(level / 2, freedom(number))
+        return student + normal_upper_quantile(1 - POWER)
+
     def further_seeds(resolved: float) -> int | None:
         numbers = np.arange(seeds + 1, MANY_SEEDS + 1)
-        quantiles = student.isf(level / 2, freedom(numbers)) + norm.isf(1 - POWER)
-        wanted = quantiles * comparison.error(numbers)
+        wanted = quantiles(numbers) * comparison.error(numbers)
         enough = np.flatnonzero(resolved >= wanted)
         return int(numbers[enough[0]]) - seeds if len(enough) else None
 
     def whole_samples(resolved: float) -> int | None:
-        wanted = float(student.isf(level / 2, freedom(seeds))) + norm.isf(1 - POWER)
+        wanted = float(quantiles(seeds))
         left = (resolved / wanted) ** 2 - of_seeds / seeds
         if left <= 0:
             return None

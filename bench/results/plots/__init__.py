@@ -7,7 +7,7 @@ are the same in every figure of a run. Titles state what the figure shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from bench.results.plots.contest import critical_differences, win_matrix
 from bench.results.plots.curves import mean_curves, trial_curves
 from bench.results.plots.fonts import standing_in, undrawable
 from bench.results.plots.inputs import input_views
+from bench.results.plots.kept import FigureKeys, KeptFigures
 from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.results.plots.panels import learning_rates, strategy_panels
 from bench.results.plots.predictions import (
@@ -163,31 +164,63 @@ class Drawn:
     numbers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Figure:
+    """One figure to draw: its name, its file, how it is drawn, and a key of what it shows."""
+
+    name: str
+    path: Path
+    draw: Callable[[], Figure | None]
+    key: str | None
+
+
 def write_plots(run: Run, folder: Path) -> Drawn:
     """Draw the figures of `run` into `folder`, of those that apply to it.
 
-    A figure that fails costs itself only. Figures that an earlier call left and that do not apply
-    any more are removed.
+    Those that `folder` has already of the same content stay. A figure that fails costs itself only.
+    Figures that an earlier call left and that do not apply any more are removed.
     """
-    _remove_figures(folder, run.metric)
-    files: dict[str, Path] = {}
-    failed: dict[str, str] = {}
     try:
         numbers = numbered_names(run)
-    except Exception:  # of fonts: every figure that needs them will say it
-        numbers = {}
+        keys = FigureKeys(run, numbers)
+    except Exception:  # of fonts: every figure that needs them will say it, and none is kept
+        numbers, keys = {}, None
+    kept = KeptFigures(folder)
+    figures = [*_run_figures(run, folder, keys), *_trial_figures(run, folder / "trials", keys)]
+    drawn = {
+        figure.path: figure.key
+        for figure in figures
+        if figure.key is not None and kept.has(figure.path, figure.key)
+    }
+    _remove_figures(folder, run.metric, but=drawn)
+    files: dict[str, Path] = {}
+    failed: dict[str, str] = {}
     with standing_in(numbers):
-        for name, draw in _figures(run).items():
-            path = folder / f"{name}.png"
+        for figure in figures:
             try:
-                figure = draw()
-                if figure is not None:
-                    save(figure, path)
-                    files[name] = path
+                if figure.path in drawn or _write(figure):
+                    files[figure.name] = figure.path
+                    if figure.key is not None:
+                        drawn[figure.path] = figure.key
             except Exception as error:
-                failed[name] = why_undrawn(error)
-        _write_trial_curves(run, folder / "trials", files, failed)
+                failed[figure.name] = why_undrawn(error)
+    kept.write(drawn)
     return Drawn(files=files, failed=failed, numbers=numbers)
+
+
+def _write(figure: _Figure) -> bool:
+    """Whether the figure applies to the run, and so was drawn."""
+    made = figure.draw()
+    if made is not None:
+        save(made, figure.path)
+    return made is not None
+
+
+def _run_figures(run: Run, folder: Path, keys: FigureKeys | None) -> Iterator[_Figure]:
+    figures = _figures(run)
+    key = keys.of_run(run) if keys is not None and figures else None
+    for name, draw in figures.items():
+        yield _Figure(name=name, path=folder / f"{name}.png", draw=draw, key=key)
 
 
 def why_undrawn(error: Exception) -> str:
@@ -320,34 +353,36 @@ def _trials_of(
     }
 
 
-def _write_trial_curves(
-    run: Run, folder: Path, files: dict[str, Path], failed: dict[str, str]
-) -> None:
-    """Add the curves of the first complete trials to `files`, and why to `failed`."""
+def _trial_figures(run: Run, folder: Path, keys: FigureKeys | None) -> Iterator[_Figure]:
+    """The curves of the first complete trials."""
     complete = complete_trials(run.trials).head(MAX_TRIAL_FIGURES)
     if complete.empty:
         return
     grid = read_grid(run.trials)
     look = looks(grid.axes[grid.lead])
     of_trial = {str(trial): rows for trial, rows in run.curves.groupby("trial", sort=False)}
-    for trial in complete.to_dict("records"):
+    paths: set[Path] = set()
+    for record in complete.to_dict("records"):
+        trial = {str(key): value for key, value in record.items()}
         name, config = str(trial["trial"]), str(trial["config"])
-        label = grid.trial_label(trial)
+        label, own = grid.trial_label(trial), look[grid.cells[config][grid.lead]]
         path = folder / f"{_file_stem(label)}.png"
-        if path in files.values():
+        if path in paths:
             path = path.with_stem(f"{path.stem}-{name[:12]}")
-        try:
-            figure = trial_curves(
-                {str(key): value for key, value in trial.items()},
+        paths.add(path)
+        yield _Figure(
+            name=TRIAL_PREFIX + name,
+            path=path,
+            draw=partial(
+                trial_curves,
+                trial,
                 of_trial.get(name, run.curves.iloc[:0]),
                 run.metric,
                 label=label,
-                look=look[grid.cells[config][grid.lead]],
-            )
-            save(figure, path)
-            files[TRIAL_PREFIX + name] = path
-        except Exception as error:
-            failed[TRIAL_PREFIX + name] = why_undrawn(error)
+                look=own,
+            ),
+            key=None if keys is None else keys.of_trial(trial, run.metric, label, str(own)),
+        )
 
 
 def _file_stem(label: str) -> str:
@@ -356,11 +391,12 @@ def _file_stem(label: str) -> str:
     return "__".join(word.strip("-.") for word in words)[:120]
 
 
-def _remove_figures(folder: Path, metric: Metric) -> None:
+def _remove_figures(folder: Path, metric: Metric, *, but: Collection[Path]) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     # An earlier run into this folder may have been by another metric.
     others = [replace(metric, name=name) for name in METRICS]
     names = {name for each in (metric, *others) for name in captions(each)}
     figures = [*(folder / f"{name}.png" for name in names), *folder.glob("heat_map_*.png")]
     for path in [*(folder / "trials").glob("*.png"), *figures]:
-        path.unlink(missing_ok=True)
+        if path not in but:
+            path.unlink(missing_ok=True)

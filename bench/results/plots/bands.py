@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from bench.results.analysis.distributions import student_quantile
 from bench.results.analysis.intervals import CONFIDENCE
 from bench.results.metric import Metric
 
@@ -23,11 +24,9 @@ def reach(n: int) -> float | None:
 
     Student's, as `mean_interval` has it. None of fewer than `LEAST_BANDED`.
     """
-    from scipy.stats import t as student
-
     if n < LEAST_BANDED:
         return None
-    return float(student.ppf(0.5 + CONFIDENCE / 2, n - 1)) / math.sqrt(n)
+    return float(student_quantile(0.5 + CONFIDENCE / 2, n - 1)) / math.sqrt(n)
 
 
 def band(values: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:

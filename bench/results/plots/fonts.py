@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 BASE = "DejaVu Sans"
 """Comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew, but no Chinese and no Hindi."""
@@ -72,7 +74,6 @@ def give_fonts(figure: Figure) -> None:
 
     What no font has is shown as its code, `\\u732b`.
     """
-    from matplotlib.text import Text
     from matplotlib.ticker import FixedLocator
 
     for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
@@ -81,7 +82,7 @@ def give_fonts(figure: Figure) -> None:
         labels = [label.get_text() for label in axis.get_ticklabels()]
         if not all(map(str.isascii, labels)):
             axis.set_ticks(axis.get_ticklocs(), [_legible(label) for label in labels])
-    for text in figure.findobj(Text):
+    for text in _texts(figure):
         content = text.get_text()
         if content.isascii():
             continue
@@ -89,6 +90,23 @@ def give_fonts(figure: Figure) -> None:
         families, _ = _found(set(content))
         if len(families) > 1:
             text.set_fontfamily(list(families))
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """All texts below the artist but labels of numbers, whose ticks take long to make."""
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator
+
+    for child in artist.get_children():
+        if isinstance(child, Text):
+            yield child
+        if not isinstance(child, Axis):
+            yield from _texts(child)
+            continue
+        yield child.label
+        if isinstance(child.get_major_locator(), FixedLocator):
+            yield from child.get_ticklabels()
 
 
 def _legible(content: str) -> str:

@@ -50,6 +50,11 @@ class ChosenGrid:
     shots: int | None = None
 
     @property
+    def size(self) -> int:
+        """Pixels of a side of what networks see."""
+        return self.image_size or self.weights_size
+
+    @property
     def num_trials(self) -> int:
         """Cells of the grid times seeds."""
         return len(self.strategies) * len(self.schedules) * len(self.seeds)
@@ -63,8 +68,7 @@ def choices(found: Examined) -> Iterator[ChosenGrid]:
     grid = richest(found)
     yield grid
     grid = replace(grid, schedules=grid.schedules[:1])
-    size = grid.image_size or grid.weights_size
-    for pixels in (grid.image_size, *smaller_sizes(found.sizes, size)):
+    for pixels in (grid.image_size, *smaller_sizes(found.sizes, grid.size)):
         for seeds in NUMBERS_OF_SEEDS:
             grid = replace(grid, image_size=pixels, seeds=tuple(range(seeds)))
             yield grid

@@ -18,6 +18,9 @@ from bench.runs.time_estimate import Timings
 MINUTES = 10.0
 """How long a proposed suite may train, unless more is asked for."""
 
+FAR = 2.0
+"""By what factor a grid may be quicker than its pixels let expect."""
+
 SecondsOf = Callable[[ChosenGrid], float]
 """How long a grid takes to train."""
 
@@ -41,26 +44,45 @@ class Proposal:
 
 
 def fitting(grids: Iterable[ChosenGrid], seconds_of: SecondsOf, *, minutes: float) -> Proposal:
-    """The first grid that is trained in `minutes`, else the quickest."""
-    proposals = []
-    for grid in grids:
+    """The first grid that is trained in `minutes`, else the quickest.
+
+    A smaller size is measured only once its grid may fit, or is the last: measuring takes long.
+    """
+    proposals: list[Proposal] = []
+    listed = list(grids)
+    for grid in listed:
+        if proposals and grid is not listed[-1] and _hopeless(grid, proposals[-1]):
+            continue
         proposals.append(Proposal(grid=grid, seconds=seconds_of(grid), minutes=minutes))
         if proposals[-1].fits:
             return proposals[-1]
     return min(proposals, key=lambda proposal: proposal.seconds)
 
 
+def _hopeless(grid: ChosenGrid, measured: Proposal) -> bool:
+    """Whether a grid of another size, by its pixels, would take far longer than was asked for."""
+    if grid.size == measured.grid.size or grid.shots is not None:
+        return False
+    pixels = (grid.size / measured.grid.size) ** 2
+    epochs = grid.num_trials * grid.epochs / (measured.grid.num_trials * measured.grid.epochs)
+    return measured.seconds * pixels * epochs > FAR * 60 * measured.minutes
+
+
 def timed(text_of: Callable[[ChosenGrid], str], folder: Path) -> SecondsOf:
     """What `bench plan` estimates for the suite `text_of(grid)`, with equal work timed once.
 
-    `folder` need not exist: nothing is written there.
+    All sizes are timed in the precision that is measured to be faster at the first one. `folder`
+    need not exist: nothing is written there.
     """
-    timings: list[Timings] = []
+    known: list[tuple[Timings, str]] = []
 
     def seconds_of(grid: ChosenGrid) -> float:
-        resolved = resolve_run(text_of(grid), out=folder)
-        timings.append(timings[0] if timings else Timings(resolved.dataset, resolved.device))
-        plan = plan_run(resolved, RunOptions(), Where(), SilentReporter(), timings[0])
+        precision = [f"precision={known[0][1]}"] if known else []
+        resolved = resolve_run(text_of(grid), out=folder, overrides=precision)
+        if not known:
+            timings = Timings(resolved.dataset, resolved.device)
+            known.append((timings, resolved.trials[0].precision))
+        plan = plan_run(resolved, RunOptions(), Where(), SilentReporter(), known[0][0])
         return plan.time.seconds
 
     return seconds_of

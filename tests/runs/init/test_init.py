@@ -635,3 +635,17 @@ def test_progress_is_told(tmp_path: Path) -> None:
     )
     assert told["decode insects"] == 14
     assert told["compare insects"] == 14
+
+
+@pytest.mark.parametrize(("minutes", "sizes"), [(20, [224, 160]), (1, [224, 128])])
+def test_sizes_that_cannot_fit_are_not_measured(minutes: float, sizes: list[int]) -> None:
+    measured: list[int] = []
+
+    def seconds_of(grid: ChosenGrid) -> float:
+        measured.append(grid.size)
+        return 0.025 * passes(grid)
+
+    grids = list(choices(made_up(even(2, train=200), sizes=np.array([[500, 375]]))))
+    proposal = fitting(grids, seconds_of, minutes=minutes)
+    assert list(dict.fromkeys(measured)) == sizes
+    assert proposal.grid == next(grid for grid in grids if 0.025 * passes(grid) <= 60 * minutes)
