@@ -122,7 +122,7 @@ def test_a_trial_in_bfloat16_trains_with_them(monkeypatch: pytest.MonkeyPatch) -
         training = tiny_training(
             make_trial(backbone="mobilenet_v3_small", precision="bf16", epochs=1)
         )
-        train(training)
+        train(training, lambda record: None)
         return [each.detach().clone() for each in training.network.parameters()]
 
     caught = weights()
