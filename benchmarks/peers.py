@@ -402,7 +402,13 @@ def write_results(
         "epochs": given.epochs,
         "kind_epochs": min(given.epochs, KIND_EPOCHS),
         "cells": [
-            {"precision": precision, "row": row, "side": side, **asdict(cell)}
+            {
+                "precision": precision,
+                "row": row,
+                "side": side,
+                "seconds": cell.seconds,
+                "samples": list(map(asdict, cell.samples)),
+            }
             for (precision, row, side), cell in cells.items()
         ],
         "peer_epochs": {

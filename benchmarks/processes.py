@@ -152,7 +152,7 @@ def run_peer(side: str, *options: str, memory: bool = False) -> Finished:
 def run_ceiling(
     model: str, *, precision: str, threads: int, processes: int, seconds: float
 ) -> dict[str, Any]:
-    """What ceiling.py prints: lists of `images_per_second` and `gemm_gflops`, one a process."""
+    """What ceiling.py prints: `images_per_second` and `floor_seconds`, one a process."""
     command = [sys.executable, str(SCRIPTS / "ceiling.py"), "--model", model]
     command += ["--precision", precision, "--threads", str(threads)]
     command += ["--processes", str(processes), "--seconds", str(seconds)]
