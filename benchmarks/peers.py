@@ -245,7 +245,7 @@ def measure(given: argparse.Namespace, sides: Sequence[str], precisions: Sequenc
             if row == SINGLE:
                 _time_single(cell, side, workload, precision, given.epochs, prepared, kinds)
             else:
-                _time_grid(cell, side, workload, precision, given.epochs, prepared, kinds)
+                _time_grid(cell, side, workload, precision, prepared, kinds)
         write_results(given, cells, workloads)
         print(f"round {number} of {given.rounds}, {precision}: done", file=sys.stderr, flush=True)
     return cells
@@ -279,7 +279,6 @@ def _time_grid(
     side: str,
     workload: Workload,
     precision: str,
-    epochs: int,
     prepared: Prepared,
     kinds: dict[tuple[str, str], float],
 ) -> None:
@@ -288,9 +287,9 @@ def _time_grid(
         cell.seconds[WHOLE].append(sample.seconds)
         cell.seconds[TRAINING].append(training)
         return
-    for _, mode, _ in workload.naive_epochs:
+    for (_, mode, _), count in workload.naive_epochs.items():
         if (side, mode) not in kinds:
-            few = min(epochs, KIND_EPOCHS)
+            few = min(count, KIND_EPOCHS)
             kinds[side, mode] = statistics.mean(
                 train_peer(side, mode, precision, few, prepared).epochs
             )
@@ -305,12 +304,13 @@ def _in_precision(workload: Workload, precision: str) -> Workload:
 
 def _workload(row: str, given: argparse.Namespace) -> Workload:
     chosen = ROWS[row]
+    epochs = given.epochs if row == SINGLE else given.grid_epochs
     return prepare(
         SUITES / chosen.suite,
         model=MODEL,
         data=given.data,
         work=given.work,
-        overrides=(*chosen.overrides, f"epochs={given.epochs}"),
+        overrides=(*chosen.overrides, f"epochs={epochs}"),
     )
 
 
@@ -318,21 +318,21 @@ def _workload(row: str, given: argparse.Namespace) -> Workload:
 
 
 def different_work(cells: Cells) -> Iterator[str]:
-    """A sentence for each side whose losses or ways are far from those of all sides of its row."""
+    """A sentence for each loss and way that is far from those of all sides of its row."""
     for precision, row in dict.fromkeys((precision, row) for precision, row, _ in cells):
-        told = {
-            side: {**sample.losses, "way of the weights": sample.moved}
+        told = [
+            (number, side, {**sample.losses, "way of the weights": sample.moved})
             for (of, at, side), cell in cells.items()
             if (of, at) == (precision, row)
-            for sample in cell.samples
-        }
-        for name in next(iter(told.values()), {}):
-            middle = statistics.median(values[name] for values in told.values())
-            for side, values in told.items():
+            for number, sample in enumerate(cell.samples, start=1)
+        ]
+        for name in told[0][2] if told else ():
+            middle = statistics.median(values[name] for _, _, values in told)
+            for number, side, values in told:
                 if not middle / ALIKE <= values[name] <= middle * ALIKE:
                     yield (
-                        f"{row}, {precision}: {side} has {name} {values[name]:.4g}, "
-                        f"the median is {middle:.4g}"
+                        f"{row}, {precision}, round {number}: {side} has {name} "
+                        f"{values[name]:.4g}, the median is {middle:.4g}"
                     )
 
 
@@ -400,7 +400,8 @@ def write_results(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "rounds": given.rounds,
         "epochs": given.epochs,
-        "kind_epochs": min(given.epochs, KIND_EPOCHS),
+        "grid_epochs": given.grid_epochs,
+        "kind_epochs": KIND_EPOCHS,
         "cells": [
             {
                 "precision": precision,
@@ -450,7 +451,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=3, help="of all sides, in turns")
-    parser.add_argument("--epochs", type=int, default=3, help="of every training; mixed needs two")
+    parser.add_argument("--epochs", type=int, default=3, help="of the single training")
+    # In few epochs the schedules of a grid have not parted yet, and sharing would look too good.
+    parser.add_argument("--grid-epochs", type=int, default=10, help="of each trial of a grid")
     parser.add_argument("--memory", action="store_true", help="measure memory too; takes time")
     return parser
 

@@ -134,7 +134,7 @@ def test_a_peer_that_did_other_work_is_told(peers: ModuleType, moved: float, tol
 
 
 def test_results_of_peers_are_written_whole(peers: ModuleType, tmp_path: Path) -> None:
-    given = Namespace(rounds=2, epochs=1, out=tmp_path / "results.json")
+    given = Namespace(rounds=2, epochs=1, grid_epochs=2, out=tmp_path / "results.json")
     peers.write_results(given, made_up_cells(peers), {})
     cells = json.loads(given.out.read_text())["cells"]
     assert [(cell["row"], cell["side"]) for cell in cells] == [
