@@ -1,7 +1,8 @@
 """The bare ceiling: how fast this machine trains when there is nothing but the network.
 
 Forward, backward and one SGD step on a batch that lies in memory already, channels last, with large
-buffers kept between steps; and the speed of one large matrix product for scale.
+buffers kept between steps. And the floor below which no loop gets: each convolution of the network
+timed alone, by its shape, as kernels of one size are several times as fast as those of another.
 
     python benchmarks/ceiling.py --model resnet18 --precision fp32 --threads 1 --processes 2
 """
@@ -13,14 +14,18 @@ import json
 import multiprocessing
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.system.machine import keep_large_buffers
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Precision = Literal["fp32", "bf16"]
 
-MATRIX_SIDE = 2048
 WARM_UP = 3
 """Untimed calls at the start: the first ones choose kernels and take memory."""
 
@@ -56,17 +61,143 @@ def images_per_second(
     return batch / _median_seconds(step, seconds)
 
 
-def gemm_peak(precision: Precision, threads: int, seconds: float = 3.0) -> float:
-    """GFLOP/s (10⁹ operations a second) of a square matrix product: the median of many."""
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A convolution: channels in and out, and (height, width) of everything in pixels."""
+
+    channels: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    image: tuple[int, int]
+    from_images: bool
+    """Whether its input is the images themselves, of which no gradient is asked."""
+
+    def forward_flops(self) -> int:
+        """Operations for one image, an addition and a multiplication each."""
+        sides = zip(
+            *(self.image, self.kernel, self.stride, self.padding, self.dilation), strict=True
+        )
+        height, width = (
+            (side + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+            for side, taps, stride, padding, dilation in sides
+        )
+        taps = self.kernel[0] * self.kernel[1] * self.channels // self.groups
+        return 2 * height * width * self.outputs * taps
+
+
+def convolution_shapes(model: nn.Module, size: int) -> Counter[Shape]:
+    """How often a forward pass of one image of `size` pixels a side convolves in which shape."""
+    import torch
+    from torch import nn
+
+    found: Counter[Shape] = Counter()
+
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        assert not isinstance(layer.padding, str)
+        found[
+            Shape(
+                channels=layer.in_channels,
+                outputs=layer.out_channels,
+                kernel=_pair(layer.kernel_size),
+                stride=_pair(layer.stride),
+                padding=_pair(layer.padding),
+                dilation=_pair(layer.dilation),
+                groups=layer.groups,
+                image=_pair(inputs[0].shape[2:]),
+                from_images=inputs[0] is images,
+            )
+        ] += 1
+
+    images = torch.zeros(1, 3, size, size)
+    hooks = [
+        layer.register_forward_pre_hook(note)
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = values
+    return int(height), int(width)
+
+
+def convolution_times(
+    model_name: str, precision: Precision, threads: int, batch: int, size: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Each shape of convolution alone: how often the network has it, and median seconds a batch.
+
+    Forward, and backward as `bench` trains: gradients of input and weight, of depthwise
+    convolutions in fp32 where bf16 is slow. About `seconds` seconds for each of them. `gflops` are
+    10⁹ operations a second, forward and backward.
+    """
     keep_large_buffers()
     import torch
+    from torchvision import models
 
     torch.set_num_threads(threads)
+    model = models.get_model(model_name, weights=None, num_classes=2)
+    rows = []
+    for shape, count in convolution_shapes(model, size).items():
+        forward, backward = _convolution_seconds(shape, precision, batch, seconds)
+        passes = 2 if shape.from_images else 3
+        flops = passes * batch * shape.forward_flops()
+        rows.append(
+            {
+                **asdict(shape),
+                "count": count,
+                "forward_seconds": forward,
+                "backward_seconds": backward,
+                "gflops": flops / (forward + backward) / 1e9,
+            }
+        )
+    return rows
+
+
+def _convolution_seconds(
+    shape: Shape, precision: Precision, batch: int, seconds: float
+) -> tuple[float, float]:
+    import torch
+    import torch.nn.functional as F
+
+    from bench.training.depthwise import depthwise_gradients
+
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(MATRIX_SIDE, MATRIX_SIDE).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    median = _median_seconds(lambda: torch.mm(a, b, out=out), seconds)
-    return 2 * MATRIX_SIDE**3 / median / 1e9
+    images = torch.randn(batch, shape.channels, *shape.image).to(dtype)
+    images = images.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(shape.outputs, shape.channels // shape.groups, *shape.kernel).to(dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last).requires_grad_()
+    leaves = [weight] if shape.from_images else [images.requires_grad_(), weight]
+
+    def convolve() -> torch.Tensor:
+        return F.conv2d(
+            *(images, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+        )
+
+    with depthwise_gradients(torch.device("cpu"), precision):
+        forward = _median_seconds(convolve, seconds)
+        output = convolve()
+    upstream = torch.randn_like(output)
+    backward = _median_seconds(
+        lambda: torch.autograd.grad(output, leaves, upstream, retain_graph=True), seconds
+    )
+    return forward, backward
+
+
+def floor_seconds(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds that all convolutions take for a batch: of a forward pass, and of a training step."""
+    forward = sum(row["count"] * row["forward_seconds"] for row in rows)
+    backward = sum(row["count"] * row["backward_seconds"] for row in rows)
+    return {"forward": forward, "training": forward + backward}
 
 
 def _median_seconds(call: Callable[[], object], seconds: float) -> float:
@@ -81,7 +212,7 @@ def _median_seconds(call: Callable[[], object], seconds: float) -> float:
 
 
 def main() -> None:
-    """Print one JSON line: images a second and GFLOP/s of each of the processes, run at once."""
+    """Print one JSON line: images a second of each of the processes, run at once, and the floor."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="resnet18", help="a torchvision classifier")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
@@ -89,14 +220,26 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="how many run at once")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
-    parser.add_argument("--seconds", type=float, default=20.0, help="measured time")
+    parser.add_argument("--seconds", type=float, default=20.0, help="measured time of the step")
+    parser.add_argument(
+        "--shape-seconds", type=float, default=0.3, help="measured time of each convolution"
+    )
     given = parser.parse_args()
     step = (given.model, given.precision, given.threads, given.batch, given.size, given.seconds)
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
         speeds = pool.starmap(images_per_second, [step] * given.processes, chunksize=1)
-        product = (given.precision, given.threads)
-        peaks = pool.starmap(gemm_peak, [product] * given.processes, chunksize=1)
-    print(json.dumps({**vars(given), "images_per_second": speeds, "gemm_gflops": peaks}))
+        alone = (*step[:-1], given.shape_seconds)
+        convolutions = pool.starmap(convolution_times, [alone] * given.processes, chunksize=1)
+    print(
+        json.dumps(
+            {
+                **vars(given),
+                "images_per_second": speeds,
+                "floor_seconds": [floor_seconds(rows) for rows in convolutions],
+                "convolutions": convolutions[0],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

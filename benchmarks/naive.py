@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,6 +27,17 @@ IMAGE_SIZE = 224
 LOADER_WORKERS = 2
 
 Loaders = dict[str, DataLoader[tuple[torch.Tensor, torch.Tensor]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What an epoch took, training, validation and the best checkpoint; losses, accuracies."""
+
+    seconds: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
 
 
 OnEpoch = Callable[[int, float], None]
@@ -48,17 +60,27 @@ def epoch_seconds(
     (everything trains), `probe` (the head alone), or `topN` (the head and the N layer groups below
     it). `data` holds `train` and `val`, each with one folder of images a class.
     """
-    loaders = _loaders(data, augment)
+    loaders = image_loaders(data, augment)
     num_classes = len(loaders["train"].dataset.classes)  # type: ignore[attr-defined]
     model = models.get_model(model_name, weights=None, num_classes=num_classes)
-    _freeze(model, model_name, mode)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=lr, momentum=0.9)
+    freeze(model, model_name, mode)
+    optimizer = sgd(model, lr)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
-    return _train(model, loaders, optimizer, scheduler, epochs, on_epoch)
+    with tempfile.TemporaryDirectory() as folder:
+        best = Path(folder) / "best.pt"
+        trained = train(model, loaders, optimizer, scheduler, epochs, best, on_epoch=on_epoch)
+        model.load_state_dict(torch.load(best, weights_only=True))
+    return [epoch.seconds for epoch in trained]
 
 
-def _loaders(data: Path, augment: bool) -> Loaders:
+def sgd(model: nn.Module, lr: float) -> torch.optim.SGD:
+    """For what is not frozen."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(trained, lr=lr, momentum=0.9)
+
+
+def image_loaders(data: Path, augment: bool) -> Loaders:
+    """Batches of normalised images and labels of `train` and `val`, decoded in every epoch."""
     normalised = [
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -81,7 +103,8 @@ def _loaders(data: Path, augment: bool) -> Loaders:
     }
 
 
-def _freeze(model: nn.Module, model_name: str, mode: str) -> None:
+def freeze(model: nn.Module, model_name: str, mode: str) -> None:
+    """Leave to training what `mode` says: `full`, `probe` or `topN`."""
     if mode == "full":
         return
     # The groups are those of `bench`, so that both train the same parameters.
@@ -94,38 +117,48 @@ def _freeze(model: nn.Module, model_name: str, mode: str) -> None:
         parameter.requires_grad = any(group.owns(name) for group in trained)
 
 
-def _train(
+def train(
     model: nn.Module,
     loaders: Loaders,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     epochs: int,
-    on_epoch: OnEpoch,
-) -> list[float]:
-    seconds = []
+    best: Path,
+    *,
+    precision: str = "fp32",
+    on_epoch: OnEpoch = lambda epoch, accuracy: None,
+) -> list[Epoch]:
+    """Train and validate; the state dict of the best epoch is in the file `best` in the end."""
+    trained: list[Epoch] = []
     best_accuracy = -1.0
-    with tempfile.TemporaryDirectory() as folder:
-        best = Path(folder) / "best.pt"
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            _run_phase(model, loaders["train"], optimizer)
-            scheduler.step()
-            accuracy = _run_phase(model, loaders["val"], None)
-            if accuracy > best_accuracy:
-                best_accuracy = accuracy
-                torch.save(model.state_dict(), best)
-            seconds.append(time.perf_counter() - started)
-            on_epoch(epoch, accuracy)
-        model.load_state_dict(torch.load(best, weights_only=True))
-    return seconds
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        train_loss, train_accuracy = _run_phase(model, loaders["train"], optimizer, precision)
+        scheduler.step()
+        val_loss, accuracy = _run_phase(model, loaders["val"], None, precision)
+        if accuracy > best_accuracy:
+            best_accuracy = accuracy
+            torch.save(model.state_dict(), best)
+        trained.append(
+            Epoch(
+                seconds=time.perf_counter() - started,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                val_loss=val_loss,
+                val_accuracy=accuracy,
+            )
+        )
+        on_epoch(epoch, accuracy)
+    return trained
 
 
 def _run_phase(
     model: nn.Module,
     loader: DataLoader[tuple[torch.Tensor, torch.Tensor]],
     optimizer: torch.optim.Optimizer | None,
-) -> float:
-    """Train if there is an optimiser, else evaluate; returns the accuracy in [0, 1]."""
+    precision: str,
+) -> tuple[float, float]:
+    """Train if there is an optimiser, else evaluate; returns loss and accuracy in [0, 1]."""
     model.train(optimizer is not None)
     criterion = nn.CrossEntropyLoss()
     running_loss, running_correct, seen = 0.0, 0, 0
@@ -133,15 +166,16 @@ def _run_phase(
         if optimizer is not None:
             optimizer.zero_grad()
         with torch.set_grad_enabled(optimizer is not None):
-            logits = model(images)
-            loss = criterion(logits, labels)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(images)
+                loss = criterion(logits, labels)
             if optimizer is not None:
                 loss.backward()
                 optimizer.step()
         running_loss += loss.item() * len(labels)
         running_correct += (logits.argmax(dim=1) == labels).sum().item()
         seen += len(labels)
-    return running_correct / seen
+    return running_loss / seen, running_correct / seen
 
 
 def main() -> None:

@@ -120,10 +120,10 @@ def run_bench(workload: Workload, work: Path, *options: str, memory: bool = Fals
 
 
 @contextmanager
-def cold_cache(work: Path) -> Iterator[Path]:
-    """A cache of its own with links to the prepared images and weights of `work`."""
+def cold_cache(work: Path, *, prepared: bool = True) -> Iterator[Path]:
+    """A cache of its own, with links to the images and weights of `work` if they are `prepared`."""
     with TemporaryDirectory(dir=work, prefix="cache-") as folder:
-        for name in KEPT_IN_CACHE:
+        for name in KEPT_IN_CACHE if prepared else ():
             kept = work / "cache" / name
             if kept.is_dir():
                 (Path(folder) / name).symlink_to(kept, target_is_directory=True)
@@ -140,20 +140,26 @@ def run_naive(mode: Mode, images: Path, epochs: int, *, memory: bool = False) ->
 
 def naive_epoch_seconds(mode: Mode, images: Path, epochs: int) -> list[float]:
     """Seconds of each of some epochs of the plain loop, without the start of its process."""
-    seconds: list[float] = _last_line(run_naive(mode, images, epochs))["epoch_seconds"]
+    seconds: list[float] = last_line(run_naive(mode, images, epochs))["epoch_seconds"]
     return seconds
+
+
+def run_peer(side: str, *options: str, memory: bool = False) -> Finished:
+    """One side of `peers.py`, whose last line of output tells what came of it."""
+    return timed([sys.executable, str(SCRIPTS / "one_peer.py"), side, *options], memory=memory)
 
 
 def run_ceiling(
     model: str, *, precision: str, threads: int, processes: int, seconds: float
 ) -> dict[str, Any]:
-    """What ceiling.py prints: lists of `images_per_second` and `gemm_gflops`, one a process."""
+    """What ceiling.py prints: `images_per_second` and `floor_seconds`, one a process."""
     command = [sys.executable, str(SCRIPTS / "ceiling.py"), "--model", model]
     command += ["--precision", precision, "--threads", str(threads)]
     command += ["--processes", str(processes), "--seconds", str(seconds)]
-    return _last_line(timed(command))
+    return last_line(timed(command))
 
 
-def _last_line(finished: Finished) -> dict[str, Any]:
+def last_line(finished: Finished) -> dict[str, Any]:
+    """The JSON object that a script prints in the end."""
     values: dict[str, Any] = json.loads(finished.output.strip().splitlines()[-1])
     return values

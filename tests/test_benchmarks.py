@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import subprocess
 import tomllib
+from argparse import Namespace
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -130,3 +137,82 @@ def test_pip_is_asked_for_wheels_of_the_other_machine(
     assert "--no-deps" in second
     assert second[-1].startswith("timm")
     assert wheels.main([str(tmp_path), "--extra", "nothing"]) == 2
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("peers")
+
+
+def made_up_cells(peers: ModuleType, *, moved: float = 0.01) -> Any:
+    """Two rounds of a single training and a grid, by `bench` and by a peer half as fast."""
+    cells = {}
+    for side, times, way in (("bench", 1.0, 0.01), ("plain", 2.0, moved)):
+        single, grid = peers.Cell(), peers.Cell()
+        for seconds in (10.0 * times, 30.0 * times):
+            sample = peers.Sample(
+                seconds=seconds,
+                epochs=[seconds / 5],
+                losses={"train": 0.7, "val": 0.6},
+                accuracies={"train": 0.5, "val": 0.75},
+                moved=way,
+            )
+            single.samples.append(sample)
+            single.seconds[peers.WHOLE].append(seconds)
+            single.seconds[peers.EPOCH].append(seconds / 5)
+            grid.seconds[peers.TRAINING].append(100 * seconds)
+        cells["fp32", "finetune", side], cells["fp32", "probes", side] = single, grid
+    return cells
+
+
+def test_tables_of_peers_give_medians_extremes_and_ratios_of_medians(peers: ModuleType) -> None:
+    lines = peers.tables(made_up_cells(peers)).splitlines()
+    assert lines[2].startswith("| fp32 | bench | 20 s (10–30) |  | 4 s (2–6) |  |")
+    assert lines[3].startswith("| fp32 | plain | 40 s (20–60) | 2.00 | 8 s (4–12) | 2.00 |")
+    assert lines[3].endswith("| 0.700, 0.600; 0.50, 0.75 |")
+    assert lines[-1] == "| probes | fp32 | plain | 4000 s (2000–6000) | 2.00 |  |"
+
+
+@pytest.mark.parametrize(("moved", "told"), [(0.01, 0), (0.016, 0), (0.05, 2), (0.0, 2)])
+def test_a_peer_that_did_other_work_is_told(peers: ModuleType, moved: float, told: int) -> None:
+    assert len(list(peers.different_work(made_up_cells(peers, moved=moved)))) == told
+
+
+def test_results_of_peers_are_written_whole(peers: ModuleType, tmp_path: Path) -> None:
+    given = Namespace(rounds=2, epochs=1, grid_epochs=2, out=tmp_path / "results.json")
+    peers.write_results(given, made_up_cells(peers), {})
+    cells = json.loads(given.out.read_text())["cells"]
+    assert [(cell["row"], cell["side"]) for cell in cells] == [
+        *(("finetune", "bench"), ("probes", "bench")),
+        *(("finetune", "plain"), ("probes", "plain")),
+    ]
+    assert [sample["seconds"] for sample in cells[2]["samples"]] == [20.0, 60.0]
+
+
+def test_a_peer_without_its_package_is_left_out_with_the_remedy(
+    peers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"transformers"}
+    monkeypatch.setattr(peers, "find_spec", lambda name: name if name in there else None)
+    present, missing = peers.present_sides(["bench", "plain", "hf_trainer"])
+    assert present == ["bench", "plain"]
+    assert missing == ["hf_trainer is left out: pip install accelerate"]
+
+
+def test_each_peer_has_a_loop(peers: ModuleType) -> None:
+    loops = {path.stem for path in (ROOT / "benchmarks" / "peer_loops").glob("[a-z]*.py")}
+    assert loops == set(peers.PEERS)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_the_ceiling_counts_every_convolution(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ceiling = importlib.import_module("ceiling")
+    model = models.get_model(name, weights=None).eval()
+    shapes = ceiling.convolution_shapes(model, 64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 64, 64))
+    convolutions = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    assert sum(count * shape.forward_flops() for shape, count in shapes.items()) == convolutions
+    assert sum(count for shape, count in shapes.items() if shape.from_images) == 1

@@ -55,7 +55,7 @@ from bench.suite import (
 from bench.suite.grid import Places
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
-from bench.training.precision import resolve_precision
+from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
@@ -409,7 +409,10 @@ class Resolver:
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         precision = self._once(
-            ("precision", trial.backbone.name, trial.settings.precision, size),
+            (
+                *("precision", trial.backbone.name, trial.settings.precision, size),
+                samples_at_once(trial),
+            ),
             lambda: resolve_precision(trial, size, self._device),
         )
         context: dict[str, Any] = {

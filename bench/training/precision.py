@@ -24,7 +24,9 @@ from bench.system.cache import atomic_file, cache_lock, cache_root, make_folder
 from bench.system.cache_mirror import fetch_file
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.machine import cpu_name, half_precision, keep_large_buffers
+from bench.training.depthwise import depthwise_gradients
 from bench.training.random_state import own_random_state
+from bench.training.trial import NUMERICS_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +35,18 @@ NEEDED_SPEEDUP = 1.1
 
 _FORMATS = ("fp32", "bf16", "fp16")
 _NUM_CLASSES = 2
-_ROUNDS = 5
-_FLOPS_PER_STEP, _VALUES_PER_STEP = 1e11, 8 * 3 * 224**2
-"""Each about a second of one core in single precision: of models that compute much, and of models
+_ROUNDS, _SECONDS = 5, 8.0
+"""Rounds after the first one; no new one begins once all have taken so long."""
+
+_FLOPS_PER_STEP, _VALUES_PER_STEP = 4e11, 32 * 3 * 224**2
+"""Each some seconds of one core in single precision: of models that compute much, and of models
 that move much memory."""
 
 
 def resolve_precision(trial: Trial, input_size: int, device: str) -> str:
-    """The trial's precision; `auto` is what is measured to be faster for its model and size.
+    """The trial's precision; `auto` is what is measured to be faster for its model and sizes.
 
-    Trials of one backbone get the same answer, whatever their batch size. Raises `BenchError` for a
-    format that the device does not train in.
+    Raises `BenchError` for a format that the device does not train in.
     """
     precision = trial.settings.precision
     if precision == "fp16" and not device.startswith("cuda"):
@@ -53,19 +56,26 @@ def resolve_precision(trial: Trial, input_size: int, device: str) -> str:
         )
     if precision != "auto":
         return precision
-    return measured_precision(trial.backbone.name, input_size, device)
+    return measured_precision(trial.backbone.name, input_size, device, samples_at_once(trial))
 
 
-def measured_precision(backbone: str, input_size: int, device: str, batch_size: int = 16) -> str:
+def samples_at_once(trial: Trial) -> int:
+    """How many samples of a batch pass a device at once."""
+    settings = trial.settings
+    pieces = min(settings.batch_size, settings.micro_batch or settings.batch_size)
+    return pieces // settings.devices
+
+
+def measured_precision(backbone: str, input_size: int, device: str, batch_size: int) -> str:
     """`bf16` where the device computes in it natively and trains this model faster, else `fp32`.
 
     On CUDA devices without native bf16, `fp16` takes its place.
 
     What was measured is kept in the cache folder, by backbone, input size, samples per step,
-    processor and version of torch: the answer on a machine stays the same. Samples per step are
-    `batch_size`, on a CPU fewer for costly models and large samples. The caller's threads and
-    random state are left as they were. Raises `BenchError` for an unknown backbone or an
-    impossible size.
+    processor, version of torch and of our numerics: the answer on a machine stays the same. Samples
+    per step are `batch_size`, on a CPU fewer for costly models and large samples. The caller's
+    threads and random state are left as they were. Raises `BenchError` for an unknown backbone or
+    an impossible size.
     """
     half = half_precision(device)
     if half is None:
@@ -78,6 +88,7 @@ def measured_precision(backbone: str, input_size: int, device: str, batch_size: 
         "samples_per_step": samples,
         "device": _device_name(device),
         "torch": torch.__version__,
+        "numerics": NUMERICS_VERSION,
     }
     if backbone in OUTSIDE_BACKBONES:
         key["code"] = OUTSIDE_BACKBONES.get(backbone).origin
@@ -127,7 +138,9 @@ def step_seconds(
             batch = batch.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(samples, device=place) % _NUM_CLASSES
         taken: dict[str, list[float]] = {precision: [] for precision in ("fp32", half)}
-        for _ in range(1 + _ROUNDS):
+        for done in range(1 + _ROUNDS):
+            if done > 1 and sum(map(sum, taken.values())) > _SECONDS:
+                break
             for precision in taken:
                 taken[precision].append(_timed_step(network, batch, labels, precision))
     return {precision: min(times[1:]) for precision, times in taken.items()}
@@ -142,7 +155,9 @@ def _timed_step(
     clock = time.thread_time if batch.device.type == "cpu" else time.perf_counter
     start = clock()
     with autocast(batch.device, precision):
-        loss = recorded_loss(network(batch), labels)
+        with depthwise_gradients(batch.device, precision):
+            logits = network(batch)
+        loss = recorded_loss(logits, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     _wait_for(batch.device)
     return clock() - start

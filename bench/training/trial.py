@@ -33,6 +33,7 @@ from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
 from bench.system.transfers import RESIDENT_BYTES, on_device
+from bench.training.depthwise import depthwise_gradients
 from bench.training.freezing import epoch_start
 from bench.training.frozen_features import (
     FeatureStore,
@@ -44,7 +45,7 @@ from bench.training.frozen_features import (
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
 
-NUMERICS_VERSION = 4
+NUMERICS_VERSION = 5
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
 
 
@@ -198,7 +199,7 @@ def forward(
     if start != HEAD:
         if dropout:
             torch.manual_seed(derive_seed(*dropout, "trunk"))
-        with training.autocast():
+        with training.autocast(), depthwise_gradients(training.device, training.precision):
             batch, captured = network.captured(batch, capture, start=start, stop=HEAD)
     if dropout:
         torch.manual_seed(derive_seed(*dropout, HEAD))

@@ -126,8 +126,8 @@ def test_nothing_of_the_earlier_version_is_remembered(
         load_plugin(file)
         assert layer_group_names("net") == outline("net", linear).groups == names
         assert tuple(group_flops("net", 4, 2)) == names
-        known.append(measured_precision("net", 4, "cpu"))
-        assert measured_precision("net", 4, "cpu") == known[-1]
+        known.append(measured_precision("net", 4, "cpu", 16))
+        assert measured_precision("net", 4, "cpu", 16) == known[-1]
     assert len(measured) == 2
 
     def keys(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,11 @@ from bench.training.precision import (
     NEEDED_SPEEDUP,
     faster_precision,
     measured_precision,
+    resolve_precision,
     step_seconds,
 )
 from tests.damage import LOSSES, lose
+from tests.tiny import make_trial
 
 Calls = list[tuple[str, int, str, int]]
 
@@ -71,7 +74,7 @@ def test_nothing_is_measured_without_native_bf16(
 ) -> None:
     monkeypatch.setattr(precision, "half_precision", lambda device: None)
     calls = timing(fp32=2.0, bf16=1.0)
-    assert measured_precision("resnet18", 32, "cpu") == "fp32"
+    assert measured_precision("resnet18", 32, "cpu", 16) == "fp32"
     assert calls == []
     assert not own_cache.exists()
 
@@ -79,10 +82,10 @@ def test_nothing_is_measured_without_native_bf16(
 @pytest.mark.usefixtures("native")
 def test_the_first_answer_is_kept(own_cache: Path, timing: Callable[..., Calls]) -> None:
     first = timing(fp32=2.0, bf16=1.0)
-    assert measured_precision("resnet18", 32, "cpu") == "bf16"
+    assert measured_precision("resnet18", 32, "cpu", 16) == "bf16"
     assert first == [("resnet18", 32, "cpu", 16)]
     second = timing(fp32=1.0, bf16=2.0)
-    assert measured_precision("resnet18", 32, "cpu") == "bf16"
+    assert measured_precision("resnet18", 32, "cpu", 16) == "bf16"
     assert second == []
     (file,) = own_cache.glob("*.json")
     kept = json.loads(file.read_text())
@@ -95,13 +98,13 @@ def test_other_models_sizes_processors_and_versions_are_measured_anew(
     monkeypatch: pytest.MonkeyPatch, timing: Callable[..., Calls]
 ) -> None:
     calls = timing(fp32=2.0, bf16=1.0)
-    measured_precision("resnet18", 32, "cpu")
-    measured_precision("resnet18", 64, "cpu")
-    measured_precision("mobilenet_v2", 32, "cpu")
+    measured_precision("resnet18", 32, "cpu", 16)
+    measured_precision("resnet18", 64, "cpu", 16)
+    measured_precision("mobilenet_v2", 32, "cpu", 16)
     monkeypatch.setattr(precision, "cpu_name", lambda: "another")
-    measured_precision("resnet18", 32, "cpu")
+    measured_precision("resnet18", 32, "cpu", 16)
     monkeypatch.setattr(torch, "__version__", "99.0")
-    measured_precision("resnet18", 32, "cpu")
+    measured_precision("resnet18", 32, "cpu", 16)
     assert len(calls) == 5
 
 
@@ -113,11 +116,11 @@ def test_a_damaged_answer_is_measured_anew(
     own_cache: Path, timing: Callable[..., Calls], damage: str
 ) -> None:
     timing(fp32=2.0, bf16=1.0)
-    measured_precision("resnet18", 32, "cpu")
+    measured_precision("resnet18", 32, "cpu", 16)
     (file,) = own_cache.glob("*.json")
     file.write_bytes(damage.encode(errors="surrogateescape"))
     calls = timing(fp32=1.0, bf16=2.0)
-    assert measured_precision("resnet18", 32, "cpu") == "fp32"
+    assert measured_precision("resnet18", 32, "cpu", 16) == "fp32"
     assert len(calls) == 1
     assert json.loads(file.read_text())["precision"] == "fp32"
 
@@ -128,25 +131,60 @@ def test_whatever_becomes_of_the_file_the_answer_makes_sense(
     own_cache: Path, timing: Callable[..., Calls], how: str
 ) -> None:
     timing(fp32=2.0, bf16=1.0)
-    measured_precision("resnet18", 32, "cpu")
+    measured_precision("resnet18", 32, "cpu", 16)
     (file,) = own_cache.glob("*.json")
     lose(file, how)
     if how == "folder":
         file.with_suffix(".lock").unlink(missing_ok=True)
         file.with_suffix(".lock").mkdir()
     timing(fp32=2.0, bf16=1.0)
-    assert measured_precision("resnet18", 32, "cpu") == "bf16"
+    assert measured_precision("resnet18", 32, "cpu", 16) == "bf16"
     assert json.loads(file.read_text())["precision"] == "bf16"
 
 
 @pytest.mark.usefixtures("own_cache", "native")
 def test_costly_models_are_measured_on_fewer_images(timing: Callable[..., Calls]) -> None:
     calls = timing(fp32=2.0, bf16=1.0)
-    measured_precision("resnet18", 64, "cpu", batch_size=4)
-    measured_precision("resnet18", 224, "cpu")
-    measured_precision("vit_b_16", 224, "cpu")
-    measured_precision("resnet18", 64, "cpu", batch_size=1)
-    assert [images for *_, images in calls] == [4, 8, 2, 2]
+    measured_precision("resnet18", 64, "cpu", 4)
+    measured_precision("resnet18", 224, "cpu", 64)
+    measured_precision("vit_b_16", 224, "cpu", 64)
+    measured_precision("resnet18", 64, "cpu", 1)
+    assert [images for *_, images in calls] == [4, 32, 3, 2]
+
+
+@pytest.mark.usefixtures("own_cache", "native")
+@pytest.mark.parametrize(
+    ("settings", "samples"),
+    [
+        ({"batch_size": 24}, 24),
+        ({"batch_size": 24, "micro_batch": 6}, 6),
+        ({"batch_size": 24, "micro_batch": 48}, 24),
+        ({"batch_size": 24, "devices_per_trial": 2}, 12),
+        ({"batch_size": 24, "precision": "bf16"}, None),
+    ],
+)
+def test_auto_is_measured_with_as_many_samples_as_train_at_once(
+    timing: Callable[..., Calls], settings: dict[str, Any], samples: int | None
+) -> None:
+    calls = timing(fp32=2.0, bf16=1.0)
+    trial = make_trial("linear_probe", **{"precision": "auto", **settings})
+    assert resolve_precision(trial, 32, "cpu") == "bf16"
+    assert [images for *_, images in calls] == ([] if samples is None else [samples])
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.1, 6), (1.0, 5), (60.0, 2)])
+def test_costly_steps_are_repeated_less_often(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: int
+) -> None:
+    taken: list[str] = []
+
+    def step(*arguments: Any) -> float:
+        taken.append(arguments[-1])
+        return seconds
+
+    monkeypatch.setattr(precision, "_timed_step", step)
+    assert step_seconds("mobilenet_v3_small", 32, "cpu", 2) == {"fp32": seconds, "bf16": seconds}
+    assert taken == ["fp32", "bf16"] * rounds
 
 
 @pytest.mark.usefixtures("own_cache", "two_threads")
@@ -183,6 +221,6 @@ def test_a_failed_measurement_leaves_threads_and_no_answer(
     monkeypatch.setattr(precision, "_timed_step", fail)
     threads = torch.get_num_threads()
     with pytest.raises(RuntimeError):
-        measured_precision("mobilenet_v3_small", 32, "cpu")
+        measured_precision("mobilenet_v3_small", 32, "cpu", 16)
     assert torch.get_num_threads() == threads
     assert list(own_cache.glob("*.json")) == []
