@@ -206,10 +206,11 @@ def test_tasks_train_each_epoch_once_and_find_their_states(grid: str) -> None:
 def test_without_reuse_every_trial_is_a_task() -> None:
     jobs = _jobs({}, {}, {"strategy": "linear_probe", "epochs": 3})
     tasks = cut(jobs, reuse=False)
+    alone = [replace(job, views_key="") for job in jobs]  # nor are views shared
     assert [(task.kind, task.jobs, task.longest) for task in tasks] == [
-        ("alone", (jobs[0],), 4),
-        ("alone", (jobs[1],), 4),
-        ("alone", (jobs[2],), 3),
+        ("alone", (alone[0],), 4),
+        ("alone", (alone[1],), 4),
+        ("alone", (alone[2],), 3),
     ]
 
 
