@@ -154,7 +154,7 @@ def _varied(count: int, **common: Any) -> list[Trial]:
     [
         ("sgd", "none", BACKBONE, "linear"),
         ("sgd", "flip_crop", BACKBONE, "linear"),
-        ("adam", "none", "mobilenet_v3_small", "linear"),
+        pytest.param(*("adam", "none", "mobilenet_v3_small", "linear"), marks=pytest.mark.campaign),
         ("adamw", "flip_crop", BACKBONE, "mlp"),
     ],
 )

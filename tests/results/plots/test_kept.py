@@ -75,6 +75,7 @@ def test_of_a_changed_curve_its_own_figure_and_those_of_the_run_are_drawn(
     assert _content(run.folder / "plots") == _as_drawn_elsewhere(run, tmp_path / "elsewhere")
 
 
+@pytest.mark.campaign
 def test_a_changed_chosen_epoch_is_seen(run: Run, saved: list[str], tmp_path: Path) -> None:
     trials = run.trials.copy()
     trials["best_epoch"] = 3 - trials["best_epoch"]
@@ -118,6 +119,7 @@ def test_what_a_figure_reads_beside_the_tables_counts(run: Run, saved: list[str]
     assert sorted(saved) == sorted(f"{name}.png" for name in NAMES)
 
 
+@pytest.mark.campaign
 def test_other_code_draws_everything_again(
     run: Run, saved: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_other_code_draws_everything_again(
     assert len(saved) == len(_content(run.folder / "plots"))
 
 
+@pytest.mark.campaign
 def test_a_figure_that_failed_is_tried_again(
     run: Run, saved: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
