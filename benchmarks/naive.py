@@ -25,6 +25,7 @@ from torchvision.datasets import ImageFolder
 BATCH_SIZE = 32
 IMAGE_SIZE = 224
 LOADER_WORKERS = 2
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 Loaders = dict[str, DataLoader[tuple[torch.Tensor, torch.Tensor]]]
 
@@ -83,7 +84,7 @@ def image_loaders(data: Path, augment: bool) -> Loaders:
     """Batches of normalised images and labels of `train` and `val`, decoded in every epoch."""
     normalised = [
         transforms.ToTensor(),
-        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        transforms.Normalize(MEAN, STD),
     ]
     central = [transforms.Resize(256), transforms.CenterCrop(IMAGE_SIZE), *normalised]
     varied = [

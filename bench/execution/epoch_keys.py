@@ -8,18 +8,16 @@ that is added one day. A forgotten field costs sharing, and never makes differen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from bench.data import Splits, samples_digest
 from bench.execution.origins import of_inputs, of_training, of_views
-from bench.keys import content_hash
+from bench.keys import content_hash, known_digest
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, outline
@@ -189,7 +187,7 @@ def _trunk(
         "backbone": trial.backbone.identity(),
         "weights": weights.fingerprint,
         # The recipe of fractal weights leaves their last bits open.
-        "made": _file_digest(weights.path) if weights.name == "fractals" else None,
+        "made": _made_digest(weights),
         # A trunk without weights is drawn from the seed.
         "drawn": settings.seed if weights.path is None else None,
         "normalisation": (weights.mean, weights.std),
@@ -197,17 +195,10 @@ def _trunk(
     }
 
 
-def _file_digest(path: Path | None) -> str | None:
-    """Of a file that exists; read once per process and version of the file."""
-    if path is None or not path.is_file():
-        return None
-    return _content_digest(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _content_digest(path: Path, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _made_digest(weights: Weights) -> str | None:
+    """Of the file of weights that are made, once there is one."""
+    path = weights.path if weights.name == "fractals" else None
+    return known_digest(path) if path is not None and path.is_file() else None
 
 
 # From epoch to epoch --------------------------------------------------------------------------

@@ -7,13 +7,11 @@ content: a hard link to the cache's file where the disk has such, else a copy.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from operator import mul
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +20,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
+from bench.keys import known_digest
 from bench.methods.plan import HEAD
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
@@ -257,14 +256,7 @@ def _linked(weights: Path, to: Path) -> bool:
 
 
 def _start_name(path: Path) -> str:
-    status = path.stat()
-    return f"start-{_sha256(path, status.st_size, status.st_mtime_ns)[:32]}{path.suffix}"
-
-
-@cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return f"start-{known_digest(path)[:32]}{path.suffix}"
 
 
 def _written(versions: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import BenchError, WeightsError, nearest
+from bench.keys import known_digest
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
@@ -256,15 +256,14 @@ def _own_file(backbone: str, path: Path, told: Mapping[str, Any]) -> Weights:
     """A file with what the suite or the file itself says of it; what neither says is unknown."""
     if not path.is_file():
         raise WeightsError(f"weights file not found: {path}")
-    status = path.stat()
     defaults = file_defaults(backbone)
-    known = {**_said_by(path, status.st_mtime_ns), **told}
+    known = {**_said_by(path, path.stat().st_mtime_ns), **told}
     facts = {name: known.get(name, default) for name, default in defaults.items()}
     return replace(
         file_weights(
             path,
             name=path.name,
-            fingerprint=_sha256(path, status.st_size, status.st_mtime_ns),
+            fingerprint=known_digest(path),
             input_size=facts["image_size"],
             mean=_three(facts["mean"]),
             std=_three(facts["std"]),
@@ -310,16 +309,8 @@ def check_unchanged(weights: Weights) -> None:
         return
     if not path.is_file():
         raise WeightsError(f"weights file not found: {path}")
-    status = path.stat()
-    if _sha256(path, status.st_size, status.st_mtime_ns) != weights.fingerprint:
+    if known_digest(path) != weights.fingerprint:
         raise WeightsError(f"{path} has changed since the run began; run the same command again")
-
-
-@cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Remembered as long as size and time of modification stay: every trial asks for it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _origin(backbone: str, name: str) -> _Origin:

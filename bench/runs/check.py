@@ -19,8 +19,8 @@ from bench.suite import (
     Tune,
     WrittenTrial,
     distinct,
+    is_selected,
     load_suite,
-    matches,
     selection,
     written_trials,
 )
@@ -87,10 +87,6 @@ def import_for(checked: CheckedSuite, options: RunOptions) -> None:
 def _trains_alone(checked: CheckedSuite) -> bool:
     """Whether there is one trial, and neither a limit nor a search nor a device asks for more."""
     suite, rules = checked.loaded.suite, checked.selected
-    trials = [
-        trial
-        for trial in checked.trials
-        if not rules or any(matches(trial, rule) for rule in rules)
-    ]
+    trials = [trial for trial in checked.trials if is_selected(trial, rules)]
     more = suite.resources.limited or suite.tune is not None
     return not more and len(trials) == 1 and trials[0].settings.devices == 1

@@ -21,7 +21,7 @@ from bench.runs.decide import MAX_SEEDS, Step, next_step
 from bench.runs.options import RunOptions
 from bench.runs.race_text import end_text, round_text, start_text
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, in_order, was_tried
-from bench.suite import matches
+from bench.suite import is_selected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,9 +176,8 @@ class Race:
 
     def _is_selected(self, each: ResolvedTrial) -> bool:
         """Whether `--only` leaves the config further seeds."""
-        rules = self._run.selected
         further = each.with_seed(self._seeds(len(self._further.first) + 1)[-1]).trial
-        return not rules or any(matches(further, rule) for rule in rules)
+        return is_selected(further, self._run.selected)
 
     def _number(self, configs: Sequence[ResolvedTrial], trials: Collection[str]) -> int:
         """How many seeds all of the configs have among these trials."""

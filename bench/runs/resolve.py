@@ -49,8 +49,8 @@ from bench.suite import (
     SuiteSource,
     Trial,
     WrittenTrial,
+    is_selected,
     locate,
-    matches,
 )
 from bench.suite.grid import Places
 from bench.system.download import OnProgress
@@ -362,7 +362,7 @@ def _earlier(row: Mapping[str, Any] | None, retry: str | None) -> dict[str, Any]
 
 
 def _skip_reason(trial: Trial, selected: Sequence[GridRule], only: Sequence[str]) -> str | None:
-    if not selected or any(matches(trial, rule) for rule in selected):
+    if is_selected(trial, selected):
         return None
     return f"not selected by {' '.join(f'--only {text}' for text in only)}"
 
@@ -408,11 +408,9 @@ class Resolver:
         self._note_idle(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
+        key = ("precision", trial.backbone.name, trial.settings.precision, size)
         precision = self._once(
-            (
-                *("precision", trial.backbone.name, trial.settings.precision, size),
-                samples_at_once(trial),
-            ),
+            (*key, samples_at_once(trial)),
             lambda: resolve_precision(trial, size, self._device),
         )
         context: dict[str, Any] = {

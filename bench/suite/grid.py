@@ -172,6 +172,11 @@ def _over_settings(
             yield each, places
 
 
+def is_selected(trial: Trial, rules: Sequence[GridRule]) -> bool:
+    """Whether `--only` leaves `trial` in: any rule fits it, or there are none."""
+    return not rules or any(matches(trial, rule) for rule in rules)
+
+
 def matches(trial: Trial, rule: GridRule) -> bool:
     """Whether every key of `rule` fits `trial`: entries by name and given options."""
     settings = [*rule.settings.items()]

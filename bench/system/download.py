@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError, MachineError, is_full_disk, path_named
+from bench.keys import file_digest
 from bench.system.cache import cache_lock, flush_to_disk, set_aside
 from bench.system.lru_folder import make_room
 
@@ -77,7 +77,7 @@ def _is_there(destination: Path, expected: str) -> bool:
     """Whether the file is there and still what was downloaded."""
     if not expected or not destination.is_file():
         return destination.is_file()
-    return _sha256(destination).startswith(expected.lower())
+    return file_digest(destination).startswith(expected.lower())
 
 
 def _sweep(folder: Path) -> None:
@@ -133,7 +133,7 @@ def _download_verified(download: _Download, *, expected: str) -> None:
         download.discard()
     resumed = download.received > 0
     _receive_all(download)
-    actual = _sha256(download.part)
+    actual = file_digest(download.part)
     if not actual.startswith(expected.lower()):
         download.discard()
         if resumed:  # the part may have been of another version of the file: once more from 0
@@ -232,8 +232,3 @@ def _starts_at(content_range: str | None, start: int) -> bool:
 def _total_of(content_range: str | None) -> int | None:
     match = re.search(r"/([0-9]{1,18})$", content_range or "")
     return int(match[1]) if match else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

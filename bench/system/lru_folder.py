@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from bench.errors import BenchError
-from bench.system.cache import atomic_file, cache_root, is_temporary, remove_if_stale
+from bench.system.cache import atomic_file, cache_lock, cache_root, is_temporary, remove_if_stale
 from bench.system.cache_mirror import StoredFolder, stored
 
 STATES, FEATURES, VIEWS = "states", "features", "views"
@@ -104,6 +106,10 @@ class LruFolder:
         """Whether there is such an entry here, or in the store; it does not count as used."""
         stored = self._stored
         return self._path(key).is_file() or (stored is not None and stored.holds(key))
+
+    def lock(self, key: str) -> FileLock:
+        """What a process holds that makes the entry, not yet acquired; few locks serve all keys."""
+        return cache_lock(self.folder.parent / "locks" / f"{self.folder.name}-{key[:2]}.lock")
 
     @contextmanager
     def adding(self, key: str) -> Iterator[Path]:

@@ -32,7 +32,7 @@ def in_fixed_order(training: Training, step: Step, compute: Callable[[], T]) -> 
     buffers = list(training.network.buffers()) if first else []
     before = [buffer.clone() for buffer in buffers]
     try:
-        with _refusing_any_order():
+        with deterministic(warns=False):
             return compute()
     except RuntimeError as error:
         if not first or "determinis" not in str(error).lower():
@@ -51,11 +51,12 @@ def in_fixed_order(training: Training, step: Step, compute: Callable[[], T]) -> 
 
 
 @contextmanager
-def _refusing_any_order() -> Iterator[None]:
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
+def deterministic(*, warns: bool) -> Iterator[None]:
+    """Deterministic algorithms where torch has them; it refuses others, or `warns` of them."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=warns)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        torch.use_deterministic_algorithms(before, warn_only=warned)

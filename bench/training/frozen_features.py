@@ -24,7 +24,6 @@ from bench.keys import content_hash
 from bench.models.evaluation import as_input
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.suite import Settings
-from bench.system.cache import cache_lock
 from bench.system.lru_folder import FEATURES, cached_folder
 from bench.system.transfers import on_device
 
@@ -69,10 +68,7 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._cache = self._locks = None
-        if folder is not None:
-            self._cache = cached_folder(folder / FEATURES)
-            self._locks = folder / "locks"
+        self._cache = None if folder is None else cached_folder(folder / FEATURES)
         # By key the file whose checksum is right: a view is opened in every epoch.
         self._verified: dict[str, int] = {}
 
@@ -124,14 +120,14 @@ class FeatureStore:
 
     @contextmanager
     def _computing(self, key: str) -> Iterator[None]:
-        """One process computes a view, the others wait for it; few lock files serve all keys.
+        """One process computes a view, the others wait for it.
 
         In a cache that cannot be written nothing is kept, so there is nothing to wait for.
         """
-        assert self._locks is not None
+        assert self._cache is not None
         with ExitStack() as held:
             with suppress(OSError, NotImplementedError):
-                held.enter_context(cache_lock(self._locks / f"features-{key[:2]}.lock"))
+                held.enter_context(self._cache.lock(key))
             yield
 
 

@@ -18,6 +18,7 @@ from bench.methods.schedules import Progress
 from bench.models import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
+from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_groups
 from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -316,17 +317,11 @@ def isolated(threads: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 @contextmanager
 def _fixed_order_of_additions() -> Iterator[None]:
-    """Deterministic algorithms where torch has them: with several threads, some gradients
-    (of indexed tables, as in Swin) are otherwise summed in any order."""
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        # Filling fresh memory, which comes with it, would cost time and change nothing.
-        with _uninitialised_memory_left_alone():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+    """With several threads, some gradients (of indexed tables, as in Swin) are otherwise summed in
+    any order."""
+    # Filling fresh memory, which comes with it, would cost time and change nothing.
+    with deterministic(warns=True), _uninitialised_memory_left_alone():
+        yield
 
 
 @contextmanager

@@ -7,8 +7,7 @@ which views are made in the training process: two processes fewer on the same co
 from __future__ import annotations
 
 import torch
-from naive import BATCH_SIZE, IMAGE_SIZE, Loaders, sgd
-from naive import train as train_plainly
+from naive import BATCH_SIZE, IMAGE_SIZE, MEAN, STD, Loaders
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.datasets import ImageFolder
@@ -16,8 +15,7 @@ from torchvision.transforms import v2
 
 from bench.system.machine import keep_large_buffers
 from peer_loops import CROP_SCALE, Task, Trained, make_network
-
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+from peer_loops.plain import train_with
 
 
 class Kept(Dataset[tuple[Tensor, int]]):
@@ -39,14 +37,7 @@ def train(task: Task) -> Trained:
     """Train as an expert does."""
     keep_large_buffers()
     network = make_network(task).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = sgd(network, task.lr)
-    constant = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    best = task.out / "best.pt"
-    epochs = train_plainly(
-        *(network, _loaders(task), optimizer, constant, task.epochs, best),
-        precision=task.precision,
-    )
-    return Trained(epochs=epochs, checkpoint=best)
+    return train_with(network, _loaders(task), task)
 
 
 def _loaders(task: Task) -> Loaders:

@@ -245,12 +245,17 @@ def mixup_cutmix(num_classes: int, *, alpha: Alpha = 1.0) -> Transform:
     return v2.RandomChoice([mixup(num_classes, alpha=alpha), cutmix(num_classes, alpha=alpha)])
 
 
+def varies(entry: Entry) -> bool:
+    """Whether a sample looks different in every epoch."""
+    return entry.name != "none"
+
+
 def view_name(entry: Entry, *, seed: int, epoch: int) -> tuple[Any, ...]:
     """What names the views of `epoch`: equal names mean equal pixels of every sample.
 
     Mixing comes after it, and is no part of it.
     """
-    if entry.name == "none":
+    if not varies(entry):
         return CENTRAL
     own = entry.options.keys() - AUGMENTATIONS.shared_options.keys()
     options = {key: value for key, value in entry.options.items() if key in own}
@@ -265,14 +270,13 @@ class Augmenter:
         mix, alpha = options.pop("mix", None), options.pop("mix_alpha", 1.0)
         self._entry = entry
         self._seed = seed
-        self._varies = entry.name != "none"
         self._transform = AUGMENTATIONS.get(entry.name).function(size, **options)
         self._mix = MIXES.get(mix).function(num_classes, alpha=alpha) if mix else None
 
     @property
     def varies(self) -> bool:
         """Whether a sample looks different in every epoch."""
-        return self._varies
+        return varies(self._entry)
 
     def view(self, epoch: int) -> tuple[Any, ...]:
         """The name of the views of `epoch`, see `view_name`."""
@@ -287,7 +291,7 @@ class Augmenter:
         """Varied views `[n, 3, size, size]` of the cached uint8 `images` `[n, 3, S, S]`."""
         import torch
 
-        if not self._varies:
+        if not self.varies:
             result: Tensor = self._transform(images)
             return result
         views = []

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.keys import file_digest
 from bench.system.cache import atomic_file, cache_root
 from bench.system.download import OnProgress
 
@@ -61,8 +62,7 @@ def _hashed(path: Path, known: Known | None) -> Known | None:
             return known
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
             return None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(path)
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, digest

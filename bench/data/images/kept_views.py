@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from filelock import Timeout
 
 from bench.data.dataset import Pixels
+from bench.data.images.augmentations import varies
 from bench.data.inputs import CHANNELS
 from bench.data.splits import Samples, samples_digest
 from bench.keys import content_hash
 from bench.suite import Entry
-from bench.system.cache import cache_lock, cache_root
+from bench.system.cache import cache_root
 from bench.system.lru_folder import VIEWS, LruFolder, cache_limit
 
 PIECE = 16
@@ -40,7 +40,7 @@ def kept_bytes(augmentation: Entry, samples: int, *, size: int, epochs: int) -> 
     epochs would be gone before another training asks for them.
     """
     taken = epochs * samples * size * size * CHANNELS
-    return taken if augmentation.name != "none" and 2 * taken <= cache_limit() else 0
+    return taken if varies(augmentation) and 2 * taken <= cache_limit() else 0
 
 
 class KeptViews:
@@ -57,7 +57,6 @@ class KeptViews:
         self._pieces = np.array_split(among, range(PIECE, len(among), PIECE))
         self._place = {int(sample): divmod(row, PIECE) for row, sample in enumerate(among)}
         self._cache = LruFolder(cache_root() / VIEWS, cache_limit())
-        self._locks = cache_root() / "locks"
         self._epoch = -1
         self._opened: dict[int, Pixels] = {}
         self._pays: bool | None = None
@@ -96,24 +95,17 @@ class KeptViews:
         views = self._found(key, piece)
         if views is None:
             try:
-                with self._making(key, waits=waits):
+                with self._cache.lock(key).acquire(timeout=-1 if waits else 0):
                     # Another process may just have made it.
                     views = self._found(key, piece)
                     if views is None:
                         views = self._kept(key, piece)
-            except Timeout:
+            except Timeout:  # another process is just making it
                 return
             except (OSError, NotImplementedError):  # a full disk, a cache that is only read
                 self._pays = False
         if views is not None:
             self._opened[piece] = views
-
-    @contextmanager
-    def _making(self, key: str, *, waits: bool) -> Iterator[None]:
-        """Hold the lock of `key`, one of few; raises `Timeout` unless it is free or one `waits`."""
-        lock = cache_lock(self._locks / f"views-{key[:2]}.lock")
-        with lock.acquire(timeout=-1 if waits else 0):
-            yield
 
     def _kept(self, key: str, piece: int) -> Pixels | None:
         started = time.perf_counter()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.keys import content_hash
+from bench.keys import content_hash, file_digest
 from bench.results.analysis import read_verdict
 from bench.results.metric import Metric
 from bench.system.cache import atomic_file, cache_root
@@ -52,14 +52,14 @@ class KeptFigures:
     def has(self, path: Path, key: str) -> bool:
         """Whether the file is the figure that this key names, as it was written."""
         with suppress(OSError):
-            return self._known.get(self._name(path)) == [key, _file_digest(path)]
+            return self._known.get(self._name(path)) == [key, file_digest(path)]
         return False
 
     def write(self, keys: Mapping[Path, str]) -> None:
         """Remember these figures, which have just been drawn or were found, and no others."""
         known = {}
         with suppress(OSError):
-            known = {self._name(path): [key, _file_digest(path)] for path, key in keys.items()}
+            known = {self._name(path): [key, file_digest(path)] for path, key in keys.items()}
             if known != self._known:
                 with atomic_file(self._file()) as temporary:
                     temporary.write_text(json.dumps(known), encoding="utf-8")
@@ -107,7 +107,7 @@ class FigureKeys:
                 "drawing": self._drawing,
                 "tables": [[*map(str, frame), _digest(self._rows(frame))] for frame in frames],
                 "described": [run.suite, run.data, run.environment, run.num_trials],
-                "files": {path.name: _file_digest(path) for path in _files_read(run.folder)},
+                "files": {path.name: file_digest(path) for path in _files_read(run.folder)},
             },
             digits=_DIGITS,
         )
@@ -132,11 +132,6 @@ def _digest(numbers: np.ndarray) -> str:
     return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _files_read(folder: Path) -> Iterable[Path]:
     return (
         path
@@ -148,7 +143,7 @@ def _files_read(folder: Path) -> Iterable[Path]:
 def _code() -> str:
     package = Path(__file__).parents[2]
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
-    return content_hash({name: _file_digest(files[name]) for name in sorted(files)})
+    return content_hash({name: file_digest(files[name]) for name in sorted(files)})
 
 
 def _fonts(run: Run) -> list[str]:

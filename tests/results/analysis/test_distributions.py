@@ -51,6 +51,7 @@ def test_interquartile_mean_has_the_bits_of_scipy_stats() -> None:
         assert interquartile_mean(values) == stats.trim_mean(values, 0.25)
 
 
+@pytest.mark.campaign
 def test_a_report_does_not_import_scipy_stats(tmp_path: Path) -> None:
     """It takes half a second."""
     run = made_up_run(tmp_path / "run", seeds=3, epochs=2)
