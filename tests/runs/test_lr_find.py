@@ -103,7 +103,9 @@ def test_an_impossible_range_is_refused_before_anything_is_made(tmp_path: Path) 
         find_lrs(resolved_run, low=1.0, high=0.1, steps=20)
 
 
-@pytest.mark.parametrize("strategy", ["full_finetune", "linear_probe"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("full_finetune", marks=pytest.mark.campaign), "linear_probe"]
+)
 def test_the_range_of_a_job_is_that_of_its_training(strategy: str) -> None:
     trial = make_trial(strategy)
     job = make_job(trial)

@@ -125,7 +125,13 @@ def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: lis
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18_binary", "resnet18_binary_tuned", "smoke", "strategies"]
+    "name",
+    [
+        "resnet18_binary",
+        "resnet18_binary_tuned",
+        "smoke",
+        pytest.param("strategies", marks=pytest.mark.campaign),
+    ],
 )
 def test_shipped_suites_cause_no_note(name: str, tmp_path: Path) -> None:
     suite = Path(__file__).parents[2] / "suites" / f"{name}.yaml"

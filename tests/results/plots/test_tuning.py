@@ -106,7 +106,13 @@ def _figures(run: Run) -> dict[str, Figure]:
     return {name: f for name, f in zip(FIGURES, drawn, strict=True) if f is not None}
 
 
-@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(
+    "edge",
+    [
+        pytest.param(edge, marks=pytest.mark.campaign if edge == "twelve strategies" else ())
+        for edge in EDGES
+    ],
+)
 def test_every_figure_is_drawn_and_nothing_is_cut_off(tmp_path: Path, edge: str) -> None:
     run = made_up_tuning(tmp_path / "r", **{"seeds": 1, **EDGES[edge]})
     figures = _figures(run)
