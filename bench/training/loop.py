@@ -69,11 +69,15 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Branch:
-    """A trial on its way: `training` holds the current tensors, this what came before."""
+    """A trial on its way: `training` holds the current tensors, this what came before.
+
+    `best_val` are the validation logits of the best epoch, None where they were not predicted here.
+    """
 
     training: Training
     records: list[EpochRecord] = field(default_factory=list)
     best: Mapping[str, Tensor] = field(default_factory=dict)
+    best_val: Tensor | None = None
 
     def train_epoch(self) -> EpochRecord:
         """Train and validate the next epoch; raises `TrainingDivergedError`."""
@@ -81,7 +85,8 @@ class Branch:
         started = time.perf_counter()
         scores, lr = _train_epoch(training, epoch, val_losses(self.records))
         trained = time.perf_counter()
-        val = _val_scores(training, epoch=epoch)
+        logits = _val_logits(training, epoch=epoch)
+        val = _val_scores(training, logits)
         check_finite(training.settings.lr, epoch, scores, val)
         record = EpochRecord(
             epoch=epoch + 1,
@@ -94,7 +99,7 @@ class Branch:
         )
         self.records.append(record)
         if self._best is record:
-            self.best = self._tensors()
+            self.best, self.best_val = self._tensors(), logits
         return record
 
     def state(self) -> State:
@@ -115,11 +120,13 @@ class Branch:
             best=self.best,
             optimizer=optimizer,
             scaler={} if scaler is None else scaler.state_dict(),
+            best_val=self.best_val,
         )
 
     def restore(self, state: State) -> None:
         """Go on from `state`."""
-        self.records, self.best = list(state.records), state.best
+        self.records = list(state.records)
+        self.best, self.best_val = state.best, state.best_val
         self.training.load(state.model)
         parameters = dict(self.training.network.model.named_parameters())
         for name, slots in state.optimizer.items():
@@ -180,16 +187,18 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network.
 
-    Validation has been scored at that epoch, and is predicted again: keeping what each epoch
-    predicted would cost every state the room.
+    Validation has been scored at that epoch, and is predicted again unless it was in this process:
+    keeping what each epoch predicted would cost every state's file the room.
     """
-    plan, test, val = training.plan, training.splits.test, training.splits.val
+    plan, test = training.plan, training.splits.test
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
     test_scores = score(training, logits, test)
     if last_epoch is None:
-        best = last = Snapshot(epoch=0, val=_val_scores(training, epoch=None), test=test_scores)
+        val_logits = _val_logits(training, epoch=None)
+        val = _val_scores(training, val_logits)
+        best = last = Snapshot(epoch=0, val=val, test=test_scores)
     else:
         record = state.records[-1]
         chosen = chosen_record(state.records, training.settings)
@@ -199,8 +208,8 @@ def outcome(training: Training, state: State) -> Outcome:
             logits = predict(training, test, epoch=chosen.epoch - 1)
             test_scores = score(training, logits, test)
             best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
-    best_epoch = best.epoch - 1 if best.epoch else None
-    val_logits = predict(training, val, epoch=best_epoch) if val.size else logits[:0]
+        known = state.best_val
+        val_logits = _val_logits(training, epoch=chosen.epoch - 1) if known is None else known
     return Outcome(
         best=best,
         last=last,
@@ -213,10 +222,17 @@ def outcome(training: Training, state: State) -> Outcome:
     )
 
 
-def _val_scores(training: Training, *, epoch: int | None) -> Scores | None:
-    """Those of the network as it stands; None without a validation split."""
+def _val_logits(training: Training, *, epoch: int | None) -> Tensor:
+    """What the network as it stands predicts; without a validation split no rows."""
     val = training.splits.val
-    return score(training, predict(training, val, epoch=epoch), val) if val.size else None
+    if not val.size:
+        return torch.zeros(0, len(training.data.classes))
+    return predict(training, val, epoch=epoch)
+
+
+def _val_scores(training: Training, logits: Tensor) -> Scores | None:
+    """Those of validation logits; None without a validation split."""
+    return score(training, logits, training.splits.val) if len(logits) else None
 
 
 def trainable_parameters(network: Network, plan: Plan) -> int:

@@ -88,7 +88,8 @@ class State:
 
     `model` holds the parameters and buffers that may differ from the starting weights, `best`
     those of the epoch that is chosen, `optimizer` the optimiser's tensors per parameter, `scaler`
-    what a training in fp16 knows of the scale of its losses.
+    what a training in fp16 knows of the scale of its losses. `best_val` are the logits of the
+    validation split at the chosen epoch where this process has predicted them; no file has them.
     """
 
     records: tuple[EpochRecord, ...] = ()
@@ -96,6 +97,7 @@ class State:
     best: Mapping[str, Tensor] = field(default_factory=dict)
     optimizer: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     scaler: Mapping[str, float] = field(default_factory=dict)
+    best_val: Tensor | None = None
 
     @property
     def epochs(self) -> int:

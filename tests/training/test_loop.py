@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -507,6 +508,20 @@ def test_the_chosen_epochs_weights_are_kept_and_tested(monkeypatch: pytest.Monke
     assert score(training, logits, training.splits.test) == outcome.best.test
     assert np.allclose(outcome.probabilities, logits.softmax(dim=1).numpy(), atol=1e-7)
     assert outcome.last.epoch == 3
+
+
+@pytest.mark.parametrize("strategy", ["full_finetune", "partial_finetune", "linear_probe"])
+def test_validation_predicted_while_training_is_what_the_chosen_epoch_predicts(
+    strategy: str,
+) -> None:
+    training = tiny_training(make_trial(strategy, epochs=3, lr=0.05))
+    with patch("bench.training.loop.outcome", wraps=outcome) as finished:
+        found = train(training, lambda _: None)
+    (_, state), _ = finished.call_args
+    assert found.best.epoch < 3 or strategy != "full_finetune"  # then another state is loaded
+    again = outcome(training, replace(state, best_val=None))
+    assert np.array_equal(found.val_probabilities, again.val_probabilities)
+    assert len(again.val_probabilities) == len(training.splits.val)
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_epoch() -> None:

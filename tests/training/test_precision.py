@@ -172,19 +172,31 @@ def test_auto_is_measured_with_as_many_samples_as_train_at_once(
     assert [images for *_, images in calls] == ([] if samples is None else [samples])
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.1, 6), (1.0, 5), (60.0, 2)])
-def test_costly_steps_are_repeated_less_often(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, rounds: int
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "rounds"),
+    [
+        (0.1, 0.1, 6),
+        (1.0, 1.0, 5),
+        (60.0, 60.0, 2),
+        (2.0, 1.0, 1),
+        (1.0, 2.0, 1),
+        (1.4, 1.0, 4),  # not far enough from what is needed
+        (0.2, 0.1, 6),  # what is set up once may be most of a first step
+    ],
+)
+def test_steps_are_repeated_less_often_where_they_are_costly_and_once_where_the_first_is_clear(
+    monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, rounds: int
 ) -> None:
-    taken: list[str] = []
+    taken: list[tuple[int, str]] = []
+    seconds = {"fp32": fp32, "bf16": bf16}
 
-    def step(*arguments: Any) -> float:
-        taken.append(arguments[-1])
-        return seconds
+    def step(_: Any, batch: torch.Tensor, labels: torch.Tensor, precision: str) -> float:
+        taken.append((len(batch), precision))
+        return seconds[precision]
 
     monkeypatch.setattr(precision, "_timed_step", step)
-    assert step_seconds("mobilenet_v3_small", 32, "cpu", 2) == {"fp32": seconds, "bf16": seconds}
-    assert taken == ["fp32", "bf16"] * rounds
+    assert step_seconds("mobilenet_v3_small", 32, "cpu", 4) == seconds
+    assert taken == [(2, "fp32"), (2, "bf16")] + [(4, "fp32"), (4, "bf16")] * rounds
 
 
 @pytest.mark.usefixtures("own_cache", "two_threads")
