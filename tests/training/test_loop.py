@@ -560,15 +560,17 @@ def test_trainable_parameters(
     assert outcome.total_params == sum(p.numel() for p in training.network.model.parameters())
 
 
-def test_bf16_runs_close_to_fp32_and_is_another_computation() -> None:
-    losses = {
-        precision: _train(tiny_training(make_trial(precision=precision, lr=1e-3)))
-        .records[0]
-        .train.loss
-        for precision in ("fp32", "bf16")
-    }
-    assert losses["bf16"] != losses["fp32"]
-    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+@pytest.mark.parametrize("seed", range(3))
+def test_bf16_is_another_computation_whose_roundings_explain_the_difference(seed: int) -> None:
+    logits = {}
+    for precision in ("fp32", "bf16"):
+        training = tiny_training(make_trial(precision=precision, seed=seed))
+        training.load({})
+        logits[precision] = predict(training, training.splits.train, epoch=None)
+    layers = [m for m in training.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    difference = (logits["bf16"] - logits["fp32"]).norm() / logits["fp32"].norm()
+    # Eight bits of precision: each layer rounds by up to 2^-9 of a value, in either direction.
+    assert 0 < difference < len(layers) * 2**-9
 
 
 def test_evaluation_sees_the_central_view() -> None:
