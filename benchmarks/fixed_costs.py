@@ -23,6 +23,8 @@ from typing import Any
 
 import psutil
 
+from bench.cli.start import few_searches_for_garbage
+
 SUITE = """\
 name: one
 dataset: {{name: hymenoptera, path: {data}}}
@@ -90,14 +92,15 @@ def moments(suite: str, out: str, overrides: Sequence[str]) -> list[float]:
     def end(*_: Any) -> None:
         ends.append(time.time())
 
-    import bench
+    with few_searches_for_garbage():  # as in the command
+        import bench
 
-    clock: Any = Clock()
-    clock.resolved = clock.training = clock.status = end
-    clock.epoch = lambda _: ends.__setitem__(slice(LAST_EPOCH, None), [time.time()])
-    end()
-    bench.run(suite, reporter=clock, out=out, overrides=overrides)
-    end()
+        clock: Any = Clock()
+        clock.resolved = clock.training = clock.status = end
+        clock.epoch = lambda _: ends.__setitem__(slice(LAST_EPOCH, None), [time.time()])
+        end()
+        bench.run(suite, reporter=clock, out=out, overrides=overrides)
+        end()
     return ends
 
 
