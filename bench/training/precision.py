@@ -38,7 +38,7 @@ _NUM_CLASSES = 2
 _ROUNDS, _SECONDS = 5, 8.0
 """Rounds after the first one; no new one begins once all have taken so long."""
 
-_COSTLY, _CLEAR = 1.0, 1.3
+_COSTLY, _CLEAR = 0.3, 1.3
 """The first round is enough where each of its steps takes so many seconds, beside which what torch
 sets up in a first step is little, and their ratio is so many times off `NEEDED_SPEEDUP`."""
 
