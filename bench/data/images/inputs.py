@@ -73,7 +73,7 @@ class ImageInputs:
         else:
             images = self._resident.of(samples, lambda missing: self._views(missing, epoch))
         mean, std = self._normalisation
-        return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        return images.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
 
     def _views(self, samples: Samples, epoch: int) -> Tensor:
         """Views uint8 `[n, size, size, 3]` on the CPU, as images lie in the cache."""
