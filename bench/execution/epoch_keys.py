@@ -41,6 +41,7 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "sampler",
         "metric",  # a state keeps the tensors of the epoch that it has chosen
         "choose",
+        "diagnose",  # a state keeps the scores of its epochs
     ),
     Plan: ("objective", "penalties"),
     Term: ("name", "options"),

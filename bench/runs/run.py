@@ -561,6 +561,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
         for split, scores, seconds in (
             ("train", record.train, record.train_seconds),
             ("val", record.val, record.val_seconds),
+            ("test", record.test, None),
         ):
             if scores is None:
                 continue

@@ -294,6 +294,12 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
             "folds and tune cannot be combined: every image is a test image of some fold, so the "
             "search would see them all; remove one of the two",
         )
+    if suite.settings["diagnose"] != (None,) and suite.tune is not None:
+        yield (
+            ("diagnose",),
+            "diagnose and tune cannot be combined: a search must not look at the test split; "
+            "remove one of the two",
+        )
 
 
 def locate(suite: Suite, key: str, trial: Trial) -> tuple[str | int, ...]:

@@ -56,7 +56,7 @@ KEYS = (
     "after",
 )
 LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
-OF_RUN = frozenset({"metric", "choose", "folds"})
+OF_RUN = frozenset({"metric", "choose", "folds", "diagnose"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 

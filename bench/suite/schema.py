@@ -491,6 +491,16 @@ class Settings(BaseModel):
             examples=[5],
         ),
     ] = None
+    diagnose: Annotated[
+        Literal["test_curve"] | None,
+        Field(
+            description="`test_curve` also scores the test split after every epoch, for the whole "
+            "suite, to show what would be claimed by those who choose by it. The scores are kept "
+            "apart, and choose, tune and claim nothing. Trials with it have ids of their own; not "
+            "with `tune`. null: the test split is read once.",
+            examples=["test_curve"],
+        ),
+    ] = None
     seed: Annotated[
         int,
         Field(
@@ -520,10 +530,11 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "weight_decay_on": ("all",),
     "choose": ("best",),
     "folds": (None,),
+    "diagnose": (None,),
 }
 """Settings that older ids do not have: where they have one of these values, nor do newer ones."""
 
-WRITTEN_IF_SET: Mapping[str, Any] = {"choose": "best", "folds": None}
+WRITTEN_IF_SET: Mapping[str, Any] = {"choose": "best", "folds": None, "diagnose": None}
 """Settings that a `suite.yaml` names only where they have another value than this."""
 
 DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}

@@ -96,6 +96,7 @@ class Branch:
             train_seconds=trained - started,
             val_seconds=time.perf_counter() - trained,
             peak_memory_mib=training.peak_memory_mib(),
+            test=_diagnosis(training, epoch),
         )
         self.records.append(record)
         if self._best is record:
@@ -220,6 +221,14 @@ def outcome(training: Training, state: State) -> Outcome:
         trainable_params=trainable_parameters(training.network, plan),
         total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
     )
+
+
+def _diagnosis(training: Training, epoch: int) -> Scores | None:
+    """What the test split says of the network as it stands, where the suite asks for it."""
+    if training.settings.diagnose is None:
+        return None
+    test = training.splits.test
+    return score(training, predict(training, test, epoch=epoch), test)
 
 
 def _val_logits(training: Training, *, epoch: int | None) -> Tensor:

@@ -12,7 +12,7 @@ Heads compute in fp32 and with one intra-op thread, whatever the trunk does.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.data import Samples, Splits
 from bench.errors import BenchError
 from bench.keys import content_hash, derive_seed
 from bench.methods.objectives import CrossEntropy, StackedCrossEntropy
@@ -151,10 +152,12 @@ class _Stack:
             stream.network.eval()
         scores, lrs = self._train()
         trained = time.perf_counter()
-        vals = self._validate()
+        vals = self._scored(lambda splits: splits.val)
         share = 1 / len(self._rows)
         train_seconds = (trained - started) * share
         val_seconds = (time.perf_counter() - trained) * share
+        diagnosed = self._rows[0][0].settings.diagnose is not None
+        tests = self._scored(lambda splits: splits.test) if diagnosed else [None] * len(vals)
         peak = self._rows[0][0].training.peak_memory_mib()
         self._epoch += 1
         news = []
@@ -164,6 +167,7 @@ class _Stack:
                 lr=lrs[index],
                 train=scores[index],
                 val=vals[index],
+                test=tests[index],
                 train_seconds=train_seconds,
                 val_seconds=val_seconds,
                 peak_memory_mib=peak,
@@ -357,14 +361,15 @@ class _Stack:
 
     # Evaluation ---------------------------------------------------------------------------
 
-    def _validate(self) -> list[Scores | None]:
+    def _scored(self, samples_of: Callable[[Splits], Samples]) -> list[Scores | None]:
+        """The scores of every row on a split; None without samples."""
         trainings = [row[0].training for row in self._rows]
         places, found = [], []
         for stream in self._streams.values():
             rows = [i for i, w in enumerate(self._streams_of(trainings)) if w is stream]
-            if not rows or not stream.splits.val.size:
+            samples, logits = samples_of(stream.splits), []
+            if not rows or not samples.size:
                 continue
-            samples, logits = stream.splits.val, []
             inputs = EpochInputs(
                 stream, HEAD, stream.central, self._epoch, among=samples, pristine=True
             )

@@ -41,7 +41,8 @@ class Scores:
 class EpochRecord:
     """What is recorded of an epoch, counted from 1; `lr` is the head's at its first step.
 
-    `val` is None where there is no validation split. `peak_memory_mib` was the peak since its task
+    `val` is None where there is no validation split, `test` unless the suite asks for a diagnosis:
+    nothing is chosen by it. `peak_memory_mib` was the peak since its task
     began, of which `shared_memory_mib` may be that of heads trained beside it; None: not known.
     """
 
@@ -53,6 +54,7 @@ class EpochRecord:
     val_seconds: float
     peak_memory_mib: float | None = field(default=None, compare=False)
     shared_memory_mib: float = field(default=0.0, compare=False)
+    test: Scores | None = None
 
     @property
     def validation(self) -> Scores:
@@ -257,6 +259,6 @@ def _parsed(path: Path) -> State:
 
 
 def _record(content: Mapping[str, Any]) -> EpochRecord:
-    found = {split: content[split] for split in ("train", "val")}
+    found = {split: content.get(split) for split in ("train", "val", "test")}
     scores = {split: None if own is None else Scores(**own) for split, own in found.items()}
     return EpochRecord(**{**content, **scores})

@@ -142,6 +142,7 @@ def test_each_setting_of_an_epoch_changes_every_key() -> None:
         "devices_per_trial": 2,
         "metric": "ece",
         "choose": "last",
+        "diagnose": "test_curve",
     }
     assert set(changed) == set(HASHED[Settings])
     for name, value in changed.items():

@@ -364,6 +364,12 @@ def test_a_metric_whose_name_can_name_no_column_is_refused(tmp_path: Path, name:
             "folds and tune cannot be combined: every image is a test image of some fold, so the "
             "search would see them all; remove one of the two",
         ),
+        ({"diagnose": "test"}, "diagnose must be 'test_curve', got 'test'"),
+        (
+            {"diagnose": "test_curve", "tune": {"space": {"lr": [0.1, 0.2]}}},
+            "diagnose and tune cannot be combined: a search must not look at the test split; "
+            "remove one of the two",
+        ),
         (
             {"dataset": {"name": "fractals", "val_fraction": 0}},
             "val_fraction 0 leaves no validation split to choose the epoch by: set choose: last, "

@@ -524,6 +524,25 @@ def test_validation_predicted_while_training_is_what_the_chosen_epoch_predicts(
     assert len(again.val_probabilities) == len(training.splits.val)
 
 
+@pytest.mark.parametrize("strategy", ["full_finetune", "lp_ft", "linear_probe"])
+def test_a_diagnosis_scores_the_test_split_in_every_epoch_and_changes_nothing(
+    strategy: str,
+) -> None:
+    plain, diagnosed = (
+        train(
+            tiny_training(make_trial(strategy, epochs=3, lr=0.05, diagnose=asked)), lambda _: None
+        )
+        for asked in (None, "test_curve")
+    )
+    assert [record.test for record in plain.records] == [None] * 3
+    assert [
+        replace(record, test=None, train_seconds=0, val_seconds=0) for record in diagnosed.records
+    ] == [replace(record, train_seconds=0, val_seconds=0) for record in plain.records]
+    assert (diagnosed.best, diagnosed.last) == (plain.best, plain.last)
+    assert diagnosed.records[diagnosed.best.epoch - 1].test == diagnosed.best.test
+    assert diagnosed.records[-1].test == diagnosed.last.test
+
+
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_epoch() -> None:
     training = tiny_training(make_trial(lr=1e30, epochs=2))
     with pytest.raises(TrainingDivergedError, match=r"loss is (nan|inf) in epoch 1; lower lr"):

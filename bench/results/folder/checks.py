@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -70,7 +70,12 @@ def trials_problem(trials: pd.DataFrame) -> str | None:
 
 def curves_problem(curves: pd.DataFrame, trials: pd.DataFrame) -> str | None:
     """What is wrong with the curves of these trials."""
-    return next(_of_curves(curves, trials), None)
+    return next(_of_curves(curves, trials, ("train", "val")), None)
+
+
+def test_curves_problem(curves: pd.DataFrame, trials: pd.DataFrame) -> str | None:
+    """What is wrong with the curves that the test split left of these trials."""
+    return next(_of_curves(curves, trials, ("test",)), None)
 
 
 def predictions_problem(predictions: pd.DataFrame, trials: pd.DataFrame) -> str | None:
@@ -137,11 +142,11 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
             yield f"the column {name} must hold times in the years 1970 to 9998"
 
 
-def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame) -> Iterator[str]:
+def _of_curves(curves: pd.DataFrame, trials: pd.DataFrame, splits: Sequence[str]) -> Iterator[str]:
     yield from _strangers(curves, trials)
     yield from _out_of_range(curves, _kinds("curves", curves))
-    if not set(curves["split"].unique()) <= {"train", "val"}:
-        yield "split must be train or val"
+    if not set(curves["split"].unique()) <= set(splits):
+        yield f"split must be {' or '.join(splits)}"
     yield from _repeated(curves, ["trial", "epoch", "split"])
 
 

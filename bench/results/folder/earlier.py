@@ -19,11 +19,11 @@ from bench.system.cache import flush_to_disk
 
 FOLDER = "earlier"
 _KEPT = (
-    "trials.parquet", "curves.parquet", "predictions.parquet", "children.parquet",
-    "child_predictions.parquet", "suite.yaml", "environment.json", "data.json", "accounts.json",
-    "looks.json", "verdict.json", "thumbnails.parquet", "inputs.parquet", "report.md",
-    "report.html", "tuned.yaml", "tuning.parquet", "tuning.json", "untuned.parquet",
-    "untuned_predictions.parquet", "plots",
+    "trials.parquet", "curves.parquet", "test_curves.parquet", "predictions.parquet",
+    "children.parquet", "child_predictions.parquet", "suite.yaml", "environment.json",
+    "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
+    "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
+    "untuned.parquet", "untuned_predictions.parquet", "plots",
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from bench.results.folder.tables import (
     to_table,
     write_parquet,
 )
+from bench.results.folder.test_curves import split_off_test, write_test_curves
 from bench.system.cache import flush_to_disk
 from bench.system.tensor_checksum import tensor_file_problem
 
@@ -68,8 +69,9 @@ class RunStore:
         """Store what a trial left, in place of what an earlier attempt may have left.
 
         `curves` and `predictions` are columns or rows; `trial` is filled in; curves may have the
-        metrics that the row has of the validation split. Whenever the process
-        is killed, either the earlier part or this one is read afterwards, whole.
+        metrics that the row has of the validation split, and rows of the test split, which come
+        into a table apart. Whenever the process is killed, either the earlier part or this one is
+        read afterwards, whole.
         """
         trial = str(trial_row["trial"])
         tables = {
@@ -102,7 +104,7 @@ class RunStore:
         trials, curves, predictions = (_read(folder, name) for name in TABLES)
         return Part(
             trial_row=trials.to_pylist()[0],
-            curves=to_frame(curves),
+            curves=to_frame(split_off_test(curves)[0]),
             predictions=to_frame(predictions),
         )
 
@@ -134,20 +136,23 @@ class RunStore:
         return row is not None and row["status"] == "complete"
 
     def consolidate(self, trial_ids: Sequence[str]) -> list[str]:
-        """Write the three tables of the run from the parts of these trials, in this order.
+        """Write the tables of the run from the parts of these trials, in this order.
 
         Returns the trials that have no part. All of `trial_ids` count as planned. Raises
         `BenchError` if a part is damaged.
         """
         self._clean()
         folders = {trial: self._find(trial) for trial in trial_ids}
+        tested: list[pa.Table] = []
         for table in TABLES:
+            parts = (_read(folder, table) for folder in folders.values() if folder is not None)
             merge_parquet(
                 table,
-                (_read(folder, table) for folder in folders.values() if folder is not None),
+                _without_test(parts, tested) if table == "curves" else parts,
                 self.folder / f"{table}.parquet",
                 metadata={PLANNED_KEY: str(len(folders)).encode()},
             )
+        write_test_curves(self.folder, tested)
         return [trial for trial, folder in folders.items() if folder is None]
 
     def gathered(self, trial_ids: Sequence[str] | None) -> dict[TableName, pa.Table]:
@@ -161,10 +166,11 @@ class RunStore:
             trial_ids = sorted(names)
         found = (self._find(trial) for trial in trial_ids)
         folders = [folder for folder in found if folder is not None]
-        return {
+        tables = {
             name: join_tables(name, (_read(folder, name) for folder in folders), self.folder)
             for name in TABLES
         }
+        return {**tables, "curves": split_off_test(tables["curves"])[0]}
 
     def _find(self, trial: str) -> Path | None:
         folders = (self.parts / trial, self._aside(trial))
@@ -224,6 +230,15 @@ def _read(folder: Path, table: TableName) -> pa.Table:
     if expected is not None and path.is_file() and _checksum(path) != expected:
         raise BenchError(f"{path} is damaged (its checksum is wrong); {_MEND}")
     return read_table(path, table, mend=_MEND)
+
+
+def _without_test(curves: Iterable[pa.Table], tested: list[pa.Table]) -> Iterator[pa.Table]:
+    """The curves of parts but for the test split, which `tested` gets."""
+    for table in curves:
+        own, test = split_off_test(table)
+        if len(test):
+            tested.append(test)
+        yield own
 
 
 def _remove(path: Path) -> None:

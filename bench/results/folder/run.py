@@ -31,6 +31,7 @@ from bench.results.folder.parts import PLANNED_KEY, RunStore
 from bench.results.folder.planned import read_planned
 from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import TEST, VAL, of_split, read_table, to_frame
+from bench.results.folder.test_curves import read_test_curves
 from bench.results.metric import Metric, read_metrics
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
@@ -77,6 +78,11 @@ class Run:
     def child_predictions(self) -> pd.DataFrame:
         """The test predictions of the children, whose ids stand in the column `trial`."""
         return of_split(read_child_predictions(self.folder, self.children), TEST)
+
+    @cached_property
+    def test_curves(self) -> pd.DataFrame:
+        """What the test split said of every epoch, where the suite has `diagnose: test_curve`."""
+        return read_test_curves(self.folder, self.trials)
 
     @property
     def metric(self) -> Metric:

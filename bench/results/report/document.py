@@ -37,6 +37,7 @@ FILES: Mapping[str, str] = {
     "suite.yaml": "the suite, with everything filled in",
     "trials.parquet": "a row per trial",
     "curves.parquet": "loss and metrics of every epoch",
+    "test_curves.parquet": "what the test split said of every epoch; nothing is chosen by it",
     "predictions.parquet": "every prediction on test and validation split, with probabilities",
     "children.parquet": "what finished trials were made into without training, a row each",
     "child_predictions.parquet": "their predictions, on both splits",

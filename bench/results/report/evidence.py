@@ -52,6 +52,7 @@ from bench.results.report.blocks import (
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
 from bench.results.report.predictions import predictions_sections
+from bench.results.report.selection_bias import selection_bias_section
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
@@ -123,6 +124,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield from _metrics(found)
     yield from predictions_sections(found.run, found.grid, found.verdict)
     yield from _training(found)
+    yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from _shares(found)
     yield from _fronts(found)
     shown = [picture for picture in pictures if picture.name not in (metric.test, INPUTS)]
