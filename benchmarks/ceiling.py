@@ -29,7 +29,6 @@ Precision = Literal["fp32", "bf16"]
 WARM_UP = 3
 """Untimed calls at the start: the first ones choose kernels and take memory."""
 
-
 ROUNDS = 3
 """Step and convolutions are timed in turns: a machine is not equally fast all the time."""
 
