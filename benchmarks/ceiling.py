@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,36 +29,78 @@ Precision = Literal["fp32", "bf16"]
 WARM_UP = 3
 """Untimed calls at the start: the first ones choose kernels and take memory."""
 
+ROUNDS = 3
+"""Step and convolutions are timed in turns: a machine is not equally fast all the time."""
 
-def images_per_second(
-    model_name: str, precision: Precision, threads: int, batch: int, size: int, seconds: float
-) -> float:
-    """Images a second of this process: `batch` over the median step in about `seconds` seconds.
 
-    Must be called before torch allocates anything large in this process. `size` is the side of the
-    square images in pixels.
+def measured(
+    model_name: str,
+    precision: Precision,
+    threads: int,
+    batch: int,
+    size: int,
+    seconds: float,
+    shape_seconds: float,
+) -> dict[str, Any]:
+    """Images a second of this process, its floor, and the convolutions that the floor comes from.
+
+    The step takes about `seconds` seconds, each convolution about `shape_seconds` forward and as
+    many backward; what counts is the median over the rounds. With one thread, seconds are those of
+    the processor: whatever else runs must not lift the floor. Must be called before torch allocates
+    anything large in this process. `size` is the side of the square images in pixels.
     """
     keep_large_buffers()
     import torch
-    import torch.nn.functional as F
     from torchvision import models
 
     torch.set_num_threads(threads)
+    clock = time.thread_time if threads == 1 else time.perf_counter
     model = models.get_model(model_name, weights=None, num_classes=2)
+    counts = convolution_shapes(model, size)
+    step = _training_step(model, precision, batch, size)
+    steps: list[float] = []
+    alone: dict[Shape, tuple[list[float], list[float]]] = {shape: ([], []) for shape in counts}
+    for _ in range(ROUNDS):
+        steps += _times(step, seconds / ROUNDS, clock)
+        for shape, found in alone.items():
+            calls = _convolution(shape, precision, batch)
+            for call, times in zip(calls, found, strict=True):
+                times += _times(call, shape_seconds / ROUNDS, clock)
+    rows = [
+        _row(shape, counts[shape], batch, *map(statistics.median, found))
+        for shape, found in alone.items()
+    ]
+    return {
+        "images_per_second": batch / statistics.median(steps),
+        "floor_seconds": floor_seconds(rows),
+        "convolutions": rows,
+    }
+
+
+def _training_step(
+    model: nn.Module, precision: Precision, batch: int, size: int
+) -> Callable[[], object]:
+    import torch
+    import torch.nn.functional as F
+
+    from bench.models.evaluation import autocast
+    from bench.training.depthwise import depthwise_gradients
+
+    cpu = torch.device("cpu")
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 2
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(cpu, precision), depthwise_gradients(cpu, precision):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-    return batch / _median_seconds(step, seconds)
+    return step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,46 +173,17 @@ def _pair(values: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def convolution_times(
-    model_name: str, precision: Precision, threads: int, batch: int, size: int, seconds: float
-) -> list[dict[str, Any]]:
-    """Each shape of convolution alone: how often the network has it, and median seconds a batch.
-
-    Forward, and backward as `bench` trains: gradients of input and weight, of depthwise
-    convolutions in fp32 where bf16 is slow. About `seconds` seconds for each of them. `gflops` are
-    10⁹ operations a second, forward and backward.
-    """
-    keep_large_buffers()
-    import torch
-    from torchvision import models
-
-    torch.set_num_threads(threads)
-    model = models.get_model(model_name, weights=None, num_classes=2)
-    rows = []
-    for shape, count in convolution_shapes(model, size).items():
-        forward, backward = _convolution_seconds(shape, precision, batch, seconds)
-        passes = 2 if shape.from_images else 3
-        flops = passes * batch * shape.forward_flops()
-        rows.append(
-            {
-                **asdict(shape),
-                "count": count,
-                "forward_seconds": forward,
-                "backward_seconds": backward,
-                "gflops": flops / (forward + backward) / 1e9,
-            }
-        )
-    return rows
-
-
-def _convolution_seconds(
-    shape: Shape, precision: Precision, batch: int, seconds: float
-) -> tuple[float, float]:
+def _convolution(
+    shape: Shape, precision: Precision, batch: int
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Forward, and backward as `bench` trains: gradients of input and weight, of depthwise
+    convolutions in fp32 where bf16 is slow."""
     import torch
     import torch.nn.functional as F
 
     from bench.training.depthwise import depthwise_gradients
 
+    cpu = torch.device("cpu")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     images = torch.randn(batch, shape.channels, *shape.image).to(dtype)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -179,18 +192,26 @@ def _convolution_seconds(
     leaves = [weight] if shape.from_images else [images.requires_grad_(), weight]
 
     def convolve() -> torch.Tensor:
-        return F.conv2d(
-            *(images, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
-        )
+        with depthwise_gradients(cpu, precision):
+            return F.conv2d(
+                *(images, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+            )
 
-    with depthwise_gradients(torch.device("cpu"), precision):
-        forward = _median_seconds(convolve, seconds)
-        output = convolve()
+    output = convolve()
     upstream = torch.randn_like(output)
-    backward = _median_seconds(
-        lambda: torch.autograd.grad(output, leaves, upstream, retain_graph=True), seconds
-    )
-    return forward, backward
+    return convolve, lambda: torch.autograd.grad(output, leaves, upstream, retain_graph=True)
+
+
+def _row(shape: Shape, count: int, batch: int, forward: float, backward: float) -> dict[str, Any]:
+    """How often the network has it, seconds a batch, and 10⁹ operations a second of both."""
+    passes = 2 if shape.from_images else 3
+    return {
+        **asdict(shape),
+        "count": count,
+        "forward_seconds": forward,
+        "backward_seconds": backward,
+        "gflops": passes * batch * shape.forward_flops() / (forward + backward) / 1e9,
+    }
 
 
 def floor_seconds(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -200,15 +221,19 @@ def floor_seconds(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {"forward": forward, "training": forward + backward}
 
 
-def _median_seconds(call: Callable[[], object], seconds: float) -> float:
+def _times(
+    call: Callable[[], object], seconds: float, clock: Callable[[], float]
+) -> Iterator[float]:
+    """How long each of some calls took that take about `seconds` together, after untimed ones."""
     for _ in range(WARM_UP):
         call()
-    times: list[float] = []
-    while sum(times) < seconds:
-        started = time.perf_counter()
+    total = 0.0
+    while total < seconds:
+        started = clock()
         call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        taken = clock() - started
+        total += taken
+        yield taken
 
 
 def main() -> None:
@@ -225,18 +250,17 @@ def main() -> None:
         "--shape-seconds", type=float, default=0.3, help="measured time of each convolution"
     )
     given = parser.parse_args()
-    step = (given.model, given.precision, given.threads, given.batch, given.size, given.seconds)
+    asked = (given.model, given.precision, given.threads, given.batch, given.size)
+    seconds = (given.seconds, given.shape_seconds)
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        speeds = pool.starmap(images_per_second, [step] * given.processes, chunksize=1)
-        alone = (*step[:-1], given.shape_seconds)
-        convolutions = pool.starmap(convolution_times, [alone] * given.processes, chunksize=1)
+        found = pool.starmap(measured, [(*asked, *seconds)] * given.processes, chunksize=1)
     print(
         json.dumps(
             {
                 **vars(given),
-                "images_per_second": speeds,
-                "floor_seconds": [floor_seconds(rows) for rows in convolutions],
-                "convolutions": convolutions[0],
+                "images_per_second": [own["images_per_second"] for own in found],
+                "floor_seconds": [own["floor_seconds"] for own in found],
+                "convolutions": found[0]["convolutions"],
             }
         )
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,14 @@ from rich.table import Table
 
 from bench.cli.console import error_console, out_console
 from bench.cli.interrupts import INTERRUPTED
-from bench.errors import counted, without_secrets
+from bench.errors import bounded, counted, without_secrets
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
     from bench.results.folder import Run
+
+MAX_REASON = 300
+"""Letters of a reason why trials failed: the report has all of it."""
 
 
 @contextmanager
@@ -55,7 +59,20 @@ def exit_with_failures(result: Run, again: str) -> None:
         command = escape(without_secrets(again))
         text += f"; the next run skips {tried} of them, {command} runs them again"
     error_console.print(text, highlight=False)
+    shared = _shared_reason(failed["error"].tolist())
+    if shared is not None:
+        error_console.print(shared, markup=False, highlight=False)
     raise typer.Exit(1)
+
+
+def _shared_reason(errors: Sequence[str]) -> str | None:
+    """What most of the failed trials have failed for, in one line; None if no reason is so."""
+    reason, count = Counter(errors).most_common(1)[0]
+    if 2 * count <= len(errors):
+        return None
+    those = "all of them" if count == len(errors) else f"{count} of them"
+    line = bounded(" ".join(without_secrets(reason).split()), MAX_REASON)
+    return f"{those}: {line}" if len(errors) > 1 else line
 
 
 def _show_ranking(result: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def test_a_failed_trial_is_exit_code_1(cli, suite: Path, tmp_path: Path) -> None
     assert code == 1
     assert "failed" in out
     assert "2 trials failed" in err
+    assert re.search(r"^all of them: the training loss is nan in epoch 1; lower lr ", err, re.M)
     assert "Traceback" not in out + err
     assert set(pd.read_parquet(tmp_path / "tiny" / "trials.parquet")["status"]) == {"failed"}
     hint = "the next run skips 2 of them, the same command with --retry failed runs them again"

@@ -128,11 +128,13 @@ def standard(
     """Rotation, random crop, mirror image, and changes of brightness, contrast and colour."""
     from torchvision.transforms import v2
 
+    from bench.data.images.colour_jitter import ColourJitter
+
     return v2.Compose(
         [
             v2.RandomRotation(degrees, interpolation=v2.InterpolationMode.BILINEAR),
             flip_crop(size),
-            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
+            ColourJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05),
         ]
     )
 
@@ -154,6 +156,8 @@ def advanced(
     """Affine maps, perspective, crop, mirror image, colour, blur and random erasing."""
     from torchvision.transforms import v2
 
+    from bench.data.images.colour_jitter import ColourJitter
+
     bilinear = v2.InterpolationMode.BILINEAR
     return v2.Compose(
         [
@@ -162,7 +166,7 @@ def advanced(
             ),
             v2.RandomPerspective(distortion_scale=0.3, p=0.5, interpolation=bilinear),
             flip_crop(size),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
+            ColourJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05),
             v2.RandomApply([v2.GaussianBlur(kernel_size=3, sigma=(0.1, 1.5))], p=0.3),
             v2.RandomErasing(p=erasing),
         ]

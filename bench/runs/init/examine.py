@@ -27,7 +27,7 @@ from bench.data import (
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.suite import Settings
 from bench.system.download import OnProgress
-from bench.system.machine import describe_machine, has_native_bf16, resolve_device
+from bench.system.machine import describe_machine, half_precision, resolve_device
 
 MEASURED = 500
 
@@ -100,7 +100,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         sizes=sizes,
         issues=(*data.issues, *find_leakage(data, splits, progress=progress)),
         device=device,
-        precision="bf16" if has_native_bf16(device) else "fp32",
+        precision=half_precision(device) or "fp32",
         machine=describe_machine(device),
     )
 

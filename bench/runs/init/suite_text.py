@@ -126,7 +126,7 @@ def _sizes(found: Examined) -> str:
 
 def _machine(found: Examined) -> str:
     machine, precision = found.machine, found.precision
-    native = "which it computes natively" if precision == "bf16" else "as bf16 is not native to it"
+    native = "as bf16 is not native to it" if precision == "fp32" else "which it computes natively"
     device = "the CPU" if found.device == "cpu" else f"{machine['device_name']} ({found.device})"
     return (
         f"This machine: {machine['cpu']}, {counted(machine['cores'], 'core')}, "

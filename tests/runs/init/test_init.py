@@ -619,6 +619,15 @@ def test_a_gpu_and_many_notes_are_described() -> None:
     assert len(said.splitlines()) < 25
 
 
+def test_a_card_without_bf16_trains_in_fp16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.runs.init.examine.half_precision", lambda device: "fp16")
+    found = examine(fill(tmp_path / "insects", COUNTS))
+    text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset="/data/x")
+    assert "in fp16, which it computes natively" in re.sub(r"\n# +", " ", text)
+
+
 def test_sizes_are_read_from_a_sample_and_broken_files_left_out(tmp_path: Path) -> None:
     picture(1, (12, 34)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"x")
