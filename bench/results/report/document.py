@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, bounded, counted
 from bench.results.folder import STATUSES, Run, damaged_checkpoints, read_json
+from bench.results.folder.looks import read_looks
 from bench.results.grid import UNKNOWN, complete_trials, flat, has_folds, is_missing
 from bench.results.plots import Drawn
 from bench.results.report.blocks import (
@@ -233,6 +234,7 @@ def _limits(found: Findings) -> Iterator[Block]:
     run, items = found.run, []
     if run.trials["dataset"].nunique() <= 1:
         items.append("Only one data set was used; the results on others may differ.")
+    items += _readings(run)
     if run.environment.get("decide"):
         items.append(
             "Seeds were added while the comparison was open (--decide), which looks at the test "
@@ -252,6 +254,20 @@ def _limits(found: Findings) -> Iterator[Block]:
         )
     if items:
         yield Bullets(tuple((item,) for item in items))
+
+
+def _readings(run: Run) -> Iterator[str]:
+    """How often the test split was read, by all suites that the folder has had."""
+    looks = read_looks(run.folder)
+    trials = sum(map(len, looks))
+    if not trials:
+        return
+    epochs = len(run.test_curves)
+    diagnosed = f", and after {counted(epochs, 'epoch')} for the diagnosis alone" if epochs else ""
+    yield (
+        f"The test split was read once by each of {counted(trials, 'trial')} of this folder, in "
+        f"{counted(len(looks), 'look')} at the results{diagnosed}."
+    )
 
 
 def _seeds_without_all_folds(run: Run) -> int:
