@@ -14,6 +14,7 @@ compute as ever, with the same bits as ever.
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 import threading
 from collections.abc import Callable, Sequence
@@ -419,7 +420,13 @@ def _replace(graph: fx.Graph, chain: _Chain, name: str) -> None:
 
 
 class _Operation(nn.Module):
-    """A layer with what follows it; lays out its weight when it meets the first input."""
+    """A layer with what follows it; lays out its weight when it meets the first input.
+
+    Not before: one copy after the other is made, none twice.
+    """
+
+    _weight: Tensor
+    _bias: Tensor | None
 
     def __init__(self, activation: _Unary, dtype: torch.dtype) -> None:
         super().__init__()
@@ -463,25 +470,25 @@ class _Convolution(_Operation):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(activation, dtype)
+        self._source = (layer, norm)  # a tuple, so that the layer is no submodule
+        self._geometry: tuple[list[int], list[int], list[int], int]
+
+    def _lay_out(self, shape: Sequence[int]) -> None:
+        layer, norm = self._source
         weight = layer.weight.detach()
         bias = None if layer.bias is None else layer.bias.detach()
         if norm is not None:
             scale, shift = norm
             weight = weight * scale.view(-1, 1, 1, 1)
             bias = shift if bias is None else bias * scale + shift
-        self._weight = weight.to(dtype)
-        self._bias = None if bias is None else bias.to(dtype)
-        self._same = _pads_to_same(layer)
         padding = [int(side) for side in layer.padding]
+        if _pads_to_same(layer):
+            weight, padding = _symmetric(weight, shape[2:], layer.stride)
         self._geometry = (padding, list(layer.stride), list(layer.dilation), layer.groups)
-
-    def _lay_out(self, shape: Sequence[int]) -> None:
-        if self._same:
-            self._weight, padding = _symmetric(self._weight, shape[2:], self._geometry[1])
-            self._geometry = (padding, *self._geometry[1:])
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-            self._weight, *self._geometry, list(shape)
+            weight.to(self._dtype), *self._geometry, list(shape)
         )
+        self._bias = None if bias is None else bias.to(self._dtype)
 
     def _alone(self, input: Tensor, activation: _Unary) -> Tensor:
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
@@ -516,14 +523,14 @@ def _symmetric(
 class _Linear(_Operation):
     def __init__(self, layer: nn.Linear, activation: _Unary, dtype: torch.dtype) -> None:
         super().__init__(activation, dtype)
-        self._weight = layer.weight.detach().to(dtype)
-        self._bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+        self._source = (layer,)
 
     def _lay_out(self, shape: Sequence[int]) -> None:
-        rows = 1
-        for size in shape[:-1]:
-            rows *= size
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
+        (layer,) = self._source
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(
+            layer.weight.detach().to(self._dtype), math.prod(shape[:-1])
+        )
+        self._bias = None if layer.bias is None else layer.bias.detach().to(self._dtype)
 
     def _alone(self, input: Tensor, activation: _Unary) -> Tensor:
         output: Tensor = torch.ops.mkldnn._linear_pointwise(
