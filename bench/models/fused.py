@@ -392,6 +392,9 @@ def _with_addition(chain: _Chain, root: nn.Module) -> _Chain:
     node = _only_user(last)
     if node is None or node.target not in (operator.add, operator.iadd, torch.add):
         return chain
+    # torch adds to convolutions in groups after all, and not in all formats.
+    if isinstance(chain.layer, nn.Conv2d) and chain.layer.groups > 1:
+        return chain
     if len(node.args) != 2 or node.kwargs or node.args[0] is node.args[1]:
         return chain
     first, second = node.args

@@ -114,7 +114,7 @@ def test_every_family(backbone: str, precision: str) -> None:
     with autocast(CPU, precision):
         usual = network(batch, stop=HEAD)
         found = FusedGroups(network, HEAD, dtype)(batch)
-    assert distance(found, exact) < 1.3 * distance(usual, exact) + 4e-6
+    assert distance(found, exact) < 1.6 * distance(usual, exact) + 4e-6
 
 
 @pytest.mark.parametrize("boundary", ["layer2", "layer4"])
@@ -222,9 +222,9 @@ def test_padding_as_tensorflow_does(kernel: int, stride: int, size: int) -> None
 class Residual(nn.Module):
     """A convolution, and what `joined` makes of (its input, its output)."""
 
-    def __init__(self, joined: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, joined: Callable[[Tensor, Tensor], Tensor], groups: int = 1) -> None:
         super().__init__()
-        self.convolution = convolution()
+        self.convolution = convolution(groups=groups)
         self.joined = joined
 
     def forward(self, activations: Tensor) -> Tensor:
@@ -272,12 +272,14 @@ def test_residuals(joined: str) -> None:
 
 @needs_bf16
 @pytest.mark.usefixtures("readable")
-def test_a_wider_residual_in_bf16() -> None:
-    network = network_of(Residual(JOINED["sum"]))
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_residuals_of_both_formats_in_bf16(dtype: torch.dtype, groups: int) -> None:
+    network = network_of(Residual(lambda x, y: F.relu(y + x.to(dtype)), groups))
     with autocast(CPU, "bf16"):
         found = FusedGroups(network, HEAD, torch.bfloat16)(images(9))
         wanted = network(images(9), stop=HEAD)
-    assert found.dtype == wanted.dtype == torch.float32
+    assert found.dtype == wanted.dtype == dtype
     torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
 
 
