@@ -156,7 +156,7 @@ def frozen_pass(model: TrainedModel, stored: Pixels) -> None:
     trunk = Trunk(
         model.network.to(model.device),
         model.spec.boundary or HEAD,
-        autocast=lambda: autocast(model.device, model.spec.precision),
+        precision=model.spec.precision,
         parallel_batches=model.parallel_batches,
     )
     for _ in trunk(batch.to(model.device) for batch in batches(model, stored)):

@@ -7,7 +7,7 @@ sizes, so that their numbers are equal.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,12 +16,19 @@ import torch
 from torch import Tensor
 
 from bench.methods.plan import HEAD
+from bench.models.fused import FusedGroups, fuses
 from bench.models.network import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 
-FROZEN_BATCH = 32
-"""What passes frozen groups at once, padded if need be."""
+FROZEN_BATCH = 16
+"""What passes frozen groups at once on a CPU, padded if need be.
+
+More activations than these leave its caches between two operations.
+"""
+
+FROZEN_BATCH_ELSEWHERE = 32
+"""The same on other devices, of which fewer samples would leave more idle."""
 
 EVALUATION_BATCH = 64
 """Fixed, because the batch size can change the last bits of a logit."""
@@ -33,6 +40,11 @@ EVALUATION_BATCH_ON_CUDA = 128
 def evaluation_batch(device: torch.device) -> int:
     """How many samples are evaluated at once on `device`."""
     return EVALUATION_BATCH_ON_CUDA if device.type == "cuda" else EVALUATION_BATCH
+
+
+def frozen_batch(device: torch.device) -> int:
+    """How many samples pass frozen groups at once on `device`."""
+    return FROZEN_BATCH if device.type == "cpu" else FROZEN_BATCH_ELSEWHERE
 
 
 @contextmanager
@@ -58,29 +70,40 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class Trunk:
     """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
 
+    On CPUs they are fused (`bench.models.fused`), from copies of their weights that are kept for
+    further passes unless they are large. `precision` is `fp32`, `bf16` or `fp16`.
+
     Each batch is computed by one CPU thread, so many `parallel_batches` at once: that is faster
     than several threads for one batch, and their number changes no bit.
     """
 
     def __init__(
-        self,
-        network: Network,
-        boundary: str,
-        *,
-        autocast: Callable[[], torch.autocast],
-        parallel_batches: int,
+        self, network: Network, boundary: str, *, precision: str, parallel_batches: int
     ) -> None:
         self._network = network
         self._boundary = boundary
-        self._autocast = autocast
+        self._device = next(network.parameters()).device
+        self._precision = precision
         self.parallel_batches = parallel_batches
+        self._batch = frozen_batch(self._device)
+        self._fused = None
+        if fuses(self._device, precision):
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            self._fused = FusedGroups(network, boundary, dtype)
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Activations `[n, ...]`, channels last, of each batch of what the network takes."""
+        try:
+            yield from self._passed(batches)
+        finally:
+            if self._fused is not None:
+                self._fused.free()
+
+    def _passed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         pieces = (
-            batch[at : at + FROZEN_BATCH]
+            batch[at : at + self._batch]
             for batch in batches
-            for at in range(0, len(batch), FROZEN_BATCH)
+            for at in range(0, len(batch), self._batch)
         )
         if self.parallel_batches == 1:
             yield from map(one_thread()(self._forward), pieces)
@@ -97,14 +120,20 @@ class Trunk:
 
     def _forward(self, batch: Tensor) -> Tensor:
         count = len(batch)
-        if count < FROZEN_BATCH:
-            padding = batch.new_zeros(FROZEN_BATCH - count, *batch.shape[1:])
+        if count < self._batch:
+            padding = batch.new_zeros(self._batch - count, *batch.shape[1:])
             batch = torch.cat([batch, padding])
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), self._autocast():
-            activations = self._network(batch, stop=self._boundary)[:count]
+        with torch.no_grad(), autocast(self._device, self._precision):
+            activations = self._computed(batch)[:count]
         return _rows(activations)
+
+    def _computed(self, batch: Tensor) -> Tensor:
+        if self._fused is not None:
+            return self._fused(batch)
+        activations: Tensor = self._network(batch, stop=self._boundary)
+        return activations
 
 
 def _rows(activations: Tensor) -> Tensor:
@@ -139,6 +168,11 @@ class Evaluation:
         self._precision = precision
         self._threads = threads
         self.parallel_batches = parallel_batches
+        self._trunk = (
+            None
+            if boundary is None
+            else Trunk(network, boundary, precision=precision, parallel_batches=1)
+        )
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Logits `[n, classes]` in fp32 on the CPU of each batch of what the network takes.
@@ -181,20 +215,11 @@ class Evaluation:
 
     def _computed(self, batch: Tensor) -> Tensor:
         batch = on_device(batch, self._device)
-        if self._boundary is not None:
-            trunk = Trunk(
-                self._network,
-                self._boundary,
-                autocast=self._autocast,
-                parallel_batches=1,
-            )
-            batch = as_input(torch.cat(list(trunk([batch]))))
+        if self._trunk is not None:
+            batch = as_input(torch.cat(list(self._trunk([batch]))))
         with torch.no_grad():
             if self._boundary != HEAD:
-                with self._autocast():
+                with autocast(self._device, self._precision):
                     batch = self._network(batch, start=self._boundary, stop=HEAD)
             logits: Tensor = self._network(batch.float(), start=HEAD)
         return logits if self._device.type == "cuda" else logits.cpu()
-
-    def _autocast(self) -> torch.autocast:
-        return autocast(self._device, self._precision)

@@ -105,6 +105,7 @@ def timm_groups(model: Any) -> Groups:
                 name=_group_name(members, others, number),
                 prefixes=_prefixes(members, others),
                 run=None if groups else _run_trunk,
+                steps=() if groups else (_run_trunk,),
             )
         )
     return (*groups, layer_group(HEAD, partial(_run_head, name=head), owns=[head]))

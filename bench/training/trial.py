@@ -29,7 +29,7 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Stage, Term
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
-from bench.models.evaluation import FROZEN_BATCH, Trunk, as_input, autocast
+from bench.models.evaluation import Trunk, as_input, autocast, frozen_batch
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
 from bench.system.transfers import RESIDENT_BYTES, on_device
@@ -45,7 +45,7 @@ from bench.training.frozen_features import (
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
 
-NUMERICS_VERSION = 5
+NUMERICS_VERSION = 6
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
 
 
@@ -85,6 +85,7 @@ class Training:
     start: Mapping[str, Tensor] | None = None
     memory: PeakMemory | None = None
     resident: dict[str, Tensor] = field(init=False, default_factory=dict)
+    trunks: dict[str, Trunk] = field(init=False, default_factory=dict)
     fixed_order: bool = field(init=False, default=True)
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -121,13 +122,17 @@ class Training:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def trunk(self, boundary: str) -> Trunk:
-        """The frozen groups in front of `boundary`."""
-        return Trunk(
-            self.network,
-            boundary,
-            autocast=self.autocast,
-            parallel_batches=self.parallel_batches,
-        )
+        """The frozen groups in front of `boundary`; the same one each time, as it keeps copies."""
+        if boundary not in self.trunks:
+            self.trunks = {
+                boundary: Trunk(
+                    self.network,
+                    boundary,
+                    precision=self.precision,
+                    parallel_batches=self.parallel_batches,
+                )
+            }
+        return self.trunks[boundary]
 
     @cached_property
     def anchors(self) -> dict[str, Tensor]:
@@ -422,7 +427,8 @@ class EpochInputs:
         if key in training.resident:
             return training.resident[key]
         trunk = training.trunk(self.boundary)
-        chunks = np.array_split(universe, range(FROZEN_BATCH, len(universe), FROZEN_BATCH))
+        size = frozen_batch(training.device)
+        chunks = np.array_split(universe, range(size, len(universe), size))
         batches = (self.batch(chunk) for chunk in chunks)
         found = training.features.view(key, lambda: trunk(batches), count=len(universe))
         return found if found is None else self._resident(key, found)

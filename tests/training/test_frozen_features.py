@@ -63,10 +63,7 @@ def test_activations_have_the_same_bits_in_any_company(
     images = torch.randn(70, 3, size, size, generator=torch.Generator().manual_seed(0))
 
     def activations(*batches: Tensor, parallel_batches: int = 1) -> Tensor:
-        def autocast() -> torch.autocast:
-            return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
-
-        trunk = Trunk(network, boundary, autocast=autocast, parallel_batches=parallel_batches)
+        trunk = Trunk(network, boundary, precision=precision, parallel_batches=parallel_batches)
         return torch.cat(list(trunk(batches)))
 
     expected = activations(images)

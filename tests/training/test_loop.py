@@ -111,7 +111,9 @@ def test_zero_rate_with_fixed_statistics_equals_frozen_without_clipping() -> Non
         [(s.loss, s.metrics["accuracy"]) for r in records for s in (r.train, r.val)]
         for records in curves
     )
-    assert zero == frozen
+    # Only frozen groups are fused, which rounds otherwise.
+    for rolling, fused in zip(zero, frozen, strict=True):
+        assert rolling == pytest.approx(fused, rel=1e-5)
 
 
 @pytest.mark.parametrize(("strategy", "counts"), [("two_rates", True), ("linear_probe", False)])
