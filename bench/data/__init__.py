@@ -15,7 +15,7 @@ from bench.data.dataset import (
     ImageDataset,
     open_dataset,
 )
-from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
+from bench.data.images import folder, fractals, hymenoptera, table, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
@@ -94,6 +94,7 @@ __all__ = [
     "resize_image",
     "samples_digest",
     "stand_in",
+    "table",
     "torchvision_sets",
     "view_name",
 ]

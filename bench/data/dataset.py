@@ -27,12 +27,18 @@ TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 SPLIT_NOTE = "split-note"
 """The kind of issue that says how the data set's own splits are taken; folds take none of them."""
+NO_GROUPS, NO_TIMES = "no-groups", "no-times"
+"""The kinds of issues that say why what may be groups, or times, is not taken."""
 
 MAX_NAME = 200
 """Characters of a sample in a message."""
 
 Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
+Groups = tuple[str, ...]
+"""Of every sample what it shares with others, such as the patient: [n]."""
+Times = npt.NDArray[np.int64]
+"""When every sample was taken, in microseconds since 1970 began in UTC: [n]."""
 
 InputKind = Literal["image", "vector"]
 """What a network takes."""
@@ -95,6 +101,12 @@ class Dataset(Protocol):
     def splits(self) -> npt.NDArray[np.int8]: ...
 
     @property
+    def groups(self) -> Groups | None: ...
+
+    @property
+    def times(self) -> Times | None: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property
@@ -114,8 +126,9 @@ class ImageDataset:
     """A labelled image data set before anything is decoded.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
-    leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
-    generated data, of the recipe and its code version). `native_size` is the side in pixels if all
+    leaves the split to us. `groups` and `times` are there if every sample has one. `fingerprint` is
+    a hex hash of contents, labels and splits (for generated data, of the recipe and its code
+    version); `open_dataset` adds groups and times to it. `native_size` is the side in pixels if all
     images are squares of one size, `squares` says that they are squares, whatever their sizes.
     Of the values of 16-bit files so many `bits` are used.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
@@ -145,6 +158,8 @@ class ImageDataset:
     bits: int = 16
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
+    groups: Groups | None = None
+    times: Times | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -160,7 +175,31 @@ def check_samples(dataset: Dataset) -> None:
     assert dataset.labels.dtype == np.int64
     assert dataset.splits.dtype == np.int8
     assert len(set(dataset.sample_ids)) == count, "sample ids must be unique"
+    assert dataset.groups is None or len(dataset.groups) == count
+    assert dataset.times is None or dataset.times.shape == (count,)
     assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
+
+
+def plain_grouping(
+    dataset: Dataset, samples: Sequence[int] | None = None
+) -> dict[str, list[str] | list[int]]:
+    """Groups and times of samples (None: of all) as prepared data keep them; nothing without."""
+    kept = range(len(dataset)) if samples is None else samples
+    plain: dict[str, list[str] | list[int]] = {}
+    if dataset.groups is not None:
+        plain["groups"] = [dataset.groups[index] for index in kept]
+    if dataset.times is not None:
+        plain["times"] = [int(dataset.times[index]) for index in kept]
+    return plain
+
+
+def grouping_of(metadata: dict[str, Any]) -> tuple[Groups | None, Times | None]:
+    """What `plain_grouping` gave, taken out of the metadata of prepared data."""
+    groups, times = metadata.pop("groups", None), metadata.pop("times", None)
+    return (
+        None if groups is None else tuple(groups),
+        None if times is None else np.array(times, np.int64),
+    )
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -233,7 +272,9 @@ def open_dataset(
     if limits is not None and limits != Limits() and takes_limits(dataset):
         dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
-        dataset = _made_by(registered.origin, dataset)
+        dataset = _told_apart(dataset, registered.origin)
+    if grouping := plain_grouping(dataset):
+        dataset = _told_apart(dataset, grouping)
     class_map = options.get("class_map")
     if class_map is not None:
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
@@ -246,11 +287,12 @@ def takes_limits(dataset: Dataset) -> bool:
     return getattr(dataset, "limited", None) is not None
 
 
-def _made_by(origin: str, dataset: Any) -> Any:
-    """The data set of a plugin: its fingerprints, and so what is prepared, tell its code too."""
+def _told_apart(dataset: Any, by: Any) -> Any:
+    """The data set with fingerprints that tell this too, and so does what is prepared: the code of
+    a plugin, or groups and times."""
 
     def also(fingerprint: str) -> str:
-        return content_hash([fingerprint, origin], digits=64)
+        return content_hash([fingerprint, by], digits=64)
 
     changes: dict[str, Any] = {"fingerprint": also(dataset.fingerprint)}
     current: Callable[[], str] | None = getattr(dataset, "current", None)

@@ -22,6 +22,7 @@ from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
+    TABLE_SUFFIXES,
     AxisEntry,
     Checkpoints,
     Entry,
@@ -386,21 +387,30 @@ class _Checker:
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
-            value = {"name": "folder", **value}
+            value = {"name": _reader_of(value["path"]), **value}
         name, options = self._name_and_rest(value, location, kind="dataset")
         if name not in self.catalogue.dataset and name:
             library, colon, member = name.partition(":")
             if colon and library in self.catalogue.dataset:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
-                name, options = "folder", {"path": name, **options}
+                name, options = _reader_of(name), {"path": name, **options}
         for key in PATH_OPTIONS:
-            if isinstance(options.get(key), str):
-                options[key] = str(self._resolve(options[key], (*location, key)))
+            given = options.get(key)
+            if isinstance(given, str):
+                options[key] = str(self._resolve(given, (*location, key)))
+            elif isinstance(given, dict):
+                options[key] = {
+                    part: str(self._resolve(path, (*location, key, part)))
+                    if isinstance(path, str) else path
+                    for part, path in given.items()
+                }  # fmt: skip
         return self._checked(self.catalogue.dataset, name, options, location)
 
     def _looks_like_path(self, name: str) -> bool:
         if "/" in name or "\\" in name or name.startswith((".", "~")):
+            return True
+        if _reader_of(name) == "table":
             return True
         try:
             return (self._folder / name).is_dir()
@@ -595,6 +605,12 @@ class _Checker:
                 hint = nearest_key(key, (*AXES, *Settings.model_fields))
                 self._report(place, f"unknown key {key!r} in a rule{hint}")
         return GridRule(entries=entries, settings=settings, location=location)
+
+
+def _reader_of(path: Any) -> str:
+    """The data set that a path alone means."""
+    named = next(iter(path.values()), "") if isinstance(path, dict) else path
+    return "table" if str(named).lower().endswith(TABLE_SUFFIXES) else "folder"
 
 
 def _tuples(value: Any) -> Any:

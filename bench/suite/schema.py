@@ -35,13 +35,15 @@ from bench.suite.tune import Tune
 AXES = ("backbone", "strategy", "schedule", "augmentation")
 """The axes of the grid whose values are entries; the other axes are settings."""
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Of a table of labels: the path of one stands for the data set `table`, others for `folder`."""
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
 NOT_IN_LABELS = ("path", "classes")
 """What the label of a file of weights leaves out: its name stands there, and classes are many."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits")
+OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits", "split", "group")
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 
