@@ -8,14 +8,16 @@ or `None`; its keyword-only parameters are the options that a suite may give.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from bench.data.times import as_moment
 from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
 from bench.suite.limits import Limits
@@ -202,6 +204,34 @@ def grouping_of(metadata: dict[str, Any]) -> tuple[Groups | None, Times | None]:
     )
 
 
+class SplitRule(BaseModel):
+    """How splits are drawn, if not image by image: see the option `split`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    by: Literal["group", "time"]
+    at: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitRule:
+        if self.by == "time" and (self.at is None or as_moment(self.at) is None):
+            raise ValueError("must say at which date testing begins, such as {by: time, "
+                             "at: 2024-06-01}")  # fmt: skip
+        if self.by == "group" and self.at is not None:
+            raise ValueError("must have no `at` where groups are kept together")
+        return self
+
+
+def _with_one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError("must be a regular expression with one group in brackets")
+    return pattern
+
+
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
 SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "val_fraction": (
@@ -235,6 +265,31 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
             Field(ge=0, description="Seed of the draw of the test split.", examples=[0]),
         ],
         0,
+    ),
+    "split": (
+        Annotated[
+            SplitRule | None,
+            Field(
+                description="How the splits that the data set lacks are drawn. `{by: group}`: no "
+                "group, such as a patient, is on two sides, in folds neither, and classes have "
+                "their shares as far as groups allow. `{by: time, at: DATE}`: what was taken then "
+                "or later tests, what comes last before it validates. null: image by image.",
+                examples=[{"by": "group"}, {"by": "time", "at": "2024-06-01"}],
+            ),
+        ],
+        None,
+    ),
+    "group": (
+        Annotated[
+            Annotated[str, AfterValidator(_with_one_group)] | None,
+            Field(
+                description="A regular expression that finds the group of an image in its path "
+                "below the data set, as what is in the brackets. null: the groups that the data "
+                "set has, if it has any.",
+                examples=["(patient_\\d+)"],
+            ),
+        ],
+        None,
     ),
     "class_map": (
         Annotated[
@@ -273,13 +328,48 @@ def open_dataset(
         dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
         dataset = _told_apart(dataset, registered.origin)
+    if (pattern := options.get("group")) is not None:
+        dataset = replace(dataset, groups=_found_groups(pattern, dataset))
     if grouping := plain_grouping(dataset):
         dataset = _told_apart(dataset, grouping)
+    _check_split_rule(options.get("split"), dataset)
     class_map = options.get("class_map")
     if class_map is not None:
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
     opened: Dataset = dataset
     return opened
+
+
+def _found_groups(pattern: str, dataset: Dataset) -> Groups:
+    """The groups of the samples by their ids."""
+    found = [re.search(pattern, sample) for sample in dataset.sample_ids]
+    groups = [match[1] if match is not None else None for match in found]
+    without = [name for name, group in zip(dataset.sample_ids, groups, strict=True) if not group]
+    if without:
+        raise DataError(
+            f"group must find the group of every sample, but {pattern!r} finds none in "
+            f"{naming(without)}"
+        )
+    return tuple(str(group) for group in groups)
+
+
+def _check_split_rule(rule: Mapping[str, Any] | None, dataset: Dataset) -> None:
+    """Raise `DataError` where the data set lacks what its splits are to be drawn by."""
+    if rule is None:
+        return
+    by_group = rule["by"] == "group"
+    if (dataset.groups if by_group else dataset.times) is not None:
+        return
+    kind = NO_GROUPS if by_group else NO_TIMES
+    why = next((f". {issue.message}" for issue in dataset.issues if issue.kind == kind), "")
+    if by_group:
+        mend = "a column of a table says it, or `group:` finds it in paths"
+    else:
+        mend = "a column of a table says it"
+    raise DataError(
+        f"split: {{by: {rule['by']}}} needs the {rule['by']} of every sample, which {dataset.name} "
+        f"does not have ({mend}){why.removesuffix('.')}"
+    )
 
 
 def takes_limits(dataset: Dataset) -> bool:

@@ -30,6 +30,14 @@ def microseconds(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
+def time_of(text: str) -> int:
+    """The microseconds of what `as_moment` knows; raises `ValueError` for anything else."""
+    moment = as_moment(text)
+    if moment is None:
+        raise ValueError(f"no date or time: {text!r}")
+    return microseconds(moment)
+
+
 def as_text(time: int) -> str:
     """Such a number as date and time, or as a date where it is the first moment of one."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)

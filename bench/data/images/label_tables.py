@@ -318,6 +318,16 @@ def _text(value: Any) -> str | None:
 # Words ----------------------------------------------------------------------------------------
 
 
+def not_chosen(table: LabelTable, chosen: Chosen) -> Iterator[tuple[Role, str]]:
+    """The roles that several columns may have, each with a sentence."""
+    for role, names in chosen.ambiguous.items():
+        yield (
+            role,
+            f"The {role} may be in {naming(list(map(visible, names)))} of {table.path.name}, so "
+            f"none of them is taken; `columns: {{{role}: {visible(names[0])}}}` takes one.",
+        )
+
+
 def taken(table: LabelTable, chosen: Chosen) -> Iterator[str]:
     """What was taken for what, what is left, and how the file was read, in parts of a sentence."""
     parts = (f"{role} from {visible(name)!r}" for role, name in chosen.columns.items())
@@ -327,10 +337,5 @@ def taken(table: LabelTable, chosen: Chosen) -> Iterator[str]:
     if unused:
         named = naming([name or "a column without a name" for name in unused], at_most=10)
         yield f"{counted(len(unused), 'column')} of {table.path.name} not used: {named}"
-    for role, names in chosen.ambiguous.items():
-        yield (
-            f"the {role} may be in {naming(list(map(visible, names)))}, so none of them is taken "
-            f"(`columns: {{{role}: {visible(names[0])}}}` takes one)"
-        )
     for remark in table.remarks:
         yield f"{table.path.name}: {remark}"

@@ -43,6 +43,7 @@ from bench.data.images.label_tables import (
     LabelTable,
     Role,
     choose_columns,
+    not_chosen,
     open_table,
     taken,
 )
@@ -53,6 +54,7 @@ from bench.system.download import OnProgress
 from bench.system.visible_text import reading, visible
 
 NAMED = 5
+NOT_CHOSEN: Mapping[Role, str] = {"group": NO_GROUPS, "time": NO_TIMES}
 
 
 @DATASETS.register("table")
@@ -223,6 +225,8 @@ def _taken(table: LabelTable, chosen: Chosen) -> Iterator[DataIssue]:
     parts = list(taken(table, chosen))
     if parts:
         yield DataIssue(kind="table", message=f"{'; '.join(parts)}.", count=1)
+    for role, message in not_chosen(table, chosen):
+        yield DataIssue(kind=NOT_CHOSEN.get(role, "table"), message=message, count=1)
 
 
 def _splits(

@@ -267,7 +267,9 @@ def test_optional_columns_that_cannot_be_known_are_told(photos: Path) -> None:
     text = text.replace("ants\n", "ants,1,x,2024-01-01\n").replace("bees\n", "bees,2,,01/02/2024\n")
     dataset = opened(photos / "labels.csv", text)
     assert (dataset.groups, dataset.times) == (None, None)
-    assert "the group may be in camera, site, so none of them is taken" in told(dataset)
+    assert "The group may be in camera, site of labels.csv, so none of them is taken" in told(
+        dataset
+    )
     assert "2 rows without a date such as 2024-06-01: c.png (01/02/2024)" in told(dataset)
     chosen = opened(photos / "labels.csv", columns={"group": "camera", "time": None})
     assert chosen.groups == ("1", "1", "2", "2")
