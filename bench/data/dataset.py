@@ -136,6 +136,7 @@ class ImageDataset:
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
+    `size_of` tells width and height by the header of a file, as far as there is one to read.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -160,6 +161,7 @@ class ImageDataset:
     bits: int = 16
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
+    size_of: Callable[[int], tuple[int, int] | None] | None = None
     groups: Groups | None = None
     times: Times | None = None
 

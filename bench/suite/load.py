@@ -22,7 +22,6 @@ from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
-    TABLE_SUFFIXES,
     AxisEntry,
     Checkpoints,
     Entry,
@@ -31,6 +30,7 @@ from bench.suite.schema import (
     GridRule,
     Settings,
     Suite,
+    reader_of,
 )
 from bench.suite.sections import Unnested, unnested
 from bench.suite.source import SuiteSource, read_source
@@ -387,14 +387,14 @@ class _Checker:
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
-            value = {"name": _reader_of(value["path"]), **value}
+            value = {"name": reader_of(value["path"]), **value}
         name, options = self._name_and_rest(value, location, kind="dataset")
         if name not in self.catalogue.dataset and name:
             library, colon, member = name.partition(":")
             if colon and library in self.catalogue.dataset:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
-                name, options = _reader_of(name), {"path": name, **options}
+                name, options = reader_of(name), {"path": name, **options}
         for key in PATH_OPTIONS:
             given = options.get(key)
             if isinstance(given, str):
@@ -410,7 +410,7 @@ class _Checker:
     def _looks_like_path(self, name: str) -> bool:
         if "/" in name or "\\" in name or name.startswith((".", "~")):
             return True
-        if _reader_of(name) == "table":
+        if reader_of(name) == "table":
             return True
         try:
             return (self._folder / name).is_dir()
@@ -605,12 +605,6 @@ class _Checker:
                 hint = nearest_key(key, (*AXES, *Settings.model_fields))
                 self._report(place, f"unknown key {key!r} in a rule{hint}")
         return GridRule(entries=entries, settings=settings, location=location)
-
-
-def _reader_of(path: Any) -> str:
-    """The data set that a path alone means."""
-    named = next(iter(path.values()), "") if isinstance(path, dict) else path
-    return "table" if str(named).lower().endswith(TABLE_SUFFIXES) else "folder"
 
 
 def _tuples(value: Any) -> Any:

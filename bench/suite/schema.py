@@ -104,6 +104,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def reader_of(path: Any) -> str:
+    """The data set that a path alone means."""
+    named = next(iter(path.values()), "") if isinstance(path, dict) else path
+    return "table" if str(named).lower().endswith(TABLE_SUFFIXES) else "folder"
+
+
 def value_label(value: Any) -> str:
     """A setting's or option's value in words."""
     if isinstance(value, Entry):

@@ -19,7 +19,7 @@ from bench.data.images.decode import (
     read_files,
 )
 from bench.data.images.file_facts import Reading, find_reading
-from bench.data.images.sizes import square_sides
+from bench.data.images.sizes import image_size, square_sides
 from bench.errors import DataError, nearest
 from bench.suite import Limits
 from bench.system.download import OnProgress
@@ -215,6 +215,7 @@ def dataset_from_files(
         read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
         class_map=class_map,
         issues=(*issues, *found.issues),
+        size_of=partial(_size_of, paths),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
         current=partial(_current, fingerprint, reading_of),
@@ -223,6 +224,10 @@ def dataset_from_files(
             class_map=class_map, issues=tuple(issues), bits=bits, classes=classes,
         ),
     )  # fmt: skip
+
+
+def _size_of(paths: Sequence[Path], index: int) -> tuple[int, int] | None:
+    return image_size(paths[index])
 
 
 def _of_all(values: Sequence[T | None]) -> tuple[T, ...] | None:
