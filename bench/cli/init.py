@@ -16,7 +16,10 @@ from bench.runs.progress import ConsoleReporter
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Your folder of images, or table of labels.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Your folder of images, an archive of one, or a table of labels."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Suite file to write.")

@@ -19,6 +19,7 @@ from bench.suite.registry import Registry
 from bench.suite.resources import Resources
 from bench.suite.rules import METRIC_NAME, broken_rule
 from bench.suite.schema import (
+    ARCHIVE_SUFFIXES,
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
@@ -410,7 +411,7 @@ class _Checker:
     def _looks_like_path(self, name: str) -> bool:
         if "/" in name or "\\" in name or name.startswith((".", "~")):
             return True
-        if reader_of(name) == "table":
+        if reader_of(name) == "table" or name.lower().endswith(ARCHIVE_SUFFIXES):
             return True
         try:
             return (self._folder / name).is_dir()

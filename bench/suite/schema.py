@@ -37,6 +37,8 @@ AXES = ("backbone", "strategy", "schedule", "augmentation")
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Of a table of labels: the path of one stands for the data set `table`, others for `folder`."""
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""Of archives that data sets read in place."""
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 

@@ -200,6 +200,7 @@ def test_dataset_forms(tmp_path: Path) -> None:
         "torchvision:CIFAR10": ("torchvision", {"dataset": "CIFAR10"}),
         "photos": ("folder", {"path": str(tmp_path / "photos")}),
         "./photos": ("folder", {"path": str(tmp_path / "photos")}),
+        "photos.tar.gz": ("folder", {"path": str(tmp_path / "photos.tar.gz")}),
         "labels.csv": ("table", {"path": str(tmp_path / "labels.csv")}),
         "photos/Labels.TSV": ("table", {"path": str(tmp_path / "photos" / "Labels.TSV")}),
     }

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
+from bench.data.images.archives import Archive, ImageFile, Member
 from bench.data.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -20,7 +21,7 @@ from bench.data.images.decode import (
 )
 from bench.data.images.file_facts import Reading, find_reading
 from bench.data.images.sizes import image_size, square_sides
-from bench.errors import DataError, nearest
+from bench.errors import DataError, counted, nearest
 from bench.suite import Limits
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
@@ -43,12 +44,12 @@ FolderIds = frozenset[tuple[int, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFile:
-    """An image file, the class it belongs to, and its split (or UNASSIGNED).
+    """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
     `group` and `time` (see `Groups` and `Times`) are given to all files of a data set, or to none.
     """
 
-    path: Path
+    path: ImageFile
     class_name: str
     split: int
     group: str | None = None
@@ -146,11 +147,26 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in SYSTEM_NAMES
 
 
+def archive_issues(archive: Archive) -> list[DataIssue]:
+    """What is to be told of an archive that a data set is read from."""
+    issues = []
+    if archive.top:
+        message = f"All of {archive.path.name} lies in its folder {archive.top}, which is read."
+        issues.append(DataIssue(kind="archive", message=message, count=1))
+    if archive.others:
+        what = counted(archive.others, "entry", "entries")
+        message = f"{what} of {archive.path.name} left out: links, and what is no file."
+        issues.append(DataIssue(kind="archive", message=message, count=archive.others))
+    return issues
+
+
 # Data sets ------------------------------------------------------------------------------------
 
 
-def sample_id(root: Path, path: Path) -> str:
+def sample_id(root: Path, path: ImageFile) -> str:
     """The path below `root`, with / on every platform and Unicode whatever its encoding."""
+    if isinstance(path, Member):
+        return name_text(path.id)
     return name_text(path.relative_to(root).as_posix())
 
 
@@ -174,7 +190,7 @@ def dataset_from_files(
     limits: Limits | None = None,
     classes: Sequence[str] | None = None,
 ) -> ImageDataset:
-    """A data set of files under `root`; sample ids are the paths below it.
+    """A data set of files under `root`, a folder or an archive; sample ids are the paths below it.
 
     `classes` are those of the files in the order of their indices; None: sorted.
     So many `bits` of 16-bit values are used; None: as many as the largest value of all needs.
@@ -226,7 +242,7 @@ def dataset_from_files(
     )  # fmt: skip
 
 
-def _size_of(paths: Sequence[Path], index: int) -> tuple[int, int] | None:
+def _size_of(paths: Sequence[ImageFile], index: int) -> tuple[int, int] | None:
     return image_size(paths[index])
 
 

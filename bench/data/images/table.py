@@ -1,14 +1,15 @@
 """The data set `table`: image files that a table names, with a label in every row.
 
 A path in a table that begins with `~` starts at the home folder, a relative one at the folder of
-the table, or at `root`.
+the table, or at `root`, which may be an archive.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -30,9 +31,11 @@ from bench.data.dataset import (
     naming,
     val_as_test_issue,
 )
+from bench.data.images.archives import Archive, ImageFile, is_archive, open_archive
 from bench.data.images.decode import IMAGE_SUFFIXES
 from bench.data.images.files import (
     LabelledFile,
+    archive_issues,
     dataset_from_files,
     existing_file,
     existing_folder,
@@ -81,9 +84,9 @@ def table(
     root: Annotated[
         str | None,
         Field(
-            description="Where relative paths in the table start; itself relative to the suite's "
-            "folder. null: at the table's folder.",
-            examples=["photos"],
+            description="The folder, or zip or tar archive, where relative paths in the table "
+            "start; itself relative to the suite's folder. null: the table's folder.",
+            examples=["photos", "photos.zip"],
         ),
     ] = None,
     bits: Annotated[
@@ -107,9 +110,9 @@ def table(
         if "train" not in path or len(path) < 2:
             raise DataError(f"path must name a table, or those of train and test, got {path}")
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
-    base = None if root is None else existing_folder(root)
     try:
-        return _open_tables(paths, given, base, bits, progress)
+        places = _places(paths, root)
+        return _open_tables(paths, given, places, bits, progress)
     except PermissionError as error:
         raise DataError(f"{error.filename} must be readable, but permission is denied") from error
     except OSError as error:  # a path that is too long, a disk that fails
@@ -120,7 +123,7 @@ def table(
 def _open_tables(
     paths: Mapping[int, Path],
     given: Mapping[Role, str | None],
-    base: Path | None,
+    places: Mapping[Path, _Places],
     bits: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
@@ -134,20 +137,19 @@ def _open_tables(
         found, told = _rows(table, chosen, split, given)
         rows += found
         issues += told
-    rows, more = _located(rows, {p: base or p.parent for p in paths.values()})
+    rows, more = _located(rows, places)
     issues += more
     rows, same = _distinct(rows)
     issues += same
     rows, classes, spelt = _classes(rows)
     issues += spelt
     first = next(iter(paths.values()))
-    folder = _common_folder(rows, base or first.parent)
     files, left = _files(rows)
     splits = np.array([file.split for file in files], np.int8)
     _check_classes(files, classes, first)
     return dataset_from_files(
         name=name_text(first.stem if len(paths) == 1 else first.parent.name),
-        root=folder,
+        root=places[first].root(rows),
         files=files,
         classes=classes,
         bits=bits,
@@ -167,7 +169,7 @@ class _Row:
     split: int
     group: str
     time: str
-    file: Path = Path()
+    file: ImageFile = Path()
 
     @property
     def place(self) -> str:
@@ -258,7 +260,7 @@ def _splits(
 
 def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
     """Each file once; raises `DataError` where two rows of a file do not say the same."""
-    first: dict[Path, _Row] = {}
+    first: dict[ImageFile, _Row] = {}
     repeated = []
     for row in rows:
         other = first.setdefault(row.file, row)
@@ -372,30 +374,33 @@ def _check_classes(files: Sequence[LabelledFile], classes: Sequence[str], table:
 
 
 def _located(
-    rows: Sequence[_Row], bases: Mapping[Path, Path]
+    rows: Sequence[_Row], places: Mapping[Path, _Places]
 ) -> tuple[list[_Row], list[DataIssue]]:
     """The rows whose files are there, and what is to be told of the paths."""
-    folders = _Folders()
     found, missing, completed = [], [], []
     for row in rows:
-        place = _place(row, bases[row.table])
-        file = place if os.path.isfile(place) else folders.other_spelling(place, row)
+        if "://" in row.path:
+            raise DataError(
+                f"paths must name files on this machine, got {visible(row.path)} ({row.place}); "
+                "download the files first"
+            )
+        file, as_written = places[row.table].find(row)
         if file is None:
-            missing.append((row, place))
+            missing.append(row)
         else:
             found.append(replace(row, file=file))
-            if file != place:
+            if not as_written:
                 completed.append(row.path)
     if not found:
-        row, place = missing[0]
+        place = places[missing[0].table]
         raise DataError(
-            f"none of the {counted(len(rows), 'file')} that {row.table} names is there, the first "
-            f"is {visible(str(place))}; a relative path starts at {bases[row.table]}, and `root: "
-            "FOLDER`, as an option of the data set, names another folder"
+            f"none of the {counted(len(rows), 'file')} that {missing[0].table} names is there, the "
+            f"first is {visible(missing[0].path)}; a relative path starts at {place.base}, and "
+            "`root: FOLDER`, as an option of the data set, names another folder"
         )
-    issues = []
+    issues = [issue for place in dict.fromkeys(places.values()) for issue in place.issues]
     if missing:
-        names = [row.path for row, _ in missing]
+        names = [row.path for row in missing]
         issues.append(_left_out("missing-file", "the file is not there", names))
     if completed:
         shown = [visible(path) for path in completed]
@@ -406,57 +411,103 @@ def _located(
     return found, issues
 
 
-def _place(row: _Row, base: Path) -> Path:
-    if "://" in row.path:
+def _one_of(names: Sequence[str], row: _Row) -> str | None:
+    """The only file that a name without suffix means."""
+    if len(names) > 1:
         raise DataError(
-            f"paths must name files on this machine, got {visible(row.path)} ({row.place}); "
-            "download the files first"
+            f"{visible(row.path)} ({row.place}) may be {' or '.join(sorted(names))}; write the "
+            "suffix into the table"
         )
-    return Path(os.path.normpath(base / os.path.expanduser(row.path)))
+    return names[0] if names else None
 
 
-class _Folders:
-    """Names of files without their suffix, by folder, each listed once."""
+def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of images by what they are without their suffix."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in IMAGE_SUFFIXES:
+            found.setdefault(stem, []).append(name)
+    return found
 
-    def __init__(self) -> None:
+
+class _Folder:
+    """Files of a disk, seen from the folder `base`."""
+
+    issues: Sequence[DataIssue] = ()
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
         self._known: dict[Path, dict[str, list[str]]] = {}
 
-    def other_spelling(self, place: Path, row: _Row) -> Path | None:
-        """The file that is meant by a name without suffix, or with separators of Windows."""
-        if "\\" in str(place):
+    def find(self, row: _Row) -> tuple[ImageFile | None, bool]:
+        """The file of a row, and whether it is called as it is written there."""
+        place = Path(os.path.normpath(self.base / os.path.expanduser(row.path)))
+        if os.path.isfile(place):
+            return place, True
+        if "\\" in row.path:
             other = Path(str(place).replace("\\", "/"))
             if os.path.isfile(other):
-                return other
+                return other, False
         if place.suffix.lower() in IMAGE_SUFFIXES:
-            return None
-        names = self._names(place.parent).get(place.name, [])
-        if len(names) > 1:
-            raise DataError(
-                f"{visible(row.path)} ({row.place}) may be {' or '.join(sorted(names))}; write "
-                "the suffix into the table"
-            )
-        return place.parent / names[0] if names else None
+            return None, False
+        name = _one_of(self._names(place.parent).get(place.name, []), row)
+        return None if name is None else place.parent / name, False
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
+        """Each folder is listed once."""
         if folder not in self._known:
-            names: dict[str, list[str]] = {}
             try:
-                entries = [entry.name for entry in os.scandir(folder)]
+                names = [entry.name for entry in os.scandir(folder)]
             except (OSError, ValueError):
-                entries = []
-            for name in entries:
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in IMAGE_SUFFIXES:
-                    names.setdefault(stem, []).append(name)
-            self._known[folder] = names
+                names = []
+            self._known[folder] = _by_stem(names)
         return self._known[folder]
 
+    def root(self, rows: Sequence[_Row]) -> Path:
+        """What sample ids are relative to: the base, or what lies above all files."""
+        files = [row.file for row in rows if isinstance(row.file, Path)]
+        if all(self.base in file.parents for file in files):
+            return self.base
+        return Path(os.path.commonpath([self.base, *(file.parent for file in files)]))
 
-def _common_folder(rows: Sequence[_Row], base: Path) -> Path:
-    """What sample ids are relative to: the base, or what lies above all files."""
-    if all(base in row.file.parents for row in rows):
-        return base
-    return Path(os.path.commonpath([base, *(row.file.parent for row in rows)]))
+
+class _Packed:
+    """Files of an archive."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.base = archive.path
+        self.issues = archive_issues(archive)
+        self._archive = archive
+        self._names = _by_stem(archive.members)
+
+    def find(self, row: _Row) -> tuple[ImageFile | None, bool]:
+        """The file of a row, and whether it is called as it is written there."""
+        name = posixpath.normpath(row.path.replace("\\", "/"))
+        members, top = self._archive.members, f"{self._archive.top}/"
+        name = name if name in members or top == "/" else name.removeprefix(top)
+        if name in members:
+            return members[name], "\\" not in row.path
+        completed = _one_of(self._names.get(name, []), row)
+        return None if completed is None else members[completed], False
+
+    def root(self, rows: Sequence[_Row]) -> Path:
+        """What sample ids are relative to."""
+        return self.base
+
+
+_Places = _Folder | _Packed
+
+
+def _places(paths: Mapping[int, Path], root: str | None) -> Mapping[Path, _Places]:
+    """Where the paths of each table start."""
+    if root is None:
+        return {path: _Folder(path.parent) for path in paths.values()}
+    packed = is_archive(root) and not Path(root).expanduser().is_dir()
+    one: _Places = (
+        _Packed(open_archive(existing_file(root))) if packed else _Folder(existing_folder(root))
+    )
+    return dict.fromkeys(paths.values(), one)
 
 
 def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.data.images.archives import is_archive
 from bench.data.images.files import existing_file, existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
@@ -40,7 +41,7 @@ def write_suite(
     progress: OnProgress | None = None,
     status: Callable[[str], None] = lambda _: None,
 ) -> WrittenSuite:
-    """Look at `folder`, or a table of labels, and write a commented suite to `output`.
+    """Look at `folder`, an archive or a table of labels, and write a commented suite to `output`.
 
     The default of `output` is named after it.
 
@@ -51,13 +52,9 @@ def write_suite(
     """
     place = folder if os.path.exists(folder) else os.path.expanduser(folder)
     there = os.path.abspath(place)
-    folder = existing_file(there) if reader_of(there) == "table" else existing_folder(there)
+    folder = existing_file(there) if _is_file(there) else existing_folder(there)
     _check_encoding(folder)
-    path = Path(
-        os.path.expanduser(
-            output or f"{safe_name(folder.stem if folder.is_file() else folder.name)}.yaml"
-        )
-    )
+    path = Path(os.path.expanduser(output or f"{safe_name(_plain_name(folder))}.yaml"))
     _check_output(path, folder, force=force)
     if not 0 < minutes < math.inf:
         raise BenchError(f"--minutes must be above 0, got {minutes:g}")
@@ -79,6 +76,16 @@ def _seconds_of(found: Examined, folder: Path, path: Path) -> SecondsOf:
         return settings_text(found, grid, name="proposed", dataset=folder.resolve().as_posix())
 
     return timed(text_of, path.parent / "no-such-folder")
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is a table or an archive."""
+    return reader_of(path) == "table" or (is_archive(path) and not os.path.isdir(path))
+
+
+def _plain_name(path: Path) -> str:
+    """The name of a folder, or of a file without its suffixes."""
+    return path.name.partition(".")[0] if path.is_file() else path.name
 
 
 def safe_name(name: str) -> str:

@@ -172,6 +172,16 @@ def test_a_table_becomes_a_suite_that_keeps_groups_whole(tmp_path: Path) -> None
     assert re.search(r"^#   all 2 classes +(\d+) +(\d+) +(\d+)$", written.path.read_text(), re.M)
 
 
+def test_an_archive_becomes_a_suite_that_plans(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "insects", COUNTS)
+    archive = Path(shutil.make_archive(str(tmp_path / "insects"), "gztar", tmp_path, "insects"))
+    written = write_suite(archive)
+    assert written.path == Path("insects.yaml")
+    resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
+    assert resolved.dataset.fingerprint == open_dataset("folder", {"path": folder}).fingerprint
+    assert "All of insects.tar.gz lies in its folder insects" in comments(written.path)
+
+
 def test_groups_that_cannot_be_kept_whole_are_not_proposed(tmp_path: Path) -> None:
     written = write_suite(table_of(fill(tmp_path / "insects", COUNTS), groups=2))
     loaded, _ = load(written.path)
