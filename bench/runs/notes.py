@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.data import TEST, VAL, DataIssue, Dataset, Splits, groups_on_both_sides
 from bench.data.dataset import naming, takes_limits
+from bench.data.times import as_text
 from bench.errors import DataError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, chooses, recipe
@@ -33,7 +34,7 @@ from bench.suite.no_effect import NO_EFFECT
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
-PARTED = "parted groups"
+PARTED, BY_TIME = "parted groups", "split by time"
 KNOWN_WELL = 0.05
 """Standard error of an accuracy, at 50 % where it is largest, above which its use is told.
 
@@ -71,6 +72,7 @@ def notes(
     found += _unused_fractions(loaded, written, dataset)
     found += _unused_limits(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
+    found += _by_time(loaded, plans, dataset, facts)
     found += _parted_groups(loaded, plans, dataset, facts)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
@@ -297,6 +299,28 @@ def _pooled(
         ),
         count=len({id(each.trial) for each in written}),
     )
+
+
+def _by_time(
+    loaded: LoadedSuite,
+    plans: Sequence[tuple[Trial, Plan, int]],
+    dataset: Dataset,
+    facts: _Facts,
+) -> Iterator[Note]:
+    """When the images of each split were taken, where that decides."""
+    rule = loaded.suite.dataset.options.get("split")
+    times, splits = dataset.times, facts.splits(plans[0][0]) if plans else None
+    if rule is None or rule["by"] != "time" or times is None or splits is None:
+        return
+    told = [
+        f"{name} has {counted(len(part), 'image')} from {as_text(int(times[part].min()))} to "
+        f"{as_text(int(times[part].max()))}"
+        for name, part in splits.named().items()
+        if part.size
+    ]
+    named = loaded.yaml_file.problem(("dataset", "split"), "split by time")
+    message = f"{named}: {', '.join(told)}; the same test and validation images for every seed"
+    yield Note(kind=BY_TIME, message=message, count=len(plans))
 
 
 def _parted_groups(

@@ -80,7 +80,10 @@ def test_groups_on_both_sides_are_told(place: Path) -> None:
 
 def test_what_a_split_by_time_leaves_without_effect_is_told(place: Path) -> None:
     found = resolved(place, split={"by": "time", "at": "2024-06-01"}, test_fraction=0.3)
-    assert "split: {by: time} says which images test" in " ".join(found.notes)
+    told = " ".join(found.notes)
+    assert "split: {by: time} says which images test" in told
+    assert "train has 16 images from 2024-01-15 to 2024-04-15, val has 4 images from" in told
+    assert "test has 4 images from 2024-06-15 to 2024-06-15; the same test and" in told
     assert not [each for each in found.issues if each.kind == PARTED]
 
 

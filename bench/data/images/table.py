@@ -6,10 +6,8 @@ the table, or at `root`, which may be an archive.
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -31,14 +29,11 @@ from bench.data.dataset import (
     naming,
     val_as_test_issue,
 )
-from bench.data.images.archives import Archive, ImageFile, is_archive, open_archive
-from bench.data.images.decode import IMAGE_SUFFIXES
+from bench.data.images.archives import ImageFile
 from bench.data.images.files import (
     LabelledFile,
-    archive_issues,
     dataset_from_files,
     existing_file,
-    existing_folder,
     name_text,
 )
 from bench.data.images.label_tables import (
@@ -51,6 +46,7 @@ from bench.data.images.label_tables import (
     taken,
 )
 from bench.data.images.layout import UNLABELLED, split_of_name
+from bench.data.images.table_files import Files, files_from
 from bench.data.times import as_moment, microseconds
 from bench.errors import DataError, counted
 from bench.system.download import OnProgress
@@ -111,7 +107,7 @@ def table(
             raise DataError(f"path must name a table, or those of train and test, got {path}")
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
     try:
-        places = _places(paths, root)
+        places = files_from(paths.values(), root)
         return _open_tables(paths, given, places, bits, progress)
     except PermissionError as error:
         raise DataError(f"{error.filename} must be readable, but permission is denied") from error
@@ -123,7 +119,7 @@ def table(
 def _open_tables(
     paths: Mapping[int, Path],
     given: Mapping[Role, str | None],
-    places: Mapping[Path, _Places],
+    places: Mapping[Path, Files],
     bits: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
@@ -149,7 +145,7 @@ def _open_tables(
     _check_classes(files, classes, first)
     return dataset_from_files(
         name=name_text(first.stem if len(paths) == 1 else first.parent.name),
-        root=places[first].root(rows),
+        root=places[first].root(row.file for row in rows),
         files=files,
         classes=classes,
         bits=bits,
@@ -374,7 +370,7 @@ def _check_classes(files: Sequence[LabelledFile], classes: Sequence[str], table:
 
 
 def _located(
-    rows: Sequence[_Row], places: Mapping[Path, _Places]
+    rows: Sequence[_Row], places: Mapping[Path, Files]
 ) -> tuple[list[_Row], list[DataIssue]]:
     """The rows whose files are there, and what is to be told of the paths."""
     found, missing, completed = [], [], []
@@ -384,7 +380,7 @@ def _located(
                 f"paths must name files on this machine, got {visible(row.path)} ({row.place}); "
                 "download the files first"
             )
-        file, as_written = places[row.table].find(row)
+        file, as_written = places[row.table].find(row.path, row.place)
         if file is None:
             missing.append(row)
         else:
@@ -409,105 +405,6 @@ def _located(
             DataIssue(kind="table", message=f"{message}{naming(shown)}.", count=len(completed))
         )
     return found, issues
-
-
-def _one_of(names: Sequence[str], row: _Row) -> str | None:
-    """The only file that a name without suffix means."""
-    if len(names) > 1:
-        raise DataError(
-            f"{visible(row.path)} ({row.place}) may be {' or '.join(sorted(names))}; write the "
-            "suffix into the table"
-        )
-    return names[0] if names else None
-
-
-def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names of images by what they are without their suffix."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in IMAGE_SUFFIXES:
-            found.setdefault(stem, []).append(name)
-    return found
-
-
-class _Folder:
-    """Files of a disk, seen from the folder `base`."""
-
-    issues: Sequence[DataIssue] = ()
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self._known: dict[Path, dict[str, list[str]]] = {}
-
-    def find(self, row: _Row) -> tuple[ImageFile | None, bool]:
-        """The file of a row, and whether it is called as it is written there."""
-        place = Path(os.path.normpath(self.base / os.path.expanduser(row.path)))
-        if os.path.isfile(place):
-            return place, True
-        if "\\" in row.path:
-            other = Path(str(place).replace("\\", "/"))
-            if os.path.isfile(other):
-                return other, False
-        if place.suffix.lower() in IMAGE_SUFFIXES:
-            return None, False
-        name = _one_of(self._names(place.parent).get(place.name, []), row)
-        return None if name is None else place.parent / name, False
-
-    def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Each folder is listed once."""
-        if folder not in self._known:
-            try:
-                names = [entry.name for entry in os.scandir(folder)]
-            except (OSError, ValueError):
-                names = []
-            self._known[folder] = _by_stem(names)
-        return self._known[folder]
-
-    def root(self, rows: Sequence[_Row]) -> Path:
-        """What sample ids are relative to: the base, or what lies above all files."""
-        files = [row.file for row in rows if isinstance(row.file, Path)]
-        if all(self.base in file.parents for file in files):
-            return self.base
-        return Path(os.path.commonpath([self.base, *(file.parent for file in files)]))
-
-
-class _Packed:
-    """Files of an archive."""
-
-    def __init__(self, archive: Archive) -> None:
-        self.base = archive.path
-        self.issues = archive_issues(archive)
-        self._archive = archive
-        self._names = _by_stem(archive.members)
-
-    def find(self, row: _Row) -> tuple[ImageFile | None, bool]:
-        """The file of a row, and whether it is called as it is written there."""
-        name = posixpath.normpath(row.path.replace("\\", "/"))
-        members, top = self._archive.members, f"{self._archive.top}/"
-        name = name if name in members or top == "/" else name.removeprefix(top)
-        if name in members:
-            return members[name], "\\" not in row.path
-        completed = _one_of(self._names.get(name, []), row)
-        return None if completed is None else members[completed], False
-
-    def root(self, rows: Sequence[_Row]) -> Path:
-        """What sample ids are relative to."""
-        return self.base
-
-
-_Places = _Folder | _Packed
-
-
-def _places(paths: Mapping[int, Path], root: str | None) -> Mapping[Path, _Places]:
-    """Where the paths of each table start."""
-    if root is None:
-        return {path: _Folder(path.parent) for path in paths.values()}
-    packed = is_archive(root) and not Path(root).expanduser().is_dir()
-    one: _Places = (
-        _Packed(open_archive(existing_file(root))) if packed else _Folder(existing_folder(root))
-    )
-    return dict.fromkeys(paths.values(), one)
 
 
 def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
