@@ -43,13 +43,6 @@ def part_groups(
     return None
 
 
-def cost(counts: Counts, parts: Parts, shares: Sequence[float]) -> float:
-    """How far the shares of classes and of all samples are from `shares`: 0 if they are exact."""
-    own, wanted = _relative(counts), np.array(shares)
-    held = np.stack([own[parts == part].sum(0) for part in range(len(wanted))])
-    return float((((held - wanted[:, None]) ** 2) / wanted[:, None]).sum())
-
-
 def _relative(counts: Counts) -> Floats:
     """The share of each class, and of all samples, that each group has: [groups, classes + 1]."""
     extended = np.column_stack([counts, counts.sum(1)])

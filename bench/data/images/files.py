@@ -24,7 +24,7 @@ from bench.data.images.sizes import image_size, square_sides
 from bench.errors import DataError, counted, nearest
 from bench.suite import Limits
 from bench.system.download import OnProgress
-from bench.system.visible_text import reading
+from bench.system.visible_text import reading, visible
 
 SYSTEM_NAMES = frozenset({
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",
@@ -151,7 +151,9 @@ def archive_issues(archive: Archive) -> list[DataIssue]:
     """What is to be told of an archive that a data set is read from."""
     issues = []
     if archive.top:
-        message = f"All of {archive.path.name} lies in its folder {archive.top}, which is read."
+        message = (
+            f"All of {archive.path.name} lies in its folder {visible(archive.top)}, which is read."
+        )
         issues.append(DataIssue(kind="archive", message=message, count=1))
     if archive.others:
         what = counted(archive.others, "entry", "entries")
