@@ -77,7 +77,8 @@ class FilesOfFolder:
         files = [file for file in found if isinstance(file, Path)]
         if all(self.base in file.parents for file in files):
             return self.base
-        return Path(os.path.commonpath([self.base, *(file.parent for file in files)]))
+        # Wherever the table lies, so that it may be moved.
+        return Path(os.path.commonpath([file.parent for file in files]))
 
 
 class FilesOfArchive:
