@@ -12,10 +12,12 @@ from bench.data.dataset import (
     DataIssue,
     Dataset,
     DecodeFailure,
+    Groups,
     ImageDataset,
+    Times,
     open_dataset,
 )
-from bench.data.images import folder, fractals, hymenoptera, torchvision_sets
+from bench.data.images import folder, fractals, hymenoptera, table, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
@@ -42,10 +44,13 @@ from bench.data.splits import (
     Samples,
     Splits,
     class_counts,
+    groups_on_both_sides,
     make_fold_splits,
     make_splits,
+    make_time_splits,
     samples_digest,
 )
+from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
 __all__ = [
@@ -63,6 +68,7 @@ __all__ = [
     "DataIssue",
     "Dataset",
     "DecodeFailure",
+    "Groups",
     "ImageData",
     "ImageDataset",
     "Inputs",
@@ -72,6 +78,7 @@ __all__ = [
     "Resize",
     "Samples",
     "Splits",
+    "Times",
     "VectorData",
     "VectorDataset",
     "class_counts",
@@ -80,11 +87,13 @@ __all__ = [
     "folder",
     "format_version",
     "fractals",
+    "groups_on_both_sides",
     "hymenoptera",
     "kept_bytes",
     "leakage",
     "make_fold_splits",
     "make_splits",
+    "make_time_splits",
     "open_data",
     "open_dataset",
     "prepare",
@@ -94,6 +103,8 @@ __all__ = [
     "resize_image",
     "samples_digest",
     "stand_in",
+    "table",
+    "time_of",
     "torchvision_sets",
     "view_name",
 ]

@@ -8,14 +8,16 @@ or `None`; its keyword-only parameters are the options that a suite may give.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from bench.data.times import as_moment
 from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
 from bench.suite.limits import Limits
@@ -27,12 +29,18 @@ TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 SPLIT_NOTE = "split-note"
 """The kind of issue that says how the data set's own splits are taken; folds take none of them."""
+NO_GROUPS, NO_TIMES = "no-groups", "no-times"
+"""The kinds of issues that say why what may be groups, or times, is not taken."""
 
 MAX_NAME = 200
 """Characters of a sample in a message."""
 
 Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
+Groups = tuple[str, ...]
+"""Of every sample what it shares with others, such as the patient: [n]."""
+Times = npt.NDArray[np.int64]
+"""When every sample was taken, in microseconds since 1970 began in UTC: [n]."""
 
 InputKind = Literal["image", "vector"]
 """What a network takes."""
@@ -95,6 +103,12 @@ class Dataset(Protocol):
     def splits(self) -> npt.NDArray[np.int8]: ...
 
     @property
+    def groups(self) -> Groups | None: ...
+
+    @property
+    def times(self) -> Times | None: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property
@@ -114,13 +128,15 @@ class ImageDataset:
     """A labelled image data set before anything is decoded.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
-    leaves the split to us. `fingerprint` is a hex hash of contents, labels and splits (for
-    generated data, of the recipe and its code version). `native_size` is the side in pixels if all
+    leaves the split to us. `groups` and `times` are there if every sample has one. `fingerprint` is
+    a hex hash of contents, labels and splits (for generated data, of the recipe and its code
+    version); `open_dataset` adds groups and times to it. `native_size` is the side in pixels if all
     images are squares of one size, `squares` says that they are squares, whatever their sizes.
     Of the values of 16-bit files so many `bits` are used.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
+    `size_of` tells width and height by the header of a file, as far as there is one to read.
 
     `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -145,6 +161,9 @@ class ImageDataset:
     bits: int = 16
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
+    size_of: Callable[[int], tuple[int, int] | None] | None = None
+    groups: Groups | None = None
+    times: Times | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -160,7 +179,59 @@ def check_samples(dataset: Dataset) -> None:
     assert dataset.labels.dtype == np.int64
     assert dataset.splits.dtype == np.int8
     assert len(set(dataset.sample_ids)) == count, "sample ids must be unique"
+    assert dataset.groups is None or len(dataset.groups) == count
+    assert dataset.times is None or dataset.times.shape == (count,)
     assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
+
+
+def plain_grouping(
+    dataset: Dataset, samples: Sequence[int] | None = None
+) -> dict[str, list[str] | list[int]]:
+    """Groups and times of samples (None: of all) as prepared data keep them; nothing without."""
+    kept = range(len(dataset)) if samples is None else samples
+    plain: dict[str, list[str] | list[int]] = {}
+    if dataset.groups is not None:
+        plain["groups"] = [dataset.groups[index] for index in kept]
+    if dataset.times is not None:
+        plain["times"] = [int(dataset.times[index]) for index in kept]
+    return plain
+
+
+def grouping_of(metadata: dict[str, Any]) -> tuple[Groups | None, Times | None]:
+    """What `plain_grouping` gave, taken out of the metadata of prepared data."""
+    groups, times = metadata.pop("groups", None), metadata.pop("times", None)
+    return (
+        None if groups is None else tuple(groups),
+        None if times is None else np.array(times, np.int64),
+    )
+
+
+class SplitRule(BaseModel):
+    """How splits are drawn, if not image by image: see the option `split`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    by: Literal["group", "time"]
+    at: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitRule:
+        if self.by == "time" and (self.at is None or as_moment(self.at) is None):
+            raise ValueError("must say at which date testing begins, such as {by: time, "
+                             "at: 2024-06-01}")  # fmt: skip
+        if self.by == "group" and self.at is not None:
+            raise ValueError("must have no `at` where groups are kept together")
+        return self
+
+
+def _with_one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError("must be a regular expression with one group in brackets")
+    return pattern
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -196,6 +267,31 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
             Field(ge=0, description="Seed of the draw of the test split.", examples=[0]),
         ],
         0,
+    ),
+    "split": (
+        Annotated[
+            SplitRule | None,
+            Field(
+                description="How the splits that the data set lacks are drawn. `{by: group}`: no "
+                "group, such as a patient, is on two sides, in folds neither, and classes have "
+                "their shares as far as groups allow. `{by: time, at: DATE}`: what was taken then "
+                "or later tests, what comes last before it validates. null: image by image.",
+                examples=[{"by": "group"}, {"by": "time", "at": "2024-06-01"}],
+            ),
+        ],
+        None,
+    ),
+    "group": (
+        Annotated[
+            Annotated[str, AfterValidator(_with_one_group)] | None,
+            Field(
+                description="A regular expression that finds the group of an image in its path "
+                "below the data set, as what is in the brackets. null: the groups that the data "
+                "set has, if it has any.",
+                examples=["(patient_\\d+)"],
+            ),
+        ],
+        None,
     ),
     "class_map": (
         Annotated[
@@ -233,7 +329,12 @@ def open_dataset(
     if limits is not None and limits != Limits() and takes_limits(dataset):
         dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
-        dataset = _made_by(registered.origin, dataset)
+        dataset = _told_apart(dataset, registered.origin)
+    if (pattern := options.get("group")) is not None:
+        dataset = replace(dataset, groups=_found_groups(pattern, dataset))
+    if grouping := plain_grouping(dataset):
+        dataset = _told_apart(dataset, grouping)
+    _check_split_rule(options.get("split"), dataset)
     class_map = options.get("class_map")
     if class_map is not None:
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
@@ -241,16 +342,49 @@ def open_dataset(
     return opened
 
 
+def _found_groups(pattern: str, dataset: Dataset) -> Groups:
+    """The groups of the samples by their ids."""
+    found = [re.search(pattern, sample) for sample in dataset.sample_ids]
+    groups = [match[1] if match is not None else None for match in found]
+    without = [name for name, group in zip(dataset.sample_ids, groups, strict=True) if not group]
+    if without:
+        raise DataError(
+            f"group must find the group of every sample, but {pattern!r} finds none in "
+            f"{naming(without)}"
+        )
+    return tuple(str(group) for group in groups)
+
+
+def _check_split_rule(rule: Mapping[str, Any] | None, dataset: Dataset) -> None:
+    """Raise `DataError` where the data set lacks what its splits are to be drawn by."""
+    if rule is None:
+        return
+    by_group = rule["by"] == "group"
+    if (dataset.groups if by_group else dataset.times) is not None:
+        return
+    kind = NO_GROUPS if by_group else NO_TIMES
+    why = next((f". {issue.message}" for issue in dataset.issues if issue.kind == kind), "")
+    if by_group:
+        mend = "a column of a table says it, or `group:` finds it in paths"
+    else:
+        mend = "a column of a table says it"
+    raise DataError(
+        f"split: {{by: {rule['by']}}} needs the {rule['by']} of every sample, which {dataset.name} "
+        f"does not have ({mend}){why.removesuffix('.')}"
+    )
+
+
 def takes_limits(dataset: Dataset) -> bool:
     """Whether the `limits` of a suite are for data sets of this kind: those of image files."""
     return getattr(dataset, "limited", None) is not None
 
 
-def _made_by(origin: str, dataset: Any) -> Any:
-    """The data set of a plugin: its fingerprints, and so what is prepared, tell its code too."""
+def _told_apart(dataset: Any, by: Any) -> Any:
+    """The data set with fingerprints that tell this too, and so does what is prepared: the code of
+    a plugin, or groups and times."""
 
     def also(fingerprint: str) -> str:
-        return content_hash([fingerprint, origin], digits=64)
+        return content_hash([fingerprint, by], digits=64)
 
     changes: dict[str, Any] = {"fingerprint": also(dataset.fingerprint)}
     current: Callable[[], str] | None = getattr(dataset, "current", None)

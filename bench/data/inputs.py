@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
-from bench.data.dataset import DataIssue, InputKind, Pixels
+from bench.data.dataset import DataIssue, Groups, InputKind, Pixels, Times
 from bench.data.splits import Samples
 from bench.suite import Entry, Interpolation
 from bench.system.checked_json import checked_json
@@ -112,7 +112,8 @@ class KeepsViews(Protocol):
 class PreparedData(Protocol):
     """A prepared data set, opened: cheap, as its samples are mapped and not read.
 
-    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED.
+    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups` and
+    `times` are those of the data set.
     """
 
     @property
@@ -126,6 +127,12 @@ class PreparedData(Protocol):
 
     @property
     def given_splits(self) -> npt.NDArray[np.int8]: ...
+
+    @property
+    def groups(self) -> Groups | None: ...
+
+    @property
+    def times(self) -> Times | None: ...
 
     @property
     def sample_ids(self) -> tuple[str, ...]: ...

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import SPLIT_NAMES, TEST, VAL
+from bench.data.dataset import SPLIT_NAMES, TEST, VAL, Groups, Times
+from bench.data.group_parts import part_groups
+from bench.data.times import as_text
 from bench.errors import DataError, counted
 
 Samples = npt.NDArray[np.int64]
+
+DRAWS = 8
+"""How many orders of groups are tried until every part has every class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,7 @@ def make_splits(
     test_fraction: float,
     split_seed: int,
     shots: int | None,
+    groups: Groups | None = None,
 ) -> Splits:
     """The splits of a trial with the given `seed`.
 
@@ -51,8 +57,9 @@ def make_splits(
     by `seed`; the images of fewer shots are among those of more.
 
     Draws are stratified: each class gives its fraction to within less than one image, but at least
-    one image and not all. A `val_fraction` of 0 draws no validation split: `val` is empty. Raises
-    `DataError` where a class has too few images for that.
+    one image and not all. With `groups`, no draw parts a group: classes give their fraction as far
+    as groups allow. A `val_fraction` of 0 draws no validation split: `val` is empty. Raises
+    `DataError` where a class has too few images, or groups, for that.
     """
     _check_fraction(val_fraction)
     if not 0 < test_fraction < 1:
@@ -61,16 +68,72 @@ def make_splits(
     test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
     if not test.size:
         test, rest = _draw(
-            rest, labels, classes, fraction=test_fraction, split=TEST, seed=split_seed
+            rest, labels, classes, groups, fraction=test_fraction, split=TEST, seed=split_seed
         )
     val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
     if not val.size:
-        val, train = _draw_val(train, labels, classes, fraction=val_fraction, seed=seed)
+        val, train = _draw_val(train, labels, classes, groups, fraction=val_fraction, seed=seed)
     if shots is not None:
         train = _few(train, labels, classes, shots=shots, seed=seed)
     splits = Splits(train, val, test)
     _check_classes(splits, labels, classes)
     return splits
+
+
+def make_time_splits(
+    labels: npt.NDArray[np.int64],
+    given_splits: npt.NDArray[np.int8],
+    classes: Sequence[str],
+    times: Times,
+    *,
+    at: int,
+    seed: int,
+    val_fraction: float,
+    shots: int | None,
+) -> Splits:
+    """The splits of a trial that is tested on what is `at` this time or later.
+
+    The validation split is what comes last before it: about `val_fraction` of it, as images of the
+    same time stay together; it is the same for every seed. Raises `DataError` where the data set
+    has a val or test split of its own, where there is nothing on one of the sides, and where a
+    class is missing in a split.
+    """
+    _check_fraction(val_fraction)
+    own = [name for split, name in SPLIT_NAMES.items()
+           if split in (VAL, TEST) and np.any(given_splits == split)]  # fmt: skip
+    if own:
+        raise DataError(
+            f"split: {{by: time}} draws the splits, but the data set has its own "
+            f"{' and '.join(own)} split; leave one of the two out"
+        )
+    test, rest = np.flatnonzero(times >= at), np.flatnonzero(times < at)
+    if not test.size or not rest.size:
+        first, last = as_text(int(times.min())), as_text(int(times.max()))
+        raise DataError(
+            f"split: {{by: time}} needs images before {as_text(at)} and images from then on; those "
+            f"of the data set are from {first} to {last}"
+        )
+    start = _start_of_val(times[rest], val_fraction)
+    val, train = rest[times[rest] >= start], rest[times[rest] < start]
+    if shots is not None:
+        train = _few(train, labels, classes, shots=shots, seed=seed)
+    splits = Splits(train, val, test)
+    _check_classes(splits, labels, classes)
+    return splits
+
+
+def _start_of_val(times: Times, fraction: float) -> int:
+    """From when on images validate: of all moments the one that comes closest to the fraction."""
+    moments, counts = np.unique(times, return_counts=True)
+    if fraction == 0:
+        return int(moments[-1]) + 1
+    if len(moments) < 2:
+        raise DataError(
+            f"all images before the test split are of the same time, {as_text(int(moments[0]))}, "
+            "so that none of them come last and can validate; `val_fraction: 0` draws none"
+        )
+    later = np.cumsum(counts[::-1])[::-1][1:]
+    return int(moments[1:][np.argmin(np.abs(later - fraction * len(times)))])
 
 
 def make_fold_splits(
@@ -82,19 +145,22 @@ def make_fold_splits(
     fold: int,
     val_fraction: float,
     shots: int | None,
+    groups: Groups | None = None,
 ) -> Splits:
     """The splits of a trial that is tested on `fold` (from 0) of `folds`.
 
     `seed` parts all images into folds, whatever splits the data set has: over the folds of a seed
     every image is tested once. Validation split and `shots` are drawn from the other folds as
     `make_splits` draws them. The parts are stratified: the folds differ by at most one image in
-    each class, and in all. Raises `DataError` where a class has too few images.
+    each class, and in all; with `groups`, which no fold parts, as little as groups allow. Raises
+    `DataError` where a class has too few images, or groups.
     """
     _check_fraction(val_fraction)
     assert 0 <= fold < folds
-    test = np.flatnonzero(_fold_of_each(labels, classes, folds=folds, seed=seed) == fold)
+    found = _fold_of_each(labels, classes, groups, folds=folds, seed=seed)
+    test = np.flatnonzero(found == fold)
     rest = np.setdiff1d(np.arange(len(labels)), test)
-    val, train = _draw_val(rest, labels, classes, fraction=val_fraction, seed=seed)
+    val, train = _draw_val(rest, labels, classes, groups, fraction=val_fraction, seed=seed)
     if shots is not None:
         train = _few(train, labels, classes, shots=shots, seed=seed)
     splits = Splits(train, val, test)
@@ -103,7 +169,12 @@ def make_fold_splits(
 
 
 def _fold_of_each(
-    labels: npt.NDArray[np.int64], classes: Sequence[str], *, folds: int, seed: int
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Groups | None,
+    *,
+    folds: int,
+    seed: int,
 ) -> npt.NDArray[np.int64]:
     """The fold of every image, drawn by `seed`.
 
@@ -117,6 +188,9 @@ def _fold_of_each(
             f"folds must not exceed the images of the smallest class, got {folds}; class "
             f"{classes[least]!r} has {counts[least]}"
         )
+    if groups is not None:
+        everything, shares = np.arange(len(labels)), [1 / folds] * folds
+        return _parts(everything, labels, classes, groups, shares, "folds", seed)
     found = np.empty(len(labels), np.int64)
     dealt = 0
     for label, name in enumerate(classes):
@@ -135,6 +209,7 @@ def _draw_val(
     pool: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
+    groups: Groups | None,
     *,
     fraction: float,
     seed: int,
@@ -142,7 +217,7 @@ def _draw_val(
     """The validation split and what remains; of a fraction of 0 there is none."""
     if fraction == 0:
         return pool[:0], pool
-    return _draw(pool, labels, classes, fraction=fraction, split=VAL, seed=seed)
+    return _draw(pool, labels, classes, groups, fraction=fraction, split=VAL, seed=seed)
 
 
 def class_counts(
@@ -167,12 +242,17 @@ def _draw(
     pool: Samples,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
+    groups: Groups | None,
     *,
     fraction: float,
     split: int,
     seed: int,
 ) -> tuple[Samples, Samples]:
     """`fraction` of each class of `pool`, and what remains."""
+    if groups is not None:
+        shares, purpose = [fraction, 1 - fraction], SPLIT_NAMES[split]
+        part = _parts(pool, labels, classes, groups, shares, purpose, seed)
+        return pool[part == 0], pool[part == 1]
     drawn = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):
         members = pool[labels[pool] == label]
@@ -184,6 +264,42 @@ def _draw(
         count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
         drawn[_shuffled(members, SPLIT_NAMES[split], seed, name)[:count]] = True
     return pool[drawn[pool]], pool[~drawn[pool]]
+
+
+def _parts(
+    pool: Samples,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Groups,
+    shares: Sequence[float],
+    purpose: str,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """The part of each sample of `pool`, where no group is in two of them."""
+    names, group = np.unique([groups[index] for index in pool], return_inverse=True)
+    counts = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(counts, (group, labels[pool]), 1)
+    least = int((counts > 0).sum(0).argmin())
+    number = int((counts[:, least] > 0).sum())
+    why = (
+        f"to put groups whole into {counted(len(shares), 'part')} ({purpose}) that have each of it"
+    )
+    if number < len(shares):
+        raise DataError(
+            f"class {classes[least]!r} is in {counted(number, 'group')} left, too few {why}"
+        )
+    orders = (
+        _shuffled(np.arange(len(names)), f"groups of {purpose}", seed, str(draw))
+        for draw in range(DRAWS)
+    )
+    found = part_groups(counts, shares, orders)
+    if found is None:
+        raise DataError(
+            f"no way was found {why}: class {classes[least]!r} is in {counted(number, 'group')} "
+            "only, which other classes are in too; use fewer folds, or merge or split groups"
+        )
+    part: npt.NDArray[np.int64] = found[group]
+    return part
 
 
 def _few(
@@ -222,6 +338,15 @@ def _check_classes(splits: Splits, labels: npt.NDArray[np.int64], classes: Seque
         for name, count in counts.items():
             if count == 0:
                 raise DataError(f"class {name!r} has no usable image in the {split} split")
+
+
+def groups_on_both_sides(groups: Groups | None, splits: Splits) -> tuple[str, ...]:
+    """The groups that have samples in several of the splits, sorted."""
+    if groups is None:
+        return ()
+    sides = [{groups[index] for index in part} for part in splits.named().values()]
+    train, val, test = sides
+    return tuple(sorted((train & val) | (train & test) | (val & test)))
 
 
 def samples_digest(samples: npt.NDArray[np.int64]) -> str:

@@ -21,10 +21,14 @@ import numpy.typing as npt
 from bench.data.dataset import (
     ClassMap,
     DataIssue,
+    Groups,
     InputKind,
     Pixels,
+    Times,
     check_samples,
+    grouping_of,
     naming,
+    plain_grouping,
 )
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
 from bench.data.splits import Samples, Splits
@@ -62,6 +66,8 @@ class VectorDataset:
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
+    groups: Groups | None = None
+    times: Times | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -91,6 +97,8 @@ class VectorData:
     classes: tuple[str, ...]
     fingerprint: str
     issues: tuple[DataIssue, ...] = ()
+    groups: Groups | None = None
+    times: Times | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,6 +109,7 @@ class VectorData:
         try:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
+            groups, times = grouping_of(metadata)
             # Those that an earlier version wrote have none.
             if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
                 raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
@@ -109,6 +118,8 @@ class VectorData:
                 raise ValueError(f"the checksum of {VECTORS_FILE} is wrong")
             return cls(
                 folder=folder,
+                groups=groups,
+                times=times,
                 vectors=vectors,
                 labels=np.array(metadata.pop("labels"), np.int64),
                 given_splits=np.array(metadata.pop("given_splits"), np.int8),
@@ -194,6 +205,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
                 "given_splits": dataset.splits.tolist(),
                 "issues": [asdict(issue) for issue in dataset.issues],
                 "checksum": _digest(dataset.vectors),
+                **plain_grouping(dataset),
             }
             metadata["metadata_checksum"] = _metadata_checksum(metadata)
             (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")

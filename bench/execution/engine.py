@@ -427,11 +427,13 @@ class _Performance:
     def _predictions(
         self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[np.float32]]
     ) -> Predictions:
+        groups = self._data.groups
         return Predictions(
             samples=tuple(self._data.sample_ids[index] for index in samples),
             labels=self._data.labels[samples],
             probabilities=probabilities,
             classes=self._data.classes,
+            groups=None if groups is None else tuple(groups[index] for index in samples),
         )
 
     def _fail(self, job: Job, error: Exception) -> None:

@@ -11,7 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import PreparedData, Splits, make_fold_splits, make_splits, view_name
+from bench.data import (
+    Groups,
+    PreparedData,
+    Splits,
+    Times,
+    make_fold_splits,
+    make_splits,
+    make_time_splits,
+    time_of,
+    view_name,
+)
 from bench.execution.epoch_keys import trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
@@ -101,12 +111,14 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Samples of a split in order: ids, class indices, probabilities `[samples, classes]`."""
+    """Samples of a split in order: ids, class indices, probabilities `[samples, classes]`, and
+    their groups if they have any."""
 
     samples: tuple[str, ...]
     labels: np.ndarray[Any, np.dtype[np.int64]]
     probabilities: np.ndarray[Any, np.dtype[np.float32]]
     classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +314,14 @@ def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
 
 def trial_splits(trial: Trial, data: PreparedData) -> Splits:
     """The splits of the trial's seed and fold: the same for every trial with both."""
-    return splits_of(trial, data.labels, data.given_splits, data.classes)
+    return splits_of(
+        trial,
+        data.labels,
+        data.given_splits,
+        data.classes,
+        groups=data.groups,
+        times=data.times,
+    )
 
 
 def splits_of(
@@ -310,9 +329,14 @@ def splits_of(
     labels: npt.NDArray[np.int64],
     given_splits: npt.NDArray[np.int8],
     classes: Sequence[str],
+    *,
+    groups: Groups | None = None,
+    times: Times | None = None,
 ) -> Splits:
     """`trial_splits` of samples that need not have been prepared yet."""
     options, settings = trial.dataset.options, trial.settings
+    rule = options.get("split") or {"by": "image"}
+    together = groups if rule["by"] == "group" else None
     if settings.folds is not None:
         assert trial.fold is not None
         return make_fold_splits(
@@ -321,6 +345,19 @@ def splits_of(
             seed=settings.seed,
             folds=settings.folds,
             fold=trial.fold,
+            val_fraction=options["val_fraction"],
+            shots=settings.shots,
+            groups=together,
+        )
+    if rule["by"] == "time":
+        assert times is not None
+        return make_time_splits(
+            labels,
+            given_splits,
+            classes,
+            times,
+            at=time_of(rule["at"]),
+            seed=settings.seed,
             val_fraction=options["val_fraction"],
             shots=settings.shots,
         )
@@ -333,6 +370,7 @@ def splits_of(
         test_fraction=options["test_fraction"],
         split_seed=options["split_seed"],
         shots=settings.shots,
+        groups=together,
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.dataset import Decoded, DecodeFailure
+from bench.data.images.archives import bomb_text, is_bomb
 from bench.data.images.decode import IMAGE_SUFFIXES, decode_bytes, decode_file, decode_image
 from bench.errors import BenchError
 
@@ -31,10 +32,6 @@ PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "i
 
 Probabilities = npt.NDArray[np.float32]
 
-MAX_MEMBER = 2**30
-"""Bytes that a file in an archive may unpack to."""
-SUSPICIOUS_MEMBER, MAX_RATIO = 2**28, 200
-"""A file that unpacks to more than so many bytes may not be so many times smaller packed."""
 NO_NUMBERS = "the network's answer holds values that are no numbers"
 """Why a sample has no class although it can be read."""
 MAX_LINE = 2**16
@@ -189,8 +186,8 @@ def _member(
 ) -> Decoded:
     """Unpacked when it is its turn, so that no more than a few wait in memory."""
     size, packed = member.file_size, member.compress_size
-    if size > MAX_MEMBER or (size > SUSPICIOUS_MEMBER and size > MAX_RATIO * packed):
-        return DecodeFailure(f"unpacks from {packed / 2**20:.1f} MiB to {size / 2**20:,.0f} MiB")
+    if is_bomb(size, packed):
+        return DecodeFailure(bomb_text(size, packed))
     try:
         with one_at_a_time:
             content = archive.read(member)

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from bench.data import TEST, VAL, DataIssue, Dataset, Splits
-from bench.data.dataset import takes_limits
+from bench.data import TEST, VAL, DataIssue, Dataset, Splits, groups_on_both_sides
+from bench.data.dataset import naming, takes_limits
+from bench.data.times import as_text
 from bench.errors import DataError, counted
 from bench.execution.jobs import splits_key, splits_of
 from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, chooses, recipe
@@ -33,6 +34,7 @@ from bench.suite.no_effect import NO_EFFECT
 from bench.training.trial import batch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
+PARTED, BY_TIME = "parted groups", "split by time"
 KNOWN_WELL = 0.05
 """Standard error of an accuracy, at 50 % where it is largest, above which its use is told.
 
@@ -70,6 +72,8 @@ def notes(
     found += _unused_fractions(loaded, written, dataset)
     found += _unused_limits(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
+    found += _by_time(loaded, plans, dataset, facts)
+    found += _parted_groups(loaded, plans, dataset, facts)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
     found += _children(loaded, [trial for trial, _, _ in plans], facts)
@@ -108,7 +112,14 @@ class _Facts:
         if key not in self._drawn:
             data = self._dataset
             try:
-                self._drawn[key] = splits_of(trial, data.labels, data.splits, data.classes)
+                self._drawn[key] = splits_of(
+                    trial,
+                    data.labels,
+                    data.splits,
+                    data.classes,
+                    groups=data.groups,
+                    times=data.times,
+                )
             except DataError:
                 self._drawn[key] = None
         return self._drawn[key]
@@ -235,6 +246,12 @@ def _unused_fractions(
     }
     if folds:
         unused |= {"test_fraction": tested, "split_seed": tested}
+    rule = loaded.suite.dataset.options.get("split")
+    if rule is not None and rule["by"] == "time":
+        dated = "no effect, split: {by: time} says which images test"
+        unused |= {"test_fraction": dated, "split_seed": dated}
+    elif has_test and has_val and not folds:
+        unused["split"] = "no effect, the data set has all splits of its own"
     for option, reason in unused.items():
         if reason is None or option not in loaded.suite.dataset.given:
             continue
@@ -281,6 +298,64 @@ def _pooled(
             "each seed, so results cannot be compared with those on the data set's own test split"
         ),
         count=len({id(each.trial) for each in written}),
+    )
+
+
+def _by_time(
+    loaded: LoadedSuite,
+    plans: Sequence[tuple[Trial, Plan, int]],
+    dataset: Dataset,
+    facts: _Facts,
+) -> Iterator[Note]:
+    """When the images of each split were taken, where that decides."""
+    rule = loaded.suite.dataset.options.get("split")
+    times, splits = dataset.times, facts.splits(plans[0][0]) if plans else None
+    if rule is None or rule["by"] != "time" or times is None or splits is None:
+        return
+    told = [
+        f"{name} has {counted(len(part), 'image')} from {as_text(int(times[part].min()))} to "
+        f"{as_text(int(times[part].max()))}"
+        for name, part in splits.named().items()
+        if part.size
+    ]
+    named = loaded.yaml_file.problem(("dataset", "split"), "split by time")
+    message = f"{named}: {', '.join(told)}; the same test and validation images for every seed"
+    yield Note(kind=BY_TIME, message=message, count=len(plans))
+
+
+def _parted_groups(
+    loaded: LoadedSuite,
+    plans: Sequence[tuple[Trial, Plan, int]],
+    dataset: Dataset,
+    facts: _Facts,
+) -> Iterator[Note]:
+    """Groups on both sides of a split: a network may know a patient instead of the illness."""
+    parted: dict[object, tuple[str, ...]] = {}
+    count = 0
+    for trial, _, _ in plans:
+        key = splits_key(trial)
+        if key not in parted:
+            splits = facts.splits(trial)
+            parted[key] = () if splits is None else groups_on_both_sides(dataset.groups, splits)
+        count += bool(parted[key])
+    if not count:
+        return
+    most = max(parted.values(), key=len)
+    rule = loaded.suite.dataset.options.get("split")
+    if rule is None and any(_own_splits(dataset)):
+        why = "the data set has splits of its own"
+    elif rule is None:
+        why = "images are drawn one by one; split: {by: group} of the data set keeps groups whole"
+    else:
+        why = "times part them" if rule["by"] == "time" else "the data set's own splits part them"
+    yield Note(
+        kind=PARTED,
+        message=(
+            f"{len(most):,} of {counted(len(set(dataset.groups or ())), 'group')} have images on "
+            f"both sides of the test or validation split, such as {naming(list(most), at_most=3)}, "
+            f"which makes an accuracy too good for new groups: {why}"
+        ),
+        count=count,
     )
 
 

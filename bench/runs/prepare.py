@@ -46,7 +46,12 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         if key not in drawn:
             with data_errors_placed(resolved_run.loaded):
                 drawn[key] = splits_of(
-                    resolved.trial, dataset.labels, dataset.splits, dataset.classes
+                    resolved.trial,
+                    dataset.labels,
+                    dataset.splits,
+                    dataset.classes,
+                    groups=dataset.groups,
+                    times=dataset.times,
                 )
         splits = drawn[key]
         counted.append(

@@ -343,7 +343,14 @@ def _check_folds(opened: OpenSuite) -> None:
     drawn = {splits_key(trial): trial for trial in opened.trials if trial.fold is not None}
     for trial in drawn.values():
         try:
-            splits_of(trial, dataset.labels, dataset.splits, dataset.classes)
+            splits_of(
+                trial,
+                dataset.labels,
+                dataset.splits,
+                dataset.classes,
+                groups=dataset.groups,
+                times=dataset.times,
+            )
         except DataError as error:
             problems.setdefault(str(error), opened.loaded.yaml_file.problem(("folds",), str(error)))
     if problems:

@@ -584,6 +584,7 @@ def _predictions(result: JobResult) -> dict[str, Any]:
             probabilities=own.probabilities,
             classes=own.classes,
             split=split,
+            groups=own.groups,
         )
         for split, own in (("test", result.predictions), ("val", result.val_predictions))
         if own is not None

@@ -29,6 +29,7 @@ from bench.suite.schema import (
     Settings,
     Suite,
     Trial,
+    reader_of,
 )
 from bench.suite.source import SuiteSource
 from bench.suite.tune import (
@@ -86,6 +87,7 @@ __all__ = [
     "matches",
     "no_effect",
     "normal_form",
+    "reader_of",
     "selection",
     "trial_label",
     "written_trials",

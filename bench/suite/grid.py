@@ -288,6 +288,13 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
             "tune scores settings on the validation split, and val_fraction is 0: leave tune out, "
             "or give a val_fraction above 0",
         )
+    rule = suite.dataset.options.get("split")
+    if folds is not None and isinstance(rule, Mapping) and rule.get("by") == "time":
+        yield (
+            ("folds",),
+            "folds and split: {by: time} cannot be combined: every image is a test image of some "
+            "fold, whenever it was taken; remove one of the two",
+        )
     if folds is not None and suite.tune is not None:
         yield (
             ("folds",),

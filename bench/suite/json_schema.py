@@ -239,14 +239,20 @@ class _SuiteSchema:
     def _dataset(self) -> Schema:
         registry: Registry[Any, Any] = self._catalogue.dataset
         folder = self._model(registry.get("folder").options)["properties"]
+        table = self._model(registry.get("table").options)["properties"]
         torchvision = self._model(registry.get("torchvision").options)["properties"]
         path = {"type": "string", "minLength": 1, "not": {"enum": list(registry)}}
         member = {"type": "string", "pattern": "^torchvision:"}
         return {
             "anyOf": [
                 *self._named("dataset"),
-                {**path, "description": "The path of a folder of images, or torchvision:NAME."},
+                {
+                    **path,
+                    "description": "The path of a folder of images or of a table of labels, or "
+                    "torchvision:NAME.",
+                },
                 _mapping(folder, ["path"]),
+                _mapping(table, ["path"]),
                 _mapping({"name": member, **torchvision}, ["name"]),
                 _mapping({"name": path, **folder}, ["name"]),
             ]

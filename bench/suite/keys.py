@@ -23,11 +23,13 @@ MEANINGS: Mapping[str, Key] = {
     ),
     "dataset": Key(
         meaning="The images: a name, `torchvision:NAME`, the path of a folder with one folder a "
-        "class (a relative one starts at the suite's folder), or a mapping with options. Required.",
+        "class, of an archive of one, or of a table of labels (a relative one starts at the "
+        "suite's folder), or a mapping with options. Required.",
         examples=(
             "./photos",
             {"name": "fractals", "classes": 3},
             {"path": "./photos", "val_fraction": 0.3},
+            "./labels.csv",
             "torchvision:OxfordIIITPet",
         ),
     ),

@@ -19,6 +19,7 @@ from bench.suite.registry import Registry
 from bench.suite.resources import Resources
 from bench.suite.rules import METRIC_NAME, broken_rule
 from bench.suite.schema import (
+    ARCHIVE_SUFFIXES,
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
@@ -30,6 +31,7 @@ from bench.suite.schema import (
     GridRule,
     Settings,
     Suite,
+    reader_of,
 )
 from bench.suite.sections import Unnested, unnested
 from bench.suite.source import SuiteSource, read_source
@@ -386,21 +388,30 @@ class _Checker:
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
-            value = {"name": "folder", **value}
+            value = {"name": reader_of(value["path"]), **value}
         name, options = self._name_and_rest(value, location, kind="dataset")
         if name not in self.catalogue.dataset and name:
             library, colon, member = name.partition(":")
             if colon and library in self.catalogue.dataset:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
-                name, options = "folder", {"path": name, **options}
+                name, options = reader_of(name), {"path": name, **options}
         for key in PATH_OPTIONS:
-            if isinstance(options.get(key), str):
-                options[key] = str(self._resolve(options[key], (*location, key)))
+            given = options.get(key)
+            if isinstance(given, str):
+                options[key] = str(self._resolve(given, (*location, key)))
+            elif isinstance(given, dict):
+                options[key] = {
+                    part: str(self._resolve(path, (*location, key, part)))
+                    if isinstance(path, str) else path
+                    for part, path in given.items()
+                }  # fmt: skip
         return self._checked(self.catalogue.dataset, name, options, location)
 
     def _looks_like_path(self, name: str) -> bool:
         if "/" in name or "\\" in name or name.startswith((".", "~")):
+            return True
+        if reader_of(name) == "table" or name.lower().endswith(ARCHIVE_SUFFIXES):
             return True
         try:
             return (self._folder / name).is_dir()

@@ -35,13 +35,17 @@ from bench.suite.tune import Tune
 AXES = ("backbone", "strategy", "schedule", "augmentation")
 """The axes of the grid whose values are entries; the other axes are settings."""
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Of a table of labels: the path of one stands for the data set `table`, others for `folder`."""
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""Of archives that data sets read in place."""
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 
 NOT_IN_LABELS = ("path", "classes")
 """What the label of a file of weights leaves out: its name stands there, and classes are many."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits")
+OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits", "split", "group")
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 
@@ -100,6 +104,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def reader_of(path: Any) -> str:
+    """The data set that a path alone means."""
+    named = next(iter(path.values()), "") if isinstance(path, dict) else path
+    return "table" if str(named).lower().endswith(TABLE_SUFFIXES) else "folder"
 
 
 def value_label(value: Any) -> str:

@@ -19,7 +19,10 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "features": (("features",), "what frozen trunks make of the samples"),
     "views": (("views",), "augmented views of training images"),
     "data": (("images", "vectors"), "prepared data sets"),
-    "downloads": (("datasets", "torchvision"), "data sets as they were downloaded"),
+    "downloads": (
+        ("datasets", "torchvision", "archives"),
+        "data sets as they were downloaded, archives without compression",
+    ),
     "weights": (("weights",), "weights, downloaded or made"),
     "other": (
         ("precision", "file-hashes", "endings", "figures", "ray"),

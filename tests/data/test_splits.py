@@ -17,8 +17,10 @@ from bench.data import (
     VAL,
     Splits,
     class_counts,
+    groups_on_both_sides,
     make_fold_splits,
     make_splits,
+    make_time_splits,
 )
 from bench.errors import DataError
 
@@ -239,3 +241,130 @@ def test_too_many_shots_name_the_class() -> None:
 def test_a_class_that_an_own_split_lacks_is_named() -> None:
     with pytest.raises(DataError, match="class 'bees' has no usable image in the test split"):
         split([0, 0, 0, 1, 1, 1], [TRAIN, TRAIN, TEST, TRAIN, TRAIN, TRAIN])
+
+
+# Groups ---------------------------------------------------------------------------------------
+
+
+def grouped(seed: int, groups: int = 40, classes: int = 3) -> tuple[list[int], tuple[str, ...]]:
+    """Labels and groups of samples: most groups have one class above all, as patients do."""
+    rng = np.random.default_rng(seed)
+    labels, names = [], []
+    for group in range(groups):
+        for _ in range(int(rng.integers(1, 9))):
+            labels.append(int(rng.integers(classes)) if rng.random() < 0.3 else group % classes)
+            names.append(f"p{group}")
+    return labels, tuple(names)
+
+
+def sides_of(groups: tuple[str, ...], splits: Splits) -> list[set[str]]:
+    return [{groups[index] for index in part} for part in splits.named().values()]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_group_is_on_two_sides_and_classes_have_their_shares(seed: int) -> None:
+    labels, groups = grouped(seed)
+    splits = split(labels, seed=seed, groups=groups)
+    together = np.concatenate(list(splits.named().values()))
+    assert sorted(together.tolist()) == list(range(len(labels)))
+    assert groups_on_both_sides(groups, splits) == ()
+    assert all((np.diff(part) > 0).all() for part in splits.named().values())
+    for label in range(3):
+        share = np.mean(np.array(labels)[splits.test] == label) * len(splits.test)
+        assert share == pytest.approx(0.2 * labels.count(label), abs=3)
+    assert same(splits, split(labels, seed=seed, groups=groups)), "repeatable"
+
+
+def test_seeds_draw_other_validation_groups_and_the_same_test_groups() -> None:
+    labels, groups = grouped(0)
+    drawn = [split(labels, seed=seed, groups=groups) for seed in range(4)]
+    assert len({each.test.tobytes() for each in drawn}) == 1
+    assert len({each.val.tobytes() for each in drawn}) == 4
+    other = split(labels, split_seed=1, groups=groups)
+    assert not np.array_equal(other.test, drawn[0].test)
+
+
+def test_names_of_groups_do_not_matter_where_they_keep_their_order() -> None:
+    labels, groups = grouped(0)
+    longer = tuple(f"{int(name[1:]):09}" for name in groups)
+    shorter = tuple(f"{int(name[1:]):02}" for name in groups)
+    assert same(split(labels, groups=longer), split(labels, groups=shorter))
+
+
+def test_given_splits_stay_and_what_they_part_is_found() -> None:
+    labels, groups = grouped(0)
+    given_splits = [TEST if index % 5 == 0 else TRAIN for index in range(len(labels))]
+    splits = split(labels, given_splits, groups=groups)
+    assert np.array_equal(splits.test, np.flatnonzero(np.array(given_splits) == TEST))
+    train, val, test = sides_of(groups, splits)
+    assert not train & val
+    assert set(groups_on_both_sides(groups, splits)) == (train | val) & test
+    assert groups_on_both_sides(None, splits) == ()
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_keep_groups_whole(folds: int) -> None:
+    labels, groups = grouped(1)
+    options: Any = {"seed": 3, "folds": folds, "val_fraction": 0.2, "shots": None}
+    every = [
+        make_fold_splits(np.array(labels), CLASSES, fold=fold, groups=groups, **options)
+        for fold in range(folds)
+    ]
+    tested = np.concatenate([each.test for each in every])
+    assert sorted(tested.tolist()) == list(range(len(labels)))
+    assert all(groups_on_both_sides(groups, each) == () for each in every)
+    sizes = [len(each.test) for each in every]
+    assert max(sizes) - min(sizes) <= 8, "at most as many as the largest group has"
+
+
+def test_a_class_in_too_few_groups_is_refused() -> None:
+    labels, groups = [0, 0, 1, 1, 0, 1], ("a", "b", "c", "c", "d", "c")
+    with pytest.raises(DataError, match=r"class 'bees' is in 1 group left, too few .* \(test\)"):
+        split(labels, groups=groups)
+    with pytest.raises(DataError, match="no way was found"):
+        split([0, 1, 0, 2, 1, 2], groups=("a", "a", "b", "b", "c", "c"))
+
+
+# Times ----------------------------------------------------------------------------------------
+
+
+def by_time(times: list[int], labels: list[int] | None = None, **changed: Any) -> Splits:
+    labels = labels or [index % 2 for index in range(len(times))]
+    options = {"at": 80, "seed": 0, "val_fraction": 0.25, "shots": None, **changed}
+    given = np.array(options.pop("given", [UNASSIGNED] * len(times)), np.int8)
+    return make_time_splits(
+        np.array(labels, np.int64), given, CLASSES[:2], np.array(times, np.int64), **options
+    )
+
+
+def test_the_latest_test_and_the_last_before_them_validate() -> None:
+    splits = by_time(list(range(100)))
+    assert splits.test.tolist() == list(range(80, 100))
+    assert splits.val.tolist() == list(range(60, 80))
+    assert splits.train.tolist() == list(range(60))
+    assert same(splits, by_time(list(range(100)), seed=7)), "the same for every seed"
+    backwards = by_time(list(range(100))[::-1])
+    assert backwards.test.tolist() == list(range(20))
+    assert len(by_time(list(range(100)), shots=3).train) == 6
+    assert not by_time(list(range(100)), val_fraction=0).val.size
+
+
+def test_images_of_one_time_stay_together() -> None:
+    splits = by_time([10] * 30 + [20] * 26 + [30] * 14 + [80] * 10)
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (56, 14, 10)
+
+
+@pytest.mark.parametrize(
+    ("times", "changed", "message"),
+    [
+        (list(range(70)), {}, "needs images before 1970-01-01 00:00:00.000080 and"),
+        (list(range(80, 100)), {}, "are from 1970-01-01 00:00:00.000080 to"),
+        ([5] * 10 + [90] * 10, {}, "all images before the test split are of the same time"),
+        (list(range(100)), {"given": [TRAIN, TEST] * 50}, "has its own test split"),
+        (list(range(100)), {"given": [TRAIN, VAL] * 50}, "has its own val split"),
+        (list(range(100)), {"labels": [0] * 85 + [1] * 15}, "'bees' has no usable image in the t"),
+    ],
+)
+def test_times_that_give_no_splits(times: list[int], changed: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        by_time(times, **changed)

@@ -200,6 +200,9 @@ def test_dataset_forms(tmp_path: Path) -> None:
         "torchvision:CIFAR10": ("torchvision", {"dataset": "CIFAR10"}),
         "photos": ("folder", {"path": str(tmp_path / "photos")}),
         "./photos": ("folder", {"path": str(tmp_path / "photos")}),
+        "photos.tar.gz": ("folder", {"path": str(tmp_path / "photos.tar.gz")}),
+        "labels.csv": ("table", {"path": str(tmp_path / "labels.csv")}),
+        "photos/Labels.TSV": ("table", {"path": str(tmp_path / "photos" / "Labels.TSV")}),
     }
     for text, (name, options) in forms.items():
         dataset = load(tmp_path, {**MINIMAL, "dataset": text}).suite.dataset
@@ -208,6 +211,13 @@ def test_dataset_forms(tmp_path: Path) -> None:
     mapping = {**MINIMAL, "dataset": {"path": "photos", "val_fraction": 0.3}}
     dataset = load(tmp_path, mapping).suite.dataset
     assert (dataset.name, dataset.options["val_fraction"]) == ("folder", 0.3)
+    tables = {"train": "a.csv", "test": str(tmp_path / "b.csv")}
+    mapping = {**MINIMAL, "dataset": {"path": tables, "root": "photos"}}
+    dataset = load(tmp_path, mapping).suite.dataset
+    assert dataset.name == "table"
+    assert dataset.options["path"] == {k: str(tmp_path / f"{n}.csv") for k, n in
+                                       (("train", "a"), ("test", "b"))}  # fmt: skip
+    assert dataset.options["root"] == str(tmp_path / "photos")
 
 
 def test_mixes_combine_with_any_augmentation(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bench.data.dataset import Converted, Decoded, DecodeFailure, Pixels
+from bench.data.images.archives import ImageFile, Member
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class _TooManyPixelsError(Exception):
 
 
 def read_files(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     indices: Sequence[int],
     *,
     bits: int = DEEP,
@@ -82,12 +83,14 @@ def read_files(
     return [decode_file(paths[index], bits=bits, max_pixels=max_pixels) for index in indices]
 
 
-def decode_file(path: Path, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode_file(path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode one image file to uint8 [height, width, 3]; never raises on a bad file.
 
     So many `bits` of 16-bit values are used: 2^bits − 1 is white, and what lies above it too.
     """
     try:
+        if isinstance(path, Member):
+            return decode_bytes(path.content(), path.name, bits=bits, max_pixels=max_pixels)
         status = path.stat()
     except OSError as error:
         return DecodeFailure(error.strerror or str(error))

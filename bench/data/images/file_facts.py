@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.data.dataset import DataIssue, naming
+from bench.data.images.archives import ImageFile, opened
 from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, is_deep_colour, with_image
 from bench.data.images.file_hashes import UNREADABLE, file_hashes
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
@@ -69,7 +70,7 @@ class Reading:
 
 def find_reading(
     root: Path,
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     sample_ids: Sequence[str],
     *,
     bits: int | None,
@@ -130,7 +131,7 @@ def _issues(
 
 def file_facts(
     root: Path,
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     hashes: Sequence[str],
     *,
     progress: OnProgress | None = None,
@@ -162,7 +163,7 @@ def usual_bits(largest: int) -> int:
     return next(bits for bits in USUAL_BITS if largest < 1 << bits)
 
 
-def _look(path: Path) -> FileFacts:
+def _look(path: ImageFile) -> FileFacts:
     def look(image: Image.Image) -> tuple[int, int]:
         pixels = image.width * image.height
         in_colour = is_deep_colour(image)
@@ -174,8 +175,9 @@ def _look(path: Path) -> FileFacts:
         return pixels, 256 * largest + 255 if in_colour else largest
 
     try:
-        stripped = has_oversized_metadata(path)
-        source = without_metadata(path) if stripped else path
+        source = opened(path)
+        stripped = has_oversized_metadata(source)
+        source = without_metadata(source) if stripped else source
         pixels, largest = with_image(source, look, max_pixels=EVERY_PIXEL)
         return FileFacts(pixels, largest, stripped)
     except MemoryError:

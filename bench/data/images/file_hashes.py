@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.data.images.archives import ImageFile, Member
 from bench.keys import file_digest
 from bench.system.cache import atomic_file, cache_root
 from bench.system.download import OnProgress
@@ -27,11 +28,12 @@ Known = tuple[int, int, str]
 
 
 def file_hashes(
-    root: Path, paths: Sequence[Path], *, progress: OnProgress | None = None
+    root: Path, paths: Sequence[ImageFile], *, progress: OnProgress | None = None
 ) -> list[str]:
     """The hex SHA-256 of each file, or `UNREADABLE`; all `paths` should lie under `root`.
 
-    A file whose path, size and modification time are those of an earlier call is not read again.
+    A file whose path, size and modification time are those of an earlier call is not read again; of
+    what is in an archive, these are size and time of the archive.
     """
     memory = _memory_file(root)
     known = _load(memory)
@@ -55,14 +57,17 @@ def file_hashes(
     return [current[str(path)][2] if str(path) in current else UNREADABLE for path in paths]
 
 
-def _hashed(path: Path, known: Known | None) -> Known | None:
+def _hashed(path: ImageFile, known: Known | None) -> Known | None:
     try:
-        status = path.stat()
+        status = (path.archive if isinstance(path, Member) else path).stat()
         if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
             return known
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
             return None
-        digest = file_digest(path)
+        if isinstance(path, Member):
+            digest = hashlib.sha256(path.content()).hexdigest()
+        else:
+            digest = file_digest(path)
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, digest

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
+from bench.data.images.archives import Archive, ImageFile, Member
 from bench.data.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -18,11 +20,11 @@ from bench.data.images.decode import (
     read_files,
 )
 from bench.data.images.file_facts import Reading, find_reading
-from bench.data.images.sizes import square_sides
-from bench.errors import DataError, nearest
+from bench.data.images.sizes import image_size, square_sides
+from bench.errors import DataError, counted, nearest
 from bench.suite import Limits
 from bench.system.download import OnProgress
-from bench.system.visible_text import reading
+from bench.system.visible_text import reading, visible
 
 SYSTEM_NAMES = frozenset({
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "icon\r",
@@ -34,17 +36,24 @@ SYSTEM_NAMES = frozenset({
 })  # fmt: skip
 """What systems put beside images, in lower case; as hidden as what begins with a dot."""
 
+T = TypeVar("T")
+
 FolderIds = frozenset[tuple[int, int]]
 """(device, inode) of a folder and of those above it: a link back to one of them is a loop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFile:
-    """An image file, the class it belongs to, and its split (or UNASSIGNED)."""
+    """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
-    path: Path
+    `group` and `time` (see `Groups` and `Times`) are given to all files of a data set, or to none.
+    """
+
+    path: ImageFile
     class_name: str
     split: int
+    group: str | None = None
+    time: int | None = None
 
 
 def existing_folder(path: str) -> Path:
@@ -60,6 +69,19 @@ def existing_folder(path: str) -> Path:
         raise DataError(f"there is no folder {root}; {root.parent} does not exist either")
     siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
     raise DataError(f"there is no folder {root}{nearest(root.name, siblings)}")
+
+
+def existing_file(path: str) -> Path:
+    """The absolute path of a regular file; `DataError` with the nearest name if there is none."""
+    file = Path(path).expanduser().absolute()
+    if file.is_file():
+        return file
+    if file.exists():
+        raise DataError(f"path must be a file, got {file}")
+    if not file.parent.is_dir():
+        raise DataError(f"there is no file {file}; {file.parent} does not exist either")
+    siblings = [entry.name for entry in os.scandir(file.parent) if entry.is_file()]
+    raise DataError(f"there is no file {file}{nearest(file.name, siblings)}")
 
 
 def _read_alike(path: Path) -> Path | None:
@@ -125,11 +147,28 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in SYSTEM_NAMES
 
 
+def archive_issues(archive: Archive) -> list[DataIssue]:
+    """What is to be told of an archive that a data set is read from."""
+    issues = []
+    if archive.top:
+        message = (
+            f"All of {archive.path.name} lies in its folder {visible(archive.top)}, which is read."
+        )
+        issues.append(DataIssue(kind="archive", message=message, count=1))
+    if archive.others:
+        what = counted(archive.others, "entry", "entries")
+        message = f"{what} of {archive.path.name} left out: links, and what is no file."
+        issues.append(DataIssue(kind="archive", message=message, count=archive.others))
+    return issues
+
+
 # Data sets ------------------------------------------------------------------------------------
 
 
-def sample_id(root: Path, path: Path) -> str:
+def sample_id(root: Path, path: ImageFile) -> str:
     """The path below `root`, with / on every platform and Unicode whatever its encoding."""
+    if isinstance(path, Member):
+        return name_text(path.id)
     return name_text(path.relative_to(root).as_posix())
 
 
@@ -151,9 +190,11 @@ def dataset_from_files(
     issues: Sequence[DataIssue] = (),
     bits: int | None = None,
     limits: Limits | None = None,
+    classes: Sequence[str] | None = None,
 ) -> ImageDataset:
-    """A data set of files under `root`; sample ids are the paths below it.
+    """A data set of files under `root`, a folder or an archive; sample ids are the paths below it.
 
+    `classes` are those of the files in the order of their indices; None: sorted.
     So many `bits` of 16-bit values are used; None: as many as the largest value of all needs.
     The limits, and the bits, are in the fingerprint where they change what becomes of a file.
     """
@@ -167,7 +208,7 @@ def dataset_from_files(
             )
     sample_ids = tuple(sorted(by_id))
     ordered = [by_id[identifier] for identifier in sample_ids]
-    classes = tuple(sorted({file.class_name for file in files}))
+    classes = tuple(classes or sorted({file.class_name for file in files}))
     class_index = {class_name: index for index, class_name in enumerate(classes)}
     labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
     splits = np.array([file.split for file in ordered], np.int8)
@@ -178,6 +219,7 @@ def dataset_from_files(
     fingerprint = partial(fingerprint_of, classes=classes, sample_ids=sample_ids, labels=labels,
                           splits=splits)  # fmt: skip
     sides = square_sides(paths)
+    times = _of_all([file.time for file in ordered])
     return ImageDataset(
         name=name,
         classes=classes,
@@ -191,12 +233,25 @@ def dataset_from_files(
         read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
         class_map=class_map,
         issues=(*issues, *found.issues),
+        size_of=partial(_size_of, paths),
+        groups=_of_all([file.group for file in ordered]),
+        times=None if times is None else np.array(times, np.int64),
         current=partial(_current, fingerprint, reading_of),
         limited=partial(
             dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,
-            class_map=class_map, issues=tuple(issues), bits=bits,
+            class_map=class_map, issues=tuple(issues), bits=bits, classes=classes,
         ),
     )  # fmt: skip
+
+
+def _size_of(paths: Sequence[ImageFile], index: int) -> tuple[int, int] | None:
+    return image_size(paths[index])
+
+
+def _of_all(values: Sequence[T | None]) -> tuple[T, ...] | None:
+    """The values if none of them is None."""
+    known = tuple(value for value in values if value is not None)
+    return known if known and len(known) == len(values) else None
 
 
 def _current(fingerprint: Callable[..., str], reading_of: Callable[[], Reading]) -> str:

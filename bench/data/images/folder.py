@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,10 +27,13 @@ from bench.data.dataset import (
     naming,
     val_as_test_issue,
 )
+from bench.data.images.archives import is_archive, open_archive
 from bench.data.images.decode import missing_reader
 from bench.data.images.files import (
     LabelledFile,
+    archive_issues,
     dataset_from_files,
+    existing_file,
     existing_folder,
     files_below,
     files_in,
@@ -53,8 +57,9 @@ def folder(
     path: Annotated[
         str,
         Field(
-            description="The folder of images; a relative path starts at the suite's folder.",
-            examples=["photos"],
+            description="The folder of images, or a zip or tar archive of one, which is read in "
+            "place; a relative path starts at the suite's folder.",
+            examples=["photos", "photos.zip"],
         ),
     ],
     splits: Annotated[
@@ -78,12 +83,16 @@ def folder(
 ) -> ImageDataset:
     """Image files in class folders, with or without train, val and test folders above them.
 
-    Raises `DataError` if the folder is missing, is not laid out so or can be read in two ways, and
-    if a class has no image in one of the splits.
+    An archive is read where it lies. Raises `DataError` if the folder is missing, is not laid out
+    so or can be read in two ways, and if a class has no image in one of the splits.
     """
-    root = existing_folder(path)
+    packed = is_archive(path) and not Path(path).expanduser().is_dir()
+    root = existing_file(path) if packed else existing_folder(path)
     try:
-        return _open_folder(root, splits, bits, progress)
+        if packed:
+            return _open_archive(root, splits, bits, progress)
+        images, issues = _read_folder(root, splits)
+        return _dataset(root, root.name, images, issues, bits, progress)
     except PermissionError as error:
         raise DataError(f"{error.filename} must be readable, but permission is denied") from error
     except OSError as error:  # a path that is too long, a disk that fails
@@ -91,27 +100,52 @@ def folder(
         raise DataError(f"cannot read {error.filename or root}: {reason}") from error
 
 
-def _open_folder(
-    root: Path,
+def _open_archive(
+    path: Path,
     splits: Mapping[Any, str] | None,
     bits: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
+    """The archive as if it were unpacked: names alone say what is a split and what a class."""
+    archive = open_archive(path)
+    with archive.skeleton() as root:
+        try:
+            images, issues = _read_folder(root, splits)
+        except DataError as error:
+            raise DataError(str(error).replace(str(root), str(path))) from error
+        files = [
+            replace(file, path=archive.members[Path(str(file.path)).relative_to(root).as_posix()])
+            for file in images
+        ]
+    issues += archive_issues(archive)
+    return _dataset(path, path.name.partition(".")[0], files, issues, bits, progress)
+
+
+def _dataset(
+    root: Path,
+    name: str,
+    files: Sequence[LabelledFile],
+    issues: Sequence[DataIssue],
+    bits: int | None,
+    progress: OnProgress | None,
+) -> ImageDataset:
+    return dataset_from_files(
+        name=name_text(name), root=root, files=files, bits=bits, progress=progress, issues=issues
+    )
+
+
+def _read_folder(
+    root: Path, splits: Mapping[Any, str] | None
+) -> tuple[list[LabelledFile], list[DataIssue]]:
+    """The images of a folder, and what is to be told of it."""
     layout = find_layout(root, splits)
     images, others = _files(root, layout)
     _check_classes(root, layout, images, others)
-    return dataset_from_files(
-        name=name_text(root.name),
-        root=root,
-        files=images,
-        bits=bits,
-        progress=progress,
-        issues=(
-            *_taken(layout),
-            *_left_out(root, layout, others),
-            *val_as_test_issue(np.array([each.split for each in layout.class_folders], np.int8)),
-        ),
-    )
+    return images, [
+        *_taken(layout),
+        *_left_out(root, layout, others),
+        *val_as_test_issue(np.array([each.split for each in layout.class_folders], np.int8)),
+    ]
 
 
 def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[Path, str]]]:

@@ -31,9 +31,13 @@ from bench.data.dataset import (
     DataIssue,
     Decoded,
     DecodeFailure,
+    Groups,
     ImageDataset,
     Pixels,
+    Times,
+    grouping_of,
     naming,
+    plain_grouping,
 )
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
@@ -91,6 +95,8 @@ class ImageData:
     issues: tuple[DataIssue, ...]
     interpolation: Interpolation = BILINEAR
     bits: int = 16
+    groups: Groups | None = None
+    times: Times | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,10 +141,13 @@ class ImageData:
             raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
+        groups, times = grouping_of(metadata)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
             folder=folder,
+            groups=groups,
+            times=times,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
             labels=np.array(metadata.pop("labels"), np.int64),
             given_splits=np.array(metadata.pop("source_splits"), np.int8),
@@ -362,6 +371,7 @@ def _write_images(
         "sample_ids": sample_ids,
         "labels": dataset.labels[kept].tolist(),
         "source_splits": dataset.splits[kept].tolist(),
+        **plain_grouping(dataset, kept),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),

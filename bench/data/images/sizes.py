@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.data.images.archives import ImageFile, opened
+
 TOO_LARGE = (0, 0)
 
 
-def square_sides(paths: Iterable[Path]) -> frozenset[int]:
+def square_sides(paths: Iterable[ImageFile]) -> frozenset[int]:
     """The sides in pixels that the images have if all are squares; empty if one of them is none.
 
     Files that nobody can read say nothing: they are left out of a data set. Looking ends with the
@@ -26,7 +28,7 @@ def square_sides(paths: Iterable[Path]) -> frozenset[int]:
     return frozenset(sides)
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: ImageFile) -> tuple[int, int] | None:
     """Width and height in pixels, as far as the header of the file can be read.
 
     `TOO_LARGE` for an image that Pillow refuses to open for its size.
@@ -35,12 +37,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
     from bench.data.images.decode import available_formats
 
-    if not path.is_file():  # a pipe may never end
+    if isinstance(path, Path) and not path.is_file():  # a pipe may never end
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=available_formats()) as image:
+            with Image.open(opened(path), formats=available_formats()) as image:
                 return image.size
         except Image.DecompressionBombError:
             return TOO_LARGE

@@ -105,7 +105,9 @@ def _data_set(described: Any) -> tuple[str, dict[str, Any]]:
     named = dict(described) if isinstance(described, Mapping) else {"name": described}
     name = str(named.pop("name", None))
     try:
-        return name, DATASETS.get(name).options.model_validate(named).model_dump()
+        options = DATASETS.get(name).options.model_validate(named).model_dump()
+        # Which samples were tested is known: no expression from elsewhere is looked for.
+        return name, {**options, "split": None, "group": None}
     except ValidationError as error:
         raise DataError(
             f"the suite in the run folder describes no valid data set: {first_misfit(error)}"

@@ -103,10 +103,12 @@ def prediction_columns(
     probabilities: np.ndarray,
     classes: Sequence[str],
     split: str = TEST,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The columns of a trial's predictions on one split, all but `trial`.
 
-    `labels` are class indices [n]; `probabilities` is [n, number of classes].
+    `labels` are class indices [n]; `probabilities` is [n, number of classes]; `groups` [n] are
+    those of the samples, if they have any.
     """
     columns: dict[str, Any] = {
         "sample": list(samples),
@@ -114,6 +116,8 @@ def prediction_columns(
         "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
         "split": [split] * len(samples),
     }
+    if groups is not None:
+        columns["group"] = list(groups)
     for index, name in enumerate(classes):
         columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
     return columns

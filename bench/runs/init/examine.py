@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,23 @@ from bench.data import (
     TEST,
     VAL,
     DataIssue,
+    Groups,
+    ImageDataset,
+    PreparedData,
+    Splits,
     class_counts,
     find_leakage,
+    groups_on_both_sides,
     make_splits,
     open_data,
     open_dataset,
     prepare,
 )
+from bench.data.dataset import NO_GROUPS, naming
+from bench.data.images.sizes import TOO_LARGE
+from bench.errors import DataError, counted
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
-from bench.suite import Settings
+from bench.suite import Settings, reader_of
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, half_precision, resolve_device
 
@@ -34,9 +41,10 @@ MEASURED = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """What was seen of the folder and of this machine.
+    """What was seen of the folder, or table of labels, and of this machine.
 
-    `counts` is {split: {class: images}}; `drawn` names the splits that the folder does not have.
+    `reader` is the data set that reads it. `counts` is {split: {class: images}}; `drawn` names the
+    splits that it does not have, which keep so many `groups` whole if there are any.
     `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images, `machine` what
     `describe_machine` says.
     """
@@ -49,6 +57,8 @@ class Examined:
     device: str
     precision: str
     machine: Mapping[str, Any]
+    reader: str = "folder"
+    groups: int = 0
 
     def total(self, split: str) -> int:
         """How many images a split has."""
@@ -71,13 +81,16 @@ class Examined:
 
 
 def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
-    """Decode the folder as a run would, and count, measure and compare what is in it."""
+    """Decode the folder or table as a run would, and count, measure and compare what is in it."""
     device = resolve_device("auto")
     # A suite's path is resolved too, so that the run finds these images in the cache.
     root = folder.resolve()
-    options = DATASETS.get("folder").options(path=str(root)).model_dump()
-    dataset = open_dataset("folder", options, progress=progress)
-    sizes = measure_sizes(root, dataset.sample_ids)
+    reader = reader_of(root)
+    options = DATASETS.get(reader).options(path=str(root)).model_dump()
+    dataset = open_dataset(reader, options, progress=progress)
+    assert isinstance(dataset, ImageDataset)
+    assert dataset.size_of is not None
+    sizes = measure_sizes(dataset.size_of, len(dataset))
     weights_size = size_of_weights(backbones_for(device)[0])
     prepared = prepare(
         dataset,
@@ -87,41 +100,76 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     )
     data = open_data(prepared)
     fractions = {key: options[key] for key in ("val_fraction", "test_fraction", "split_seed")}
-    splits = [
-        make_splits(
-            data.labels, data.given_splits, data.classes, seed=seed, shots=None, **fractions
-        )
-        for seed in SEEDS
-    ]
+    drawn = _drawn(data.given_splits)
+    splits, told = _splits(data, fractions, by_group=bool(drawn) and data.groups is not None)
+    by_group = bool(drawn) and data.groups is not None and not told
     return Examined(
         folder=folder,
         counts=class_counts(data.labels, splits[0], data.classes),
-        drawn=_drawn(data.given_splits),
+        drawn=drawn,
         sizes=sizes,
-        issues=(*data.issues, *find_leakage(data, splits, progress=progress)),
+        issues=(
+            *data.issues,
+            *told,
+            *_parted(data, splits),
+            *find_leakage(data, splits, progress=progress),
+        ),
         device=device,
         precision=half_precision(device) or "fp32",
         machine=describe_machine(device),
+        reader=reader,
+        groups=len(set(data.groups or ())) if by_group else 0,
     )
 
 
-def measure_sizes(root: Path, sample_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Width and height `[m, 2]` of up to `MEASURED` images, evenly spread, from their headers."""
-    from PIL import Image
+def _splits(
+    data: PreparedData, fractions: Mapping[str, Any], *, by_group: bool
+) -> tuple[list[Splits], list[DataIssue]]:
+    """The splits of the first seeds; where groups cannot be kept whole, image by image, told."""
 
-    from bench.data.images.decode import available_formats
+    def drawn(groups: Groups | None) -> list[Splits]:
+        return [
+            make_splits(
+                data.labels,
+                data.given_splits,
+                data.classes,
+                seed=seed,
+                shots=None,
+                groups=groups,
+                **fractions,
+            )
+            for seed in SEEDS
+        ]
 
-    count = len(sample_ids)
-    sizes = []
-    for index in np.unique(np.linspace(0, count - 1, min(count, MEASURED)).round().astype(int)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                with Image.open(root / sample_ids[index], formats=available_formats()) as image:
-                    sizes.append(image.size)
-            except Exception:  # Pillow's plugins raise almost anything; decoding tells of it
-                continue
-    return np.array(sizes, np.int64).reshape(-1, 2)
+    if not by_group:
+        return drawn(None), []
+    try:
+        return drawn(data.groups), []
+    except DataError as error:
+        message = f"Groups cannot be kept whole: {error}."
+        return drawn(None), [DataIssue(kind=NO_GROUPS, message=message, count=1)]
+
+
+def _parted(data: PreparedData, splits: Sequence[Splits]) -> Iterator[DataIssue]:
+    """Groups on both sides of a split."""
+    parted = groups_on_both_sides(data.groups, splits[0])
+    if parted:
+        yield DataIssue(
+            kind=NO_GROUPS,
+            message=f"{counted(len(parted), 'group')} of {len(set(data.groups or ())):,} on both "
+            f"sides of a split: {naming(list(parted))}. An accuracy is too good for new groups.",
+            count=len(parted),
+        )
+
+
+def measure_sizes(
+    size_of: Callable[[int], tuple[int, int] | None], count: int
+) -> npt.NDArray[np.int64]:
+    """Width and height `[m, 2]` of up to `MEASURED` of so many images, evenly spread."""
+    places = np.unique(np.linspace(0, count - 1, min(count, MEASURED)).round().astype(int))
+    sizes = (size_of(index) for index in places.tolist())
+    known = [size for size in sizes if size is not None and size != TOO_LARGE]
+    return np.array(known, np.int64).reshape(-1, 2)
 
 
 def wilson_half_width(accuracy: float, num_images: float) -> float:

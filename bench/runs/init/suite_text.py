@@ -202,15 +202,24 @@ def _more(found: Examined, proposal: Proposal) -> str:
 
 def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     yield "dataset:"
-    yield "  name: folder"
+    yield f"  name: {found.reader}"
     if not dataset.startswith("/"):
         yield "  # A relative path starts at the folder that this file lies in."
     yield f"  path: {quoted(dataset)}"
-    defaults = DATASETS.get("folder").options(path="").model_dump()
+    if found.groups:
+        yield from comment(
+            f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "
+            "them is on both sides of a split, or a network could know the group. Without this "
+            "line, images are drawn one by one.",
+            indent="  ",
+        )
+        yield "  split: {by: group}"
+    defaults = DATASETS.get(found.reader).options(path="").model_dump()
+    what = "folder" if found.reader == "folder" else "table"
     reasons = {
-        "test": "The folder has no test split: this fraction of each class becomes it, the same "
+        "test": f"The {what} has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
-        "val": "The folder has no split to choose the epoch by: this fraction of the remaining "
+        "val": f"The {what} has no split to choose the epoch by: this fraction of the remaining "
         "images of each class becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:

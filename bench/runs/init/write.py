@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.images.files import existing_folder
+from bench.data.images.archives import is_archive
+from bench.data.images.files import existing_file, existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.runs.init.choose import ChosenGrid, choices
@@ -18,7 +19,7 @@ from bench.runs.init.comments import quoted
 from bench.runs.init.examine import Examined, examine
 from bench.runs.init.fit import MINUTES, SecondsOf, fitting, timed
 from bench.runs.init.suite_text import settings_text, suite_text, summary
-from bench.suite import expand, load_suite
+from bench.suite import expand, load_suite, reader_of
 from bench.system.cache import atomic_file
 from bench.system.download import OnProgress
 
@@ -40,7 +41,9 @@ def write_suite(
     progress: OnProgress | None = None,
     status: Callable[[str], None] = lambda _: None,
 ) -> WrittenSuite:
-    """Look at `folder` and write a commented suite to `output` (default: the folder's name).
+    """Look at `folder`, an archive or a table of labels, and write a commented suite to `output`.
+
+    The default of `output` is named after it.
 
     The suite is the one that shows most of those that this machine trains in about `minutes`.
     All images are decoded into the cache on the way, where the later run finds them. Raises
@@ -48,9 +51,10 @@ def write_suite(
     `force`) or cannot be written.
     """
     place = folder if os.path.exists(folder) else os.path.expanduser(folder)
-    folder = existing_folder(os.path.abspath(place))
+    there = os.path.abspath(place)
+    folder = existing_file(there) if _is_file(there) else existing_folder(there)
     _check_encoding(folder)
-    path = Path(os.path.expanduser(output or f"{safe_name(folder.name)}.yaml"))
+    path = Path(os.path.expanduser(output or f"{safe_name(_plain_name(folder))}.yaml"))
     _check_output(path, folder, force=force)
     if not 0 < minutes < math.inf:
         raise BenchError(f"--minutes must be above 0, got {minutes:g}")
@@ -72,6 +76,16 @@ def _seconds_of(found: Examined, folder: Path, path: Path) -> SecondsOf:
         return settings_text(found, grid, name="proposed", dataset=folder.resolve().as_posix())
 
     return timed(text_of, path.parent / "no-such-folder")
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is a table or an archive."""
+    return reader_of(path) == "table" or (is_archive(path) and not os.path.isdir(path))
+
+
+def _plain_name(path: Path) -> str:
+    """The name of a folder, or of a file without its suffixes."""
+    return path.name.partition(".")[0] if path.is_file() else path.name
 
 
 def safe_name(name: str) -> str:
@@ -111,7 +125,7 @@ def _check_encoding(folder: Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise DataError(
-            f"a suite can only name a folder whose path is UTF-8, got {shown}; rename it"
+            f"a suite can only name what has a path in UTF-8, got {shown}; rename it"
         ) from None
 
 

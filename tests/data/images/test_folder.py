@@ -141,8 +141,8 @@ def test_a_missing_folder_is_named_absolutely(
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "data.zip").write_text("")
-    assert "must be a folder" in message_for(tmp_path / "data.zip")
+    (tmp_path / "data.txt").write_text("")
+    assert "must be a folder" in message_for(tmp_path / "data.txt")
 
 
 def test_images_without_class_folders(tmp_path: Path) -> None:

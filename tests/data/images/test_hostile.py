@@ -51,7 +51,7 @@ def test_links_to_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
     assert issue.samples == ("ants/pipe.png", "ants/zero.jpg")
     for name in ("ants/pipe.png", "ants/zero.jpg", "bees/folder.jpg"):
         assert decode_file(root / name) == DecodeFailure("not a file")
-    assert len(measure_sizes(root, dataset.sample_ids)) == 6
+    assert len(measure_sizes(dataset.size_of, len(dataset))) == 6
 
 
 @posix

@@ -22,6 +22,7 @@ import bench
 from bench.cli.main import app
 from bench.data import DataIssue, open_dataset, prepare_images
 from bench.data.images.prepared import resolve_resize
+from bench.data.images.sizes import image_size
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.runs.init.backbone import choose_image_size
@@ -31,6 +32,7 @@ from bench.runs.init.examine import Examined, examine, measure_sizes, wilson_hal
 from bench.runs.init.fit import Proposal, fitting, timed
 from bench.runs.init.suite_text import settings_text, suite_text, summary
 from bench.runs.init.write import WrittenSuite, dataset_path, safe_name, write_suite
+from bench.runs.notes import PARTED
 from bench.runs.resolve import ResolvedTrial, resolve_run
 from bench.runs.time_estimate import Timings
 from bench.suite import LoadedSuite, Trial, expand, load_suite
@@ -142,6 +144,51 @@ def test_a_flat_folder_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
     assert len(resolved.pending) == len(trials)
     assert {trial.input_size for trial in resolved.trials} == {settings(written)["image_size"]}
+
+
+def table_of(folder: Path, *, groups: int) -> Path:
+    """A table that names the images of a folder, each class in this many groups."""
+    rows = ["path,label,patient\n"]
+    for path in sorted(folder.rglob("*.png")):
+        name = path.relative_to(folder).as_posix()
+        rows.append(f"{name},{path.parent.name},p{int(path.stem) % groups}\n")
+    table = folder / "labels.csv"
+    table.write_text("".join(rows))
+    return table
+
+
+def test_a_table_becomes_a_suite_that_keeps_groups_whole(tmp_path: Path) -> None:
+    written = write_suite(table_of(fill(tmp_path / "insects", COUNTS), groups=4))
+    assert written.path == Path("labels.yaml")
+    loaded, _ = load(written.path)
+    dataset = loaded.suite.dataset
+    assert dataset.name == "table"
+    assert dataset.options["split"] == {"by": "group", "at": None}
+    said = comments(written.path)
+    assert "Images of one of the 4 groups, such as a patient, are alike" in said
+    assert "The table has no test split" in said
+    resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
+    assert not [issue for issue in resolved.issues if issue.kind == PARTED]
+    assert re.search(r"^#   all 2 classes +(\d+) +(\d+) +(\d+)$", written.path.read_text(), re.M)
+
+
+def test_an_archive_becomes_a_suite_that_plans(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "insects", COUNTS)
+    archive = Path(shutil.make_archive(str(tmp_path / "insects"), "gztar", tmp_path, "insects"))
+    written = write_suite(archive)
+    assert written.path == Path("insects.yaml")
+    resolved = resolve_run(written.path, out=tmp_path / "results", device="cpu")
+    assert resolved.dataset.fingerprint == open_dataset("folder", {"path": folder}).fingerprint
+    assert "All of insects.tar.gz lies in its folder insects" in comments(written.path)
+
+
+def test_groups_that_cannot_be_kept_whole_are_not_proposed(tmp_path: Path) -> None:
+    written = write_suite(table_of(fill(tmp_path / "insects", COUNTS), groups=2))
+    loaded, _ = load(written.path)
+    assert loaded.suite.dataset.options["split"] is None
+    said = comments(written.path)
+    assert "Groups cannot be kept whole: class 'ants' is in 1 group left" in said
+    assert "2 groups of 2 on both sides of a split: p0, p1." in said
 
 
 def test_the_later_run_finds_the_images_decoded(
@@ -632,8 +679,12 @@ def test_sizes_are_read_from_a_sample_and_broken_files_left_out(tmp_path: Path) 
     picture(1, (12, 34)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"x")
     names = ["a.png", "b.png", "missing.png"]
-    assert measure_sizes(tmp_path, names).tolist() == [[12, 34]]
-    assert len(measure_sizes(tmp_path, ["a.png"] * 3000)) == 500
+
+    def size_of(index: int) -> tuple[int, int] | None:
+        return image_size(tmp_path / names[index])
+
+    assert measure_sizes(size_of, 3).tolist() == [[12, 34]]
+    assert len(measure_sizes(lambda _: size_of(0), 3000)) == 500
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,341 @@
+"""Tables of labels as people have them: how a file is read, and which column says what.
+
+Columns are known by their usual names, in any spelling (`ImageId`, `image_id`, `image id`). Of
+names that say it more or less plainly the plainest counts; two equally plain ones are not chosen
+between.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from bench.data.dataset import naming
+from bench.errors import DataError, counted, nearest
+from bench.system.visible_text import visible
+
+Role = Literal["path", "label", "split", "group", "time"]
+"""What a column says of an image."""
+ROLES: tuple[Role, ...] = get_args(Role)
+REQUIRED: tuple[Role, ...] = ("path", "label")
+
+LINES_OF_JSON = (".jsonl", ".ndjson")
+SEPARATORS = (",", ";", "\t", "|")
+SHOWN_SEPARATORS = {"\t": "tabs"}
+
+NAMES: Mapping[Role, tuple[tuple[str, ...], ...]] = {
+    "path": (
+        ("path", "filepath", "imagepath", "imgpath", "relativepath", "relpath"),
+        ("file", "filename", "imagefile", "imagefilename", "imgfile", "imagename", "imgname"),
+        ("image", "img", "photo", "picture", "imageid", "imgid", "photoid"),
+        ("id", "name"),
+    ),
+    "label": (
+        ("label", "labels", "class", "target", "category", "groundtruth"),
+        ("classname", "labelname", "categoryname", "classlabel", "targetname"),
+        ("y", "classid", "labelid", "categoryid", "dx", "diagnosis", "species", "breed"),
+    ),
+    "split": (
+        ("split", "splits", "datasetsplit"),
+        ("set", "subset", "partition", "usage", "phase"),
+        ("fold",),
+    ),
+    "group": (
+        ("group", "groups", "groupid"),
+        ("patient", "patientid", "subject", "subjectid", "person", "personid", "individual",
+         "individualid", "animal", "animalid", "case", "caseid"),
+        ("site", "siteid", "hospital", "clinic", "center", "centre", "camera", "cameraid",
+         "location", "locationid", "scene", "session", "sessionid", "lesion", "lesionid", "batch",
+         "plate", "scanner", "video", "videoid", "sequence", "sequenceid"),
+    ),
+    "time": (
+        ("time", "date", "datetime", "timestamp"),
+        ("taken", "takenat", "datetaken", "captured", "capturedat", "acquired", "acquiredat",
+         "acquisitiondate", "acquisitiontime", "created", "createdat", "year"),
+    ),
+}  # fmt: skip
+"""Names of columns in small letters and without what separates words, the plainest ones first."""
+
+EMPTY = frozenset({"", "nan", "NaN"})
+"""Cells that say nothing. `NA`, `None` and `null` may be the names of classes."""
+SHOWN_CELL = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """A table that has been opened: its columns, and `cells`, which reads some of them as text.
+
+    `remarks` say what of the way in which it was read is not as usual.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    cells: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The column of each role, as far as there is one; `ambiguous` could be several."""
+
+    columns: Mapping[Role, str]
+    ambiguous: Mapping[Role, tuple[str, ...]]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every column is called by its role, so that nobody need be told."""
+        return not self.ambiguous and all(role == name for role, name in self.columns.items())
+
+
+def open_table(path: Path) -> LabelTable:
+    """Look at the columns of a table; raises `DataError` where it cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        table = _open_parquet(path)
+    elif suffix in LINES_OF_JSON:
+        table = _open_lines(path)
+    else:
+        table = _open_text(path)
+    if not table.columns:
+        raise DataError(f"{path} is empty: a table of labels needs columns for path and label")
+    return table
+
+
+def choose_columns(table: LabelTable, given: Mapping[Role, str | None]) -> Chosen:
+    """Which column has which role: as `given` (None: no column has it), else by the names.
+
+    Raises `DataError` for a column that is not there, and where path or label cannot be known.
+    """
+    chosen: dict[Role, str] = {}
+    ambiguous: dict[Role, tuple[str, ...]] = {}
+    for role, name in given.items():
+        if name is not None:
+            chosen[role] = _existing(table, role, name)
+    taken = set(chosen.values())
+    for role in ROLES:
+        if role in given:
+            continue
+        fitting = _by_name(role, [name for name in table.columns if name not in taken])
+        if len(fitting) == 1:
+            chosen[role] = fitting[0]
+        elif fitting:
+            ambiguous[role] = tuple(fitting)
+    _check_required(table, chosen, ambiguous)
+    for name in chosen.values():
+        if table.columns.count(name) > 1:
+            raise DataError(f"{table.path} has two columns {name!r}; rename one of them")
+    return Chosen(columns={role: chosen[role] for role in ROLES if role in chosen},
+                  ambiguous=ambiguous)  # fmt: skip
+
+
+def _by_name(role: Role, columns: Sequence[str]) -> list[str]:
+    for names in NAMES[role]:
+        found = [name for name in dict.fromkeys(columns) if _plain_name(name) in names]
+        if found:
+            return found
+    return []
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _existing(table: LabelTable, role: Role, name: str) -> str:
+    if name in table.columns:
+        return name
+    raise DataError(
+        f"columns: {role} must name a column of {table.path.name}, got {name!r}"
+        f"{nearest(name, table.columns)}"
+    )
+
+
+def _check_required(
+    table: LabelTable, chosen: Mapping[Role, str], ambiguous: Mapping[Role, Sequence[str]]
+) -> None:
+    for role in REQUIRED:
+        if role in ambiguous:
+            options = ambiguous[role]
+            raise DataError(
+                f"{table.path} has {len(options)} columns that may be the {role}: "
+                f"{naming(list(options))}; say which one it is, as an option of the data set: "
+                f"`columns: {{{role}: {options[0]}}}`"
+            )
+    missing = [role for role in REQUIRED if role not in chosen]
+    if missing:
+        option = ", ".join(f"{role}: COLUMN" for role in missing)
+        raise DataError(
+            f"{table.path} has no column that is known as the {' or the '.join(missing)}; its "
+            f"columns are {naming([visible(name) for name in table.columns], at_most=20)}. Say "
+            f"which one it is, as an option of the data set: `columns: {{{option}}}`. The first "
+            "line of a CSV file must name the columns"
+        )
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+def _open_text(path: Path) -> LabelTable:
+    """CSV with any usual separator: the one that gives known columns, else most columns."""
+    text, remarks = _decoded(path)
+    if not text.strip():
+        return LabelTable(path=path, columns=(), cells=lambda _: {})
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    headers = {separator: _header(path, text, separator) for separator in SEPARATORS}
+
+    def fit(separator: str) -> tuple[int, int, bool]:
+        header = headers[separator]
+        known = sum(bool(_by_name(role, header)) for role in REQUIRED)
+        return known, len(header), separator == usual
+
+    separator = max(SEPARATORS, key=fit)
+    if separator != usual:
+        shown = SHOWN_SEPARATORS.get(separator, repr(separator))
+        remarks = (*remarks, f"its columns are separated by {shown}")
+    columns = tuple(headers[separator])
+
+    def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        import pandas as pd
+
+        try:
+            rows = pd.read_csv(
+                io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
+                index_col=False, header=None, names=list(range(len(columns))),
+            )  # fmt: skip
+        except ValueError as error:
+            # `Error tokenizing data. C error: Expected 3 fields in line 5, saw 4`
+            reason = str(error).strip().rpartition("C error: ")[2]
+            raise DataError(f"cannot read {path}: {reason}") from error
+        found = rows.iloc[1:]
+        return {name: _texts(path, name, found[columns.index(name)].tolist()) for name in names}
+
+    return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
+
+
+def _header(path: Path, text: str, separator: str) -> list[str]:
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    return [name.strip() for name in header]
+
+
+def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The text of the file without a mark of its encoding, and a remark if it is not UTF-8."""
+    content = path.read_bytes()
+    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ["utf-16"] if marked else ["utf-8-sig", "cp1252"]:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        shown = {"utf-16": "UTF-16", "cp1252": "Windows-1252"}.get(encoding)
+        return text, () if shown is None else (f"it is not UTF-8, and read as {shown}",)
+    raise DataError(f"{path} must be UTF-8 text; save it as CSV in UTF-8")
+
+
+def _open_lines(path: Path) -> LabelTable:
+    """One JSON object a line; empty lines are none."""
+    text, remarks = _decoded(path)
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"line {number} of {path} is no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"line {number} of {path} must be a JSON object such as "
+                            '{"path": "1.jpg", "label": "ants"}')  # fmt: skip
+        rows.append(row)
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+
+    def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {name: _texts(path, name, [row.get(name) for row in rows]) for name in names}
+
+    return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
+
+
+def _open_parquet(path: Path) -> LabelTable:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = tuple(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+    def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        try:
+            # A file alone: where it lies in a folder `x=1`, no further column is made of that.
+            rows = pq.ParquetFile(path).read(columns=list(names))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"cannot read {path}: {error}") from error
+        return {name: _texts(path, name, rows.column(name).to_pylist()) for name in names}
+
+    return LabelTable(path=path, columns=columns, cells=cells)
+
+
+def _texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
+    found = []
+    for number, value in enumerate(values, start=1):
+        text = _text(value)
+        if text is None:
+            shown = visible(repr(value))[:SHOWN_CELL]
+            raise DataError(
+                f"column {column!r} of {path} must hold text or numbers, got {shown} in row "
+                f"{number}"
+            )
+        found.append(text)
+    return found
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text; empty if it says nothing, None if it is neither text nor a number."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, str):
+        text = value.strip()
+        return "" if text in EMPTY else text
+    if isinstance(value, int):
+        return str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else None
+
+
+# Words ----------------------------------------------------------------------------------------
+
+
+def not_chosen(table: LabelTable, chosen: Chosen) -> Iterator[tuple[Role, str]]:
+    """The roles that several columns may have, each with a sentence."""
+    for role, names in chosen.ambiguous.items():
+        yield (
+            role,
+            f"The {role} may be in {naming(list(map(visible, names)))} of {table.path.name}, so "
+            f"none of them is taken; `columns: {{{role}: {visible(names[0])}}}` takes one.",
+        )
+
+
+def taken(table: LabelTable, chosen: Chosen) -> Iterator[str]:
+    """What was taken for what, what is left, and how the file was read, in parts of a sentence."""
+    parts = (f"{role} from {visible(name)!r}" for role, name in chosen.columns.items())
+    unused = [visible(name) for name in table.columns if name not in chosen.columns.values()]
+    if not chosen.is_plain:
+        yield f"{table.path.name} has {', '.join(parts)}"
+    if unused:
+        named = naming([name or "a column without a name" for name in unused], at_most=10)
+        yield f"{counted(len(unused), 'column')} of {table.path.name} not used: {named}"
+    for remark in table.remarks:
+        yield f"{table.path.name}: {remark}"

@@ -1,0 +1,440 @@
+"""The data set `table`: image files that a table names, with a label in every row.
+
+A path in a table that begins with `~` starts at the home folder, a relative one at the folder of
+the table, or at `root`, which may be an archive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from bench.data.dataset import (
+    DATASETS,
+    NO_GROUPS,
+    NO_TIMES,
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VAL,
+    DataIssue,
+    ImageDataset,
+    naming,
+    val_as_test_issue,
+)
+from bench.data.images.archives import ImageFile
+from bench.data.images.files import (
+    LabelledFile,
+    dataset_from_files,
+    existing_file,
+    name_text,
+)
+from bench.data.images.label_tables import (
+    Chosen,
+    LabelTable,
+    Role,
+    choose_columns,
+    not_chosen,
+    open_table,
+    taken,
+)
+from bench.data.images.layout import UNLABELLED, split_of_name
+from bench.data.images.table_files import Files, files_from
+from bench.data.times import as_moment, microseconds
+from bench.errors import DataError, counted
+from bench.system.download import OnProgress
+from bench.system.visible_text import reading, visible
+
+NAMED = 5
+NOT_CHOSEN: Mapping[Role, str] = {"group": NO_GROUPS, "time": NO_TIMES}
+
+
+@DATASETS.register("table")
+def table(
+    progress: OnProgress | None,
+    /,
+    *,
+    path: Annotated[
+        str | dict[Literal["train", "val", "test"], str],
+        Field(
+            description="A table of labels (.csv, .tsv, .jsonl, .parquet), or one for each split; "
+            "a relative path starts at the suite's folder.",
+            examples=["labels.csv", {"train": "train.csv", "test": "test.csv"}],
+        ),
+    ],
+    columns: Annotated[
+        dict[Literal["path", "label", "split", "group", "time"], str | None] | None,
+        Field(
+            description="Which column says what; `split: null` takes no column for it. What is "
+            "not given is recognised by the names of the columns, and told.",
+            examples=[{"path": "file", "label": "dx", "group": "patient"}],
+        ),
+    ] = None,
+    root: Annotated[
+        str | None,
+        Field(
+            description="The folder, or zip or tar archive, where relative paths in the table "
+            "start; itself relative to the suite's folder. null: the table's folder.",
+            examples=["photos", "photos.zip"],
+        ),
+    ] = None,
+    bits: Annotated[
+        Annotated[int, Field(ge=8, le=16)] | None,
+        Field(
+            description="How many bits the values of 16-bit files really have, as of `folder`.",
+            examples=[12],
+        ),
+    ] = None,
+) -> ImageDataset:
+    """Image files named by a table of labels, with splits, groups and times if it has them.
+
+    Raises `DataError` where a table or all of its files are missing, where a column cannot be
+    known, where rows contradict each other, and if a class has no image in one of the splits.
+    """
+    given = cast(Mapping[Role, str | None], columns or {})
+    if isinstance(path, str):
+        paths: Mapping[int, Path] = {UNASSIGNED: existing_file(path)}
+    else:
+        codes = {name: code for code, name in SPLIT_NAMES.items()}
+        if "train" not in path or len(path) < 2:
+            raise DataError(f"path must name a table, or those of train and test, got {path}")
+        paths = {codes[name]: existing_file(own) for name, own in path.items()}
+    try:
+        places = files_from(paths.values(), root)
+        return _open_tables(paths, given, places, bits, progress)
+    except PermissionError as error:
+        raise DataError(f"{error.filename} must be readable, but permission is denied") from error
+    except OSError as error:  # a path that is too long, a disk that fails
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot read {error.filename or 'the table'}: {reason}") from error
+
+
+def _open_tables(
+    paths: Mapping[int, Path],
+    given: Mapping[Role, str | None],
+    places: Mapping[Path, Files],
+    bits: int | None,
+    progress: OnProgress | None,
+) -> ImageDataset:
+    rows: list[_Row] = []
+    issues: list[DataIssue] = []
+    for split, path in paths.items():
+        table = open_table(path)
+        # The split of a whole table is known: a column of it says nothing else.
+        own = given if split == UNASSIGNED else {**given, "split": None}
+        chosen = choose_columns(table, own)
+        found, told = _rows(table, chosen, split, given)
+        rows += found
+        issues += told
+    rows, more = _located(rows, places)
+    issues += more
+    rows, same = _distinct(rows)
+    issues += same
+    rows, classes, spelt = _classes(rows)
+    issues += spelt
+    first = next(iter(paths.values()))
+    files, left = _files(rows)
+    splits = np.array([file.split for file in files], np.int8)
+    _check_classes(files, classes, first)
+    return dataset_from_files(
+        name=name_text(first.stem if len(paths) == 1 else first.parent.name),
+        root=places[first].root(row.file for row in rows),
+        files=files,
+        classes=classes,
+        bits=bits,
+        progress=progress,
+        issues=(*issues, *left, *val_as_test_issue(splits)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A row of a table as it is written; `number` counts from 1, without the names of columns."""
+
+    table: Path
+    number: int
+    path: str
+    label: str
+    split: int
+    group: str
+    time: str
+    file: ImageFile = Path()
+
+    @property
+    def place(self) -> str:
+        return f"row {self.number} of {self.table.name}"
+
+    @property
+    def said(self) -> tuple[str, int, str, str]:
+        """What it says of its file."""
+        return self.label, self.split, self.group, self.time
+
+
+# Rows -----------------------------------------------------------------------------------------
+
+
+def _rows(
+    table: LabelTable, chosen: Chosen, split: int, given: Mapping[Role, str | None]
+) -> tuple[list[_Row], list[DataIssue]]:
+    """The rows that have a path and a label, and what is to be told of the others."""
+    cells = table.cells(list(dict.fromkeys(chosen.columns.values())))
+    by_role = {role: cells[name] for role, name in chosen.columns.items()}
+    count = len(by_role["path"])
+    if not count:
+        raise DataError(f"{table.path} has no rows below the names of its columns")
+    splits, chosen = _splits(table, chosen, by_role.get("split"), split, count, given)
+    empty = [""] * count
+    rows = [
+        _Row(table=table.path, number=number, path=path, label=label, split=own, group=group,
+             time=time)
+        for number, (path, label, own, group, time) in enumerate(
+            zip(by_role["path"], by_role["label"], splits, by_role.get("group", empty),
+                by_role.get("time", empty), strict=True),
+            start=1,
+        )
+    ]  # fmt: skip
+    issues = [*_taken(table, chosen)]
+    usable = []
+    reasons: dict[str, list[_Row]] = {}
+    for row in rows:
+        why = (
+            "no path" if not row.path else "no label" if not row.label else
+            "a split without labels" if row.split == UNLABELLED else None
+        )  # fmt: skip
+        if why is None:
+            usable.append(row)
+        else:
+            reasons.setdefault(why, []).append(row)
+    for why, left in reasons.items():
+        issues.append(_left_out("unlabelled", why, [row.path or row.place for row in left]))
+    if not usable:
+        raise DataError(f"no row of {table.path} has both a path and a label")
+    return usable, issues
+
+
+def _taken(table: LabelTable, chosen: Chosen) -> Iterator[DataIssue]:
+    parts = list(taken(table, chosen))
+    if parts:
+        yield DataIssue(kind="table", message=f"{'; '.join(parts)}.", count=1)
+    for role, message in not_chosen(table, chosen):
+        yield DataIssue(kind=NOT_CHOSEN.get(role, "table"), message=message, count=1)
+
+
+def _splits(
+    table: LabelTable,
+    chosen: Chosen,
+    cells: Sequence[str] | None,
+    split: int,
+    count: int,
+    given: Mapping[Role, str | None],
+) -> tuple[list[int], Chosen]:
+    """The split of every row; a column that was found by its name may turn out to be none."""
+    if cells is None:
+        return [split] * count, chosen
+    name = chosen.columns["split"]
+    codes = {text: None if text == "" else split_of_name(text) for text in dict.fromkeys(cells)}
+    unknown = [text for text, code in codes.items() if code is None]
+    if len(unknown) == len(codes) and "split" not in given:
+        others: dict[Role, str] = {r: n for r, n in chosen.columns.items() if r != "split"}
+        return [split] * count, replace(chosen, columns=others)
+    if unknown:
+        shown = ", ".join(repr(visible(text)) for text in unknown[:NAMED])
+        raise DataError(
+            f"the split in column {name!r} of {table.path} must be a name such as train, val or "
+            f"test in every row, got {shown} (row {cells.index(unknown[0]) + 1}); "
+            "`columns: {split: null}`, as an option of the data set, takes no notice of the column"
+        )
+    return [cast(int, codes[text]) for text in cells], chosen
+
+
+def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
+    """Each file once; raises `DataError` where two rows of a file do not say the same."""
+    first: dict[ImageFile, _Row] = {}
+    repeated = []
+    for row in rows:
+        other = first.setdefault(row.file, row)
+        if other is row:
+            continue
+        if other.said != row.said:
+            shown = " and ".join(
+                f"{each.place} ({', '.join(_words(each, other, row))})" for each in (other, row)
+            )
+            raise DataError(
+                f"a file must have one label, split, group and time, but {row.path} is in {shown}; "
+                "correct or remove one of the rows"
+            )
+        repeated.append(row)
+    issues = []
+    if repeated:
+        issues.append(_left_out("repeated", "the same file again", [row.path for row in repeated]))
+    return list(first.values()), issues
+
+
+def _words(row: _Row, one: _Row, other: _Row) -> Iterator[str]:
+    """What a row says that another one contradicts."""
+    names = ("label", "split", "group", "time")
+    for name, value, a, b in zip(names, row.said, one.said, other.said, strict=True):
+        if a != b:
+            shown = SPLIT_NAMES.get(cast(int, value), "none") if name == "split" else str(value)
+            yield f"{name} {visible(shown) or 'none'}"
+
+
+def _left_out(kind: str, why: str, names: Sequence[str]) -> DataIssue:
+    shown = [visible(name) for name in names]
+    return DataIssue(
+        kind=kind,
+        message=f"{counted(len(names), 'row')} left out ({why}): {naming(shown)}.",
+        count=len(names),
+        samples=tuple(shown[:NAMED]),
+    )
+
+
+# Classes --------------------------------------------------------------------------------------
+
+
+def _classes(
+    rows: Sequence[_Row],
+) -> tuple[list[_Row], tuple[str, ...], list[DataIssue]]:
+    """The rows with one spelling of every class, and the classes in order: numbers by size."""
+    labels = [row.label for row in rows]
+    numbers = [_whole(label) for label in labels]
+    whole = [number for number in numbers if number is not None]
+    if len(whole) == len(labels):
+        labels = [str(number) for number in whole]
+    spelling: dict[str, str] = {}
+    labels = [spelling.setdefault(reading(label), label) for label in labels]
+    classes = sorted(set(labels), key=int if len(whole) == len(labels) else None)
+    first = rows[0]
+    if len(classes) < 2:
+        raise DataError(
+            f"a classification task needs at least two classes, {first.table} has only "
+            f"{visible(classes[0])!r}"
+        )
+    if 2 * len(classes) > len(rows):
+        raise DataError(
+            f"{counted(len(classes), 'different label')} in {counted(len(rows), 'row')} of "
+            f"{first.table} are no classes, such as {naming([visible(c) for c in classes[:3]])}: "
+            "is it the right column? `columns: {label: COLUMN}`, as an option of the data set, "
+            "names another"
+        )
+    rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
+    return rows, tuple(classes), list(_capitals(classes))
+
+
+def _whole(label: str) -> int | None:
+    """The number that a label is: tables with gaps hold 1.0 for 1."""
+    found = re.fullmatch(r"(-?\d{1,15})(\.0+)?", label)
+    # 007 is a name.
+    return int(found[1]) if found and str(int(found[1])) == found[1] else None
+
+
+def _capitals(classes: Sequence[str]) -> Iterator[DataIssue]:
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    pairs = [" and ".join(visible(name) for name in names)
+             for names in alike.values() if len(names) > 1]  # fmt: skip
+    if pairs:
+        yield DataIssue(
+            kind="label-spelling",
+            message=f"Classes whose names differ in capitals only: {naming(pairs)}.",
+            count=len(pairs),
+        )
+
+
+def _check_classes(files: Sequence[LabelledFile], classes: Sequence[str], table: Path) -> None:
+    """Raise `DataError` for a class without an image in a split that the table gives."""
+    filled = {(file.split, file.class_name) for file in files}
+    given = {file.split for file in files}
+    named = [split for split in (TRAIN, VAL, TEST) if split in given]
+    if given - {TRAIN, UNASSIGNED} and TRAIN not in given:
+        raise DataError(f"{table} has no row of the train split")
+    empty = [
+        f"class {visible(name)!r} has no image in the {SPLIT_NAMES[split]} split"
+        for split in named
+        for name in classes
+        if (split, name) not in filled
+    ]
+    if empty:
+        raise DataError(f"every class needs images in every split: {naming(empty)} ({table})")
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+def _located(
+    rows: Sequence[_Row], places: Mapping[Path, Files]
+) -> tuple[list[_Row], list[DataIssue]]:
+    """The rows whose files are there, and what is to be told of the paths."""
+    found, missing, completed = [], [], []
+    for row in rows:
+        if "://" in row.path:
+            raise DataError(
+                f"paths must name files on this machine, got {visible(row.path)} ({row.place}); "
+                "download the files first"
+            )
+        file, as_written = places[row.table].find(row.path, row.place)
+        if file is None:
+            missing.append(row)
+        else:
+            found.append(replace(row, file=file))
+            if not as_written:
+                completed.append(row.path)
+    if not found:
+        place = places[missing[0].table]
+        raise DataError(
+            f"none of the {counted(len(rows), 'file')} that {missing[0].table} names is there, the "
+            f"first is {visible(missing[0].path)}; a relative path starts at {place.base}, and "
+            "`root: FOLDER`, as an option of the data set, names another folder"
+        )
+    issues = [issue for place in dict.fromkeys(places.values()) for issue in place.issues]
+    if missing:
+        names = [row.path for row in missing]
+        issues.append(_left_out("missing-file", "the file is not there", names))
+    if completed:
+        shown = [visible(path) for path in completed]
+        message = f"Suffix or separators of {counted(len(completed), 'path')} were completed: "
+        issues.append(
+            DataIssue(kind="table", message=f"{message}{naming(shown)}.", count=len(completed))
+        )
+    return found, issues
+
+
+def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
+    """The files with groups and times where every row has them."""
+    issues = []
+    moments = [as_moment(row.time) for row in rows]
+    grouped, timed = (any(getattr(row, each) for row in rows) for each in ("group", "time"))
+    without = [row for row in rows if not row.group]
+    if grouped and without:
+        issues.append(_not_taken(NO_GROUPS, "groups", "without one", without))
+        grouped = False
+    untimed = [row for row, moment in zip(rows, moments, strict=True) if moment is None]
+    if timed and untimed:
+        issues.append(_not_taken(NO_TIMES, "times", "without a date such as 2024-06-01", untimed))
+        timed = False
+    files = [
+        LabelledFile(
+            path=row.file,
+            class_name=row.label,
+            split=row.split,
+            group=row.group if grouped else None,
+            time=None if moment is None or not timed else microseconds(moment),
+        )
+        for row, moment in zip(rows, moments, strict=True)
+    ]
+    return files, issues
+
+
+def _not_taken(kind: str, what: str, lacking: str, rows: Sequence[_Row]) -> DataIssue:
+    named = [f"{visible(row.path)} ({visible(row.time)})" if row.time and kind == NO_TIMES
+             else visible(row.path) for row in rows]  # fmt: skip
+    message = f"The {what} are not taken, {counted(len(rows), 'row')} {lacking}: {naming(named)}."
+    return DataIssue(kind=kind, message=message, count=len(rows))
