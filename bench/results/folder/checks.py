@@ -244,6 +244,7 @@ class _Issue(_Lenient):
     kind: str
     message: str
     count: _Amount
+    samples: list[str] = []
 
 
 def _metric_name(text: str) -> str:
