@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from bench.errors import BenchError, counted, system_errors_told
 from bench.results.analysis.audit import Audited, Suspect, find_suspects
 from bench.results.folder import push_run, read_run, read_thumbnails, refuse_links
-from bench.results.plots import MAX_SUSPECTS, suspects_sheet, why_undrawn
+from bench.results.plots import MAX_SUSPECTS, numbered_names, suspects_sheet, why_undrawn
 from bench.results.plots.canvas import save
+from bench.results.plots.fonts import standing_in
 from bench.results.report.audit import (
     FOLDER,
     HEADER,
@@ -103,7 +104,8 @@ def audit_run(place: str | Path, *, failed: int = 0) -> Audit:
             "small copy of them"
         )
     try:
-        files += _draw(run.folder / FOLDER / SHEET, found, pictures)
+        with standing_in(numbered_names(run)):
+            files += _draw(run.folder / FOLDER / SHEET, found, pictures)
     except Exception as error:
         notes.append(f"{FOLDER}/{SHEET} could not be drawn ({why_undrawn(error)})")
     push_run(place)
