@@ -427,7 +427,7 @@ def test_audit(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     made_up_run(tmp_path / "run", seeds=2, epochs=2)
     code, out, err = cli("audit", tmp_path / "run")
     assert (code, err) == (0, "")
-    assert "Looked at 300 images of the 546 of the run: 300 of the test split" in out
+    assert "Looked at 300 images of the 544 of the run: 300 of the test split" in out
     assert "Label errors: confident learning estimates" in out
     assert str(tmp_path / "run" / "audit" / "audit.csv") in out
 

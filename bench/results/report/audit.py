@@ -52,7 +52,7 @@ def _looked_at(held: HeldOut) -> str:
         )
     val = f" and {held.validated:,} of validation splits" if held.validated else ""
     rest = held.images - len(held.samples)
-    left = f"; {rest:,} more were only trained on" if rest > 0 else ""
+    left = f"; the other {rest:,} were not looked at" if rest > 0 else ""
     return (
         f"Looked at {number} of the {held.images:,} of the run: {held.tested:,} of the test split"
         f"{val}, as {held.name} predicts them, {seeds}{left}. With folds, as in an audit of the "
