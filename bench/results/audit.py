@@ -97,7 +97,8 @@ def audit_run(place: str | Path, *, failed: int = 0) -> Audit:
     refuse_links(run.folder)
     files, notes = write_audit(run.folder, found)
     pictures = read_thumbnails(run.folder)
-    without = {each.sample for each in found.suspects[:MAX_SUSPECTS]} - set(pictures)
+    shown = [each for each in found.suspects if each.reason != "unreadable"][:MAX_SUSPECTS]
+    without = {each.sample for each in shown} - set(pictures)
     if without:
         notes.append(
             f"{counted(len(without), 'image')} missing in the contact sheet: the run folder has no "
@@ -107,6 +108,7 @@ def audit_run(place: str | Path, *, failed: int = 0) -> Audit:
         with standing_in(numbered_names(run)):
             files += _draw(run.folder / FOLDER / SHEET, found, pictures)
     except Exception as error:
+        (run.folder / FOLDER / SHEET).unlink(missing_ok=True)  # that of an earlier audit
         notes.append(f"{FOLDER}/{SHEET} could not be drawn ({why_undrawn(error)})")
     push_run(place)
     return Audit(

@@ -18,8 +18,11 @@ ENDING = "-audit"
 MAX_NAME = 100
 FOLDS, SEEDS = 5, 3
 """The folds of a suite that has none, and the most seeds."""
+AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
 KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
+DRAWN = ("val_fraction", "test_fraction", "split_seed")
+"""Options of data sets that say how splits are drawn; with folds only the first has an effect."""
 
 
 def audit(
@@ -61,11 +64,11 @@ def audit_suite(checked: CheckedSuite) -> Suite:
         folds=suite.settings["folds"][0] or FOLDS,
         **{name: getattr(first.settings, name) for name in KEPT},
     )
-    axes = {"backbone": first.backbone, **{name: Entry(name=own) for name, own in _AXES.items()}}
+    axes = {"backbone": first.backbone, **{name: Entry(name=own) for name, own in AXES.items()}}
     dataset = suite.dataset.model_copy(
         update={
             "options": {**suite.dataset.options, "val_fraction": 0.0},
-            "given": (*(name for name in suite.dataset.given if name not in _DRAWN), _DRAWN[0]),
+            "given": (*(name for name in suite.dataset.given if name not in DRAWN), "val_fraction"),
         }
     )
     return suite.model_copy(
@@ -82,12 +85,6 @@ def audit_suite(checked: CheckedSuite) -> Suite:
             "after": (),
         }
     )
-
-
-_DRAWN = ("val_fraction", "test_fraction", "split_seed")
-"""Options of data sets that say how splits are drawn; folds draw none but the first."""
-
-_AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
 
 
 def _pretrained(checked: CheckedSuite) -> Trial:

@@ -47,7 +47,9 @@ def test_the_files_and_what_is_returned(run: Run) -> None:
     assert kept["confident_joint"] == [[6, 1], [0, 6]]
     assert kept["suspects"][0]["suggested"] == "b"
     assert kept["sentences"] == list(found.sentences)
-    assert "Label errors: confident learning estimates 1 (7.7 %) and names 1." in found.sentences
+    assert (
+        "Label errors: confident learning estimates 1 (7.7 %) and names 1 image." in found.sentences
+    )
     with Image.open(sheet) as picture:
         assert picture.width > 500
     assert "a/=wrong.jpg" in found._repr_html_()

@@ -30,7 +30,7 @@ Reason = Literal[
     "unreadable",
 ]
 
-_PAIRS: Mapping[str, Reason] = {
+PAIRS: Mapping[str, Reason] = {
     "label-conflict": "same image, other label",
     "leakage-exact": "same image, other label",
     "label-conflict-near": "similar image, other label",
@@ -123,7 +123,7 @@ def _labels(run: Run) -> dict[str, str]:
 def _conflicts(run: Run, labels: Mapping[str, str]) -> Iterator[Suspect]:
     """Both samples of every pair of which the run folder says that their labels differ."""
     seen: set[frozenset[str]] = set()
-    for kind, reason in _PAIRS.items():
+    for kind, reason in PAIRS.items():
         samples = _samples(run, kind)
         for pair in zip(samples[::2], samples[1::2], strict=False):
             known = [labels.get(sample) for sample in pair]
@@ -154,7 +154,7 @@ def _samples(run: Run, kind: str) -> list[str]:
 
 def _unnamed(run: Run) -> dict[Reason, int]:
     """Of each reason how many are counted and not named; leakage may be of equal labels."""
-    kinds = {kind: reason for kind, reason in _PAIRS.items() if kind.startswith("label-conflict")}
+    kinds = {kind: reason for kind, reason in PAIRS.items() if kind.startswith("label-conflict")}
     found: dict[Reason, int] = {}
     for kind, reason in {**kinds, **_SINGLE}.items():
         counts = [issue["count"] for issue in run.data.get("issues", ()) if issue["kind"] == kind]

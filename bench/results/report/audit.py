@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.errors import BenchError, counted
-from bench.results.analysis.audit import Audited, Suspect
+from bench.results.analysis.audit import PAIRS, Audited, Suspect
 from bench.results.analysis.held_out import HeldOut
 from bench.results.folder import read_json, write_json
 from bench.results.report.blocks import Block, Picture, Table, paragraph
@@ -32,12 +34,13 @@ def sentences(found: Audited) -> Iterator[str]:
     named = int(joint.off_diagonal.sum())
     yield (
         f"Label errors: confident learning estimates {joint.errors:.0f} "
-        f"({_percent(joint.errors / len(held.samples))}) and names {named}."
+        f"({_percent(joint.errors / len(held.samples))}) and names {counted(named, 'image')}."
     )
     counts = Counter(each.reason for each in found.suspects if each.suggested is None)
     for reason in dict.fromkeys([*counts, *found.unnamed]):
         rest = found.unnamed.get(reason, 0)
-        more = f", and {rest:,} more that the run folder counts and does not name" if rest else ""
+        unit = "pair" if reason in PAIRS.values() else "image"
+        more = f", and {counted(rest, unit)} that the run folder does not name" if rest else ""
         yield f"{reason.capitalize()}: {counted(counts[reason], 'image')}{more}."
     yield "Each is a suspicion: look before you change a label or leave an image out."
 
@@ -133,7 +136,7 @@ def _content(found: Audited) -> dict[str, Any]:
             "agreement": held.agreement,
         },
         "classes": list(held.classes),
-        "thresholds": [float(each) if each < 2 else None for each in joint.thresholds],
+        "thresholds": [float(each) if np.isfinite(each) else None for each in joint.thresholds],
         "confident_joint": joint.counts.tolist(),
         "estimated_joint": joint.estimated.tolist(),
         "estimated_errors": joint.errors,
