@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
 from bench.runs.options import (
+    DEFAULTS,
     ProcessKeywords,
     RunKeywords,
     RunOptions,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bench.prediction.classify import Predictions
     from bench.prediction.export import Exported
     from bench.prediction.model import TrainedModel
+    from bench.results.audit import Audit
     from bench.results.folder import Run
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Run",
     "RunOptions",
+    "audit",
     "cache",
     "compare",
     "doctor",
@@ -173,6 +176,33 @@ def lr_find(
 
     reporter = reporter or _reporter()
     return find(checked, low=low, high=high, steps=steps, reporter=reporter, **options)
+
+
+@lists_options(ProcessKeywords)
+def audit(
+    what: SuiteSource,
+    *,
+    reporter: Reporter | None = None,
+    **options: Unpack[ProcessKeywords],
+) -> Audit:
+    """Name what is likely wrong with the data of a run: labels above all.
+
+    `what` is a run folder (or its URL), of which the files alone are read, or a suite. Of a suite,
+    linear probes on frozen features run first, with folds over all images, into `OUT/NAME-audit`.
+    Label errors are found by confident learning (Northcutt et al., 2021) on predictions of images
+    that were not trained on. Table, JSON and contact sheet go into the folder `audit` of the run.
+
+    Raises `BenchError` as `read_run` and `run` do, and where there are no such predictions.
+    """
+    from bench.results.audit import audit_run, is_run
+
+    if is_run(what):
+        _refuse_options("the audit of a run", options)
+        return audit_run(what)
+    checked = _checked(what, options)
+    from bench.runs.audit import audit as audit_suite
+
+    return audit_suite(checked, reporter=reporter or _reporter(), **options)
 
 
 def init(
@@ -419,6 +449,16 @@ def _checked(
     if trains:
         import_for(checked, given)
     return checked
+
+
+def _refuse_options(verb: str, options: ProcessKeywords) -> None:
+    """Raise `BenchError` for an option with another value than its default: it has no effect."""
+    given = [name for name, value in options.items() if value != DEFAULTS[name] and value != []]
+    if given:
+        from bench.errors import BenchError
+
+        flag = "--set" if given[0] == "overrides" else f"--{given[0]}"
+        raise BenchError(f"{flag} has no effect in {verb}, which trains nothing; leave it out")
 
 
 def _reporter() -> Reporter | None:

@@ -25,7 +25,7 @@ from bench.errors import BenchError, SuiteError
 heavy = lambda: sorted({heavy} & set(sys.modules))
 assert not heavy(), heavy()
 bad = {{"name": "x", "dataset": "fractals", "backbone": "resnet18", "strategy": "linear_prob"}}
-calls = [(verb, {{}}) for verb in (bench.run, bench.plan, bench.tune, bench.lr_find)]
+calls = [(verb, {{}}) for verb in (bench.run, bench.plan, bench.tune, bench.lr_find, bench.audit)]
 calls += [(bench.run, {{"only": ["seed=x"]}}), (bench.plan, {{"overrides": ["lr=-1"]}})]
 for verb, options in calls:
     try:
@@ -60,9 +60,9 @@ def test_a_refused_suite_imports_nothing_heavy(tmp_path: Path) -> None:
     strategy = "strategy must be a known name, got 'linear_prob'; did you mean 'linear_probe'?"
     only = "seed must be a valid integer"
     lines = [line for line in done.stdout.splitlines() if line]  # old versions of rich add some
-    assert [line.startswith(strategy) for line in lines] == [True] * 4 + [False] + [True]
+    assert [line.startswith(strategy) for line in lines] == [True] * 5 + [False] + [True]
     assert lines[0].endswith("(at strategy)")
-    assert lines[4].startswith(only)
+    assert lines[5].startswith(only)
     assert done.stderr.count(f"{file.name}:3)") == len(lines)
 
 

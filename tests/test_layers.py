@@ -41,7 +41,8 @@ GROUND = {"errors", "keys"}
 MOST_ENTRIES = 15
 
 TORCH_FREE = ("errors", "keys", "system.cache", "system.download", "suite", "methods", "data",
-              "models", "results.folder", "results.analysis", "results.plots", "results.report",
+              "models", "results.audit", "results.folder", "results.analysis", "results.plots",
+              "results.report",
               "runs.catalogue", "runs.check", "runs.listing", "runs.progress",
               "cli.main")  # fmt: skip
 

@@ -29,6 +29,7 @@ CELLS = {
     "show trial": "bench.show(run.folder, run.trials['trial'][0])",
     "why": "bench.why(run.folder, run.trials['trial'][0])",
     "compare": "bench.compare(run.folder, 'out/tiny_tuned')",
+    "audit": "bench.audit(run.folder)",
     "report": "bench.report(run.folder, format='csv').files",
     "init": "bench.init('photos')",
     "list": "bench.list('heads')",
@@ -97,6 +98,7 @@ def test_other_calls_show_what_they_return(shown: dict[str, str]) -> None:
     assert "val accuracy" in shown["show trial"]
     assert "was chosen because" in shown["why"]
     assert "<h3>out/tiny → out/tiny_tuned</h3>" in shown["compare"]
+    assert "Looked at" in shown["audit"]
     assert "tables" in shown["report"]
     assert "photos.yaml" in shown["init"]
     assert "linear" in shown["list"]

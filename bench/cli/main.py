@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from bench.cli.audit import audit
 from bench.cli.cache import cache
 from bench.cli.compare import compare
 from bench.cli.console import ErrorConsoleHandler, error_console
@@ -81,7 +82,7 @@ def _before_all(
 for command in (run, tune, plan):
     app.command()(command)
 app.command("lr-find")(lr_find)
-for command in (report, show, why, compare):
+for command in (report, show, why, compare, audit):
     app.command()(command)
 for command in (predict, export, serve):
     app.command()(command)

@@ -34,6 +34,8 @@ NO_GROUPS, NO_TIMES = "no-groups", "no-times"
 
 MAX_NAME = 200
 """Characters of a sample in a message."""
+MAX_KEPT = 500
+"""Samples, or pairs of them, that an issue keeps for whoever wants to look at all of them."""
 
 Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
@@ -51,7 +53,8 @@ class DataIssue:
     """Something about the data that the report must tell.
 
     `message` is one sentence that names a few samples; `count` counts all of them (for leakage:
-    pairs); `samples` are the named ones.
+    pairs). `samples` are the named ones, pairs one after the other; of what is wrong with single
+    samples, or with their labels, the first `MAX_KEPT`.
     """
 
     kind: str

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import DataIssue, Pixels
+from bench.data.dataset import MAX_KEPT, DataIssue, Pixels
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
 from bench.errors import counted
@@ -49,18 +49,21 @@ def leakage(
 ) -> list[DataIssue]:
     """Pairs of equal or nearly equal images that some of the `splits` put on different sides.
 
-    Also tells of equal images with different labels (kind "label-conflict"), wherever they lie.
+    Also tells of equal images with different labels (kind "label-conflict"), and of nearly equal
+    ones ("label-conflict-near"), wherever they lie.
     The search is made once per prepared data set and remembered beside its images; generated data
     is not searched.
     """
     if data.generated or not splits:
         return []
     original, near = _copies(data, progress)
+    pairs = _with_copies(original, near)
     assigned = np.stack([_assignment(each, len(data)) for each in splits])
     return [
         *_exact_issue(data, original, assigned),
-        *_near_issue(data, original, near, assigned),
+        *_near_issue(data, pairs, assigned, all_found=len(near) < MAX_NEAR_PAIRS),
         *_conflict_issue(data, original),
+        *_near_conflict_issue(data, pairs),
     ]
 
 
@@ -203,11 +206,10 @@ def _exact_issue(
         yield _pair_issue(data, "leakage-exact", what, count, examples, assigned)
 
 
-def _near_issue(
-    data: ImageData, original: Samples, near: Pairs, assigned: npt.NDArray[np.int8]
-) -> Iterator[DataIssue]:
+def _with_copies(original: Samples, near: Pairs) -> Pairs:
+    """The near pairs of all images, where `near` has those of the first of equal ones."""
     copies = {int(group[0]): group[:MAX_COPIES] for group in _groups(original)}
-    pairs = np.array(
+    return np.array(
         [
             (i, j)
             for left, right in near.tolist()
@@ -216,9 +218,14 @@ def _near_issue(
         ],
         np.int64,
     ).reshape(-1, 2)
+
+
+def _near_issue(
+    data: ImageData, pairs: Pairs, assigned: npt.NDArray[np.int8], *, all_found: bool
+) -> Iterator[DataIssue]:
     pairs = pairs[_crosses(assigned[:, pairs[:, 0]], assigned[:, pairs[:, 1]])]
     if len(pairs):
-        at_least = "At least " if len(near) == MAX_NEAR_PAIRS else ""
+        at_least = "" if all_found else "At least "
         what = f"{at_least}{counted(len(pairs), 'pair')} of nearly identical images"
         yield _pair_issue(data, "leakage-near", what, len(pairs), list(pairs), assigned)
 
@@ -252,17 +259,33 @@ def _conflict_issue(data: ImageData, original: Samples) -> Iterator[DataIssue]:
     conflicts = [group for group in _groups(original) if len(np.unique(data.labels[group])) > 1]
     if not conflicts:
         return
-    named = []
-    for group in conflicts[:NAMED_PAIRS]:
+    pairs = []
+    for group in conflicts[:MAX_KEPT]:
         _, first = np.unique(data.labels[group], return_index=True)
-        named.append(group[first[:2]])
+        pairs.append(group[first[:2]])
+    what = f"{counted(len(conflicts), 'image')} under different labels"
+    yield _labelled_pairs(data, "label-conflict", what, len(conflicts), pairs)
+
+
+def _near_conflict_issue(data: ImageData, pairs: Pairs) -> Iterator[DataIssue]:
+    conflicts = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]]
+    if len(conflicts):
+        pairs_of = f"{counted(len(conflicts), 'pair')} of nearly identical images"
+        kept = list(conflicts[:MAX_KEPT])
+        what = f"{pairs_of} under different labels"
+        yield _labelled_pairs(data, "label-conflict-near", what, len(conflicts), kept)
+
+
+def _labelled_pairs(
+    data: ImageData, kind: str, what: str, count: int, pairs: Sequence[Samples]
+) -> DataIssue:
     shown = ", ".join(
         " and ".join(f"{data.sample_ids[i]} ({data.classes[data.labels[i]]})" for i in pair)
-        for pair in named
+        for pair in pairs[:NAMED_PAIRS]
     )
-    yield DataIssue(
-        kind="label-conflict",
-        message=f"{counted(len(conflicts), 'image')} under different labels, for example {shown}.",
-        count=len(conflicts),
-        samples=tuple(data.sample_ids[index] for pair in named for index in pair),
+    return DataIssue(
+        kind=kind,
+        message=f"{what}, for example {shown}.",
+        count=count,
+        samples=tuple(data.sample_ids[index] for pair in pairs for index in pair),
     )

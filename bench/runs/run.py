@@ -50,7 +50,7 @@ from bench.results.folder.children import has_children
 from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
-from bench.results.report import mistaken_samples, write_report
+from bench.results.report import pictured_samples, write_report
 from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
@@ -245,8 +245,8 @@ def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, 
 
 
 def _write_thumbnails(run: Run, data: PreparedData) -> None:
-    """Keep small copies of the test samples that the report shows."""
-    write_thumbnails(run.folder, data.pictures(mistaken_samples(run)))
+    """Keep small copies of the samples that the report shows, or an audit."""
+    write_thumbnails(run.folder, data.pictures(pictured_samples(run)))
 
 
 def _run_tasks(

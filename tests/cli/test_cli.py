@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from bench.cli.main import main
+from tests.made_up_run import made_up_run
 from tests.results.scored_run import Scored, scored_run
 from tests.tiny import SMOKE_SUITE
 
@@ -422,3 +423,20 @@ def test_report_formats(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped
     code, _, err = cli("report", folder, "--format", "md,pdf")
     assert code == 2
     assert "--format must be among md, html, csv, latex, got 'pdf'" in err
+
+
+def test_audit(cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    made_up_run(tmp_path / "run", seeds=2, epochs=2)
+    code, out, err = cli("audit", tmp_path / "run")
+    assert (code, err) == (0, "")
+    assert "Looked at 300 images of the 544 of the run: 300 of the test split" in out
+    assert "Label errors: confident learning estimates" in out
+    assert str(tmp_path / "run" / "audit" / "audit.csv") in out
+
+    code, out, err = cli("audit", tmp_path / "run", "--device", "cpu")
+    assert (code, "--device has no effect in the audit of a run" in err) == (2, True)
+    code, out, err = cli("audit", tmp_path / "none")
+    assert (code, "a run folder must exist, got" in err) == (2, True)
+    code, out, err = cli("audit", tmp_path / "none.yaml")
+    assert (code, "none.yaml" in err) == (2, True)
+    assert "Traceback" not in err

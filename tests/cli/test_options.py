@@ -22,6 +22,7 @@ COMMANDS = {
     "tune": ProcessKeywords,
     "plan": RunKeywords,
     "lr_find": SelectionKeywords,
+    "audit": ProcessKeywords,
 }
 TAKEN_AS = {Sequence[str]: list[str], str | Path: str}
 

@@ -116,6 +116,20 @@ def test_one_picture_under_two_labels(root: Path) -> None:
     assert "train/a/one.png (a) and train/b/other.png (b)" in found["label-conflict"].message
 
 
+def test_near_copies_under_two_labels_are_told_wherever_they_lie(root: Path) -> None:
+    big(100).save(root / "train" / "a" / "one.png")
+    big(100).save(root / "train" / "a" / "same.png")
+    recompressed(big(100)).save(root / "train" / "b" / "other.png")
+    found = issues_of(prepared(root))
+    assert set(found) == {"label-conflict-near"}
+    issue = found["label-conflict-near"]
+    assert issue.count == 2
+    assert "2 pairs of nearly identical images under different labels" in issue.message
+    assert "train/a/one.png (a) and train/b/other.png (b)" in issue.message
+    assert issue.samples[::2] == ("train/a/one.png", "train/a/same.png")
+    assert issue.samples[1::2] == ("train/b/other.png",) * 2
+
+
 def test_a_pair_counts_once_however_many_trials_split_it(root: Path) -> None:
     big(100).save(root / "train" / "a" / "original.png")
     big(100).save(root / "train" / "a" / "copy.png")

@@ -43,7 +43,7 @@ def scored_run(
     ids = []
     for config in configs:
         for seed, right in zip(config.seeds or range(len(config.right)), config.right, strict=True):
-            row = _row(config, seed, right)
+            row = scored_row(config, seed, right)
             ids.append(row["trial"])
             store.write_part(row, (), _predictions(right, samples, labels) if predictions else ())
     store.consolidate(ids)
@@ -82,7 +82,8 @@ def _predictions(
     )
 
 
-def _row(config: Scored, seed: int, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def scored_row(config: Scored, seed: int, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """The row of `trials` of a config's trial with this seed."""
     accuracy = float(right.mean())
     cell = {
         "dataset": "hymenoptera",

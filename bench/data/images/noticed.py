@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import DataIssue, Pixels, naming
+from bench.data.dataset import MAX_KEPT, DataIssue, Pixels, naming
 from bench.errors import counted
 
-VERSION = 1
+VERSION = 2
 """Raise it with every change that alters what is noticed: prepared images are looked at again."""
 
 UNIFORM = 2.0
@@ -105,7 +105,7 @@ def noticed(
         return [index for index, look in enumerate(looks) if holds(look)]
 
     def issue(kind: str, what: str, indices: Sequence[int], shown: Sequence[str]) -> DataIssue:
-        samples = tuple(sample_ids[index] for index in indices[:NAMED])
+        samples = tuple(sample_ids[index] for index in indices[:MAX_KEPT])
         message = f"{what}: {naming(shown)}."
         return DataIssue(kind=kind, message=message, count=len(indices), samples=samples)
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.dataset import (
+    MAX_KEPT,
     Converted,
     DataIssue,
     Decoded,
@@ -436,7 +437,7 @@ def _issue(kind: str, what: str, remarks: Sequence[_Remark]) -> Iterator[DataIss
             kind=kind,
             message=f"{counted(len(remarks), 'image')} {what}: {_shown(remarks)}.",
             count=len(remarks),
-            samples=tuple(sample for sample, _ in remarks[:5]),
+            samples=tuple(sample for sample, _ in remarks[:MAX_KEPT]),
         )
 
 

@@ -1,6 +1,7 @@
 """What the results support: statistics of a finished run, from its files alone."""
 
 from bench.results.analysis.across import Change, Difference, RunComparison, compare_runs
+from bench.results.analysis.audit import Audited, Reason, Suspect, find_suspects
 from bench.results.analysis.calibration import BINS, Reliability, reliability
 from bench.results.analysis.choice import Choice, choices, representatives
 from bench.results.analysis.comparison import ALPHA, Comparison, compare, compare_pairs, look_level
@@ -49,6 +50,7 @@ __all__ = [
     "COSTS",
     "LEAST_TRIALS",
     "LR",
+    "Audited",
     "Budget",
     "Change",
     "Choice",
@@ -63,12 +65,14 @@ __all__ = [
     "Mistake",
     "Needs",
     "Ranking",
+    "Reason",
     "Reliability",
     "RunComparison",
     "Sample",
     "Scores",
     "Setting",
     "Study",
+    "Suspect",
     "Verdict",
     "budgets",
     "choices",
@@ -77,6 +81,7 @@ __all__ = [
     "compare_runs",
     "confident_mistakes",
     "edges",
+    "find_suspects",
     "front",
     "gains",
     "goal_of",

@@ -36,9 +36,16 @@ class Folds:
 
 
 def folds_of(run: Run) -> Folds | None:
-    """Those of a run that has some."""
+    """Those of a run that has some; raises `BenchError` where their sizes are not told."""
+    if not has_folds(run.trials):
+        return None
     test, train = run.images("test"), run.images("train")
-    return Folds(test=test, train=train) if has_folds(run.trials) and test and train else None
+    if not test or not train:
+        raise BenchError(
+            f"{run.folder / 'data.json'} is damaged (of a run with folds it must count the test "
+            "and training images of a fold); run the suite again"
+        )
+    return Folds(test=test, train=train)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

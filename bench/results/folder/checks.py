@@ -249,6 +249,7 @@ class _Issue(_Lenient):
     kind: str
     message: str
     count: _Amount
+    samples: list[str] = []
 
 
 def _metric_name(text: str) -> str:

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import bounded
+from bench.errors import BenchError, bounded
 from bench.results.analysis import (
     confident_mistakes,
+    find_suspects,
     rank_over_blocks,
     read_goals,
     read_studies,
@@ -44,6 +45,7 @@ from bench.results.plots.predictions import (
 )
 from bench.results.plots.settings import setting_importances, setting_lines
 from bench.results.plots.style import Look, looks
+from bench.results.plots.suspects import MAX_SUSPECTS, suspects_sheet
 from bench.results.plots.tuning import (
     study_looks,
     tuned_learning_rates,
@@ -69,6 +71,7 @@ INPUTS = "inputs"
 
 __all__ = [
     "INPUTS",
+    "MAX_SUSPECTS",
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
     "Drawn",
@@ -85,8 +88,8 @@ __all__ = [
     "looks",
     "lr_range_panels",
     "mean_curves",
-    "mistaken_samples",
     "numbered_names",
+    "pictured_samples",
     "ranked_configs",
     "reach",
     "reliability_diagram",
@@ -94,6 +97,7 @@ __all__ = [
     "setting_lines",
     "strategy_panels",
     "study_looks",
+    "suspects_sheet",
     "trial_curves",
     "tuned_learning_rates",
     "tuning_curves",
@@ -327,8 +331,22 @@ def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None
     return contact_sheet(found, read_thumbnails(run.folder), name=name)
 
 
-def mistaken_samples(run: Run) -> list[str]:
-    """The test images that the figures of `run` show, whichever strategy will be best."""
+def pictured_samples(run: Run) -> list[str]:
+    """The images that figures of `run` and of its audit show, whichever strategy will be best."""
+    return list(dict.fromkeys([*_mistaken(run), *_suspected(run)]))
+
+
+def _suspected(run: Run) -> list[str]:
+    """Those that an audit names, of which there is a picture; none where it is not possible."""
+    try:
+        suspects = find_suspects(run).suspects
+    except BenchError:
+        return []
+    known = [each.sample for each in suspects if each.reason != "unreadable"]
+    return list(dict.fromkeys(known))[:MAX_SUSPECTS]
+
+
+def _mistaken(run: Run) -> list[str]:
     complete = complete_trials(run.trials)
     if complete.empty:
         return []

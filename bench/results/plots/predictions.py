@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from bench.results.analysis.intervals import Z, wilson_of_share
 from bench.results.folder import PROBABILITY_PREFIX, class_names
 from bench.results.metric import ACCURACY
 from bench.results.plots.fonts import cells
+from bench.results.plots.pictures import LETTERS, broken, picture_rows
 from bench.results.plots.style import (
     COLOURS,
     GREY,
@@ -22,7 +22,6 @@ from bench.results.plots.style import (
     line_handle,
     new_figure,
     new_panels,
-    on_any_page,
     percent,
     percent_axis,
     shortened,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 6
-PICTURES_A_ROW = 5
 MAX_PICTURES = 15
 MAX_CLASSES = 20
 """Classes in a matrix; of more, the pairs that are taken for each other are listed."""
@@ -52,7 +50,6 @@ LEAST_IN_BIN = 10
 """The accuracy of fewer samples says nothing of their probabilities."""
 
 _SMALL = 9.0
-_LETTERS = 20  # of small text, as wide as a picture
 
 
 @styled
@@ -205,39 +202,24 @@ def contact_sheet(
     shown = [mistake for mistake in mistakes if mistake.sample in pictures][:MAX_PICTURES]
     if not shown:
         return None
-    rows = -(-len(shown) // PICTURES_A_ROW)
     first = shown[0]
     title = (
         f"{shortened(name, 40)} takes {shortened(first.sample, 40)} for "
         f"{shortened(first.predicted, 24)}, {percent(first.confidence)} sure"
     )
-    texts = [_mistake_text(mistake) for mistake in shown]
-    lines = max(text.count("\n") + 1 for text in texts)
-    figure = new_figure(0.8 + (1.35 + 0.2 * lines) * rows, title=title)
-    panels = figure.subplots(rows, PICTURES_A_ROW, squeeze=False)
-    for index, ax in enumerate(panels.flat):
-        ax.axis("off")
-        if index < len(shown):
-            ax.imshow(pictures[shown[index].sample])
-            ax.set_title(texts[index], fontsize=_SMALL)
-    note = "True class → predicted class, the probability of the latter, and in how many seeds."
-    key_below(figure, note=note)
-    return on_any_page(figure)
+    return picture_rows(
+        [pictures[mistake.sample] for mistake in shown],
+        [_mistake_text(mistake) for mistake in shown],
+        title=title,
+        note="True class → predicted class, the probability of the latter, and in how many seeds.",
+    )
 
 
 def _mistake_text(mistake: Mistake) -> str:
     """Both classes on lines of their own, as wide as a picture."""
     seeds = f", {mistake.wrong} of {mistake.trials} seeds" if mistake.trials > 1 else ""
-    taken = f"→ {_broken(mistake.predicted, _LETTERS - 2)}"
-    return f"{_broken(mistake.label, _LETTERS)}\n{taken}\n{percent(mistake.confidence)}{seeds}"
-
-
-def _broken(name: str, width: int) -> str:
-    """A name in at most two lines; a long word breaks after its underscores and hyphens."""
-    short = shortened(name, 2 * width - 4)
-    if cells(short) <= width:
-        return short
-    return wrapped(re.sub(r"(?<=[_-])", " ", short), width).replace("_ ", "_").replace("- ", "-")
+    taken = f"→ {broken(mistake.predicted, LETTERS - 2)}"
+    return f"{broken(mistake.label)}\n{taken}\n{percent(mistake.confidence)}{seeds}"
 
 
 def _indices(names: pd.Series[str], classes: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Reports of a run, made from its files alone."""
 
-from bench.results.plots import mistaken_samples
+from bench.results.plots import pictured_samples
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
 from bench.results.report.html import render_html
@@ -11,7 +11,7 @@ __all__ = [
     "FORMATS",
     "Findings",
     "document",
-    "mistaken_samples",
+    "pictured_samples",
     "render_html",
     "render_markdown",
     "write_report",

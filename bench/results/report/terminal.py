@@ -11,11 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import counted
-from bench.results.analysis import LrCell, RunComparison, sample_of
+from bench.results.analysis import Audited, LrCell, RunComparison, sample_of
 from bench.results.analysis.intervals import UNKNOWN as UNKNOWN_INTERVAL
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, complete_trials, is_missing, read_grid, value_text
 from bench.results.metric import Metric
+from bench.results.report.audit import SHOWN, sentences
+from bench.results.report.audit import table as suspect_table
 from bench.results.report.changes import about, config_text, left_out, verdict_text
 from bench.results.report.evidence import Findings
 from bench.results.report.markup import code_lines
@@ -174,6 +176,22 @@ def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
             note,
         )
     return table
+
+
+def show_audit(found: Audited) -> Iterator[RenderableType]:
+    """What is likely wrong with the data: the worst suspects, and what was found in words."""
+    shown = suspect_table(found.suspects[:SHOWN])
+    table = Table(*shown.header, box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in shown.numbers:
+        table.columns[column].justify = "right"
+    for row in shown.rows:
+        table.add_row(*map(_plain, row))
+    if shown.rows:
+        yield table
+    if len(found.suspects) > SHOWN:
+        yield f"[dim]and {len(found.suspects) - SHOWN:,} more in the table[/]"
+    yield from map(_plain, sentences(found))
 
 
 def _figure(value: float, metric: Metric, sign: str = "") -> str:

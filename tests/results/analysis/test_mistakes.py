@@ -10,7 +10,7 @@ import pytest
 
 from bench.results.analysis import confident_mistakes
 from bench.results.folder import read_thumbnails, write_thumbnails
-from bench.results.plots import draw_figures, mistaken_samples
+from bench.results.plots import draw_figures, pictured_samples
 from tests.damage import DAMAGES, damage
 from tests.made_up_run import made_up_run
 
@@ -65,7 +65,7 @@ def test_damaged_thumbnails_are_left_out(tmp_path: Path, how: str) -> None:
 def test_the_sheet_shows_the_mistakes_of_the_best(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "r", strategies=["a", "b"], schedules=["s"], epochs=2)
     assert "mistakes" not in dict(draw_figures(run))
-    samples = mistaken_samples(run)
+    samples = pictured_samples(run)
     assert len(samples) == len(set(samples)) > 15
     write_thumbnails(run.folder, {name: np.zeros((8, 8, 3), np.uint8) for name in samples})
     sheet = dict(draw_figures(run))["mistakes"]

@@ -13,7 +13,7 @@ import pytest
 
 from bench.results.analysis import mean_interval
 from bench.results.folder import Run, write_thumbnails
-from bench.results.report import mistaken_samples, write_report
+from bench.results.report import pictured_samples, write_report
 from tests.made_up_run import made_up_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -222,7 +222,7 @@ def test_charts_suit_a_dark_page_and_photographs_keep_their_colours(
     tmp_path: Path, opened: Open
 ) -> None:
     run = made_up_run(tmp_path / "r", strategies=["a", "b"], schedules=["s"], seeds=1, epochs=2)
-    pictures = {name: np.full((40, 60, 3), 90, "uint8") for name in mistaken_samples(run)}
+    pictures = {name: np.full((40, 60, 3), 90, "uint8") for name in pictured_samples(run)}
     write_thumbnails(run.folder, pictures)
     write_report(run)
     page = opened(_page(run), color_scheme="dark")

@@ -1,0 +1,112 @@
+"""`bench audit SUITE`: a cheap run that predicts every image by trainings that have not seen it."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from bench.errors import BenchError, counted
+from bench.results.audit import Audit, audit_run
+from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.options import ProcessKeywords, RunOptions
+from bench.runs.run import Reporter, SilentReporter, run
+from bench.suite import AxisEntry, Entry, Settings, Suite, Trial, dump_compact
+from bench.suite.claims import Claims
+from bench.system.object_store import is_url
+
+ENDING = "-audit"
+"""What the name of an audit run has after that of the suite."""
+MAX_NAME = 100
+FOLDS, SEEDS = 5, 3
+"""The folds of a suite that has none, and the most seeds."""
+AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
+KEPT = ("image_size", "resize", "precision", "threads")
+"""Settings that are as in the suite."""
+DRAWN = ("val_fraction", "test_fraction", "split_seed")
+"""Options of data sets that say how splits are drawn; with folds only the first has an effect."""
+
+
+def audit(
+    checked: CheckedSuite, *, reporter: Reporter | None = None, **options: Unpack[ProcessKeywords]
+) -> Audit:
+    """Run the audit run of a suite into `OUT/NAME-audit`, or what is missing of it, and audit it.
+
+    Raises `BenchError` as `run` and `audit_run` do, and without pretrained weights.
+    """
+    reporter = reporter or SilentReporter()
+    own = audit_suite(checked)
+    options["overrides"] = ()  # they are in the suite
+    given = RunOptions(**options)
+    place = f"{str(given.out).rstrip('/')}/{own.name}"
+    reporter.note(f"{_told(own)} into {place}")
+    result = run(check_suite(dump_compact(own), given), reporter=reporter, **options)
+    failed = result.trials[result.trials["status"] == "failed"]
+    if len(failed) == len(result.trials):
+        raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")
+    return audit_run(place if is_url(given.out) else result.folder, failed=len(failed))
+
+
+def audit_suite(checked: CheckedSuite) -> Suite:
+    """Linear probes on frozen features, over folds of all images, with the suite's data.
+
+    Backbone and weights are those of its first trial with pretrained weights, folds and seeds its
+    own (without folds `FOLDS`, at most `SEEDS` seeds).
+    """
+    suite = checked.loaded.suite
+    first = _pretrained(checked)
+    seeds: tuple[int, ...] = suite.settings["seed"][:SEEDS]
+    settings = Settings(
+        weights=first.settings.weights,
+        optimizer="adamw",
+        lr=0.001,
+        batch_size=32,
+        epochs=30,
+        choose="last",
+        folds=suite.settings["folds"][0] or FOLDS,
+        **{name: getattr(first.settings, name) for name in KEPT},
+    )
+    axes = {"backbone": first.backbone, **{name: Entry(name=own) for name, own in AXES.items()}}
+    dataset = suite.dataset.model_copy(
+        update={
+            "options": {**suite.dataset.options, "val_fraction": 0.0},
+            "given": (*(name for name in suite.dataset.given if name not in DRAWN), "val_fraction"),
+        }
+    )
+    return suite.model_copy(
+        update={
+            "name": suite.name[: MAX_NAME - len(ENDING)] + ENDING,
+            "dataset": dataset,
+            "axes": {axis: (AxisEntry(entry=entry),) for axis, entry in axes.items()},
+            "settings": {name: (value,) for name, value in settings} | {"seed": seeds},
+            "exclude": (),
+            "include": (),
+            "tune": None,
+            "claims": Claims(),
+            "checkpoints": "none",
+            "after": (),
+        }
+    )
+
+
+def _pretrained(checked: CheckedSuite) -> Trial:
+    """The first trial with pretrained weights, else the first with those that the suite names."""
+    for trial in checked.trials:
+        if trial.settings.weights.name != "none":
+            return trial
+    named = [each for each in checked.loaded.suite.settings["weights"] if each.name != "none"]
+    if not named:
+        raise BenchError(
+            "an audit run trains linear probes on frozen features, which needs pretrained weights, "
+            "and the suite has none; name some (--set weights=imagenet)"
+        )
+    return checked.trials[0].with_settings(weights=named[0])
+
+
+def _told(suite: Suite) -> str:
+    """What is about to run, in words."""
+    (folds,), seeds = suite.settings["folds"], suite.settings["seed"]
+    backbone = suite.axes["backbone"][0].entry.label
+    return (
+        f"an audit needs predictions of images that were not trained on: "
+        f"{counted(folds * len(seeds), 'linear probe')} ({folds} folds × "
+        f"{counted(len(seeds), 'seed')}) on frozen features of {backbone} go"
+    )
