@@ -266,7 +266,7 @@ def _readings(run: Run) -> Iterator[str]:
     epochs = len(run.test_curves)
     diagnosed = f", and after {counted(epochs, 'epoch')} for the diagnosis alone" if epochs else ""
     yield (
-        f"The test split was read once by each of {counted(trials, 'trial')} of this folder, in "
+        f"The test split was read once by each of {counted(trials, 'trial')} so far, in "
         f"{counted(len(looks), 'look')} at the results{diagnosed}."
     )
 
