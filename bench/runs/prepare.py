@@ -194,7 +194,7 @@ class PreparedSets:
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
-        self._splits: dict[object, Splits] = {}
+        self._splits: dict[tuple[int, int | None, int | None], Splits] = {}
 
     def data(self, resolved: ResolvedTrial) -> PreparedData:
         """The samples that the trial sees."""
@@ -218,6 +218,12 @@ class PreparedSets:
         shown = next(varied, trials[0])
         return input_views(shown, self.data(shown), self.splits(shown))
 
+    def _largest(self) -> Splits:
+        """The splits of the first trial, or of the trial beside it that trains on more images."""
+        first = splits_key(self._resolved_run.trials[0].trial)
+        beside = [own for key, own in self._splits.items() if key[:-1] == first[:-1]]
+        return max(beside, key=lambda own: len(own.train))
+
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
         data = self.data(self._resolved_run.trials[0])
@@ -233,7 +239,7 @@ class PreparedSets:
             "dataset": data.name,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
-            "counts": class_counts(data.labels, splits[0], data.classes),
+            "counts": class_counts(data.labels, self._largest(), data.classes),
             **in_folds,
             "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],
