@@ -3,8 +3,9 @@
 The error of many learners falls about as error = a·n^(−b) + c with the number n of training images
 (Cortes et al., 1994; Hestness et al., 2017), and that of many others does not. So the law has to
 earn its place: fitted to the first sizes it predicts the next, which it has not seen, for every
-number of first sizes from three on. Only where it was nearer than the last value, at the largest
-size and on average over all, is a forecast given, and no further on than was tried.
+number of first sizes from three on. Only where it missed by at most half as much as the last value
+did, at the largest size and on average over all, and promises more still, is a forecast given, and
+no further on than was tried.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ LEAST_WITH_FLOOR = 5
 
 MOST = 2.0
 """No forecast goes beyond so many times the largest size."""
+
+NEARER = 0.5
+"""A law predicts that misses by at most so much of what the last value misses by."""
 
 MAX_EXPONENT = 3.0
 _GRID = 301
@@ -75,8 +79,8 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True)
 class NoForecast:
-    """Why there is none: too few `sizes`, a metric that is no `error`, or the `last` value is
-    nearer to what followed; then it is known how far off the law and the last value were."""
+    """Why there is none: too few `sizes`, a metric that is no `error`, or the `last` value was
+    about as near to what followed; then it is known how far off the law and the last value were."""
 
     why: Literal["sizes", "error", "last"]
     off_law: float = math.nan
@@ -97,10 +101,14 @@ def forecast(
         return NoForecast(why="error")
     off_law, off_last = held_out(numbers, errors)
     off = {"off_law": float(off_law[-1]), "off_last": float(off_last[-1])}
-    if not (off_law[-1] < off_last[-1] and off_law.mean() < off_last.mean()):
-        return NoForecast(why="last", **off)
     law = fit_law(numbers, errors)
     ahead = numbers[-1] * min(MOST, numbers[-1] / numbers[-2])
+    predicts = all(
+        miss <= NEARER * last
+        for miss, last in ((off_law[-1], off_last[-1]), (off_law.mean(), off_last.mean()))
+    )
+    if not predicts or law.at(ahead) >= errors[-1]:
+        return NoForecast(why="last", **off)
     half = math.hypot(_half_width(numbers, tables, ahead), float(off_law.max()))
     turned = metric.percent and metric.higher_is_better
 

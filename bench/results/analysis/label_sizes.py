@@ -40,6 +40,18 @@ def size_compared(trials: pd.DataFrame, grid: Grid) -> str | None:
     return max(sizes, key=lambda size: (counts[size], _order(size)))
 
 
+def families(size: str | None, compared: str | None, grid: Grid) -> int:
+    """As which share of all claims the pairs of a size count: one of so many such families.
+
+    Half of the error is that of the size at which the verdict compares, and the other half that of
+    all other sizes together. So no size is left out of the correction, and the verdict pays the
+    same for few as for many.
+    """
+    if size is None:
+        return 1
+    return 2 if size == compared else 2 * (len(sizes_of(grid)) - 1)
+
+
 def at_size(trials: pd.DataFrame, grid: Grid, size: str | None) -> pd.DataFrame:
     """The trials of one size; of none in particular, all."""
     if size is None:

@@ -31,7 +31,7 @@ from bench.results.analysis.distributions import normal_upper_quantile, student_
 from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
-from bench.results.analysis.label_sizes import at_size, size_compared
+from bench.results.analysis.label_sizes import at_size, families, size_compared
 from bench.results.analysis.scores import (
     Folds,
     Scores,
@@ -167,14 +167,16 @@ def reach_verdict(
     cost: Cost = "train_seconds",
     train_samples: int | None = None,
     folds: Folds | None = None,
-    families: int = 1,
+    size: str | None = None,
 ) -> Verdict:
     """The verdict of the trials of a grid. `looks` are the trials that were new at each look.
 
-    `folds` are the sizes of those of a run that has some. Its comparisons are corrected as one
-    family with those of the other verdicts, of so many `families` in all.
+    `folds` are the sizes of those of a run that has some. Where the number of training images
+    varies, it is a verdict at one `size`, by default `size_compared`, and the comparisons of all
+    sizes are corrected as one family.
     """
-    size = size_compared(trials, grid)
+    compared = size_compared(trials, grid)
+    size = size or compared
     trials = at_size(trials, grid, size)
     chosen = choices(trials, grid)
     scores = scores_of(chosen, trials, predictions, grid.metric, folds)
@@ -186,7 +188,7 @@ def reach_verdict(
         looks=times,
         margin=margin,
         higher_is_better=grid.metric.higher_is_better,
-        families=families,
+        families=families(size, compared, grid),
     )
     sides = [own for blocks in scores.values() for own in blocks.values()]
     found = Verdict(

@@ -185,6 +185,8 @@ def _pairs(found: Verdict) -> Iterator[Block]:
 
 def _test_in_words(found: Verdict) -> str:
     number = counted(len(found.comparisons), "pair")
+    if found.size is not None:
+        number += ", with half of the error for this size and half for all others"
     looks = f", and over {found.look} looks at this run" if found.look > 1 else ""
     crossed = (
         "The test is that of seeds × images (many readers, many cases: Dorfman, Berbaum and Metz, "

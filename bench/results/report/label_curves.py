@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from bench.errors import counted
@@ -97,48 +96,45 @@ def _crossings(found: LabelCurves) -> Iterator[Block]:
     if not found.crossings:
         yield paragraph("No two of these curves cross.")
         return
-    if not found.tested:
-        why = (
-            f"the luck of training can be measured from {LEAST_SEEDS} seeds on"
-            if not found.folded
-            else "with folds, what a fold shows at several sizes is not independent"
-        )
+    if found.of_models:
         yield paragraph(
-            f"Where curves cross, as the means have it; nothing can be claimed of it: {why}."
+            "Where the measured curves cross. Nothing can be claimed of it: the luck of training "
+            f"can be measured from {LEAST_SEEDS} seeds on."
         )
     else:
         yield paragraph(
-            "Where curves cross. Between sizes, each is taken to be a straight line over the "
-            "logarithm of the number of images. 95 %: below it the first is shown to be ahead, "
-            "above it the second, by the test of seeds × images at every size and between them, "
-            "with all pairs and sizes as one family. If one end is missing, that side is not "
-            "shown."
+            "Where the measured curves cross. 95 %: with so few images the one that is overtaken "
+            "is shown to be ahead, with so many the other one, by the test of the verdict, with "
+            "all pairs at all sizes as one family; without an end, that side is not shown. Where "
+            "curves meet between two sizes is read off straight lines over the logarithm of the "
+            "number of images, and only a guide."
         )
     shown = found.crossings[:MAX_CROSSINGS]
     yield Table(
         "label_crossings",
         ("overtakes", "is overtaken", "at images a class", "95 %", "claim"),
-        tuple(_crossing(each, found) for each in shown),
+        tuple(_crossing(each) for each in shown),
         (2, 3),
     )
     if len(found.crossings) > len(shown):
-        more = len(found.crossings) - len(shown)
-        yield paragraph(f"{counted(more, 'more pair')} whose means cross; that is not shown.")
+        rest = counted(len(found.crossings) - len(shown), "more crossing")
+        yield paragraph(f"{rest} of measured curves.")
 
 
-def _crossing(each: Crossing, found: LabelCurves) -> tuple[str, ...]:
-    low = UNKNOWN if each.low is None else f"{math.floor(each.low):,}"
-    high = UNKNOWN if each.high is None else f"{math.ceil(each.high):,}"
+def _crossing(each: Crossing) -> tuple[str, ...]:
+    first, second = each.first, each.second
+    low = UNKNOWN if each.low is None else _near(each.low)
+    high = UNKNOWN if each.high is None else _near(each.high)
     if each.shown:
         interval = f"{low} to {high}"
-        claim = f"{each.second} beats {each.first} from {_near(each.estimate)} images a class"
+        claim = f"{first} is better with {low}, {second} with {high}"
     elif each.low is not None:
-        interval, claim = f"above {low}", f"{each.first} is ahead to {low}; then open"
+        interval, claim = f"above {low}", f"{first} is better with {low}; with more, open"
     elif each.high is not None:
-        interval, claim = f"below {high}", f"{each.second} is ahead from {high}; before, open"
+        interval, claim = f"below {high}", f"{second} is better with {high}; with fewer, open"
     else:
-        interval, claim = "any size", "open"
-    return each.second, each.first, f"about {_near(each.estimate)}", interval, claim
+        interval, claim = "any", "open"
+    return second, first, f"about {_near(each.estimate)}", interval, claim
 
 
 def _forecasts(found: LabelCurves) -> Iterator[Block]:
@@ -151,8 +147,8 @@ def _forecasts(found: LabelCurves) -> Iterator[Block]:
             f"What more images are likely to bring, for about {_near(ahead)} of a class. A power "
             "law, error = a · n^(−b) + c, is fitted to the figures of all sizes. It is shown "
             "only where, fitted to the smaller sizes, it was nearer to the next size than the "
-            "last value was, and no further on than was tried so. 95 %: other seeds and images, "
-            "and as far off as the law was there."
+            "last value was, by half at least, and no further on than was tried so. 95 %: other "
+            "seeds and images, and as far off as the law was there."
         )
         yield Table(
             "label_forecasts",
