@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
 from bench.results.analysis.scores import Scores
+from bench.results.folder import Run, RunStore, read_run
+from tests.results.scored_run import Scored, scored_run
 
 Curve = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
@@ -61,3 +64,49 @@ def drawn(
             )
             found.setdefault(str(size), {})[name] = {"": scores}
     return found
+
+
+Right = npt.NDArray[np.bool_]
+
+
+def sized_run(
+    folder: Path,
+    right: Mapping[tuple[str, int | None], Right],
+    *,
+    images: Mapping[str, int] | None = None,
+    curves: bool = False,
+) -> Run:
+    """A run of strategies that were trained with so many images of a class, None: all `images`.
+
+    `right` says which test samples each has right, `[seeds, samples]`. With `curves` each reached
+    its validation figure in its first epoch.
+    """
+    configs = [
+        Scored(right=own, axes={"strategy": strategy}, settings={"shots": shots})
+        for (strategy, shots), own in right.items()
+    ]
+    train = images or {"ants": 96, "bees": 96}
+    samples = len(next(iter(right.values()))[0])
+    counts = {
+        "train": dict(train),
+        "val": dict.fromkeys(train, 20),
+        "test": dict.fromkeys(train, samples // 2),
+    }
+    run = scored_run(folder, configs, data={"counts": counts})
+    if not curves:
+        return run
+    store = RunStore(folder)
+    for trial in run.trials["trial"]:
+        part = store.read_part(trial)
+        accuracy = part.trial_row["val_accuracy"]
+        rows = {
+            "epoch": [1, 1],
+            "split": ["train", "val"],
+            "loss": [0.5, 0.5],
+            "accuracy": [accuracy] * 2,
+            "lr": [0.01] * 2,
+            "seconds": [1.0] * 2,
+        }
+        store.write_part(part.trial_row, rows, ())
+    store.consolidate(list(run.trials["trial"]))
+    return read_run(folder)

@@ -94,10 +94,12 @@ def forecast(
     known = [(n, own) for n, own in zip(images, scores, strict=True) if own]
     numbers = [n for n, _ in known]
     tables = _errors([own for _, own in known], metric)
+    if metric.higher_is_better and not metric.percent:  # no figure is known to be the best
+        return NoForecast(why="error")
     if len(tables) <= LEAST_FITTED:
         return NoForecast(why="sizes")
-    errors = np.array([table.mean() for table in tables])
-    if not (errors > 0).all():  # nothing is left to gain, or the metric has no such end
+    errors = np.array([table.mean() for table in tables]).round(12)
+    if not (errors > 0).all():  # nothing is left to gain
         return NoForecast(why="error")
     off_law, off_last = held_out(numbers, errors)
     off = {"off_law": float(off_law[-1]), "off_last": float(off_last[-1])}
@@ -182,8 +184,6 @@ def _linear(
 
 def _errors(sides: Sequence[BlockScores], metric: Metric) -> list[Numbers]:
     """What is left to the best figure at each size, by seed and sample `[seeds, samples]`."""
-    if metric.higher_is_better and not metric.percent:
-        return []
     blocks = common([tuple(side) for side in sides])
     every = [side[block] for side in sides for block in blocks]
     seeds, samples = (common([getattr(own, of) for own in every]) for of in ("seeds", "samples"))
