@@ -25,7 +25,7 @@ from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
-from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights, Interpolation
 from bench.system.download import OnProgress
@@ -104,6 +104,7 @@ def _unkeyed(
         checkpoint=None
         if resolved_run.loaded.suite.checkpoints == "none"
         else checkpoint_path(resolved_run.folder, resolved.id),
+        beside_all=view_read(resolved.trial) in resolved_run.views_of_all,
     )
 
 
