@@ -38,8 +38,8 @@ class Job:
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
     `trunk_key` names what a frozen group's output depends on beside the view of the samples, and
     `views_key` what views depend on, where jobs that share them keep them (else it is empty);
-    `beside_all` is as for `reads_whole_views`. With `stop` it ends after so many epochs: its state is kept and the test split is not read. Processes
-    that train it load its `plugins` first.
+    `beside_all` is as for `reads_whole_views`. With `stop` it ends after so many epochs: its state
+    is kept and the test split is not read. Processes that train it load its `plugins` first.
     """
 
     trial_id: str
