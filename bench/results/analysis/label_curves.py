@@ -169,7 +169,7 @@ def _crossings(line: Sequence[tuple[float, Comparison]]) -> Iterator[Crossing]:
     turns = [(before, after) for before, after in pairwise(claimed) if before[1] != after[1]]
     meetings = list(_meetings(line))
     for (low, sign, each), (high, _, _) in turns:
-        place = [place for place, _ in meetings if low < place < high][-1]
+        place = [place for place, _ in meetings if low <= place <= high][-1]
         yield _crossing(each, sign, place, low, high)
     if turns or not meetings:
         return
