@@ -146,8 +146,8 @@ def _forecasts(found: LabelCurves) -> Iterator[Block]:
         yield paragraph(
             f"What more images are likely to bring, for about {_near(ahead)} of a class. A power "
             "law, error = a · n^(−b) + c, is fitted to the figures of all sizes. It is shown "
-            "only where, fitted to the smaller sizes, it was nearer to the next size than the "
-            "last value was, by half at least, and no further on than was tried so. 95 %: other "
+            "only where, fitted to the smaller sizes, it missed the next by at most half as much "
+            "as the last value did, and no further on than was tried so. 95 %: other "
             "seeds and images, and as far off as the law was there."
         )
         yield Table(
@@ -192,7 +192,10 @@ def _reasons(others: dict[str, NoForecast], metric: Metric) -> dict[str, list[st
             case "error":
                 text = f"its test {metric.label} leaves no error above 0 to fit at every size"
             case "last":
-                text = "fitted to smaller sizes, a power law was no nearer than the last value"
+                text = (
+                    "fitted to smaller sizes, a power law did not miss the next by at most half as "
+                    "much as the last value did, at the largest size and on average"
+                )
         off = (
             f" (off by {amount(own.off_law, metric)} at the largest size, the last value by "
             f"{amount(own.off_last, metric)})"

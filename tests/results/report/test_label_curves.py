@@ -76,7 +76,7 @@ def test_a_forecast_is_given_where_the_law_predicts(report: str) -> None:
     row = next(each for each in rows if each["strategy"] == "law")
     assert row["images a class"] == "192"
     assert float(row["likely"]) == pytest.approx(100 * (1 - 0.5 * 192**-0.5), abs=1)
-    assert "fitted to smaller sizes, a power law was no nearer than the last value" in report
+    assert "a power law did not miss the next by at most half as much as the last value" in report
     assert "early (off by" in report
 
 
