@@ -538,6 +538,7 @@ def make_training(
         compute=compute or OneDevice(),
         trunk_key=job.trunk_key,
         views_key=job.views_key,
+        beside_all=job.beside_all,
         features=features or FeatureStore(),
         parallel_batches=parallel_batches,
         start=start,

@@ -47,9 +47,9 @@ class Job:
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
     `trunk_key` names what a frozen group's output depends on beside the view of the samples, and
-    `views_key` what views depend on, where jobs that share them keep them (else it is empty). With
-    `stop` it ends after so many epochs: its state is kept and the test split is not read. Processes
-    that train it load its `plugins` first.
+    `views_key` what views depend on, where jobs that share them keep them (else it is empty);
+    `beside_all` is as for `reads_whole_views`. With `stop` it ends after so many epochs: its state
+    is kept and the test split is not read. Processes that train it load its `plugins` first.
     """
 
     trial_id: str
@@ -65,6 +65,7 @@ class Job:
     head_epochs: int = 0
     trunk_key: str = ""
     views_key: str = ""
+    beside_all: bool = False
     stop: int | None = None
     plugins: tuple[Plugin, ...] = ()
 
@@ -250,9 +251,10 @@ def _keeping_views(jobs: Sequence[Job]) -> list[Job]:
 def views_seen(job: Job) -> str:
     """Equal for jobs that train on the same views of the same samples."""
     trial, settings = job.trial, job.trial.settings
-    whole = reads_whole_views(settings, varies=True)
+    whole = reads_whole_views(settings, varies=True, beside_all=job.beside_all)
     view = view_name(trial.augmentation, seed=settings.seed, epoch=0)
-    return content_hash([job.views_key, view, settings.shots, None if whole else trial.fold])
+    own = None if whole else (settings.shots, trial.fold)
+    return content_hash([job.views_key, view, own])
 
 
 def _by_network(tasks: Sequence[Task]) -> list[Task]:

@@ -190,7 +190,7 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     else:
         yield None, counted.train
     for split, view in looked_at:
-        whole = reads_whole_views(settings, varies=varied != CENTRAL)
+        whole = reads_whole_views(settings, varies=varied != CENTRAL, beside_all=job.beside_all)
         digest, samples = _viewed(splits, split, counted.all, whole)
         yield view_key(job.trunk_key, boundary, view, digest), samples
 

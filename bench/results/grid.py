@@ -34,6 +34,12 @@ AXES = (
 )
 """Columns of `trials` that tell configs apart, most telling first; settings come after them."""
 
+SHOTS = "shots"
+"""The setting that says how many images of each class train."""
+
+ALL = "all"
+"""Its value where all of them do."""
+
 SEPARATOR = " · "
 UNKNOWN = "–"
 
@@ -61,8 +67,11 @@ class Grid:
 
     @property
     def lead(self) -> str:
-        """The axis that colours stand for: the strategy wherever it varies."""
-        return self.keys[0] if self.keys else "strategy"
+        """The axis that colours stand for: the strategy wherever it varies.
+
+        It is never how many images train: more of them are no rival of fewer.
+        """
+        return next((key for key in self.keys if key != SHOTS), "strategy")
 
     def trial_label(self, trial: Mapping[Any, Any]) -> str:
         """A row of `trials` in words: the label of its config, its seed, its fold if it has one."""
@@ -216,7 +225,8 @@ def _cell(row: Mapping[Any, Any]) -> dict[str, str]:
     cell = {axis: row[axis] for axis in AXES if not is_missing(row[axis])}
     settings = {} if is_missing(row["settings"]) else json.loads(row["settings"])
     cell |= {name: value for name, value in settings.items() if name not in row}
-    return {name: visible(value_text(value)) for name, value in cell.items()}
+    texts = {name: visible(value_text(value)) for name, value in cell.items()}
+    return {**texts, SHOTS: ALL} if SHOTS in cell and is_missing(cell[SHOTS]) else texts
 
 
 def _keys(

@@ -25,7 +25,7 @@ from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
-from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights, Interpolation
 from bench.system.download import OnProgress
@@ -109,6 +109,7 @@ def _unkeyed(
         checkpoint=None
         if resolved_run.loaded.suite.checkpoints == "none"
         else checkpoint_path(resolved_run.folder, resolved.id),
+        beside_all=view_read(resolved.trial) in resolved_run.views_of_all,
     )
 
 
@@ -199,7 +200,7 @@ class PreparedSets:
         named = (each.trial.settings.metric for each in resolved_run.trials)
         self._primary = next(named, ACCURACY)
         self._opened: dict[Path, PreparedData] = {}
-        self._splits: dict[object, Splits] = {}
+        self._splits: dict[tuple[int, int | None, int | None], Splits] = {}
 
     def data(self, resolved: ResolvedTrial) -> PreparedData:
         """The samples that the trial sees."""
@@ -223,6 +224,12 @@ class PreparedSets:
         shown = next(varied, trials[0])
         return input_views(shown, self.data(shown), self.splits(shown))
 
+    def _largest(self) -> Splits:
+        """The splits of the first trial, or of the trial beside it that trains on more images."""
+        first = splits_key(self._resolved_run.trials[0].trial)
+        beside = [own for key, own in self._splits.items() if key[:-1] == first[:-1]]
+        return max(beside, key=lambda own: len(own.train))
+
     def describe(self) -> dict[str, Any]:
         """The content of `data.json`: classes, counts of every split, and what is wrong."""
         data = self.data(self._resolved_run.trials[0])
@@ -238,7 +245,7 @@ class PreparedSets:
             "dataset": data.name,
             "fingerprint": data.fingerprint,
             "classes": list(data.classes),
-            "counts": class_counts(data.labels, splits[0], data.classes),
+            "counts": class_counts(data.labels, self._largest(), data.classes),
             **in_folds,
             "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],

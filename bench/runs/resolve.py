@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -204,6 +205,12 @@ class ResolvedRun:
         """The trials that have to be trained."""
         return tuple(resolved for resolved in self.trials if resolved.pending)
 
+    @cached_property
+    def views_of_all(self) -> frozenset[tuple[str, ...]]:
+        """The views that a trial reads of all samples, as `view_read` has them."""
+        trials = (resolved.trial for resolved in self.trials)
+        return frozenset(view_read(trial) for trial in trials if trial.settings.shots is None)
+
     @property
     def failed(self) -> tuple[ResolvedTrial, ...]:
         """The trials that failed earlier and are not tried again."""
@@ -222,6 +229,13 @@ class ResolvedRun:
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
         told = [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
         return told if threads is None else [*told, threads]
+
+
+def view_read(trial: Trial) -> tuple[str, ...]:
+    """Trials that differ in it read different views, or with different starting weights."""
+    settings = trial.settings
+    labels = (each.label for each in (trial.backbone, settings.weights, trial.augmentation))
+    return (*labels, str(settings.image_size), settings.resize)
 
 
 def resolve_run(

@@ -29,6 +29,11 @@ def trial_label(trial: Trial, labels: Mapping[str, str]) -> str:
     return f"{labels.get(trial.config, trial.label)} · {trial.repetition}"
 
 
+def _value(name: str, settings: Settings) -> str:
+    value = getattr(settings, name)
+    return "all" if name == "shots" and value is None else value_label(value)
+
+
 def _told_apart(label: str, trials: Mapping[str, Trial]) -> dict[str, str]:
     settings = {config: trial.settings for config, trial in trials.items()}
     telling = [
@@ -38,7 +43,7 @@ def _told_apart(label: str, trials: Mapping[str, Trial]) -> dict[str, str]:
     ]
     found = {}
     for config, own in settings.items():
-        values = (f"{name} {value_label(getattr(own, name))}" for name in telling)
+        values = (f"{name} {_value(name, own)}" for name in telling)
         found[config] = " · ".join([label, *values])
     alike = len(set(found.values())) < len(found)  # such as weights from files of the same name
     return {config: f"{text} · {config[:8]}" if alike else text for config, text in found.items()}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -47,6 +48,11 @@ NOT_IN_LABELS = ("path", "classes")
 
 OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits", "split", "group")
 """Options that older ids do not have: where they are None, nor do newer ones."""
+
+
+def _no_limit(shots: Any) -> Any:
+    """The `all` of a suite means that nothing limits how many."""
+    return None if shots == "all" else shots
 
 
 class Entry(BaseModel):
@@ -428,10 +434,12 @@ class Settings(BaseModel):
     ] = "shuffle"
     shots: Annotated[
         Count | None,
+        BeforeValidator(_no_limit, json_schema_input_type=Count | Literal["all"] | None),
         Field(
             description="Training images of each class that are kept, drawn by the seed; more "
-            "shots keep those of fewer shots and add others. null: all.",
-            examples=[10],
+            "shots keep those of fewer shots and add others. A list shows how much labelling pays. "
+            "null, or `all`: all.",
+            examples=[10, [5, 20, "all"]],
         ),
     ] = None
     image_size: Annotated[

@@ -39,13 +39,15 @@ def view_key(trunk_key: str, boundary: str, view: Sequence[Any], digest: str) ->
     return content_hash([trunk_key, boundary, view, digest], digits=32)
 
 
-def reads_whole_views(settings: Settings, *, varies: bool) -> bool:
+def reads_whole_views(settings: Settings, *, varies: bool, beside_all: bool = False) -> bool:
     """Whether a view of all samples is computed at once, and not one of a split.
 
     Where views do not vary, one serves every split and seed. Where they vary with the seed, it
-    serves every fold of it: each sample trains in all folds but one. A few shots do not pay for it.
+    serves every fold of it: each sample trains in all folds but one. A few shots do not pay for it,
+    unless they train `beside_all`: with trials that read the same view of all samples anyway.
     """
-    return settings.shots is None and (not varies or settings.folds is not None)
+    everything = settings.shots is None or beside_all
+    return everything and (not varies or settings.folds is not None)
 
 
 def viewed_samples(among: Samples, *, of: int, whole: bool) -> Samples:

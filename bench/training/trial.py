@@ -59,9 +59,10 @@ class Training:
 
     `trunk_key` names the starting weights, the data and the arithmetic (precision, device): what
     a frozen group's output depends on beside the view; `views_key` names what views depend on, if
-    they are kept for other trainings. So many `parallel_batches` of a frozen trunk run at once.
-    `start` are copies of the network's starting weights; without them the network has them now.
-    `compute` is where its batches are computed, `memory` measures what that takes. `resident` are
+    they are kept for other trainings; `beside_all` is as for `reads_whole_views`. So many
+    `parallel_batches` of a frozen trunk run at once. `start` are copies of the network's starting
+    weights; without them the network has them now. `compute` is where its batches are computed,
+    `memory` measures what that takes. `resident` are
     frozen activations by name that stay on a GPU for all of its epochs; `fixed_order`: whether all
     gradients there have a fixed order of additions. In fp16 losses are scaled by `scaler`, as small
     gradients would be lost.
@@ -80,6 +81,7 @@ class Training:
     compute: Compute
     trunk_key: str = ""
     views_key: str = ""
+    beside_all: bool = False
     features: FeatureStore = field(default_factory=FeatureStore)
     parallel_batches: int = 1
     start: Mapping[str, Tensor] | None = None
@@ -151,7 +153,7 @@ class Training:
     @property
     def _viewed(self) -> Samples:
         """The samples that trainings with the same views look at."""
-        whole = reads_whole_views(self.settings, varies=True)
+        whole = reads_whole_views(self.settings, varies=True, beside_all=self.beside_all)
         return viewed_samples(self.splits.train, of=len(self.data), whole=whole)
 
     def _inputs(self, augmentation: Entry) -> Inputs:
@@ -411,7 +413,9 @@ class EpochInputs:
     def _universe(self) -> Samples:
         """The samples of the view."""
         training = self._training
-        whole = reads_whole_views(training.settings, varies=training.views.varies)
+        whole = reads_whole_views(
+            training.settings, varies=training.views.varies, beside_all=training.beside_all
+        )
         return viewed_samples(
             self._among, of=len(training.data), whole=whole and training.features.shares
         )

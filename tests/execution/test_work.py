@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor
 
@@ -89,6 +91,34 @@ def test_so_many_images_pass_frozen_trunks(
         assert result.error is None
     assert passed == sum(epoch.views for epoch in work.epoch_work)
     assert passed > 0
+
+
+def test_a_view_of_all_images_serves_all_numbers_of_shots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one trial of the suite trains on all images; with the bits of each size alone."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    plain: dict[str, Any] = {"backbone": "shufflenet_v2_x0_5", "augmentation": "none"}
+    jobs = [
+        make_job(
+            make_trial("linear_probe", **plain, shots=shots, seed=seed), trial_id=f"{shots} {seed}"
+        )
+        for seed in (0, 1)
+        for shots in (2, 3, None)
+    ]
+    beside = [replace(job, beside_all=True) for job in jobs]
+    work = [count_work([counted(job) for job in own], reuse=True) for own in (jobs, beside)]
+    apart, together = (sum(epoch.views for epoch in each.epoch_work) for each in work)
+    assert together == 2 * 48 < apart  # a seed has a trunk of its own here
+    shared = {
+        r.trial_id: r for r in InProcessExecutor().run(cut(beside, reuse=True), lambda _: None)
+    }
+    for alone in InProcessExecutor().run(cut(jobs, reuse=False), lambda _: None):
+        own = shared[alone.trial_id].outcome
+        assert own is not None
+        assert alone.outcome is not None
+        assert np.array_equal(own.probabilities, alone.outcome.probabilities)
+        assert np.array_equal(own.val_probabilities, alone.outcome.val_probabilities)
 
 
 def test_features_of_an_image_are_made_once_for_all_folds() -> None:

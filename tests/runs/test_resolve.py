@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import DataError, SuiteError
-from bench.runs.resolve import resolve_run
+from bench.runs.resolve import resolve_run, view_read
 from tests.tiny import SMOKE_SUITE
 
 LINES = """\
@@ -47,6 +47,15 @@ def test_weights_that_there_are_not_are_told_where_they_stand(tmp_path: Path) ->
     (problem,) = caught.value.problems
     assert "got 'IMAGENET1K_V9'; did you mean 'IMAGENET1K_V1'?" in problem.message
     assert problem.line == 5
+
+
+def test_few_shots_read_views_of_all_where_others_do(tmp_path: Path) -> None:
+    shots = ["shots=[2, 3, all]", "augmentation=[none, flip]", "strategy=linear_probe"]
+    found = resolve_run(suite(tmp_path, SMOKE_SUITE), out=tmp_path, overrides=shots)
+    assert len(found.trials) > 3
+    assert all(view_read(each.trial) in found.views_of_all for each in found.trials)
+    few = resolve_run(tmp_path / "mine.yaml", out=tmp_path, overrides=["shots=[2, 3]"])
+    assert not few.views_of_all
 
 
 def test_results_go_below_the_home_folder_that_is_meant(

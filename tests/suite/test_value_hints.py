@@ -32,7 +32,7 @@ def messages(text: str) -> list[str]:
         ("early_stopping: 0", "write null"),
         ("grad_clip_norm: none", "write null"),
         ("grad_clip_norm: {max: 2.0}", "write 2.0"),
-        ("shots: all", None),
+        ("shots: many", None),
         ("nesterov: yes", "write true"),
         ("nesterov: On", "write true"),
         ("nesterov: 'true'", "write true"),

@@ -14,6 +14,8 @@ from bench.results.analysis.configs import (
 )
 from bench.results.analysis.effects import COSTS, Effect, pareto_front, variance_shares
 from bench.results.analysis.intervals import interquartile_mean, mean_interval, wilson_interval
+from bench.results.analysis.label_curves import Crossing, LabelCurves, read_label_curves
+from bench.results.analysis.label_forecasts import Forecast, NoForecast
 from bench.results.analysis.lr_ranges import LrCell, lr_cells
 from bench.results.analysis.mistakes import Mistake, confident_mistakes
 from bench.results.analysis.ranks import Ranking, rank_over_blocks
@@ -56,14 +58,18 @@ __all__ = [
     "Choice",
     "Comparison",
     "Contender",
+    "Crossing",
     "Difference",
     "Edge",
     "Effect",
+    "Forecast",
     "Gain",
     "Goal",
+    "LabelCurves",
     "LrCell",
     "Mistake",
     "Needs",
+    "NoForecast",
     "Ranking",
     "Reason",
     "Reliability",
@@ -100,6 +106,7 @@ __all__ = [
     "reach_verdict",
     "reached_target",
     "read_goals",
+    "read_label_curves",
     "read_studies",
     "read_verdict",
     "reliability",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.results.analysis.label_sizes import at_size, size_compared
 from bench.results.grid import Grid, complete_trials, has_folds
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     """Value of the leading axis → block → what stands for it; values without a test figure miss.
 
     Of configs that validation finds equal, and where there is no validation, the first of the grid
-    stands. The test split has no say.
+    stands. The test split has no say. Where the number of training images varies, one of them is
+    compared: `size_compared`.
     """
     complete = complete_trials(trials)
     complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
+    complete = at_size(complete, grid, size_compared(complete, grid))
     if has_folds(complete):
         complete = with_all_folds(complete)
     in_blocks = BLOCK in grid.varying and grid.lead != BLOCK

@@ -165,10 +165,12 @@ def compare(
     looks: Mapping[frozenset[str], int] | None = None,
     margin: float = MARGIN,
     higher_is_better: bool = True,
+    families: int = 1,
 ) -> list[Comparison]:
     """Every two things of `scores` against each other, in their order.
 
-    `looks` says the how-manyeth look at a pair this is; by default the first at all.
+    `looks` says the how-manyeth look at a pair this is; by default the first at all. With so many
+    `families` of the same pairs all of them are corrected as one.
     """
     names = list(scores)
     return compare_pairs(
@@ -177,6 +179,7 @@ def compare(
         looks=looks,
         margin=margin,
         higher_is_better=higher_is_better,
+        families=families,
     )
 
 
@@ -187,17 +190,19 @@ def compare_pairs(
     looks: Mapping[frozenset[str], int] | None = None,
     margin: float = MARGIN,
     higher_is_better: bool = True,
+    families: int = 1,
 ) -> list[Comparison]:
     """Each pair against each other, as one family; `independent` as for `crossed_p`.
 
     A pair with no common seed, block or sample has NaN for all that is not known, and p = 1.
     """
+    number = families * len(pairs)
     levels = [
-        look_level((looks or {}).get(frozenset((one, other)), 1)) / len(pairs)
+        look_level((looks or {}).get(frozenset((one, other)), 1)) / number
         for one, other, _, _ in pairs
     ]
     found = [
-        _measured(pair, level, len(pairs), margin, higher_is_better)
+        _measured(pair, level, number, margin, higher_is_better)
         for pair, level in zip(pairs, levels, strict=True)
     ]
     counts = [
@@ -219,10 +224,10 @@ def compare_pairs(
     ]
     if tables:
         family = joined(list(tables.values()))
-        number = min(len(tables), independent or len(tables))
-        ps = crossed_p(family, independent=number)
+        alone = min(len(tables), independent or len(tables))
+        ps = crossed_p(family, independent=alone)
         halves = half_widths(
-            family, independent=number, alpha=np.array([levels[index] for index in tables])
+            family, independent=alone, alpha=np.array([levels[index] for index in tables])
         )
         for place, index in enumerate(tables):
             comparisons[index] = _decided(

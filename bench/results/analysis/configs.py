@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.results.analysis.intervals import Interval, interquartile_mean, mean_interval
+from bench.results.analysis.label_sizes import trained_images
 from bench.results.grid import complete_trials
 from bench.results.metric import ACCURACY, Metric
 
@@ -92,7 +93,7 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     )
     until = curves[curves["epoch"] <= curves["trial"].map(dict(reached)).astype(float)]
     seconds = until.groupby("trial")["seconds"].sum()
-    images = run.images("train") or math.nan
+    images = complete["settings"].map(lambda text: trained_images(run, text) or math.nan)
     return pd.DataFrame(
         {
             "config": complete["config"],

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from bench.results.analysis.comparison import ALPHA
 from bench.results.analysis.distributions import chi2_above, f_above, normal_below
+from bench.results.analysis.label_sizes import at_size, size_compared
 from bench.results.grid import Grid, complete_trials
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def rank_over_blocks(trials: pd.DataFrame, grid: Grid) -> Ranking | None:
     None unless three values or more are known in two blocks or more.
     """
     complete = complete_trials(trials).dropna(subset=[grid.metric.test])
+    complete = at_size(complete, grid, size_compared(complete, grid))
     names = [axis for axis in BLOCKS if complete[axis].nunique() > 1 and axis != grid.lead]
     if not names:
         return None

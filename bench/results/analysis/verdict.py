@@ -31,6 +31,7 @@ from bench.results.analysis.distributions import normal_upper_quantile, student_
 from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
+from bench.results.analysis.label_sizes import at_size, families, size_compared
 from bench.results.analysis.scores import (
     Folds,
     Scores,
@@ -98,7 +99,8 @@ class Verdict:
 
     `recommended` is the leader on validation of those that nothing is shown to beat, unless a
     cheaper one (by `cost`) is shown to be at most `margin` behind every other one: then it stands
-    in place of that leader, `in_place_of`. `leader` is the leader on validation of all.
+    in place of that leader, `in_place_of`. `leader` is the leader on validation of all. Where the
+    number of training images varies, all of it is at one `size`.
     """
 
     metric: Metric
@@ -110,6 +112,7 @@ class Verdict:
     samples: int
     train_samples: int | None
     look: int
+    size: str | None = None
     folds: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
     recommended: str | None = None
@@ -164,19 +167,19 @@ def reach_verdict(
     cost: Cost = "train_seconds",
     train_samples: int | None = None,
     folds: Folds | None = None,
+    size: str | None = None,
 ) -> Verdict:
     """The verdict of the trials of a grid. `looks` are the trials that were new at each look.
 
-    `folds` are the sizes of those of a run that has some.
+    `folds` are the sizes of those of a run that has some. Where the number of training images
+    varies, it is a verdict at one `size`, by default `size_compared`, and the comparisons of all
+    sizes are corrected as one family.
     """
+    compared = size_compared(trials, grid)
+    size = size or compared
+    trials = at_size(trials, grid, size)
     chosen = choices(trials, grid)
-    used = [trial for own in chosen.values() for each in own.values() for trial in each.all_trials]
-    scored = None
-    if folds is None:
-        scored = trial_scores(predictions[predictions["trial"].isin(used)], grid.metric)
-    scores = {
-        name: _scores(own, scored, trials, grid.metric, folds) for name, own in chosen.items()
-    }
+    scores = scores_of(chosen, trials, predictions, grid.metric, folds)
     shared = _shared_blocks(chosen)
     contenders = _contenders(chosen, scores, shared, trials, grid.metric)
     times = _times_seen(trials, grid, looks)
@@ -185,6 +188,7 @@ def reach_verdict(
         looks=times,
         margin=margin,
         higher_is_better=grid.metric.higher_is_better,
+        families=families(size, compared, grid),
     )
     sides = [own for blocks in scores.values() for own in blocks.values()]
     found = Verdict(
@@ -201,6 +205,7 @@ def reach_verdict(
         folds=max((len(own.samples) for own in sides if own.folds is not None), default=0),
         train_samples=train_samples,
         look=max(len(looks), 1),
+        size=size,
         looks=times,
     )
     return with_recommended(found, shared)
@@ -221,6 +226,21 @@ def read_verdict(run: Run) -> Verdict:
         train_samples=run.images("train") or None,
         folds=folds_of(run),
     )
+
+
+def scores_of(
+    chosen: Mapping[str, Mapping[str, Choice]],
+    trials: pd.DataFrame,
+    predictions: pd.DataFrame,
+    metric: Metric,
+    folds: Folds | None,
+) -> dict[str, BlockScores]:
+    """What the chosen trials scored, by name and block."""
+    used = [trial for own in chosen.values() for each in own.values() for trial in each.all_trials]
+    scored = None
+    if folds is None:
+        scored = trial_scores(predictions[predictions["trial"].isin(used)], metric)
+    return {name: _scores(own, scored, trials, metric, folds) for name, own in chosen.items()}
 
 
 def _scores(

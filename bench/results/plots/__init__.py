@@ -19,10 +19,12 @@ from bench.results.analysis import (
     find_suspects,
     rank_over_blocks,
     read_goals,
+    read_label_curves,
     read_studies,
     read_verdict,
     representatives,
 )
+from bench.results.analysis.label_sizes import sizes_of
 from bench.results.folder import class_names, read_input_views, read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
@@ -35,6 +37,7 @@ from bench.results.plots.curves import mean_curves, trial_curves
 from bench.results.plots.fonts import standing_in, undrawable
 from bench.results.plots.inputs import input_views
 from bench.results.plots.kept import FigureKeys, KeptFigures
+from bench.results.plots.label_curves import label_curves
 from bench.results.plots.lr_ranges import lr_range_panels, write_lr_range_panels
 from bench.results.plots.panels import learning_rates, strategy_panels
 from bench.results.plots.predictions import (
@@ -69,8 +72,12 @@ _COSTS: Mapping[str, tuple[str, str]] = {
 INPUTS = "inputs"
 """The name of the figure that shows a few inputs."""
 
+LABEL_CURVES = "label_curves"
+"""The name of the figure that shows how much labelling pays."""
+
 __all__ = [
     "INPUTS",
+    "LABEL_CURVES",
     "MAX_SUSPECTS",
     "MAX_TRIAL_FIGURES",
     "TRIAL_PREFIX",
@@ -84,6 +91,7 @@ __all__ = [
     "critical_differences",
     "draw_figures",
     "heat_map",
+    "label_curves",
     "learning_rates",
     "looks",
     "lr_range_panels",
@@ -116,6 +124,7 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
         metric.test: f"Test {label} at the chosen epoch, ranked.",
         "wins": "How often each is ahead of each other one, seed by seed.",
         "ranks": "Average ranks over these data sets and backbones.",
+        LABEL_CURVES: f"Test {label} by the number of training images of a class.",
         "tuning_curves": f"The best validation {label} that the search for settings has found, "
         "against the training images that it has spent.",
         "tuning_learning_rates": f"Validation {label} against the learning rate, for every trial "
@@ -257,6 +266,9 @@ def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
         metric.test: lambda: ranked_configs(trials, metric),
         "wins": lambda: win_matrix(read_verdict(run).comparisons, metric),
         "ranks": ranks,
+        LABEL_CURVES: lambda: label_curves(
+            read_label_curves(run) if sizes_of(grid) else None, looks(grid.axes[grid.lead])
+        ),
         **_tuning_figures(run, grid),
         "strategies": lambda: strategy_panels(trials, curves, chosen, metric),
         "curves": lambda: mean_curves(trials, curves, metric),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.errors import counted
 from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.grid import Grid, is_missing
+from bench.results.grid import ALL, SHOTS, Grid, is_missing
 from bench.results.metric import Metric
 from bench.results.report.wording import rounded_up, seeds_text
 
@@ -45,11 +45,20 @@ def answer(found: Verdict, grid: Grid, *, doubts: Sequence[str] = ()) -> list[Li
         reason = f"No complete trial has a test {found.metric.label}, so nothing can be compared."
         return [Line(about="Nothing", text=reason)]
     use, told, trust = _use(found, grid), list(_told_apart(found)), _trust(found, doubts)
+    use = replace(use, text=f"{_at_size(found)}{use.text}")
     rest = [*_left_open(found), *_settle(found)]
     if len(told) + len(rest) + 2 > MAX_LINES:
         first, *others = told
         told = [Line(about=first.about, text=" ".join([first.text, *map(str, others)]))]
     return [use, *told, *rest, trust]
+
+
+def _at_size(found: Verdict) -> str:
+    """At which number of training images all of it stands, where that varies."""
+    if found.size is None:
+        return ""
+    images = "all training images" if found.size == ALL else f"{found.size} training images a class"
+    return f"with {images}: "
 
 
 def _use(found: Verdict, grid: Grid) -> Line:
@@ -269,7 +278,8 @@ def _figure(best: Contender, found: Verdict) -> str:
 def _with_config(best: Contender, grid: Grid) -> str:
     """Its name and what else to choose."""
     config = chosen_config(best.choices, grid)
-    rest = " · ".join(grid.cells[config][key] for key in grid.keys if key != grid.lead)
+    others = [key for key in grid.keys if key not in (grid.lead, SHOTS)]
+    rest = " · ".join(grid.cells[config][key] for key in others)
     return f"{best.name} ({rest})" if rest else best.name
 
 

@@ -13,10 +13,12 @@ from bench.errors import counted
 from bench.results.analysis import (
     COSTS,
     Comparison,
+    LabelCurves,
     Verdict,
     natural_target,
     pareto_front,
     reached_target,
+    read_label_curves,
     read_verdict,
     sample_of,
     trial_measures,
@@ -25,6 +27,7 @@ from bench.results.analysis import (
 )
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.analysis.folds import fold_variances
+from bench.results.analysis.label_sizes import sizes_of
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
@@ -37,7 +40,7 @@ from bench.results.grid import (
     spread,
 )
 from bench.results.metric import ACCURACY
-from bench.results.plots import INPUTS, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.plots import INPUTS, LABEL_CURVES, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
     Block,
@@ -51,6 +54,7 @@ from bench.results.report.blocks import (
 )
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
+from bench.results.report.label_curves import label_curves_section
 from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
 from bench.results.report.tuning import tuning_section
@@ -90,6 +94,11 @@ class Findings:
         return read_verdict(self.run)
 
     @cached_property
+    def label_curves(self) -> LabelCurves | None:
+        """Figures by the number of training images; None of a run that does not vary it."""
+        return read_label_curves(self.run) if sizes_of(self.grid) else None
+
+    @cached_property
     def lines(self) -> list[Line]:
         """The verdict in words."""
         return answer(self.verdict, self.grid, doubts=doubts(self.run, self.verdict, self.tuning))
@@ -110,6 +119,9 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield from _pairs(found.verdict)
     if found.verdict.folds:
         yield from _folds(found)
+    if found.label_curves is not None:
+        own = next((picture for picture in pictures if picture.name == LABEL_CURVES), None)
+        yield from label_curves_section(found.label_curves, own)
     if found.tuning is not None:
         yield from tuning_section(
             found.tuning,
@@ -127,7 +139,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from _shares(found)
     yield from _fronts(found)
-    shown = [picture for picture in pictures if picture.name not in (metric.test, INPUTS)]
+    placed = (metric.test, INPUTS, LABEL_CURVES)
+    shown = [picture for picture in pictures if picture.name not in placed]
     if shown:
         yield Heading("Figures", 3)
         yield from shown
@@ -174,6 +187,8 @@ def _pairs(found: Verdict) -> Iterator[Block]:
 
 def _test_in_words(found: Verdict) -> str:
     number = counted(len(found.comparisons), "pair")
+    if found.size is not None:
+        number += ", with half of the error for this size and half for all others"
     looks = f", and over {found.look} looks at this run" if found.look > 1 else ""
     crossed = (
         "The test is that of seeds × images (many readers, many cases: Dorfman, Berbaum and Metz, "

@@ -159,8 +159,9 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
         tmp_path, strategies=strategies, augmentations=["flip", "mix"], seeds=1, epochs=3
     )
     files = _written(run, tmp_path / "plots")
-    # One data set, strategies that cost the same memory, no pictures of test images, no tuning.
-    other = {"ranks", "accuracy_against_memory", "mistakes", "inputs"}
+    # One data set, strategies that cost the same memory, no pictures of test images, no tuning,
+    # one number of training images.
+    other = {"ranks", "accuracy_against_memory", "mistakes", "inputs", "label_curves"}
     names = [name for name in captions() if name not in other and not name.startswith("tuning_")]
     after = names.index("curves") + 1
     names[after:after] = ["heat_map_schedule", "heat_map_augmentation"]
