@@ -458,9 +458,13 @@ class _Operation(nn.Module):
         if not self._laid_out:
             shape = self._lay_out(input.shape)
             self._laid_out = True
-            # A residual of another format or shape is added by torch.
+            # A residual of another format or shape is added by torch, and so is one of a single
+            # pixel: torch 2.11 cannot have it in a convolution.
             self._adds = (
-                added is not None and added.dtype == self._dtype and list(added.shape) == shape
+                added is not None
+                and added.dtype == self._dtype
+                and list(added.shape) == shape
+                and math.prod(shape[2:]) > 1
             )
         if added is None:
             return self._alone(input, self._activation)

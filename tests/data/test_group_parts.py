@@ -6,9 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.model_selection import StratifiedGroupKFold
 
 from bench.data.group_parts import part_groups
+
+selection = pytest.importorskip("sklearn.model_selection")
 
 
 def cost(counts: np.ndarray, parts: np.ndarray, shares: list[float]) -> float:
@@ -31,7 +32,7 @@ def by_scikit_learn(counts: np.ndarray, folds: int, seed: int) -> np.ndarray:
     labels = np.concatenate([np.repeat(np.arange(len(row)), row) for row in counts])
     groups = np.repeat(np.arange(len(counts)), counts.sum(1))
     parts = np.empty(len(counts), np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes smaller than the folds are many
         for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.results.analysis.comparison import Comparison
+from bench.results.analysis.label_sizes import at_size
 from bench.results.analysis.verdict import Contender, Verdict
 from bench.results.folder import Run
 from bench.results.grid import Grid, complete_trials
@@ -81,7 +82,7 @@ def selection_bias(run: Run, grid: Grid, verdict: Verdict) -> SelectionBias | No
     """What choosing otherwise would have claimed; None of a run without test curves."""
     if run.test_curves.empty or not verdict.contenders:
         return None
-    trials = _with_best_epochs(run, grid)
+    trials = _with_best_epochs(run, grid, verdict)
     return SelectionBias(
         flattered=[_flattered(each, trials, grid) for each in verdict.contenders],
         one_seed=list(_one_seed(verdict, trials, grid)),
@@ -93,12 +94,12 @@ _BEST = "best_test"
 """The column of the best figure of all epochs on the test split."""
 
 
-def _with_best_epochs(run: Run, grid: Grid) -> pd.DataFrame:
-    """The complete trials that have a test curve, by their ids."""
+def _with_best_epochs(run: Run, grid: Grid, verdict: Verdict) -> pd.DataFrame:
+    """The complete trials of the verdict that have a test curve, by their ids."""
     metric = grid.metric
     by_trial = run.test_curves.groupby("trial")[metric.name]
     best = by_trial.max() if metric.higher_is_better else by_trial.min()
-    trials = complete_trials(run.trials).set_index("trial")
+    trials = at_size(complete_trials(run.trials), grid, verdict.size).set_index("trial")
     trials = trials.assign(**{_BEST: best, "scored": run.test_curves.groupby("trial").size()})
     return trials[trials[_BEST].notna() & trials[metric.test].notna()]
 
