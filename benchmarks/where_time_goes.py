@@ -90,7 +90,7 @@ SCOPES: Sequence[tuple[Any, str, str]] = (
     (FeatureStore, "_add", KEEPING),
     (Branch, "_tensors", KEEPING),
     (loop, "predict", VALIDATION),
-    (stacked_heads._Stack, "_validate", VALIDATION),
+    (stacked_heads._Stack, "_scored", VALIDATION),
 )
 """(module or class, function, what the profile calls its time)"""
 
