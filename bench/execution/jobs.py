@@ -48,8 +48,9 @@ class Job:
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
     `trunk_key` names what a frozen group's output depends on beside the view of the samples, and
     `views_key` what views depend on, where jobs that share them keep them (else it is empty);
-    `beside_all` is as for `reads_whole_views`. With `stop` it ends after so many epochs: its state
-    is kept and the test split is not read. Processes that train it load its `plugins` first.
+    `beside_all` is as for `reads_whole_views`. It trains on so many `train_samples`. With `stop` it
+    ends after so many epochs: its state is kept and the test split is not read. Processes that
+    train it load its `plugins` first.
     """
 
     trial_id: str
@@ -66,6 +67,7 @@ class Job:
     trunk_key: str = ""
     views_key: str = ""
     beside_all: bool = False
+    train_samples: int = 0
     stop: int | None = None
     plugins: tuple[Plugin, ...] = ()
 
@@ -184,6 +186,7 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
         trunk_key=trunk_key(trial, job.weights, **meets),
         views_key=views_key(trial, fingerprint=fingerprint, plugins=used),
         head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
+        train_samples=len(splits.train),
         keys=trial_keys(
             trial,
             job.plan,
@@ -283,7 +286,13 @@ def _stacks(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     for job in jobs:
         if job.head_epochs:
             trial = job.trial
-            key = stack_key(job.trunk_key, trial.settings, trial.augmentation, fold=trial.fold)
+            key = stack_key(
+                job.trunk_key,
+                trial.settings,
+                trial.augmentation,
+                fold=trial.fold,
+                train_samples=job.train_samples,
+            )
             alike.setdefault(key, []).append(job)
     stacks = []
     for members in alike.values():

@@ -185,7 +185,13 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     if augmentation.options.get("mix") is None:
         looked_at.append(("train", varied))
     elif epoch < job.head_epochs:
-        stack = stack_key(job.trunk_key, settings, augmentation, fold=job.trial.fold)
+        stack = stack_key(
+            job.trunk_key,
+            settings,
+            augmentation,
+            fold=job.trial.fold,
+            train_samples=counted.train,
+        )
         yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train

@@ -42,7 +42,15 @@ def audit(
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")
-    return audit_run(place if is_url(given.out) else result.folder, failed=len(failed))
+    try:
+        return audit_run(place if is_url(given.out) else result.folder, failed=len(failed))
+    except BenchError as error:
+        if failed.empty:
+            raise
+        raise BenchError(
+            f"{counted(len(failed), 'trial')} of the audit run failed, the first with: "
+            f"{failed['error'].iloc[0]}; what is left cannot be audited: {error}"
+        ) from None
 
 
 def audit_suite(checked: CheckedSuite) -> Suite:

@@ -89,12 +89,20 @@ class HeadTrial:
         )
 
 
-def stack_key(trunk_key: str, settings: Settings, augmentation: Entry, *, fold: int | None) -> str:
+def stack_key(
+    trunk_key: str,
+    settings: Settings,
+    augmentation: Entry,
+    *,
+    fold: int | None,
+    train_samples: int,
+) -> str:
     """What the heads of one stack agree in: equal keys may be trained together.
 
     `trunk_key` names the frozen trunk and the data. What is not here, each head has of its own.
     The seed could differ too; but where views vary with it, nothing is shared by one stack. Folds
-    differ by an image in size, and a stack takes as many steps for all of its heads.
+    differ by an image in size, and of groups that stay whole the splits of seeds do: a stack takes
+    as many steps of as many samples for all of its heads.
     """
     return content_hash(
         [
@@ -104,6 +112,7 @@ def stack_key(trunk_key: str, settings: Settings, augmentation: Entry, *, fold: 
             settings.seed if augmentation.name != "none" else None,
             settings.shots,
             fold,
+            train_samples,
             settings.batch_size,
             settings.optimizer,
             settings.nesterov,

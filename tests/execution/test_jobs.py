@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_a_view_is_made_once_for_a_grid(
 def test_who_shares_no_view_keeps_none(changes: list[dict[str, Any]], keeps: list[bool]) -> None:
     jobs = {job.trial_id: job for task in cut(jobs_of(changes), reuse=True) for job in task.jobs}
     assert [bool(jobs[str(n)].views_key) for n in range(len(changes))] == keeps
+
+
+def test_heads_train_together_only_on_equally_many_samples() -> None:
+    rates = [{"strategy": "linear_probe", "lr": lr} for lr in (0.1, 0.01, 0.001)]
+    jobs = jobs_of(rates)
+    assert [job.train_samples for job in jobs] == [TRAIN] * 3
+    assert len(cut(jobs, reuse=True)) == 1
+    # Where groups stay whole, a seed may have a group more.
+    tasks = cut([jobs[0], replace(jobs[1], train_samples=TRAIN + 1), jobs[2]], reuse=True)
+    assert [[job.trial_id for job in task.jobs] for task in tasks] == [["0", "2"], ["1"]]
 
 
 def test_trials_that_share_nothing_keep_nothing() -> None:

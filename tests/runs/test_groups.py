@@ -67,6 +67,23 @@ def test_predictions_name_the_group_of_each_image(place: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.campaign
+def test_seeds_with_groups_of_other_sizes_train_in_folds(place: Path, tmp_path: Path) -> None:
+    table = (place / "labels.csv").read_text().splitlines()
+    # Patients with two images, and with four.
+    rows = [row for row in table if not row.startswith(("00", "01", "04", "05", "08", "09"))]
+    (place / "uneven.csv").write_text("\n".join(rows))
+    change = {"strategy": "linear_probe", "weights": {"name": "fractals", "classes": 3,
+              "images_per_class": 8, "epochs": 1}, "folds": 2, "seed": [0, 1, 2]}  # fmt: skip
+    suite = suite_of(place, change, path="uneven.csv", split={"by": "group"})
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    assert list(run.trials["status"]) == ["complete"] * 6
+    sizes = run.predictions.merge(run.trials[["trial", "seed", "fold"]], on="trial")
+    by_fold = sizes.groupby(["fold", "seed"]).size().unstack("seed")
+    assert (by_fold.nunique(axis=1) > 1).any()
+    assert len(run.predictions) == 3 * (4 * PATIENTS - 6)
+
+
 def test_groups_on_both_sides_are_told(place: Path) -> None:
     parted = [each for each in resolved(place).issues if each.kind == PARTED]
     assert "of 6 groups have images on both sides" in parted[0].message
