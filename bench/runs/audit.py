@@ -7,7 +7,7 @@ from typing import Unpack
 from bench.errors import BenchError, counted
 from bench.results.audit import Audit, audit_run
 from bench.runs.check import CheckedSuite, check_suite
-from bench.runs.options import ProcessKeywords, RunOptions
+from bench.runs.options import FAILED, ProcessKeywords, RunOptions
 from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import AxisEntry, Entry, Settings, Suite, Trial, dump_compact
 from bench.suite.claims import Claims
@@ -38,7 +38,9 @@ def audit(
     given = RunOptions(**options)
     place = f"{str(given.out).rstrip('/')}/{own.name}"
     reporter.note(f"{_told(own)} into {place}")
-    result = run(check_suite(dump_compact(own), given), reporter=reporter, **options)
+    checked_own = check_suite(dump_compact(own), given)
+    # An audit needs all folds of a seed, so what failed before is tried again.
+    result = run(checked_own, reporter=reporter, retry=FAILED, **options)
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")

@@ -60,6 +60,19 @@ def test_without_pretrained_weights_there_is_one_message() -> None:
         audit_suite(checked(**own))
 
 
+def test_what_failed_before_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def train(_: CheckedSuite, **options: Any) -> None:
+        given.update(options)
+        raise BenchError("no run")
+
+    monkeypatch.setattr("bench.runs.audit.run", train)
+    with pytest.raises(BenchError, match="no run"):
+        bench.audit({**SUITE, "after": [], "tune": None}, out=tmp_path)
+    assert given["retry"] == "failed"
+
+
 def test_a_suite_with_a_mistake_is_refused_as_by_run(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="did you mean 'resnet18'"):
         bench.audit({**SUITE, "backbone": "resnet81"}, out=tmp_path)
