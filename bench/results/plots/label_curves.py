@@ -91,7 +91,10 @@ def _tick(size: str, images: float) -> str:
 
 
 def _message(found: LabelCurves) -> str:
-    """Who is first with the fewest images and with the most."""
+    """Who is first with the fewest images and with the most, if anybody is shown to be ahead."""
+    pairs = [pair for verdict in found.verdicts.values() for pair in verdict.comparisons]
+    if not any(pair.verdict in ("better", "worse") for pair in pairs):
+        return f"No {found.axis} is shown to be ahead of another with any number of images"
     (few, first), *_, (many, last) = (
         (found.images[size], _best(verdict.contenders, found.metric))
         for size, verdict in found.verdicts.items()
