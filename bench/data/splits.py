@@ -73,11 +73,7 @@ def make_splits(
     val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
     if not val.size:
         val, train = _draw_val(train, labels, classes, groups, fraction=val_fraction, seed=seed)
-    if shots is not None:
-        train = _few(train, labels, classes, shots=shots, seed=seed)
-    splits = Splits(train, val, test)
-    _check_classes(splits, labels, classes)
-    return splits
+    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
 
 
 def make_time_splits(
@@ -115,6 +111,20 @@ def make_time_splits(
         )
     start = _start_of_val(times[rest], val_fraction)
     val, train = rest[times[rest] >= start], rest[times[rest] < start]
+    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
+
+
+def _checked(
+    train: Samples,
+    val: Samples,
+    test: Samples,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    shots: int | None,
+    seed: int,
+) -> Splits:
+    """These splits, with so many `shots` to train on, if every class is in each of them."""
     if shots is not None:
         train = _few(train, labels, classes, shots=shots, seed=seed)
     splits = Splits(train, val, test)
@@ -161,11 +171,7 @@ def make_fold_splits(
     test = np.flatnonzero(found == fold)
     rest = np.setdiff1d(np.arange(len(labels)), test)
     val, train = _draw_val(rest, labels, classes, groups, fraction=val_fraction, seed=seed)
-    if shots is not None:
-        train = _few(train, labels, classes, shots=shots, seed=seed)
-    splits = Splits(train, val, test)
-    _check_classes(splits, labels, classes)
-    return splits
+    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
 
 
 def _fold_of_each(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,18 @@ class LabelledFile:
     split: int
     group: str | None = None
     time: int | None = None
+
+
+@contextmanager
+def reading_errors_told(what: str | Path) -> Iterator[None]:
+    """A system's error while `what` is read is a `DataError` that names the file."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(f"{error.filename} must be readable, but permission is denied") from error
+    except OSError as error:  # a path that is too long, a disk that fails
+        reason = error.strerror or str(error)
+        raise DataError(f"cannot read {error.filename or what}: {reason}") from error
 
 
 def existing_folder(path: str) -> Path:

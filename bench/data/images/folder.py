@@ -40,6 +40,7 @@ from bench.data.images.files import (
     folder_ids,
     is_image,
     name_text,
+    reading_errors_told,
     sample_id,
     subfolders,
 )
@@ -88,16 +89,11 @@ def folder(
     """
     packed = is_archive(path) and not Path(path).expanduser().is_dir()
     root = existing_file(path) if packed else existing_folder(path)
-    try:
+    with reading_errors_told(root):
         if packed:
             return _open_archive(root, splits, bits, progress)
         images, issues = _read_folder(root, splits)
         return _dataset(root, root.name, images, issues, bits, progress)
-    except PermissionError as error:
-        raise DataError(f"{error.filename} must be readable, but permission is denied") from error
-    except OSError as error:  # a path that is too long, a disk that fails
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot read {error.filename or root}: {reason}") from error
 
 
 def _open_archive(

@@ -35,6 +35,7 @@ from bench.data.images.files import (
     dataset_from_files,
     existing_file,
     name_text,
+    reading_errors_told,
 )
 from bench.data.images.label_tables import (
     Chosen,
@@ -106,14 +107,9 @@ def table(
         if "train" not in path or len(path) < 2:
             raise DataError(f"path must name a table, or those of train and test, got {path}")
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
-    try:
+    with reading_errors_told("the table"):
         places = files_from(paths.values(), root)
         return _open_tables(paths, given, places, bits, progress)
-    except PermissionError as error:
-        raise DataError(f"{error.filename} must be readable, but permission is denied") from error
-    except OSError as error:  # a path that is too long, a disk that fails
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot read {error.filename or 'the table'}: {reason}") from error
 
 
 def _open_tables(
