@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data import (
-    Groups,
+    Dataset,
     PreparedData,
     Splits,
-    Times,
     make_fold_splits,
     make_splits,
     make_time_splits,
@@ -325,29 +324,21 @@ def _heads_task(stack: tuple[Job, ...], followers: Mapping[str, int]) -> Task:
 
 def trial_splits(trial: Trial, data: PreparedData) -> Splits:
     """The splits of the trial's seed and fold: the same for every trial with both."""
-    return splits_of(
-        trial,
-        data.labels,
-        data.given_splits,
-        data.classes,
-        groups=data.groups,
-        times=data.times,
-    )
+    return _splits(trial, data, data.given_splits)
 
 
-def splits_of(
-    trial: Trial,
-    labels: npt.NDArray[np.int64],
-    given_splits: npt.NDArray[np.int8],
-    classes: Sequence[str],
-    *,
-    groups: Groups | None = None,
-    times: Times | None = None,
+def dataset_splits(trial: Trial, dataset: Dataset) -> Splits:
+    """`trial_splits` before anything is prepared."""
+    return _splits(trial, dataset, dataset.splits)
+
+
+def _splits(
+    trial: Trial, samples: Dataset | PreparedData, given_splits: npt.NDArray[np.int8]
 ) -> Splits:
-    """`trial_splits` of samples that need not have been prepared yet."""
     options, settings = trial.dataset.options, trial.settings
+    labels, classes, times = samples.labels, samples.classes, samples.times
     rule = options.get("split") or {"by": "image"}
-    together = groups if rule["by"] == "group" else None
+    together = samples.groups if rule["by"] == "group" else None
     if settings.folds is not None:
         assert trial.fold is not None
         return make_fold_splits(

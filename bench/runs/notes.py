@@ -12,7 +12,7 @@ from bench.data import TEST, VAL, DataIssue, Dataset, Splits, groups_on_both_sid
 from bench.data.dataset import naming, takes_limits
 from bench.data.times import as_text
 from bench.errors import DataError, counted
-from bench.execution.jobs import splits_key, splits_of
+from bench.execution.jobs import dataset_splits, splits_key
 from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, chooses, recipe
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
@@ -112,14 +112,7 @@ class _Facts:
         if key not in self._drawn:
             data = self._dataset
             try:
-                self._drawn[key] = splits_of(
-                    trial,
-                    data.labels,
-                    data.splits,
-                    data.classes,
-                    groups=data.groups,
-                    times=data.times,
-                )
+                self._drawn[key] = dataset_splits(trial, data)
             except DataError:
                 self._drawn[key] = None
         return self._drawn[key]

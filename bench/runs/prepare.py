@@ -18,7 +18,7 @@ from bench.data import (
 )
 from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError
-from bench.execution.jobs import Job, JobResult, keyed, splits_key, splits_of, trial_splits
+from bench.execution.jobs import Job, JobResult, dataset_splits, keyed, splits_key, trial_splits
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
 from bench.models import Weights, check_unchanged, obtain_weights
@@ -45,14 +45,7 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
         key = splits_key(resolved.trial)
         if key not in drawn:
             with data_errors_placed(resolved_run.loaded):
-                drawn[key] = splits_of(
-                    resolved.trial,
-                    dataset.labels,
-                    dataset.splits,
-                    dataset.classes,
-                    groups=dataset.groups,
-                    times=dataset.times,
-                )
+                drawn[key] = dataset_splits(resolved.trial, dataset)
         splits = drawn[key]
         counted.append(
             CountedTrial(

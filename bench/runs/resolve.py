@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Unpack
 from bench.data import DataIssue, Dataset, format_version, open_dataset
 from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
-from bench.execution.jobs import splits_key, splits_of
+from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
@@ -357,14 +357,7 @@ def _check_folds(opened: OpenSuite) -> None:
     drawn = {splits_key(trial): trial for trial in opened.trials if trial.fold is not None}
     for trial in drawn.values():
         try:
-            splits_of(
-                trial,
-                dataset.labels,
-                dataset.splits,
-                dataset.classes,
-                groups=dataset.groups,
-                times=dataset.times,
-            )
+            dataset_splits(trial, dataset)
         except DataError as error:
             problems.setdefault(str(error), opened.loaded.yaml_file.problem(("folds",), str(error)))
     if problems:
