@@ -41,6 +41,9 @@ SUITES = Path(__file__).parent
 BENCH = "bench"
 SIDES = (BENCH, *PEERS)
 PRECISIONS = ("fp32", "bf16")
+AS_IT_COMES = "auto"
+"""What a suite says if nobody has said anything: `bench` measures which precision is faster here,
+and peers, of which none does, compute in fp32."""
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Left out of every side's environment: each chooses its threads as on a user's machine."""
@@ -134,7 +137,7 @@ def train_peer(side: str, mode: str, precision: str, epochs: int, given: Prepare
     """A peer in a process of its own; ends this program if it did not train what `mode` says."""
     with TemporaryDirectory(dir=given.work, prefix=f"{side}-") as out:
         finished = run_peer(
-            *(side, "--mode", mode, "--precision", precision, "--epochs", str(epochs)),
+            *(side, "--mode", mode, "--precision", _of_peers(precision), "--epochs", str(epochs)),
             *("--data", str(given.images), "--weights", str(given.weights), "--out", out),
             memory=given.memory,
         )
@@ -252,7 +255,11 @@ def measure(given: argparse.Namespace, sides: Sequence[str], precisions: Sequenc
 
 
 def _computes_in(side: str, precision: str) -> bool:
-    return side == BENCH or precision in PEERS[side].precisions
+    return side == BENCH or _of_peers(precision) in PEERS[side].precisions
+
+
+def _of_peers(precision: str) -> str:
+    return "fp32" if precision == AS_IT_COMES else precision
 
 
 def _time_single(
@@ -449,7 +456,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the results (.json)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help=rows)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    choices = (*PRECISIONS, AS_IT_COMES)
+    parser.add_argument("--precision", nargs="+", choices=choices, default=list(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=3, help="of all sides, in turns")
     parser.add_argument("--epochs", type=int, default=3, help="of the single training")
     # In few epochs the schedules of a grid have not parted yet, and sharing would look too good.
