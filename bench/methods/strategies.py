@@ -1,8 +1,8 @@
 """Strategies: named rules for reusing pretrained weights.
 
 A strategy is one function from the backbone's layer groups (`LayerGroups`: input to output, the
-last is `head`) and the number of epochs to a `Plan`. Add one by writing such a function here, registered under its
-name, and a line for it in `tests/methods/test_strategies.py`.
+last is `head`) and the number of epochs to a `Plan`. Add one by writing such a function here,
+registered under its name, and a line for it in `tests/methods/test_strategies.py`.
 
 Every strategy also takes what its plan minimises (`penalty`, `objective`), which `make_plan` adds.
 """
@@ -56,9 +56,7 @@ Dropout = Annotated[
     float,
     Field(ge=0, lt=1, description="Share of the adapter's activations that training sets to 0."),
 ]
-Width = Annotated[
-    int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])
-]
+Width = Annotated[int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])]
 
 
 def _checked_penalty(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -441,8 +439,8 @@ def lora(
     layers: Annotated[
         Literal["auto", "attention", "all"],
         Field(
-            description="Beside what: queries and values of `attention`, or `all` linear layers and "
-            "convolutions whose outputs see all inputs. `auto`: attention where there is some.",
+            description="Beside what: queries and values of `attention`, or `all` linear layers "
+            "and convolutions whose outputs see all inputs. `auto`: attention where there is some.",
             examples=["all"],
         ),
     ] = "auto",

@@ -53,8 +53,9 @@ class ModelSpec:
 
     `weights` names the starting weights, whose file is called `start` (None: there is none, values
     were drawn with `seed`); `weights_classes` are their classifier's, where the head keeps it.
-    `adapter` is what was added to the backbone. `image_size` is in pixels (of vectors their length). The groups in front of `boundary` were
-    frozen at the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
+    `adapter` is what was added to the backbone. `image_size` is in pixels (of vectors their
+    length). The groups in front of `boundary` were frozen at the epoch that counts; `precision` and
+    `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
     """
 

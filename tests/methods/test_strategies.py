@@ -70,9 +70,7 @@ def test_plan(name: str) -> None:
 
 @pytest.mark.parametrize("groups", [CNN, VIT, LayerGroups(("trunk", "head"))])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_covers_every_group_and_keeps_the_number_of_epochs(
-    name: str, groups: LayerGroups
-) -> None:
+def test_covers_every_group_and_keeps_the_number_of_epochs(name: str, groups: LayerGroups) -> None:
     plan = _plan(name, groups)
     trains = STRATEGIES.get(name).traits.trains
     assert plan.epochs == (EPOCHS if trains else 0)

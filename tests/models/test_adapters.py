@@ -1,4 +1,4 @@
-"""Adapters: what they add, that they change nothing at the start, and that merging changes nothing."""
+"""Adapters: what they add, that at the start they change nothing, as merging does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXACT: Kinds = {
     "adaptformer": {"width": 4},
 }
 """Those that leave a network as it was."""
-NEARLY: Kinds = {"ssf": {"spread": 0.02}, "houlsby": {"width": 4}}
+NEARLY: Kinds = {"ssf": {"spread": 1e-4}, "houlsby": {"width": 4}}
 
 
 def _plan(name: str, backbone: str, **options: Any) -> Plan:
@@ -54,15 +54,14 @@ def _tiny_vit() -> Network:
 
 
 def _tiny_timm() -> Network:
-    from timm.models.vision_transformer import VisionTransformer
+    from timm import create_model
 
     from bench.models.timm_models import timm_groups
 
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = VisionTransformer(
-            img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3
-        )
+        model = create_model("vit_tiny_patch16_224", num_classes=3, **sizes)
     return Network(model, timm_groups(model), image_size=16)
 
 
@@ -162,7 +161,7 @@ def test_at_the_start_little_changes(network: str, name: str) -> None:
     with torch.no_grad():
         before = plain(images)
         after = _attached(plain, name, **NEARLY[name]).eval()(images)
-    assert 0 < (after - before).norm() < 0.3 * before.norm()
+    assert 0 < (after - before).norm() < 0.1 * before.norm()
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -72,8 +72,20 @@ class Body:
 
 def put(layer: nn.Module, adapter: Adapter) -> None:
     """Let the adapter change what the layer gives from now on."""
+    if type(layer).forward is nn.Sequential.forward:  # which would call it as one of its layers
+        layer.__class__ = _Chain
     layer.add_module(ADAPTER, adapter.to(next(layer.parameters()).device))
     layer.register_forward_hook(_adapted)
+
+
+class _Chain(nn.Sequential):
+    """Layers one after the other, of which an adapter is none."""
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """What the last one gives."""
+        for name, layer in self.named_children():
+            activations = activations if name == ADAPTER else layer(activations)
+        return activations
 
 
 def _adapted(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.models.adapters.base import Adapter, Body, put
 
 UNNORMED = "unnormed"
-"""Where the output of a norm keeps what went in: activations of several batches may be on their way."""
+"""Where the output of a norm keeps what went in: several batches may be on their way at once."""
 
 
 def attach_houlsby(body: Body, *, width: int) -> bool:

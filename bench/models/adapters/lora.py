@@ -23,7 +23,7 @@ APART = ("q", "v", "query", "value", "q_proj", "v_proj")
 
 def attach_lora(body: Body, *, r: int, alpha: float, dropout: float, layers: str) -> bool:
     """Beside queries and values of all attention, or beside all dense layers of the backbone."""
-    options = {"r": r, "alpha": alpha, "dropout": dropout}
+    options: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout}
     blocks = body.blocks()
     if layers == "attention" or (layers == "auto" and blocks):
         for block in blocks:
@@ -60,7 +60,7 @@ class LowRank(nn.Module):
 
 
 class LoRA(Adapter):
-    """Low-rank parts of a layer's outputs, which are `cuts` equal pieces: of those `of` are given."""
+    """Low-rank parts of a layer's outputs: of `cuts` equal pieces those numbered `of` get one."""
 
     def __init__(
         self,
@@ -136,12 +136,12 @@ def _is_dense(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
 
 
-def _narrow(layer: nn.Module, outputs: int) -> nn.Module:
+def _narrow(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
     """A layer that looks at inputs as `layer` does, padding included, and has no bias."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
     narrow = copy.deepcopy(layer)
-    weight = weight_of(narrow)
-    narrow.weight = nn.Parameter(weight.new_empty(outputs, *weight.shape[1:]))
-    narrow.bias = None
+    narrow.weight = nn.Parameter(layer.weight.new_empty(outputs, *layer.weight.shape[1:]))
+    narrow.register_parameter("bias", None)
     if isinstance(narrow, nn.Conv2d):
         narrow.out_channels = outputs
     else:

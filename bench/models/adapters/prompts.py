@@ -25,7 +25,7 @@ def attach_vpt(body: Body, *, tokens: int, deep: bool) -> bool:
 
 
 class Prompts(Adapter):
-    """So many `tokens` behind the `lead` first ones: new ones, or in the place of earlier prompts."""
+    """So many `tokens` behind the `lead` first ones, new or in the place of earlier prompts."""
 
     def __init__(self, channels: int, tokens: int, *, patch: int, lead: int, first: bool) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""SSF: a scale and a shift behind every layer (Lian et al., Scaling and Shifting Your Features, 2022)."""
+"""SSF: a scale and a shift behind every layer.
+
+Lian et al., "Scaling and Shifting Your Features", 2022.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,17 @@ def attach_ssf(body: Body, *, spread: float) -> bool:
             put(layer, AttentionSSF(layer.embed_dim, spread))
             layer.__class__ = _SSFAttention
         elif (isinstance(layer, nn.Linear | nn.Conv2d) or layer in norms) and layer not in uncalled:
-            flat = isinstance(layer, nn.Linear) or type(layer) is nn.LayerNorm
-            put(layer, SSF(len(weight_of(layer)), spread, axis=-1 if flat else 1))
+            put(layer, SSF(len(weight_of(layer)), spread, axis=_channel_axis(layer)))
         else:
             continue
         found = True
     return found
+
+
+def _channel_axis(layer: nn.Module) -> int:
+    """Layer norms that take images are called so, in all libraries: `LayerNorm2d`."""
+    last = isinstance(layer, nn.Linear | nn.LayerNorm | nn.RMSNorm)
+    return -1 if last and not type(layer).__name__.endswith("2d") else 1
 
 
 class SSF(Adapter):

@@ -323,7 +323,7 @@ _RESIZE: Mapping[str, Any] = {
 
 
 def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
-    """The values of the library's plain network; raises `BenchError` where it has no place for all."""
+    """The values of the library's network; raises `BenchError` where it has no place for some."""
     adapter = model.spec.adapter
     if adapter is None:
         return model.module.state_dict()
@@ -332,8 +332,8 @@ def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
     tensors = merged.state_dict()
     if tensors.keys() != {name for name in model.module.state_dict() if adapter_of(name) is None}:
         raise BenchError(
-            f"safetensors keeps the values of the library's own network, and {adapter.name} adds to "
-            "it what that has no place for; use --format onnx or --format torch_export"
+            f"safetensors keeps the values of the library's own network, and {adapter.name} adds "
+            "to it what that has no place for; use --format onnx or --format torch_export"
         )
     return tensors
 
