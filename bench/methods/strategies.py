@@ -354,8 +354,8 @@ def surgical(
     group: Annotated[
         Count,
         Field(
-            description="Which layer group trains beside the head: 1 is next to the input. Give "
-            "several, and validation chooses among them.",
+            description="Which layer group trains beside the head: 1 is next to the input. Of "
+            "several entries validation chooses.",
             examples=[1],
         ),
     ] = 1,

@@ -1,4 +1,4 @@
-"""Strategies that train few parameters: the rest stays bit by bit, also in states and checkpoints."""
+"""Strategies that train few parameters: the rest stays bit by bit, as in states and checkpoints."""
 
 from __future__ import annotations
 

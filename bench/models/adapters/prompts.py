@@ -37,7 +37,7 @@ class Prompts(Adapter):
     def forward(self, inputs: Tensor, output: Tensor) -> Tensor:
         """The tokens `[n, all, channels]` of a block with prompts among them."""
         begin, rest = self.lead, self.lead if self.first else self.lead + len(self.tokens)
-        prompts = self.tokens.to(inputs.dtype).expand(len(inputs), -1, -1)
+        prompts = self.tokens.to(inputs.dtype).expand(inputs.shape[0], -1, -1)
         return torch.cat([inputs[:, :begin], prompts, inputs[:, rest:]], dim=1)
 
 

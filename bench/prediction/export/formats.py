@@ -333,7 +333,7 @@ def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
     if tensors.keys() != {name for name in model.module.state_dict() if adapter_of(name) is None}:
         raise BenchError(
             f"safetensors keeps the values of the library's own network, and {adapter.name} adds "
-            "to it what that has no place for; use --format onnx or --format torch_export"
+            "to it what that has no place for; use --format onnx or --format torch-export"
         )
     return tensors
 
