@@ -35,6 +35,9 @@ STRATEGIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("freeze_embed", CNN, {}),
 )
 
+QUICK = ("lora", "vpt")
+"""Which the test line trains twice; the others in campaigns."""
+
 
 def _trial(strategy: str, backbone: str, options: dict[str, Any], **settings: Any) -> Any:
     own = {"epochs": 2, "batch_size": 6, "lr": 0.05, "weight_decay": 0.1, **settings}
@@ -71,7 +74,13 @@ def _trained(job: Job, *, reuse: bool) -> JobResult:
     return result
 
 
-@pytest.mark.parametrize(("strategy", "backbone", "options"), STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "backbone", "options"),
+    [
+        pytest.param(*each, marks=() if each[0] in QUICK else pytest.mark.campaign)
+        for each in STRATEGIES
+    ],
+)
 def test_a_trial_goes_on_and_comes_back_with_the_same_bits(
     strategy: str, backbone: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
