@@ -562,6 +562,7 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         weights_classes=job.weights.classes if settings.head.name == PRETRAINED_HEAD else None,
         class_map=job.class_map,
         seed=settings.seed,
+        adapter=job.plan.adapter,
         image_size=training.preprocessing.size,
         boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
         precision=training.precision,
@@ -585,4 +586,5 @@ def build(job: Job, data: PreparedData) -> Network:
         image_size=data.input_size,
         class_map=job.class_map,
         classes=data.classes,
+        adapter=job.plan.adapter,
     )

@@ -68,7 +68,10 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "threads": "part of the start",
         "seed": "part of the start",
     },
-    Plan: {"stages": "the stage of each epoch is hashed as it resolves"},
+    Plan: {
+        "stages": "the stage of each epoch is hashed as it resolves",
+        "adapter": "part of the start",
+    },
     Stage: {
         "epochs": "says how long the path stays in the stage",
         "rules": "what they make of each parameter and norm layer is hashed",
@@ -111,12 +114,14 @@ def trunk_key(
     precision: str,
     fingerprint: str,
     plugins: Mapping[str, str],
+    adapter: Term | None = None,
 ) -> str:
     """What the output of a frozen group depends on, beside the view of the samples.
 
-    `fingerprint` is that of the prepared data, `plugins` as `used_plugins` has them.
+    `fingerprint` is that of the prepared data, `plugins` as `used_plugins` has them; an `adapter`
+    changes what groups give.
     """
-    return _key(_trunk(trial, weights, device, precision, fingerprint, plugins))
+    return _key(_trunk(trial, weights, device, precision, fingerprint, plugins, adapter))
 
 
 def views_key(trial: Trial, *, fingerprint: str, plugins: Mapping[str, str]) -> str:
@@ -151,7 +156,7 @@ def trial_keys(
     """The epoch keys of a trial; `fingerprint` is that of the prepared data."""
     settings = trial.settings
     start = {
-        **_trunk(trial, weights, device, precision, fingerprint, plugins),
+        **_trunk(trial, weights, device, precision, fingerprint, plugins, plan.adapter),
         "plugins": of_training(plugins),
         "seed": settings.seed,
         "head": settings.head.identity(),
@@ -165,7 +170,7 @@ def trial_keys(
         settings=settings,
         schedule=trial.schedule,
         augmentation=trial.augmentation,
-        outline=outline(trial.backbone.name, settings.head),
+        outline=outline(trial.backbone.name, settings.head, plan.adapter),
         steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
     )
 
@@ -177,9 +182,11 @@ def _trunk(
     precision: str,
     fingerprint: str,
     plugins: Mapping[str, str],
+    adapter: Term | None,
 ) -> dict[str, Any]:
     settings = trial.settings
     return {
+        **({} if adapter is None else {"adapter": _used_term(adapter)}),
         "numerics": NUMERICS_VERSION,
         "arithmetic": arithmetic(device),
         "precision": precision,

@@ -26,7 +26,7 @@ from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
 from bench.keys import content_hash
 from bench.methods.plan import Plan
-from bench.models import Weights, outline
+from bench.models import Outline, Weights, outline
 from bench.suite import Trial
 from bench.suite.plugins import Plugin
 from bench.training.freezing import head_epochs
@@ -75,6 +75,12 @@ class Job:
         """What it reads that another machine would have to make or fetch again."""
         weights = () if self.weights.path is None else (self.weights.path,)
         return (self.data, *weights)
+
+    @property
+    def outline(self) -> Outline:
+        """That of its network."""
+        trial = self.trial
+        return outline(trial.backbone.name, trial.settings.head, self.plan.adapter)
 
     @property
     def end(self) -> int:
@@ -182,9 +188,9 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
     return replace(
         job,
         plugins=sent_with(used),
-        trunk_key=trunk_key(trial, job.weights, **meets),
+        trunk_key=trunk_key(trial, job.weights, **meets, adapter=job.plan.adapter),
         views_key=views_key(trial, fingerprint=fingerprint, plugins=used),
-        head_epochs=head_epochs(outline(trial.backbone.name, trial.settings.head), job.plan),
+        head_epochs=head_epochs(job.outline, job.plan),
         train_samples=len(splits.train),
         keys=trial_keys(
             trial,

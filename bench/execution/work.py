@@ -11,7 +11,6 @@ from bench.data import CENTRAL, Splits, samples_digest, view_name
 from bench.errors import counted as in_words
 from bench.execution.jobs import Job
 from bench.methods.plan import Stage
-from bench.models import Outline, outline
 from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import epoch_start, moving_groups
@@ -159,7 +158,7 @@ def _saved_epochs(job: Job, states: LruFolder) -> int:
 
 def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
     job = counted.job
-    boundary, pristine = epoch_start(_outline(job), job.plan, epoch)
+    boundary, pristine = epoch_start(job.outline, job.plan, epoch)
     stage = job.plan.stage_at(epoch)
     if boundary is None or not pristine:
         return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
@@ -210,7 +209,7 @@ def _viewed(splits: Splits, split: str, of: int, whole: bool) -> tuple[str, int]
 
 def _done(work: EpochWork) -> int:
     counted = work.counted
-    flops, trained = _flops(counted), moving_groups(_outline(counted.job), work.stage)
+    flops, trained = _flops(counted), moving_groups(counted.job.outline, work.stage)
     total = epoch_flops(
         flops,
         trained,
@@ -227,7 +226,7 @@ def _done(work: EpochWork) -> int:
 
 def _alone(counted: CountedTrial) -> int:
     """Operations of the trial if it shares nothing: all of its network, in every epoch."""
-    flops, shape = _flops(counted), _outline(counted.job)
+    flops, shape = _flops(counted), counted.job.outline
     total = _test(counted)
     for stage in counted.job.plan.stages:
         total += stage.epochs * epoch_flops(
@@ -252,7 +251,3 @@ def _test(counted: CountedTrial) -> int:
 
 def _flops(counted: CountedTrial) -> Mapping[str, int]:
     return group_flops(counted.job.trial.backbone.name, counted.input_size, counted.num_classes)
-
-
-def _outline(job: Job) -> Outline:
-    return outline(job.trial.backbone.name, job.trial.settings.head)

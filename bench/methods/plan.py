@@ -8,6 +8,7 @@ says what is minimised: its objective, and penalties.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -15,8 +16,32 @@ from typing import Any, Literal
 from bench.errors import PlanError, counted
 
 HEAD = "head"
+ADAPTER = "adapter"
+"""What the module of an adapter is called, below the layer whose output it changes."""
 
 NormMode = Literal["update", "fixed"]
+
+
+class LayerGroups(tuple[str, ...]):
+    """The names of a backbone's layer groups, input to output, the last is `head`.
+
+    `norms` are the addresses of its normalisation layers of every kind that have parameters, those
+    of the head left out, and `norm_parameters` the addresses of these.
+    """
+
+    norms: tuple[str, ...]
+    norm_parameters: tuple[str, ...]
+
+    def __new__(
+        cls,
+        names: Iterable[str],
+        norms: Iterable[str] = (),
+        norm_parameters: Iterable[str] = (),
+    ) -> LayerGroups:
+        """The groups with these names and these norms."""
+        groups = super().__new__(cls, names)
+        groups.norms, groups.norm_parameters = tuple(norms), tuple(norm_parameters)
+        return groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +101,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A registered objective or penalty with all its options."""
+    """A registered objective, penalty or adapter with all its options."""
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -86,12 +111,14 @@ class Term:
 class Plan:
     """The stages of a trial, in order, and what they minimise.
 
-    A plan without stages trains nothing. `objective` None is cross-entropy.
+    A plan without stages trains nothing. `objective` None is cross-entropy. `adapter` are the
+    parameters that are added to the backbone, if any are.
     """
 
     stages: tuple[Stage, ...]
     objective: Term | None = None
     penalties: tuple[Term, ...] = ()
+    adapter: Term | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -123,6 +150,12 @@ class Plan:
             for stage in self.stages
         )
         return replace(self, stages=stages)
+
+
+def adapter_of(name: str) -> str | None:
+    """The name of the adapter that a parameter belongs to; None for the network's own."""
+    parts = name.split(".")
+    return ".".join(parts[: parts.index(ADAPTER) + 1]) if ADAPTER in parts else None
 
 
 def group_rule(group: str, lr: float | None, *, norm: NormMode | None = None) -> Rule:

@@ -1,8 +1,8 @@
 """Strategies: named rules for reusing pretrained weights.
 
-A strategy is one function from the backbone's layer groups (input to output, the last is `head`)
-and the number of epochs to a `Plan`. Add one by writing such a function here, registered under its
-name, and a line for it in `tests/methods/test_strategies.py`.
+A strategy is one function from the backbone's layer groups (`LayerGroups`: input to output, the
+last is `head`) and the number of epochs to a `Plan`. Add one by writing such a function here,
+registered under its name, and a line for it in `tests/methods/test_strategies.py`.
 
 Every strategy also takes what its plan minimises (`penalty`, `objective`), which `make_plan` adds.
 """
@@ -18,7 +18,17 @@ from pydantic import AfterValidator, Field, ValidationError
 from bench.errors import PlanError, counted, nearest
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, NormMode, Plan, Rule, Stage, Term, group_rule
+from bench.methods.plan import (
+    ADAPTER,
+    HEAD,
+    LayerGroups,
+    NormMode,
+    Plan,
+    Rule,
+    Stage,
+    Term,
+    group_rule,
+)
 from bench.suite import Entry, Settings
 from bench.suite.registry import Registry
 from bench.suite.rules import Count, broken_rule
@@ -33,6 +43,20 @@ Norm = Annotated[
         examples=["fixed"],
     ),
 ]
+
+
+PartNorm = Annotated[
+    Literal["update", "fixed"],
+    Field(
+        description="Running statistics of batch norm: `update` them, or keep them `fixed`.",
+        examples=["fixed"],
+    ),
+]
+Dropout = Annotated[
+    float,
+    Field(ge=0, lt=1, description="Share of the adapter's activations that training sets to 0."),
+]
+Width = Annotated[int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])]
 
 
 def _checked_penalty(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -116,7 +140,7 @@ STRATEGIES: Registry[Strategy, StrategyTraits] = Registry(
 )
 
 
-def make_plan(strategy: Entry, groups: Sequence[str], settings: Settings) -> Plan:
+def make_plan(strategy: Entry, groups: LayerGroups, settings: Settings) -> Plan:
     """The plan of a suite's strategy, with what else decides about what trains and how.
 
     That are the objective and the penalties that it names, and `weight_decay_on`.
@@ -317,3 +341,184 @@ def lp_ft(
             Stage(epochs=epochs - probe, rules=(_everything(finetune_multiplier),)),
         )
     )
+
+
+# A part of the backbone ------------------------------------------------------------------------
+
+
+@STRATEGIES.register("surgical", why_weights=FREEZES)
+def surgical(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    group: Annotated[
+        Count,
+        Field(
+            description="Which layer group trains beside the head: 1 is next to the input. Of "
+            "several entries validation chooses.",
+            examples=[1],
+        ),
+    ] = 1,
+) -> Plan:
+    """Train one layer group and the head, freeze the rest.
+
+    Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts", 2023: the first
+    block where inputs look different, the last where labels mean something else.
+    """
+    if group >= len(groups):
+        raise PlanError(
+            f"surgical: group must be at most {len(groups) - 1} on this backbone "
+            f"({', '.join(groups[:-1])}), got {group}"
+        )
+    return _one_stage(epochs, *_only([groups[group - 1], HEAD]))
+
+
+@STRATEGIES.register("freeze_embed", why_weights=FREEZES)
+def freeze_embed(groups: Sequence[str], epochs: int) -> Plan:
+    """Freeze the first layer group (stem, patch embedding), train the rest.
+
+    Kumar et al., "How to Fine-Tune Vision Models with SGD", 2022.
+    """
+    return _one_stage(epochs, group_rule(groups[0], None), _everything(1.0))
+
+
+@STRATEGIES.register("bitfit", why_weights=FREEZES)
+def bitfit(groups: LayerGroups, epochs: int, *, norm: PartNorm = "fixed") -> Plan:
+    """Train all biases, the shifts of norm layers among them, and the head; freeze the rest.
+
+    Ben Zaken et al., "BitFit", 2022. Its learning rate is about ten times that of fine-tuning.
+    """
+    biases = Rule(pattern="*bias", lr=1.0)
+    return _one_stage(epochs, *_statistics(groups, norm), group_rule(HEAD, 1.0), biases, FROZEN)
+
+
+@STRATEGIES.register("norm_only", why_weights=FREEZES)
+def norm_only(groups: LayerGroups, epochs: int, *, norm: PartNorm = "update") -> Plan:
+    """Train scales and shifts of the norm layers, and the head; freeze the rest.
+
+    Frankle et al., "Training BatchNorm and Only BatchNorm", 2021.
+    """
+    own = (*_statistics(groups, norm), *_norms(groups))
+    return _one_stage(epochs, *own, group_rule(HEAD, 1.0), FROZEN)
+
+
+def _norms(groups: LayerGroups) -> tuple[Rule, ...]:
+    """Rules that train the parameters of norm layers."""
+    return tuple(Rule(pattern=address, lr=1.0) for address in groups.norm_parameters)
+
+
+def _statistics(groups: LayerGroups, norm: NormMode) -> tuple[Rule, ...]:
+    """Rules for the running statistics alone: they match norm layers, and no parameter."""
+    return tuple(Rule(pattern=address, lr=1.0, norm=norm) for address in groups.norms)
+
+
+# Parameters beside those of the backbone -------------------------------------------------------
+
+
+def _adapted(epochs: int, name: str, *rules: Rule, **options: Any) -> Plan:
+    """Train the adapter of that name and the head, freeze the backbone but for `rules`."""
+    added = Rule(pattern=f"*{ADAPTER}.*", lr=1.0)
+    plan = _one_stage(epochs, *rules, added, group_rule(HEAD, 1.0), FROZEN)
+    return replace(plan, adapter=_term(name, options))
+
+
+@STRATEGIES.register("lora", why_weights=FREEZES)
+def lora(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    r: Annotated[
+        int,
+        Field(ge=1, le=1024, description="Rank of the matrix that is added.", examples=[8]),
+    ] = 8,
+    alpha: Annotated[
+        float,
+        Field(gt=0, le=1e6, description="What is added counts α/r times.", examples=[16.0]),
+    ] = 8.0,
+    dropout: Dropout = 0.0,
+    layers: Annotated[
+        Literal["auto", "attention", "all"],
+        Field(
+            description="Beside what: queries and values of `attention`, or `all` linear layers "
+            "and convolutions whose outputs see all inputs. `auto`: attention where there is some.",
+            examples=["all"],
+        ),
+    ] = "auto",
+) -> Plan:
+    """Add B·A, a matrix of rank `r`, to weights that stay frozen; train it and the head.
+
+    Hu et al., "LoRA", 2022. Its learning rate is about 1e-3 with AdamW.
+    """
+    return _adapted(epochs, "lora", r=r, alpha=alpha, dropout=dropout, layers=layers)
+
+
+@STRATEGIES.register("ssf", why_weights=FREEZES)
+def ssf(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    spread: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Standard deviation of scales around 1 and shifts around 0 at the start; "
+            "0: the backbone as it is.",
+            examples=[0.0],
+        ),
+    ] = 0.02,
+) -> Plan:
+    """Train a scale and a shift behind every layer of the frozen backbone, and the head.
+
+    Lian et al., "Scaling and Shifting Your Features", 2022. Its learning rate is 1e-3 with AdamW.
+    """
+    return _adapted(epochs, "ssf", spread=spread)
+
+
+@STRATEGIES.register("houlsby", why_weights=FREEZES)
+def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64) -> Plan:
+    """Train bottlenecks behind attention and MLP of each block, all layer norms, and the head.
+
+    Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", 2019. Transformers only.
+    """
+    return _adapted(epochs, "houlsby", *_norms(groups), width=width)
+
+
+@STRATEGIES.register("adaptformer", why_weights=FREEZES)
+def adaptformer(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    width: Width = 64,
+    scale: Annotated[
+        float,
+        Field(gt=0, le=100, description="What is added counts so many times.", examples=[0.1]),
+    ] = 0.1,
+    dropout: Dropout = 0.1,
+) -> Plan:
+    """Train a bottleneck beside the MLP of each block, and the head; freeze the backbone.
+
+    Chen et al., "AdaptFormer", 2022. Transformers only.
+    """
+    return _adapted(epochs, "adaptformer", width=width, scale=scale, dropout=dropout)
+
+
+@STRATEGIES.register("vpt", why_weights=FREEZES)
+def vpt(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    tokens: Annotated[
+        int,
+        Field(ge=1, le=10_000, description="Trained tokens among the image's.", examples=[50]),
+    ] = 10,
+    deep: Annotated[
+        bool,
+        Field(description="New ones in front of every block, not of the first alone."),
+    ] = True,
+) -> Plan:
+    """Train tokens that are put among those of the image, and the head; freeze the backbone.
+
+    Jia et al., "Visual Prompt Tuning", 2022. Transformers that read a class token only.
+    """
+    return _adapted(epochs, "vpt", tokens=tokens, deep=deep)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import WeightsError
-from bench.methods.plan import HEAD
+from bench.methods.plan import HEAD, LayerGroups, Term
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
@@ -61,6 +61,7 @@ def build_network(
     image_size: int | None = None,
     class_map: Mapping[str, Sequence[int | str]] | None = None,
     classes: Sequence[str] | None = None,
+    adapter: Term | None = None,
 ) -> Network:
     """The backbone with `weights` and a new `head` for `num_classes` classes, on the CPU.
 
@@ -68,7 +69,7 @@ def build_network(
     (seed, backbone), both untouched by earlier draws, which go on undisturbed. `image_size` (if
     None the weights' own, else the backbone's usual one) fixes the position embeddings of models
     that have them; the weights' are interpolated. The head `pretrained` keeps the classifier of the
-    weights and needs `class_map` and `classes`.
+    weights and needs `class_map` and `classes`. An `adapter` is added to the trunk, from `seed`.
 
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
@@ -97,6 +98,7 @@ def build_network(
         fit_image_size(model, backbone, image_size)
         check_groups(model, groups, image_size=image_size)
     _keep_inputs_intact(model, groups)
+    _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -106,16 +108,35 @@ def build_network(
 
 
 @remembered
-def layer_group_names(backbone: str) -> tuple[str, ...]:
+def layer_group_names(backbone: str) -> LayerGroups:
     """The names of the backbone's layer groups, input to output; builds no weights."""
+    from bench.models.adapters import Body
+    from bench.models.network import Network
+
     check_backbone(backbone)
-    return tuple(group.name for group in layer_groups(backbone, structure(backbone)))
+    model = structure(backbone)
+    groups = layer_groups(backbone, model)
+    network = Network(model, groups, image_size=native_size(backbone) or 1)
+    norms = dict(Body(model, groups).norms())
+    return LayerGroups(
+        (group.name for group in groups),
+        map(network.address_of, norms),
+        (
+            network.address_of(f"{name}.{own}")
+            for name, layer in norms.items()
+            for own, parameter in layer._parameters.items()
+            if parameter is not None
+        ),
+    )
 
 
-def outline(backbone: str, head: HeadEntry) -> Outline:
-    """The outline of the backbone with this head; the same for any number of classes."""
+def outline(backbone: str, head: HeadEntry, adapter: Term | None = None) -> Outline:
+    """The outline of the backbone with this head; the same for any number of classes.
+
+    Raises `PlanError` for an adapter that the backbone has no place for.
+    """
     options = tuple(sorted(head.options.items()))
-    return _outline(backbone, head.name, options)
+    return _outline(backbone, head.name, options, adapter)
 
 
 @dataclass(frozen=True)
@@ -125,15 +146,21 @@ class _Head:
 
 
 @remembered
-def _outline(backbone: str, head: str, options: tuple[tuple[str, Any], ...]) -> Outline:
-    return outline_network(backbone, head, options, num_classes=2).outline
+def _outline(
+    backbone: str, head: str, options: tuple[tuple[str, Any], ...], adapter: Term | None
+) -> Outline:
+    return outline_network(backbone, head, options, num_classes=2, adapter=adapter).outline
 
 
 def outline_network(
-    backbone: str, head: str, options: tuple[tuple[str, Any], ...], num_classes: int
+    backbone: str,
+    head: str,
+    options: tuple[tuple[str, Any], ...],
+    num_classes: int,
+    adapter: Term | None = None,
 ) -> Network:
     """`valueless_network` with a head whose options are hashable."""
-    return valueless_network(backbone, _Head(head, dict(options)), num_classes, seed=0)
+    return valueless_network(backbone, _Head(head, dict(options)), num_classes, 0, adapter)
 
 
 def head_start(
@@ -148,7 +175,9 @@ def head_start(
     }
 
 
-def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: int) -> Network:
+def valueless_network(
+    backbone: str, head: HeadEntry, num_classes: int, seed: int, adapter: Term | None = None
+) -> Network:
     """The network without the trunk's values, at the backbone's usual image size.
 
     Names, layer groups and the values of a new head are those of `build_network`.
@@ -163,12 +192,27 @@ def valueless_network(backbone: str, head: HeadEntry, num_classes: int, seed: in
     else:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
+    _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
         image_size=native_size(backbone) or 1,
         class_members=members,
     )
+
+
+def _attach(
+    adapter: Term | None,
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    backbone: str,
+    seed: int,
+) -> None:
+    if adapter is None:
+        return
+    from bench.models.adapters import attach
+
+    attach(model, groups, adapter, backbone=backbone, seed=seed)
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:

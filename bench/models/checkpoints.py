@@ -21,7 +21,8 @@ from torch import Tensor
 
 from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
 from bench.keys import known_digest
-from bench.methods.plan import HEAD
+from bench.methods.plan import HEAD, Term
+from bench.methods.strategies import STRATEGIES
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
 from bench.models.heads import HEADS, PRETRAINED_HEAD
@@ -52,8 +53,9 @@ class ModelSpec:
 
     `weights` names the starting weights, whose file is called `start` (None: there is none, values
     were drawn with `seed`); `weights_classes` are their classifier's, where the head keeps it.
-    `image_size` is in pixels (of vectors their length). The groups in front of `boundary` were
-    frozen at the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
+    `adapter` is what was added to the backbone. `image_size` is in pixels (of vectors their
+    length). The groups in front of `boundary` were frozen at the epoch that counts; `precision` and
+    `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
     """
 
@@ -76,6 +78,7 @@ class ModelSpec:
     numerics: int
     versions: Mapping[str, str] = field(default_factory=dict)
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    adapter: Term | None = None
 
     def to_json(self) -> str:
         """As checkpoints keep it."""
@@ -132,6 +135,7 @@ class Checkpoint:
                 image_size=spec.image_size,
                 class_map=spec.class_map,
                 classes=classes,
+                adapter=self._adapter(),
             )
         except (MissingExtraError, OSError):
             raise
@@ -174,6 +178,17 @@ class Checkpoint:
             if sum(map(mul, widths, widths[1:])) > max(MAX_HEAD, held):
                 raise ValueError(f"a head of the widths {list(widths)}")
         return _Head(spec.head, options)
+
+    def _adapter(self) -> Term | None:
+        """What the file says was added to the backbone, if that is what a strategy adds."""
+        adapter = self.spec.adapter
+        if adapter is None:
+            return None
+        try:
+            STRATEGIES.get(adapter.name).options.model_validate(dict(adapter.options))
+        except ValidationError as error:
+            raise ValueError(first_misfit(error)) from None
+        return adapter
 
     def _weights(self) -> Weights:
         spec = self.spec

@@ -24,6 +24,7 @@ from bench.models import (
     check_image_size,
     describe_weights,
     layer_group_names,
+    outline,
     takes,
     takes_size,
     usual_size,
@@ -672,5 +673,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _plan(trial: Trial) -> Plan:
-    groups = layer_group_names(trial.backbone.name)
-    return make_plan(trial.strategy, groups, trial.settings)
+    """Raises `PlanError` where the backbone has no place for what the plan adds to it."""
+    name = trial.backbone.name
+    plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
+    if plan.adapter is not None:
+        outline(name, trial.settings.head, plan.adapter)
+    return plan

@@ -26,7 +26,7 @@ from bench.execution.origins import REGISTRIES
 from bench.methods.metrics import METRICS, metric
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, Plan, Rule, Stage
+from bench.methods.plan import HEAD, LayerGroups, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.strategies import STRATEGIES
 from bench.models import HEADS, build_network, describe_weights, sample_shape
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     import torch
 
 GROUPS = (
-    ("stem", "layer1", "layer2", "layer3", "layer4", HEAD),
-    ("patch_embedding", "block1", "block2", "norm", HEAD),
-    ("trunk", HEAD),
+    LayerGroups(("stem", "layer1", "layer2", "layer3", "layer4", HEAD)),
+    LayerGroups(("patch_embedding", "block1", "block2", "norm", HEAD)),
+    LayerGroups(("trunk", HEAD)),
 )
 PARAMETERS = ("0.conv.weight", "0.conv.bias", "0.bn.weight", "weight")
 EPOCHS = (1, 2, 5, 12)

@@ -29,6 +29,16 @@ def moved_groups(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
     return frozenset().union(*(moving_groups(outline, stage) for stage in plan.stages[:until]))
 
 
+def moved_addresses(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
+    """The parameters and norm layers that the first `epochs` epochs may have changed."""
+    if not epochs:
+        return frozenset()
+    stages = plan.stages[: plan.stage_index(epochs - 1) + 1]
+    moved = {a for a in outline.parameters for s in stages if s.rule_for(a).lr is not None}
+    moved |= {a for a in outline.norms for s in stages if s.rule_for(a).norm_mode == "update"}
+    return frozenset(moved)
+
+
 def frozen_boundary(outline: Outline, stage: Stage) -> str | None:
     """The last boundary in front of which the stage freezes everything; None if there is none."""
     moving = moving_groups(outline, stage)

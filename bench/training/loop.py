@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,7 @@ from bench.models import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 from bench.training.fixed_order import deterministic
-from bench.training.freezing import head_epochs, moved_groups
+from bench.training.freezing import head_epochs, moved_addresses
 from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
@@ -152,13 +152,27 @@ class Branch:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that may differ from the starting weights."""
-        training = self.training
-        moved = moved_groups(training.network.outline, training.plan, len(self.records))
+        network, plan = self.training.network, self.training.plan
+        moved = moved_addresses(network.outline, plan, len(self.records))
         return {
             name: tensor.detach().clone()
-            for name, tensor in training.network.model.state_dict().items()
-            if training.network.group_of(name).name in moved
+            for name, tensor in network.model.state_dict().items()
+            if _is_among(moved, name, network)
         }
+
+
+def _is_among(moved: Collection[str], name: str, network: Network) -> bool:
+    """Whether a parameter or buffer may have moved, if the parameters and norms `moved` have.
+
+    Buffers that are not of norms, and second names of parameters, move with their group.
+    """
+    address = network.address_of(name)
+    layer = address.rpartition(".")[0]
+    for own, known in ((address, network.outline.parameters), (layer, network.outline.norms)):
+        if own in known:
+            return own in moved
+    group, _, _ = address.partition("/")
+    return any(each.startswith(f"{group}/") for each in moved)
 
 
 def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:

@@ -26,7 +26,7 @@ from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
 from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES, Objective, recorded_loss
 from bench.methods.penalties import PENALTIES
-from bench.methods.plan import HEAD, Plan, Stage, Term
+from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
 from bench.models.evaluation import Trunk, as_input, autocast, frozen_batch
@@ -261,18 +261,24 @@ def stops_early(plan: Plan, settings: Settings, records: Sequence[EpochRecord]) 
 def apply_stage(network: Network, stage: Stage) -> tuple[str, ...]:
     """Set what trains, what moves its statistics and what runs in training mode.
 
-    A group whose parameters are all frozen is in evaluation mode as a whole: no dropout, no
-    stochastic depth, fixed norm statistics. Returns the branches that train, which steps capture.
+    A group whose own parameters are all frozen is in evaluation mode as a whole: no dropout, no
+    stochastic depth, fixed norm statistics; adapters that train are not. Returns the branches that
+    train, which steps capture.
     """
-    trained_groups = set()
+    trained_groups, trained_adapters = set(), set()
     for name, parameter in network.model.named_parameters():
         rule = stage.rule_for(network.address_of(name))
         parameter.requires_grad_(rule.lr is not None)
+        adapter = adapter_of(name)
         if rule.lr is None:
             parameter.grad = None
+        elif adapter is not None:
+            trained_adapters.add(adapter)
         else:
             trained_groups.add(network.group_of(name).name)
     network.eval()
+    for name in trained_adapters:
+        network.model.get_submodule(name).train()
     for group in network.groups:
         if group.name in trained_groups:
             for module in network.modules_of(group):

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bench.errors import PlanError
-from bench.methods.plan import Plan
+from bench.methods.plan import LayerGroups, Plan
 from bench.methods.strategies import STRATEGIES
 
-CNN = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
-VIT = ("patch_embedding", "block1", "block2", "norm", "head")
+CNN = LayerGroups(("stem", "layer1", "layer2", "layer3", "layer4", "head"))
+VIT = LayerGroups(("patch_embedding", "block1", "block2", "norm", "head"))
 EPOCHS = 6
 
 # One line a strategy: options, then per stage (epochs, LR multiplier per group of CNN).
@@ -36,16 +36,22 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]]
         {"probe_epochs": 2, "finetune_multiplier": 0.1},
         [(2, [None, None, None, None, None, 1]), (4, [0.1] * 6)],
     ),
+    "surgical": ({"group": 2}, [(6, [None, 1, None, None, None, 1])]),
+    "freeze_embed": ({}, [(6, [None, 1, 1, 1, 1, 1])]),
+    **{
+        name: ({}, [(6, [None, None, None, None, None, 1])])
+        for name in ("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt")
+    },
 }
 
 
-def _plan(name: str, groups: tuple[str, ...], epochs: int = EPOCHS, **options: Any) -> Plan:
+def _plan(name: str, groups: LayerGroups, epochs: int = EPOCHS, **options: Any) -> Plan:
     plan = STRATEGIES.get(name).function(groups, epochs, **options)
     assert isinstance(plan, Plan)
     return plan
 
 
-def _multipliers(plan: Plan, groups: tuple[str, ...]) -> list[tuple[int, list[float | None]]]:
+def _multipliers(plan: Plan, groups: LayerGroups) -> list[tuple[int, list[float | None]]]:
     return [
         (stage.epochs, [stage.rule_for(f"{group}/0.weight").lr for group in groups])
         for stage in plan.stages
@@ -62,11 +68,9 @@ def test_plan(name: str) -> None:
     assert _multipliers(_plan(name, CNN, **options), CNN) == expected
 
 
-@pytest.mark.parametrize("groups", [CNN, VIT, ("trunk", "head")])
+@pytest.mark.parametrize("groups", [CNN, VIT, LayerGroups(("trunk", "head"))])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_covers_every_group_and_keeps_the_number_of_epochs(
-    name: str, groups: tuple[str, ...]
-) -> None:
+def test_covers_every_group_and_keeps_the_number_of_epochs(name: str, groups: LayerGroups) -> None:
     plan = _plan(name, groups)
     trains = STRATEGIES.get(name).traits.trains
     assert plan.epochs == (EPOCHS if trains else 0)

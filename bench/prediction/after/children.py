@@ -144,7 +144,8 @@ class _Kept:
         if not self._changed:
             return
         rows = [self.rows[child] for child in self._order if child in self.rows]
-        whole = pd.concat(self._predictions) if self._predictions else pd.DataFrame({"trial": []})
+        none = pd.DataFrame({"trial": pd.Series(dtype=str)})
+        whole = pd.concat(self._predictions) if self._predictions else none
         write_children(self._finished.run.folder, rows, whole)
 
     def _figures(self, made: Made) -> dict[str, float]:

@@ -16,6 +16,7 @@ from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
 from bench.methods.after import PROBE, Interpolation, Soup, Views
 from bench.methods.metrics import log_loss
+from bench.models.adapters import merge
 from bench.models.averaging import (
     State,
     averaged,
@@ -140,6 +141,8 @@ class _Kitchen:
     def __init__(self, finished: Finished, trials: Sequence[str]) -> None:
         self._finished = finished
         self._models = {trial: finished.open(trial) for trial in trials}
+        for model in self._models.values():
+            merge(model.network.model)  # factors of a product have no mean that means anything
         self._states: dict[str, State] = {
             trial: {
                 name: tensor.detach().cpu().clone()
@@ -209,7 +212,8 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
     options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
     names = ("backbone", "head", "num_classes", "weights", "start", "seed", "image_size")
     own = tuple(getattr(spec, name) for name in names)
-    return (*own, options, spec.weights_classes, model.preprocessing)
+    tensors = frozenset(model.network.model.state_dict())
+    return (*own, options, spec.weights_classes, model.preprocessing, tensors)
 
 
 # WiSE-FT ----------------------------------------------------------------------------------------

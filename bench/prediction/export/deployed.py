@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.data.dataset import Pixels
 from bench.data.images.prepared import resize_image
 from bench.data.inputs import Preprocessing
+from bench.models.adapters import merge
 from bench.prediction.export.resize import PillowResize
 from bench.prediction.model import TrainedModel
 
@@ -55,6 +56,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.preprocess = Preprocess(model.preprocessing) if place == "inside" else nn.Identity()
         network = deepcopy(model.network).cpu().requires_grad_(False)
+        merge(network.model)
         self.network = network.to(  # type: ignore[call-overload]
             DTYPES[dtype], memory_format=torch.contiguous_format
         ).eval()

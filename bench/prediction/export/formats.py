@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data.inputs import PREPROCESSING, Preprocessing
 from bench.errors import BenchError, MissingExtraError, bounded
-from bench.methods.plan import HEAD
+from bench.methods.plan import HEAD, adapter_of
+from bench.models.adapters import merge
 from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, OUTSIDE_BACKBONES, is_timm
 from bench.models.heads import PRETRAINED_HEAD
 from bench.models.tensor_files import write_tensor_file
@@ -102,7 +104,7 @@ class _Safetensors:
         dtype = DTYPES[wish.dtype]
         tensors = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in model.module.state_dict().items()
+            for name, tensor in _library_tensors(model).items()
         }
         metadata = {PREPROCESSING: model.preprocessing.to_json()}
         write_tensor_file(tensors, folder / self.file, metadata)
@@ -318,6 +320,22 @@ _RESIZE: Mapping[str, Any] = {
         f"    image.paste(inside, (({side:d} - size[0]) // 2, ({side:d} - size[1]) // 2))",
     ],
 }
+
+
+def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
+    """The values of the library's network; raises `BenchError` where it has no place for some."""
+    adapter = model.spec.adapter
+    if adapter is None:
+        return model.module.state_dict()
+    merged = deepcopy(model.module)
+    merge(merged)
+    tensors = merged.state_dict()
+    if tensors.keys() != {name for name in model.module.state_dict() if adapter_of(name) is None}:
+        raise BenchError(
+            f"safetensors keeps the values of the library's own network, and {adapter.name} adds "
+            "to it what that has no place for; use --format onnx or --format torch-export"
+        )
+    return tensors
 
 
 def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:

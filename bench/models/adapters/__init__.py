@@ -1,0 +1,67 @@
+"""Adapters: parameters that a plan adds to a backbone, which keeps its own.
+
+An adapter is a module below the layer whose output it changes, called `adapter`, so the library's
+names stay what they are. LoRA, AdaptFormer, and SSF without a spread leave the network as it was at
+the start, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from bench.errors import PlanError
+from bench.methods.plan import ADAPTER, Term
+from bench.models.adapters.base import Adapter, Body
+from bench.models.adapters.bottlenecks import attach_adaptformer, attach_houlsby
+from bench.models.adapters.lora import attach_lora
+from bench.models.adapters.prompts import attach_vpt
+from bench.models.adapters.scale_shift import attach_ssf
+from bench.models.network import LayerGroup
+from bench.models.randomness import keyed_initialisation
+
+__all__ = ["Adapter", "Body", "attach", "merge"]
+
+
+class _Kind(NamedTuple):
+    """What adds the parameters, and what it looks for in a backbone."""
+
+    attach: Callable[..., bool]
+    needs: str
+
+
+_BLOCKS = "transformer blocks with a norm in front of attention and MLP"
+_KINDS = {
+    "lora": _Kind(attach_lora, "attention, linear layers or convolutions"),
+    "ssf": _Kind(attach_ssf, "linear layers, convolutions or norms"),
+    "houlsby": _Kind(attach_houlsby, _BLOCKS),
+    "adaptformer": _Kind(attach_adaptformer, _BLOCKS),
+    "vpt": _Kind(attach_vpt, f"{_BLOCKS}, and a class token that the head reads"),
+}
+
+
+def attach(
+    model: nn.Module, groups: Sequence[LayerGroup], adapter: Term, *, backbone: str, seed: int
+) -> None:
+    """Add an adapter's parameters to `model`, with values that depend on `seed` alone.
+
+    Raises `PlanError` where the backbone has nothing that the adapter is defined for.
+    """
+    if adapter.name not in _KINDS:
+        known = ", ".join(_KINDS)
+        raise PlanError(f"the adapter of a plan must be one of {known}, got {adapter.name!r}")
+    kind = _KINDS[adapter.name]
+    with keyed_initialisation(seed, adapter.name):
+        found = kind.attach(Body(model, groups), **dict(adapter.options))
+    if not found:
+        raise PlanError(f"{adapter.name} needs {kind.needs}: {backbone} has none")
+
+
+def merge(model: nn.Module) -> None:
+    """Put adapters into the parameters of the layers, where that can be."""
+    for layer in list(model.modules()):
+        adapter = getattr(layer, ADAPTER, None)
+        if isinstance(adapter, Adapter) and adapter.merge(layer):
+            delattr(layer, ADAPTER)

@@ -1,0 +1,157 @@
+"""LoRA: low-rank parts beside linear layers and convolutions (Hu et al., LoRA, 2022)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import PlanError
+from bench.methods.plan import ADAPTER
+from bench.models.adapters.base import Adapter, Body, put, weight_of
+
+FUSED = "qkv"
+"""What libraries call one linear layer for queries, keys and values."""
+APART = ("q", "v", "query", "value", "q_proj", "v_proj")
+"""What they call layers for queries and for values."""
+
+
+def attach_lora(body: Body, *, r: int, alpha: float, dropout: float, layers: str) -> bool:
+    """Beside queries and values of all attention, or beside all dense layers of the backbone."""
+    options: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout}
+    blocks = body.blocks()
+    if layers == "attention" or (layers == "auto" and blocks):
+        for block in blocks:
+            _adapt_attention(block.attention, options)
+        return bool(blocks)
+    dense = [layer for layer in body.layers.values() if _is_dense(layer)]
+    for layer in dense:
+        put(layer, LoRA(layer, len(weight_of(layer)), **options))
+    return bool(dense)
+
+
+class LowRank(nn.Module):
+    """B·A·dropout(x) · α/r: at the start zero, as B is."""
+
+    def __init__(
+        self, layer: nn.Module, outputs: int, *, r: int, alpha: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.down, self.up = _narrow(layer, r), _pointwise(layer, r, outputs)
+        self.dropout, self.scale = dropout, alpha / r
+        nn.init.kaiming_uniform_(weight_of(self.down), a=math.sqrt(5))
+        nn.init.zeros_(weight_of(self.up))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """What is added to the layer's output."""
+        low = self.down(F.dropout(inputs, self.dropout, self.training))
+        added: Tensor = self.up(low) * self.scale
+        return added
+
+    def weight(self) -> Tensor:
+        """What is added to the layer's weight instead."""
+        down, up = weight_of(self.down), weight_of(self.up)
+        return (up.flatten(1) @ down.flatten(1)).view(len(up), *down.shape[1:]) * self.scale
+
+
+class LoRA(Adapter):
+    """Low-rank parts of a layer's outputs: of `cuts` equal pieces those numbered `of` get one."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        outputs: int,
+        *,
+        of: Sequence[int] = (0,),
+        cuts: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.cuts = cuts
+        parts = {str(at): LowRank(layer, outputs // cuts, **options) for at in of}
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, inputs: Tensor, output: Tensor) -> Tensor:
+        """See `Adapter`."""
+        if self.cuts == 1:
+            return output + cast(Tensor, self.parts["0"](inputs))
+        pieces = list(output.chunk(self.cuts, dim=-1))
+        for at, part in self.parts.items():
+            pieces[int(at)] = pieces[int(at)] + part(inputs)
+        return torch.cat(pieces, dim=-1)
+
+    def weight(self, own: Tensor) -> Tensor:
+        """The layer's weight with what the parts add to it."""
+        pieces = list(own.chunk(self.cuts))
+        for at, part in self.parts.items():
+            pieces[int(at)] = pieces[int(at)] + cast(LowRank, part).weight()
+        return torch.cat(pieces)
+
+    def merge(self, layer: nn.Module) -> bool:
+        """See `Adapter`."""
+        with torch.no_grad():
+            weight_of(layer).copy_(self.weight(weight_of(layer)))
+        return True
+
+
+class _LoRAAttention(nn.MultiheadAttention):
+    """torch's attention, which multiplies by a weight where others have layers."""
+
+    @property
+    def in_proj_weight(self) -> Tensor:  # type: ignore[override]
+        """The weight with what LoRA adds to it."""
+        adapter = getattr(self, ADAPTER, None)
+        own = weight_of(self)
+        return own if adapter is None else adapter.weight(own)
+
+
+def _adapt_attention(attention: nn.Module, options: dict[str, Any]) -> None:
+    if isinstance(attention, nn.MultiheadAttention):
+        if options["dropout"]:
+            raise PlanError(
+                "lora: dropout must be 0 on this backbone: its attention has no layer of its own "
+                "for queries and values"
+            )
+        size = attention.embed_dim
+        square = nn.Linear(size, size, bias=False, device=weight_of(attention).device)
+        lora = LoRA(square, 3 * size, of=(0, 2), cuts=3, **options)
+        attention.add_module(ADAPTER, lora)
+        attention.__class__ = _LoRAAttention
+        return
+    for name, layer in list(attention.named_children()):
+        outputs = len(weight_of(layer)) if isinstance(layer, nn.Linear) else 0
+        if name == FUSED:
+            put(layer, LoRA(layer, outputs, of=(0, 2), cuts=3, **options))
+        elif name in APART:
+            put(layer, LoRA(layer, outputs, **options))
+
+
+def _is_dense(layer: nn.Module) -> bool:
+    """Whether every output of a linear layer or convolution sees all inputs."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+
+
+def _narrow(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
+    """A layer that looks at inputs as `layer` does, padding included, and has no bias."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    narrow = copy.deepcopy(layer)
+    narrow.weight = nn.Parameter(layer.weight.new_empty(outputs, *layer.weight.shape[1:]))
+    narrow.register_parameter("bias", None)
+    if isinstance(narrow, nn.Conv2d):
+        narrow.out_channels = outputs
+    else:
+        narrow.out_features = outputs
+    return narrow
+
+
+def _pointwise(layer: nn.Module, inputs: int, outputs: int) -> nn.Module:
+    """A layer of the kind of `layer` that looks at single positions."""
+    device = weight_of(layer).device
+    if isinstance(layer, nn.Conv2d):
+        return nn.Conv2d(inputs, outputs, 1, bias=False, device=device)
+    return nn.Linear(inputs, outputs, bias=False, device=device)

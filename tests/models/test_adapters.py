@@ -1,0 +1,246 @@
+"""Adapters: what they add, that at the start they change nothing, as merging does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import PlanError
+from bench.methods.plan import ADAPTER, Plan, Term
+from bench.methods.strategies import STRATEGIES
+from bench.models import build_network, describe_weights, layer_group_names, outline
+from bench.models.adapters import attach, merge
+from bench.models.adapters.lora import LowRank
+from bench.models.build import valueless_network
+from bench.models.families import FAMILIES
+from bench.models.network import Network
+from bench.suite import Entry
+
+VIT, WIDTH, BLOCKS = "vit_b_16", 768, 12
+LINEAR = Entry(name="linear")
+
+Kinds = dict[str, dict[str, Any]]
+EXACT: Kinds = {
+    "lora": {"r": 2, "alpha": 4.0},
+    "ssf": {"spread": 0.0},
+    "adaptformer": {"width": 4},
+}
+"""Those that leave a network as it was."""
+NEARLY: Kinds = {"ssf": {"spread": 1e-4}, "houlsby": {"width": 4}}
+
+
+def _plan(name: str, backbone: str, **options: Any) -> Plan:
+    return STRATEGIES.get(name).function(layer_group_names(backbone), 2, **options)
+
+
+def _term(name: str, **options: Any) -> Term:
+    adapter = STRATEGIES.get(name).function(layer_group_names(VIT), 2, **options).adapter
+    assert adapter is not None
+    return adapter
+
+
+def _tiny_vit() -> Network:
+    """A vision transformer of torchvision: two blocks of 16 channels, patches of 8 pixels."""
+    from torchvision.models import VisionTransformer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=3)
+        nn.init.normal_(model.heads.head.weight)
+    return Network(model, FAMILIES["vit"](model), image_size=16)
+
+
+def _tiny_timm() -> Network:
+    from timm import create_model
+
+    from bench.models.timm_models import timm_groups
+
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_model("vit_tiny_patch16_224", num_classes=3, **sizes)
+    return Network(model, timm_groups(model), image_size=16)
+
+
+def _resnet() -> Network:
+    return build_network(
+        "resnet18",
+        weights=describe_weights("resnet18", Entry(name="none")),
+        head=LINEAR,
+        num_classes=3,
+        seed=0,
+        image_size=32,
+    )
+
+
+NETWORKS = {"torchvision": _tiny_vit, "timm": _tiny_timm, "cnn": _resnet}
+
+
+def _images(network: Network) -> Tensor:
+    side = network.image_size
+    return torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def _attached(network: Network, name: str, **options: Any) -> Network:
+    """The same network with an adapter, its own tensors untouched."""
+    attach(network.model, network.groups, _term(name, **options), backbone="tiny", seed=3)
+    return Network(network.model, network.groups, image_size=network.image_size)
+
+
+def _added(network: Network) -> dict[str, Tensor]:
+    own = network.model.named_parameters()
+    return {name: each for name, each in own if f".{ADAPTER}." in name}
+
+
+def _trained(name: str, backbone: str, **options: Any) -> int:
+    """How many parameters train beside those of the head."""
+    plan = _plan(name, backbone, **options)
+    network = valueless_network(backbone, LINEAR, 2, 0, plan.adapter)
+    stage = plan.stages[0]
+    return sum(
+        parameter.numel()
+        for own, parameter in network.model.named_parameters()
+        if stage.rule_for(network.address_of(own)).lr is not None
+        and network.group_of(own).name != "head"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "backbone", "count"),
+    [
+        ("bitfit", {}, "resnet18", 4_800),
+        ("bitfit", {}, "resnet50", 26_560),
+        ("bitfit", {}, VIT, 102_912),
+        ("norm_only", {}, "resnet18", 9_600),
+        ("norm_only", {}, "resnet50", 53_120),
+        ("norm_only", {}, VIT, 38_400),
+        ("lora", {}, "resnet18", 287_384),
+        ("lora", {}, "resnet50", 635_544),
+        ("lora", {}, VIT, 294_912),
+        ("ssf", {}, VIT, 205_824),
+        ("houlsby", {"width": 8}, VIT, 24 * (2 * 8 * WIDTH + 8 + WIDTH) + 38_400),
+        ("adaptformer", {"width": 64}, VIT, BLOCKS * (2 * WIDTH * 64 + 64 + WIDTH)),
+        ("vpt", {"tokens": 5, "deep": False}, VIT, 5 * WIDTH),
+        ("vpt", {"tokens": 5, "deep": True}, VIT, BLOCKS * 5 * WIDTH),
+    ],
+)
+def test_so_many_parameters_train(
+    name: str, options: dict[str, Any], backbone: str, count: int
+) -> None:
+    assert _trained(name, backbone, **options) == count
+
+
+def test_the_two_libraries_have_the_same_transformer() -> None:
+    for name in ("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt"):
+        assert _trained(name, VIT) == _trained(name, "timm/vit_base_patch16_224"), name
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", EXACT)
+def test_at_the_start_nothing_changes(network: str, name: str) -> None:
+    plain = NETWORKS[network]().eval()
+    if network == "cnn" and name == "adaptformer":
+        with pytest.raises(PlanError, match="adaptformer needs transformer blocks"):
+            _attached(plain, name)
+        return
+    images = _images(plain)
+    with torch.no_grad():
+        before = plain(images)
+        after = _attached(plain, name, **EXACT[name]).eval()(images)
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("network", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", NEARLY)
+def test_at_the_start_little_changes(network: str, name: str) -> None:
+    plain = NETWORKS[network]().eval()
+    images = _images(plain)
+    with torch.no_grad():
+        before = plain(images)
+        after = _attached(plain, name, **NEARLY[name]).eval()(images)
+    assert 0 < (after - before).norm() < 0.1 * before.norm()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["lora", "ssf"])
+def test_merged_is_unmerged(network: str, name: str) -> None:
+    adapted = _attached(NETWORKS[network](), name, **{**EXACT, **NEARLY}[name]).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in _added(adapted).values():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        unmerged = adapted(_images(adapted))
+        plain = NETWORKS[network]().eval()(_images(adapted))
+        merge(adapted.model)
+        assert not _added(adapted)
+        merged = adapted(_images(adapted))
+    assert (unmerged - plain).norm() > 1e-2 * plain.norm()
+    assert (merged - unmerged).norm() <= 1e-5 * unmerged.norm()
+
+
+@pytest.mark.parametrize("name", ["houlsby", "adaptformer"])
+def test_what_is_no_linear_map_stays(name: str) -> None:
+    adapted = _attached(_tiny_vit(), name, width=4)
+    before = set(_added(adapted))
+    merge(adapted.model)
+    assert set(_added(adapted)) == before
+
+
+@pytest.mark.parametrize("name", [*EXACT, "houlsby", "vpt"])
+def test_values_depend_on_the_seed_alone(name: str) -> None:
+    torch.manual_seed(5)
+    first = _added(_attached(_tiny_vit(), name))
+    torch.rand(3)
+    second = _added(_attached(_tiny_vit(), name))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_low_rank_gradients() -> None:
+    layer = nn.Linear(5, 4).double()
+    part = LowRank(layer, 4, r=2, alpha=3.0, dropout=0.0).double()
+    nn.init.normal_(part.up.weight)
+    inputs = torch.randn(6, 5, dtype=torch.float64)
+    down, up = (each.weight.detach().clone().requires_grad_() for each in (part.down, part.up))
+
+    def given(down: Tensor, up: Tensor) -> Tensor:
+        return torch.func.functional_call(part, {"down.weight": down, "up.weight": up}, (inputs,))
+
+    assert torch.autograd.gradcheck(given, (down, up))
+    assert torch.allclose(given(down, up), 1.5 * inputs @ (up @ down).T)
+    assert torch.allclose(inputs @ part.weight().T, part(inputs))
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(3, 4, 1)])
+def test_low_rank_convolutions(layer: nn.Conv2d) -> None:
+    part = LowRank(layer, 4, r=2, alpha=1.0, dropout=0.0)
+    nn.init.normal_(part.up.weight)
+    images = torch.randn(2, 3, 9, 9)
+    merged = nn.functional.conv2d(images, part.weight(), None, layer.stride, layer.padding)
+    assert torch.allclose(part(images), merged, atol=1e-6)
+    assert part(images).shape == layer(images).shape
+
+
+def test_prompts_stand_behind_the_class_token_and_are_replaced_in_each_block() -> None:
+    network = _attached(_tiny_timm(), "vpt", tokens=5, deep=True).eval()
+    seen = []
+    for block in network.model.blocks:
+        block.norm1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with torch.no_grad():
+        network(_images(network))
+    assert [each.shape[1] for each in seen] == [1 + 5 + 4] * 2
+    for block, tokens in zip(network.model.blocks, seen, strict=True):
+        assert torch.equal(tokens[:, 1:6], block.adapter.tokens.expand(4, -1, -1))
+
+
+def test_what_a_backbone_has_no_place_for_is_told() -> None:
+    for name in ("houlsby", "adaptformer", "vpt"):
+        with pytest.raises(PlanError, match=f"{name} needs transformer blocks.*resnet18 has none"):
+            outline("resnet18", LINEAR, _plan(name, "resnet18").adapter)
+    with pytest.raises(PlanError, match="class token"):
+        outline("swin_t", LINEAR, _plan("vpt", "swin_t").adapter)
+    with pytest.raises(PlanError, match="one of lora, ssf, houlsby"):
+        outline("resnet18", LINEAR, Term(name="lora2"))
