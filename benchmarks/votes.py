@@ -1,0 +1,168 @@
+"""What a vote over learning rates gains over a choice among them, with 5 or 10 labels of a class.
+
+With so few labels a fifth of them is held back to choose by: one of 5, two of 10 of each class.
+Both train at c/5, c and 5c (FewTrans, arXiv 2603.00478), where c is the rate of the shipped suite.
+"chosen": four fifths train, and validation accuracy chooses the rate, of equals the middle one
+(the mean over many draws of what is held back). "vote" and "mean": all labels train, and nothing is
+chosen (`after: vote`). "middle": all labels train, at c. Test images are the same for all, and the
+intervals are those of seeds and images, of all pairs of a data set and number as one family.
+
+    python -m benchmarks.votes                                   # fractals, ResNet-18
+    BENCH_HYMENOPTERA=FOLDER python -m benchmarks.votes --photographs
+
+About 4 minutes on one core for fractals with the weights in the cache, 12 for the photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+import bench
+from bench.results.analysis import Scores, compare_pairs
+
+Numbers = npt.NDArray[np.float64]
+
+SEEDS = list(range(8))
+STRATEGIES = {"linear_probe": 0.01, "full_finetune": 0.003}
+DRAWS = 400
+ARMS = ("vote", "mean", "middle", "chosen")
+FRACTALS: dict[str, Any] = {
+    "dataset": {
+        "name": "fractals", "classes": 2, "train_per_class": 120, "val_per_class": 50,
+        "test_per_class": 200, "image_size": 64,
+    },
+    "backbone": "resnet18",
+    "weights": "fractals",
+}  # fmt: skip
+PHOTOGRAPHS: dict[str, Any] = {
+    "backbone": "efficientnet_lite0",
+    "weights": "imagenet",
+    "image_size": 96,
+}
+SHARED: dict[str, Any] = {
+    "schedule": "cosine",
+    "augmentation": "flip_crop",
+    "epochs": 12,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "choose": "last",
+    "seed": SEEDS,
+    "checkpoints": "none",
+}
+
+
+def main() -> None:
+    """Train what all arms need, and print their figures and differences."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--photographs", action="store_true")
+    parser.add_argument("--labels", type=int, nargs="+", default=[5, 10], help="of a class")
+    given = parser.parse_args()
+    suite = {**SHARED, **FRACTALS}
+    if given.photographs:
+        folder = {"name": "hymenoptera", "path": os.environ["BENCH_HYMENOPTERA"]}
+        suite = {**SHARED, **PHOTOGRAPHS, "dataset": folder}
+    for labels in given.labels:
+        with TemporaryDirectory() as out:
+            _print(labels, dict(_arms(suite, labels, out)))
+
+
+def _arms(suite: dict[str, Any], labels: int, out: str) -> Iterator[tuple[str, dict[str, Scores]]]:
+    """For each strategy the scores of every arm."""
+    held = labels // 5
+    votes = ["vote", {"name": "vote", "by": "mean"}]
+    for strategy, centre in STRATEGIES.items():
+        own = {**suite, "strategy": strategy, "lr": [centre / 5, centre, centre * 5]}
+        every = bench.run(
+            {**own, "name": f"{strategy}-all", "shots": labels, "after": votes}, out=out
+        )
+        fewer = bench.run({**own, "name": f"{strategy}-held", "shots": labels - held}, out=out)
+        children = every.children.assign(trial=every.children["child"])
+        made = dict(list(children.groupby("name", sort=False)))
+        middle = every.trials[every.trials["lr"] == centre]
+        yield (
+            strategy,
+            {
+                "vote": _scores(every.child_predictions, made["vote"]),
+                "mean": _scores(every.child_predictions, made["vote(by=mean)"]),
+                "middle": _scores(every.predictions, middle),
+                "chosen": _chosen(fewer, held),
+            },
+        )
+
+
+def _right(predictions: pd.DataFrame, trial: str) -> pd.Series[float]:
+    own = predictions[predictions["trial"] == trial].set_index("sample").sort_index()
+    return (own["label"] == own["predicted"]).astype(float)
+
+
+def _scores(predictions: pd.DataFrame, rows: pd.DataFrame) -> Scores:
+    """Of one trial, or child, for each seed."""
+    ordered = rows.sort_values("seed")
+    sides = [_right(predictions, trial) for trial in ordered["trial"]]
+    return Scores(
+        seeds=tuple(map(int, ordered["seed"])),
+        samples=tuple(sides[0].index),
+        values=np.stack([side.to_numpy() for side in sides]),
+    )
+
+
+def _chosen(run: bench.Run, held: int) -> Scores:
+    """In each seed the rate that `held` validation images of each class choose: a mean of draws."""
+    values, samples = [], ()
+    for seed in SEEDS:
+        own = run.trials[run.trials["seed"] == seed].sort_values("lr")
+        val = np.stack([_right(run.val_predictions, trial).to_numpy() for trial in own["trial"]])
+        sides = [_right(run.predictions, trial) for trial in own["trial"]]
+        first = run.val_predictions[run.val_predictions["trial"] == own["trial"].iloc[0]]
+        labels = first.set_index("sample").sort_index()["label"].to_numpy()
+        shares = _shares(val, labels, held, np.random.default_rng(seed))
+        values.append(shares @ np.stack([side.to_numpy() for side in sides]))
+        samples = tuple(sides[0].index)
+    return Scores(seeds=tuple(SEEDS), samples=samples, values=np.stack(values))
+
+
+def _shares(right: Numbers, labels: Sequence[str], held: int, rng: np.random.Generator) -> Numbers:
+    """How often each rate is chosen."""
+    counts = np.zeros(len(right))
+    known = np.asarray(labels)
+    middle = len(right) // 2
+    for _ in range(DRAWS):
+        drawn = np.concatenate(
+            [
+                rng.choice(np.flatnonzero(known == name), held, replace=False)
+                for name in np.unique(known)
+            ]
+        )
+        figures = right[:, drawn].mean(axis=1)
+        best = np.flatnonzero(figures == figures.max())
+        counts[best[np.argmin(np.abs(best - middle))]] += 1
+    return counts / DRAWS
+
+
+def _print(labels: int, arms: dict[str, dict[str, Scores]]) -> None:
+    pairs = [
+        (f"{strategy}: {arm}", other, {"": own[arm]}, {"": own[other]})
+        for strategy, own in arms.items()
+        for arm, other in (("vote", "chosen"), ("mean", "chosen"), ("vote", "middle"))
+    ]
+    print(f"{labels} labels of a class")
+    for strategy, own in arms.items():
+        figures = (f"{arm} {100 * own[arm].values.mean():.1f}" for arm in ARMS)
+        print(f"  {strategy}:", *figures)
+    for (first, second, _, _), found in zip(pairs, compare_pairs(pairs), strict=True):
+        low, high = (100 * end for end in found.interval)
+        print(f"  {first} - {second}: {100 * found.difference:+.1f} ({low:+.1f} to {high:+.1f})",
+              found.verdict, flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
