@@ -16,8 +16,9 @@ About 4 minutes on one core for fractals with the weights in the cache, 12 for t
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -48,6 +49,12 @@ PHOTOGRAPHS: dict[str, Any] = {
     "image_size": 96,
 }
 SHARED: dict[str, Any] = {
+    "name": "votes",
+    "strategy": [
+        {"name": strategy, "lr": [centre / 5, centre, centre * 5]}
+        for strategy, centre in STRATEGIES.items()
+    ],
+    "after": ["vote", {"name": "vote", "by": "mean"}],
     "schedule": "cosine",
     "augmentation": "flip_crop",
     "epochs": 12,
@@ -70,33 +77,32 @@ def main() -> None:
     if given.photographs:
         folder = {"name": "hymenoptera", "path": os.environ["BENCH_HYMENOPTERA"]}
         suite = {**SHARED, **PHOTOGRAPHS, "dataset": folder}
-    for labels in given.labels:
-        with TemporaryDirectory() as out:
-            _print(labels, dict(_arms(suite, labels, out)))
+    suite["shots"] = sorted({size for labels in given.labels for size in _sizes(labels)})
+    with TemporaryDirectory() as out:
+        run = bench.run(suite, out=out)
+        for labels in given.labels:
+            _print(labels, {strategy: _arms(run, strategy, labels) for strategy in STRATEGIES})
 
 
-def _arms(suite: dict[str, Any], labels: int, out: str) -> Iterator[tuple[str, dict[str, Scores]]]:
-    """For each strategy the scores of every arm."""
-    held = labels // 5
-    votes = ["vote", {"name": "vote", "by": "mean"}]
-    for strategy, centre in STRATEGIES.items():
-        own = {**suite, "strategy": strategy, "lr": [centre / 5, centre, centre * 5]}
-        every = bench.run(
-            {**own, "name": f"{strategy}-all", "shots": labels, "after": votes}, out=out
-        )
-        fewer = bench.run({**own, "name": f"{strategy}-held", "shots": labels - held}, out=out)
-        children = every.children.assign(trial=every.children["child"])
-        made = dict(list(children.groupby("name", sort=False)))
-        middle = every.trials[every.trials["lr"] == centre]
-        yield (
-            strategy,
-            {
-                "vote": _scores(every.child_predictions, made["vote"]),
-                "mean": _scores(every.child_predictions, made["vote(by=mean)"]),
-                "middle": _scores(every.predictions, middle),
-                "chosen": _chosen(fewer, held),
-            },
-        )
+def _sizes(labels: int) -> tuple[int, int]:
+    """How many images of a class train where a fifth is held back, and where none is."""
+    return labels - labels // 5, labels
+
+
+def _arms(run: bench.Run, strategy: str, labels: int) -> dict[str, Scores]:
+    """The scores of every arm."""
+    shots = run.trials["settings"].map(lambda text: json.loads(text)["shots"])
+    trials = run.trials[run.trials["strategy"] == strategy]
+    fewer, every = (trials[shots[trials.index] == size] for size in _sizes(labels))
+    rates = sorted(every["lr"].unique())
+    children = run.children[run.children["base"].isin(every["trial"])]
+    made = dict(list(children.assign(trial=children["child"]).groupby("name", sort=False)))
+    return {
+        "vote": _scores(run.child_predictions, made["vote"]),
+        "mean": _scores(run.child_predictions, made["vote(by=mean)"]),
+        "middle": _scores(run.predictions, every[every["lr"] == rates[len(rates) // 2]]),
+        "chosen": _chosen(run, fewer, labels // 5),
+    }
 
 
 def _right(predictions: pd.DataFrame, trial: str) -> pd.Series[float]:
@@ -115,11 +121,12 @@ def _scores(predictions: pd.DataFrame, rows: pd.DataFrame) -> Scores:
     )
 
 
-def _chosen(run: bench.Run, held: int) -> Scores:
+def _chosen(run: bench.Run, trials: pd.DataFrame, held: int) -> Scores:
     """In each seed the rate that `held` validation images of each class choose: a mean of draws."""
-    values, samples = [], ()
+    values = []
+    samples: tuple[str, ...] = ()
     for seed in SEEDS:
-        own = run.trials[run.trials["seed"] == seed].sort_values("lr")
+        own = trials[trials["seed"] == seed].sort_values("lr")
         val = np.stack([_right(run.val_predictions, trial).to_numpy() for trial in own["trial"]])
         sides = [_right(run.predictions, trial) for trial in own["trial"]]
         first = run.val_predictions[run.val_predictions["trial"] == own["trial"].iloc[0]]

@@ -140,7 +140,7 @@ def test_each_number_of_training_images_has_values_of_its_own(tmp_path: Path) ->
         for cell in cells_of(expand(loaded, catalogue()), tune)
         if cell.label.startswith("full_finetune · resnet18 · constant")
     ]
-    assert [cell.label.rpartition(" · ")[2] for cell in cells] == ["shots 2", "shots None"]
+    assert [cell.label.rpartition(" · ")[2] for cell in cells] == ["shots 2", "shots all"]
     chosen = [
         cell.trial({"lr": lr, "optimizer": "adam"}, seed=0)
         for cell, lr in zip(cells, (0.01, 0.02), strict=True)

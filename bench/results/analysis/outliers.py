@@ -12,8 +12,8 @@ Features = npt.NDArray[np.float64]
 NEIGHBOURS = 20
 """As many odd samples that are alike may hide each other, and fewer cannot."""
 
-LEAST_FACTOR = 1.5
-"""From here on a sample is named."""
+LEAST_FACTOR = 1.3
+"""From here on a sample is named: see `benchmarks/outliers.py`."""
 
 LEAST_SPREAD = 0.1
 """Of the median. Beside many copies of one image any other would seem infinitely far away."""

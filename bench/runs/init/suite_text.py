@@ -342,8 +342,8 @@ def _vote(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         f"{short_name(least)!r} has {counted(labelled, 'image')} to train on and to choose by. "
         f"{val[least]} of them cannot say which epoch or rate is best, and are missing in "
         "training. With these three lines, and a val_fraction of 0 above, all of them train, at "
-        "three rates that vote; the first one stands for the strategy. Strategies with an lr of "
-        "their own have one rate, and no vote:"
+        "three rates that vote; the first one stands for the strategy. A strategy with an lr of "
+        "its own needs a list of its own:"
     )
     yield "# after: vote"
     yield "# choose: last"
