@@ -37,7 +37,7 @@ DRAWS = 400
 ARMS = ("vote", "mean", "middle", "chosen")
 FRACTALS: dict[str, Any] = {
     "dataset": {
-        "name": "fractals", "classes": 2, "train_per_class": 120, "val_per_class": 50,
+        "name": "fractals", "classes": 2, "train_per_class": 120, "val_per_class": 20,
         "test_per_class": 200, "image_size": 64,
     },
     "backbone": "resnet18",
@@ -46,7 +46,7 @@ FRACTALS: dict[str, Any] = {
 PHOTOGRAPHS: dict[str, Any] = {
     "backbone": "efficientnet_lite0",
     "weights": "imagenet",
-    "image_size": 96,
+    "image_size": 64,
 }
 SHARED: dict[str, Any] = {
     "name": "votes",

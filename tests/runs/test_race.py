@@ -398,8 +398,8 @@ def test_of_several_sizes_only_that_of_the_verdict_gets_further_seeds(
     recorder = Recorder()
     overrides = ["shots=[2, all]", "lr=[0.1, 0.3]"]
     run = bench.run(suite, out=tmp_path, overrides=overrides, reporter=recorder, **ROUNDS)
-    sizes = run.trials["settings"].map(lambda text: json.loads(text)["shots"])
-    counts = run.trials.groupby(sizes.fillna("all"))["seed"].nunique().to_dict()
+    sizes = run.trials["settings"].map(lambda text: json.loads(text)["shots"] or "all")
+    counts = run.trials.groupby(sizes)["seed"].nunique().to_dict()
     assert counts == {2: 3, "all": 8}
     assert any("look 2 of lr with all training images: " in line for line in recorder.lines)
     assert "How much labelling pays" in _report(run)
