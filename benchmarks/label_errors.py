@@ -29,9 +29,15 @@ SEEDS = range(20, 30)
 
 
 def planted(
-    root: Path, seed: int, *, classes: int, images: int, difficulty: float = 0.5
+    root: Path,
+    seed: int,
+    *,
+    classes: int,
+    images: int,
+    difficulty: float = 0.5,
+    share: float = SHARE,
 ) -> set[str]:
-    """Write a folder of fractals, `images` a class, of which `SHARE` have another's label.
+    """Write a folder of fractals, `images` a class, of which a `share` have another's label.
 
     Returns the ids of these.
     """
@@ -40,7 +46,7 @@ def planted(
     data = open_dataset("fractals", {**options, "difficulty": difficulty})
     train = np.flatnonzero(data.splits == TRAIN)
     rng = np.random.default_rng(seed)
-    wrong = set(rng.choice(train, round(SHARE * len(train)), replace=False).tolist())
+    wrong = set(rng.choice(train, round(share * len(train)), replace=False).tolist())
     moved = set()
     for index in train.tolist():
         label = int(data.labels[index])

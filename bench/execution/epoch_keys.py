@@ -162,7 +162,12 @@ def trial_keys(
         "head": settings.head.identity(),
         "classes": list(classes),
         "class_map": class_map if settings.head.name == "pretrained" else None,
-        "splits": {name: samples_digest(part) for name, part in splits.named().items()},
+        "splits": {
+            name: samples_digest(part)
+            for name, part in splits.named().items()
+            # What trains nothing is the same with any number of training samples.
+            if plan.epochs or name != "train"
+        },
     }
     return epoch_keys(
         start,

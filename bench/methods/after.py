@@ -32,6 +32,16 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vote:
+    """Within a seed, all trials of a config that differ in the learning rate alone, together.
+
+    What the `majority` says, or the mean of their probabilities. Validation has no say.
+    """
+
+    majority: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Temperature:
     """Each trial with a temperature that its validation split chooses."""
 
@@ -62,7 +72,7 @@ class Views:
     count: int
 
 
-Recipe = Ensemble | Temperature | Soup | Interpolation | Views
+Recipe = Ensemble | Vote | Temperature | Soup | Interpolation | Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,26 @@ def ensemble(
 ) -> Ensemble:
     """The mean of probabilities: of a config's seeds, or chosen greedily (Caruana et al., 2004)."""
     return Ensemble(greedy=members == "greedy")
+
+
+@AFTER.register("vote")
+def vote(
+    *,
+    by: Annotated[
+        Literal["majority", "mean"],
+        Field(
+            description="`majority`: each trial has one vote for a class, and the mean of their "
+            "probabilities breaks ties. `mean`: the mean of their probabilities alone.",
+            examples=["mean"],
+        ),
+    ] = "majority",
+) -> Vote:
+    """All learning rates of a config together, instead of a choice among them.
+
+    The hyper-parameter ensemble of FewTrans (2026, arXiv 2603.00478): for labels that are too few
+    for a validation split. Its trials are those of a seed that differ in `lr` only.
+    """
+    return Vote(majority=by == "majority")
 
 
 @AFTER.register("temperature")
@@ -167,7 +197,7 @@ def chooses(found: Recipe) -> bool:
             return found.greedy
         case Temperature() | Interpolation():
             return True
-        case Views():
+        case Vote() | Views():
             return False
 
 

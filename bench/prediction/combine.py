@@ -29,6 +29,18 @@ def mean_of(
     return np.average(np.stack(predictions), axis=0, weights=weights)
 
 
+def votes_of(predictions: Sequence[Probabilities]) -> Probabilities:
+    """Shares of a majority vote: a vote each for its most probable class, and one of their mean.
+
+    The mean, as a further vote that is divided among the classes, breaks ties and can outvote
+    nobody; so no share is 0 unless all probabilities are. Of probabilities that are equal to the
+    bit the first class counts.
+    """
+    mean = mean_of(predictions)
+    votes = sum(np.eye(mean.shape[1])[each.argmax(axis=1)] for each in predictions)
+    return np.asarray((votes + mean) / (len(predictions) + 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selected:
     """How often each candidate was taken, and the merit of their mean."""

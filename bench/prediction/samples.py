@@ -34,6 +34,8 @@ Probabilities = npt.NDArray[np.float32]
 
 NO_NUMBERS = "the network's answer holds values that are no numbers"
 """Why a sample has no class although it can be read."""
+SMALLER = "make it smaller first, as the network sees it much smaller anyway"
+"""What to do with an image that is too large: no suite says here how large one may be."""
 MAX_LINE = 2**16
 """Characters of a path in a list: no system takes as many."""
 
@@ -123,7 +125,7 @@ def _reason(error: Exception) -> str:
 def _file(path: Path, name: str) -> Sample:
     def read(bits: int) -> Decoded:
         try:
-            return decode_file(path, bits=bits)
+            return decode_file(path, bits=bits, mend=SMALLER)
         except ValueError as error:  # a name that no system takes
             return DecodeFailure(_reason(error))
 
@@ -195,7 +197,7 @@ def _member(
         raise
     except Exception as error:  # zlib.error, lzma.LZMAError and others of damaged members
         return DecodeFailure(_reason(error))
-    return decode_bytes(content, member.filename, bits=bits)
+    return decode_bytes(content, member.filename, bits=bits, mend=SMALLER)
 
 
 def _table(path: Path) -> Iterator[Sample]:

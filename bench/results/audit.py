@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from bench.errors import BenchError, counted, system_errors_told
-from bench.results.analysis.audit import Audited, Suspect, find_suspects
+from bench.results.analysis.audit import Audited, Suspect, find_suspects, to_picture
 from bench.results.folder import push_run, read_run, read_thumbnails, refuse_links
 from bench.results.plots import MAX_SUSPECTS, numbered_names, suspects_sheet, why_undrawn
 from bench.results.plots.canvas import save
@@ -97,8 +97,8 @@ def audit_run(place: str | Path, *, failed: int = 0) -> Audit:
     refuse_links(run.folder)
     files, notes = write_audit(run.folder, found)
     pictures = read_thumbnails(run.folder)
-    shown = [each for each in found.suspects if each.reason != "unreadable"][:MAX_SUSPECTS]
-    without = {each.sample for each in shown} - set(pictures)
+    shown = {each.sample for each in to_picture(found.suspects, MAX_SUSPECTS)}
+    without = shown - set(pictures)
     if without:
         notes.append(
             f"{counted(len(without), 'image')} missing in the contact sheet: the run folder has no "

@@ -34,6 +34,8 @@ AXES = (
 )
 """Columns of `trials` that tell configs apart, most telling first; settings come after them."""
 
+BEFORE_RATES = (AXES.index("optimizer"), "")
+
 SHOTS = "shots"
 """The setting that says how many images of each class train."""
 
@@ -233,12 +235,14 @@ def _keys(
     axes: Mapping[str, tuple[str, ...]], cells: Sequence[Mapping[str, str]]
 ) -> tuple[str, ...]:
     keys: tuple[str, ...] = ()
-    for axis, values in axes.items():
+    # A rate may follow from how many images train, as where it was searched for each number of
+    # them; that number is never said to follow from a rate.
+    for axis in sorted(axes, key=lambda axis: BEFORE_RATES if axis == SHOTS else axis_order(axis)):
         told_apart = {tuple(cell[key] for key in keys) for cell in cells}
         with_axis = {tuple(cell[key] for key in (*keys, axis)) for cell in cells}
-        if len(values) > 1 and len(with_axis) > len(told_apart):
+        if len(axes[axis]) > 1 and len(with_axis) > len(told_apart):
             keys = (*keys, axis)
-    return keys
+    return tuple(axis for axis in axes if axis in keys)
 
 
 def _labels(cells: Mapping[str, Mapping[str, str]], keys: tuple[str, ...]) -> dict[str, str]:

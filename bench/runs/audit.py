@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Unpack
 
 from bench.errors import BenchError, counted
+from bench.execution.engine import make_training
+from bench.results.analysis.outliers import local_outlier_factors
 from bench.results.audit import Audit, audit_run
+from bench.results.folder import Run, write_outliers, write_thumbnails
+from bench.results.grid import complete_trials
+from bench.results.report import pictured_samples
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import FAILED, ProcessKeywords, RunOptions
+from bench.runs.prepare import PreparedSets, StartingWeights, make_job
+from bench.runs.resolve import ResolvedRun, resolve_run
 from bench.runs.run import Reporter, SilentReporter, run
 from bench.suite import AxisEntry, Entry, Settings, Suite, Trial, dump_compact
 from bench.suite.claims import Claims
+from bench.system.cache import cache_root
 from bench.system.object_store import is_url
+from bench.training.frozen_features import FeatureStore
+from bench.training.trial import starting_features
 
 ENDING = "-audit"
 """What the name of an audit run has after that of the suite."""
@@ -44,6 +54,11 @@ def audit(
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")
+    reporter.status("comparing the features of all images")
+    try:
+        _measure_outliers(resolve_run(checked_own, progress=reporter.progress, **options), result)
+    except (BenchError, RuntimeError) as error:  # torch's own, such as too little memory
+        reporter.note(f"note: images unlike all others cannot be looked for: {error}")
     try:
         return audit_run(place if is_url(given.out) else result.folder, failed=len(failed))
     except BenchError as error:
@@ -53,6 +68,25 @@ def audit(
             f"{counted(len(failed), 'trial')} of the audit run failed, the first with: "
             f"{failed['error'].iloc[0]}; what is left cannot be audited: {error}"
         ) from None
+
+
+def _measure_outliers(resolved_run: ResolvedRun, result: Run) -> None:
+    """Keep how unlike all others each sample is, and pictures of what is named for it.
+
+    By what the trunk that all trials share makes of it, which a run keeps in the cache.
+    """
+    known = set(complete_trials(result.trials)["trial"])
+    first = next(each for each in resolved_run.trials if each.id in known)
+    sets = PreparedSets(resolved_run, None)
+    job = make_job(resolved_run, first, StartingWeights(resolved_run, None), sets)
+    if isinstance(job, BenchError):
+        raise job
+    data = sets.data(first)
+    features = FeatureStore(cache_root() if resolved_run.reuse else None)
+    training = make_training(job, data, sets.splits(first), features=features)
+    factors = local_outlier_factors(starting_features(training))
+    write_outliers(result.folder, data.sample_ids, factors)
+    write_thumbnails(result.folder, data.pictures(pictured_samples(result)))
 
 
 def audit_suite(checked: CheckedSuite) -> Suite:

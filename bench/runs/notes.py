@@ -13,7 +13,7 @@ from bench.data.dataset import naming, takes_limits
 from bench.data.times import as_text
 from bench.errors import DataError, counted
 from bench.execution.jobs import dataset_splits, splits_key
-from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, chooses, recipe
+from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, Vote, chooses, recipe
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.models.batch_norms import single_value_norms
@@ -458,8 +458,16 @@ def _cannot_be(found: Recipe, trials: Sequence[Trial], facts: _Facts) -> str | N
         return "validation chooses it, and there is no validation split"
     if found == Ensemble(greedy=False) and len({trial.settings.seed for trial in trials}) < 2:
         return "it joins the seeds of a config, and there is one seed"
+    if isinstance(found, Vote) and not _have_rates(trials):
+        return "it joins the learning rates of a config, and none has two"
     if isinstance(found, Interpolation) and not any(
         trial.strategy.name == PROBE for trial in trials
     ):
         return f"it starts from the {PROBE} of each seed, which is no strategy of the suite"
     return None
+
+
+def _have_rates(trials: Sequence[Trial]) -> bool:
+    """Whether two of them differ in the learning rate alone."""
+    configs = {trial.config for trial in trials}
+    return len({trial.with_settings(lr=1.0).config for trial in trials}) < len(configs)

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.results.analysis import Verdict, read_verdict
 from bench.results.folder import Run, RunStore
 from bench.results.folder.looks import read_looks
-from bench.results.grid import Grid, complete_trials, read_grid
+from bench.results.grid import SHOTS, Grid, complete_trials, read_grid
 from bench.runs.decide import MAX_SEEDS, Step, next_step
 from bench.runs.options import RunOptions
 from bench.runs.race_text import end_text, round_text, start_text
@@ -128,7 +128,7 @@ class Race:
 
     def _next(self, verdict: Verdict, run: Run) -> tuple[Step, list[ResolvedTrial]]:
         """What follows from a look, and what is to be trained for it."""
-        racers = self._racers(run)
+        racers = self._racers(run, verdict.size)
         judged = self._tried - self._unseen(run)
         step = next_step(
             verdict,
@@ -160,18 +160,21 @@ class Race:
         self._train(self._run)
         self._tried |= {each.id for each in trials}
 
-    def _racers(self, run: Run) -> dict[str, list[ResolvedTrial]]:
+    def _racers(self, run: Run, size: str | None) -> dict[str, list[ResolvedTrial]]:
         """Value of the leading axis → a trial of each config that may get further seeds.
 
-        A config that has never come to an end stands for nothing.
+        A config that has never come to an end stands for nothing. Where the number of training
+        images varies, the verdict is at one `size`, and seeds at the others would not settle it.
         """
         grid: Grid = read_grid(run.trials, run.metric)
         able = set(complete_trials(run.trials)["config"])
         found: dict[str, list[ResolvedTrial]] = {}
         configs = {each.trial.config: each for each in reversed(self._run.trials)}
         for config, each in configs.items():
-            if config in able and self._is_selected(each):
-                found.setdefault(grid.cells[config][grid.lead], []).append(each)
+            cell = grid.cells.get(config, {})
+            judged = size is None or cell.get(SHOTS) == size
+            if config in able and judged and self._is_selected(each):
+                found.setdefault(cell[grid.lead], []).append(each)
         return found
 
     def _is_selected(self, each: ResolvedTrial) -> bool:

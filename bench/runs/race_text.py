@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.errors import counted
 from bench.results.analysis import Comparison, Verdict
-from bench.results.report.wording import rounded_up, seeds_text
+from bench.results.report.wording import at_size_text, rounded_up, seeds_text
 from bench.runs.decide import Step, Why
 from bench.runs.time_estimate import duration
 
@@ -57,9 +57,10 @@ def end_text(verdict: Verdict, step: Step, counts: tuple[int, int, int]) -> str:
 
 
 def _look(verdict: Verdict) -> str:
-    """What is compared is said where it is not strategies."""
+    """What is compared is said where it is not strategies, and with how many training images."""
     of = "" if verdict.axis == "strategy" else f" of {verdict.axis}"
-    return f"look {verdict.look}{of}"
+    size = "" if verdict.size is None else f" {at_size_text(verdict.size)}"
+    return f"look {verdict.look}{of}{size}"
 
 
 def _end(verdict: Verdict, step: Step) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
-from bench.models.evaluation import Trunk, as_input, autocast, frozen_batch
+from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, frozen_batch
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
 from bench.system.transfers import RESIDENT_BYTES, on_device
@@ -178,6 +179,21 @@ def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tenso
         training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
     )
     return training.compute.logits(training, inputs, samples)
+
+
+def starting_features(training: Training) -> npt.NDArray[np.float64]:
+    """What the starting weights make of every sample in front of the head, `[samples, features]`.
+
+    On the central view; maps of features by their means. Kept and found as in training.
+    """
+    training.network.eval()
+    every = np.arange(len(training.data))
+    inputs = EpochInputs(training, HEAD, training.central, 0, among=every, pristine=True)
+    size = evaluation_batch(training.device)
+    pieces = [inputs.of(every[at : at + size]) for at in range(0, len(every), size)]
+    features = torch.cat([piece.detach().float().cpu() for piece in pieces])
+    means = features.flatten(2).mean(dim=2) if features.ndim > 2 else features
+    return np.asarray(means.double().numpy())
 
 
 def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:

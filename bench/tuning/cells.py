@@ -9,6 +9,7 @@ from typing import Any
 from bench.errors import counted
 from bench.keys import content_hash
 from bench.methods.strategies import STRATEGIES
+from bench.results.grid import ALL, SHOTS
 from bench.runs.catalogue import catalogue
 from bench.suite import (
     AXES,
@@ -167,5 +168,6 @@ def _texts(trial: Trial, space: Mapping[str, Searched]) -> dict[str, str]:
             given = tuple(key for key in value.given if (name, key) not in searched)
             texts[name] = value.model_copy(update={"given": given}).label
         else:
-            texts[name] = "searched" if name in space else f"{name} {value}"
+            shown = ALL if (name, value) == (SHOTS, None) else value
+            texts[name] = "searched" if name in space else f"{name} {shown}"
     return texts

@@ -38,7 +38,9 @@ def tuned_suite(suite: Suite, trials: Sequence[Trial]) -> Suite:
         exclude=tuple(_excluded(entries, trials, strategies)),
         claims=suite.claims,
         resources=suite.resources,
+        limits=suite.limits,
         checkpoints=suite.checkpoints,
+        after=suite.after,
     )
 
 

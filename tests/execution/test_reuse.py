@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from bench.data import open_data
+from bench.execution import engine
 from bench.execution.executors import InProcessExecutor
-from bench.execution.jobs import Job, JobResult, Task, cut
+from bench.execution.jobs import Job, JobResult, Task, cut, keyed, trial_splits
+from bench.methods.plan import Plan
 from bench.runs.catalogue import catalogue
 from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
@@ -181,3 +184,29 @@ def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
         results = results_of(cut(jobs, reuse=True))
         for job in jobs:
             assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)
+
+
+def test_what_trains_nothing_is_evaluated_once_for_all_numbers_of_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    jobs = []
+    for shots in (1, 2, None):
+        trial = make_trial("linear_probe", data=DATA, shots=shots)
+        job = replace(job_of(trial), plan=Plan(stages=()))
+        data = open_data(job.data)
+        splits = trial_splits(trial, data)
+        jobs.append(keyed(job, fingerprint=data.fingerprint, splits=splits, classes=data.classes))
+    evaluated = []
+    outcome_of = engine.outcome
+
+    def counted(*arguments: Any) -> Any:
+        evaluated.append(arguments)
+        return outcome_of(*arguments)
+
+    monkeypatch.setattr(engine, "outcome", counted)
+    apart, together = (results_of(cut(jobs, reuse=reuse)) for reuse in (False, True))
+    assert len({job.trial_id for job in jobs}) == 3
+    assert len(evaluated) == 1  # by itself, without reuse, each trial is evaluated elsewhere
+    for job in jobs:
+        assert numbers(together[job.trial_id]) == numbers(apart[job.trial_id])

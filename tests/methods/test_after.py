@@ -10,6 +10,7 @@ from bench.methods.after import (
     Soup,
     Temperature,
     Views,
+    Vote,
     recipe,
 )
 
@@ -18,6 +19,7 @@ def test_every_entry_is_a_recipe_with_its_defaults() -> None:
     found = {name: recipe(name, AFTER.get(name).options().model_dump()) for name in AFTER}
     assert found == {
         "ensemble": Ensemble(greedy=False),
+        "vote": Vote(majority=True),
         "temperature": Temperature(),
         "soup": Soup(greedy=False),
         "wise_ft": Interpolation(alphas=GRID),
@@ -27,6 +29,7 @@ def test_every_entry_is_a_recipe_with_its_defaults() -> None:
 
 def test_options_reach_the_recipe() -> None:
     assert recipe("ensemble", {"members": "greedy"}) == Ensemble(greedy=True)
+    assert recipe("vote", {"by": "mean"}) == Vote(majority=False)
     assert recipe("soup", {"members": "greedy"}) == Soup(greedy=True)
     assert recipe("wise_ft", {"alphas": (0.5,)}) == Interpolation(alphas=(0.5,))
     assert recipe("tta", {"views": "random", "count": 8}) == Views(kind="random", count=8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from bench.prediction.combine import Labels, Probabilities, mean_of, select_greedily
+from bench.prediction.combine import Labels, Probabilities, mean_of, select_greedily, votes_of
 
 
 def accuracy(labels: Labels, probabilities: Probabilities) -> float:
@@ -57,3 +57,26 @@ def test_greedy_rounds_are_those_of_the_paper_written_out() -> None:
     best = max(merit for merit, _ in rounds)
     wanted = next(counts for merit, counts in rounds if merit == best)
     assert select_greedily(predictions, labels, accuracy, rounds=4).counts == wanted
+
+
+def test_a_vote_is_that_of_the_majority_and_its_ties_go_to_the_mean() -> None:
+    """Against counting by hand; with six members of four classes there are ties."""
+    _, predictions = drawn(1, samples=400)
+    named = np.array([each.argmax(axis=1) for each in predictions])
+    shares, mean = votes_of(predictions), np.mean(predictions, axis=0)
+    counts = np.array([[list(row).count(c) for c in range(4)] for row in named.T])
+    tied = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    assert 0 < tied.sum() < len(tied)
+    expected = [
+        max(range(4), key=lambda c: (own[c], each[c]))
+        for own, each in zip(counts.tolist(), mean.tolist(), strict=True)
+    ]
+    assert shares.argmax(axis=1).tolist() == expected
+    assert shares.sum(axis=1) == pytest.approx(1)
+    assert shares.min() > 0
+
+
+def test_a_vote_of_equal_members_names_what_one_of_them_does() -> None:
+    _, predictions = drawn(2)
+    named = votes_of([predictions[0]] * 9).argmax(axis=1)
+    assert named.tolist() == predictions[0].argmax(axis=1).tolist()

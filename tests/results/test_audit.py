@@ -15,8 +15,9 @@ from PIL import Image
 
 import bench
 from bench.errors import BenchError
+from bench.results.analysis.audit import OUTLIER, Suspect, to_picture
 from bench.results.audit import is_run
-from bench.results.folder import Run, write_thumbnails
+from bench.results.folder import Run, write_outliers, write_thumbnails
 from tests.damage import damage
 from tests.results.audited_run import audited_run
 
@@ -53,6 +54,34 @@ def test_the_files_and_what_is_returned(run: Run) -> None:
     with Image.open(sheet) as picture:
         assert picture.width > 500
     assert "a/=wrong.jpg" in found._repr_html_()
+
+
+def test_what_is_unlike_all_others_is_in_every_file_after_the_label_errors(run: Run) -> None:
+    assert "were not looked for" in " ".join(bench.audit(run.folder).sentences)
+    factors = dict.fromkeys(PREDICTED, 1.0) | {"b/1.jpg": 1.6, "b/0.jpg": 8.25}
+    write_outliers(run.folder, list(factors), np.array(list(factors.values())))
+    pictures = {name: np.full((40, 60, 3), 90, np.uint8) for name in ("a/=wrong.jpg", "b/0.jpg")}
+    write_thumbnails(run.folder, pictures)
+    found = bench.audit(run.folder)
+    with found.files[0].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert [row[0] for row in rows[1:]] == ["a/=wrong.jpg", "b/0.jpg", "b/1.jpg"]
+    assert rows[2][1:] == ["b", "", "8.2500", "unlike all others", ""]
+    kept = json.loads(found.files[1].read_text(encoding="utf-8"))
+    assert [each["score"] for each in kept["suspects"][1:]] == [8.25, 1.6]
+    assert kept["features_of"] == len(PREDICTED)
+    assert any(s.startswith("Unlike all others: 2 images of 13") for s in found.sentences)
+    assert "1 image missing in the contact sheet" in found.notes[0]
+    assert found.sheet is not None
+
+
+def test_many_label_errors_leave_pictures_to_what_is_unlike_the_others() -> None:
+    wrong = [Suspect(sample=f"w{i}", reason="label error", given="a") for i in range(50)]
+    odd = [Suspect(sample=f"o{i}", reason=OUTLIER, given="a", score=2.0) for i in range(30)]
+    unreadable = Suspect(sample="u", reason="unreadable", given=None)
+    assert to_picture([*wrong, *odd, unreadable], 40) == [*wrong[:30], *odd[:10]]
+    assert to_picture([*wrong[:5], *odd, unreadable], 40) == [*wrong[:5], *odd]
+    assert to_picture([*wrong, *odd[:2]], 40) == [*wrong[:38], *odd[:2]]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Run) -> None:

@@ -34,6 +34,34 @@ def test_settings_are_axes_too(tmp_path: Path) -> None:
     assert grid.axes["lr"] == ("0.001", "0.01")
 
 
+@pytest.mark.parametrize("rates", [{2: 0.1, 5: 0.2, None: 0.3}, {2: 0.3, 5: 0.3, None: 0.2}])
+def test_sizes_do_not_follow_from_rates_that_were_searched_for_each(
+    tmp_path: Path, rates: dict[int | None, float]
+) -> None:
+    sizes = dict(zip(("cosine", "step(step_size=7)", "constant"), rates, strict=True))
+
+    def sized(row: dict[str, Any], _: dict[str, Any]) -> None:
+        shots = sizes[row["schedule"]]
+        row["settings"] = json.dumps({"shots": shots})
+        row["lr"] = rates[shots] + (0.01 if row["strategy"] == "from_scratch" else 0.0)
+        row["schedule"] = "constant"
+
+    run = made_up_run(tmp_path, schedules=tuple(sizes), seeds=1, epochs=1, change=sized)
+    grid = read_grid(run.trials)
+    assert (grid.lead, grid.keys) == ("strategy", ("strategy", "shots"))
+    assert "full_finetune · all" in grid.labels.values()
+    alone = read_grid(run.trials[run.trials["strategy"] == "full_finetune"])
+    assert (alone.lead, alone.keys) == ("strategy", ("shots",))
+
+
+def test_a_size_may_follow_from_the_strategy(tmp_path: Path) -> None:
+    def sized(row: dict[str, Any], _: dict[str, Any]) -> None:
+        row["settings"] = json.dumps({"shots": len(row["strategy"])})
+
+    run = made_up_run(tmp_path, schedules=["cosine"], seeds=1, epochs=1, change=sized)
+    assert read_grid(run.trials).keys == ("strategy",)
+
+
 def test_what_a_trial_never_learned_is_no_value_of_an_axis(tmp_path: Path) -> None:
     def skip(row: dict[str, Any], _: dict[str, Any]) -> None:
         if row["strategy"] == "from_scratch":

@@ -98,5 +98,6 @@ def test_planted_label_errors_are_found(tmp_path: Path, no_report: None) -> None
     precision, recall = precision_and_recall(named, moved)
     assert precision >= 0.5
     assert recall >= 0.5
+    assert found.found.measured == 200
     again = bench.audit(found.folder)
     assert (again.suspects, again.notes, again.failed) == (found.suspects, (), 0)

@@ -286,6 +286,8 @@ def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
         ({"after": ["ensemble", "tta", "soup"]}, None),
         ({"after": "ensemble", "seed": 0}, "it joins the seeds of a config, and there is one"),
         ({"after": {"name": "ensemble", "members": "greedy"}, "seed": 0}, None),
+        ({"after": "vote"}, "it joins the learning rates of a config, and none has two"),
+        ({"after": "vote", "lr": [0.01, 0.02]}, None),
         ({"after": "wise_ft"}, "it starts from the linear_probe of each seed, which is no"),
         ({"after": "wise_ft", "strategy": ["linear_probe", "full_finetune"]}, None),
     ],

@@ -390,3 +390,22 @@ def test_limits_that_cannot_be(
     with pytest.raises(BenchError, match=message):
         bench.run(suite, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_of_several_sizes_only_that_of_the_verdict_gets_further_seeds(
+    suite: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    overrides = ["shots=[2, all]", "lr=[0.1, 0.3]"]
+    run = bench.run(suite, out=tmp_path, overrides=overrides, reporter=recorder, **ROUNDS)
+    sizes = run.trials["settings"].map(lambda text: json.loads(text)["shots"] or "all")
+    counts = run.trials.groupby(sizes)["seed"].nunique().to_dict()
+    assert counts == {2: 3, "all": 8}
+    assert any("look 2 of lr with all training images: " in line for line in recorder.lines)
+    assert "How much labelling pays" in _report(run)
+
+
+def _report(run: Run) -> str:
+    from bench.results.report import Findings, document, render_markdown
+
+    return render_markdown(document(Findings(run=run), {}))

@@ -127,6 +127,32 @@ def test_the_tuned_suite_means_the_chosen_trials_and_no_others(
     assert {trial.config: trial.label for trial in trials} == labels
 
 
+def test_each_number_of_training_images_has_values_of_its_own(tmp_path: Path) -> None:
+    """And what reads files or follows training stays as in the suite."""
+    path = tmp_path / "suite.yaml"
+    more = "shots: [2, all]\nafter: temperature\nlimits: {megapixels: 300}\n"
+    path.write_text(f"{SUITE}{more}")
+    loaded = load_suite(path, catalogue())
+    tune = loaded.suite.tune
+    assert tune is not None
+    cells = [
+        cell
+        for cell in cells_of(expand(loaded, catalogue()), tune)
+        if cell.label.startswith("full_finetune · resnet18 · constant")
+    ]
+    assert [cell.label.rpartition(" · ")[2] for cell in cells] == ["shots 2", "shots all"]
+    chosen = [
+        cell.trial({"lr": lr, "optimizer": "adam"}, seed=0)
+        for cell, lr in zip(cells, (0.01, 0.02), strict=True)
+    ]
+    tuned = tmp_path / "tuned.yaml"
+    tuned.write_text(dump_compact(tuned_suite(loaded.suite, chosen)))
+    read = load_suite(tuned, catalogue())
+    found = {trial.settings.shots: trial.settings.lr for trial in expand(read, catalogue())}
+    assert found == {2: 0.01, None: 0.02}
+    assert (read.suite.after, read.suite.limits) == (loaded.suite.after, loaded.suite.limits)
+
+
 def _drawn(cell: Cell, draw: random.Random) -> dict[str, object]:
     values: dict[str, object] = {
         "lr": draw.choice([0.05, draw.uniform(1e-3, 0.1)]),

@@ -52,6 +52,8 @@ READERS = (
 
 MAX_PIXELS = 178_956_970
 """Of one image, where a suite does not say otherwise: as many as Pillow itself decodes."""
+IN_SUITE = "`limits: {megapixels: …}` in the suite allows more"
+"""What lets larger images be read, where a suite says what is read."""
 DEEP = 16
 """Bits of the values of a 16-bit file."""
 
@@ -83,14 +85,19 @@ def read_files(
     return [decode_file(paths[index], bits=bits, max_pixels=max_pixels) for index in indices]
 
 
-def decode_file(path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode_file(
+    path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS, mend: str = IN_SUITE
+) -> Decoded:
     """Decode one image file to uint8 [height, width, 3]; never raises on a bad file.
 
     So many `bits` of 16-bit values are used: 2^bits − 1 is white, and what lies above it too.
+    `mend` says what to do with an image of more than `max_pixels`.
     """
     try:
         if isinstance(path, Member):
-            return decode_bytes(path.content(), path.name, bits=bits, max_pixels=max_pixels)
+            return decode_bytes(
+                path.content(), path.name, bits=bits, max_pixels=max_pixels, mend=mend
+            )
         status = path.stat()
     except OSError as error:
         return DecodeFailure(error.strerror or str(error))
@@ -98,19 +105,26 @@ def decode_file(path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXE
         return DecodeFailure("not a file")
     if status.st_size == 0:
         return DecodeFailure("empty file")
-    return _decode(path, path.name, bits=bits, max_pixels=max_pixels)
+    return _decode(path, path.name, bits=bits, max_pixels=max_pixels, mend=mend)
 
 
 def decode_bytes(
-    content: bytes, name: str = "", *, bits: int = DEEP, max_pixels: int = MAX_PIXELS
+    content: bytes,
+    name: str = "",
+    *,
+    bits: int = DEEP,
+    max_pixels: int = MAX_PIXELS,
+    mend: str = IN_SUITE,
 ) -> Decoded:
     """Decode the content of an image file of that name, as `decode_file` does."""
     if not content:
         return DecodeFailure("empty file")
-    return _decode(io.BytesIO(content), name, bits=bits, max_pixels=max_pixels)
+    return _decode(io.BytesIO(content), name, bits=bits, max_pixels=max_pixels, mend=mend)
 
 
-def _decode(source: Path | io.BytesIO, name: str, *, bits: int, max_pixels: int) -> Decoded:
+def _decode(
+    source: Path | io.BytesIO, name: str, *, bits: int, max_pixels: int, mend: str
+) -> Decoded:
     from PIL import UnidentifiedImageError
 
     def decoded(source: Path | io.BytesIO) -> Decoded:
@@ -132,7 +146,6 @@ def _decode(source: Path | io.BytesIO, name: str, *, bits: int, max_pixels: int)
     except MemoryError:
         raise
     except _TooManyPixelsError:
-        mend = "`limits: {megapixels: …}` in the suite allows more"
         return DecodeFailure(f"more than {max_pixels:,} pixels; {mend}")
     except UnidentifiedImageError:
         return DecodeFailure(_why_unknown(Path(name)))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.keys import content_hash
-from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, recipe
+from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, Vote, recipe
 from bench.methods.metrics import measure
 from bench.prediction.after.finished import Finished, Made, Planned
-from bench.prediction.after.from_predictions import ensembles, temperatures
+from bench.prediction.after.from_predictions import ensembles, temperatures, votes
 from bench.results.analysis.predicted import Predicted
 from bench.results.folder import class_names, prediction_columns
 from bench.results.folder.children import read_child_predictions, read_children, write_children
@@ -60,6 +60,8 @@ def plan(entry: Entry, finished: Finished) -> Iterator[Planned]:
     match recipe(entry.name, dict(entry.options)):
         case Ensemble() as found:
             yield from ensembles(found, entry.label, finished)
+        case Vote() as found:
+            yield from votes(found, entry.label, finished)
         case Temperature():
             yield from temperatures(entry.label, finished)
         case Soup() | Interpolation() | Views() as found:

@@ -1,17 +1,29 @@
-"""Children that need nothing but stored probabilities: ensembles and temperatures."""
+"""Children that need nothing but stored probabilities: ensembles, votes and temperatures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from bench.methods.after import Ensemble
+import numpy as np
+
+from bench.methods.after import Ensemble, Vote
 from bench.methods.temperature import fit_temperature, tempered
 from bench.prediction.after.finished import CannotBeError, Finished, Made, Planned, of_val
-from bench.prediction.combine import mean_of, select_greedily
+from bench.prediction.combine import Probabilities, mean_of, select_greedily, votes_of
 from bench.results.analysis.predicted import Predicted
+from bench.results.folder.columns import CELL_COLUMNS
+from bench.results.grid import SEPARATOR
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_MEMBERS = 2
+
+RATE = "lr"
+BUT_FOR_RATE = [each for each in CELL_COLUMNS if each not in ("config", "seed", "device")]
+"""Columns in which the trials of a vote agree."""
 
 
 def ensembles(recipe: Ensemble, name: str, finished: Finished) -> Iterator[Planned]:
@@ -43,6 +55,57 @@ def ensembles(recipe: Ensemble, name: str, finished: Finished) -> Iterator[Plann
         )
 
 
+def votes(recipe: Vote, name: str, finished: Finished) -> Iterator[Planned]:
+    """Within each seed, the trials of configs that differ in the learning rate alone.
+
+    They are compared with the one that validation prefers; without validation, with the middle
+    rate, which nobody had to choose either.
+    """
+    for _, own in finished.trials.groupby(BUT_FOR_RATE, sort=False, dropna=False):
+        rates = sorted(own[RATE].dropna().unique().tolist())
+        of = _but_for_rate(str(own["config"].iloc[0]), finished)
+        if len(rates) < LEAST_MEMBERS:
+            reason = "it joins the learning rates of a config, and there is one rate"
+            yield Planned(
+                name=name, of=of, seed=None, candidates=(), make=partial(_refused, reason)
+            )
+            continue
+        for seed, of_seed in own.groupby("seed"):
+            ordered = of_seed.sort_values(RATE)
+            trials = tuple(map(str, ordered["trial"]))
+            missing = [f"{rate:g}" for rate in rates if rate not in set(ordered[RATE])]
+            reason = f"its trial with lr {', '.join(missing)} is not complete"
+            make = partial(_voted, finished, trials, majority=recipe.majority)
+            yield Planned(
+                name=name,
+                of=f"{of}{SEPARATOR}lr {', '.join(f'{rate:g}' for rate in rates)}",
+                seed=int(str(seed)),
+                candidates=trials,
+                base=trials[_preferred(ordered, finished)],
+                make=partial(_refused, reason) if missing else make,
+            )
+
+
+def _but_for_rate(config: str, finished: Finished) -> str:
+    """The label of a config without its learning rate."""
+    grid = finished.grid
+    keys = [key for key in grid.keys if key != RATE] or ["strategy"]
+    return SEPARATOR.join(grid.cells[config][key] for key in keys)
+
+
+def _preferred(trials: pd.DataFrame, finished: Finished) -> int:
+    """The place of the best on validation, of equals the least rate; the middle without any."""
+    metric = finished.run.metric
+    merits = trials[metric.val].astype(float) * metric.sign
+    if merits.notna().any():
+        return int(merits.fillna(-np.inf).to_numpy().argmax())
+    return (len(trials) - 1) // 2
+
+
+def _refused(reason: str) -> Made:
+    raise CannotBeError(reason)
+
+
 def temperatures(name: str, finished: Finished) -> Iterator[Planned]:
     """Each trial with the temperature of least validation loss."""
     for trial, config, seed in finished.trials[["trial", "config", "seed"]].itertuples(index=False):
@@ -65,6 +128,16 @@ def _joined(finished: Finished, members: Mapping[str, int]) -> Made:
     if test is None:
         raise CannotBeError("its trials were tested on no common image")
     return Made(val=val, test=test, members=members, passes=len(members), chosen={})
+
+
+def _voted(finished: Finished, trials: tuple[str, ...], *, majority: bool) -> Made:
+    members = dict.fromkeys(trials, 1)
+    join = votes_of if majority else mean_of
+    val = of_val(lambda: _together([finished.val(trial) for trial in trials], join))
+    test = _together([finished.test(trial) for trial in trials], join)
+    if test is None:
+        raise CannotBeError("its trials were tested on no common image")
+    return Made(val=val, test=test, members=members, passes=len(trials), chosen={})
 
 
 def _chosen(finished: Finished, trials: tuple[str, ...]) -> Made:
@@ -96,7 +169,14 @@ def _tempered(finished: Finished, trial: str) -> Made:
 
 def _mean(predicted: Mapping[str, Predicted], members: Mapping[str, int]) -> Predicted | None:
     """The mean on the samples that all have; None without any."""
-    sides = list(predicted.values())
+    counts = [members[trial] for trial in predicted]
+    return _together([*predicted.values()], partial(mean_of, weights=counts))
+
+
+def _together(
+    sides: Sequence[Predicted], join: Callable[[Sequence[Probabilities]], Probabilities]
+) -> Predicted | None:
+    """Joined on the samples that all have; None without any."""
     others = [set(side.samples) for side in sides[1:]]
     samples = tuple(
         sample for sample in sides[0].samples if all(sample in other for other in others)
@@ -104,5 +184,4 @@ def _mean(predicted: Mapping[str, Predicted], members: Mapping[str, int]) -> Pre
     if not samples:
         return None
     aligned = [side.at(samples) for side in sides]
-    counts = [members[trial] for trial in predicted]
-    return aligned[0].having(mean_of([side.probabilities for side in aligned], counts))
+    return aligned[0].having(join([side.probabilities for side in aligned]))

@@ -34,6 +34,7 @@ def serve(
         import uvicorn
 
         from bench.prediction.serve.app import make_app
+        from bench.prediction.serve.connections import connections_under
     except ImportError as error:
         raise MissingExtraError(
             needed_for="bench serve", package=error.name or "fastapi", extra="serve"
@@ -42,10 +43,12 @@ def serve(
     model = load(run, trial, device=device)
     if model.preprocessing.kind != "image":
         raise BenchError("only networks that take images can be served")
-    app = make_app(model, limits=limits or Limits(), token=token)
+    limits = limits or Limits()
+    app = make_app(model, limits=limits, token=token)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=connections_under(limits),
             host=host,
             port=port,
             log_level="error",

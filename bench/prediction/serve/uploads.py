@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.data.dataset import Converted, DecodeFailure, Pixels
 from bench.data.images.decode import available_formats, decode_bytes
 from bench.errors import counted
+from bench.prediction.samples import SMALLER
 from bench.prediction.serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -170,7 +171,9 @@ def _base64(text: str) -> bytes:
 def decoded(upload: Upload, limits: Limits, *, bits: int) -> Pixels:
     """The pixels; raises `RefusedError` (413 for too many, 422 for what is no image)."""
     _check_pixels(upload.content, limits)
-    found = decode_bytes(upload.content, upload.name, bits=bits, max_pixels=limits.pixels)
+    found = decode_bytes(
+        upload.content, upload.name, bits=bits, max_pixels=limits.pixels, mend=SMALLER
+    )
     if isinstance(found, DecodeFailure):
         raise RefusedError(422, found.reason)
     return found.pixels if isinstance(found, Converted) else found

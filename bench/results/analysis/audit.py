@@ -6,7 +6,7 @@ what was noticed when the images were prepared, which the run folder keeps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +15,8 @@ import numpy as np
 from bench.errors import BenchError
 from bench.results.analysis.held_out import HeldOut, held_out
 from bench.results.analysis.label_errors import ConfidentJoint, confident_joint, margins
+from bench.results.analysis.outliers import LEAST_FACTOR
+from bench.results.folder import read_outliers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +27,13 @@ Reason = Literal[
     "label error",
     "same image, other label",
     "similar image, other label",
+    "unlike all others",
     "nearly one colour",
     "low contrast",
     "unreadable",
 ]
+
+OUTLIER: Reason = "unlike all others"
 
 PAIRS: Mapping[str, Reason] = {
     "label-conflict": "same image, other label",
@@ -52,8 +57,8 @@ class Suspect:
 
     `given` is its label, None where the run folder does not tell it. Of a label error `suggested`
     is the class that confident learning takes for the true one, and `score` in [-1, 1] how much
-    more probable the best other class is than the given one. `like` is the other sample of a pair
-    with its label.
+    more probable the best other class is than the given one. Of what is unlike all others `score`
+    is its local outlier factor. `like` is the other sample of a pair with its label.
     """
 
     sample: str
@@ -69,12 +74,14 @@ class Audited:
     """What the audit of a run has found: `suspects`, the worst label errors first.
 
     `unnamed` counts, by reason, what the run folder tells the number of but does not name.
+    `measured` is of how many samples it is known how unlike the others they are, None of none.
     """
 
     held_out: HeldOut
     joint: ConfidentJoint
     suspects: tuple[Suspect, ...]
     unnamed: Mapping[Reason, int]
+    measured: int | None = None
 
 
 def find_suspects(run: Run) -> Audited:
@@ -87,12 +94,31 @@ def find_suspects(run: Run) -> Audited:
         )
     joint = confident_joint(found.labels, found.probabilities)
     labels = _labels(run)
+    factors = read_outliers(run.folder)
     suspects = (
         *_label_errors(found, joint),
+        *_outliers(factors or {}, labels),
         *_conflicts(run, labels),
         *_of_images(run, labels),
     )
-    return Audited(held_out=found, joint=joint, suspects=suspects, unnamed=_unnamed(run))
+    return Audited(
+        held_out=found,
+        joint=joint,
+        suspects=suspects,
+        unnamed=_unnamed(run),
+        measured=None if factors is None else len(factors),
+    )
+
+
+def to_picture(suspects: Sequence[Suspect], limit: int) -> list[Suspect]:
+    """So many of them, in their order: label errors leave a quarter to what is unlike the others.
+
+    Of unreadable images there is no picture.
+    """
+    known = [each for each in suspects if each.reason != "unreadable"]
+    odd = sum(each.reason == OUTLIER for each in known)
+    before = [each for each in known if each.reason == "label error"]
+    return [*before[: limit - min(odd, limit // 4)], *known[len(before) :]][:limit]
 
 
 def _label_errors(found: HeldOut, joint: ConfidentJoint) -> list[Suspect]:
@@ -107,6 +133,16 @@ def _label_errors(found: HeldOut, joint: ConfidentJoint) -> list[Suspect]:
             score=float(scores[row]),
         )
         for row in np.flatnonzero(joint.off_diagonal)
+    ]
+    return sorted(suspects, key=lambda each: (-(each.score or 0.0), each.sample))
+
+
+def _outliers(factors: Mapping[str, float], labels: Mapping[str, str]) -> list[Suspect]:
+    """The largest factor first."""
+    suspects = [
+        Suspect(sample=sample, reason=OUTLIER, given=labels.get(sample), score=factor)
+        for sample, factor in factors.items()
+        if factor >= LEAST_FACTOR
     ]
     return sorted(suspects, key=lambda each: (-(each.score or 0.0), each.sample))
 

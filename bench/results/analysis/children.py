@@ -27,7 +27,10 @@ NO_SEED = 0
 """Stands where members of several seeds were joined."""
 
 BEST_MEMBER = "its best member"
-"""Of a soup: on validation."""
+"""Of a soup or a vote: on validation."""
+
+ANY_MEMBER = "one of its members"
+"""Where no validation says which is best: of a vote the middle rate, of a soup the first trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def families(run: Run, grid: Grid, verdict: Verdict) -> list[Family]:
             base = _base(done, recommended, scored)
             changes = "temperature" not in family.chosen or grid.metric.name not in _OF_LABELS
             if base is not None and changes:
-                label = _base_label(done, family, grid, verdict)
+                label = _base_label(done, family, run, verdict)
                 family = replace(family, base=label)
                 pairs[len(found)] = (family.label, label, {"": scores}, {"": base})
         found.append(family)
@@ -148,10 +151,13 @@ def _base(done: pd.DataFrame, recommended: Choice | None, scored: TrialScores) -
     return Scores(seeds=(NO_SEED,), samples=whole.samples, values=mean)
 
 
-def _base_label(done: pd.DataFrame, family: Family, grid: Grid, verdict: Verdict) -> str:
+def _base_label(done: pd.DataFrame, family: Family, run: Run, verdict: Verdict) -> str:
     if done["base"].isna().any():
         return str(verdict.recommended)
-    return family.of if done["config"].notna().all() else BEST_MEMBER
+    if done["config"].notna().all():
+        return family.of
+    bases = run.trials["trial"].isin(done["base"])
+    return BEST_MEMBER if run.trials.loc[bases, run.metric.val].notna().any() else ANY_MEMBER
 
 
 def _compared(pairs: Mapping[int, Pair], verdict: Verdict) -> dict[int, Comparison]:

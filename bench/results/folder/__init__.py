@@ -5,6 +5,7 @@ from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES, class_names
 from bench.results.folder.links import refuse_links
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
+from bench.results.folder.outliers import read_outliers, write_outliers
 from bench.results.folder.parts import Part, RunStore, damaged_checkpoints
 from bench.results.folder.remote import Push, RemoteFolder, part_item, push_run, pushing, run_folder
 from bench.results.folder.run import Run, is_whole, read_run, write_checked_json, write_json
@@ -52,6 +53,7 @@ __all__ = [
     "read_input_views",
     "read_json",
     "read_lr_ranges",
+    "read_outliers",
     "read_run",
     "read_thumbnails",
     "read_tuning",
@@ -62,6 +64,7 @@ __all__ = [
     "write_input_views",
     "write_json",
     "write_lr_ranges",
+    "write_outliers",
     "write_thumbnails",
     "write_tuning",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.keys import content_hash
+from bench.results.folder.outliers import FILE as OUTLIERS
 from bench.results.folder.tables import read_table
 from bench.system.cache import flush_to_disk
 
@@ -23,9 +24,12 @@ _KEPT = (
     "children.parquet", "child_predictions.parquet", "suite.yaml", "environment.json",
     "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
     "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
-    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit",
+    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", OUTLIERS,
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
+
+_NOT_RENEWED = ("audit", OUTLIERS)
+"""What a run does not write again: in the folder of another suite it would be taken for its own."""
 
 
 def complete_others(folder: Path, trials: Collection[str]) -> list[Mapping[str, Any]]:
@@ -45,13 +49,17 @@ def earlier_folder(folder: Path) -> Path:
 
 
 def keep_earlier(folder: Path) -> Path:
-    """Copy the tables and the report as they are now; returns the folder that has them."""
+    """Copy the tables and the report as they are now; returns the folder that has them.
+
+    An audit is moved there: it is of the data and the trials of the earlier suite.
+    """
     place = earlier_folder(folder)
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in _KEPT:
-        source = folder / name
+        moved = name in _NOT_RENEWED and not (folder / name).exists()  # when it was kept before
+        source = (place if moved else folder) / name
         if source.is_dir():
             shutil.copytree(source, partial / name)
         elif source.is_file():
@@ -59,7 +67,16 @@ def keep_earlier(folder: Path) -> Path:
             flush_to_disk(partial / name)
     shutil.rmtree(place, ignore_errors=True)
     os.replace(partial, place)
+    for name in _NOT_RENEWED:
+        _remove(folder / name)
     return place
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:

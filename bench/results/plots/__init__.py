@@ -24,6 +24,7 @@ from bench.results.analysis import (
     read_verdict,
     representatives,
 )
+from bench.results.analysis.audit import to_picture
 from bench.results.analysis.label_sizes import sizes_of
 from bench.results.folder import class_names, read_input_views, read_thumbnails, read_tuning
 from bench.results.folder.columns import METRICS
@@ -354,8 +355,7 @@ def _suspected(run: Run) -> list[str]:
         suspects = find_suspects(run).suspects
     except BenchError:
         return []
-    known = [each.sample for each in suspects if each.reason != "unreadable"]
-    return list(dict.fromkeys(known))[:MAX_SUSPECTS]
+    return list(dict.fromkeys(each.sample for each in to_picture(suspects, MAX_SUSPECTS)))
 
 
 def _mistaken(run: Run) -> list[str]:

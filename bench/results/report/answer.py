@@ -15,9 +15,9 @@ from bench.errors import counted
 from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.grid import ALL, SHOTS, Grid, is_missing
+from bench.results.grid import SHOTS, Grid, is_missing
 from bench.results.metric import Metric
-from bench.results.report.wording import rounded_up, seeds_text
+from bench.results.report.wording import at_size_text, rounded_up, seeds_text
 
 MAX_NAMES = 4
 MAX_LINES = 5
@@ -55,10 +55,7 @@ def answer(found: Verdict, grid: Grid, *, doubts: Sequence[str] = ()) -> list[Li
 
 def _at_size(found: Verdict) -> str:
     """At which number of training images all of it stands, where that varies."""
-    if found.size is None:
-        return ""
-    images = "all training images" if found.size == ALL else f"{found.size} training images a class"
-    return f"with {images}: "
+    return "" if found.size is None else f"{at_size_text(found.size)}: "
 
 
 def _use(found: Verdict, grid: Grid) -> Line:

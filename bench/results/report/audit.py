@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError, counted
-from bench.results.analysis.audit import PAIRS, Audited, Suspect
+from bench.results.analysis.audit import OUTLIER, PAIRS, Audited, Suspect
 from bench.results.analysis.held_out import HeldOut
 from bench.results.folder import read_json, write_json
 from bench.results.report.blocks import Block, Picture, Table, paragraph
@@ -39,13 +39,29 @@ def sentences(found: Audited) -> Iterator[str]:
         f"Label errors: confident learning estimates {joint.errors:.0f} "
         f"({_percent(joint.errors / len(held.samples))}) and names {counted(named, 'image')}."
     )
-    counts = Counter(each.reason for each in found.suspects if each.suggested is None)
+    yield _odd(found)
+    counts = Counter(
+        each.reason for each in found.suspects if each.suggested is None and each.reason != OUTLIER
+    )
     for reason in dict.fromkeys([*counts, *found.unnamed]):
         rest = found.unnamed.get(reason, 0)
         unit = "pair" if reason in PAIRS.values() else "image"
         more = f", and {counted(rest, unit)} that the run folder does not name" if rest else ""
         yield f"{reason.capitalize()}: {counted(counts[reason], 'image')}{more}."
     yield "Each is a suspicion: look before you change a label or leave an image out."
+
+
+def _odd(found: Audited) -> str:
+    if found.measured is None:
+        return (
+            "Images that are unlike all others were not looked for: a run folder keeps no "
+            "features, an audit of the suite has some."
+        )
+    odd = sum(each.reason == OUTLIER for each in found.suspects)
+    return (
+        f"{OUTLIER.capitalize()}: {counted(odd, 'image')} of {found.measured:,}, by features that "
+        "know nothing of the labels."
+    )
 
 
 def _looked_at(held: HeldOut) -> str:
@@ -155,6 +171,7 @@ def _content(found: Audited) -> dict[str, Any]:
             for each in found.suspects
         ],
         "unnamed": dict(found.unnamed),
+        "features_of": found.measured,
         "sentences": list(sentences(found)),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bench.results.analysis.children import Family, families
+from bench.results.analysis.children import ANY_MEMBER, Family, families
 from bench.results.analysis.verdict import Verdict
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, Grid
@@ -44,6 +44,11 @@ def children_section(run: Run, grid: Grid, verdict: Verdict) -> Iterator[Block]:
     )
     if made:
         yield _table(made[:MAX_ROWS], metric)
+    if any(family.base == ANY_MEMBER for family in made):
+        yield paragraph(
+            "No validation split says which member is best: a vote is compared with the middle one "
+            "of its learning rates, a soup with its first trial."
+        )
     if len(made) > MAX_ROWS:
         yield paragraph(f"children.parquet has {len(made) - MAX_ROWS} more.")
     yield from _calibration(run)

@@ -55,6 +55,7 @@ FILES: Mapping[str, str] = {
     "inputs.parquet": "a few training images as networks see them",
     "earlier": "tables and reports of suites that this folder had before",
     "audit": "images and labels to look at: a table, JSON and a contact sheet",
+    "outliers.parquet": "how unlike all others each image is, as an audit found",
     "plots": "all figures",
     "checkpoints": "trained weights",
 }

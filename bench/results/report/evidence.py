@@ -55,6 +55,7 @@ from bench.results.report.blocks import (
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
 from bench.results.report.label_curves import label_curves_section
+from bench.results.report.over_fitting import over_fitting_section
 from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
 from bench.results.report.tuning import tuning_section
@@ -136,6 +137,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield from _metrics(found)
     yield from predictions_sections(found.run, found.grid, found.verdict)
     yield from _training(found)
+    yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from _shares(found)
     yield from _fronts(found)

@@ -215,7 +215,13 @@ def _cell_of(cell: Mapping[str, str], axes: Sequence[str]) -> tuple[str, ...]:
 
 def _fills(grid: Grid, others: Sequence[str]) -> dict[tuple[str, ...], str]:
     """How the points of configs of one leading value differ; nothing if there are too many."""
-    cells = sorted({_cell_of(cell, others) for cell in grid.cells.values()})
+    cells = sorted(
+        {_cell_of(cell, others) for cell in grid.cells.values()},
+        key=lambda cell: [
+            grid.axes[axis].index(value) if value in grid.axes[axis] else -1
+            for axis, value in zip(others, cell, strict=True)
+        ],
+    )
     if not 1 < len(cells) <= len(FILLS):
         return {}
     return dict(zip(cells, FILLS, strict=False))

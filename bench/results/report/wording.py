@@ -7,7 +7,7 @@ import math
 from bench.errors import counted
 from bench.results.analysis import Comparison
 from bench.results.analysis.intervals import Interval
-from bench.results.grid import UNKNOWN, Spread, is_missing
+from bench.results.grid import ALL, UNKNOWN, Spread, is_missing
 from bench.results.metric import Metric
 
 
@@ -55,6 +55,15 @@ def difference_interval(interval: Interval, metric: Metric) -> str:
 def seeds_text(n: int) -> str:
     """`one seed`, `3 seeds`."""
     return "one seed" if n == 1 else counted(n, "seed")
+
+
+def at_size_text(size: str) -> str:
+    """With how many training images: `with all training images`, `with 5 training images a class`.
+
+    `size` is a value of `shots`, as a grid has it.
+    """
+    images = "all training images" if size == ALL else f"{size} training images a class"
+    return f"with {images}"
 
 
 def rounded_up(n: int) -> int:

@@ -23,6 +23,10 @@ SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
 FEW_TO_CHOOSE_BY = 100
 """Validation images; with fewer the choice of the epoch is mentioned."""
 SHOTS = 50
+VOTE_FACTOR = 5
+"""Between the rates of a vote, as in FewTrans."""
+FEW_LABELS = 10
+"""Labelled images of a class; with fewer a vote over learning rates is mentioned."""
 
 
 def suite_text(found: Examined, proposal: Proposal, *, path: Path, name: str, dataset: str) -> str:
@@ -311,6 +315,7 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         "For strategies without an lr of their own above: small steps keep what the weights know."
     )
     yield f"lr: {chosen.lr:g}"
+    yield from _vote(found, chosen)
     if chosen.balanced:
         yield from comment(_why_balanced(found))
         yield "class_weights: balanced"
@@ -322,6 +327,27 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         "augmentation" + (", the validation split." if found.drawn else ".")
     )
     yield f"seed: [{', '.join(map(str, chosen.seeds))}]"
+
+
+def _vote(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    """Instead of a choice by validation, where the images that are drawn for it are very few."""
+    if "val" not in found.drawn:
+        return
+    train, val = found.counts["train"], found.counts["val"]
+    least = min(train, key=lambda name: train[name] + val[name])
+    labelled = train[least] + val[least]
+    if labelled >= FEW_LABELS:
+        return
+    yield from comment(
+        f"{short_name(least)!r} has {counted(labelled, 'image')} to train on and to choose by. "
+        f"{val[least]} of them cannot say which epoch or rate is best, and are missing in "
+        "training. With these three lines, and a val_fraction of 0 above, all of them train, at "
+        "three rates that vote; the first one stands for the strategy. A strategy with an lr of "
+        "its own needs a list of its own:"
+    )
+    yield "# after: vote"
+    yield "# choose: last"
+    yield f"# lr: [{chosen.lr:g}, {chosen.lr / VOTE_FACTOR:g}, {chosen.lr * VOTE_FACTOR:g}]"
 
 
 def _why_balanced(found: Examined) -> str:

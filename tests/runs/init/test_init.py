@@ -259,6 +259,18 @@ def test_alternatives_in_comments_can_be_taken(device: str, train: int, tmp_path
         assert len(trials) >= richest(found).num_trials
 
 
+@pytest.mark.parametrize(("train", "vote"), [(7, True), (8, False)])
+def test_few_labels_make_a_vote_of_rates_an_alternative(
+    train: int, vote: bool, tmp_path: Path
+) -> None:
+    counts = even(2, train=train) | {"val": {"class-000": 2, "class-001": 4}}
+    found = made_up(counts, folder=tmp_path, drawn=("val",))
+    text = settings_text(found, richest(found), name="s", dataset=str(tmp_path))
+    assert ("\n# after: vote\n# choose: last\n# lr: [0.001, 0.0002, 0.005]\n" in text) == vote
+    own = replace(found, drawn=())
+    assert "after: vote" not in settings_text(own, richest(own), name="s", dataset="d")
+
+
 def test_own_splits_are_kept_and_nothing_is_drawn(tmp_path: Path) -> None:
     folder = tmp_path / "insects"
     for split, counts in {"train": {"a": 6, "b": 5}, "val": {"a": 2, "b": 3}}.items():

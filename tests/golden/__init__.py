@@ -1,0 +1,1 @@
+"""What must stay as it was released: ids of shipped suites, run folders of each tables version."""
