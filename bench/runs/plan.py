@@ -22,6 +22,7 @@ from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter, earlier_notes
+from bench.runs.split_check import check_sentence
 from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
 from bench.suite import Trial, cell_labels, trial_label
 
@@ -48,8 +49,8 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `after` what finished trials are made into, `search` what `tune` would search, `inputs`
-    how samples become inputs.
+    decide, `after` what finished trials are made into, `check` what `split_check` trains, `search`
+    what `tune` would search, `inputs` how samples become inputs.
     """
 
     suite: str
@@ -63,6 +64,7 @@ class RunPlan:
     time: TimeEstimate
     disk: DiskEstimate
     outlook: str | None
+    check: str | None = None
     after: str | None = None
     search: str | None = None
     inputs: tuple[str, ...] = ()
@@ -84,6 +86,8 @@ class RunPlan:
         yield self.disk.sentence()
         if self.after is not None:
             yield self.after
+        if self.check is not None:
+            yield self.check
         if self.search is not None:
             yield self.search
 
@@ -158,6 +162,9 @@ def plan_run(
         ),
         inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
         after=_after(resolved_run),
+        check=check_sentence(
+            resolved_run.loaded.suite, trials_of(resolved_run), _all_seconds(resolved_run, time)
+        ),
     )
 
 
@@ -195,6 +202,12 @@ def _after(resolved_run: ResolvedRun) -> str | None:
     if not entries:
         return None
     return f"after training, without further training: {', '.join(each.label for each in entries)}"
+
+
+def _all_seconds(resolved_run: ResolvedRun, time: TimeEstimate) -> float:
+    """What all trials would take, if they take as long each as those that are left; 0 if none."""
+    pending = len(resolved_run.pending)
+    return time.seconds * len(trials_of(resolved_run)) / pending if pending else 0.0
 
 
 def _outlook(trials: list[Trial], test_samples: int) -> str | None:

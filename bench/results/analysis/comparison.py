@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.results.analysis.crossed import (
+    LEAST_GROUPS,
     LEAST_SEEDS,
     CrossedTables,
     Numbers,
@@ -59,6 +60,8 @@ class Comparison:
     Of a run with `folds`, `samples` are the images that all of them test, and the test is the
     corrected resampled t test: it speaks of strategies from one seed on.
 
+    Where it is `grouped`, `samples` are groups of images; of too few nothing is claimed.
+
     `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
     what is left of one of each; NaN where they are not known.
     """
@@ -81,6 +84,7 @@ class Comparison:
     sample_variance: float = math.nan
     rest_variance: float = math.nan
     folds: int = 0
+    grouped: bool = False
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -111,6 +115,11 @@ class Comparison:
         return not self.folds and len(self.seeds) < LEAST_SEEDS
 
     @property
+    def of_few_groups(self) -> bool:
+        """Whether there are too few groups of test images to claim anything."""
+        return self.grouped and self.samples < LEAST_GROUPS
+
+    @property
     def verdict(self) -> Verdict:
         """What may be claimed of the strategies."""
         return "open" if self.of_models else self._seen
@@ -122,6 +131,8 @@ class Comparison:
 
     @property
     def _seen(self) -> Verdict:
+        if self.of_few_groups:
+            return "open"
         low, high = self.lead_interval
         if low > 0:
             return "better"
@@ -132,7 +143,8 @@ class Comparison:
     @property
     def not_worse(self) -> bool:
         """Whether `first` is shown to be behind by less than the margin, if it is behind at all."""
-        return not self.of_models and self.lead_interval[0] > -self.margin
+        shown = not self.of_models and not self.of_few_groups
+        return shown and self.lead_interval[0] > -self.margin
 
     def error(self, seeds: npt.NDArray[Any] | int) -> Numbers:
         """The standard error of the difference with so many seeds; NaN where it is not known."""
@@ -205,12 +217,9 @@ def compare_pairs(
         _measured(pair, level, number, margin, higher_is_better)
         for pair, level in zip(pairs, levels, strict=True)
     ]
-    counts = [
-        all(scores.counts for side in (one, other) for scores in side.values())
-        for _, _, one, other in pairs
-    ]
+    grains = [_grain(pair) for pair in pairs]
     tables = {
-        index: crossed_table(differences, grain=None if counts[index] else 0.0)
+        index: crossed_table(differences, grain=grains[index], grouped=comparison.grouped)
         for index, (comparison, differences) in enumerate(found)
         if not comparison.of_models and not comparison.folds and min(differences.shape) > 1
     }
@@ -219,7 +228,7 @@ def compare_pairs(
         if index in tables or comparison.samples < 2
         else _of_folds(comparison, differences, pairs[index])
         if comparison.folds
-        else _of_models(comparison, differences, counts[index])
+        else _of_models(comparison, differences, grains[index] is None)
         for index, (comparison, differences) in enumerate(found)
     ]
     if tables:
@@ -234,6 +243,14 @@ def compare_pairs(
                 comparisons[index], float(ps[place]), float(halves[place]), tables[index]
             )
     return comparisons
+
+
+def _grain(pair: Pair) -> float | None:
+    """That of the differences: None for that of samples that are right or wrong."""
+    grains = [scores.grain for side in pair[2:] for scores in side.values()]
+    if all(grain is None for grain in grains):
+        return None
+    return min(grain or 0.0 for grain in grains)
 
 
 def _measured(
@@ -268,6 +285,7 @@ def _measured(
         margin=margin,
         higher_is_better=higher_is_better,
         folds=len(samples) if known and any(side.folds is not None for side in sides) else 0,
+        grouped=any(side.grouping is not None for side in sides),
     )
     return comparison, differences
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
-from bench.results.analysis.predicted import class_arrays
+from bench.results.analysis.predicted import class_arrays, groups_of
 from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
@@ -48,23 +48,50 @@ def folds_of(run: Run) -> Folds | None:
     return Folds(test=test, train=train)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """Samples that are `groups` of images, and whether each of the `images` is right or wrong.
+
+    Images of one patient are often right or wrong together, and tell less than as many others.
+    """
+
+    groups: int
+    images: int
+    counts: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """`values[seed, sample]` of something that was trained with each of `seeds`.
 
     Their mean over samples is the metric of a seed's test split. With `folds` the columns are
-    folds, and their values the metric of each.
+    folds, and their values the metric of each; with a `grouping` they are groups of images.
     """
 
     seeds: tuple[int, ...]
     samples: tuple[str, ...]
     values: Numbers
     folds: Folds | None = None
+    grouping: Grouping | None = None
 
     @cached_property
     def counts(self) -> bool:
         """Whether every sample is right or wrong, 1 or 0."""
-        return bool(np.isin(self.values, (0.0, 1.0)).all())
+        return self.grouping is None and bool(np.isin(self.values, (0.0, 1.0)).all())
+
+    @property
+    def grain(self) -> float | None:
+        """What one image more or less makes, where they are counted: None for that of samples."""
+        if self.grouping is not None and self.grouping.counts:
+            return 1 / (self.grouping.images + 2)
+        return None if self.counts else 0.0
+
+    @property
+    def images(self) -> int:
+        """How many are tested, of folds by all of them."""
+        if self.grouping is not None:
+            return self.grouping.images
+        return len(self.samples) * (1 if self.folds is None else self.folds.test)
 
     def at(self, seeds: Sequence[int], samples: Sequence[str]) -> Numbers:
         """The table of some of the seeds and samples, in their order."""
@@ -77,11 +104,16 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialScores:
-    """A row of `values` for each trial, a column for each of `samples`; NaN where not known."""
+    """A row of `values` for each trial, a column for each of `samples`; NaN where not known.
+
+    `groups` are those of samples that are images, `grouping` is there if samples are groups.
+    """
 
     rows: Mapping[str, int]
     samples: tuple[str, ...]
     values: Numbers
+    groups: tuple[str, ...] | None = None
+    grouping: Grouping | None = None
 
     def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
@@ -92,10 +124,47 @@ class TrialScores:
         whole = np.isfinite(values).all(axis=0)
         if not whole.any():
             return None
-        if whole.all():
-            return Scores(seeds=tuple(known), samples=self.samples, values=values)
-        samples = tuple(np.array(self.samples, dtype=object)[whole])
-        return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+        samples, groups = self.samples, self.groups
+        if not whole.all():
+            samples, groups = _some(samples, whole), None if groups is None else _some(groups, whole)
+            values = values[:, whole]
+        found = Scores(seeds=tuple(known), samples=samples, values=values, grouping=self.grouping)
+        return found if groups is None else in_groups(found, groups)
+
+
+def _some(names: tuple[str, ...], which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(np.array(names, dtype=object)[which])
+
+
+def in_groups(scores: Scores, groups: Sequence[str]) -> Scores:
+    """The same with groups for samples: `groups` are those of the samples that are images.
+
+    Where no two are of the same group nothing changes.
+    """
+    names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    if len(names) == len(groups):
+        return scores
+    return Scores(
+        seeds=scores.seeds,
+        samples=tuple(map(str, names)),
+        values=by_group(scores.values, group),
+        grouping=Grouping(groups=len(names), images=len(groups), counts=scores.counts),
+    )
+
+
+def by_group(values: npt.NDArray[Any], group: npt.NDArray[np.int64]) -> Numbers:
+    """`values[..., image]` as `[..., group]`, with the same mean over them; `group` from 0 on.
+
+    A mean over images whose groups differ in size is a ratio of two sums. What a group adds to it
+    is what its images lie above or below the mean, together (linearised: Cochran, Sampling
+    Techniques, 1977), so the spread over groups is that of cluster-robust errors.
+    """
+    sizes = np.bincount(group)
+    means = values.mean(axis=-1, dtype=np.float64, keepdims=True)
+    rows = values.reshape(-1, values.shape[-1])
+    sums = np.stack([np.bincount(group, row) for row in rows])
+    sums = sums.reshape(*values.shape[:-1], len(sizes))
+    return np.asarray(means + len(sizes) / len(group) * (sums - sizes * means))
 
 
 def figure_scores(
@@ -116,7 +185,8 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
     A metric that is the mean of something over samples scores each sample by that. Of any other,
     scores are jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric
     without sample i, moved to have the metric as their mean. Of many samples, blocks that are alike
-    in their classes are left out instead, and stand as one sample each.
+    in their classes are left out instead, and stand as one sample each. If samples have groups
+    (column `group`), a group is a sample, and is left out as a whole.
     """
     import pandas as pd
 
@@ -126,6 +196,8 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         return None
     row, trials = pd.factorize(predictions["trial"])
     column, samples = pd.factorize(predictions["sample"])
+    groups = groups_of(predictions, samples)
+    grouping: Grouping | None = None
     if metric.name in _PER_SAMPLE:
         values = np.full((len(trials), len(samples)), np.nan)
         values[row, column] = _per_sample(predictions, metric)
@@ -134,19 +206,42 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         labels, probabilities = class_arrays(predictions)
         classes = np.full(len(samples), -1)
         classes[column] = labels
-        block = blocks_of(classes)
+        if groups is None:
+            block = blocks_of(classes)
+        else:
+            block, number = blocks_of_groups(groups)
+            grouping = Grouping(groups=number, images=len(samples), counts=False)
         values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
         for index in range(len(trials)):
             own = row == index
             values[index] = pseudo_values(
-                function, labels[own], probabilities[own], block[column[own]], values.shape[1]
+                function,
+                labels[own],
+                probabilities[own],
+                block[column[own]],
+                values.shape[1],
+                uneven=groups is not None,
             )
         alone = values.shape[1] == len(samples)
         names = samples if alone else (f"block {number}" for number in range(values.shape[1]))
         if alone:
             values = values[:, block]
+        groups = None
     rows = {str(trial): index for index, trial in enumerate(trials)}
-    return TrialScores(rows=rows, samples=tuple(map(str, names)), values=values)
+    return TrialScores(
+        rows=rows,
+        samples=tuple(map(str, names)),
+        values=values,
+        groups=groups,
+        grouping=grouping,
+    )
+
+
+def set_names(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The named test sets of test predictions, sorted; none where there is one test split."""
+    if "test_set" not in predictions:
+        return ()
+    return tuple(sorted(predictions["test_set"].dropna().unique()))
 
 
 def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
@@ -183,14 +278,29 @@ def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return block
 
 
+def blocks_of_groups(groups: Sequence[str]) -> tuple[npt.NDArray[np.int64], int]:
+    """The block of each sample, where no block parts a group, and the number of groups."""
+    names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    block = np.empty(len(names), dtype=np.int64)
+    order = np.random.default_rng(0).permutation(len(names))
+    block[order] = np.arange(len(names)) % MAX_BLOCKS
+    return np.asarray(block[group]), len(names)
+
+
 def pseudo_values(
     function: MetricFunction,
     labels: npt.NDArray[np.int64],
     probabilities: Numbers,
     block: npt.NDArray[np.int64],
     count: int,
+    *,
+    uneven: bool = False,
 ) -> Numbers:
-    """The jackknife pseudo-value of each of `count` blocks; `block` says which a sample is in."""
+    """The jackknife pseudo-value of each of `count` blocks; `block` says which a sample is in.
+
+    Of `uneven` blocks each counts by its size (Busing, Meijer and Van der Leeden, Delete-m
+    Jackknife for Unequal m, 1999), so that those of a mean are what `by_group` makes of it.
+    """
     if not np.isfinite(probabilities).all():
         return np.full(count, np.nan)
     whole = function(labels, probabilities)
@@ -198,5 +308,6 @@ def pseudo_values(
         function(labels[kept], probabilities[kept])
         for kept in (block != number for number in range(count))
     ]
-    values = count * whole - (count - 1) * np.array(left, dtype=np.float64)
+    others = count * (1 - np.bincount(block, minlength=count) / len(block)) if uneven else count - 1
+    values = (others + 1) * whole - others * np.array(left, dtype=np.float64)
     return np.asarray(values - values.mean() + whole)
