@@ -93,7 +93,9 @@ def _by_set(
     for issue in issues:
         own_counts = counts.get(issue.kind, {})
         told = ", ".join(f"{name} {count:,}" for name, count in own_counts.items())
-        more = f" Of these between test sets and what is trained or chosen by: {told}." if told else ""
+        more = (
+            f" Of these between test sets and what is trained or chosen by: {told}." if told else ""
+        )
         yield replace(issue, message=f"{issue.message}{more}")
 
 

@@ -7,19 +7,18 @@ tunes or claims does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Unpack
 
 from bench.errors import counted
-from bench.results.analysis import read_verdict
+from bench.results.analysis import Verdict, read_verdict
 from bench.results.analysis.choice import chosen_config
 from bench.results.folder import Run
 from bench.results.folder.split_check import FOLDER
-from bench.results.grid import complete_trials, read_grid
+from bench.results.grid import Grid, complete_trials, read_grid
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunKeywords
 from bench.runs.resolve import ResolvedRun
 from bench.runs.time_estimate import duration
-from bench.suite import LoadedSuite, Suite, Trial, WrittenTrial
+from bench.suite import LoadedSuite, Suite, Trial
 
 
 def checked_split(resolved_run: ResolvedRun, result: Run) -> CheckedSuite | None:
@@ -32,8 +31,7 @@ def checked_split(resolved_run: ResolvedRun, result: Run) -> CheckedSuite | None
     grid = read_grid(result.trials, result.metric)
     wanted = set(grid.cells)
     if loaded.suite.split_check != "all":
-        contenders = read_verdict(result).contenders
-        wanted = {chosen_config(each.choices, grid) for each in contenders}
+        wanted = _standing(read_verdict(result), grid)
     suite = _at_random(loaded.suite)
     trials = [
         trial.model_copy(update={"suite": suite.name, "dataset": suite.dataset})
@@ -43,7 +41,7 @@ def checked_split(resolved_run: ResolvedRun, result: Run) -> CheckedSuite | None
         return None
     return CheckedSuite(
         loaded=LoadedSuite(suite=suite, yaml_file=loaded.yaml_file),
-        written=tuple(WrittenTrial(written=trial, trial=trial, places={}) for trial in trials),
+        written=(),  # notes on what is written are told of the run
         trials=tuple(trials),
         selected=(),
     )
@@ -74,6 +72,14 @@ def check_sentence(suite: Suite, trials: list[Trial], seconds: float) -> str | N
         f"split_check: after that {what} once more under a random split that takes no notice of "
         f"groups ({counted(number, 'training')}{time})"
     )
+
+
+def _standing(verdict: Verdict, grid: Grid) -> set[str]:
+    """What validation chooses of each strategy; where there is one, what the verdict names."""
+    if grid.lead != "strategy":
+        name = verdict.recommended or verdict.leader
+        return set() if name is None else {chosen_config(verdict.contender(name).choices, grid)}
+    return {chosen_config(each.choices, grid) for each in verdict.contenders}
 
 
 def _trained(resolved_run: ResolvedRun, result: Run, wanted: set[str]) -> Iterator[Trial]:

@@ -238,9 +238,9 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
     if family is not None and family == trial.dataset.options.get("family_seed"):
         yield (
             "weights",
-            f"weights 'fractals' and dataset {trial.dataset.name!r} must differ in family_seed, got "
-            f"{family} "
-            "for both: the network would be pretrained on the classes it is tested on",
+            f"weights 'fractals' and dataset {trial.dataset.name!r} must differ in family_seed, "
+            f"got {family} for both: the network would be pretrained on the classes it is tested "
+            "on",
         )
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         yield (
@@ -303,8 +303,8 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
         if not isinstance(rule, Mapping) or rule.get("by") != "group":
             yield (
                 ("split_check",),
-                "split_check compares a random split with one that keeps groups whole: give the data "
-                "set `split: {by: group}`, or leave split_check out",
+                "split_check compares a random split with one that keeps groups whole: give the "
+                "data set `split: {by: group}`, or leave split_check out",
             )
         if suite.tune is not None:
             yield (

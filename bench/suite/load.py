@@ -252,8 +252,10 @@ class _Checker:
 
     def _split_check(self, data: Mapping[str, Any]) -> SplitCheck:
         wanted = data.get("split_check", False)
-        if isinstance(wanted, bool) or wanted == "all":
+        if isinstance(wanted, bool):
             return wanted
+        if wanted == "all":
+            return "all"
         self._report(("split_check",), f"split_check must be true, false or 'all', got {wanted!r}")
         return False
 

@@ -653,7 +653,7 @@ Checkpoints = Literal["all", "best", "none"]
 
 
 SplitCheck = bool | Literal["all"]
-"""Whether the same is trained once more under a random split: one config of each strategy, or all."""
+"""Whether the same is trained once more at random: one config of each strategy, or all."""
 
 
 class Suite(BaseModel):

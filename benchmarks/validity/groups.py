@@ -15,7 +15,7 @@ from benchmarks.validity.cells import Cell, judge, portions
 from benchmarks.validity.models import Mixture, Probit
 from benchmarks.validity.squares import Numbers, Right, tables_of
 
-GROUPS = (6, 8, 12, 31, 60, 150)
+GROUPS = (8, 12, 31, 60, 150)
 SEEDS = (3, 8)
 STRATEGIES = (2, 4)
 MEAN_SIZE, MOST_IMAGES = 10, 60

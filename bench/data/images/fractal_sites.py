@@ -144,11 +144,12 @@ def _sites_of(
     own, others = np.flatnonzero(common), np.flatnonzero(~common)
     draws = rng.random((2, images))
     at_home = draws[0] < bias
-    return np.where(
+    found: NDArray[np.int64] = np.where(
         at_home,
         own[(draws[1] * len(own)).astype(np.int64)],
         others[(draws[1] * len(others)).astype(np.int64)],
     )
+    return found
 
 
 def _casts(family_seed: int, sites: int) -> NDArray[np.float64]:
@@ -156,7 +157,8 @@ def _casts(family_seed: int, sites: int) -> NDArray[np.float64]:
     directions = np.stack(
         [_keyed_rng(family_seed, _CASTS, site).standard_normal(3) for site in range(sites)]
     )
-    return CAST * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    casts: NDArray[np.float64] = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return CAST * casts
 
 
 def _read(
@@ -174,4 +176,6 @@ def _read(
 
 
 def _keyed_rng(family_seed: int, purpose: int, index: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[family_seed, purpose], counter=[0, index, 0, 0]))
+    return np.random.Generator(
+        np.random.Philox(key=[family_seed, purpose], counter=[0, index, 0, 0])
+    )

@@ -87,7 +87,7 @@ GivenSplits = Mapping[str, str | Mapping[str, str]]
 """The folder of each split; of test a mapping names those of several test sets."""
 
 
-class SeveralTestSets(DataError):
+class SeveralTestSetsError(DataError):
     """A folder holds several test splits, which the option `splits` can name as test sets."""
 
     def __init__(self, root: Path, splits: GivenSplits) -> None:
@@ -493,7 +493,7 @@ def _splits(
             class_folders += _class_folders(folder, inner, split)
     parents: dict[int, tuple[Path, ...]] = {split: (path,) for split, path in by_split.items()}
     for name, path in test_sets.items():
-        folder = tree.descend(path)
+        folder = path if tree.readings(path) & known else tree.descend(path)
         own = _class_folders(folder, _labelled(tree, folder, known, name, classes), TEST)
         class_folders += [replace(each, test_set=name) for each in own]
         parents[TEST] = (*parents.get(TEST, ()), folder)
@@ -527,7 +527,7 @@ def _one_for_each(
             unlabelled += [path for path in filled if path not in fitting]
         if len(fitting) > 1:
             if split == TEST and TRAIN in by_split:
-                raise SeveralTestSets(tree.root, _proposed(tree, by_split, fitting))
+                raise SeveralTestSetsError(tree.root, _proposed(tree, by_split, fitting))
             names = [name_text(path.name) for path in fitting]
             raise DataError(
                 f"{tree.root} holds {'two' if len(names) == 2 else len(names)} "
@@ -540,9 +540,7 @@ def _one_for_each(
     return by_split, unlabelled
 
 
-def _proposed(
-    tree: _Tree, by_split: Mapping[int, Path], tests: Sequence[Path]
-) -> GivenSplits:
+def _proposed(tree: _Tree, by_split: Mapping[int, Path], tests: Sequence[Path]) -> GivenSplits:
     """The option that names several folders as test sets."""
     own = {SPLIT_NAMES[split]: sample_id(tree.root, path) for split, path in by_split.items()}
     return {**own, "test": {name_text(p.name): sample_id(tree.root, p) for p in tests}}

@@ -21,6 +21,8 @@ from bench.suite.claims import read_claims
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.results.folder import Run
 
 VOLATILE = ("command", "started", "overrides")

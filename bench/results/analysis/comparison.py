@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.results.analysis.crossed import (
+    LARGEST_GROUP,
     LEAST_GROUPS,
     LEAST_SEEDS,
     CrossedTables,
@@ -60,7 +61,8 @@ class Comparison:
     Of a run with `folds`, `samples` are the images that all of them test, and the test is the
     corrected resampled t test: it speaks of strategies from one seed on.
 
-    Where it is `grouped`, `samples` are groups of images; of too few nothing is claimed.
+    Where it is `grouped`, `samples` are groups of images. Nothing is claimed with `few_groups`: too
+    few of them, or one that has more than half of all images.
 
     `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
     what is left of one of each; NaN where they are not known.
@@ -85,6 +87,7 @@ class Comparison:
     rest_variance: float = math.nan
     folds: int = 0
     grouped: bool = False
+    few_groups: bool = False
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -115,11 +118,6 @@ class Comparison:
         return not self.folds and len(self.seeds) < LEAST_SEEDS
 
     @property
-    def of_few_groups(self) -> bool:
-        """Whether there are too few groups of test images to claim anything."""
-        return self.grouped and self.samples < LEAST_GROUPS
-
-    @property
     def verdict(self) -> Verdict:
         """What may be claimed of the strategies."""
         return "open" if self.of_models else self._seen
@@ -131,7 +129,7 @@ class Comparison:
 
     @property
     def _seen(self) -> Verdict:
-        if self.of_few_groups:
+        if self.few_groups:
             return "open"
         low, high = self.lead_interval
         if low > 0:
@@ -143,7 +141,7 @@ class Comparison:
     @property
     def not_worse(self) -> bool:
         """Whether `first` is shown to be behind by less than the margin, if it is behind at all."""
-        shown = not self.of_models and not self.of_few_groups
+        shown = not self.of_models and not self.few_groups
         return shown and self.lead_interval[0] > -self.margin
 
     def error(self, seeds: npt.NDArray[Any] | int) -> Numbers:
@@ -286,6 +284,11 @@ def _measured(
         higher_is_better=higher_is_better,
         folds=len(samples) if known and any(side.folds is not None for side in sides) else 0,
         grouped=any(side.grouping is not None for side in sides),
+        few_groups=any(
+            side.grouping is not None
+            and (len(samples) < LEAST_GROUPS or side.grouping.largest > LARGEST_GROUP)
+            for side in sides
+        ),
     )
     return comparison, differences
 
@@ -343,6 +346,8 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
     added = 2 if counts else 0
     spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
     error = math.sqrt(max(0.0, spread)) / (samples + added)
+    if comparison.grouped:  # of which there may be few
+        error *= math.sqrt(samples / max(1, samples - 1))
     if not error:
         return comparison
     p = float(2 * student_above(abs(comparison.difference) / error, samples - 1))

@@ -112,9 +112,7 @@ def forecast(
     )
     if not predicts or law.at(ahead) >= errors[-1]:
         return NoForecast(why="last", **off)
-    half = math.hypot(
-        _half_width(numbers, tables, ahead, grouped=grouped), float(off_law.max())
-    )
+    half = math.hypot(_half_width(numbers, tables, ahead, grouped=grouped), float(off_law.max()))
     turned = metric.percent and metric.higher_is_better
 
     def figure(error: float) -> float:

@@ -53,11 +53,20 @@ class Grouping:
     """Samples that are `groups` of images, and whether each of the `images` is right or wrong.
 
     Images of one patient are often right or wrong together, and tell less than as many others.
+    The `largest` group has this share of all images.
     """
 
     groups: int
     images: int
+    largest: float
     counts: bool
+
+    @classmethod
+    def of(cls, groups: Sequence[str], *, counts: bool) -> Grouping:
+        """That of images with these groups."""
+        sizes = np.unique(np.array(groups, dtype=str), return_counts=True)[1]
+        largest = float(sizes.max() / sizes.sum())
+        return cls(groups=len(sizes), images=len(groups), largest=largest, counts=counts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,13 +130,13 @@ class TrialScores:
         if not known:
             return None
         values = self.values[list(known.values())]
-        whole = np.isfinite(values).all(axis=0)
+        whole: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
         if not whole.any():
             return None
         samples, groups = self.samples, self.groups
         if not whole.all():
-            samples, groups = _some(samples, whole), None if groups is None else _some(groups, whole)
-            values = values[:, whole]
+            samples, values = _some(samples, whole), values[:, whole]
+            groups = None if groups is None else _some(groups, whole)
         found = Scores(seeds=tuple(known), samples=samples, values=values, grouping=self.grouping)
         return found if groups is None else in_groups(found, groups)
 
@@ -148,23 +157,27 @@ def in_groups(scores: Scores, groups: Sequence[str]) -> Scores:
         seeds=scores.seeds,
         samples=tuple(map(str, names)),
         values=by_group(scores.values, group),
-        grouping=Grouping(groups=len(names), images=len(groups), counts=scores.counts),
+        grouping=Grouping.of(groups, counts=scores.counts),
     )
 
 
 def by_group(values: npt.NDArray[Any], group: npt.NDArray[np.int64]) -> Numbers:
     """`values[..., image]` as `[..., group]`, with the same mean over them; `group` from 0 on.
 
-    A mean over images whose groups differ in size is a ratio of two sums. What a group adds to it
-    is what its images lie above or below the mean, together (linearised: Cochran, Sampling
-    Techniques, 1977), so the spread over groups is that of cluster-robust errors.
+    Each scores by how the mean changes without it (its jackknife pseudo-value), so the spread over
+    groups is that of cluster-robust errors of the kind that is safe where a few groups are large
+    (Bell and McCaffrey, 2002; MacKinnon, Nielsen and Webb, Fast and reliable jackknife and
+    bootstrap methods for cluster-robust inference, 2023).
     """
     sizes = np.bincount(group)
     means = values.mean(axis=-1, dtype=np.float64, keepdims=True)
+    if len(sizes) < 2:
+        return np.asarray(means)
     rows = values.reshape(-1, values.shape[-1])
     sums = np.stack([np.bincount(group, row) for row in rows])
     sums = sums.reshape(*values.shape[:-1], len(sizes))
-    return np.asarray(means + len(sizes) / len(group) * (sums - sizes * means))
+    changes = (len(sizes) - 1) * (sums - sizes * means) / (len(group) - sizes)
+    return np.asarray(means + changes - changes.mean(axis=-1, keepdims=True))
 
 
 def figure_scores(
@@ -209,8 +222,8 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         if groups is None:
             block = blocks_of(classes)
         else:
-            block, number = blocks_of_groups(groups)
-            grouping = Grouping(groups=number, images=len(samples), counts=False)
+            block = blocks_of_groups(groups)
+            grouping = Grouping.of(groups, counts=False)
         values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
         for index in range(len(trials)):
             own = row == index
@@ -220,7 +233,6 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
                 probabilities[own],
                 block[column[own]],
                 values.shape[1],
-                uneven=groups is not None,
             )
         alone = values.shape[1] == len(samples)
         names = samples if alone else (f"block {number}" for number in range(values.shape[1]))
@@ -278,13 +290,13 @@ def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return block
 
 
-def blocks_of_groups(groups: Sequence[str]) -> tuple[npt.NDArray[np.int64], int]:
-    """The block of each sample, where no block parts a group, and the number of groups."""
+def blocks_of_groups(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The block of each sample, where no block parts a group."""
     names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
     block = np.empty(len(names), dtype=np.int64)
     order = np.random.default_rng(0).permutation(len(names))
     block[order] = np.arange(len(names)) % MAX_BLOCKS
-    return np.asarray(block[group]), len(names)
+    return np.asarray(block[group])
 
 
 def pseudo_values(
@@ -293,21 +305,16 @@ def pseudo_values(
     probabilities: Numbers,
     block: npt.NDArray[np.int64],
     count: int,
-    *,
-    uneven: bool = False,
 ) -> Numbers:
-    """The jackknife pseudo-value of each of `count` blocks; `block` says which a sample is in.
-
-    Of `uneven` blocks each counts by its size (Busing, Meijer and Van der Leeden, Delete-m
-    Jackknife for Unequal m, 1999), so that those of a mean are what `by_group` makes of it.
-    """
+    """The jackknife pseudo-value of each of `count` blocks; `block` says which a sample is in."""
     if not np.isfinite(probabilities).all():
         return np.full(count, np.nan)
     whole = function(labels, probabilities)
+    if count < 2:
+        return np.full(count, whole)
     left = [
         function(labels[kept], probabilities[kept])
         for kept in (block != number for number in range(count))
     ]
-    others = count * (1 - np.bincount(block, minlength=count) / len(block)) if uneven else count - 1
-    values = (others + 1) * whole - others * np.array(left, dtype=np.float64)
+    values = count * whole - (count - 1) * np.array(left, dtype=np.float64)
     return np.asarray(values - values.mean() + whole)

@@ -56,8 +56,7 @@ def penalties(run: Run, check: Run) -> list[Penalty]:
     found = []
     for names in joined:
         own = [
-            by_config.get(name, {})
-            for name, (_, by_config, _) in zip(names, sides, strict=True)
+            by_config.get(name, {}) for name, (_, by_config, _) in zip(names, sides, strict=True)
         ]
         seeds = tuple(sorted(own[0].keys() & own[1].keys()))
         estimates = [
@@ -116,6 +115,4 @@ def _estimate(
         scores = None if scored is None else scored.of(by_seed)
     if scores is None:
         return None
-    return Estimate(
-        value=float(scores.values.mean()), interval=figure_interval(scores, metric)
-    )
+    return Estimate(value=float(scores.values.mean()), interval=figure_interval(scores, metric))

@@ -181,13 +181,10 @@ def _scores(name: str, trained: _Trained, folds: Folds | None) -> Scores:
     if first.groups is None:
         block = blocks_of(first.labels)
     else:
-        block, number = blocks_of_groups(first.groups)
-        grouping = Grouping(groups=number, images=len(first.samples), counts=False)
+        block = blocks_of_groups(first.groups)
+        grouping = Grouping.of(first.groups, counts=False)
     count = int(block.max()) + 1
-    uneven = grouping is not None
-    values = np.stack(
-        [pseudo_values(ece, *_of_top(each), block, count, uneven=uneven) for each in seeds]
-    )
+    values = np.stack([pseudo_values(ece, *_of_top(each), block, count) for each in seeds])
     names = tuple(f"block {number}" for number in range(count))
     return Scores(seeds=tuple(trained), samples=names, values=values, grouping=grouping)
 

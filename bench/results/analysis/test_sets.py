@@ -18,7 +18,6 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS
-from bench.results.analysis.choice import choices
 from bench.results.analysis.comparison import BlockScores, common
 from bench.results.analysis.intervals import UNKNOWN, Estimate
 from bench.results.analysis.predicted import class_arrays
@@ -149,10 +148,11 @@ def mean_over(sides: Sequence[Scores]) -> Scores | None:
         whole + columns / (len(tables) * table.shape[1]) * (table - mean)
         for table, mean in zip(tables, means, strict=True)
     ]
-    groupings = [side.grouping for side in sides]
+    groupings = [side.grouping for side in sides if side.grouping is not None]
     grouping = None
-    if any(each is not None for each in groupings):
-        grouping = Grouping(groups=columns, images=sum(side.images for side in sides), counts=False)
+    if groupings:
+        images, largest = sum(side.images for side in sides), max(g.largest for g in groupings)
+        grouping = Grouping(groups=columns, images=images, largest=largest, counts=False)
     return Scores(
         seeds=seeds,
         samples=tuple(f"{k} {each}" for k, side in enumerate(sides) for each in side.samples),

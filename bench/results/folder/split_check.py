@@ -19,6 +19,4 @@ def read_split_check(run: Run) -> Run | None:
     try:
         return read_run(folder)
     except BenchError as error:
-        raise BenchError(
-            f"{error}; or delete {folder}: then a new start makes it again"
-        ) from None
+        raise BenchError(f"{error}; or delete {folder}: then a new start makes it again") from None

@@ -129,12 +129,8 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     if not rivals:
         return
     few = [c for c in rivals if c.of_models]
-    if all(c.of_few_groups for c in rivals):
-        text = (
-            f"with {counted(rivals[0].samples, 'group')} of test images nothing can be said about "
-            f"others: it takes {LEAST_GROUPS} or more."
-        )
-        yield Line(about="Open", text=text)
+    if all(c.few_groups for c in rivals):
+        yield Line(about="Open", text=f"nothing can be said about other groups: {_few(rivals[0])}.")
         return
     if few and len(few) == len(rivals):
         seeds = max(len(c.seeds) for c in few)
@@ -172,6 +168,13 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     yield Line(about="Open", text=text)
 
 
+def _few(comparison: Comparison) -> str:
+    """Why its groups are too few."""
+    if comparison.samples < LEAST_GROUPS:
+        return f"there are {comparison.samples} to test on, and it takes {LEAST_GROUPS}"
+    return "one of them has more than half of all test images"
+
+
 def _why_not(comparison: Comparison, found: Verdict) -> str:
     if not comparison.blocks:
         return "never trained on the same backbone"
@@ -184,9 +187,9 @@ def _settle(found: Verdict) -> Iterator[Line]:
     rivals = [c for c in found.rivals.values() if c.verdict == "open"]
     if not rivals:
         return
-    if all(c.of_few_groups for c in rivals):
-        further = LEAST_GROUPS - max(c.samples for c in rivals)
-        text = f"at least {counted(further, 'more group')} to test on."
+    if all(c.few_groups for c in rivals):
+        further = max(1, LEAST_GROUPS - max(c.samples for c in rivals))
+        text = f"test images of at least {counted(further, 'more group')}."
         yield Line(about="To settle it", text=text)
         return
     if all(c.of_models for c in rivals):
@@ -258,7 +261,7 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
             f"it holds for {training} on {about} like these, and on images like these "
             f"({found.folds} folds)."
         )
-    elif found.groups and found.groups < LEAST_GROUPS:
+    elif any(c.few_groups for c in found.comparisons):
         text = f"it holds for these {counted(found.groups, 'group')} of test images only."
     elif not few:
         text = f"{of_pool}."

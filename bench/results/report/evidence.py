@@ -244,8 +244,11 @@ def _groups_in_words(found: Verdict) -> str:
         f" Each of {counted(found.groups, 'group')} of test images counts as one sample, as the "
         "images of a group are not independent."
     )
-    if found.groups < LEAST_GROUPS:
-        text += f" From fewer than {LEAST_GROUPS} nothing is claimed about others."
+    if any(each.few_groups for each in found.comparisons):
+        text += (
+            f" From fewer than {LEAST_GROUPS}, or if one has more than half of the images, nothing "
+            "is claimed about others."
+        )
     return text
 
 

@@ -94,7 +94,9 @@ def _pairs(found: TestSets, pairs: Sequence[Comparison], metric: Metric) -> Tabl
             pair.first,
             pair.second,
             *(
-                f"{lead_text(own, metric, signed=True)}; {claim(own)}" if own is not None else UNKNOWN
+                f"{lead_text(own, metric, signed=True)}; {claim(own)}"
+                if own is not None
+                else UNKNOWN
                 for verdict in found.verdicts.values()
                 for own in (verdict.against(pair.first).get(pair.second),)
             ),

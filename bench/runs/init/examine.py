@@ -29,7 +29,7 @@ from bench.data import (
     prepare,
 )
 from bench.data.dataset import NO_GROUPS, naming
-from bench.data.images.layout import GivenSplits, SeveralTestSets
+from bench.data.images.layout import GivenSplits, SeveralTestSetsError
 from bench.data.images.sizes import TOO_LARGE
 from bench.errors import DataError, counted
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
@@ -92,7 +92,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     options = DATASETS.get(reader).options(path=str(root)).model_dump()
     try:
         dataset = open_dataset(reader, options, progress=progress)
-    except SeveralTestSets as error:
+    except SeveralTestSetsError as error:
         options["splits"] = error.splits
         dataset = open_dataset(reader, options, progress=progress)
     assert isinstance(dataset, ImageDataset)

@@ -300,11 +300,13 @@ def test_a_split_may_name_a_test_set(photos: Path) -> None:
     found = dict(zip(dataset.sample_ids, dataset.test_sets, strict=True))
     assert [found[f"{index}ants.png"] for index in range(4)] == ["", "far", "near", "test"]
     assert list(dataset.splits).count(TEST) == 6
-    plain = opened(photos / "labels.csv", "\n".join(rows).replace(":far", "").replace(" : near", ""))
+    plain = opened(
+        photos / "labels.csv", "\n".join(rows).replace(":far", "").replace(" : near", "")
+    )
     assert plain.test_sets is None
     assert plain.fingerprint != dataset.fingerprint
     assert "must be a name such as train, val, test or test:NAME" in message_for(
         photos / "labels.csv", "\n".join(rows).replace("test:far", "test:")
     )
-    data = ImageData.open(prepare_images(dataset, image_size=16))
+    data = ImageData.open(prepare_images(dataset, image_size=16, resize="squash"))
     assert data.test_sets == dataset.test_sets

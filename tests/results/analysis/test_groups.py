@@ -13,7 +13,13 @@ from bench.methods.metrics import accuracy
 from bench.results.analysis import compare_pairs, read_verdict, trial_scores
 from bench.results.analysis.by_class import share_of
 from bench.results.analysis.comparison import Comparison
-from bench.results.analysis.crossed import LEAST_GROUPS, crossed_p, crossed_table, half_widths, joined
+from bench.results.analysis.crossed import (
+    LEAST_GROUPS,
+    crossed_p,
+    crossed_table,
+    half_widths,
+    joined,
+)
 from bench.results.analysis.scores import (
     MAX_BLOCKS,
     Scores,
@@ -49,11 +55,11 @@ def test_the_spread_over_groups_is_that_of_cluster_robust_errors() -> None:
     values = _values(0)
     found = by_group(values, GROUP)
     assert found.mean(axis=1) == pytest.approx(values.mean(axis=1))
-    number, images = len(SIZES), SIZES.sum()
+    number = len(SIZES)
     for row, own in zip(values, found, strict=True):
-        residuals = [(row[GROUP == g] - row.mean()).sum() for g in range(number)]
-        # Liang and Zeger (1986) of a mean, with the usual factor for few clusters.
-        robust = number / (number - 1) * np.square(residuals).sum() / images**2
+        left_out = np.array([row[g != GROUP].mean() for g in range(number)])
+        # The delete-one-cluster jackknife (CV3).
+        robust = (number - 1) / number * np.square(left_out - left_out.mean()).sum()
         assert own.var(ddof=1) / number == pytest.approx(robust)
 
 
@@ -61,14 +67,13 @@ def test_a_group_left_out_gives_a_mean_the_same_scores() -> None:
     right = _values(1, rows=1)
     probabilities = np.stack([right[0], 1 - right[0]], axis=1)
     labels = np.zeros(len(GROUP), np.int64)
-    found = pseudo_values(accuracy, labels, probabilities, GROUP, len(SIZES), uneven=True)
+    found = pseudo_values(accuracy, labels, probabilities, GROUP, len(SIZES))
     assert found == pytest.approx(by_group(right, GROUP)[0])
 
 
 def test_many_groups_stand_in_blocks_that_part_none() -> None:
     groups = [f"p{index // 2}" for index in range(3 * MAX_BLOCKS)]
-    block, number = blocks_of_groups(groups)
-    assert number == 1.5 * MAX_BLOCKS
+    block = blocks_of_groups(groups)
     assert len(set(block)) == MAX_BLOCKS
     assert all(block[index] == block[index + 1] for index in range(0, len(groups), 2))
 
@@ -141,7 +146,7 @@ def test_few_groups_show_an_interval_and_claim_nothing() -> None:
     worst[:, ::40] = 1
     found = _pair(*(in_groups(_scores(values), group) for values in (best, worst)))
     assert found.samples == LEAST_GROUPS - 1
-    assert found.of_few_groups
+    assert found.few_groups
     assert found.interval[0] > 0
     assert (found.verdict, found.models_verdict, found.not_worse) == ("open", "open", False)
     more = np.tile(best, (1, 2)), np.tile(worst, (1, 2))
@@ -149,8 +154,19 @@ def test_few_groups_show_an_interval_and_claim_nothing() -> None:
     assert _pair(*(in_groups(_scores(values), twice) for values in more)).verdict == "better"
 
 
+def test_a_group_with_most_of_the_images_lets_nothing_be_claimed() -> None:
+    group = ["p"] * 101 + [f"q{index}" for index in range(100)]
+    right = np.random.default_rng(12).random((4, len(group))) < 0.9
+    sides = [_scores(each.astype(float)) for each in (right, np.zeros_like(right))]
+    found = _pair(*(in_groups(each, group) for each in sides))
+    assert (found.samples, found.few_groups, found.verdict) == (101, True, "open")
+    assert _pair(*sides).verdict == "better"
+
+
 def test_fewer_than_three_seeds_are_judged_by_groups_too() -> None:
-    first, second = (in_groups(_scores(_values(seed, rows=1)), [*map(str, GROUP)]) for seed in (6, 7))
+    first, second = (
+        in_groups(_scores(_values(seed, rows=1)), [*map(str, GROUP)]) for seed in (6, 7)
+    )
     found = _pair(first, second)
     wanted = ttest_1samp((first.values - second.values)[0], 0)
     assert found.of_models
@@ -208,7 +224,9 @@ def test_a_run_of_an_earlier_version_keeps_its_rule(clinic: Run) -> None:
     assert "come in 12 groups and are counted one by one" in str(Findings(run=earlier).lines[-1])
 
 
-def _beta_binomial(rng: np.random.Generator, runs: int, groups: int) -> tuple[list[float], list[float]]:
+def _beta_binomial(
+    rng: np.random.Generator, runs: int, groups: int
+) -> tuple[list[float], list[float]]:
     """p of two equal strategies, by groups and by images; a group's chance is a strategy's own."""
     by_groups, by_images = [], []
     for _ in range(runs):
@@ -238,10 +256,12 @@ def test_equal_strategies_are_told_apart_at_the_nominal_rate(groups: int) -> Non
 def test_a_metric_of_groups_has_its_figure_as_mean() -> None:
     frame = pd.DataFrame(
         prediction_columns(
-            samples=[f"{index:03}" for index in range(60)], labels=np.arange(60) % 2,
-            probabilities=np.random.default_rng(11).dirichlet((1, 1), 60), classes=("x", "y"),
+            samples=[f"{index:03}" for index in range(60)],
+            labels=np.arange(60) % 2,
+            probabilities=np.random.default_rng(11).dirichlet((1, 1), 60),
+            classes=("x", "y"),
             groups=[f"p{index // 5}" for index in range(60)],
-        )  # fmt: skip
+        )
     ).assign(trial="t")
     for name in ("accuracy", "macro_f1", "auroc"):
         scored = trial_scores(frame, metric_called(name))
