@@ -27,7 +27,7 @@ from bench.system.download import OnProgress
 VERSION = 1
 """Part of the fingerprint: raise it with every change that alters a pixel or a site."""
 
-CAST = 45.0
+CAST = 90.0
 """The length of a site's shift of red, green and blue, in grey levels."""
 
 _CASTS, _SITES = 2, 3
