@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.data import UNASSIGNED, ImageDataset, open_dataset
+from bench.data.images.fractal_sites import CAST
 from bench.data.images.fractals import Recipe, generate_images
 from bench.errors import DataError
 
@@ -37,10 +38,10 @@ def test_an_image_is_a_fractal_with_the_cast_of_its_site() -> None:
     index = 23
     image = dataset.read([index])[0]
     assert isinstance(image, np.ndarray)
-    inside = (plain > 60) & (plain < 195)
+    inside = (plain > CAST) & (plain < 255 - CAST)
     shifts = [(image[..., c] - plain[..., c])[inside[..., c]] for c in range(3)]
     assert all(shift.min() == shift.max() for shift in shifts)
-    assert np.linalg.norm([shift[0] for shift in shifts]) == pytest.approx(45, abs=1.5)
+    assert np.linalg.norm([shift[0] for shift in shifts]) == pytest.approx(CAST, abs=1.5)
 
 
 def test_without_shapes_of_their_own_classes_are_told_by_sites_alone() -> None:
