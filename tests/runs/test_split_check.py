@@ -41,7 +41,7 @@ SUITE: dict[str, Any] = {
 
 @pytest.mark.usefixtures("no_report")
 def test_one_config_of_each_strategy_is_trained_once_more(tmp_path: Path) -> None:
-    run = bench.run({**SUITE, "split_check": True}, out=tmp_path, device="cpu")
+    run = bench.run({**SUITE, "split_check": True}, out=tmp_path, device="cpu", workers=1)
     assert list(run.trials["status"]) == ["complete"] * 4
     check = bench.read_run(run.folder / "split_check")
     assert list(check.trials["status"]) == ["complete"] * 2
