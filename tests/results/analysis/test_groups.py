@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import beta, ttest_1samp
 
 from bench.methods.metrics import accuracy
 from bench.results.analysis import compare_pairs, read_verdict, trial_scores
+from bench.results.analysis.across import compare_runs
 from bench.results.analysis.by_class import share_of
 from bench.results.analysis.comparison import Comparison
 from bench.results.analysis.crossed import (
@@ -30,6 +32,7 @@ from bench.results.analysis.scores import (
 )
 from bench.results.folder import Run, prediction_columns, read_run, write_json
 from bench.results.metric import metric_called
+from bench.results.report.changes import about
 from bench.results.report.evidence import Findings
 from tests.results.scored_run import Scored, scored_run
 
@@ -269,3 +272,15 @@ def test_a_metric_of_groups_has_its_figure_as_mean() -> None:
         assert scores is not None
         assert scores.grouping is not None
         assert (scores.grouping.groups, scores.images, len(scores.samples)) == (12, 60, 12)
+
+
+def test_runs_are_compared_by_groups_if_they_count_in_one_of_them(clinic: Run) -> None:
+    shutil.copytree(clinic.folder, clinic.folder.parent / "earlier")
+    earlier = clinic.folder.parent / "earlier"
+    data = {name: value for name, value in clinic.data.items() if name != "groups_count"}
+    write_json(earlier / "data.json", data)
+    found = compare_runs(clinic, read_run(earlier))
+    assert {each.comparison.samples for each in found.compared if each.comparison} == {12}
+    assert "Each of 12 groups of test images counts as one sample." in about(found)
+    alone = compare_runs(read_run(earlier), read_run(earlier))
+    assert {each.comparison.samples for each in alone.compared if each.comparison} == {240}
