@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import counted
 from bench.execution.executors import Where
 from bench.execution.jobs import cut
-from bench.execution.work import Work, count_work
+from bench.execution.work import CountedTrial, Work, count_work
 from bench.results.analysis.outlook import outlook
 from bench.results.folder.inputs import InputRule
 from bench.results.report.blocks import Table, paragraph
@@ -158,7 +158,9 @@ def plan_run(
             resolved_run, counted, work, tasks, epoch_seconds=time.epoch_seconds(workers)
         ),
         outlook=_outlook(
-            trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
+            trials_of(resolved_run),
+            max((len(c.splits.test) for c in counted), default=0),
+            _groups_tested(resolved_run, counted),
         ),
         inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
         after=_after(resolved_run),
@@ -210,9 +212,18 @@ def _all_seconds(resolved_run: ResolvedRun, time: TimeEstimate) -> float:
     return time.seconds * len(trials_of(resolved_run)) / pending if pending else 0.0
 
 
-def _outlook(trials: list[Trial], test_samples: int) -> str | None:
+def _groups_tested(resolved_run: ResolvedRun, counted: Sequence[CountedTrial]) -> int:
+    """How many groups test; 0 where no two test images have the same one, and of folds."""
+    groups = resolved_run.dataset.groups
+    if groups is None or any(each.job.trial.fold is not None for each in counted):
+        return 0
+    tested = [[groups[index] for index in each.splits.test] for each in counted]
+    return min((len(set(own)) for own in tested if len(set(own)) < len(own)), default=0)
+
+
+def _outlook(trials: list[Trial], test_samples: int, groups: int) -> str | None:
     strategies = {trial.strategy.label for trial in trials}
     if len(strategies) < 2:
         return None
     seeds = len({trial.settings.seed for trial in trials})
-    return outlook(len(strategies), seeds, test_samples)
+    return outlook(len(strategies), seeds, test_samples, groups)

@@ -22,6 +22,7 @@ from bench.results.analysis.crossed import (
     half_widths,
     joined,
 )
+from bench.results.analysis.outlook import outlook
 from bench.results.analysis.scores import (
     MAX_BLOCKS,
     Scores,
@@ -284,3 +285,10 @@ def test_runs_are_compared_by_groups_if_they_count_in_one_of_them(clinic: Run) -
     assert "Each of 12 groups of test images counts as one sample." in about(found)
     alone = compare_runs(read_run(earlier), read_run(earlier))
     assert {each.comparison.samples for each in alone.compared if each.comparison} == {240}
+
+
+def test_a_plan_says_what_groups_can_show() -> None:
+    few, more = (outlook(2, 3, 400, groups) for groups in (LEAST_GROUPS - 1, 20))
+    assert "400 test images in 7 groups: nothing can be claimed" in few
+    assert more.endswith("right or wrong together")
+    assert more.startswith(outlook(2, 3, 400).partition(":")[0])
