@@ -139,9 +139,9 @@ class ImageDataset:
     leaves the split to us. `groups` and `times` are there if every sample has one, `test_sets` if
     the test split has several parts with names. `fingerprint` is a hex hash of contents, labels and
     splits (for generated data, of the recipe and its code version); `open_dataset` adds groups,
-    times and test sets to it. `native_size` is the side in pixels if all images are
-    squares of one size, `squares` says that they are squares, whatever their sizes.
-    Of the values of 16-bit files so many `bits` are used.
+    times and test sets to it. `native_size` is the side in pixels if all images are squares of one
+    size, `squares` says that they are squares, whatever their sizes. Of the values of 16-bit files
+    so many `bits` are used.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
