@@ -17,7 +17,7 @@ from bench.data.dataset import (
     Times,
     open_dataset,
 )
-from bench.data.images import folder, fractals, hymenoptera, table, torchvision_sets
+from bench.data.images import folder, fractal_sites, fractals, hymenoptera, table, torchvision_sets
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
@@ -86,6 +86,7 @@ __all__ = [
     "find_leakage",
     "folder",
     "format_version",
+    "fractal_sites",
     "fractals",
     "groups_on_both_sides",
     "hymenoptera",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -41,6 +41,8 @@ Pixels = npt.NDArray[np.uint8]
 ClassMap = Mapping[str, tuple[int | str, ...]]
 Groups = tuple[str, ...]
 """Of every sample what it shares with others, such as the patient: [n]."""
+TestSets = tuple[str, ...]
+"""Of every test sample the named test set that it belongs to; of others the empty name: [n]."""
 Times = npt.NDArray[np.int64]
 """When every sample was taken, in microseconds since 1970 began in UTC: [n]."""
 
@@ -112,6 +114,9 @@ class Dataset(Protocol):
     def times(self) -> Times | None: ...
 
     @property
+    def test_sets(self) -> TestSets | None: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property
@@ -131,11 +136,12 @@ class ImageDataset:
     """A labelled image data set before anything is decoded.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
-    leaves the split to us. `groups` and `times` are there if every sample has one. `fingerprint` is
-    a hex hash of contents, labels and splits (for generated data, of the recipe and its code
-    version); `open_dataset` adds groups and times to it. `native_size` is the side in pixels if all
-    images are squares of one size, `squares` says that they are squares, whatever their sizes.
-    Of the values of 16-bit files so many `bits` are used.
+    leaves the split to us. `groups` and `times` are there if every sample has one, `test_sets` if
+    the test split has several parts with names. `fingerprint` is a hex hash of contents, labels and
+    splits (for generated data, of the recipe and its code version); `open_dataset` adds groups,
+    times and test sets to it. `native_size` is the side in pixels if all images are squares of one
+    size, `squares` says that they are squares, whatever their sizes. Of the values of 16-bit files
+    so many `bits` are used.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
@@ -167,6 +173,7 @@ class ImageDataset:
     size_of: Callable[[int], tuple[int, int] | None] | None = None
     groups: Groups | None = None
     times: Times | None = None
+    test_sets: TestSets | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -184,29 +191,34 @@ def check_samples(dataset: Dataset) -> None:
     assert len(set(dataset.sample_ids)) == count, "sample ids must be unique"
     assert dataset.groups is None or len(dataset.groups) == count
     assert dataset.times is None or dataset.times.shape == (count,)
+    assert dataset.test_sets is None or len(dataset.test_sets) == count
     assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
 
 
 def plain_grouping(
     dataset: Dataset, samples: Sequence[int] | None = None
 ) -> dict[str, list[str] | list[int]]:
-    """Groups and times of samples (None: of all) as prepared data keep them; nothing without."""
+    """Groups, times and test sets of samples (None: of all) as prepared data keep them; nothing
+    without."""
     kept = range(len(dataset)) if samples is None else samples
     plain: dict[str, list[str] | list[int]] = {}
     if dataset.groups is not None:
         plain["groups"] = [dataset.groups[index] for index in kept]
     if dataset.times is not None:
         plain["times"] = [int(dataset.times[index]) for index in kept]
+    if dataset.test_sets is not None:
+        plain["test_sets"] = [dataset.test_sets[index] for index in kept]
     return plain
 
 
-def grouping_of(metadata: dict[str, Any]) -> tuple[Groups | None, Times | None]:
-    """What `plain_grouping` gave, taken out of the metadata of prepared data."""
-    groups, times = metadata.pop("groups", None), metadata.pop("times", None)
-    return (
-        None if groups is None else tuple(groups),
-        None if times is None else np.array(times, np.int64),
-    )
+def grouping_of(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What `plain_grouping` gave, taken out of the metadata of prepared data, by field."""
+    groups, times, sets = (metadata.pop(name, None) for name in ("groups", "times", "test_sets"))
+    return {
+        "groups": None if groups is None else tuple(groups),
+        "times": None if times is None else np.array(times, np.int64),
+        "test_sets": None if sets is None else tuple(sets),
+    }
 
 
 class SplitRule(BaseModel):
@@ -338,6 +350,8 @@ def open_dataset(
     if grouping := plain_grouping(dataset):
         dataset = _told_apart(dataset, grouping)
     _check_split_rule(options.get("split"), dataset)
+    if lacking := tuple(_of_test_sets(dataset)):
+        dataset = replace(dataset, issues=(*dataset.issues, *lacking))
     class_map = options.get("class_map")
     if class_map is not None:
         dataset = replace(dataset, class_map=_checked_class_map(class_map, dataset))
@@ -377,6 +391,23 @@ def _check_split_rule(rule: Mapping[str, Any] | None, dataset: Dataset) -> None:
     )
 
 
+def _of_test_sets(dataset: Dataset) -> Iterator[DataIssue]:
+    """Which classes a named test set lacks: its figures say nothing of them."""
+    if dataset.test_sets is None:
+        return
+    sets = np.array(dataset.test_sets, dtype=object)
+    for name in sorted({each for each in dataset.test_sets if each}):
+        own = set(dataset.labels[sets == name].tolist())
+        lacking = [each for label, each in enumerate(dataset.classes) if label not in own]
+        if lacking:
+            yield DataIssue(
+                kind="test-set",
+                message=f"The test set {name} has no image of {naming(lacking)}: its figures say "
+                "nothing of that.",
+                count=len(lacking),
+            )
+
+
 def takes_limits(dataset: Dataset) -> bool:
     """Whether the `limits` of a suite are for data sets of this kind: those of image files."""
     return getattr(dataset, "limited", None) is not None
@@ -384,7 +415,7 @@ def takes_limits(dataset: Dataset) -> bool:
 
 def _told_apart(dataset: Any, by: Any) -> Any:
     """The data set with fingerprints that tell this too, and so does what is prepared: the code of
-    a plugin, or groups and times."""
+    a plugin, or groups, times and test sets."""
 
     def also(fingerprint: str) -> str:
         return content_hash([fingerprint, by], digits=64)

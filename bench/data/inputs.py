@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
-from bench.data.dataset import DataIssue, Groups, InputKind, Pixels, Times
+from bench.data.dataset import DataIssue, Groups, InputKind, Pixels, TestSets, Times
 from bench.data.splits import Samples
 from bench.suite import Entry, Interpolation
 from bench.system.checked_json import checked_json
@@ -112,8 +112,8 @@ class KeepsViews(Protocol):
 class PreparedData(Protocol):
     """A prepared data set, opened: cheap, as its samples are mapped and not read.
 
-    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups` and
-    `times` are those of the data set.
+    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups`,
+    `times` and `test_sets` are those of the data set.
     """
 
     @property
@@ -133,6 +133,9 @@ class PreparedData(Protocol):
 
     @property
     def times(self) -> Times | None: ...
+
+    @property
+    def test_sets(self) -> TestSets | None: ...
 
     @property
     def sample_ids(self) -> tuple[str, ...]: ...

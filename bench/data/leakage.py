@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,9 @@ def leakage(
 ) -> list[DataIssue]:
     """Pairs of equal or nearly equal images that some of the `splits` put on different sides.
 
-    Also tells of equal images with different labels (kind "label-conflict"), and of nearly equal
-    ones ("label-conflict-near"), wherever they lie.
+    Where there are several test sets, it says of each how many of its pairs there are. Also tells
+    of equal images with different labels (kind "label-conflict"), and of nearly equal ones
+    ("label-conflict-near"), wherever they lie.
     The search is made once per prepared data set and remembered beside its images; generated data
     is not searched.
     """
@@ -60,11 +62,41 @@ def leakage(
     pairs = _with_copies(original, near)
     assigned = np.stack([_assignment(each, len(data)) for each in splits])
     return [
-        *_exact_issue(data, original, assigned),
-        *_near_issue(data, pairs, assigned, all_found=len(near) < MAX_NEAR_PAIRS),
+        *_by_set(data, original, pairs, assigned, all_found=len(near) < MAX_NEAR_PAIRS),
         *_conflict_issue(data, original),
         *_near_conflict_issue(data, pairs),
     ]
+
+
+def _by_set(
+    data: ImageData,
+    original: Samples,
+    pairs: Pairs,
+    assigned: npt.NDArray[np.int8],
+    *,
+    all_found: bool,
+) -> Iterator[DataIssue]:
+    """What crosses a split; of several test sets with how much of it each has beside training."""
+
+    def crossing(assigned: npt.NDArray[np.int8]) -> Iterator[DataIssue]:
+        yield from _exact_issue(data, original, assigned)
+        yield from _near_issue(data, pairs, assigned, all_found=all_found)
+
+    issues = list(crossing(assigned))
+    counts: dict[str, dict[str, int]] = {}
+    if issues and data.test_sets is not None:
+        sets = np.array(data.test_sets, dtype=object)
+        for name in sorted({each for each in data.test_sets if each}):
+            train, own = (assigned >= 0) & (assigned < 2), (assigned == 2) & (sets == name)
+            for issue in crossing(np.where(own, 2, np.where(train, 0, -1)).astype(np.int8)):
+                counts.setdefault(issue.kind, {})[name] = issue.count
+    for issue in issues:
+        own_counts = counts.get(issue.kind, {})
+        told = ", ".join(f"{name} {count:,}" for name, count in own_counts.items())
+        more = (
+            f" Of these between test sets and what is trained or chosen by: {told}." if told else ""
+        )
+        yield replace(issue, message=f"{issue.message}{more}")
 
 
 def _copies(data: ImageData, progress: OnProgress | None) -> tuple[Samples, Pairs]:

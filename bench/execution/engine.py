@@ -427,13 +427,14 @@ class _Performance:
     def _predictions(
         self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[np.float32]]
     ) -> Predictions:
-        groups = self._data.groups
+        groups, sets = self._data.groups, self._data.test_sets
         return Predictions(
             samples=tuple(self._data.sample_ids[index] for index in samples),
             labels=self._data.labels[samples],
             probabilities=probabilities,
             classes=self._data.classes,
             groups=None if groups is None else tuple(groups[index] for index in samples),
+            test_sets=None if sets is None else tuple(sets[index] for index in samples),
         )
 
     def _fail(self, job: Job, error: Exception) -> None:

@@ -21,6 +21,7 @@ from bench.data import (
     time_of,
     view_name,
 )
+from bench.errors import DataError
 from bench.execution.epoch_keys import trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
@@ -120,13 +121,14 @@ class Task:
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """Samples of a split in order: ids, class indices, probabilities `[samples, classes]`, and
-    their groups if they have any."""
+    their groups and test sets if they have any."""
 
     samples: tuple[str, ...]
     labels: np.ndarray[Any, np.dtype[np.int64]]
     probabilities: np.ndarray[Any, np.dtype[np.float32]]
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    test_sets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +349,11 @@ def _splits(
     together = samples.groups if rule["by"] == "group" else None
     if settings.folds is not None:
         assert trial.fold is not None
+        if samples.test_sets is not None:
+            raise DataError(
+                "folds test every image once, but the data set has test sets with names; leave one "
+                "of the two out"
+            )
         return make_fold_splits(
             labels,
             classes,

@@ -127,6 +127,7 @@ def audit_suite(checked: CheckedSuite) -> Suite:
             "claims": Claims(),
             "checkpoints": "none",
             "after": (),
+            "split_check": False,
         }
     )
 

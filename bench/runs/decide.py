@@ -99,7 +99,7 @@ def _why_stopped(
 ) -> Why | None:
     if comparison.verdict != "open":
         return "as good" if comparison.verdict == "as_good" else "worse"
-    if comparison.samples < 2:
+    if comparison.samples < 2 or comparison.few_groups:
         return "images"
     # Trainings that failed are no seeds of the comparison, and are not tried for ever.
     if min(seeds[comparison.first], seeds[comparison.second]) >= max_seeds:

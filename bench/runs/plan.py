@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import counted
 from bench.execution.executors import Where
 from bench.execution.jobs import cut
-from bench.execution.work import Work, count_work
+from bench.execution.work import CountedTrial, Work, count_work
 from bench.results.analysis.outlook import outlook
 from bench.results.folder.inputs import InputRule
 from bench.results.report.blocks import Table, paragraph
@@ -22,6 +22,7 @@ from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.run import Reporter, earlier_notes
+from bench.runs.split_check import check_sentence
 from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
 from bench.suite import Trial, cell_labels, trial_label
 
@@ -48,8 +49,8 @@ class RunPlan:
 
     `failed` are trials that failed earlier and stay so, `notes` what the suite says without effect
     or against its weights, and what `--decide` does with it. `outlook` tells what so many seeds can
-    decide, `after` what finished trials are made into, `search` what `tune` would search, `inputs`
-    how samples become inputs.
+    decide, `after` what finished trials are made into, `check` what `split_check` trains, `search`
+    what `tune` would search, `inputs` how samples become inputs.
     """
 
     suite: str
@@ -63,6 +64,7 @@ class RunPlan:
     time: TimeEstimate
     disk: DiskEstimate
     outlook: str | None
+    check: str | None = None
     after: str | None = None
     search: str | None = None
     inputs: tuple[str, ...] = ()
@@ -84,6 +86,8 @@ class RunPlan:
         yield self.disk.sentence()
         if self.after is not None:
             yield self.after
+        if self.check is not None:
+            yield self.check
         if self.search is not None:
             yield self.search
 
@@ -154,10 +158,15 @@ def plan_run(
             resolved_run, counted, work, tasks, epoch_seconds=time.epoch_seconds(workers)
         ),
         outlook=_outlook(
-            trials_of(resolved_run), max((len(c.splits.test) for c in counted), default=0)
+            trials_of(resolved_run),
+            max((len(c.splits.test) for c in counted), default=0),
+            _groups_tested(resolved_run, counted),
         ),
         inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
         after=_after(resolved_run),
+        check=check_sentence(
+            resolved_run.loaded.suite, trials_of(resolved_run), _all_seconds(resolved_run, time)
+        ),
     )
 
 
@@ -197,9 +206,24 @@ def _after(resolved_run: ResolvedRun) -> str | None:
     return f"after training, without further training: {', '.join(each.label for each in entries)}"
 
 
-def _outlook(trials: list[Trial], test_samples: int) -> str | None:
+def _all_seconds(resolved_run: ResolvedRun, time: TimeEstimate) -> float:
+    """What all trials would take, if they take as long each as those that are left; 0 if none."""
+    pending = len(resolved_run.pending)
+    return time.seconds * len(trials_of(resolved_run)) / pending if pending else 0.0
+
+
+def _groups_tested(resolved_run: ResolvedRun, counted: Sequence[CountedTrial]) -> int:
+    """How many groups test; 0 where no two test images have the same one, and of folds."""
+    groups = resolved_run.dataset.groups
+    if groups is None or any(each.job.trial.fold is not None for each in counted):
+        return 0
+    tested = [[groups[index] for index in each.splits.test] for each in counted]
+    return min((len(set(own)) for own in tested if len(set(own)) < len(own)), default=0)
+
+
+def _outlook(trials: list[Trial], test_samples: int, groups: int) -> str | None:
     strategies = {trial.strategy.label for trial in trials}
     if len(strategies) < 2:
         return None
     seeds = len({trial.settings.seed for trial in trials})
-    return outlook(len(strategies), seeds, test_samples)
+    return outlook(len(strategies), seeds, test_samples, groups)

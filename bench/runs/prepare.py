@@ -240,6 +240,7 @@ class PreparedSets:
             "classes": list(data.classes),
             "counts": class_counts(data.labels, self._largest(), data.classes),
             **in_folds,
+            **({} if data.groups is None else {"groups_count": True}),
             "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],

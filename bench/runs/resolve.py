@@ -10,8 +10,10 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+import numpy as np
+
 from bench.data import DataIssue, Dataset, format_version, open_dataset
-from bench.data.dataset import SPLIT_NOTE
+from bench.data.dataset import SPLIT_NOTE, TEST, VAL
 from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
@@ -259,6 +261,7 @@ def resolve_run(
     opened.resolver.check()
     plans = [(each.trial, each.plan, each.input_size) for each in resolved if each is not None]
     _check_folds(opened)
+    _check_split_check(opened, remote)
     found = notes(opened.loaded, opened.written, plans, opened.dataset)
     store = RunStore(folder)
 
@@ -363,6 +366,23 @@ def _check_folds(opened: OpenSuite) -> None:
             problems.setdefault(str(error), opened.loaded.yaml_file.problem(("folds",), str(error)))
     if problems:
         raise SuiteError(list(problems.values()))
+
+
+def _check_split_check(opened: OpenSuite, remote: RemoteFolder | None) -> None:
+    """Raise `SuiteError` where there is no random split to compare with, or no place to keep it."""
+    suite = opened.loaded.suite
+    if not suite.split_check:
+        return
+    message = ""
+    if suite.settings["folds"] == (None,) and np.isin(opened.dataset.splits, (TEST, VAL)).any():
+        message = (
+            "split_check needs a test split that is drawn, but the data set has its own; leave one "
+            "of the two out"
+        )
+    elif remote is not None:
+        message = "split_check needs a run folder on this machine: give another --out"
+    if message:
+        raise SuiteError([opened.loaded.yaml_file.problem(("split_check",), message)])
 
 
 def _earlier(row: Mapping[str, Any] | None, retry: str | None) -> dict[str, Any]:

@@ -59,6 +59,7 @@ from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.race import Race, most_seeds, race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
+from bench.runs.split_check import checked_split, options_within
 from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
@@ -167,14 +168,27 @@ def run(
                     )
                     race.run()
                 folder.after_training()
-            reporter.status("plots and report")
             result = read_run(resolved_run.folder)
+            _check_split(resolved_run, result, reporter, options)
+            reporter.status("plots and report")
             if trained is not None:
                 _write_thumbnails(result, trained)
             write_report(result)
             for place in trackers.track(result, track):
                 reporter.note(f"tracked: {place}")
     return result
+
+
+def _check_split(
+    resolved_run: ResolvedRun, result: Run, reporter: Reporter, options: RunKeywords
+) -> None:
+    """Train what the suite wants to see under a random split too, or what is missing of it."""
+    if not resolved_run.loaded.suite.split_check:
+        return
+    checked = checked_split(resolved_run, result)
+    if checked is not None:
+        reporter.note("split_check: the same under a random split that takes no notice of groups")
+        run(checked, reporter=reporter, **options_within(resolved_run, options))
 
 
 def earlier_notes(resolved_run: ResolvedRun) -> Iterator[str]:
@@ -585,6 +599,7 @@ def _predictions(result: JobResult) -> dict[str, Any]:
             classes=own.classes,
             split=split,
             groups=own.groups,
+            test_sets=own.test_sets,
         )
         for split, own in (("test", result.predictions), ("val", result.val_predictions))
         if own is not None

@@ -65,6 +65,8 @@ def _text(suite: Suite, settings: Mapping[str, tuple[Any, ...]], *, whole: bool)
         data["checkpoints"] = suite.checkpoints
     if suite.after:
         data["after"] = [entry(each) for each in suite.after]
+    if suite.split_check:
+        data["split_check"] = suite.split_check
     return yaml.dump(data, Dumper=SuiteDumper, sort_keys=False, allow_unicode=True)
 
 

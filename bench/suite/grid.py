@@ -235,14 +235,12 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
             f"strategy {strategy.name!r} {reason}; weights must not be 'none' ({mend})",
         )
     family = settings.weights.options.get("family_seed")
-    if (
-        settings.weights.name == trial.dataset.name
-        and family == trial.dataset.options["family_seed"]
-    ):
+    if family is not None and family == trial.dataset.options.get("family_seed"):
         yield (
             "weights",
-            f"weights 'fractals' and dataset 'fractals' must differ in family_seed, got {family} "
-            "for both: the network would be pretrained on the classes it is tested on",
+            f"weights 'fractals' and dataset {trial.dataset.name!r} must differ in family_seed, "
+            f"got {family} for both: the network would be pretrained on the classes it is tested "
+            "on",
         )
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         yield (
@@ -301,6 +299,18 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
             "folds and tune cannot be combined: every image is a test image of some fold, so the "
             "search would see them all; remove one of the two",
         )
+    if suite.split_check:
+        if not isinstance(rule, Mapping) or rule.get("by") != "group":
+            yield (
+                ("split_check",),
+                "split_check compares a random split with one that keeps groups whole: give the "
+                "data set `split: {by: group}`, or leave split_check out",
+            )
+        if suite.tune is not None:
+            yield (
+                ("split_check",),
+                "split_check and tune cannot be combined: run the tuned suite with it",
+            )
     if suite.settings["diagnose"] != (None,) and suite.tune is not None:
         yield (
             ("diagnose",),

@@ -92,6 +92,7 @@ class _SuiteSchema:
             "limits": self._model(Limits),
             "checkpoints": {"enum": list(get_args(Checkpoints)), "default": "all"},
             "after": _one_or_more({"anyOf": list(self._named("after"))}),
+            "split_check": {"enum": [True, False, "all"], "default": False},
         }
         for key, meaning in MEANINGS.items():
             properties[key] |= _documented(meaning)

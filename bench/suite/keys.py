@@ -95,6 +95,14 @@ MEANINGS: Mapping[str, Key] = {
             ["temperature", {"name": "ensemble", "members": "greedy"}, "wise_ft"],
         ),
     ),
+    "split_check": Key(
+        meaning="Says by how much a random split would flatter what is tested on new groups: with "
+        "`split: {by: group}`, one config of each strategy (`all`: every config) is trained once "
+        "more under a random split, with the same fractions and seeds. The report shows the "
+        "difference, and nothing is chosen or claimed by it. Changes no number and no id. Not "
+        "with `tune`. Default: false.",
+        examples=(True, "all"),
+    ),
 }
 
 SPACE = Key(

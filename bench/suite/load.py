@@ -30,6 +30,7 @@ from bench.suite.schema import (
     FractalWeights,
     GridRule,
     Settings,
+    SplitCheck,
     Suite,
     reader_of,
 )
@@ -56,6 +57,7 @@ KEYS = (
     "limits",
     "checkpoints",
     "after",
+    "split_check",
 )
 LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
 OF_RUN = frozenset({"metric", "choose", "folds", "diagnose"})
@@ -188,6 +190,7 @@ class _Checker:
             limits=self._section("limits", Limits, data, "{megapixels: 400}"),
             checkpoints=(kept := self._checkpoints(data)),
             after=self._after(data, settings, kept),
+            split_check=self._split_check(data),
         )
         if self.problems:
             raise SuiteError(self.problems)
@@ -246,6 +249,15 @@ class _Checker:
             return "all"
         chosen: Checkpoints = kept
         return chosen
+
+    def _split_check(self, data: Mapping[str, Any]) -> SplitCheck:
+        wanted = data.get("split_check", False)
+        if isinstance(wanted, bool):
+            return wanted
+        if wanted == "all":
+            return "all"
+        self._report(("split_check",), f"split_check must be true, false or 'all', got {wanted!r}")
+        return False
 
     # Entries -------------------------------------------------------------------------------
 

@@ -652,13 +652,17 @@ Checkpoints = Literal["all", "best", "none"]
 """Whose weights a run keeps: those of every trial, of the best one of each config, of none."""
 
 
+SplitCheck = bool | Literal["all"]
+"""Whether the same is trained once more at random: one config of each strategy, or all."""
+
+
 class Suite(BaseModel):
     """A checked suite: one data set, the axes of the grid, the values of every setting.
 
     `tune` says what `bench tune` searches; a run trains the values that stand here. `claims` says
     how its verdict weighs what it finds, `resources` limits what a trial may take, `limits` how
     large a file may be that is read, `checkpoints` says whose weights are kept, `after` what
-    finished trials are made into.
+    finished trials are made into, `split_check` what is trained under a random split too.
     """
 
     model_config = STRICT
@@ -675,6 +679,7 @@ class Suite(BaseModel):
     limits: Limits = Limits()
     checkpoints: Checkpoints = "all"
     after: tuple[Entry, ...] = ()
+    split_check: SplitCheck = False
 
     def with_threads(self, number: int) -> Suite:
         """The suite with a number wherever it leaves that of the CPU threads open."""

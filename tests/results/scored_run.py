@@ -34,6 +34,8 @@ def scored_run(
     *,
     samples: Sequence[str] | None = None,
     labels: npt.NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
+    test_sets: Sequence[str] | None = None,
     predictions: bool = True,
     data: Mapping[str, Any] | None = None,
     suite: str = "name: made_up\n",
@@ -45,7 +47,8 @@ def scored_run(
         for seed, right in zip(config.seeds or range(len(config.right)), config.right, strict=True):
             row = scored_row(config, seed, right)
             ids.append(row["trial"])
-            store.write_part(row, (), _predictions(right, samples, labels) if predictions else ())
+            columns = _predictions(right, samples, labels, groups, test_sets)
+            store.write_part(row, (), columns if predictions else ())
     store.consolidate(ids)
     write_json(folder / "environment.json", {"cpu": "made-up processor"})
     write_json(folder / "data.json", {"classes": list(CLASSES), **(data or {})})
@@ -71,6 +74,8 @@ def _predictions(
     right: npt.NDArray[np.bool_],
     samples: Sequence[str] | None = None,
     labels: npt.NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
+    test_sets: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     size = len(right)
     truth = np.arange(size) % 2 if labels is None else labels
@@ -79,6 +84,8 @@ def _predictions(
         labels=truth,
         probabilities=np.eye(2)[np.where(right, truth, 1 - truth)] * 0.8 + 0.1,
         classes=CLASSES,
+        groups=groups,
+        test_sets=test_sets,
     )
 
 

@@ -48,6 +48,7 @@ class LabelledFile:
     """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
     `group` and `time` (see `Groups` and `Times`) are given to all files of a data set, or to none.
+    `test_set` is the name of one of several test sets.
     """
 
     path: ImageFile
@@ -55,6 +56,7 @@ class LabelledFile:
     split: int
     group: str | None = None
     time: int | None = None
+    test_set: str = ""
 
 
 @contextmanager
@@ -233,6 +235,7 @@ def dataset_from_files(
                           splits=splits)  # fmt: skip
     sides = square_sides(paths)
     times = _of_all([file.time for file in ordered])
+    test_sets = tuple(file.test_set for file in ordered)
     return ImageDataset(
         name=name,
         classes=classes,
@@ -249,6 +252,7 @@ def dataset_from_files(
         size_of=partial(_size_of, paths),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
+        test_sets=test_sets if any(test_sets) else None,
         current=partial(_current, fingerprint, reading_of),
         limited=partial(
             dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,

@@ -21,6 +21,7 @@ from bench.data.dataset import (
     DATASETS,
     SPLIT_NAMES,
     SPLIT_NOTE,
+    TRAIN,
     UNASSIGNED,
     DataIssue,
     ImageDataset,
@@ -64,9 +65,10 @@ def folder(
         ),
     ],
     splits: Annotated[
-        dict[Literal["train", "val", "test"], str] | None,
+        dict[Literal["train", "val", "test"], str | dict[str, str]] | None,
         Field(
-            description="The folder of each split, below `path`; `.` is `path` itself. `{}`: "
+            description="The folder of each split, below `path`; `.` is `path` itself. Several "
+            "test sets have a name each: `test: {clinic_a: FOLDER, clinic_b: FOLDER}`. `{}`: "
             "there are no split folders, each folder is a class. null: recognised by structure "
             "and names; a layout that can be read in two ways is refused.",
             examples=[{"train": "Training", "test": "Testing"}],
@@ -98,7 +100,7 @@ def folder(
 
 def _open_archive(
     path: Path,
-    splits: Mapping[Any, str] | None,
+    splits: Mapping[Any, Any] | None,
     bits: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
@@ -131,7 +133,7 @@ def _dataset(
 
 
 def _read_folder(
-    root: Path, splits: Mapping[Any, str] | None
+    root: Path, splits: Mapping[Any, Any] | None
 ) -> tuple[list[LabelledFile], list[DataIssue]]:
     """The images of a folder, and what is to be told of it."""
     layout = find_layout(root, splits)
@@ -159,7 +161,10 @@ def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[P
         for path in files_below(folder.path, above - folder_ids(folder.path)):
             why = _why_no_image(path)
             if why is None:
-                images.append(LabelledFile(path=path, class_name=name, split=folder.split))
+                file = LabelledFile(
+                    path=path, class_name=name, split=folder.split, test_set=folder.test_set
+                )
+                images.append(file)
             else:
                 others.append((path, why))
     return images, others
@@ -227,7 +232,7 @@ def _place(layout: Layout, split: int, key: str, name: str) -> Path:
     for folder in own:
         if folder.split == split:
             return folder.path
-    inside_classes = len(layout.parents[split]) > 1
+    inside_classes = len(layout.parents.get(TRAIN, ())) > 1
     return own[0].path.parent if inside_classes else layout.parents[split][0] / name
 
 

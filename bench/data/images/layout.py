@@ -9,8 +9,8 @@ was taken for what is told, and where two readings are possible, none is chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.data.dataset import SPLIT_NAMES, TEST, TRAIN, UNASSIGNED, VAL, naming
@@ -60,11 +60,12 @@ ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolder:
-    """A folder with images of one class in one split (or UNASSIGNED)."""
+    """A folder with images of one class in one split (or UNASSIGNED), and in which test set."""
 
     path: Path
     name: str
     split: int
+    test_set: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,24 @@ class Layout:
     taken: str | None = None
 
 
-def find_layout(root: Path, given: Mapping[str, str] | None = None) -> Layout:
+GivenSplits = Mapping[str, str | Mapping[str, str]]
+"""The folder of each split; of test a mapping names those of several test sets."""
+
+
+class SeveralTestSetsError(DataError):
+    """A folder holds several test splits, which the option `splits` can name as test sets."""
+
+    def __init__(self, root: Path, splits: GivenSplits) -> None:
+        names = list(splits["test"])
+        super().__init__(
+            f"{root} holds {'two' if len(names) == 2 else len(names)} test splits, "
+            f"{' and '.join(names)}; name them in the suite as test sets, as an option of the data "
+            f"set: `splits: {_option(splits)}`, or name one of them: `test: FOLDER`"
+        )
+        self.splits = splits
+
+
+def find_layout(root: Path, given: GivenSplits | None = None) -> Layout:
     """What the folders below `root` are; `given` names the folder of each split, and `{}` says that
     there are none.
 
@@ -392,56 +410,100 @@ def _flat(tree: _Tree) -> Layout:
 # Splits ---------------------------------------------------------------------------------------
 
 
-def _as_given(tree: _Tree, given: Mapping[str, str]) -> Layout:
+def _as_given(tree: _Tree, given: GivenSplits) -> Layout:
     """The splits that a suite names."""
     codes = {name: split for split, name in SPLIT_NAMES.items()}
     if "train" not in given:
         raise DataError(f"splits must name the folder of train, got {dict(given)}")
-    found: list[tuple[int, Path]] = []
+    found: dict[str, Path] = {}
+    test_sets: dict[str, Path] = {}
     for name, folder in given.items():
-        path = tree.root / folder
-        if not path.is_dir() or Path(folder).is_absolute() or ".." in Path(folder).parts:
-            known = [name_text(each.name) for each in tree.folders]
+        if isinstance(folder, str):
+            found[name] = _given_folder(tree, name, folder, _named(found, test_sets))
+            continue
+        if name != "test" or not folder:
             raise DataError(
-                f"splits must name folders of {tree.root}, got {name}: {folder}"
-                f"{nearest(folder, known)}"
+                f"splits must name one folder of {name}, got {dict(folder)}; only test may have "
+                "several, by name"
             )
-        path = tree.root if path.resolve() == tree.root.resolve() else path
-        for split, other in found:
-            if other == path or (tree.root not in (other, path) and _overlap(other, path)):
-                raise DataError(
-                    "splits must name folders without images in common, got "
-                    f"{SPLIT_NAMES[split]}: {given[SPLIT_NAMES[split]]} and {name}: {folder}"
-                )
-        found.append((codes[name], path))
-    return _splits(tree, found, told=False)
+        for own, inner in folder.items():
+            if not own.strip():
+                raise DataError(f"splits must give each test set a name, got {own!r}: {inner}")
+            test_sets[own] = _given_folder(tree, _set_of(own), inner, _named(found, test_sets))
+    return _splits(
+        tree, [(codes[name], path) for name, path in found.items()], test_sets, told=False
+    )
 
 
-def _splits(tree: _Tree, found: Sequence[tuple[int | None, Path]], *, told: bool = True) -> Layout:
-    """The layout with these split folders; what none of them holds is left out."""
+def _set_of(name: str) -> str:
+    return f"test set {name}"
+
+
+def _named(splits: Mapping[str, Path], test_sets: Mapping[str, Path]) -> dict[str, Path]:
+    return {**splits, **{_set_of(name): path for name, path in test_sets.items()}}
+
+
+def _given_folder(tree: _Tree, name: str, folder: str, others: Mapping[str, Path]) -> Path:
+    """The folder that is named for a split, or for a test set."""
+    path = tree.root / folder
+    if not path.is_dir() or Path(folder).is_absolute() or ".." in Path(folder).parts:
+        names = [name_text(each.name) for each in tree.folders]
+        raise DataError(
+            f"splits must name folders of {tree.root}, got {name}: {folder}{nearest(folder, names)}"
+        )
+    path = tree.root if path.resolve() == tree.root.resolve() else path
+    for other, known in others.items():
+        if known == path or (tree.root not in (known, path) and _overlap(known, path)):
+            raise DataError(
+                "splits must name folders without images in common, got "
+                f"{other}: {sample_id(tree.root, known)} and {name}: {folder}"
+            )
+    return path
+
+
+def _splits(
+    tree: _Tree,
+    found: Sequence[tuple[int | None, Path]],
+    test_sets: Mapping[str, Path] | None = None,
+    *,
+    told: bool = True,
+) -> Layout:
+    """The layout with these split folders; what none of them holds is left out.
+
+    The test split may have several `test_sets`, by name.
+    """
+    test_sets = test_sets or {}
     by_split, unlabelled = _one_for_each(tree, found)
     outer = {split: by_split[split] for split in sorted(by_split)}
     by_split = {
         split: path if path == tree.root else tree.descend(path) for split, path in outer.items()
     }
-    classes = _classes_of(tree, by_split[TRAIN], outer)
+    classes = _classes_of(tree, by_split[TRAIN], (*outer.values(), *test_sets.values()))
     known = {_reading(path) for path in classes}
     class_folders = _class_folders(by_split[TRAIN], classes, TRAIN)
     for split in (VAL, TEST):
         if split not in by_split:
             continue
         folder = by_split[split]
-        inner = _classes_of(tree, folder, outer)
+        inner = _classes_of(tree, folder, outer.values())
         if _is_unlabelled(tree, folder, inner, known, SPLIT_NAMES[split], classes):
             unlabelled.append(outer.pop(split))
             del by_split[split]
         else:
             class_folders += _class_folders(folder, inner, split)
-    used = {*outer.values(), *unlabelled, *(classes if by_split[TRAIN] == tree.root else ())}
+    parents: dict[int, tuple[Path, ...]] = {split: (path,) for split, path in by_split.items()}
+    for name, path in test_sets.items():
+        folder = path if tree.readings(path) & known else tree.descend(path)
+        own = _class_folders(folder, _labelled(tree, folder, known, name, classes), TEST)
+        class_folders += [replace(each, test_set=name) for each in own]
+        parents[TEST] = (*parents.get(TEST, ()), folder)
+    used = {*outer.values(), *test_sets.values(), *unlabelled}
+    if by_split[TRAIN] == tree.root:
+        used |= set(classes)
     inside = [path for path in tree.folders if any(_within(each, path) for each in used)]
     return Layout(
         class_folders=tuple(class_folders),
-        parents={split: (path,) for split, path in by_split.items()},
+        parents=parents,
         unlabelled=tuple(unlabelled),
         unused=tuple(path for path in tree.folders if path not in inside),
         taken=_taken(tree, by_split) if told else None,
@@ -464,6 +526,8 @@ def _one_for_each(
             fitting = [path for path in filled if path == tree.root or tree.inner(path)] or filled
             unlabelled += [path for path in filled if path not in fitting]
         if len(fitting) > 1:
+            if split == TEST and TRAIN in by_split:
+                raise SeveralTestSetsError(tree.root, _proposed(tree, by_split, fitting))
             names = [name_text(path.name) for path in fitting]
             raise DataError(
                 f"{tree.root} holds {'two' if len(names) == 2 else len(names)} "
@@ -476,6 +540,12 @@ def _one_for_each(
     return by_split, unlabelled
 
 
+def _proposed(tree: _Tree, by_split: Mapping[int, Path], tests: Sequence[Path]) -> GivenSplits:
+    """The option that names several folders as test sets."""
+    own = {SPLIT_NAMES[split]: sample_id(tree.root, path) for split, path in by_split.items()}
+    return {**own, "test": {name_text(p.name): sample_id(tree.root, p) for p in tests}}
+
+
 def _overlap(path: Path, other: Path) -> bool:
     return _within(path.resolve(), other.resolve()) or _within(other.resolve(), path.resolve())
 
@@ -484,11 +554,25 @@ def _within(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
 
-def _classes_of(tree: _Tree, folder: Path, outer: Mapping[int, Path]) -> list[Path]:
+def _classes_of(tree: _Tree, folder: Path, outer: Collection[Path]) -> list[Path]:
     if folder != tree.root:
         return tree.inner(folder)
-    others = set(outer.values())
+    others = set(outer)
     return [p for p in tree.folders if p not in others and not _may_be_unlabelled(p)]
+
+
+def _labelled(
+    tree: _Tree, folder: Path, known: set[str], name: str, classes: Sequence[Path]
+) -> list[Path]:
+    """The class folders of a test set; raises `DataError` where there are none."""
+    inner = [] if folder == tree.root else tree.inner(folder)
+    unlabelled = _is_unlabelled(tree, folder, inner, known, _set_of(name), classes)
+    if unlabelled or not any(_reading(path) in known for path in inner):
+        raise DataError(
+            f"the {_set_of(name)} must have folders of the classes "
+            f"{naming([name_text(path.name) for path in classes])} in it, {folder} has none"
+        )
+    return inner
 
 
 def _is_unlabelled(
@@ -567,5 +651,9 @@ def _two_readings(tree: _Tree, why: str, splits: Mapping[str, str]) -> DataError
     )
 
 
-def _option(splits: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{name}: {folder}" for name, folder in splits.items()) + "}"
+def _option(splits: GivenSplits) -> str:
+    shown = (
+        f"{name}: {folder if isinstance(folder, str) else _option(folder)}"
+        for name, folder in splits.items()
+    )
+    return "{" + ", ".join(shown) + "}"

@@ -35,6 +35,7 @@ from bench.data.dataset import (
     Groups,
     ImageDataset,
     Pixels,
+    TestSets,
     Times,
     grouping_of,
     naming,
@@ -98,6 +99,7 @@ class ImageData:
     bits: int = 16
     groups: Groups | None = None
     times: Times | None = None
+    test_sets: TestSets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,13 +144,12 @@ class ImageData:
             raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
-        groups, times = grouping_of(metadata)
+        grouping = grouping_of(metadata)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
             folder=folder,
-            groups=groups,
-            times=times,
+            **grouping,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
             labels=np.array(metadata.pop("labels"), np.int64),
             given_splits=np.array(metadata.pop("source_splits"), np.int8),

@@ -46,7 +46,7 @@ from bench.data.images.label_tables import (
     open_table,
     taken,
 )
-from bench.data.images.layout import UNLABELLED, split_of_name
+from bench.data.images.layout import UNLABELLED, is_plain_split_name, split_of_name
 from bench.data.images.table_files import Files, files_from
 from bench.data.times import as_moment, microseconds
 from bench.errors import DataError, counted
@@ -161,6 +161,7 @@ class _Row:
     split: int
     group: str
     time: str
+    test_set: str = ""
     file: ImageFile = Path()
 
     @property
@@ -168,9 +169,9 @@ class _Row:
         return f"row {self.number} of {self.table.name}"
 
     @property
-    def said(self) -> tuple[str, int, str, str]:
+    def said(self) -> tuple[str, int, str, str, str]:
         """What it says of its file."""
-        return self.label, self.split, self.group, self.time
+        return self.label, self.split, self.test_set, self.group, self.time
 
 
 # Rows -----------------------------------------------------------------------------------------
@@ -188,9 +189,9 @@ def _rows(
     splits, chosen = _splits(table, chosen, by_role.get("split"), split, count, given)
     empty = [""] * count
     rows = [
-        _Row(table=table.path, number=number, path=path, label=label, split=own, group=group,
-             time=time)
-        for number, (path, label, own, group, time) in enumerate(
+        _Row(table=table.path, number=number, path=path, label=label, split=own, test_set=test_set,
+             group=group, time=time)
+        for number, (path, label, (own, test_set), group, time) in enumerate(
             zip(by_role["path"], by_role["label"], splits, by_role.get("group", empty),
                 by_role.get("time", empty), strict=True),
             start=1,
@@ -230,24 +231,36 @@ def _splits(
     split: int,
     count: int,
     given: Mapping[Role, str | None],
-) -> tuple[list[int], Chosen]:
-    """The split of every row; a column that was found by its name may turn out to be none."""
+) -> tuple[list[tuple[int, str]], Chosen]:
+    """The split and test set of every row; a column found by its name may turn out to be none."""
     if cells is None:
-        return [split] * count, chosen
+        return [(split, "")] * count, chosen
     name = chosen.columns["split"]
-    codes = {text: None if text == "" else split_of_name(text) for text in dict.fromkeys(cells)}
+    codes = {text: _split_of_text(text) for text in dict.fromkeys(cells)}
     unknown = [text for text, code in codes.items() if code is None]
     if len(unknown) == len(codes) and "split" not in given:
         others: dict[Role, str] = {r: n for r, n in chosen.columns.items() if r != "split"}
-        return [split] * count, replace(chosen, columns=others)
+        return [(split, "")] * count, replace(chosen, columns=others)
     if unknown:
         shown = ", ".join(repr(visible(text)) for text in unknown[:NAMED])
         raise DataError(
-            f"the split in column {name!r} of {table.path} must be a name such as train, val or "
-            f"test in every row, got {shown} (row {cells.index(unknown[0]) + 1}); "
+            f"the split in column {name!r} of {table.path} must be a name such as train, val, "
+            f"test or test:NAME in every row, got {shown} (row {cells.index(unknown[0]) + 1}); "
             "`columns: {split: null}`, as an option of the data set, takes no notice of the column"
         )
-    return [cast(int, codes[text]) for text in cells], chosen
+    found = [cast(tuple[int, str], codes[text]) for text in cells]
+    if any(test_set for _, test_set in found):  # the rest of the test split is a set beside them
+        found = [(own, name or "test") if own == TEST else (own, name) for own, name in found]
+    return found, chosen
+
+
+def _split_of_text(text: str) -> tuple[int, str] | None:
+    """The split, and behind a colon the test set: `test:clinic_a`; None for anything else."""
+    split = split_of_name(text)
+    head, colon, name = text.partition(":")
+    if colon and split_of_name(head) == TEST and is_plain_split_name(head):
+        return (TEST, name.strip()) if name.strip() else None
+    return None if split is None else (split, "")
 
 
 def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
@@ -275,7 +288,7 @@ def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
 
 def _words(row: _Row, one: _Row, other: _Row) -> Iterator[str]:
     """What a row says that another one contradicts."""
-    names = ("label", "split", "group", "time")
+    names = ("label", "split", "test set", "group", "time")
     for name, value, a, b in zip(names, row.said, one.said, other.said, strict=True):
         if a != b:
             shown = SPLIT_NAMES.get(cast(int, value), "none") if name == "split" else str(value)
@@ -421,6 +434,7 @@ def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
             path=row.file,
             class_name=row.label,
             split=row.split,
+            test_set=row.test_set,
             group=row.group if grouped else None,
             time=None if moment is None or not timed else microseconds(moment),
         )

@@ -18,7 +18,8 @@ import numpy as np
 from bench.models.weights import FILE, NONE
 from bench.prediction.export.check import LOGIT_TOLERANCE, PROBABILITY_TOLERANCE
 from bench.prediction.export.held_out import test_rows
-from bench.results.analysis import mean_interval, trial_scores, wilson_interval
+from bench.results.analysis import mean_interval, trial_scores
+from bench.results.analysis.by_class import share_interval
 from bench.results.grid import complete_trials, is_missing, spread
 from bench.results.metric import Metric
 from bench.results.report.markup import fence, table, text
@@ -151,11 +152,14 @@ def _metrics(run: Run, chosen: Chosen) -> Iterator[dict[str, Any]]:
 
 
 def _interval(rows: Any, metric: Metric) -> tuple[float, float]:
-    """Over samples: Wilson's of shares, else Student's of the samples' scores (a jackknife)."""
+    """Over samples, or groups of them: Wilson's of shares, else Student's of the samples' scores
+    (a jackknife)."""
     if metric.is_accuracy:
-        right = int((rows["label"] == rows["predicted"]).sum())
-        return wilson_interval(right, len(rows))
-    scores = trial_scores(rows, metric)
+        right = (rows["label"] == rows["predicted"]).to_numpy(bool)
+        return share_interval(rows, right, np.ones_like(right))
+    scored = trial_scores(rows, metric)
+    trial = str(rows["trial"].iloc[0])
+    scores = None if scored is None else scored.of({0: (trial,)})
     if scores is None:
         return (float("nan"), float("nan"))
     return mean_interval(scores.values[0])
@@ -166,15 +170,17 @@ def _by_class(run: Run, model: TrainedModel) -> Iterator[dict[str, Any]]:
     if rows.empty:
         return
     for name in model.classes:
-        labelled, guessed = rows["label"] == name, rows["predicted"] == name
+        labelled, guessed = (
+            (rows[column] == name).to_numpy(bool) for column in ("label", "predicted")
+        )
         hits = int((labelled & guessed).sum())
         yield {
             "class": name,
             "samples": int(labelled.sum()),
             "recall": hits / int(labelled.sum()) if labelled.any() else None,
-            "recall_interval": _known(wilson_interval(hits, int(labelled.sum()))),
+            "recall_interval": _known(share_interval(rows, guessed, labelled)),
             "precision": hits / int(guessed.sum()) if guessed.any() else None,
-            "precision_interval": _known(wilson_interval(hits, int(guessed.sum()))),
+            "precision_interval": _known(share_interval(rows, labelled, guessed)),
         }
 
 

@@ -51,7 +51,7 @@ def held_out(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldOut:
 
 def test_rows(run: Run, trial: str) -> Any:
     """The trial's rows of the table of predictions that are of the test split."""
-    own = run.predictions[run.predictions["trial"] == trial]
+    own = run.judged[run.judged["trial"] == trial]
     return own[own["split"] == "test"] if "split" in own else own
 
 

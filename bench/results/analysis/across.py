@@ -21,6 +21,8 @@ from bench.suite.claims import read_claims
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.results.folder import Run
 
 VOLATILE = ("command", "started", "overrides")
@@ -122,8 +124,8 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
     cells = read_cells(before.trials), read_cells(after.trials)
     labels = read_grid(before.trials).labels, read_grid(after.trials).labels
     matches = match_configs(*cells)
-    scores = joint_scores(before.predictions, after.predictions, metric)
-    trials = _trials(before, metric), _trials(after, metric)
+    scores = joint_scores(*_judged(before, after), metric)
+    trials = trials_by_config(before, metric), trials_by_config(after, metric)
     if folds_of(before) != folds_of(after):
         trials = {}, {}  # what one run tests in a trial is not what the other does
     found: list[ScoredPair | Change] = []
@@ -221,11 +223,18 @@ def _change(pair: ScoredPair, comparison: Comparison) -> Change:
     )
 
 
+def _judged(before: Run, after: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions of both; if groups count in one of the runs, they do for the comparison."""
+    if before.groups_count or after.groups_count:
+        return before.predictions, after.predictions
+    return before.judged, after.judged
+
+
 Trials = Mapping[int, tuple[str, ...]]
 """The trials of a config by seed: one, or one a fold."""
 
 
-def _trials(run: Run, metric: Metric) -> Mapping[str, Trials]:
+def trials_by_config(run: Run, metric: Metric) -> Mapping[str, Trials]:
     """config → its trials with a test figure."""
     known = complete_trials(run.trials).dropna(subset=[metric.test, "seed"])
     if has_folds(known):

@@ -3,7 +3,8 @@
 A class has few test images, and all seeds share them. So an interval never counts an image once for
 each seed: it is that of the crossed table of seeds × images, of a share that is a ratio of two sums
 (linearised: Cochran, Sampling Techniques, 1977), put around the share as Wilson's is (Korn and
-Graubard, 1998). Of a single seed it is Wilson's (1927).
+Graubard, 1998). Of a single seed it is Wilson's (1927). Where images come in groups that count, a
+group is what an image is without them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ import numpy.typing as npt
 
 from bench.results.analysis.comparison import ALPHA
 from bench.results.analysis.crossed import LEAST_SEEDS, crossed_table, half_widths, joined
-from bench.results.analysis.intervals import UNKNOWN, Estimate, Z, wilson_of_share
+from bench.results.analysis.distributions import student_quantile
+from bench.results.analysis.intervals import (
+    UNKNOWN,
+    Estimate,
+    Interval,
+    Z,
+    wilson_interval,
+    wilson_of_share,
+)
+from bench.results.analysis.predicted import groups_of
+from bench.results.analysis.scores import by_group
 from bench.results.folder.columns import class_names
 
 if TYPE_CHECKING:
@@ -54,7 +65,8 @@ def class_figures(
     other seeds and images, with fewer, or for `of_models`, of these models on other images.
     """
     classes = class_names(predictions)
-    labels, predicted = _by_seed(predictions, trials, classes)
+    samples, labels, predicted = _by_seed(predictions, trials, classes)
+    groups = groups_of(predictions, samples)
     crossed = not of_models and len(predicted) >= LEAST_SEEDS
     found = []
     for index, name in enumerate(classes):
@@ -68,8 +80,8 @@ def class_figures(
                 name=name,
                 images=int(own.sum()),
                 predicted=float(named.sum() / max(1, len(named))),
-                recall=share_of(named & of_class, of_class, crossed=crossed),
-                precision=share_of(named & of_class, named, crossed=crossed),
+                recall=share_of(named & of_class, of_class, crossed=crossed, groups=groups),
+                precision=share_of(named & of_class, named, crossed=crossed, groups=groups),
                 mistaken_for=classes[most] if taken[most] else None,
                 mistaken=float(taken[most] / max(1, own.sum() * len(named))),
             )
@@ -77,10 +89,24 @@ def class_figures(
     return found
 
 
-def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Estimate:
+def share_interval(rows: pd.DataFrame, hits: Flags, counted: Flags) -> Interval:
+    """Where the share of a trial's `counted` test samples that are `hits` lies for others (95 %).
+
+    Wilson's of so many samples, if none of the `rows` of predictions share a group that counts.
+    """
+    groups = groups_of(rows, rows["sample"])
+    if groups is None:
+        return wilson_interval(int((hits & counted).sum()), int(counted.sum()))
+    return share_of((hits & counted)[None], counted[None], crossed=False, groups=groups).interval
+
+
+def share_of(
+    hits: Flags, counted: Flags, *, crossed: bool, groups: Sequence[str] | None = None
+) -> Estimate:
     """The share of what is `counted` that are `hits`, both `[seeds, images]`.
 
-    No variance is taken for less than that of so many independent draws.
+    No variance is taken for less than that of so many independent draws. `groups` are those of the
+    images; of a single one no interval is known.
     """
     used = counted.any(axis=0)
     hits, counted = hits[:, used], counted[:, used]
@@ -90,27 +116,42 @@ def share_of(hits: Flags, counted: Flags, *, crossed: bool) -> Estimate:
     value = float(hits.sum() / draws)
     images = draws / len(counted)
     linear = (hits - value * counted) / counted.mean()
+    number = max(1, round(images))
+    grouped = False
+    if groups is not None:
+        names, group = np.unique(np.array(groups, dtype=str)[used], return_inverse=True)
+        grouped = len(names) < len(group)
+        if grouped:
+            linear, number = by_group(linear, group), len(names)
+    if grouped and number < 2:
+        return Estimate(value=value, interval=UNKNOWN)
     half = max(
-        _crossed_half(linear, images) if crossed and linear.shape[1] > 1 else _models_half(linear),
+        _crossed_half(linear, images, grouped=grouped)
+        if crossed and linear.shape[1] > 1
+        else _models_half(linear, grouped=grouped),
         Z * math.sqrt(value * (1 - value) / draws),
     )
-    return Estimate(value=value, interval=wilson_of_share(value, half, max(1, round(images))))
+    return Estimate(value=value, interval=wilson_of_share(value, half, number))
 
 
-def _crossed_half(linear: Numbers, images: float) -> float:
-    table = crossed_table(linear, grain=1 / (images + 2))
+def _crossed_half(linear: Numbers, images: float, *, grouped: bool) -> float:
+    table = crossed_table(linear, grain=1 / (images + 2), grouped=grouped)
     return float(half_widths(joined([table]), independent=1, alpha=ALPHA)[0])
 
 
-def _models_half(linear: Numbers) -> float:
-    """Images are drawn anew, each with what all seeds make of it."""
-    return float(Z * np.sqrt(np.square(linear.mean(axis=0)).sum()) / linear.shape[1])
+def _models_half(linear: Numbers, *, grouped: bool) -> float:
+    """Images, or groups of them, are drawn anew, each with what all seeds make of it."""
+    number, reach = linear.shape[1], Z
+    if grouped:
+        reach = float(student_quantile(1 - ALPHA / 2, number - 1))
+        reach *= math.sqrt(number / (number - 1))
+    return float(reach * np.sqrt(np.square(linear.mean(axis=0)).sum()) / number)
 
 
 def _by_seed(
     predictions: pd.DataFrame, trials: Mapping[int, Sequence[str]], classes: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Labels `[images]` and predictions `[seeds, images]` of the images that all seeds have."""
+) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The images that all seeds have, their labels `[images]`, predictions `[seeds, images]`."""
     import pandas as pd
 
     place = {name: index for index, name in enumerate(classes)}
@@ -120,7 +161,11 @@ def _by_seed(
     ]
     sides = [side for side in sides if len(side)]
     if not sides:
-        return np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
+        return [], np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
     whole = pd.concat([side["predicted"].map(place) for side in sides], axis=1, join="inner")
     labels = sides[0]["label"].map(place).reindex(whole.index)
-    return np.asarray(labels, dtype=np.int64), np.asarray(whole, dtype=np.int64).T
+    return (
+        list(map(str, whole.index)),
+        np.asarray(labels, dtype=np.int64),
+        np.asarray(whole, dtype=np.int64).T,
+    )

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.results.analysis.choice import Choice, preferred
 from bench.results.analysis.comparison import ALPHA, Comparison, Pair, compare_pairs
-from bench.results.analysis.crossed import LEAST_SEEDS, crossed_table, half_widths, joined
+from bench.results.analysis.crossed import LEAST_SEEDS, half_widths, joined
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.scores import Scores, TrialScores, trial_scores
-from bench.results.analysis.verdict import Verdict, around, of_samples
+from bench.results.analysis.verdict import Verdict, around, figure_table, of_samples
 from bench.results.grid import Grid
 
 if TYPE_CHECKING:
@@ -71,12 +69,12 @@ def families(run: Run, grid: Grid, verdict: Verdict) -> list[Family]:
     scored = _scored(run, used)
     found: list[Family] = []
     pairs: dict[int, Pair] = {}
-    sides: dict[str, np.ndarray] = {}
+    sides: dict[str, Scores] = {}
     for (name, of), own in children.groupby(["name", "of"], sort=False):
         family, done = _described(str(name), str(of), own)
         scores = None if scored is None else scored.of(_by_seed(done, "child"))
         if scored is not None and scores is not None:
-            sides[family.label] = scores.values
+            sides[family.label] = scores
             base = _base(done, recommended, scored)
             changes = "temperature" not in family.chosen or grid.metric.name not in _OF_LABELS
             if base is not None and changes:
@@ -106,7 +104,7 @@ def _scored(run: Run, used: set[str]) -> TrialScores | None:
 
     if run.child_predictions.empty:
         return None
-    trials = run.predictions[run.predictions["trial"].isin(used)]
+    trials = run.judged[run.judged["trial"].isin(used)]
     return trial_scores(pd.concat([trials, run.child_predictions], ignore_index=True), run.metric)
 
 
@@ -148,7 +146,7 @@ def _base(done: pd.DataFrame, recommended: Choice | None, scored: TrialScores) -
     if whole is None or done["seed"].notna().all():
         return whole
     mean = whole.values.mean(axis=0, keepdims=True)
-    return Scores(seeds=(NO_SEED,), samples=whole.samples, values=mean)
+    return replace(whole, seeds=(NO_SEED,), values=mean)
 
 
 def _base_label(done: pd.DataFrame, family: Family, run: Run, verdict: Verdict) -> str:
@@ -173,12 +171,12 @@ def _compared(pairs: Mapping[int, Pair], verdict: Verdict) -> dict[int, Comparis
     return dict(zip(pairs, found, strict=True))
 
 
-def _intervals(sides: Mapping[str, np.ndarray], grid: Grid) -> dict[str, tuple[float, Interval]]:
+def _intervals(sides: Mapping[str, Scores], grid: Grid) -> dict[str, tuple[float, Interval]]:
     """Mean figures with where they lie for other images, from three seeds on for others of both."""
     crossed = {
-        label: crossed_table(values)
-        for label, values in sides.items()
-        if values.shape[0] >= LEAST_SEEDS and values.shape[1] > 1
+        label: figure_table(own.values, own.grouping)
+        for label, own in sides.items()
+        if len(own.seeds) >= LEAST_SEEDS and len(own.samples) > 1
     }
     halves: Iterator[float] = iter(())
     if crossed:
@@ -187,10 +185,10 @@ def _intervals(sides: Mapping[str, np.ndarray], grid: Grid) -> dict[str, tuple[f
     wide = dict(zip(crossed, halves, strict=True))
     return {
         label: (
-            float(values.mean()),
-            around(float(values.mean()), wide[label], values.shape[1], grid.metric)
+            float(own.values.mean()),
+            around(float(own.values.mean()), wide[label], len(own.samples), grid.metric)
             if label in wide
-            else of_samples(values, grid.metric),
+            else of_samples(own.values, grid.metric, grouped=own.grouping is not None),
         )
-        for label, values in sides.items()
+        for label, own in sides.items()
     }

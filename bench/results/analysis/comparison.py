@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.results.analysis.crossed import (
+    LARGEST_GROUP,
+    LEAST_GROUPS,
     LEAST_SEEDS,
     CrossedTables,
     Numbers,
@@ -59,6 +61,9 @@ class Comparison:
     Of a run with `folds`, `samples` are the images that all of them test, and the test is the
     corrected resampled t test: it speaks of strategies from one seed on.
 
+    Where it is `grouped`, `samples` are groups of images. Nothing is claimed with `few_groups`: too
+    few of them, or one that has more than half of all images.
+
     `seed_variance`, `sample_variance` and `rest_variance` are those of one seed, one sample and
     what is left of one of each; NaN where they are not known.
     """
@@ -81,6 +86,8 @@ class Comparison:
     sample_variance: float = math.nan
     rest_variance: float = math.nan
     folds: int = 0
+    grouped: bool = False
+    few_groups: bool = False
 
     def turned(self) -> Comparison:
         """The same from the other side."""
@@ -122,6 +129,8 @@ class Comparison:
 
     @property
     def _seen(self) -> Verdict:
+        if self.few_groups:
+            return "open"
         low, high = self.lead_interval
         if low > 0:
             return "better"
@@ -132,7 +141,8 @@ class Comparison:
     @property
     def not_worse(self) -> bool:
         """Whether `first` is shown to be behind by less than the margin, if it is behind at all."""
-        return not self.of_models and self.lead_interval[0] > -self.margin
+        shown = not self.of_models and not self.few_groups
+        return shown and self.lead_interval[0] > -self.margin
 
     def error(self, seeds: npt.NDArray[Any] | int) -> Numbers:
         """The standard error of the difference with so many seeds; NaN where it is not known."""
@@ -205,12 +215,9 @@ def compare_pairs(
         _measured(pair, level, number, margin, higher_is_better)
         for pair, level in zip(pairs, levels, strict=True)
     ]
-    counts = [
-        all(scores.counts for side in (one, other) for scores in side.values())
-        for _, _, one, other in pairs
-    ]
+    grains = [_grain(pair) for pair in pairs]
     tables = {
-        index: crossed_table(differences, grain=None if counts[index] else 0.0)
+        index: crossed_table(differences, grain=grains[index], grouped=comparison.grouped)
         for index, (comparison, differences) in enumerate(found)
         if not comparison.of_models and not comparison.folds and min(differences.shape) > 1
     }
@@ -219,7 +226,7 @@ def compare_pairs(
         if index in tables or comparison.samples < 2
         else _of_folds(comparison, differences, pairs[index])
         if comparison.folds
-        else _of_models(comparison, differences, counts[index])
+        else _of_models(comparison, differences, grains[index] is None)
         for index, (comparison, differences) in enumerate(found)
     ]
     if tables:
@@ -234,6 +241,14 @@ def compare_pairs(
                 comparisons[index], float(ps[place]), float(halves[place]), tables[index]
             )
     return comparisons
+
+
+def _grain(pair: Pair) -> float | None:
+    """That of the differences: None for that of samples that are right or wrong."""
+    grains = [scores.grain for side in pair[2:] for scores in side.values()]
+    if all(grain is None for grain in grains):
+        return None
+    return min(grain or 0.0 for grain in grains)
 
 
 def _measured(
@@ -268,6 +283,12 @@ def _measured(
         margin=margin,
         higher_is_better=higher_is_better,
         folds=len(samples) if known and any(side.folds is not None for side in sides) else 0,
+        grouped=any(side.grouping is not None for side in sides),
+        few_groups=any(
+            side.grouping is not None
+            and (len(samples) < LEAST_GROUPS or side.grouping.largest > LARGEST_GROUP)
+            for side in sides
+        ),
     )
     return comparison, differences
 
@@ -325,6 +346,8 @@ def _of_models(comparison: Comparison, differences: Numbers, counts: bool) -> Co
     added = 2 if counts else 0
     spread = np.square(means).sum() + added / 2 - means.sum() ** 2 / (samples + added)
     error = math.sqrt(max(0.0, spread)) / (samples + added)
+    if comparison.grouped:  # of which there may be few
+        error *= math.sqrt(samples / max(1, samples - 1))
     if not error:
         return comparison
     p = float(2 * student_above(abs(comparison.difference) / error, samples - 1))

@@ -21,6 +21,11 @@ enough for claims about strategies. But only the rest is much the same for all; 
 may be one strategy's own. So others count for less, the more of what the seeds vary is luck: as
 much as the share that the rest has in it. With a fixed weight, one strategy with six times the luck
 of seven others is told apart from its equals in 8 % of all runs of 3 seeds and 2,000 samples.
+
+Where images come in groups (patients, sites), a sample is a group. There may be a handful of them,
+and then their part of the variance is known as badly as that of the seeds: p is a mean over what
+both may be. With one seed or many that come out the same it is Student's t over groups, as is usual
+for few clusters (Cameron and Miller, A Practitioner's Guide to Cluster-Robust Inference, 2015).
 """
 
 from __future__ import annotations
@@ -42,11 +47,22 @@ MOST_PRIOR = 8
 LEAST_SEEDS = 3
 """From so many on the luck of training is known well enough to speak of strategies."""
 
+LEAST_GROUPS = 8
+"""Of fewer groups of test images nothing is claimed, whatever they show."""
+
+LARGEST_GROUP = 0.5
+"""Nor where one of them has a larger share of all images: what it shows is what counts then."""
+
 _STEPS = np.linspace(-5.5, 5.5, 67)
 """The normal quantiles over which p is a mean; their tails lie below 1e-7."""
 
 _WEIGHTS = np.exp(-np.square(_STEPS) / 2)
 _WEIGHTS /= _WEIGHTS.sum()
+
+_COARSE = slice(None, None, 3)
+_OF_BOTH = np.outer(_WEIGHTS[_COARSE], _WEIGHTS[_COARSE]).ravel()
+_OF_BOTH /= _OF_BOTH.sum()
+"""Weights of every two of the coarse steps, of seeds and of groups."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +71,7 @@ class CrossedTables:
 
     `effect` is the mean difference. `seeds` and `samples` count the rows and the columns. `grain`
     is about what one sample more or less makes: no mean is known better, whatever its table shows.
+    Where samples are `grouped` (1, else 0) each is a group of images.
     """
 
     effect: Numbers
@@ -64,9 +81,12 @@ class CrossedTables:
     seeds: Numbers
     samples: Numbers
     grain: Numbers
+    grouped: Numbers
 
 
-def crossed_table(differences: npt.NDArray[Any], *, grain: float | None = None) -> CrossedTables:
+def crossed_table(
+    differences: npt.NDArray[Any], *, grain: float | None = None, grouped: bool = False
+) -> CrossedTables:
     """The mean squares of `differences` `[..., seeds, samples]`, two of each or more.
 
     By default the grain is that of right and wrong.
@@ -87,6 +107,7 @@ def crossed_table(differences: npt.NDArray[Any], *, grain: float | None = None) 
         seeds=np.full_like(effect, seeds),
         samples=np.full_like(effect, samples),
         grain=np.full_like(effect, 1 / (samples + 2) if grain is None else grain),
+        grouped=np.full_like(effect, grouped),
     )
 
 
@@ -104,8 +125,7 @@ def crossed_p(tables: CrossedTables, *, independent: int) -> Numbers:
     `independent` says how many of the tables are independent of each other: of all pairs of k
     strategies k − 1.
     """
-    variances = _variances(tables, independent)
-    return _outside(np.abs(tables.effect), variances)
+    return _outside(np.abs(tables.effect), _variances(tables, independent))
 
 
 def half_widths(tables: CrossedTables, *, independent: int, alpha: float | Numbers) -> Numbers:
@@ -127,7 +147,8 @@ def half_widths(tables: CrossedTables, *, independent: int, alpha: float | Numbe
 def _variances(tables: CrossedTables, independent: int) -> Numbers:
     """The variances that each effect may have `[..., tables, steps]`.
 
-    Where nothing varies and there is no grain, nothing is known.
+    Where nothing varies and there is no grain, nothing is known. If there are groups, there is one
+    for every two steps, of seeds and of groups.
     """
     own = tables.seeds - 1
     rest = tables.ms_rest.sum(axis=-1, keepdims=True)
@@ -139,15 +160,28 @@ def _variances(tables: CrossedTables, independent: int) -> Numbers:
     ratio = np.where(rest > 0, seeds / np.where(rest > 0, rest, 1.0), 0.0)
     freedom = own + prior
     of_seeds = (own * tables.ms_seeds + prior * ratio * tables.ms_rest) / freedom
-    different, which = np.unique(freedom, return_inverse=True)
-    quantiles = np.stack([_quantiles(float(each)) for each in different])
-    scaled = quantiles[which.reshape(freedom.shape)]
-    of_samples = np.maximum(tables.ms_samples - tables.ms_rest, 0.0)
-    sums = np.maximum(of_seeds[..., None] / scaled, tables.ms_rest[..., None])
+    scaled = _scaled(freedom)
+    if tables.grouped.any():
+        steps = len(_WEIGHTS[_COARSE])
+        scaled = np.repeat(scaled[..., _COARSE], steps, axis=-1)
+        of_groups = np.tile(_scaled(tables.samples - 1)[..., _COARSE], steps)
+        of_groups = np.where(tables.grouped[..., None] > 0, of_groups, 1.0)
+    else:
+        of_groups = np.ones(1)
+    ms_rest = tables.ms_rest[..., None]
+    of_samples = np.maximum(tables.ms_samples[..., None] / of_groups - ms_rest, 0.0)
+    sums = np.maximum(of_seeds[..., None] / scaled, ms_rest)
     counts = tables.seeds * tables.samples
-    variances = (sums + of_samples[..., None]) / counts[..., None]
+    variances = (sums + of_samples) / counts[..., None]
     variances = np.maximum(variances, np.square(tables.grain)[..., None])
     return np.where(variances > 0, variances, np.inf)
+
+
+def _scaled(freedom: Numbers) -> Numbers:
+    """Quantiles of χ² / degrees of freedom for each of them `[..., steps]`."""
+    different, which = np.unique(freedom, return_inverse=True)
+    quantiles = np.stack([_quantiles(float(each)) for each in different])
+    return np.asarray(quantiles[which.reshape(freedom.shape)])
 
 
 @lru_cache(maxsize=1024)
@@ -158,7 +192,8 @@ def _quantiles(freedom: float) -> Numbers:
 
 def _outside(distance: Numbers, variances: Numbers) -> Numbers:
     """The probability of an effect at least as far from 0 as `distance` if there is none."""
-    outside = (2 * normal_below(-distance[..., None] / np.sqrt(variances))) @ _WEIGHTS
+    weights = _WEIGHTS if variances.shape[-1] == len(_WEIGHTS) else _OF_BOTH
+    outside = (2 * normal_below(-distance[..., None] / np.sqrt(variances))) @ weights
     # Far out in the tail it is rounded to 0, which no p is.
     outside = np.clip(outside, np.finfo(np.float64).tiny, 1.0)
     return np.where(distance == 0, 1.0, outside)

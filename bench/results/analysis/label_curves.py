@@ -103,7 +103,7 @@ def read_label_curves(run: Run) -> LabelCurves | None:
         verdict = reach_verdict(
             trials,
             grid,
-            run.predictions,
+            run.judged,
             looks=looks,
             margin=claims.margin,
             cost=claims.cost,
@@ -115,7 +115,7 @@ def read_label_curves(run: Run) -> LabelCurves | None:
             own = at_size(trials, grid, size)
             verdicts[size] = verdict
             chosen = choices(own, grid)
-            scores.append(scores_of(chosen, own, run.predictions, run.metric, own_folds))
+            scores.append(scores_of(chosen, own, run.judged, run.metric, own_folds))
     if len(verdicts) < 2:
         return None
     known = {size: images[size] for size in verdicts}

@@ -94,6 +94,7 @@ def forecast(
     known = [(n, own) for n, own in zip(images, scores, strict=True) if own]
     numbers = [n for n, _ in known]
     tables = _errors([own for _, own in known], metric)
+    grouped = any(side.grouping is not None for _, own in known for side in own.values())
     if metric.higher_is_better and not metric.percent:  # no figure is known to be the best
         return NoForecast(why="error")
     if len(tables) <= LEAST_FITTED:
@@ -111,7 +112,7 @@ def forecast(
     )
     if not predicts or law.at(ahead) >= errors[-1]:
         return NoForecast(why="last", **off)
-    half = math.hypot(_half_width(numbers, tables, ahead), float(off_law.max()))
+    half = math.hypot(_half_width(numbers, tables, ahead, grouped=grouped), float(off_law.max()))
     turned = metric.percent and metric.higher_is_better
 
     def figure(error: float) -> float:
@@ -193,7 +194,9 @@ def _errors(sides: Sequence[BlockScores], metric: Metric) -> list[Numbers]:
     return [1 - mean if metric.higher_is_better else mean for mean in means]
 
 
-def _half_width(images: Sequence[float], tables: Sequence[Numbers], ahead: float) -> float:
+def _half_width(
+    images: Sequence[float], tables: Sequence[Numbers], ahead: float, *, grouped: bool
+) -> float:
     """Half the interval (95 %) of the law's error there, by seeds and samples (delta method)."""
     seeds, samples = tables[0].shape
     if seeds < LEAST_SEEDS or samples < 2:
@@ -209,6 +212,5 @@ def _half_width(images: Sequence[float], tables: Sequence[Numbers], ahead: float
         for moved in np.eye(len(errors))
     ]
     table = np.tensordot(np.array(slopes), np.array(tables), axes=1)
-    return float(
-        half_widths(joined([crossed_table(table, grain=0.0)]), independent=1, alpha=ALPHA)[0]
-    )
+    crossed = joined([crossed_table(table, grain=0.0, grouped=grouped)])
+    return float(half_widths(crossed, independent=1, alpha=ALPHA)[0])

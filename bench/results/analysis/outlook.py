@@ -6,7 +6,7 @@ import math
 
 from bench.errors import counted
 from bench.results.analysis.comparison import look_level
-from bench.results.analysis.crossed import LEAST_SEEDS, MOST_PRIOR
+from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS, MOST_PRIOR
 from bench.results.analysis.distributions import normal_upper_quantile, student_upper_quantile
 
 ACCURACY = 0.9
@@ -21,19 +21,28 @@ DIFFERING = 0.08
 POWER = 0.8
 
 
-def outlook(strategies: int, seeds: int, samples: int) -> str:
-    """Which differences of accuracy so many seeds and test samples are likely to show."""
+def outlook(strategies: int, seeds: int, samples: int, groups: int = 0) -> str:
+    """Which differences of accuracy so many seeds and test samples are likely to show.
+
+    `groups` are those that the samples come in, if they do.
+    """
     pairs = strategies * (strategies - 1) // 2
     size = f"{strategies} strategies, {counted(seeds, 'seed')}, {counted(samples, 'test image')}"
+    if groups:
+        size += f" in {counted(groups, 'group')}"
+    if 0 < groups < LEAST_GROUPS:
+        return f"{size}: nothing can be claimed about other groups, which takes {LEAST_GROUPS}"
     if seeds < LEAST_SEEDS:
         return (
             f"{size}: claims can be about the trained models only; claims about strategies need "
             f"{LEAST_SEEDS} seeds or more"
         )
     least = 100 * shown(strategies - 1, pairs, seeds, samples)
+    alike = ", and larger ones only where images of a group are right or wrong together"
     return (
         f"{size}: differences of about {least:.1f} points or more will show, if accuracy is about "
         f"{100 * ACCURACY:.0f} % and its standard deviation over trainings half a point"
+        f"{alike if groups else ''}"
     )
 
 

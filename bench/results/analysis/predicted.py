@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predicted:
-    """Samples with their classes and the probability of each class `[samples, classes]`."""
+    """Samples with their classes and the probability of each class `[samples, classes]`.
+
+    `groups` are there if some samples share one, and groups count.
+    """
 
     samples: tuple[str, ...]
     labels: Labels
     probabilities: Probabilities
+    groups: tuple[str, ...] | None = None
 
     def at(self, samples: Sequence[str]) -> Predicted:
         """Some of the samples, in their order."""
@@ -33,6 +37,7 @@ class Predicted:
             samples=tuple(samples),
             labels=self.labels[rows],
             probabilities=self.probabilities[rows],
+            groups=None if self.groups is None else tuple(self.groups[row] for row in rows),
         )
 
     def having(self, probabilities: Probabilities) -> Predicted:
@@ -46,8 +51,26 @@ def predicted_by_trial(predictions: pd.DataFrame) -> dict[str, Predicted]:
     for trial, own in predictions.groupby("trial", sort=False):
         labels, probabilities = class_arrays(own)
         samples = tuple(map(str, own["sample"]))
-        found[str(trial)] = Predicted(samples=samples, labels=labels, probabilities=probabilities)
+        found[str(trial)] = Predicted(
+            samples=samples,
+            labels=labels,
+            probabilities=probabilities,
+            groups=groups_of(own, samples),
+        )
     return found
+
+
+def groups_of(predictions: pd.DataFrame, samples: Iterable[str]) -> tuple[str, ...] | None:
+    """The groups of these samples; None where no two of them have the same one."""
+    if "group" not in predictions:
+        return None
+    told = predictions[["sample", "group"]].dropna().drop_duplicates("sample")
+    known = dict(zip(told["sample"], told["group"], strict=True))
+    # One whose group is not told is alike to none.
+    found = tuple(
+        f"group {known[sample]}" if sample in known else f"sample {sample}" for sample in samples
+    )
+    return None if len(set(found)) == len(found) else found
 
 
 def class_arrays(predictions: pd.DataFrame) -> tuple[Labels, Probabilities]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
-from bench.results.analysis.predicted import class_arrays
+from bench.results.analysis.predicted import class_arrays, groups_of
 from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
@@ -48,23 +48,59 @@ def folds_of(run: Run) -> Folds | None:
     return Folds(test=test, train=train)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """Samples that are `groups` of images, and whether each of the `images` is right or wrong.
+
+    Images of one patient are often right or wrong together, and tell less than as many others.
+    The `largest` group has this share of all images.
+    """
+
+    groups: int
+    images: int
+    largest: float
+    counts: bool
+
+    @classmethod
+    def of(cls, groups: Sequence[str], *, counts: bool) -> Grouping:
+        """That of images with these groups."""
+        sizes = np.unique(np.array(groups, dtype=str), return_counts=True)[1]
+        largest = float(sizes.max() / sizes.sum())
+        return cls(groups=len(sizes), images=len(groups), largest=largest, counts=counts)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """`values[seed, sample]` of something that was trained with each of `seeds`.
 
     Their mean over samples is the metric of a seed's test split. With `folds` the columns are
-    folds, and their values the metric of each.
+    folds, and their values the metric of each; with a `grouping` they are groups of images.
     """
 
     seeds: tuple[int, ...]
     samples: tuple[str, ...]
     values: Numbers
     folds: Folds | None = None
+    grouping: Grouping | None = None
 
     @cached_property
     def counts(self) -> bool:
         """Whether every sample is right or wrong, 1 or 0."""
-        return bool(np.isin(self.values, (0.0, 1.0)).all())
+        return self.grouping is None and bool(np.isin(self.values, (0.0, 1.0)).all())
+
+    @property
+    def grain(self) -> float | None:
+        """What one image more or less makes, where they are counted: None for that of samples."""
+        if self.grouping is not None and self.grouping.counts:
+            return 1 / (self.grouping.images + 2)
+        return None if self.counts else 0.0
+
+    @property
+    def images(self) -> int:
+        """How many are tested, of folds by all of them."""
+        if self.grouping is not None:
+            return self.grouping.images
+        return len(self.samples) * (1 if self.folds is None else self.folds.test)
 
     def at(self, seeds: Sequence[int], samples: Sequence[str]) -> Numbers:
         """The table of some of the seeds and samples, in their order."""
@@ -77,11 +113,16 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialScores:
-    """A row of `values` for each trial, a column for each of `samples`; NaN where not known."""
+    """A row of `values` for each trial, a column for each of `samples`; NaN where not known.
+
+    `groups` are those of samples that are images, `grouping` is there if samples are groups.
+    """
 
     rows: Mapping[str, int]
     samples: tuple[str, ...]
     values: Numbers
+    groups: tuple[str, ...] | None = None
+    grouping: Grouping | None = None
 
     def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
@@ -89,13 +130,54 @@ class TrialScores:
         if not known:
             return None
         values = self.values[list(known.values())]
-        whole = np.isfinite(values).all(axis=0)
+        whole: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
         if not whole.any():
             return None
-        if whole.all():
-            return Scores(seeds=tuple(known), samples=self.samples, values=values)
-        samples = tuple(np.array(self.samples, dtype=object)[whole])
-        return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+        samples, groups = self.samples, self.groups
+        if not whole.all():
+            samples, values = _some(samples, whole), values[:, whole]
+            groups = None if groups is None else _some(groups, whole)
+        found = Scores(seeds=tuple(known), samples=samples, values=values, grouping=self.grouping)
+        return found if groups is None else in_groups(found, groups)
+
+
+def _some(names: tuple[str, ...], which: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(np.array(names, dtype=object)[which])
+
+
+def in_groups(scores: Scores, groups: Sequence[str]) -> Scores:
+    """The same with groups for samples: `groups` are those of the samples that are images.
+
+    Where no two are of the same group nothing changes.
+    """
+    names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    if len(names) == len(groups):
+        return scores
+    return Scores(
+        seeds=scores.seeds,
+        samples=tuple(map(str, names)),
+        values=by_group(scores.values, group),
+        grouping=Grouping.of(groups, counts=scores.counts),
+    )
+
+
+def by_group(values: npt.NDArray[Any], group: npt.NDArray[np.int64]) -> Numbers:
+    """`values[..., image]` as `[..., group]`, with the same mean over them; `group` from 0 on.
+
+    Each scores by how the mean changes without it (its jackknife pseudo-value), so the spread over
+    groups is that of cluster-robust errors of the kind that is safe where a few groups are large
+    (Bell and McCaffrey, 2002; MacKinnon, Nielsen and Webb, Fast and reliable jackknife and
+    bootstrap methods for cluster-robust inference, 2023).
+    """
+    sizes = np.bincount(group)
+    means = values.mean(axis=-1, dtype=np.float64, keepdims=True)
+    if len(sizes) < 2:
+        return np.asarray(means)
+    rows = values.reshape(-1, values.shape[-1])
+    sums = np.stack([np.bincount(group, row) for row in rows])
+    sums = sums.reshape(*values.shape[:-1], len(sizes))
+    changes = (len(sizes) - 1) * (sums - sizes * means) / (len(group) - sizes)
+    return np.asarray(means + changes - changes.mean(axis=-1, keepdims=True))
 
 
 def figure_scores(
@@ -116,7 +198,8 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
     A metric that is the mean of something over samples scores each sample by that. Of any other,
     scores are jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric
     without sample i, moved to have the metric as their mean. Of many samples, blocks that are alike
-    in their classes are left out instead, and stand as one sample each.
+    in their classes are left out instead, and stand as one sample each. If samples have groups
+    (column `group`), a group is a sample, and is left out as a whole.
     """
     import pandas as pd
 
@@ -126,6 +209,8 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         return None
     row, trials = pd.factorize(predictions["trial"])
     column, samples = pd.factorize(predictions["sample"])
+    groups = groups_of(predictions, samples)
+    grouping: Grouping | None = None
     if metric.name in _PER_SAMPLE:
         values = np.full((len(trials), len(samples)), np.nan)
         values[row, column] = _per_sample(predictions, metric)
@@ -134,19 +219,41 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         labels, probabilities = class_arrays(predictions)
         classes = np.full(len(samples), -1)
         classes[column] = labels
-        block = blocks_of(classes)
+        if groups is None:
+            block = blocks_of(classes)
+        else:
+            block = blocks_of_groups(groups)
+            grouping = Grouping.of(groups, counts=False)
         values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
         for index in range(len(trials)):
             own = row == index
             values[index] = pseudo_values(
-                function, labels[own], probabilities[own], block[column[own]], values.shape[1]
+                function,
+                labels[own],
+                probabilities[own],
+                block[column[own]],
+                values.shape[1],
             )
         alone = values.shape[1] == len(samples)
         names = samples if alone else (f"block {number}" for number in range(values.shape[1]))
         if alone:
             values = values[:, block]
+        groups = None
     rows = {str(trial): index for index, trial in enumerate(trials)}
-    return TrialScores(rows=rows, samples=tuple(map(str, names)), values=values)
+    return TrialScores(
+        rows=rows,
+        samples=tuple(map(str, names)),
+        values=values,
+        groups=groups,
+        grouping=grouping,
+    )
+
+
+def set_names(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """The named test sets of test predictions, sorted; none where there is one test split."""
+    if "test_set" not in predictions:
+        return ()
+    return tuple(sorted(predictions["test_set"].dropna().unique()))
 
 
 def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
@@ -183,6 +290,15 @@ def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return block
 
 
+def blocks_of_groups(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The block of each sample, where no block parts a group."""
+    names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    block = np.empty(len(names), dtype=np.int64)
+    order = np.random.default_rng(0).permutation(len(names))
+    block[order] = np.arange(len(names)) % MAX_BLOCKS
+    return np.asarray(block[group])
+
+
 def pseudo_values(
     function: MetricFunction,
     labels: npt.NDArray[np.int64],
@@ -194,6 +310,8 @@ def pseudo_values(
     if not np.isfinite(probabilities).all():
         return np.full(count, np.nan)
     whole = function(labels, probabilities)
+    if count < 2:
+        return np.full(count, whole)
     left = [
         function(labels[kept], probabilities[kept])
         for kept in (block != number for number in range(count))

@@ -20,8 +20,11 @@ from bench.results.analysis.intervals import Estimate
 from bench.results.analysis.predicted import Predicted, predicted_by_trial
 from bench.results.analysis.scores import (
     Folds,
+    Grouping,
     Scores,
     blocks_of,
+    blocks_of_groups,
+    in_groups,
     pseudo_values,
     sample_scores,
 )
@@ -172,12 +175,18 @@ def _scores(name: str, trained: _Trained, folds: Folds | None) -> Scores:
     seeds = [own[0] for own in trained.values()]
     if name != "ece":
         values = np.stack([sample_scores(name, each.labels, each.probabilities) for each in seeds])
-        return Scores(seeds=tuple(trained), samples=first.samples, values=values)
-    block = blocks_of(first.labels)
+        found = Scores(seeds=tuple(trained), samples=first.samples, values=values)
+        return found if first.groups is None else in_groups(found, first.groups)
+    grouping = None
+    if first.groups is None:
+        block = blocks_of(first.labels)
+    else:
+        block = blocks_of_groups(first.groups)
+        grouping = Grouping.of(first.groups, counts=False)
     count = int(block.max()) + 1
     values = np.stack([pseudo_values(ece, *_of_top(each), block, count) for each in seeds])
     names = tuple(f"block {number}" for number in range(count))
-    return Scores(seeds=tuple(trained), samples=names, values=values)
+    return Scores(seeds=tuple(trained), samples=names, values=values, grouping=grouping)
 
 
 def _of_top(predicted: Predicted) -> tuple[Labels, Numbers]:

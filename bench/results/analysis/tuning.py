@@ -177,7 +177,10 @@ def gains(
     ranks_before, ranks_after = _ranks(before, metric), _ranks(after, metric)
     comparisons: dict[str, Comparison] = {}
     if predictions is not None and tuning.untuned_predictions is not None:
-        scores = joint_scores(tuning.untuned_predictions, predictions, metric)
+        earlier = tuning.untuned_predictions
+        if "group" not in predictions:  # they do not count in this run
+            earlier = earlier.drop(columns="group", errors="ignore")
+        scores = joint_scores(earlier, predictions, metric)
         sides = {
             study.name: (
                 scores.of(0, before[study.name].trials),

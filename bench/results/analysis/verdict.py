@@ -23,6 +23,7 @@ from bench.results.analysis.comparison import (
 from bench.results.analysis.crossed import (
     LEAST_SEEDS,
     MOST_PRIOR,
+    CrossedTables,
     crossed_table,
     half_widths,
     joined,
@@ -34,10 +35,12 @@ from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_sha
 from bench.results.analysis.label_sizes import at_size, families, size_compared
 from bench.results.analysis.scores import (
     Folds,
+    Grouping,
     Scores,
     TrialScores,
     figure_scores,
     folds_of,
+    set_names,
     trial_scores,
 )
 from bench.results.folder.looks import look_at
@@ -100,7 +103,8 @@ class Verdict:
     `recommended` is the leader on validation of those that nothing is shown to beat, unless a
     cheaper one (by `cost`) is shown to be at most `margin` behind every other one: then it stands
     in place of that leader, `in_place_of`. `leader` is the leader on validation of all. Where the
-    number of training images varies, all of it is at one `size`.
+    number of training images varies, all of it is at one `size`. `samples` are test images, and
+    `groups` those that they come in, where these count as samples.
     """
 
     metric: Metric
@@ -114,6 +118,7 @@ class Verdict:
     look: int
     size: str | None = None
     folds: int = 0
+    groups: int = 0
     looks: Mapping[frozenset[str], int] = field(default_factory=dict)
     recommended: str | None = None
     leader: str | None = None
@@ -168,12 +173,14 @@ def reach_verdict(
     train_samples: int | None = None,
     folds: Folds | None = None,
     size: str | None = None,
+    among: int | None = None,
 ) -> Verdict:
     """The verdict of the trials of a grid. `looks` are the trials that were new at each look.
 
     `folds` are the sizes of those of a run that has some. Where the number of training images
     varies, it is a verdict at one `size`, by default `size_compared`, and the comparisons of all
-    sizes are corrected as one family.
+    sizes are corrected as one family. Where there are several test sets, half of the error is
+    theirs. `among` says as one of how many families of equal shares these count, if not so.
     """
     compared = size_compared(trials, grid)
     size = size or compared
@@ -183,12 +190,13 @@ def reach_verdict(
     shared = _shared_blocks(chosen)
     contenders = _contenders(chosen, scores, shared, trials, grid.metric)
     times = _times_seen(trials, grid, looks)
+    several = len(set_names(predictions)) > 1
     comparisons = compare(
         {each.name: scores[each.name] for each in contenders},
         looks=times,
         margin=margin,
         higher_is_better=grid.metric.higher_is_better,
-        families=families(size, compared, grid),
+        families=among or families(size, compared, grid) * (2 if several else 1),
     )
     sides = [own for blocks in scores.values() for own in blocks.values()]
     found = Verdict(
@@ -198,10 +206,8 @@ def reach_verdict(
         comparisons=tuple(comparisons),
         margin=margin,
         cost=cost,
-        samples=max(
-            (len(own.samples) * (1 if own.folds is None else own.folds.test) for own in sides),
-            default=0,
-        ),
+        samples=max((own.images for own in sides), default=0),
+        groups=max((own.grouping.groups for own in sides if own.grouping is not None), default=0),
         folds=max((len(own.samples) for own in sides if own.folds is not None), default=0),
         train_samples=train_samples,
         look=max(len(looks), 1),
@@ -219,7 +225,7 @@ def read_verdict(run: Run) -> Verdict:
     return reach_verdict(
         run.trials,
         read_grid(run.trials, run.metric),
-        run.predictions,
+        run.judged,
         looks=look_at(run.folder, list(complete["trial"])),
         margin=claims.margin,
         cost=claims.cost,
@@ -286,7 +292,7 @@ def _contenders(
         values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
         folds = sides[0].folds
         if folds is None and len(seeds) >= LEAST_SEEDS and len(samples) > 1:
-            tables[name] = crossed_table(values)
+            tables[name] = figure_table(values, sides[0].grouping)
         used = [trial for block in blocks for trial in own[block].all_trials]
         vals = [value for block in blocks for value in own[block].val.values()]
         found.append(
@@ -295,7 +301,7 @@ def _contenders(
                 choices=own,
                 seeds=seeds,
                 figure=round(float(values.mean()), 12),
-                interval=of_samples(values, metric)
+                interval=of_samples(values, metric, grouped=sides[0].grouping is not None)
                 if folds is None
                 else _of_folds(values, folds, metric),
                 val=round(float(np.nanmean(vals)), 12) if np.isfinite(vals).any() else math.nan,
@@ -328,21 +334,30 @@ def figure_interval(scores: Scores, metric: Metric) -> Interval:
     values = scores.values
     if scores.folds is not None:
         return _of_folds(values, scores.folds, metric)
+    grouped = scores.grouping is not None
     if values.shape[0] < LEAST_SEEDS or values.shape[1] < 2:
-        return of_samples(values, metric)
-    table = crossed_table(values, grain=None if scores.counts else 0.0)
+        return of_samples(values, metric, grouped=grouped)
+    table = crossed_table(values, grain=scores.grain, grouped=grouped)
     half = float(half_widths(joined([table]), independent=1, alpha=ALPHA)[0])
     if not math.isfinite(half):
         return UNKNOWN
     return around(float(values.mean()), half, values.shape[1], metric)
 
 
-def of_samples(values: np.ndarray, metric: Metric) -> Interval:
-    """Where the figure of these very models lies for other samples."""
+def figure_table(values: np.ndarray, grouping: Grouping | None) -> CrossedTables:
+    """The table of a figure itself, of at least three seeds: no figure is taken for certain."""
+    if grouping is None:
+        return crossed_table(values)
+    return crossed_table(values, grain=1 / (grouping.images + 2), grouped=True)
+
+
+def of_samples(values: np.ndarray, metric: Metric, *, grouped: bool = False) -> Interval:
+    """Where the figure of these very models lies for other samples; of groups, Student's."""
     means = values.mean(axis=0)
     if len(means) < 2:
         return UNKNOWN
-    half = Z * float(means.std(ddof=1)) / math.sqrt(len(means))
+    reach = float(student_upper_quantile(ALPHA / 2, len(means) - 1)) if grouped else Z
+    half = reach * float(means.std(ddof=1)) / math.sqrt(len(means))
     return around(float(means.mean()), half, len(means), metric)
 
 

@@ -290,6 +290,7 @@ class _Data(_Lenient):
     inputs: Annotated[list[_Input], Field(max_length=MAX_USERS)] | None = None
     counts: dict[str, dict[str, _Amount]] = {}
     folds: _Amount | None = None
+    groups_count: bool = False
     tested_images: _Amount | None = None
     issues: list[_Issue] = []
     metrics: Annotated[

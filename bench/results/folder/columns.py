@@ -195,7 +195,10 @@ CHILD_COLUMNS: Mapping[str, Kind] = {
 
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
-    "predictions": {"group": TEXT},  # of data sets with groups only
+    "predictions": {
+        "group": TEXT,  # of data sets with groups only
+        "test_set": TEXT,  # of test samples of data sets with several test sets only
+    },
 }
 """Columns that a table has where there is something to say, after those above."""
 

@@ -24,7 +24,7 @@ _KEPT = (
     "children.parquet", "child_predictions.parquet", "suite.yaml", "environment.json",
     "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
     "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
-    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", OUTLIERS,
+    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", "split_check", OUTLIERS,
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
 

@@ -85,6 +85,21 @@ class Run:
         return read_test_curves(self.folder, self.trials)
 
     @property
+    def groups_count(self) -> bool:
+        """Whether a group of test images, such as a patient, counts as one sample.
+
+        Runs of earlier versions with groups were judged image by image, and still are.
+        """
+        return bool(self.data.get("groups_count", False))
+
+    @cached_property
+    def judged(self) -> pd.DataFrame:
+        """The test predictions by which claims are made: with groups only where these count."""
+        if self.groups_count or "group" not in self.predictions:
+            return self.predictions
+        return self.predictions.drop(columns="group")
+
+    @property
     def metric(self) -> Metric:
         """The metric that chose the epochs, by which configs are compared."""
         return self.metrics[0]

@@ -104,11 +104,12 @@ def prediction_columns(
     classes: Sequence[str],
     split: str = TEST,
     groups: Sequence[str] | None = None,
+    test_sets: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The columns of a trial's predictions on one split, all but `trial`.
 
-    `labels` are class indices [n]; `probabilities` is [n, number of classes]; `groups` [n] are
-    those of the samples, if they have any.
+    `labels` are class indices [n]; `probabilities` is [n, number of classes]; `groups` and
+    `test_sets` [n] are those of the samples, if they have any.
     """
     columns: dict[str, Any] = {
         "sample": list(samples),
@@ -118,6 +119,8 @@ def prediction_columns(
     }
     if groups is not None:
         columns["group"] = list(groups)
+    if test_sets is not None:
+        columns["test_set"] = [name or None for name in test_sets]
     for index, name in enumerate(classes):
         columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
     return columns

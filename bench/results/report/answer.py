@@ -14,8 +14,8 @@ from typing import Any
 from bench.errors import counted
 from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.choice import chosen_config
-from bench.results.analysis.crossed import LEAST_SEEDS
-from bench.results.grid import SHOTS, Grid, is_missing
+from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
+from bench.results.grid import ALL, SHOTS, Grid, is_missing
 from bench.results.metric import Metric
 from bench.results.report.wording import at_size_text, rounded_up, seeds_text
 
@@ -126,6 +126,9 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     if not rivals:
         return
     few = [c for c in rivals if c.of_models]
+    if all(c.few_groups for c in rivals):
+        yield Line(about="Open", text=f"nothing can be said about other groups: {_few(rivals[0])}.")
+        return
     if few and len(few) == len(rivals):
         seeds = max(len(c.seeds) for c in few)
         if not seeds:
@@ -162,6 +165,13 @@ def _left_open(found: Verdict) -> Iterator[Line]:
     yield Line(about="Open", text=text)
 
 
+def _few(comparison: Comparison) -> str:
+    """Why its groups are too few."""
+    if comparison.samples < LEAST_GROUPS:
+        return f"there are {comparison.samples} to test on, and it takes {LEAST_GROUPS}"
+    return "one of them has more than half of all test images"
+
+
 def _why_not(comparison: Comparison, found: Verdict) -> str:
     if not comparison.blocks:
         return "never trained on the same backbone"
@@ -173,6 +183,11 @@ def _why_not(comparison: Comparison, found: Verdict) -> str:
 def _settle(found: Verdict) -> Iterator[Line]:
     rivals = [c for c in found.rivals.values() if c.verdict == "open"]
     if not rivals:
+        return
+    if all(c.few_groups for c in rivals):
+        further = max(1, LEAST_GROUPS - max(c.samples for c in rivals))
+        text = f"test images of at least {counted(further, 'more group')}."
+        yield Line(about="To settle it", text=text)
         return
     if all(c.of_models for c in rivals):
         most = max(len(c.seeds) for c in rivals)
@@ -193,8 +208,8 @@ def _settle(found: Verdict) -> Iterator[Line]:
     first, needs = min(known, key=lambda pair: _effort(pair[1]))
     half = (first.interval[1] - first.interval[0]) / 2
     text = (
-        f"{_needs_text(needs)}, for {first.second}. These seeds and test images show differences "
-        f"of about {amount(half, found.metric)} or more."
+        f"{_needs_text(needs, found)}, for {first.second}. These seeds and test images show "
+        f"differences of about {amount(half, found.metric)} or more."
     )
     yield Line(about="To settle it", text=text)
 
@@ -203,16 +218,17 @@ def _effort(needs: Needs) -> tuple[float, float]:
     return (needs.seeds[0] or math.inf, needs.samples[0] or math.inf)
 
 
-def _needs_text(needs: Needs) -> str:
+def _needs_text(needs: Needs, found: Verdict) -> str:
     seeds, samples = _range(needs.seeds), _range(needs.samples)
+    images = "groups" if found.groups else "images"
     more = "further seed" if seeds == "about 1" else "further seeds"
     if seeds and samples:
-        return f"{seeds} {more}, or a test split of {samples} images"
+        return f"{seeds} {more}, or a test split of {samples} {images}"
     if samples:
-        return f"a test split of {samples} images, as no number of seeds is enough"
+        return f"a test split of {samples} {images}, as no number of seeds is enough"
     if seeds:
         return f"{seeds} {more}"
-    return "many more seeds together with many more test images"
+    return f"many more seeds together with many more test {images}"
 
 
 def _range(ends: tuple[int | None, int | None]) -> str:
@@ -233,8 +249,8 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
     few = [each.name for each in found.contenders if len(each.seeds) < LEAST_SEEDS]
     pool = counted(images, "training image") if images else "training images"
     of_pool = (
-        f"it holds for {training} on this pool of {pool}, on any seeds and on test images like "
-        "these"
+        f"it holds for {training} on this pool of {pool}, on any seeds and on "
+        f"{'groups of ' if found.groups else ''}test images like these"
     )
     if found.folds:
         about = f"about {counted(images, 'image')}" if images else "images"
@@ -242,10 +258,13 @@ def _trust(found: Verdict, doubts: Sequence[str]) -> Line:
             f"it holds for {training} on {about} like these, and on images like these "
             f"({found.folds} folds)."
         )
+    elif any(c.few_groups for c in found.comparisons):
+        text = f"it holds for these {counted(found.groups, 'group')} of test images only."
     elif not few:
         text = f"{of_pool}."
     elif len(few) == len(found.contenders):
-        text = "it holds for these trained models, on test images like these."
+        tested = "groups of test images" if found.groups else "test images"
+        text = f"it holds for these trained models, on {tested} like these."
     else:
         text = f"{of_pool}; of {named(few)}, with too few seeds, for the trained models only."
     more = "; ".join(doubts)
@@ -259,13 +278,16 @@ def _figure(best: Contender, found: Verdict) -> str:
     if is_missing(low):
         return f"{metric.text(best.figure)} on the test split ({seeds})"
     several = found.folds or len(best.seeds) >= LEAST_SEEDS
-    other = "other seeds and images" if several else "other images"
+    images = "groups" if found.groups else "images"
+    other = f"other seeds and {images}" if several else f"other {images}"
     blocks = f", mean over {len(best.blocks)} backbones" if len(best.blocks) > 1 else ""
     tested = (
         f"{counted(found.samples, 'image')}, each tested once a seed"
         if found.folds
         else counted(found.samples, "test image")
     )
+    if found.groups:
+        tested += f" in {counted(found.groups, 'group')}"
     return (
         f"{metric.text(best.figure)} on {tested} ({seeds}{blocks}; for {other} "
         f"{metric.number(low)} to {metric.number(high)})"
@@ -316,6 +338,7 @@ def verdict_json(found: Verdict, lines: Sequence[Line]) -> dict[str, Any]:
         "metric": found.metric.name,
         "seeds": 0 if best is None else len(best.seeds),
         "test_samples": found.samples,
+        **({"test_groups": found.groups} if found.groups else {}),
         "margin": found.margin,
         "look": found.look,
         "comparisons": [

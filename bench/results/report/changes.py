@@ -91,6 +91,10 @@ def about(comparison: RunComparison) -> list[str]:
         f"Test {metric.label}{less}, on the same seeds and test images. Interval and p are "
         f"corrected over {counted(len(comparison.changes), 'config')}."
     )
+    compared = (each.comparison for each in known)
+    number = max((c.samples for c in compared if c is not None and c.grouped), default=0)
+    if number:
+        sentences.append(f"Each of {counted(number, 'group')} of test images counts as one sample.")
     if comparison.of_models:
         sentences.append(
             f"With fewer than {LEAST_SEEDS} common seeds only the trained models are compared: of "

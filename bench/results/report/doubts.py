@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.errors import counted
 from bench.results.analysis import Verdict, edges, read_studies
+from bench.results.analysis.test_sets import TestSets
 from bench.results.folder import Run, Tuning
 
 VALIDATION_ERROR = 0.03
@@ -20,10 +21,14 @@ LEAKAGE = "leakage"
 """Kinds of issues of a data set that begin so."""
 
 
-def doubts(run: Run, found: Verdict, tuning: Tuning | None) -> list[str]:
+def doubts(
+    run: Run, found: Verdict, tuning: Tuning | None, sets: TestSets | None = None
+) -> list[str]:
     """The most important first, at most `MAX_DOUBTS`."""
     return [
         *_leakage(run.data),
+        *_groups(run),
+        *_turns(sets),
         *_validation(run.images("val"), found),
         *_edges(tuning),
         *_imbalance(run.data, found),
@@ -40,6 +45,31 @@ def _leakage(data: Any) -> Iterator[str]:
     if count:
         images = "test image looks" if count == 1 else "test images look"
         yield f"{count} {images} like training images"
+
+
+def _groups(run: Run) -> Iterator[str]:
+    """An earlier version judged image by image what comes in groups, and so claimed too much."""
+    if "group" in run.judged or "group" not in run.predictions:
+        return
+    test = run.predictions[["sample", "group"]].drop_duplicates("sample")
+    groups = test["group"].nunique()
+    if 0 < groups < len(test):
+        yield (
+            f"the test images come in {counted(groups, 'group')} and are counted one by one, as "
+            "the version of bench that made the run did: too much is claimed"
+        )
+
+
+def _turns(sets: TestSets | None) -> Iterator[str]:
+    """Which of two is better depends on the test set."""
+    shown = [] if sets is None else [turn for turn in sets.turns if turn.shown]
+    if shown:
+        first = shown[0]
+        more = f", and so for {counted(len(shown) - 1, 'more pair')}" if len(shown) > 1 else ""
+        yield (
+            f"{first.first} is better on {first.first_ahead[0]}, {first.second} on "
+            f"{first.second_ahead[0]}{more}"
+        )
 
 
 def _validation(size: int, found: Verdict) -> Iterator[str]:

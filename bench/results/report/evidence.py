@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,11 @@ from bench.results.analysis import (
     variance_shares,
     wilson_interval,
 )
-from bench.results.analysis.crossed import LEAST_SEEDS
+from bench.results.analysis.by_class import share_interval
+from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
 from bench.results.analysis.folds import fold_variances
 from bench.results.analysis.label_sizes import sizes_of
+from bench.results.analysis.test_sets import TestSets, read_test_sets
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.results.grid import (
     UNKNOWN,
@@ -41,7 +44,7 @@ from bench.results.grid import (
 )
 from bench.results.metric import ACCURACY
 from bench.results.plots import INPUTS, LABEL_CURVES, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
-from bench.results.report.answer import Line, amount, answer, named
+from bench.results.report.answer import Line, amount, answer, named, verdict_json
 from bench.results.report.blocks import (
     Block,
     Bullets,
@@ -58,6 +61,8 @@ from bench.results.report.label_curves import label_curves_section
 from bench.results.report.over_fitting import over_fitting_section
 from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
+from bench.results.report.split_check import split_check_section
+from bench.results.report.test_sets import test_sets_json, test_sets_section
 from bench.results.report.tuning import tuning_section
 from bench.results.report.wording import (
     claim,
@@ -100,9 +105,25 @@ class Findings:
         return read_label_curves(self.run) if sizes_of(self.grid) else None
 
     @cached_property
+    def test_sets(self) -> TestSets | None:
+        """Figures on each of several test sets; None of a run with one test split."""
+        return read_test_sets(self.run)
+
+    @cached_property
     def lines(self) -> list[Line]:
         """The verdict in words."""
-        return answer(self.verdict, self.grid, doubts=doubts(self.run, self.verdict, self.tuning))
+        return answer(
+            self.verdict,
+            self.grid,
+            doubts=doubts(self.run, self.verdict, self.tuning, self.test_sets),
+        )
+
+    @cached_property
+    def verdict_json(self) -> dict[str, Any]:
+        """The content of `verdict.json`."""
+        found = verdict_json(self.verdict, self.lines)
+        sets = self.test_sets
+        return found if sets is None else {**found, "test_sets": test_sets_json(sets)}
 
     @cached_property
     def tuning(self) -> Tuning | None:
@@ -120,6 +141,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
         yield from _pairs(found.verdict)
     if found.verdict.folds:
         yield from _folds(found)
+    if found.test_sets is not None:
+        yield from test_sets_section(found.test_sets, found.verdict)
     if found.label_curves is not None:
         own = next((picture for picture in pictures if picture.name == LABEL_CURVES), None)
         yield from label_curves_section(found.label_curves, own)
@@ -128,7 +151,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
             found.tuning,
             found.run.trials,
             metric,
-            predictions=found.run.predictions,
+            predictions=found.run.judged,
             margin=found.verdict.margin,
         )
     yield from children_section(found.run, found.grid, found.verdict)
@@ -139,6 +162,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from _training(found)
     yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
+    yield from split_check_section(found.run)
     yield from _shares(found)
     yield from _fronts(found)
     placed = (metric.test, INPUTS, LABEL_CURVES)
@@ -192,10 +216,11 @@ def _test_in_words(found: Verdict) -> str:
     if found.size is not None:
         number += ", with half of the error for this size and half for all others"
     looks = f", and over {found.look} looks at this run" if found.look > 1 else ""
+    of = "groups of images" if found.groups else "images"
     crossed = (
-        "The test is that of seeds × images (many readers, many cases: Dorfman, Berbaum and Metz, "
+        f"The test is that of seeds × {of} (many readers, many cases: Dorfman, Berbaum and Metz, "
         "1992), with the luck of training judged from all pairs together; corrected after "
-        f"Bonferroni over {number}{looks}."
+        f"Bonferroni over {number}{looks}.{_groups_in_words(found)}"
     )
     if found.folds:
         return (
@@ -206,8 +231,27 @@ def _test_in_words(found: Verdict) -> str:
         return (
             f"With fewer than {LEAST_SEEDS} seeds only the trained models are compared, on their "
             f"test images (with one seed by McNemar's exact test); corrected over {number}{looks}."
+            if not found.groups
+            else f"groups of test images (Student's t); corrected over {number}{looks}."
+            f"{_groups_in_words(found)}"
         )
     return crossed
+
+
+def _groups_in_words(found: Verdict) -> str:
+    """What counts as a sample, where images come in groups."""
+    if not found.groups:
+        return ""
+    text = (
+        f" Each of {counted(found.groups, 'group')} of test images counts as one sample, as the "
+        "images of a group are not independent."
+    )
+    if any(each.few_groups for each in found.comparisons):
+        text += (
+            f" From fewer than {LEAST_GROUPS}, or if one has more than half of the images, nothing "
+            "is claimed about others."
+        )
+    return text
 
 
 def _pair(found: Verdict, comparison: Comparison) -> tuple[str, ...]:
@@ -329,7 +373,8 @@ def standing(found: Verdict) -> Iterator[Block]:
 
 def _others(found: Verdict) -> str:
     """For what else figures hold: with few seeds they are those of the trained models."""
-    return "other images" if _of_models(found) else "other seeds and images"
+    images = "groups of images" if found.groups else "images"
+    return f"other {images}" if _of_models(found) else f"other seeds and {images}"
 
 
 def _interval_term(found: Verdict) -> tuple[str, str]:
@@ -365,7 +410,10 @@ def _ranking(found: Findings) -> Iterator[Block]:
     yield Heading("Ranking", 3)
     yield paragraph(f"The same for all: {', '.join(fixed)}.")
     figures_of = "Accuracies" if metric.is_accuracy else metric.capital
-    single = ", of a single seed by its test images (Wilson)" if metric.is_accuracy else ""
+    single = ""
+    if metric.is_accuracy:
+        by = "groups of test images" if found.verdict.groups else "test images (Wilson)"
+        single = f", of a single seed by its {by}"
     yield paragraph(
         f"{figures_of}{' in percent' if metric.percent else ''}, mean ± standard deviation over "
         f"seeds; test {metric.label} at the epoch that validation chose (best epoch), last: after "
@@ -402,7 +450,14 @@ def _centres(found: Findings, result: ConfigResult) -> tuple[str, str, str]:
     interval = sample.interval
     images = found.run.images("test")
     if sample.n == 1 and images and metric.is_accuracy:
-        interval = wilson_interval(round(sample.mean * images), images)
+        rows = found.run.judged
+        if "group" in rows:
+            of_config = complete.loc[complete["config"] == result.config, "trial"]
+            rows = rows[rows["trial"].isin(of_config)]
+            hits = (rows["label"] == rows["predicted"]).to_numpy(bool)
+            interval = share_interval(rows, hits, np.ones_like(hits))
+        else:
+            interval = wilson_interval(round(sample.mean * images), images)
     return (
         ends(interval, metric),
         number(sample.median, metric),

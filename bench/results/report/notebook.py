@@ -16,7 +16,6 @@ from bench.results.analysis import LrCell
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN
 from bench.results.plots import caption
-from bench.results.report.answer import verdict_json
 from bench.results.report.blocks import Block, Picture, Table, paragraph
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
@@ -33,8 +32,7 @@ class ShownRun(Run):
     @cached_property
     def verdict(self) -> dict[str, Any]:
         """The content of `verdict.json`: `recommended`, `comparisons`, `sentences` and so on."""
-        found = Findings(run=self)
-        return verdict_json(found.verdict, found.lines)
+        return Findings(run=self).verdict_json
 
     def _repr_html_(self) -> str:
         return html(self._blocks(), folder=self.folder)

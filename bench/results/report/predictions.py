@@ -51,7 +51,7 @@ def _whose(name: str, choice: Choice, grid: Grid) -> str:
 
 def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     folds = folds_of(run) is not None
-    found = class_figures(run.predictions, choice.trials, of_models=folds)
+    found = class_figures(run.judged, choice.trials, of_models=folds)
     if not any(each.images for each in found):
         return
     yield Heading("By class", 3)
@@ -61,7 +61,7 @@ def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
         f"Of {whose}, on the test split, in percent. Recall: the share of the images of a class "
         f"that are predicted as the class. Precision: the share of the images predicted as a "
         f"class that belong to it. 95 %: the interval of each figure alone, for {others}; all "
-        "seeds see the same images, so an image counts once, however many seeds there are."
+        f"seeds see the same images, so {_counts_once(run)}, however many seeds there are."
     )
     shown = found
     if len(found) > MAX_CLASSES:
@@ -81,6 +81,12 @@ def _by_class(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     )
 
 
+def _counts_once(run: Run) -> str:
+    if "group" in run.judged:
+        return "an image counts once, and the images of a group as one sample"
+    return "an image counts once"
+
+
 def _class_row(each: ClassFigures) -> tuple[str, ...]:
     taken = UNKNOWN
     if each.mistaken_for is not None:
@@ -98,7 +104,7 @@ def _share(share: Estimate) -> tuple[str, str]:
 
 def _calibration(run: Run, choice: Choice, whose: str, look: int) -> Iterator[Block]:
     found = calibration(
-        run.predictions, run.val_predictions, choice.trials, folds=folds_of(run), look=look
+        run.judged, run.val_predictions, choice.trials, folds=folds_of(run), look=look
     )
     if found is None:
         return

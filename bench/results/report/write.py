@@ -10,7 +10,6 @@ from typing import Literal
 from bench.errors import BenchError
 from bench.results.folder import Run, refuse_links, write_json
 from bench.results.plots import Drawn, write_plots
-from bench.results.report.answer import verdict_json
 from bench.results.report.document import document
 from bench.results.report.evidence import Findings
 from bench.results.report.html import render_html
@@ -43,7 +42,7 @@ def write_report(
         for name, path in drawn.files.items()
     }
     found = Findings(run=run)
-    write_json(run.folder / "verdict.json", verdict_json(found.verdict, found.lines))
+    write_json(run.folder / "verdict.json", found.verdict_json)
     blocks = list(document(found, targets, drawn))
     written = []
     if "md" in formats:

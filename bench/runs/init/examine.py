@@ -29,6 +29,7 @@ from bench.data import (
     prepare,
 )
 from bench.data.dataset import NO_GROUPS, naming
+from bench.data.images.layout import GivenSplits, SeveralTestSetsError
 from bench.data.images.sizes import TOO_LARGE
 from bench.errors import DataError, counted
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
@@ -45,6 +46,7 @@ class Examined:
 
     `reader` is the data set that reads it. `counts` is {split: {class: images}}; `drawn` names the
     splits that it does not have, which keep so many `groups` whole if there are any.
+    `splits` are its folders of splits, if it has several test sets.
     `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images, `machine` what
     `describe_machine` says.
     """
@@ -59,6 +61,7 @@ class Examined:
     machine: Mapping[str, Any]
     reader: str = "folder"
     groups: int = 0
+    splits: GivenSplits | None = None
 
     def total(self, split: str) -> int:
         """How many images a split has."""
@@ -87,7 +90,11 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     root = folder.resolve()
     reader = reader_of(root)
     options = DATASETS.get(reader).options(path=str(root)).model_dump()
-    dataset = open_dataset(reader, options, progress=progress)
+    try:
+        dataset = open_dataset(reader, options, progress=progress)
+    except SeveralTestSetsError as error:
+        options["splits"] = error.splits
+        dataset = open_dataset(reader, options, progress=progress)
     assert isinstance(dataset, ImageDataset)
     assert dataset.size_of is not None
     sizes = measure_sizes(dataset.size_of, len(dataset))
@@ -119,6 +126,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         machine=describe_machine(device),
         reader=reader,
         groups=len(set(data.groups or ())) if by_group else 0,
+        splits=options.get("splits"),
     )
 
 

@@ -210,6 +210,19 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     if not dataset.startswith("/"):
         yield "  # A relative path starts at the folder that this file lies in."
     yield f"  path: {quoted(dataset)}"
+    if found.splits is not None:
+        yield from comment(
+            "The report tells what holds on each test set. To test on one of them alone, name its "
+            "folder as test: FOLDER.",
+            indent="  ",
+        )
+        yield "  splits:"
+        for split, folder in found.splits.items():
+            if isinstance(folder, str):
+                yield f"    {split}: {quoted(folder)}"
+                continue
+            yield f"    {split}:"
+            yield from (f"      {quoted(name)}: {quoted(own)}" for name, own in folder.items())
     if found.groups:
         yield from comment(
             f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageDataset, open_dataset
-from bench.data.images.layout import UNLABELLED, is_plain_split_name, split_of_name
+from bench.data.images.layout import (
+    UNLABELLED,
+    SeveralTestSetsError,
+    is_plain_split_name,
+    split_of_name,
+)
 from bench.errors import DataError
 from tests.data.pictures import write_folder
 
@@ -368,3 +373,61 @@ def test_a_class_that_lacks_a_split_inside_is_named(tmp_path: Path) -> None:
     (root / "bees" / "test" / "000.png").unlink()
     place = root / "bees" / "test"
     assert f"class 'bees' has no image in the test split ({place})" in message_for(root)
+
+
+# Several test sets ----------------------------------------------------------------------------
+
+NAMED = {"train": "train", "test": {"near": "test_a", "far": "test_b"}}
+
+
+def test_test_sets_have_names(tmp_path: Path) -> None:
+    root = made(tmp_path, "train", "test_a", "test_b")
+    dataset = opened(root, splits=NAMED)
+    assert splits(dataset) == {TRAIN: 2, TEST: 4}
+    assert dataset.test_sets is not None
+    assert dict(zip(dataset.sample_ids, dataset.test_sets, strict=True)) == {
+        f"{folder}/{name}/000.png": own
+        for folder, own in (("train", ""), ("test_a", "near"), ("test_b", "far"))
+        for name in AB
+    }
+    assert "test-set" not in notes(dataset)
+
+
+def test_a_class_that_a_test_set_lacks_is_told(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"train/a": 1, "train/b": 1, "x/a": 1, "y/b": 1})
+    dataset = opened(root, splits={"train": "train", "test": {"x": "x", "y": "y"}})
+    told = [issue.message for issue in dataset.issues if issue.kind == "test-set"]
+    assert [text.partition(":")[0] for text in told] == [
+        "The test set x has no image of b", "The test set y has no image of a",
+    ]  # fmt: skip
+    missing = message_for(root, splits={"train": "train", "test": {"x": "x"}})
+    assert "class 'b' has no image in the test split" in missing
+
+
+@pytest.mark.parametrize("folders", [("test_a", "test_b"), ("val", "test", "test_external")])
+def test_several_test_folders_are_proposed_as_test_sets(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    root = made(tmp_path, "train", *folders)
+    with pytest.raises(SeveralTestSetsError, match="two test splits") as caught:
+        opened(root)
+    tests = {name: name for name in folders if name.startswith("test")}
+    rest = {name: name for name in ("train", *folders) if name not in tests}
+    assert caught.value.splits == {**rest, "test": tests}
+    found = opened(root, splits=caught.value.splits)
+    assert set(found.test_sets or ()) == {"", *tests}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train": {"a": "train"}, "test": "test_a"}, "splits must name one folder of train"),
+        ({"train": "train", "test": {}}, "splits must name one folder of test"),
+        ({"train": "train", "test": {" ": "test_a"}}, "must give each test set a name"),
+        ({"train": "train", "test": {"a": "test_a", "b": "test_a"}}, "without images in common"),
+        ({"train": "train", "test": {"a": "tset_a"}}, "did you mean"),
+        ({"train": "train", "test": {"a": "test_a/a"}}, "must have folders of the classes"),
+    ],
+)
+def test_test_sets_that_cannot_be(tmp_path: Path, given: dict[str, object], message: str) -> None:
+    assert message in message_for(made(tmp_path, "train", "test_a", "test_b"), splits=given)

@@ -286,3 +286,27 @@ def test_validation_alone_becomes_the_test_split(photos: Path) -> None:
     dataset = opened(photos / "labels.csv", text)
     assert dataset.splits.tolist() == [TRAIN, VAL, TRAIN, VAL]
     assert "val split is used as the test split" in told(dataset)
+
+
+def test_a_split_may_name_a_test_set(photos: Path) -> None:
+    rows = ["path,label,split"]
+    for index, split in enumerate(("train", "test:far", "Test : near", "test")):
+        for label in ("ants", "bees"):
+            name = f"{index}{label}.png"
+            photograph(index).save(photos / name)
+            rows.append(f"{name},{label},{split}")
+    dataset = opened(photos / "labels.csv", "\n".join(rows))
+    assert dataset.test_sets is not None
+    found = dict(zip(dataset.sample_ids, dataset.test_sets, strict=True))
+    assert [found[f"{index}ants.png"] for index in range(4)] == ["", "far", "near", "test"]
+    assert list(dataset.splits).count(TEST) == 6
+    plain = opened(
+        photos / "labels.csv", "\n".join(rows).replace(":far", "").replace(" : near", "")
+    )
+    assert plain.test_sets is None
+    assert plain.fingerprint != dataset.fingerprint
+    assert "must be a name such as train, val, test or test:NAME" in message_for(
+        photos / "labels.csv", "\n".join(rows).replace("test:far", "test:")
+    )
+    data = ImageData.open(prepare_images(dataset, image_size=16, resize="squash"))
+    assert data.test_sets == dataset.test_sets

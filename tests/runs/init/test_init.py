@@ -721,3 +721,13 @@ def test_sizes_that_cannot_fit_are_not_measured(minutes: float, sizes: list[int]
     proposal = fitting(grids, seconds_of, minutes=minutes)
     assert list(dict.fromkeys(measured)) == sizes
     assert proposal.grid == next(grid for grid in grids if 0.025 * passes(grid) <= 60 * minutes)
+
+
+def test_several_test_folders_become_test_sets(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for folder in ("train", "test_a", "test_b"):
+        fill(root / folder, {"ants": 8, "bees": 8})
+    written = write_suite(root, tmp_path / "x.yaml")
+    data = load_suite(tmp_path / "x.yaml", catalogue()).suite.dataset.options
+    assert data["splits"] == {"train": "train", "test": {"test_a": "test_a", "test_b": "test_b"}}
+    assert written.path == tmp_path / "x.yaml"
