@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.dataset import MAX_KEPT, DataIssue, Pixels
+from bench.data.images.channels import compared
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
 from bench.errors import counted
@@ -103,7 +104,8 @@ def _describe(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, digest in enumerate(pool.map(_digest, data.images)):
             original[index] = first_with.setdefault(digest, index)
-        for index, (value, thumbnail) in enumerate(pool.map(perceptual_hash, data.images)):
+        hashed = pool.map(lambda image: perceptual_hash(compared(image, data.form)), data.images)
+        for index, (value, thumbnail) in enumerate(hashed):
             hashes[index], thumbnails[index] = value, thumbnail
             if progress is not None:
                 progress(f"compare {data.name}", index + 1, len(data))

@@ -24,6 +24,7 @@ from bench.data.dataset import (
     Groups,
     InputKind,
     Pixels,
+    SampleWeights,
     Times,
     check_samples,
     grouping_of,
@@ -68,6 +69,7 @@ class VectorDataset:
     generated: bool = False
     groups: Groups | None = None
     times: Times | None = None
+    sample_weights: SampleWeights | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -99,6 +101,7 @@ class VectorData:
     issues: tuple[DataIssue, ...] = ()
     groups: Groups | None = None
     times: Times | None = None
+    sample_weights: SampleWeights | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,7 +112,7 @@ class VectorData:
         try:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
-            groups, times = grouping_of(metadata)
+            grouping = grouping_of(metadata)
             # Those that an earlier version wrote have none.
             if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
                 raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
@@ -118,8 +121,7 @@ class VectorData:
                 raise ValueError(f"the checksum of {VECTORS_FILE} is wrong")
             return cls(
                 folder=folder,
-                groups=groups,
-                times=times,
+                **grouping,
                 vectors=vectors,
                 labels=np.array(metadata.pop("labels"), np.int64),
                 given_splits=np.array(metadata.pop("given_splits"), np.int8),

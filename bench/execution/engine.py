@@ -563,6 +563,7 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         class_map=job.class_map,
         seed=settings.seed,
         image_size=training.preprocessing.size,
+        channels=training.preprocessing.form.depth,
         boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
         precision=training.precision,
         threads=settings.cpu_threads,
@@ -583,6 +584,7 @@ def build(job: Job, data: PreparedData) -> Network:
         num_classes=len(data.classes),
         seed=settings.seed,
         image_size=data.input_size,
+        channels=data.preprocessing(job.weights.mean, job.weights.std).form.depth,
         class_map=job.class_map,
         classes=data.classes,
     )

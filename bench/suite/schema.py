@@ -46,7 +46,9 @@ PATH_OPTIONS = ("path", "root")
 NOT_IN_LABELS = ("path", "classes")
 """What the label of a file of weights leaves out: its name stands there, and classes are many."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits", "split", "group")
+OPTIONS_ADDED_LATER = (
+    "penalty", "objective", "splits", "bits", "split", "group", "channels",
+)  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 

@@ -10,7 +10,7 @@ import io
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +58,8 @@ DEEP = 16
 LOW_BYTES = {
     "RGB;16B": "RGB;16L",
     "RGB;16L": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
     "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
 }
 """Pillow takes the high byte of each value of 16-bit colour; read in the other byte order, the low
@@ -70,17 +72,6 @@ take gigabytes are decoded one at a time."""
 
 class _TooManyPixelsError(Exception):
     """An image has more pixels than are allowed."""
-
-
-def read_files(
-    paths: Sequence[ImageFile],
-    indices: Sequence[int],
-    *,
-    bits: int = DEEP,
-    max_pixels: int = MAX_PIXELS,
-) -> list[Decoded]:
-    """Decode `paths[i]` for each i of `indices`: an `ImageDataset.read` once the rest is bound."""
-    return [decode_file(paths[index], bits=bits, max_pixels=max_pixels) for index in indices]
 
 
 def decode_file(path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -118,7 +109,7 @@ def _decode(source: Path | io.BytesIO, name: str, *, bits: int, max_pixels: int)
             if bits == DEEP or not is_deep_colour(image) or image.has_transparency_data:
                 return decode_image(image, bits=bits)
             high = _loaded(image)
-            return _deep_colour(high, with_image(source, _low_bytes, max_pixels=max_pixels), bits)
+            return _deep_colour(high, with_image(source, low_bytes, max_pixels=max_pixels), bits)
 
         return with_image(source, pixels, max_pixels=max_pixels)
 
@@ -185,8 +176,8 @@ def decode_image(image: Image.Image, *, bits: int = DEEP) -> Pixels | Converted:
     """The pixels of an image that Pillow has opened; raises what Pillow raises on damaged data."""
     scaled = bits if is_deep(image) else DEEP
     image.load()
-    upright = _upright(image)
-    rgb, note = _to_rgb(upright, container=image.format, bits=scaled)
+    turned = upright(image)
+    rgb, note = _to_rgb(turned, container=image.format, bits=scaled)
     pixels = np.asarray(rgb)
     if image.format != "MPO" and _is_animated(image):
         note = "first frame of an animation or stack"
@@ -208,23 +199,24 @@ def is_deep(image: Image.Image) -> bool:
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether it is 16-bit colour; to be asked before the image is loaded."""
     tiles = getattr(image, "tile", ())
-    return image.mode == "RGB" and bool(tiles) and all(_raw_mode(t) in LOW_BYTES for t in tiles)
+    return image.mode == "RGB" and bool(tiles) and all(raw_mode(t) in LOW_BYTES for t in tiles)
 
 
-def _raw_mode(tile: Any) -> str:
+def raw_mode(tile: Any) -> str:
     """How the decoder of a part of an image is told to read values."""
     return str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0])
 
 
 def _loaded(image: Image.Image) -> Pixels:
     image.load()
-    return np.asarray(_upright(image))
+    return np.asarray(upright(image))
 
 
-def _low_bytes(image: Image.Image) -> Pixels:
+def low_bytes(image: Image.Image) -> Pixels:
+    """The low bytes of 16-bit colour that has been opened and not loaded."""
     swapped = []
     for tile in image.tile:  # type: ignore[attr-defined]
-        mode = LOW_BYTES[_raw_mode(tile)]
+        mode = LOW_BYTES[raw_mode(tile)]
         args = mode if isinstance(tile.args, str) else (mode, *tile.args[1:])
         swapped.append(tile._replace(args=args))
     image.tile = swapped  # type: ignore[attr-defined]
@@ -285,7 +277,8 @@ def available_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF block says that it should be seen."""
     from PIL import ExifTags, ImageOps
 
     try:
@@ -314,11 +307,12 @@ def _to_rgb(
     if image.mode in ("I", "F"):
         return _from_open_range(np.asarray(image).astype(np.float64))
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA")), None
+        return on_white(image.convert("RGBA")), None
     return image if image.mode == "RGB" else image.convert("RGB"), None
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
+    """An image in mode RGBA without transparency, in mode RGB."""
     from PIL import Image
 
     white = Image.new("RGBA", image.size, "white")

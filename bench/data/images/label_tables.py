@@ -21,7 +21,7 @@ from bench.data.dataset import naming
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import visible
 
-Role = Literal["path", "label", "split", "group", "time"]
+Role = Literal["path", "label", "split", "group", "time", "weight"]
 """What a column says of an image."""
 ROLES: tuple[Role, ...] = get_args(Role)
 REQUIRED: tuple[Role, ...] = ("path", "label")
@@ -60,6 +60,7 @@ NAMES: Mapping[Role, tuple[tuple[str, ...], ...]] = {
         ("taken", "takenat", "datetaken", "captured", "capturedat", "acquired", "acquiredat",
          "acquisitiondate", "acquisitiontime", "created", "createdat", "year"),
     ),
+    "weight": (("sampleweight", "sampleweights"), ("weight", "weights")),
 }  # fmt: skip
 """Names of columns in small letters and without what separates words, the plainest ones first."""
 
