@@ -8,9 +8,11 @@ or `None`; its keyword-only parameters are the options that a suite may give.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -185,7 +187,8 @@ class ImageDataset:
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
-    `size_of` tells width and height by the header of a file, as far as there is one to read.
+    `size_of` tells width and height by the header of a file, as far as there is one to read, and
+    `source_of` gives what Pillow opens.
 
     `read` returns, for each index, the full-size image [height, width, channels], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
@@ -213,6 +216,7 @@ class ImageDataset:
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
     size_of: Callable[[int], tuple[int, int] | None] | None = None
+    source_of: Callable[[int], Path | io.BytesIO] | None = None
     groups: Groups | None = None
     times: Times | None = None
     sample_weights: SampleWeights | None = None

@@ -68,6 +68,15 @@ def leakage(
     ]
 
 
+def alike_pairs(data: ImageData, *, progress: OnProgress | None = None) -> Pairs:
+    """Pairs of equal or nearly equal images, wherever they lie; of equal ones with the first."""
+    if data.generated:
+        return np.empty((0, 2), np.int64)
+    original, near = _copies(data, progress)
+    copies = np.flatnonzero(original != np.arange(len(original)))
+    return np.concatenate([near, np.stack([original[copies], copies], axis=1)])
+
+
 def _copies(data: ImageData, progress: OnProgress | None) -> tuple[Samples, Pairs]:
     """For each image the first one that equals it; and pairs of such first ones that are near."""
     path = data.folder / f"copies-{FORMAT_VERSION}.npz"

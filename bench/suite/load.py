@@ -388,14 +388,14 @@ class _Checker:
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
-            value = {"name": reader_of(value["path"]), **value}
+            value = {"name": reader_of(value["path"], self._folder), **value}
         name, options = self._name_and_rest(value, location, kind="dataset")
         if name not in self.catalogue.dataset and name:
             library, colon, member = name.partition(":")
             if colon and library in self.catalogue.dataset:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
-                name, options = reader_of(name), {"path": name, **options}
+                name, options = reader_of(name, self._folder), {"path": name, **options}
         for key in PATH_OPTIONS:
             given = options.get(key)
             if isinstance(given, str):

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.data.dataset import ClassMap, DataIssue, ImageDataset, PixelForm, fingerprint_of
-from bench.data.images.archives import Archive, ImageFile, Member
+from bench.data.images.archives import Archive, ImageFile, Member, opened
 from bench.data.images.channels import read_as, size_as
 from bench.data.images.decode import (
     IMAGE_SUFFIXES,
@@ -259,6 +259,7 @@ def dataset_from_files(
         class_map=class_map,
         issues=(*issues, *found.issues),
         size_of=partial(_size_of, paths, size_of),
+        source_of=lambda index: opened(paths[index]),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
         sample_weights=None if weights is None else np.array(weights, np.float64),

@@ -206,6 +206,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     if not dataset.startswith("/"):
         yield "  # A relative path starts at the folder that this file lies in."
     yield f"  path: {quoted(dataset)}"
+    yield from _suspected(found)
     if found.groups:
         yield from comment(
             f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "
@@ -225,6 +226,25 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
         yield f"  {split}_fraction: {defaults[f'{split}_fraction']}"
+
+
+def _suspected(found: Examined) -> Iterator[str]:
+    """The option that finds groups in names; in a comment where it is a suspicion."""
+    suspicion = found.suspicion
+    if suspicion is None:
+        return
+    if suspicion.sure:
+        yield from comment(f"{suspicion.why}. Without this line, there are no groups.", indent="  ")
+        yield f"  group: {quoted(suspicion.pattern)}"
+        return
+    yield from comment(
+        f"{suspicion.why}. If images of a group are alike, such as those of a patient, keep them on "
+        "one side of a split; if not, remove these lines:",
+        indent="  ",
+    )
+    yield f"  # group: {quoted(suspicion.pattern)}"
+    if found.drawn:
+        yield "  # split: {by: group}"
 
 
 def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
