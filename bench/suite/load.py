@@ -23,6 +23,7 @@ from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
+    WHERE_PATHS_START,
     AxisEntry,
     Checkpoints,
     Entry,
@@ -446,7 +447,8 @@ class _Checker:
     def _weights_file(self, value: dict[str, Any], location: Location) -> Entry:
         path = self._resolve(str(value["file"]), (*location, "file"))
         if path != Path() and not path.is_file():
-            self._report((*location, "file"), f"no such weights file: {path}")
+            message = f"no such weights file: {path} ({WHERE_PATHS_START})"
+            self._report((*location, "file"), message)
         told = {key: item for key, item in value.items() if key != "file"}
         known = self._with_options(FileWeights, "weights", told, location, also=("file",))
         # What is not known has no part in the entry: it is neither labelled nor hashed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from bench.data.images.file_facts import Reading, find_reading
 from bench.data.images.sizes import image_size, square_sides
 from bench.errors import DataError, counted, nearest
 from bench.suite import Limits
+from bench.suite.schema import WHERE_PATHS_START
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading, visible
 
@@ -81,9 +83,12 @@ def existing_folder(path: str) -> Path:
     if root.exists():
         raise DataError(f"path must be a folder, got the file {root}")
     if not root.parent.is_dir():
-        raise DataError(f"there is no folder {root}; {root.parent} does not exist either")
+        raise DataError(
+            f"there is no folder {root}; {root.parent} does not exist either ({WHERE_PATHS_START})"
+        )
     siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
-    raise DataError(f"there is no folder {root}{nearest(root.name, siblings)}")
+    hint = nearest(root.name, siblings)
+    raise DataError(f"there is no folder {root}{hint} ({WHERE_PATHS_START})")
 
 
 def existing_file(path: str) -> Path:
@@ -94,9 +99,12 @@ def existing_file(path: str) -> Path:
     if file.exists():
         raise DataError(f"path must be a file, got {file}")
     if not file.parent.is_dir():
-        raise DataError(f"there is no file {file}; {file.parent} does not exist either")
+        raise DataError(
+            f"there is no file {file}; {file.parent} does not exist either ({WHERE_PATHS_START})"
+        )
     siblings = [entry.name for entry in os.scandir(file.parent) if entry.is_file()]
-    raise DataError(f"there is no file {file}{nearest(file.name, siblings)}")
+    hint = nearest(file.name, siblings)
+    raise DataError(f"there is no file {file}{hint} ({WHERE_PATHS_START})")
 
 
 def _read_alike(path: Path) -> Path | None:
@@ -259,7 +267,7 @@ def dataset_from_files(
         class_map=class_map,
         issues=(*issues, *found.issues),
         size_of=partial(_size_of, paths, size_of),
-        source_of=lambda index: opened(paths[index]),
+        source_of=partial(_source_of, paths),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
         sample_weights=None if weights is None else np.array(weights, np.float64),
@@ -269,6 +277,10 @@ def dataset_from_files(
             class_map=class_map, issues=tuple(issues), bits=bits, channels=channels, classes=classes,
         ),
     )  # fmt: skip
+
+
+def _source_of(paths: Sequence[ImageFile], index: int) -> Path | io.BytesIO:
+    return opened(paths[index])
 
 
 def _size_of(

@@ -216,7 +216,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         )
         yield "  split: {by: group}"
     defaults = DATASETS.get(found.reader).options(path="").model_dump()
-    what = "folder" if found.reader == "folder" else "table"
+    what = {"folder": "folder", "table": "table"}.get(found.reader, "data set")
     reasons = {
         "test": f"The {what} has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
