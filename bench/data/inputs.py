@@ -51,8 +51,8 @@ class Preprocessing:
     `size` is what the network sees: the side of an image in pixels, or the length of a vector. An
     image is resized by the rule `resize` to `resized_to` pixels, of which the centre is taken,
     scaled to [0, 1] and normalised with `mean` and `std` for each channel. Of the values of 16-bit
-    files so many `bits` are used; `channels` and `deep` are those of the `form` of pixels. `classes`
-    are the outputs, in order.
+    files so many `bits` are used; `channels` and `deep` are those of the `form` of pixels.
+    `classes` are the outputs, in order.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -92,7 +92,11 @@ def predict(
         check_out(out, run, what)
     model = load(run, trial, device=device)
     return classify(
-        model, samples_of(what, model.preprocessing.form), out=out, min_confidence=min_confidence, progress=progress
+        model,
+        samples_of(what, model.preprocessing.form),
+        out=out,
+        min_confidence=min_confidence,
+        progress=progress,
     )
 
 

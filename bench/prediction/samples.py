@@ -272,7 +272,7 @@ def check_array(what: Any, form: PixelForm) -> None:
     if np.ndim(what) != 3 or np.shape(what)[2] != form.depth or _dtype(what) != form.dtype:
         in_rgb = " in RGB" if form.channels is None else ""
         found = f"{_dtype(what)} {list(np.shape(what))}"
-        raise BenchError(f"an image must be {_array_text(form)}{in_rgb}, got {found}"        )
+        raise BenchError(f"an image must be {_array_text(form)}{in_rgb}, got {found}")
 
 
 def _dtype(what: Any) -> Any:

@@ -169,9 +169,7 @@ def _features(work: Work) -> int:
     return total
 
 
-def _views(
-    pending: Sequence[CountedTrial], tasks: Sequence[Task], pixel_bytes: int
-) -> int:
+def _views(pending: Sequence[CountedTrial], tasks: Sequence[Task], pixel_bytes: int) -> int:
     """Of augmented images; those that are made fast are not kept, which only training shows."""
     counted = {each.job.trial_id: each for each in pending}
     sizes: dict[str, int] = {}

@@ -584,21 +584,22 @@ class Resolver:
             self._report(trial, "image_size", message)
 
     def _check_channels(self, trial: Trial) -> None:
-        """Augmentations that change colours need some, and backbones a layer that can be adapted."""
+        """Augmentations that change colours need some, backbones a layer that is adapted."""
         assert isinstance(self._dataset, ImageDataset)
         form = self._dataset.form
         if form.depth == RGB.depth and not form.deep:
             return
         name = trial.augmentation.name
         if AUGMENTATIONS.get(name).traits.colours:
+            channels = counted(form.depth, "channel")
             depth = f"{form.bits if form.deep else 8} bits"
             others = [each for each in AUGMENTATIONS if not AUGMENTATIONS.get(each).traits.colours]
             self._report(
                 trial,
                 "augmentation",
                 f"augmentation {name!r} changes hues and saturations, which only RGB images of 8 "
-                f"bits have; those of {self._dataset.name} have {counted(form.depth, 'channel')} of "
-                f"{depth}: use {', '.join(others)}",
+                f"bits have; those of {self._dataset.name} have {channels} of {depth}: use "
+                f"{', '.join(others)}",
             )
         self._try(trial, "backbone", lambda: check_channels(trial.backbone.name, form.depth))
 

@@ -44,8 +44,8 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
 WHERE_PATHS_START = (
-    "a relative path in a suite starts at the folder of the suite, on the command line at the working "
-    "folder"
+    "a relative path in a suite starts at the folder of the suite, on the command line at the "
+    "working folder"
 )
 """The one rule, for messages; `~` is the home folder everywhere."""
 

@@ -66,7 +66,7 @@ def test_without_weights_it_is_drawn_with_the_seed() -> None:
     assert weight.shape == (64, 6, 7, 7)
     assert torch.equal(weight, again.model.conv1.weight)
     assert not torch.equal(weight, other.model.conv1.weight)
-    plain = small_network("resnet18", seed=1).model.conv1.weight
+    plain = small_network("resnet18", seed=1).model.conv1.weight.detach()
     ratio = float(weight.std() / plain.std())
     assert ratio == pytest.approx(0.5**0.5, rel=0.05)
 

@@ -13,7 +13,14 @@ import yaml
 
 import bench
 from bench.errors import BenchError, SuiteError
+from bench.execution.engine import make_training
+from bench.results.folder.checks import input_problem
+from bench.results.folder.inputs import InputRule
+from bench.results.report.inputs import sentence
+from bench.runs.inputs import describe_inputs
+from bench.runs.prepare import PreparedSets, StartingWeights, make_job
 from bench.runs.resolve import resolve_run
+from bench.training.loop import train
 from tests.models.small import small_network
 
 SIDE = 32
@@ -61,6 +68,29 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
 
 
+def test_a_trial_of_other_channels(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "set", 5, 4000)
+    resolved = resolve_run(write_suite(tmp_path, 5, strategy="full_finetune"), out=tmp_path)
+    told = sentence(InputRule.of(describe_inputs(resolved)[0]))
+    assert told.startswith(
+        "Images have 5 channels of 12 bits. The first layer of a network takes 5"
+    )
+    assert "in turns, times 3/5. Without starting weights it is drawn anew." in told
+    assert "mean 0.5, 0.5, 0.5, 0.5, 0.5 and std" in told
+    assert input_problem(describe_inputs(resolved)[0]) is None
+    sets = PreparedSets(resolved, None)
+    (trial,) = resolved.trials
+    job = make_job(resolved, trial, StartingWeights(resolved, None), sets)
+    assert not isinstance(job, BenchError)
+    training = make_training(job, sets.data(trial), sets.splits(trial))
+    outcome = train(training, lambda _: None)
+    assert outcome.best.test.loss < 10
+    assert training.network.model.get_parameter("conv1.0.weight").shape[1] == 5
+    (view, *_) = sets.views()
+    assert (view.pixels.shape[2], view.pixels.dtype) == (3, np.uint8)
+
+
+@pytest.mark.campaign
 def test_from_arrays_to_a_prediction(tmp_path: Path) -> None:
     write_arrays(tmp_path / "set", 5, 4000)
     suite = write_suite(tmp_path, 5, augmentation=["none", "flip_crop"])
@@ -75,7 +105,7 @@ def test_from_arrays_to_a_prediction(tmp_path: Path) -> None:
         model = bench.load(run.folder, trial)
         assert (model.spec.channels, model.preprocessing.deep) == (5, True)
         rows = run.predictions
-        rows = rows[(rows["trial"] == trial) & (rows["split"] == "test")]
+        rows = rows[rows["trial"] == trial]
         found = model.predict([tmp_path / "set" / sample for sample in rows["sample"]])
         for name in model.classes:
             stored = rows[f"probability_{name}"].to_numpy()
@@ -134,4 +164,3 @@ def test_colours_need_red_green_and_blue(tmp_path: Path, largest: int) -> None:
         suite = write_suite(tmp_path, 4, augmentation=name)
         with pytest.raises(SuiteError, match=rf"'{name}' changes hues.*4 channels of {depth} bits"):
             resolve_run(suite, out=tmp_path / "results")
-

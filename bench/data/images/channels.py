@@ -1,4 +1,4 @@
-"""Images with other channels than red, green and blue, or with more than 8 bits, as files have them.
+"""Images with other channels than red, green and blue, or more than 8 bits, as files have them.
 
 Arrays of NumPy (`.npy`, `.npz`) are [height, width] or [height, width, channels]; of a TIFF the
 bands or the pages are channels; everything else is what Pillow makes of it, transparency being a
@@ -52,10 +52,10 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ChannelNumber = Annotated[
     Annotated[int, Field(ge=1, le=MAX_CHANNELS)] | None,
     Field(
-        description="How many channels the images have, of `.npy` and `.npz` arrays [height, width, "
-        "channels], of TIFF bands or pages, or of any other file; 16-bit values stay what they are. "
-        "The first layer of networks is adapted, as timm does it. null: all images are made RGB of "
-        "8 bits.",
+        description="How many channels the images have, of `.npy` and `.npz` arrays [height, "
+        "width, channels], of TIFF bands or pages, or of any other file; 16-bit values stay what "
+        "they are. The first layer of networks is adapted, as timm does it. null: all images are "
+        "made RGB of 8 bits.",
         examples=[4],
     ),
 ]
@@ -116,7 +116,8 @@ def in_form(values: Pixels, form: PixelForm) -> Pixels:
     """Values of files (uint8, or uint16 of which so many bits are used) as they are kept."""
     if form.deep:
         if values.dtype == np.uint8:
-            return np.rint(values * (form.white / 255)).astype(np.uint16)
+            scaled: Pixels = np.rint(values * (form.white / 255)).astype(np.uint16)
+            return scaled
         return np.minimum(values, np.uint16(form.white))
     if values.dtype == np.uint8:
         return values
@@ -126,11 +127,12 @@ def in_form(values: Pixels, form: PixelForm) -> Pixels:
 
 def as_bytes(pixels: Pixels, form: PixelForm) -> npt.NDArray[np.uint8]:
     """Pixels of the form in 8 bits, with all of their channels."""
-    return in_form(pixels, PixelForm(channels=form.channels, bits=form.bits)).astype(np.uint8, copy=False)
+    plain = PixelForm(channels=form.channels, bits=form.bits)
+    return in_form(pixels, plain).astype(np.uint8, copy=False)
 
 
 def shown(pixels: Pixels, form: PixelForm) -> npt.NDArray[np.uint8]:
-    """What of pixels [..., channels] can be shown in RGB: the first three channels, or the first."""
+    """What of pixels [..., channels] is shown in RGB: the first three channels, or the first."""
     few = pixels[..., :3] if form.depth >= 3 else pixels[..., :1].repeat(3, axis=-1)
     return as_bytes(few, form)
 
@@ -140,7 +142,8 @@ def compared(pixels: Pixels, form: PixelForm) -> npt.NDArray[np.uint8]:
     if form.depth == 3:
         return as_bytes(pixels, form)
     mean = as_bytes(pixels, form).mean(axis=-1, keepdims=True)
-    return np.rint(mean).astype(np.uint8).repeat(3, axis=-1)
+    grey: npt.NDArray[np.uint8] = np.rint(mean).astype(np.uint8)
+    return grey.repeat(3, axis=-1)
 
 
 def _told(decode: Callable[[], Pixels]) -> Decoded:
@@ -251,15 +254,18 @@ def check_channels(count: int, channels: int) -> None:
         raise ValueError(f"it has {counted(count, 'channel')}, {channels} are expected")
 
 
+def _check_kind(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "iu":
+        raise ValueError(
+            f"values must be whole numbers from 0 to {LARGEST:,} (uint8 or uint16), got {dtype}"
+        )
+
+
 def _whole(values: npt.NDArray[Any]) -> Pixels:
     """Values as they are kept; raises `ValueError` for what these cannot hold."""
+    _check_kind(values.dtype)
     if values.dtype == np.uint8:
         return values
-    if values.dtype.kind not in "iu":
-        raise ValueError(
-            f"values must be whole numbers from 0 to {LARGEST:,} (uint8 or uint16), got "
-            f"{values.dtype}"
-        )
     if values.size and (values.min() < 0 or values.max() > LARGEST):
         raise ValueError(
             f"values must be whole numbers from 0 to {LARGEST:,}, got {values.min():,} to "
@@ -289,6 +295,7 @@ def _array(file: IO[bytes], channels: int, max_pixels: int) -> _Stored:
     if count != channels and channels == height:
         raise ValueError(f"an array must be [height, width, channels], got {list(shape)}")
     check_channels(count, channels)
+    _check_kind(dtype)
     if end - begin < height * width * count * dtype.itemsize:
         raise ValueError("the file ends too early")
 
@@ -346,7 +353,7 @@ def _pages(series: Any, channels: int, max_pixels: int) -> _Stored:
             if "imagecodecs" in str(error):
                 raise _missing("imagecodecs") from error
             raise
-        last = [*others, *(at for at, name in enumerate(axes) if name in "YX")]
+        last = [*others, axes.index("Y"), axes.index("X")]
         flat = values.transpose([*(at for at in range(values.ndim) if at not in last), *last])
         stacked = flat.reshape(channels, height, width)
         return _whole(np.ascontiguousarray(np.moveaxis(stacked, 0, 2)))
@@ -373,8 +380,9 @@ def _pillow(source: Path | io.BytesIO, channels: int, max_pixels: int) -> _Store
             if any(mode.startswith("LA;16") for mode in modes):
                 raise ValueError("16-bit grey with transparency is not read; save it as .npy")
             return high
-        if len(image.getbands()) != channels:
-            raise ValueError("16-bit colour with transparency has 4 channels; save it without")
+        check_channels(len(image.getbands()), channels)
+        if "transparency" in image.info:
+            raise ValueError("16-bit colour with a transparent value is not read; save it without")
         low = with_image(source, low_bytes, max_pixels=max_pixels)
         return np.asarray(256 * high.astype(np.uint16) + low, np.uint16)
 

@@ -59,8 +59,8 @@ NOTHING = FileFacts(0, 0, False)
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a set are read: so many `bits` of 16-bit values are used, and they are `deep`
-    where values stay 16-bit.
+    """How the files of a set are read: so many `bits` of 16-bit values are used, and where these
+    stay what they are the set is `deep`.
 
     `contents` are hashes of what becomes of each file: of its content alone, unless limits, bits or
     cut metadata make something else of it than usual. `issues` tell of a choice that was made.

@@ -49,8 +49,8 @@ FolderIds = frozenset[tuple[int, int]]
 class LabelledFile:
     """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
-    `group`, `time` and `weight` (see `Groups`, `Times`, `SampleWeights`) are given to all files of a
-    data set, or to none.
+    `group`, `time` and `weight` (see `Groups`, `Times`, `SampleWeights`) are given to all files of
+    a data set, or to none.
     """
 
     path: ImageFile
@@ -274,7 +274,8 @@ def dataset_from_files(
         current=partial(_current, fingerprint, reading_of),
         limited=partial(
             dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,
-            class_map=class_map, issues=tuple(issues), bits=bits, channels=channels, classes=classes,
+            class_map=class_map, issues=tuple(issues), bits=bits, channels=channels,
+            classes=classes,
         ),
     )  # fmt: skip
 

@@ -117,9 +117,7 @@ def _open_archive(
             for file in images
         ]
     issues += archive_issues(archive)
-    return _dataset(
-        path, path.name.partition(".")[0], files, issues, bits, channels, progress
-    )
+    return _dataset(path, path.name.partition(".")[0], files, issues, bits, channels, progress)
 
 
 def _dataset(

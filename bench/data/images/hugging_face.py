@@ -85,8 +85,8 @@ def hugging_face(
     revision: Annotated[
         str | None,
         Field(
-            description="Which version of a data set on the hub: a commit, a branch or a tag. null: "
-            "the newest.",
+            description="Which version of a data set on the hub: a commit, a branch or a tag. "
+            "null: the newest.",
             examples=["main"],
         ),
     ] = None,
@@ -143,9 +143,7 @@ def _from_disk(root: Path) -> Mapping[str, Any]:
 def _from_hub(name: str, config: str | None, revision: str | None, root: Path) -> Mapping[str, Any]:
     library = _library()
     with _told(f"{name} (from the Hugging Face hub)"), _quiet(library):
-        return _by_split(
-            library.load_dataset(name, config, revision=revision, cache_dir=str(root))
-        )
+        return _by_split(library.load_dataset(name, config, revision=revision, cache_dir=str(root)))
 
 
 def _by_split(opened: Any) -> Mapping[str, Any]:
@@ -419,7 +417,9 @@ class _Part:
         """What of the images can be known without reading them."""
         import pyarrow.compute as pc
 
-        undecoded = rows.select_columns([column]).cast_column(column, _library().Image(decode=False))
+        undecoded = rows.select_columns([column]).cast_column(
+            column, _library().Image(decode=False)
+        )
         values = undecoded.with_format("arrow")[:].column(column)
         return cls(
             rows=undecoded,

@@ -58,6 +58,7 @@ from bench.system.lru_folder import make_room
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -344,7 +345,8 @@ def resize_image(
     if found.dtype == np.uint8:
         return found
     # Some interpolations leave the range, which 8 bits are cut to.
-    return np.rint(found.clip(0, pixels.max())).astype(np.uint16)
+    within: Pixels = np.rint(found.clip(0, pixels.max())).astype(np.uint16)
+    return within
 
 
 def _resized_image(

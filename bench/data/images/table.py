@@ -453,9 +453,9 @@ def _weights(rows: Sequence[_Row]) -> list[float | None]:
         weights.append(weight)
         if weight is None or not 1 / MAX_WEIGHT <= weight <= MAX_WEIGHT:
             raise DataError(
-                f"a weight must be a number from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}, got {visible(row.weight) or 'none'!r} "
-                f"({row.place}); `columns: {{weight: null}}`, as an option of the data set, takes "
-                "no notice of the column"
+                f"a weight must be a number from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}, got "
+                f"{visible(row.weight) or 'none'!r} ({row.place}); `columns: {{weight: null}}`, as "
+                "an option of the data set, takes no notice of the column"
             )
     return weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,11 @@ def export(
         check, code = check_file(found, model, file, wish, temporary)
         files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
         if wish.place == "beside":
-            content = {"layout": "nchw", "scale": model.preprocessing.form.white, **model.preprocessing.described()}
+            content = {
+                "layout": "nchw",
+                "scale": model.preprocessing.form.white,
+                **model.preprocessing.described(),
+            }
             _write_json(temporary / PREPROCESSING_FILE, content)
 
         from bench.prediction.export.card import describe, to_markdown

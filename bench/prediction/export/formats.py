@@ -397,7 +397,11 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
         "googlenet": ", init_weights=False",
     }.get(BACKBONES[spec.backbone].family, "")
     made = f"model = get_model({spec.backbone!r}, num_classes={classes:d}{arguments})"
-    return ["from torchvision.models import get_model"], [made, *_first_layers(model), *_classifier(model)]
+    return ["from torchvision.models import get_model"], [
+        made,
+        *_first_layers(model),
+        *_classifier(model),
+    ]
 
 
 def _first_layers(model: TrainedModel) -> Iterator[str]:

@@ -134,9 +134,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     )
 
 
-def _opened(
-    reader: str, options: Mapping[str, Any], progress: OnProgress | None
-) -> ImageDataset:
+def _opened(reader: str, options: Mapping[str, Any], progress: OnProgress | None) -> ImageDataset:
     dataset = open_dataset(reader, options, progress=progress)
     assert isinstance(dataset, ImageDataset)
     return dataset

@@ -238,8 +238,8 @@ def _suspected(found: Examined) -> Iterator[str]:
         yield f"  group: {quoted(suspicion.pattern)}"
         return
     yield from comment(
-        f"{suspicion.why}. If images of a group are alike, such as those of a patient, keep them on "
-        "one side of a split; if not, remove these lines:",
+        f"{suspicion.why}. If images of a group are alike, such as those of a patient, take the # "
+        "off these lines: no group is on both sides then.",
         indent="  ",
     )
     yield f"  # group: {quoted(suspicion.pattern)}"

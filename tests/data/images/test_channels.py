@@ -140,7 +140,11 @@ def test_depths_are_brought_to_one() -> None:
     assert (deep.white, plain.white, deep.pixel_bytes, plain.pixel_bytes) == (4095, 255, 4, 2)
 
 
-def test_hostile_files_are_one_sentence_each(tmp_path: Path) -> None:
+def test_hostile_files_are_one_sentence_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.data.images.archives.SUSPICIOUS_MEMBER", 2**20)
+
     def array(name: str, content: Any, **options: Any) -> Path:
         np.save(tmp_path / f"{name}.npy", content, **options)
         return tmp_path / f"{name}.npy"
@@ -155,17 +159,18 @@ def test_hostile_files_are_one_sentence_each(tmp_path: Path) -> None:
     )
     assert "got [3]" in failure(array("line", np.zeros(3, np.uint8)))
     assert failure(array("none", np.zeros((0, 4, 4), np.uint8))) == "has no pixels"
-    assert "Object arrays" in failure(array("code", np.full((2, 2, 4), None), allow_pickle=True))
+    assert "got object" in failure(array("code", np.full((2, 2, 4), None), allow_pickle=True))
     whole = array("whole", np.zeros((8, 8, 4), np.uint8)).read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[:-1])
     assert failure(tmp_path / "cut.npy") == "the file ends too early"
-    claimed = whole.replace(b"(8, 8, 4)", b"(9**9, 4)"[:9])
-    (tmp_path / "claims.npy").write_bytes(claimed)
-    assert failure(tmp_path / "claims.npy")
+    with (tmp_path / "claims.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10_000, 10_000, 4)}
+        np.lib.format.write_array_header_1_0(file, header)
+    assert failure(tmp_path / "claims.npy") == "the file ends too early"
     np.savez(tmp_path / "two.npz", a=np.zeros((2, 2, 4)), b=np.zeros((2, 2, 4)))
     assert "one array, this one holds 2" in failure(tmp_path / "two.npz")
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("a.npy", b"\0" * 2**29)
+        packed.writestr("a.npy", b"\0" * 2**21)
     assert "unpacks from" in failure(tmp_path / "bomb.npz")
     for name, content in (("empty", b""), ("text", b"hello"), ("tiff", b"II*\0junk")):
         (tmp_path / f"{name}.tif").write_bytes(content)
@@ -231,8 +236,9 @@ def test_channels_are_resized_one_by_one(resize: Any, interpolation: Any) -> Non
     found = resize_image(four, 16, resize, interpolation)
     assert np.array_equal(found, np.concatenate([expected, expected[:, :, :1]], axis=2))
     deep = resize_image(four.astype(np.uint16) * 257, 16, resize, interpolation)
-    assert np.abs(deep / 257 - found).max() <= 1.01
-    assert deep.max() <= four.max() * 257
+    # Eight bits are rounded, and cut to their range, after each of two passes.
+    assert np.abs(deep / 257 - found).max() <= (1.01 if interpolation == "bilinear" else 2.5)
+    assert int(deep.max()) <= 257 * int(four.max())
 
 
 @pytest.mark.parametrize("augmentation", ["none", "flip", "flip_crop"])
@@ -246,9 +252,7 @@ def test_geometric_views_of_deep_images(augmentation: str) -> None:
         interpolation="bilinear", mean=(0.5,) * 5, std=(0.25,) * 5, channels=5, deep=True, bits=12,
     )  # fmt: skip
     assert Preprocessing.from_json(rule.to_json()) == rule
-    inputs = ImageInputs(
-        stored, Entry(name=augmentation), rule, seed=0, device=torch.device("cpu")
-    )
+    inputs = ImageInputs(stored, Entry(name=augmentation), rule, seed=0, device=torch.device("cpu"))
     batch = inputs.batch(np.arange(4), 0)
     assert batch.shape == (4, 5, 16, 16)
     if augmentation == "none":

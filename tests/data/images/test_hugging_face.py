@@ -11,6 +11,7 @@ import pytest
 
 import bench
 from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageDataset, open_dataset, prepare_images
+from bench.data.images import hugging_face
 from bench.errors import DataError, MissingExtraError
 from bench.runs.catalogue import catalogue
 from bench.suite import load_suite
@@ -108,13 +109,17 @@ def test_splits_by_their_names_and_as_said(tmp_path: Path) -> None:
 
 def test_images_may_be_files(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    folder = saved(rows(6, paths=tmp_path / "photos"), tmp_path / "beans")
-    dataset = opened(folder)
+    made = rows(6, paths=tmp_path / "photos")  # such as the hub gives: saved, they are bytes
+
+    def opened() -> ImageDataset:
+        return hugging_face._open("beans", tmp_path, {"": made}, None, {}, None)
+
+    dataset = opened()
     assert np.array_equal(dataset.read([5])[0], np.asarray(photograph(5)))
     (tmp_path / "photos" / "5.png").write_bytes(content(50))
-    assert opened(folder).fingerprint != dataset.fingerprint
+    assert opened().fingerprint != dataset.fingerprint
     (tmp_path / "photos" / "5.png").unlink()
-    prepared = prepare_images(opened(folder), image_size=16, resize="crop")
+    prepared = prepare_images(opened(), image_size=16, resize="crop")
     assert "000005 5.png (No such file or directory)" in (prepared / "metadata.json").read_text()
 
 
@@ -161,8 +166,10 @@ def test_hostile_folders_are_one_message_each(tmp_path: Path) -> None:
     )
     no_label = saved(rows(6).remove_columns("label"), tmp_path / "unlabelled")
     assert "no column that may be the label; its columns are image" in message_for(no_label)
-    two = rows(4).add_column("coarse", [0, 1, 0, 1]).cast_column(
-        "coarse", datasets.ClassLabel(names=["x", "y"])
+    two = (
+        rows(4)
+        .add_column("coarse", [0, 1, 0, 1])
+        .cast_column("coarse", datasets.ClassLabel(names=["x", "y"]))
     )
     assert "2 columns (label, coarse)" in message_for(saved(two, tmp_path / "two"))
     lists = rows(2, label=datasets.List(datasets.Value("int64")), labels=[[1], [2]])

@@ -112,7 +112,10 @@ def told(folder: Path, taken: Sequence[tuple[str | None, str | None]]) -> str | 
     for index, (camera, day) in enumerate(taken):
         write_exif(folder / f"{index}.jpg", camera, day)
     return in_exif(
-        lambda index: folder / f"{index}.jpg", range(len(taken)), labels(len(taken)), ("ill", "well")
+        lambda index: folder / f"{index}.jpg",
+        range(len(taken)),
+        labels(len(taken)),
+        ("ill", "well"),
     )
 
 
