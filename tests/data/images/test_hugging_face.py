@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +227,122 @@ def test_a_suite_knows_such_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     text = bench.init(tmp_path / "beans").path.read_text()
     assert "\n  name: hf\n" in text
     assert "The data set has no test split" in text.replace("\n  # ", " ")
+
+
+# The hub --------------------------------------------------------------------------------------
+
+COMMIT = "1".zfill(40)
+NAMED = """
+from bench.data import open_dataset
+
+for name in ("owner/beans", "owner/none"):
+    try:
+        found = open_dataset("hf", {"dataset": name})
+        print(found.name, len(found), sorted(set(found.splits.tolist())), found.fingerprint)
+        print(found.read([9])[0].shape)
+    except Exception as error:
+        print(type(error).__name__, str(error).count("\\n"), error)
+"""
+
+
+@contextmanager
+def hub(files: dict[str, bytes]) -> Iterator[str]:
+    """As much of the hub as the package asks for, with one data set `owner/beans`."""
+    api, resolve = "/api/datasets/owner/beans", "/datasets/owner/beans/resolve/"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            below = path.removeprefix(f"{api}/tree/{COMMIT}").strip("/")
+            name = path.removeprefix(resolve).partition("/")[2]
+            if path in (api, f"{api}/revision/{COMMIT}"):
+                names = [{"rfilename": name} for name in files]
+                self._json({"id": "owner/beans", "sha": COMMIT, "private": False, "gated": False,
+                            "disabled": False, "tags": [], "siblings": names})  # fmt: skip
+            elif path.startswith(f"{api}/tree/{COMMIT}") and not below:
+                self._json([{"type": "directory", "path": "data", "oid": "1", "size": 0}])
+            elif path.startswith(f"{api}/tree/{COMMIT}"):
+                self._json(
+                    [
+                        {"type": "file", "path": name, "size": len(own), "oid": digest(own)}
+                        for name, own in files.items()
+                    ]
+                )
+            elif path.startswith(resolve):
+                self._file(files.get(name))
+            else:
+                self._none("RepoNotFound")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def _json(self, answer: object) -> None:
+            self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+        def _file(self, own: bytes | None) -> None:
+            if own is None:
+                self._none("EntryNotFound")
+            else:
+                self._send(own, {"ETag": f'"{digest(own)}"', "X-Repo-Commit": COMMIT})
+
+        def _none(self, code: str) -> None:
+            self._send(b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT}, status=404)
+
+        def _send(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
+            self.send_response(status)
+            for header, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(header, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def digest(own: bytes) -> str:
+    return hashlib.sha1(own).hexdigest()
+
+
+@pytest.mark.campaign
+def test_a_name_on_the_hub_is_downloaded_once(tmp_path: Path) -> None:
+    files = {}
+    for split, first, count in (("train", 0, 8), ("test", 20, 4)):
+        datasets.disable_progress_bars()
+        rows(count, first=first).to_parquet(str(tmp_path / f"{split}.parquet"))
+        name = f"data/{split}-00000-of-00001.parquet"
+        files[name] = (tmp_path / f"{split}.parquet").read_bytes()
+
+    def opened(address: str, **more: str) -> list[str]:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **more,
+        }
+        ended = subprocess.run(
+            [sys.executable, "-c", NAMED], env=environment, capture_output=True, text=True,
+            timeout=300,
+        )  # fmt: skip
+        assert not ended.returncode, ended.stderr
+        return ended.stdout.splitlines()
+
+    with hub(files) as address:
+        found, shape, none = opened(address)
+    assert found.startswith(f"beans 12 [{TRAIN}, {TEST}] ")
+    assert shape == "(30, 40, 3)"
+    assert none.startswith("DataError 0 cannot read the data set owner/none (from the Hugging Face")
+    again, *_ = opened(address, HF_HUB_OFFLINE="1")
+    assert again == found
