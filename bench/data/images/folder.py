@@ -28,7 +28,7 @@ from bench.data.dataset import (
     val_as_test_issue,
 )
 from bench.data.images.archives import is_archive, open_archive
-from bench.data.images.channels import ChannelNumber, suffixes_of
+from bench.data.images.channels import ARRAY_SUFFIXES, ChannelNumber, suffixes_of
 from bench.data.images.decode import missing_reader
 from bench.data.images.files import (
     LabelledFile,
@@ -178,10 +178,13 @@ def _files(
 
 
 NO_IMAGE = "not an image by the suffix"
+NO_CHANNELS = "arrays, which are images where the data set says how many: `channels: N`"
 
 
 def _why_no_image(path: Path, suffixes: Container[str]) -> str | None:
     if not is_image(path, suffixes):
+        if path.suffix.lower() in ARRAY_SUFFIXES:
+            return NO_CHANNELS
         return NO_IMAGE if path.suffix else "no suffix, and not an image by its first bytes"
     mend = missing_reader(path)
     return None if mend is None else f"this installation does not read {path.suffix} files; {mend}"
