@@ -58,8 +58,8 @@ def adapt_first_layer(
 def adapted(weight: Tensor, channels: int) -> Tensor:
     """Weights [outputs, 3, height, width] of a convolution for so many channels.
 
-    For one channel the sum over the three; for others these in turns, times 3 / channels: where all
-    channels are alike, outputs stay what they are. As timm's `adapt_input_conv` (Wightman, 2019).
+    For one channel the sum over the three; for others these in turns, times 3 / channels, so that
+    outputs stay about as large as they were. As timm's `adapt_input_conv` (Wightman, 2019).
     """
     if channels == 1:
         return weight.sum(dim=1, keepdim=True)

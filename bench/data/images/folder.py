@@ -178,7 +178,7 @@ def _files(
 
 
 NO_IMAGE = "not an image by the suffix"
-NO_CHANNELS = "arrays, which are images where the data set says how many: `channels: N`"
+NO_CHANNELS = "arrays (.npy, .npz), read with `channels: N`"
 
 
 def _why_no_image(path: Path, suffixes: Container[str]) -> str | None:
