@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,20 @@ def test_a_folder_of_arrays(tmp_path: Path) -> None:
         opened(root)
     with pytest.raises(DataError, match="it has 5 channels, 4 are expected"):
         prepare(opened(root, channels=4), size=16, resize="squash")
+
+
+def test_arrays_in_an_archive_and_in_a_table(tmp_path: Path) -> None:
+    root = write_arrays(tmp_path / "set", 6, 6, 2, largest=4000)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+    plain, packed = opened(root, channels=2), opened(tmp_path / "packed.zip", channels=2)
+    assert (packed.fingerprint, packed.deep) == (plain.fingerprint, True)
+    assert np.array_equal(packed.read([3])[0], plain.read([3])[0])
+    rows = [f"{path.relative_to(root).with_suffix('')},{path.parent.name}\n"
+            for path in sorted(root.rglob("*.npy"))]  # fmt: skip
+    (root / "labels.csv").write_text("".join(["path,label\n", *rows]))
+    table = open_dataset("table", {"path": str(root / "labels.csv"), "channels": 2})
+    assert table.sample_ids == plain.sample_ids
+    assert np.array_equal(table.read([3])[0], plain.read([3])[0])  # type: ignore[attr-defined]
 
 
 def test_one_deep_file_makes_the_set_deep(tmp_path: Path) -> None:
