@@ -344,10 +344,11 @@ def export(
 
     `format` is `safetensors` (values for the library's plain network), `torch-export` or `onnx`;
     `out` is the folder (default: `export/FORMAT` in the run folder). `preprocessing` is `inside`
-    (the file takes RGB images uint8 [batch, height, width, 3] of any size) or `beside` (it takes
-    tensors as `preprocessing.json` describes); the default is `beside` for safetensors and `inside`
-    for the others. `dtype` is `fp32` or `fp16`. Before it is kept, the file is run in its own
-    runtime and compared with the trial; the result has the figures.
+    (the file takes RGB images uint8 [batch, height, width, 3] of any size, or such of other
+    channels) or `beside` (it takes tensors as `preprocessing.json` describes); the default is
+    `beside` for safetensors and values of 16 bits, and `inside` for all else. `dtype` is `fp32` or
+    `fp16`. Before it is kept, the file is run in its own runtime and compared with the trial; the
+    result has the figures.
 
     Raises `BenchError` as `load` does, for a network that cannot be exported, and for a file that
     differs from the trial by more than rounding; such a file is not kept.

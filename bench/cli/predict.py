@@ -76,7 +76,7 @@ def predict(
         with error_console.status("") as status:
             found = classify(
                 model,
-                samples_of(paths),
+                samples_of(paths, model.preprocessing.form),
                 out=out,
                 min_confidence=min_confidence,
                 progress=tell,

@@ -27,6 +27,7 @@ def schema(
     if out is None:
         typer.echo(text, nl=False)
         return
+    out = out.expanduser()
     with system_errors_told(), atomic_file(out, ours=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     out_console.print(f"schema: {out}", markup=False, highlight=False)

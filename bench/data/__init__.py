@@ -17,7 +17,15 @@ from bench.data.dataset import (
     Times,
     open_dataset,
 )
-from bench.data.images import folder, fractal_sites, fractals, hymenoptera, table, torchvision_sets
+from bench.data.images import (
+    folder,
+    fractal_sites,
+    fractals,
+    hugging_face,
+    hymenoptera,
+    table,
+    torchvision_sets,
+)
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
@@ -89,6 +97,7 @@ __all__ = [
     "fractal_sites",
     "fractals",
     "groups_on_both_sides",
+    "hugging_face",
     "hymenoptera",
     "kept_bytes",
     "leakage",

@@ -8,9 +8,11 @@ or `None`; its keyword-only parameters are the options that a suite may give.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -37,7 +39,8 @@ MAX_NAME = 200
 MAX_KEPT = 500
 """Samples, or pairs of them, that an issue keeps for whoever wants to look at all of them."""
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.unsignedinteger[Any]]
+"""An image [height, width, channels]: uint8 in RGB, unless a `PixelForm` says otherwise."""
 ClassMap = Mapping[str, tuple[int | str, ...]]
 Groups = tuple[str, ...]
 """Of every sample what it shares with others, such as the patient: [n]."""
@@ -45,6 +48,10 @@ TestSets = tuple[str, ...]
 """Of every test sample the named test set that it belongs to; of others the empty name: [n]."""
 Times = npt.NDArray[np.int64]
 """When every sample was taken, in microseconds since 1970 began in UTC: [n]."""
+SampleWeights = npt.NDArray[np.float64]
+"""What every sample counts in the training loss, above 0: [n]."""
+
+MAX_CHANNELS = 12
 
 InputKind = Literal["image", "vector"]
 """What a network takes."""
@@ -63,6 +70,42 @@ class DataIssue:
     message: str
     count: int
     samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelForm:
+    """How the pixels of a data set are kept.
+
+    Without `channels` as RGB in 8 bits, whatever files have. With `channels` as files have them:
+    values of `deep` ones are uint16, of which so many `bits` are used, all others uint8.
+    """
+
+    channels: int | None = None
+    bits: int = 16
+    deep: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How many values a pixel has."""
+        return self.channels or 3
+
+    @property
+    def white(self) -> int:
+        """The largest value."""
+        return (1 << self.bits) - 1 if self.deep else 255
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Of values."""
+        return np.dtype(np.uint16) if self.deep else np.dtype(np.uint8)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a pixel takes."""
+        return self.depth * self.dtype.itemsize
+
+
+RGB = PixelForm()
 
 
 @dataclass(frozen=True)
@@ -117,6 +160,9 @@ class Dataset(Protocol):
     def test_sets(self) -> TestSets | None: ...
 
     @property
+    def sample_weights(self) -> SampleWeights | None: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property
@@ -136,18 +182,20 @@ class ImageDataset:
     """A labelled image data set before anything is decoded.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
-    leaves the split to us. `groups` and `times` are there if every sample has one, `test_sets` if
-    the test split has several parts with names. `fingerprint` is a hex hash of contents, labels and
-    splits (for generated data, of the recipe and its code version); `open_dataset` adds groups,
-    times and test sets to it. `native_size` is the side in pixels if all images are squares of one
-    size, `squares` says that they are squares, whatever their sizes. Of the values of 16-bit files
-    so many `bits` are used.
+    leaves the split to us. `groups`, `times` and `sample_weights` are there if every sample has
+    one, `test_sets` if the test split has several parts with names. `fingerprint` is a hex hash of
+    contents, labels and splits (for generated data, of the recipe and its code version);
+    `open_dataset` adds groups, times, weights and test sets to it. `native_size` is the side in
+    pixels if all images are squares of one size, `squares` says that they are squares, whatever
+    their sizes. Of the values of 16-bit files so many `bits` are used; with `channels`, and `deep`,
+    pixels have the `form` that these say.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
-    `size_of` tells width and height by the header of a file, as far as there is one to read.
+    `size_of` tells width and height by the header of a file, as far as there is one to read, and
+    `source_of` gives what Pillow opens.
 
-    `read` returns, for each index, the full-size image as uint8 [height, width, 3], or why there is
+    `read` returns, for each index, the full-size image [height, width, channels], or why there is
     none. It must give the same pixels for the same index whatever else is read with it. A
     `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
     not looked for; any other data set is read from several threads at once, few indices at a time.
@@ -168,18 +216,27 @@ class ImageDataset:
     generated: bool = False
     squares: bool = False
     bits: int = 16
+    channels: int | None = None
+    deep: bool = False
     current: Callable[[], str] | None = None
     limited: Callable[..., ImageDataset] | None = None
     size_of: Callable[[int], tuple[int, int] | None] | None = None
+    source_of: Callable[[int], Path | io.BytesIO] | None = None
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
+    sample_weights: SampleWeights | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @property
+    def form(self) -> PixelForm:
+        """How pixels are kept."""
+        return PixelForm(channels=self.channels, bits=self.bits, deep=self.deep)
 
 
 def check_samples(dataset: Dataset) -> None:
@@ -192,32 +249,37 @@ def check_samples(dataset: Dataset) -> None:
     assert dataset.groups is None or len(dataset.groups) == count
     assert dataset.times is None or dataset.times.shape == (count,)
     assert dataset.test_sets is None or len(dataset.test_sets) == count
+    assert dataset.sample_weights is None or dataset.sample_weights.shape == (count,)
     assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
 
 
 def plain_grouping(
     dataset: Dataset, samples: Sequence[int] | None = None
-) -> dict[str, list[str] | list[int]]:
-    """Groups, times and test sets of samples (None: of all) as prepared data keep them; nothing
-    without."""
+) -> dict[str, list[str] | list[int] | list[float]]:
+    """Groups, times, test sets and weights of samples (None: of all) as prepared data keep them, if
+    there are any."""
     kept = range(len(dataset)) if samples is None else samples
-    plain: dict[str, list[str] | list[int]] = {}
+    plain: dict[str, list[str] | list[int] | list[float]] = {}
     if dataset.groups is not None:
         plain["groups"] = [dataset.groups[index] for index in kept]
     if dataset.times is not None:
         plain["times"] = [int(dataset.times[index]) for index in kept]
     if dataset.test_sets is not None:
         plain["test_sets"] = [dataset.test_sets[index] for index in kept]
+    if dataset.sample_weights is not None:
+        plain["sample_weights"] = [float(dataset.sample_weights[index]) for index in kept]
     return plain
 
 
 def grouping_of(metadata: dict[str, Any]) -> dict[str, Any]:
     """What `plain_grouping` gave, taken out of the metadata of prepared data, by field."""
-    groups, times, sets = (metadata.pop(name, None) for name in ("groups", "times", "test_sets"))
+    names = ("groups", "times", "test_sets", "sample_weights")
+    groups, times, sets, weights = (metadata.pop(name, None) for name in names)
     return {
         "groups": None if groups is None else tuple(groups),
         "times": None if times is None else np.array(times, np.int64),
         "test_sets": None if sets is None else tuple(sets),
+        "sample_weights": None if weights is None else np.array(weights, np.float64),
     }
 
 
@@ -415,7 +477,7 @@ def takes_limits(dataset: Dataset) -> bool:
 
 def _told_apart(dataset: Any, by: Any) -> Any:
     """The data set with fingerprints that tell this too, and so does what is prepared: the code of
-    a plugin, or groups, times and test sets."""
+    a plugin, or groups, times, test sets and weights."""
 
     def also(fingerprint: str) -> str:
         return content_hash([fingerprint, by], digits=64)

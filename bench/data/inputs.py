@@ -16,7 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
-from bench.data.dataset import DataIssue, Groups, InputKind, Pixels, TestSets, Times
+from bench.data.dataset import (
+    MAX_CHANNELS,
+    DataIssue,
+    Groups,
+    InputKind,
+    PixelForm,
+    Pixels,
+    SampleWeights,
+    TestSets,
+    Times,
+)
 from bench.data.splits import Samples
 from bench.suite import Entry, Interpolation
 from bench.system.checked_json import checked_json
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
 PREPROCESSING = "preprocessing"
 """What the metadata of a checkpoint calls it."""
 
-CHANNELS = 3
 MAX_SIDE, MAX_LENGTH, MAX_CLASSES = 8192, 10**7, 100_000
 """Of what a checkpoint may say: sides of images, lengths of vectors, classes."""
 
@@ -43,7 +52,8 @@ class Preprocessing:
     `size` is what the network sees: the side of an image in pixels, or the length of a vector. An
     image is resized by the rule `resize` to `resized_to` pixels, of which the centre is taken,
     scaled to [0, 1] and normalised with `mean` and `std` for each channel. Of the values of 16-bit
-    files so many `bits` are used. `classes` are the outputs, in order.
+    files so many `bits` are used; `channels` and `deep` are those of the `form` of pixels.
+    `classes` are the outputs, in order.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -57,10 +67,22 @@ class Preprocessing:
     mean: tuple[float, ...] = ()
     std: tuple[Annotated[float, Field(gt=0)], ...] = ()
     bits: Annotated[int, Field(ge=1, le=16)] = 16
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] | None = None
+    deep: bool = False
+
+    @property
+    def form(self) -> PixelForm:
+        """How pixels are kept."""
+        return PixelForm(channels=self.channels, bits=self.bits, deep=self.deep)
+
+    def described(self) -> dict[str, Any]:
+        """The fields as files have them; earlier versions knew RGB alone, which is not said."""
+        unsaid = ("channels", "deep") if self.channels is None else ()
+        return {name: value for name, value in asdict(self).items() if name not in unsaid}
 
     def to_json(self) -> str:
         """As checkpoints keep it."""
-        return json.dumps(asdict(self))
+        return json.dumps(self.described())
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -68,7 +90,8 @@ class Preprocessing:
         found = checked_json(cls, text)
         if found.kind == "image":
             known = (found.resize, found.resized_to, found.interpolation)
-            if None in known or len(found.mean) != CHANNELS or len(found.std) != CHANNELS:
+            depth = found.form.depth
+            if None in known or len(found.mean) != depth or len(found.std) != depth:
                 raise ValueError("it does not say how images are resized and normalised")
             if not found.size <= (found.resized_to or 0):
                 raise ValueError("it says that the network sees more than images have")
@@ -113,7 +136,7 @@ class PreparedData(Protocol):
     """A prepared data set, opened: cheap, as its samples are mapped and not read.
 
     `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups`,
-    `times` and `test_sets` are those of the data set.
+    `times`, `test_sets` and `sample_weights` are those of the data set.
     """
 
     @property
@@ -136,6 +159,9 @@ class PreparedData(Protocol):
 
     @property
     def test_sets(self) -> TestSets | None: ...
+
+    @property
+    def sample_weights(self) -> SampleWeights | None: ...
 
     @property
     def sample_ids(self) -> tuple[str, ...]: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.dataset import DataIssue, Dataset, ImageDataset, InputKind
+from bench.data.dataset import DataIssue, Dataset, ImageDataset, InputKind, PixelForm, Pixels
 from bench.data.images.prepared import (
     BILINEAR,
     FORMAT_VERSION,
@@ -123,12 +123,20 @@ def _noise_images(dataset: ImageDataset, count: int, size: int, resize: Resize) 
     return ImageData(
         folder=Path(),
         name="noise",
-        images=np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8),
+        images=_noise(dataset.form, count, side),
+        bits=dataset.bits,
+        channels=dataset.channels,
+        deep=dataset.deep,
         image_size=size,
         resize=resize,
         generated=True,
         **_noise_labels(dataset, count),
     )
+
+
+def _noise(form: PixelForm, count: int, side: int) -> Pixels:
+    shape = (count, side, side, form.depth)
+    return np.random.default_rng(0).integers(0, form.white + 1, shape, form.dtype)
 
 
 def _noise_vectors(dataset: VectorDataset, count: int, size: int, resize: Resize) -> VectorData:
@@ -167,11 +175,11 @@ _KINDS: Mapping[InputKind, _Kind] = {
             dataset.classes,
             mean,
             std,
-            dataset.bits,
+            dataset.form,
         ),
         open=ImageData.open,
         sample_bytes=lambda dataset, size, resize: (
-            3 * stored_size(size, resolve_resize(resize, dataset)) ** 2
+            dataset.form.pixel_bytes * stored_size(size, resolve_resize(resize, dataset)) ** 2
         ),
         stand_in=_noise_images,
         leakage=lambda data, splits, progress: leakage(data, splits, progress=progress),

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.dataset import MAX_KEPT, DataIssue, Pixels
+from bench.data.images.channels import compared
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
 from bench.errors import counted
@@ -99,6 +100,15 @@ def _by_set(
         yield replace(issue, message=f"{issue.message}{more}")
 
 
+def alike_pairs(data: ImageData, *, progress: OnProgress | None = None) -> Pairs:
+    """Pairs of equal or nearly equal images, wherever they lie; of equal ones with the first."""
+    if data.generated:
+        return np.empty((0, 2), np.int64)
+    original, near = _copies(data, progress)
+    copies = np.flatnonzero(original != np.arange(len(original)))
+    return np.concatenate([near, np.stack([original[copies], copies], axis=1)])
+
+
 def _copies(data: ImageData, progress: OnProgress | None) -> tuple[Samples, Pairs]:
     """For each image the first one that equals it; and pairs of such first ones that are near."""
     path = data.folder / f"copies-{FORMAT_VERSION}.npz"
@@ -135,7 +145,8 @@ def _describe(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, digest in enumerate(pool.map(_digest, data.images)):
             original[index] = first_with.setdefault(digest, index)
-        for index, (value, thumbnail) in enumerate(pool.map(perceptual_hash, data.images)):
+        hashed = pool.map(lambda image: perceptual_hash(compared(image, data.form)), data.images)
+        for index, (value, thumbnail) in enumerate(hashed):
             hashes[index], thumbnails[index] = value, thumbnail
             if progress is not None:
                 progress(f"compare {data.name}", index + 1, len(data))

@@ -24,6 +24,7 @@ from bench.data.dataset import (
     Groups,
     InputKind,
     Pixels,
+    SampleWeights,
     TestSets,
     Times,
     check_samples,
@@ -70,6 +71,7 @@ class VectorDataset:
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
+    sample_weights: SampleWeights | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -102,6 +104,7 @@ class VectorData:
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
+    sample_weights: SampleWeights | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

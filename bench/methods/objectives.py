@@ -23,9 +23,14 @@ CROSS_ENTROPY = "cross_entropy"
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveTraits:
-    """Whether heads with the objective train in one stack."""
+    """Whether heads with the objective train in one stack, and whether its samples have weights.
+
+    Targets of an objective that `weighs_samples` are soft labels times the weight of the sample;
+    the function gives a `CrossEntropy`.
+    """
 
     stacks: bool = False
+    weighs_samples: bool = False
 
 
 OBJECTIVES: Registry[Callable[..., Objective], ObjectiveTraits] = Registry(
@@ -61,17 +66,21 @@ class CrossEntropy:
     samples i is Σᵢ Σ_c tᵢ_c w_c (1 − pᵢ_c)^γ (−log pᵢ_c) / Σᵢ Σ_c tᵢ_c w_c. Smoothing takes 1 − ε
     of it, and ε of the mean of −log p over samples and classes, which has no weights: a weight
     belongs to the true class.
+
+    Where it `weighs_samples`, targets are such labels times the weight v of their sample: the means
+    are Σᵢ vᵢ … / Σᵢ vᵢ.
     """
 
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
     gamma: float = 0.0
+    weighs_samples: bool = False
 
     def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
         """See `Objective`."""
         import torch.nn.functional as F
 
-        if self.gamma == 0 and self.class_weights is None:
+        if self.gamma == 0 and self.class_weights is None and not self.weighs_samples:
             smoothing = self.label_smoothing
             plain = F.cross_entropy(logits, targets, label_smoothing=smoothing)
             return plain if share is None else plain * share.rows
@@ -79,7 +88,10 @@ class CrossEntropy:
         loss = loss if share is None else loss * share.weights
         if self.label_smoothing == 0:
             return loss
-        spread = -logits.log_softmax(dim=1).mean()
+        if self.weighs_samples:
+            spread = _mean(-logits.log_softmax(dim=1).mean(dim=1), targets.sum(dim=1))
+        else:
+            spread = -logits.log_softmax(dim=1).mean()
         spread = spread if share is None else spread * share.rows
         return (1 - self.label_smoothing) * loss + self.label_smoothing * spread
 
@@ -105,7 +117,9 @@ class CrossEntropy:
 
     def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
         """See `Objective`."""
-        rows = times * len(own) / len(of)
+        rows: Tensor | float = times * len(own) / len(of)
+        if self.weighs_samples:
+            rows = times * own.sum() / of.sum()
         if self.class_weights is None:
             return Share(rows, rows)
         if of.ndim == 1:
@@ -115,13 +129,17 @@ class CrossEntropy:
         return Share(rows, times * own_weights.sum() / all_weights.sum())
 
 
-@OBJECTIVES.register(CROSS_ENTROPY, stacks=True)
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum()
+
+
+@OBJECTIVES.register(CROSS_ENTROPY, stacks=True, weighs_samples=True)
 def cross_entropy(class_weights: Tensor | None, label_smoothing: float) -> CrossEntropy:
     """Cross-entropy: minus the log-probability of the right class."""
     return CrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing)
 
 
-@OBJECTIVES.register("focal")
+@OBJECTIVES.register("focal", weighs_samples=True)
 def focal(
     class_weights: Tensor | None,
     label_smoothing: float,
@@ -168,7 +186,9 @@ class StackedCrossEntropy:
         weights = [each.class_weights for each in objectives]
         ones = put(torch.ones(classes))
         self._weights = torch.stack([ones if own is None else own for own in weights])
-        self._weighs = put(torch.tensor([own is not None for own in weights]))
+        self._weighs_samples = any(each.weighs_samples for each in objectives)
+        weighs = [own is not None or self._weighs_samples for own in weights]
+        self._weighs = put(torch.tensor(weighs))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses `[rows]`; `targets` are classes `[rows, n]` or soft `[rows, n, classes]`."""
@@ -180,7 +200,11 @@ class StackedCrossEntropy:
             # Mixed labels do not add up to the count exactly.
             scale = (count / weighted.flatten(1).sum(dim=1)).where(self._weighs, 1.0)
             chosen = weighted * ((1 - smoothing) * scale)[:, None, None]
-            soft = chosen + (smoothing / classes)[:, None, None]
+            spread = (smoothing / classes)[:, None, None]
+            if self._weighs_samples:
+                own = targets.sum(dim=2, keepdim=True)
+                spread = spread * (count * own / own.sum(dim=1, keepdim=True))
+            soft = chosen + spread
             return (minus_log * soft).flatten(1).sum(dim=1) / count
         own = self._weights.gather(1, targets)
         chosen = (minus_log.gather(2, targets[..., None]).squeeze(2) * own).sum(dim=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.models.build import (
     build_network,
+    check_channels,
     check_fit,
     head_start,
     layer_group_names,
@@ -50,6 +51,7 @@ __all__ = [
     "Outline",
     "Weights",
     "build_network",
+    "check_channels",
     "check_fit",
     "check_image_size",
     "check_unchanged",

@@ -19,6 +19,7 @@ from bench.models.catalogue import (
     native_size,
     outside_traits,
 )
+from bench.models.first_layer import COLOURS, adapt_first_layer
 from bench.models.heads import (
     HEADS,
     PRETRAINED_HEAD,
@@ -59,6 +60,7 @@ def build_network(
     num_classes: int,
     seed: int,
     image_size: int | None = None,
+    channels: int = COLOURS,
     class_map: Mapping[str, Sequence[int | str]] | None = None,
     classes: Sequence[str] | None = None,
     adapter: Term | None = None,
@@ -69,7 +71,8 @@ def build_network(
     (seed, backbone), both untouched by earlier draws, which go on undisturbed. `image_size` (if
     None the weights' own, else the backbone's usual one) fixes the position embeddings of models
     that have them; the weights' are interpolated. The head `pretrained` keeps the classifier of the
-    weights and needs `class_map` and `classes`. An `adapter` is added to the trunk, from `seed`.
+    weights and needs `class_map` and `classes`. For other `channels` than red, green and blue its
+    first layer is adapted. An `adapter` is added to the trunk, from `seed`.
 
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
@@ -97,6 +100,7 @@ def build_network(
 
         fit_image_size(model, backbone, image_size)
         check_groups(model, groups, image_size=image_size)
+    adapt_first_layer(model, groups, channels, drawn=seed if weights.path is None else None)
     _keep_inputs_intact(model, groups)
     _attach(adapter, model, groups, backbone, seed)
     return Network(
@@ -105,6 +109,13 @@ def build_network(
         image_size=image_size,
         class_members=members,
     )
+
+
+@remembered
+def check_channels(backbone: str, channels: int) -> None:
+    """Raise `BenchError` where `build_network` would for images of so many channels."""
+    model = structure(backbone)
+    adapt_first_layer(model, layer_groups(backbone, model), channels, drawn=None)
 
 
 @remembered

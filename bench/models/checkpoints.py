@@ -25,6 +25,7 @@ from bench.methods.plan import HEAD, Term
 from bench.methods.strategies import STRATEGIES
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
+from bench.models.first_layer import COLOURS
 from bench.models.heads import HEADS, PRETRAINED_HEAD
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
@@ -41,7 +42,7 @@ FORMAT = 1
 
 START = r"^start-[0-9a-f]{32}(\.[^./\\]+)?$"
 """A name beside the checkpoint, and no path."""
-MAX_CLASSES, MAX_IMAGE_SIZE, MAX_THREADS = 100_000, 10**7, 4096
+MAX_CLASSES, MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_THREADS = 100_000, 10**7, 12, 4096
 """Of what a checkpoint may say of its network (the size of vectors is their length)."""
 MAX_HEAD = 10**8
 """Values of a head that a checkpoint may ask for without holding as many."""
@@ -54,8 +55,8 @@ class ModelSpec:
     `weights` names the starting weights, whose file is called `start` (None: there is none, values
     were drawn with `seed`); `weights_classes` are their classifier's, where the head keeps it.
     `adapter` is what was added to the backbone. `image_size` is in pixels (of vectors their
-    length). The groups in front of `boundary` were frozen at the epoch that counts; `precision` and
-    `threads` are those of the trial's evaluation.
+    length), and images have so many `channels`. The groups in front of `boundary` were frozen at
+    the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
     """
 
@@ -72,6 +73,7 @@ class ModelSpec:
     class_map: Mapping[str, tuple[int | str, ...]] | None
     seed: Annotated[int, Field(ge=0)]
     image_size: Annotated[int, Field(ge=1, le=MAX_IMAGE_SIZE)]
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = COLOURS
     boundary: str | None
     precision: Annotated[str, Field(pattern="^(fp32|bf16|fp16)$")]
     threads: Annotated[int, Field(ge=1, le=MAX_THREADS)]
@@ -82,7 +84,10 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """As checkpoints keep it."""
-        return json.dumps(asdict(self))
+        content = asdict(self)
+        if self.channels == COLOURS:  # as earlier versions have it, which knew no other
+            del content["channels"]
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -133,6 +138,7 @@ class Checkpoint:
                 num_classes=spec.num_classes,
                 seed=spec.seed,
                 image_size=spec.image_size,
+                channels=spec.channels,
                 class_map=spec.class_map,
                 classes=classes,
                 adapter=self._adapter(),

@@ -92,7 +92,11 @@ def predict(
         check_out(out, run, what)
     model = load(run, trial, device=device)
     return classify(
-        model, samples_of(what), out=out, min_confidence=min_confidence, progress=progress
+        model,
+        samples_of(what, model.preprocessing.form),
+        out=out,
+        min_confidence=min_confidence,
+        progress=progress,
     )
 
 
@@ -107,12 +111,17 @@ def check_out(out: str | Path, run: str | Path, what: Any) -> None:
     check_name(path)
     given = what if isinstance(what, list | tuple) else [what]
     named = (each for each in given if isinstance(each, str | os.PathLike))
-    if path.exists() and any(_is_same(path, Path(each)) for each in named):
+    if path.exists() and any(_is_same(path, Path(os.path.expanduser(each))) for each in named):
         raise BenchError(f"--out must not be what is to be classified, got {path}")
-    if not is_url(run) and path.absolute().parent.resolve().is_relative_to(Path(run).resolve()):
+    if not is_url(run) and _lies_in(path, run):
         raise BenchError(
             f"--out must lie outside of the run folder, which has tables of its own, got {path}"
         )
+
+
+def _lies_in(path: Path, run: str | Path) -> bool:
+    folder = Path(os.path.expanduser(run)).resolve()
+    return path.absolute().parent.resolve().is_relative_to(folder)
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -29,6 +29,7 @@ from bench.prediction.samples import (
     Predicted,
     Probabilities,
     Sample,
+    check_array,
     samples_of,
 )
 from bench.prediction.table import to_frame
@@ -97,7 +98,8 @@ class TrainedModel:
     def inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
         """What the network takes `[n, ...]`, on the CPU.
 
-        `samples` are RGB images (uint8 [height, width, 3], of any size), or vectors [n, length].
+        `samples` are images [height, width, channels] of any size, of the form that the
+        preprocessing says (RGB in 8 bits, as a rule), or vectors [n, length].
         """
         return self._inputs(samples).cpu()
 
@@ -119,7 +121,7 @@ class TrainedModel:
         return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
 
     def prepared(self, pixels: Pixels) -> Pixels:
-        """An image (uint8 [height, width, 3]) as it is kept: resized, not yet normalised."""
+        """An image as it is kept: resized, not yet normalised."""
         rule = self.preprocessing
         assert rule.resized_to is not None
         assert rule.resize is not None
@@ -135,16 +137,16 @@ class TrainedModel:
     def predict(self, what: Any) -> pd.DataFrame:
         """A row a sample: `path`, `predicted`, `confidence`, and `probability_CLASS` of each class.
 
-        `what` is a file, a folder, an archive or a list of them; an image (of Pillow, or uint8
-        [height, width, 3]) or several; or vectors. Files that cannot be read have a row too, with
-        the reason in the column `failure`.
+        `what` is a file, a folder, an archive or a list of them; an image (of Pillow, or an array
+        [height, width, channels]) or several; or vectors. Files that cannot be read have a row too,
+        with the reason in the column `failure`.
         """
         if self.preprocessing.kind == "vector":
             rows = np.atleast_2d(np.asarray(what, dtype=np.float32))
             found = self.probabilities(rows)
             named = [Predicted(name=str(i), probabilities=own) for i, own in enumerate(found)]
             return to_frame(named, self.classes)
-        return to_frame(self.stream(samples_of(what)), self.classes)
+        return to_frame(self.stream(samples_of(what, self.preprocessing.form)), self.classes)
 
     def stream(self, samples: Iterable[Sample]) -> Iterator[Predicted]:
         """Each sample in its order, in constant memory: files are read ahead in threads."""
@@ -185,7 +187,7 @@ class TrainedModel:
 
         def read(sample: Sample) -> Decoded:
             try:
-                return self._prepared(sample.read(self.preprocessing.bits))
+                return self._prepared(sample.read(self.preprocessing.form))
             except MemoryError:
                 return DecodeFailure("there is not enough memory for it")
 
@@ -222,11 +224,7 @@ class TrainedModel:
                 raise BenchError(f"vectors must have the shape {wanted}, got {list(shape)}")
             return
         for pixels in samples:
-            if np.ndim(pixels) != 3 or np.shape(pixels)[2] != 3 or pixels.dtype != np.uint8:
-                raise BenchError(
-                    "an image must be uint8 [height, width, 3] in RGB, got "
-                    f"{getattr(pixels, 'dtype', type(pixels).__name__)} {list(np.shape(pixels))}"
-                )
+            check_array(pixels, self.preprocessing.form)
 
 
 def _answered(each: Predicted, probabilities: Probabilities) -> Predicted:

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import Decoded, DecodeFailure
+from bench.data.dataset import RGB, Decoded, DecodeFailure, PixelForm
 from bench.data.images.archives import bomb_text, is_bomb
-from bench.data.images.decode import IMAGE_SUFFIXES, decode_bytes, decode_file, decode_image
+from bench.data.images.channels import (
+    decode_bytes_as,
+    decode_file_as,
+    decode_image_as,
+    suffixes_of,
+)
 from bench.errors import BenchError
 
 STANDARD_INPUT = "-"
@@ -44,12 +49,12 @@ MAX_LINE = 2**16
 class Sample:
     """Something to classify: its name, and what decodes it, in a thread of its own.
 
-    `read` takes how many bits of 16-bit values are used. `folder` is the name of the folder that it
+    `read` takes the form that pixels are to have. `folder` is the name of the folder that it
     lies in, which may be its class.
     """
 
     name: str
-    read: Callable[[int], Decoded]
+    read: Callable[[PixelForm], Decoded]
     folder: str | None = None
 
 
@@ -64,28 +69,32 @@ class Predicted:
     note: str | None = None
 
 
-def samples_of(what: Any) -> Iterator[Sample]:
+def samples_of(what: Any, form: PixelForm = RGB) -> Iterator[Sample]:
     """The samples that `what` means: a path, an image, or any number of both.
+
+    `form` is that of images as a network takes them.
 
     Raises `BenchError` for a path that is not there, and for anything else.
     """
     if isinstance(what, str | os.PathLike):
-        yield from samples_at(str(what))
+        yield from samples_at(str(what), form)
     elif _is_image(what):
-        yield _image(what, 0)
+        yield _image(what, 0, form)
     elif isinstance(what, Iterable):
         for number, each in enumerate(what):
             if isinstance(each, str | os.PathLike):
-                yield from samples_at(str(each))
+                yield from samples_at(str(each), form)
             elif _is_image(each):
-                yield _image(each, number)
+                yield _image(each, number, form)
             else:
-                raise _unknown(each)
+                raise _unknown(each, form)
     else:
-        raise _unknown(what)
+        raise _unknown(what, form)
 
 
-def samples_at(place: str, *, listed: IO[str] | None = None) -> Iterator[Sample]:
+def samples_at(
+    place: str, form: PixelForm = RGB, *, listed: IO[str] | None = None
+) -> Iterator[Sample]:
     """Those at a path: a file, a folder with all below it, a zip archive, a CSV file, or `-`.
 
     `-` reads paths from standard input (`listed`), one a line.
@@ -99,7 +108,7 @@ def samples_at(place: str, *, listed: IO[str] | None = None) -> Iterator[Sample]
     except (OSError, ValueError) as error:
         raise BenchError(f"{place} cannot be opened: {_reason(error)}") from None
     if is_folder:
-        yield from _folder(path)
+        yield from _folder(path, suffixes_of(form.channels))
     elif not is_there:
         raise BenchError(f"there is no file or folder {place}")
     elif (suffix := path.suffix.lower()) not in (".zip", ".csv", ".tsv"):
@@ -107,7 +116,7 @@ def samples_at(place: str, *, listed: IO[str] | None = None) -> Iterator[Sample]
     elif not path.is_file():  # a pipe may never end
         raise BenchError(f"{place} is no file")
     else:
-        yield from _archive(path) if suffix == ".zip" else _table(path)
+        yield from _archive(path, suffixes_of(form.channels)) if suffix == ".zip" else _table(path)
 
 
 def _path(name: str) -> Path:
@@ -123,16 +132,16 @@ def _reason(error: Exception) -> str:
 
 
 def _file(path: Path, name: str) -> Sample:
-    def read(bits: int) -> Decoded:
+    def read(form: PixelForm) -> Decoded:
         try:
-            return decode_file(path, bits=bits, mend=SMALLER)
+            return decode_file_as(path, form, mend=SMALLER)
         except ValueError as error:  # a name that no system takes
             return DecodeFailure(_reason(error))
 
     return Sample(name=name, read=read, folder=path.parent.name or None)
 
 
-def _folder(folder: Path) -> Iterator[Sample]:
+def _folder(folder: Path, suffixes: Collection[str]) -> Iterator[Sample]:
     """All images below it, in order; hidden files and folders are left out.
 
     A folder that cannot be read is named as what could not be read.
@@ -143,13 +152,13 @@ def _folder(folder: Path) -> Iterator[Sample]:
         yield from _named(closed)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 found = True
                 yield _file(Path(place) / name, str(Path(place) / name))
     found = found or bool(closed)
     yield from _named(closed)
     if not found:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        kinds = ", ".join(sorted(suffixes))
         raise BenchError(f"{folder} has no image in it or below it (files that end in {kinds})")
 
 
@@ -161,11 +170,11 @@ def _named(closed: list[OSError]) -> Iterator[Sample]:
     closed.clear()
 
 
-def _failed(failure: DecodeFailure, _: int) -> Decoded:
+def _failed(failure: DecodeFailure, _: PixelForm) -> Decoded:
     return failure
 
 
-def _archive(path: Path) -> Iterator[Sample]:
+def _archive(path: Path, suffixes: Collection[str]) -> Iterator[Sample]:
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # of a damaged directory zipfile raises almost anything
@@ -173,7 +182,7 @@ def _archive(path: Path) -> Iterator[Sample]:
     one_at_a_time = Lock()
     for member in archive.infolist():
         is_folder = member.filename.endswith("/")  # `is_dir` fails on a name that is empty
-        if is_folder or Path(member.filename).suffix.lower() not in IMAGE_SUFFIXES:
+        if is_folder or Path(member.filename).suffix.lower() not in suffixes:
             continue
         parts = Path(member.filename).parts
         if any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts):
@@ -184,7 +193,7 @@ def _archive(path: Path) -> Iterator[Sample]:
 
 
 def _member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, one_at_a_time: Lock, bits: int
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, one_at_a_time: Lock, form: PixelForm
 ) -> Decoded:
     """Unpacked when it is its turn, so that no more than a few wait in memory."""
     size, packed = member.file_size, member.compress_size
@@ -197,7 +206,7 @@ def _member(
         raise
     except Exception as error:  # zlib.error, lzma.LZMAError and others of damaged members
         return DecodeFailure(_reason(error))
-    return decode_bytes(content, member.filename, bits=bits, mend=SMALLER)
+    return decode_bytes_as(content, member.filename, form, mend=SMALLER)
 
 
 def _table(path: Path) -> Iterator[Sample]:
@@ -252,20 +261,32 @@ def _is_image(what: Any) -> bool:
     return hasattr(what, "convert") and hasattr(what, "getexif")
 
 
-def _image(what: Any, number: int) -> Sample:
+def _image(what: Any, number: int, form: PixelForm) -> Sample:
     if isinstance(what, np.ndarray):
-        if what.dtype != np.uint8 or what.shape[2] != 3:
-            raise BenchError(
-                "an image must be uint8 [height, width, 3] in RGB, got "
-                f"{what.dtype} {list(what.shape)}"
-            )
+        check_array(what, form)
         return Sample(name=str(number), read=lambda _: what)
     name = getattr(what, "filename", "") or str(number)
-    return Sample(name=str(name), read=lambda bits: decode_image(what, bits=bits))
+    return Sample(name=str(name), read=lambda form: decode_image_as(what, form))
 
 
-def _unknown(what: Any) -> BenchError:
+def check_array(what: Any, form: PixelForm) -> None:
+    """Raise `BenchError` for what are no pixels of the form."""
+    if np.ndim(what) != 3 or np.shape(what)[2] != form.depth or _dtype(what) != form.dtype:
+        in_rgb = " in RGB" if form.channels is None else ""
+        found = f"{_dtype(what)} {list(np.shape(what))}"
+        raise BenchError(f"an image must be {_array_text(form)}{in_rgb}, got {found}")
+
+
+def _dtype(what: Any) -> Any:
+    return getattr(what, "dtype", type(what).__name__)
+
+
+def _array_text(form: PixelForm) -> str:
+    return f"{form.dtype} [height, width, {form.depth}]"
+
+
+def _unknown(what: Any, form: PixelForm) -> BenchError:
     return BenchError(
-        "only paths and images (of Pillow, or uint8 [height, width, 3]) can be classified, got "
+        f"only paths and images (of Pillow, or {_array_text(form)}) can be classified, got "
         f"{type(what).__name__}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data import data_fingerprint, kept_bytes, prepared_bytes
+from bench.data import Dataset, ImageDataset, data_fingerprint, kept_bytes, prepared_bytes
 from bench.execution.engine import SAVE_SECONDS
 from bench.execution.jobs import Job, Task, views_seen
 from bench.execution.work import CountedTrial, Work
@@ -104,7 +104,7 @@ def disk_estimate(
         tables=SMALL_FILES * len(pending),
         states=sum(_states(task, classes, epoch_seconds) for task in tasks),
         features=_features(work) if resolved_run.reuse else 0,
-        views=_views(pending, tasks),
+        views=_views(pending, tasks, _pixel_bytes(resolved_run.dataset)),
         data=_data(resolved_run),
         limit=cache_limit(),
         run_free=_free(resolved_run.folder),
@@ -169,15 +169,25 @@ def _features(work: Work) -> int:
     return total
 
 
-def _views(pending: Sequence[CountedTrial], tasks: Sequence[Task]) -> int:
+def _views(pending: Sequence[CountedTrial], tasks: Sequence[Task], pixel_bytes: int) -> int:
     """Of augmented images; those that are made fast are not kept, which only training shows."""
     counted = {each.job.trial_id: each for each in pending}
     sizes: dict[str, int] = {}
     for job in (job for task in tasks for job in task.jobs if job.views_key):
         each, key = counted[job.trial_id], views_seen(job)
-        size = kept_bytes(job.trial.augmentation, each.train, size=each.input_size, epochs=job.end)
+        size = kept_bytes(
+            job.trial.augmentation,
+            each.train,
+            size=each.input_size,
+            epochs=job.end,
+            pixel_bytes=pixel_bytes,
+        )
         sizes[key] = max(sizes.get(key, 0), size)
     return sum(sizes.values())
+
+
+def _pixel_bytes(dataset: Dataset) -> int:
+    return dataset.form.pixel_bytes if isinstance(dataset, ImageDataset) else 0
 
 
 def _data(resolved_run: ResolvedRun) -> int:

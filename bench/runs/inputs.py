@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.data import ImageDataset, PreparedData, Preprocessing, Splits, preprocessing_of
+from bench.data.dataset import PixelForm
+from bench.data.images.channels import shown
 from bench.results.folder import InputView
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.suite import Entry
@@ -40,7 +41,7 @@ def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
     return [
         {
             "used_by": list(users),
-            **{name: value for name, value in asdict(rule).items() if name != "classes"},
+            **{name: value for name, value in rule.described().items() if name != "classes"},
             "native_size": native,
             "squares": squares,
             "unknown": list(unknown),
@@ -99,7 +100,7 @@ def _pixels(
 
     inputs = data.inputs(augmentation, rule, seed=seed, device=torch.device("cpu"))
     batch = inputs.batch(samples, 0)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (rule.mean, rule.std))
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (rule.mean, rule.std))
     pixels = ((batch * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     seen: npt.NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).numpy()
-    return seen
+    return shown(seen, PixelForm(channels=rule.channels))

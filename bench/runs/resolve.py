@@ -12,16 +12,18 @@ from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
-from bench.data import DataIssue, Dataset, format_version, open_dataset
-from bench.data.dataset import SPLIT_NOTE, TEST, VAL
+from bench.data import AUGMENTATIONS, DataIssue, Dataset, format_version, open_dataset
+from bench.data.dataset import RGB, SPLIT_NOTE, TEST, VAL, ImageDataset
 from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
+from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
+    check_channels,
     check_fit,
     check_image_size,
     describe_weights,
@@ -438,6 +440,7 @@ class Resolver:
         self._check_file(trial, size, weights)
         if weights is None or plan is None:
             return None
+        self._check_sample_weights(trial, plan)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
@@ -586,6 +589,8 @@ class Resolver:
             return
         if given != "image":
             self._check_no_views(trial, size)
+        else:
+            self._check_channels(trial)
         key = "image_size" if trial.settings.image_size is not None else "backbone"
         self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
 
@@ -598,6 +603,41 @@ class Resolver:
         if size != self._dataset.native_size:
             message = f"{name} has inputs of size {self._dataset.native_size}, got {size}"
             self._report(trial, "image_size", message)
+
+    def _check_channels(self, trial: Trial) -> None:
+        """Augmentations that change colours need some, backbones a layer that is adapted."""
+        assert isinstance(self._dataset, ImageDataset)
+        form = self._dataset.form
+        if form.depth == RGB.depth and not form.deep:
+            return
+        name = trial.augmentation.name
+        if AUGMENTATIONS.get(name).traits.colours:
+            channels = counted(form.depth, "channel")
+            depth = f"{form.bits if form.deep else 8} bits"
+            others = [each for each in AUGMENTATIONS if not AUGMENTATIONS.get(each).traits.colours]
+            self._report(
+                trial,
+                "augmentation",
+                f"augmentation {name!r} changes hues and saturations, which only RGB images of 8 "
+                f"bits have; those of {self._dataset.name} have {channels} of {depth}: use "
+                f"{', '.join(others)}",
+            )
+        self._try(trial, "backbone", lambda: check_channels(trial.backbone.name, form.depth))
+
+    def _check_sample_weights(self, trial: Trial, plan: Plan) -> None:
+        """What cannot weigh samples is refused where the data set has weights."""
+        if self._dataset.sample_weights is None or not plan.stages:
+            return
+        mend = "`columns: {weight: null}`, as an option of the data set, takes no notice of them"
+        mix = trial.augmentation.options.get("mix")
+        if mix is not None:
+            message = f"{mix!r} mixes samples, and {self._dataset.name} has weights of samples"
+            self._report(trial, "augmentation", f"{message}, which mixtures do not have: {mend}")
+        name = CROSS_ENTROPY if plan.objective is None else plan.objective.name
+        if not OBJECTIVES.get(name).traits.weighs_samples:
+            message = f"the objective {name!r} does not weigh samples"
+            reason = f"{message}, and {self._dataset.name} has weights of samples: {mend}"
+            self._report(trial, "strategy", reason)
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:

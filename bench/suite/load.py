@@ -23,6 +23,7 @@ from bench.suite.schema import (
     AXES,
     DEFAULT_AXES,
     PATH_OPTIONS,
+    WHERE_PATHS_START,
     AxisEntry,
     Checkpoints,
     Entry,
@@ -400,14 +401,14 @@ class _Checker:
             return Entry(name="")
         value = data["dataset"]
         if isinstance(value, dict) and "name" not in value and "path" in value:
-            value = {"name": reader_of(value["path"]), **value}
+            value = {"name": reader_of(value["path"], self._folder), **value}
         name, options = self._name_and_rest(value, location, kind="dataset")
         if name not in self.catalogue.dataset and name:
             library, colon, member = name.partition(":")
             if colon and library in self.catalogue.dataset:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
-                name, options = reader_of(name), {"path": name, **options}
+                name, options = reader_of(name, self._folder), {"path": name, **options}
         for key in PATH_OPTIONS:
             given = options.get(key)
             if isinstance(given, str):
@@ -458,7 +459,8 @@ class _Checker:
     def _weights_file(self, value: dict[str, Any], location: Location) -> Entry:
         path = self._resolve(str(value["file"]), (*location, "file"))
         if path != Path() and not path.is_file():
-            self._report((*location, "file"), f"no such weights file: {path}")
+            message = f"no such weights file: {path} ({WHERE_PATHS_START})"
+            self._report((*location, "file"), message)
         told = {key: item for key, item in value.items() if key != "file"}
         known = self._with_options(FileWeights, "weights", told, location, also=("file",))
         # What is not known has no part in the entry: it is neither labelled nor hashed.

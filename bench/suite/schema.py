@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -42,11 +43,18 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Of archives that data sets read in place."""
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
+WHERE_PATHS_START = (
+    "a relative path in a suite starts at the folder of the suite, on the command line at the "
+    "working folder"
+)
+"""The one rule, for messages; `~` is the home folder everywhere."""
 
 NOT_IN_LABELS = ("path", "classes")
 """What the label of a file of weights leaves out: its name stands there, and classes are many."""
 
-OPTIONS_ADDED_LATER = ("penalty", "objective", "splits", "bits", "split", "group")
+OPTIONS_ADDED_LATER = (
+    "penalty", "objective", "splits", "bits", "split", "group", "channels",
+)  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
 
@@ -112,10 +120,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def reader_of(path: Any) -> str:
-    """The data set that a path alone means."""
-    named = next(iter(path.values()), "") if isinstance(path, dict) else path
-    return "table" if str(named).lower().endswith(TABLE_SUFFIXES) else "folder"
+def reader_of(path: Any, folder: Path = Path()) -> str:
+    """The data set that a path alone means; a relative one starts at `folder`."""
+    named = str(next(iter(path.values()), "") if isinstance(path, dict) else path)
+    if named.lower().endswith(TABLE_SUFFIXES):
+        return "table"
+    place = os.path.join(folder, os.path.expanduser(named))
+    return "hf" if any(os.path.isfile(os.path.join(place, each)) for each in HF_FILES) else "folder"
 
 
 def value_label(value: Any) -> str:
@@ -650,6 +661,8 @@ class GridRule(BaseModel):
 
 Checkpoints = Literal["all", "best", "none"]
 """Whose weights a run keeps: those of every trial, of the best one of each config, of none."""
+HF_FILES = ("dataset_dict.json", "state.json")
+"""What a folder has that is a data set of Hugging Face: with splits, or without."""
 
 
 SplitCheck = bool | Literal["all"]

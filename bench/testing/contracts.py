@@ -275,8 +275,11 @@ def _samples(name: str, dataset: Dataset) -> None:
     images = [each.pixels if isinstance(each, Converted) else each for each in (together, alone)]
     for image in images:
         assert isinstance(image, np.ndarray), f"data set {name!r}: an image is no array: {image}"
-        assert image.dtype == np.uint8, f"data set {name!r}: an image must be uint8"
-        assert image.shape[2:] == (3,), f"data set {name!r}: an image must be [height, width, 3]"
+        form = dataset.form
+        assert image.dtype == form.dtype, f"data set {name!r}: an image must be {form.dtype}"
+        assert image.shape[2:] == (form.depth,), (
+            f"data set {name!r}: an image must be [height, width, {form.depth}]"
+        )
     first, second = map(np.asarray, images)
     assert np.array_equal(first, second), (
         f"data set {name!r}: an image depends on what else is read with it"

@@ -28,6 +28,7 @@ from bench.training.trial import (
     Step,
     Training,
     apply_stage,
+    as_recorded,
     batch_order,
     check_finite,
     penalty,
@@ -290,6 +291,7 @@ def _train_epoch(
         first_lr = head_lr if number == 0 else first_lr
         step = Step(inputs=inputs, samples=samples, number=number, capture=capture)
         logits, targets = train_step(training, step)
+        targets = as_recorded(training, targets)
         hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         if len(targets):
             loss_sum += recorded_loss(logits, targets) * len(targets)

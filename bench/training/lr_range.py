@@ -26,6 +26,7 @@ from bench.training.trial import (
     Step,
     Training,
     apply_stage,
+    as_recorded,
     batch_order,
     set_group_lrs,
     start_of,
@@ -148,7 +149,7 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     for lr, step in zip(lrs, _steps(training, capture), strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
-        waiting.append(recorded_loss(logits, targets))
+        waiting.append(recorded_loss(logits, as_recorded(training, targets)))
         if len(waiting) == most:
             yield from torch.stack(waiting).tolist()
             waiting.clear()

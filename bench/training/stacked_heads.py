@@ -37,6 +37,7 @@ from bench.training.trial import (
     Step,
     Training,
     TrainingDivergedError,
+    as_recorded,
     batch_order,
     check_finite,
     penalty,
@@ -259,6 +260,7 @@ class _Stack:
             masks = self._masks(streams, stream_of, features.shape[1], step)
             with one_thread():
                 logits = self._step(features, targets, masks, losses, optimizer, rates[:, step])
+                targets = as_recorded(trainings[0], targets)
                 loss_sum += losses.recorded(logits, targets) * features.shape[1]
             hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
             correct += (logits.argmax(dim=2) == hard).sum(dim=1)

@@ -4,13 +4,14 @@ what is frozen, in which order samples come, what the network sees of them."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import (
@@ -25,7 +26,13 @@ from bench.data import (
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, measure
-from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES, Objective, recorded_loss
+from bench.methods.objectives import (
+    CROSS_ENTROPY,
+    OBJECTIVES,
+    CrossEntropy,
+    Objective,
+    recorded_loss,
+)
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
@@ -145,6 +152,12 @@ class Training:
             self.network.address_of(name): self.start[name].to(parameter.device)
             for name, parameter in self.network.model.named_parameters()
         }
+
+    @cached_property
+    def sample_weights(self) -> Tensor | None:
+        """What each sample of the data counts in the loss `[n]`, on the CPU; None: all alike."""
+        weights = self.data.sample_weights
+        return None if weights is None else torch.from_numpy(weights.astype(np.float32))
 
     @cached_property
     def central(self) -> Inputs:
@@ -512,12 +525,15 @@ class Compute(Protocol):
 def training_batch(
     training: Training, step: Step, *, rows: Sequence[slice] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What flows into the network in one training step, and its targets: classes or soft labels.
+    """What flows into the network in one training step, and its targets: classes or soft labels,
+    where samples have weights times these.
 
     With `rows`, what flows is that of these alone; the targets are always those of all samples.
     """
     inputs, samples = step.inputs, step.samples
     labels = labels_of(training, samples)
+    if training.sample_weights is not None:
+        labels = _weighted(labels, training.sample_weights[samples], len(training.data.classes))
     if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
         return inputs.of(own), on_device(labels, training.device)
@@ -528,6 +544,15 @@ def training_batch(
         batch = torch.cat([batch[part] for part in rows])
     batch = batch if inputs.boundary is None else inputs.through_trunk(batch)
     return batch, on_device(labels, training.device)
+
+
+def _weighted(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
+    return F.one_hot(labels, classes).float() * weights[:, None]
+
+
+def as_recorded(training: Training, targets: Tensor) -> Tensor:
+    """Targets `[..., classes]` as what is recorded counts them: every sample alike."""
+    return targets if training.sample_weights is None else targets.argmax(dim=-1)
 
 
 def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
@@ -542,7 +567,10 @@ def _objective(training: Training) -> Objective:
     objective: Objective = OBJECTIVES.get(term.name).function(
         _class_weights(training), training.settings.label_smoothing, **dict(term.options)
     )
-    return objective
+    if training.sample_weights is None:
+        return objective
+    assert isinstance(objective, CrossEntropy), "its objective has no weights of samples"
+    return replace(objective, weighs_samples=True)
 
 
 def _class_weights(training: Training) -> Tensor | None:

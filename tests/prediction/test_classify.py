@@ -15,7 +15,7 @@ from PIL import Image
 
 import bench
 from bench.errors import BenchError
-from bench.prediction.classify import classify, ranked
+from bench.prediction.classify import check_out, classify, ranked
 from bench.prediction.model import TrainedModel
 from bench.prediction.samples import samples_at, samples_of
 from bench.prediction.table import UNSURE
@@ -224,3 +224,17 @@ def test_the_most_probable_classes_come_first(model: TrainedModel, images: Path)
     assert each.probabilities is not None
     assert [p for _, p in best] == sorted(map(float, each.probabilities), reverse=True)[:2]
     assert best[0][0] == model.classes[int(each.probabilities.argmax())]
+
+
+def test_a_home_folder_is_one_for_every_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("x\n")
+    with pytest.raises(BenchError, match="outside of the run folder"):
+        check_out(tmp_path / "run" / "found.csv", "~/run", [])
+    with pytest.raises(BenchError, match="must not be what is to be classified"):
+        check_out(tmp_path / "list.csv", "results", ["~/list.csv"])
+    assert [sample.name for sample in samples_at("~/a.png")] == ["~/a.png"]

@@ -483,3 +483,27 @@ def test_mistakes_in_what_comes_after(tmp_path: Path, after: Any, message: str) 
 def test_nothing_comes_after_folds(tmp_path: Path) -> None:
     content = {**MINIMAL, "after": "soup", "folds": 5, "dataset": {"name": "fractals"}}
     assert any("after and folds cannot be combined" in each for each in problems(tmp_path, content))
+
+
+def test_one_rule_for_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`~` is the home folder, and all else starts at the folder of the suite."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "suites").mkdir()
+    rest = {"backbone": "resnet18", "strategy": "linear_probe"}
+    for given, expected in (
+        ("~/photos", tmp_path / "home" / "photos"),
+        ("../photos", tmp_path / "photos"),
+        (str(tmp_path / "here"), tmp_path / "here"),
+    ):
+        for dataset in (given, {"path": given}, {"name": "table", "path": "a.csv", "root": given}):
+            path = tmp_path / "suites" / "suite.yaml"
+            path.write_text(yaml.safe_dump({"dataset": dataset, **rest}))
+            options = load_suite(path, catalogue()).suite.dataset.options
+            assert options.get("root") in (None, str(expected))
+            assert options["path"] in (str(expected), str(tmp_path / "suites" / "a.csv"))
+    path.write_text(yaml.safe_dump({"dataset": "x", "weights": {"file": "~/no.pth"}, **rest}))
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path, catalogue())
+    assert f"no such weights file: {tmp_path / 'home' / 'no.pth'} (a relative path" in str(
+        caught.value
+    )

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
+from bench.data import DATASETS, open_data, open_dataset, prepare
 from bench.errors import BenchError
 from bench.execution.origins import REGISTRIES
 from bench.methods.plan import Plan, Rule, Stage
@@ -19,7 +21,7 @@ from bench.testing import check, check_plugin
 from tests.outside import BESIDE, PLUGIN
 
 NEEDED: dict[str, dict[str, Any]] = {"multistep": {"milestones": (2, 4)}}
-FILES = ("folder", "hymenoptera", "table", "torchvision")
+FILES = ("folder", "hf", "hymenoptera", "table", "torchvision")
 """Data sets that read files: they have tests of their own."""
 
 OWN = [
@@ -41,6 +43,50 @@ def test_a_file_is_checked_by_one_line(tmp_path: Path) -> None:
     (tmp_path / "outside_numbers.py").write_text(BESIDE)
     check_plugin(tmp_path / "outside.py")
     check_plugin("bench.testing.vectors")
+
+
+CHANNELS = '''
+"""A callable as a source of images: four channels of 16 bits, each image with a weight."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.data import DATASETS, UNASSIGNED, ImageDataset
+from bench.keys import content_hash
+
+
+@DATASETS.register("spectra")
+def spectra(progress: object, /, *, count: int = 12) -> ImageDataset:
+    """Noise in four channels, the last one brighter in every second image."""
+    labels = np.arange(count, dtype=np.int64) % 2
+
+    def image(index: int) -> np.ndarray:
+        pixels = np.random.default_rng(index).integers(0, 2048, (20, 20, 4))
+        pixels[:, :, 3] += 2000 * labels[index]
+        return pixels.astype(np.uint16)
+
+    def read(indices: Sequence[int]) -> list[np.ndarray]:
+        return [image(index) for index in indices]
+
+    return ImageDataset(
+        name="spectra", classes=("dark", "bright"), labels=labels, read=read, native_size=20,
+        sample_ids=tuple(f"{index:03}" for index in range(count)), generated=True,
+        splits=np.full(count, UNASSIGNED, np.int8), channels=4, bits=12, deep=True,
+        sample_weights=1.0 + labels, fingerprint=content_hash(["spectra", 1, count], digits=64),
+    )
+'''
+
+
+@pytest.mark.usefixtures("plugins_unloaded")
+def test_a_callable_may_give_other_channels_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "spectra.py").write_text(CHANNELS)
+    check_plugin(tmp_path / "spectra.py")
+    dataset = open_dataset("spectra", DATASETS.get("spectra").options().model_dump())
+    data = open_data(prepare(dataset, size=16, resize="squash"))
+    assert (data.images.shape[3], data.images.dtype) == (4, np.uint16)  # type: ignore[attr-defined]
+    assert data.sample_weights is not None
+    assert data.sample_weights.tolist() == [1.0, 2.0] * 6
 
 
 def test_an_unknown_kind_is_told() -> None:

@@ -2,7 +2,8 @@
 
 A per-sample augmentation is one function from the image size to a transform of
 `torchvision.transforms.v2` that takes a uint8 image `[3, S, S]` (S ≥ size: cached images keep a
-margin for random crops) to `[3, size, size]`. A mix is one function from the number of classes to
+margin for random crops) to `[3, size, size]`; other channels, and int32 for 16-bit values, where a
+data set has them. A mix is one function from the number of classes to
 a transform of a whole batch. The draws of a sample depend on (seed, epoch, sample) alone, those of
 a mix on (seed, epoch, step), so trials that share a seed see the same images.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -59,9 +61,17 @@ MixName = Annotated[
     ),
 ]
 
-AUGMENTATIONS: Registry[Callable[..., Transform], NoTraits] = Registry(
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationTraits:
+    """Whether it changes `colours`: only images in red, green and blue of 8 bits have any."""
+
+    colours: bool = False
+
+
+AUGMENTATIONS: Registry[Callable[..., Transform], AugmentationTraits] = Registry(
     "augmentation",
-    NoTraits,
+    AugmentationTraits,
     takes=("size",),
     shared_options={
         "mix": (MixName, None),
@@ -111,7 +121,7 @@ def flip_crop(
     )
 
 
-@AUGMENTATIONS.register("standard")
+@AUGMENTATIONS.register("standard", colours=True)
 def standard(
     size: int,
     *,
@@ -139,7 +149,7 @@ def standard(
     )
 
 
-@AUGMENTATIONS.register("advanced")
+@AUGMENTATIONS.register("advanced", colours=True)
 def advanced(
     size: int,
     *,
@@ -173,7 +183,7 @@ def advanced(
     )
 
 
-@AUGMENTATIONS.register("trivial_augment")
+@AUGMENTATIONS.register("trivial_augment", colours=True)
 def trivial_augment(size: int) -> Transform:
     """One random operation of random strength (Müller and Hutter, TrivialAugment, 2021)."""
     from torchvision.transforms import v2
@@ -181,7 +191,7 @@ def trivial_augment(size: int) -> Transform:
     return v2.Compose([flip_crop(size), v2.TrivialAugmentWide()])
 
 
-@AUGMENTATIONS.register("rand_augment")
+@AUGMENTATIONS.register("rand_augment", colours=True)
 def rand_augment(
     size: int,
     *,
@@ -205,7 +215,7 @@ def rand_augment(
     return v2.Compose([flip_crop(size), v2.RandAugment(num_ops=operations, magnitude=magnitude)])
 
 
-@AUGMENTATIONS.register("aug_mix")
+@AUGMENTATIONS.register("aug_mix", colours=True)
 def aug_mix(
     size: int,
     *,

@@ -10,7 +10,7 @@ import io
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +60,8 @@ DEEP = 16
 LOW_BYTES = {
     "RGB;16B": "RGB;16L",
     "RGB;16L": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
     "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
 }
 """Pillow takes the high byte of each value of 16-bit colour; read in the other byte order, the low
@@ -70,19 +72,8 @@ _large_images = Lock()
 take gigabytes are decoded one at a time."""
 
 
-class _TooManyPixelsError(Exception):
+class TooManyPixelsError(Exception):
     """An image has more pixels than are allowed."""
-
-
-def read_files(
-    paths: Sequence[ImageFile],
-    indices: Sequence[int],
-    *,
-    bits: int = DEEP,
-    max_pixels: int = MAX_PIXELS,
-) -> list[Decoded]:
-    """Decode `paths[i]` for each i of `indices`: an `ImageDataset.read` once the rest is bound."""
-    return [decode_file(paths[index], bits=bits, max_pixels=max_pixels) for index in indices]
 
 
 def decode_file(
@@ -132,7 +123,7 @@ def _decode(
             if bits == DEEP or not is_deep_colour(image) or image.has_transparency_data:
                 return decode_image(image, bits=bits)
             high = _loaded(image)
-            return _deep_colour(high, with_image(source, _low_bytes, max_pixels=max_pixels), bits)
+            return _deep_colour(high, with_image(source, low_bytes, max_pixels=max_pixels), bits)
 
         return with_image(source, pixels, max_pixels=max_pixels)
 
@@ -145,7 +136,7 @@ def _decode(
             return decoded(without_metadata(source))
     except MemoryError:
         raise
-    except _TooManyPixelsError:
+    except TooManyPixelsError:
         return DecodeFailure(f"more than {max_pixels:,} pixels; {mend}")
     except UnidentifiedImageError:
         return DecodeFailure(_why_unknown(Path(name)))
@@ -169,7 +160,7 @@ def with_image(
             source.seek(0)
         with Image.open(source, formats=available_formats()) as image:
             if image.width * image.height > max_pixels:
-                raise _TooManyPixelsError
+                raise TooManyPixelsError
             return use(image)
 
     try:
@@ -179,7 +170,7 @@ def with_image(
             with _large_images, _pillow_allows(max_pixels):
                 return used()
         except Image.DecompressionBombError:
-            raise _TooManyPixelsError from None
+            raise TooManyPixelsError from None
 
 
 @contextmanager
@@ -198,8 +189,8 @@ def decode_image(image: Image.Image, *, bits: int = DEEP) -> Pixels | Converted:
     """The pixels of an image that Pillow has opened; raises what Pillow raises on damaged data."""
     scaled = bits if is_deep(image) else DEEP
     image.load()
-    upright = _upright(image)
-    rgb, note = _to_rgb(upright, container=image.format, bits=scaled)
+    turned = upright(image)
+    rgb, note = _to_rgb(turned, container=image.format, bits=scaled)
     pixels = np.asarray(rgb)
     if image.format != "MPO" and _is_animated(image):
         note = "first frame of an animation or stack"
@@ -221,23 +212,24 @@ def is_deep(image: Image.Image) -> bool:
 def is_deep_colour(image: Image.Image) -> bool:
     """Whether it is 16-bit colour; to be asked before the image is loaded."""
     tiles = getattr(image, "tile", ())
-    return image.mode == "RGB" and bool(tiles) and all(_raw_mode(t) in LOW_BYTES for t in tiles)
+    return image.mode == "RGB" and bool(tiles) and all(raw_mode(t) in LOW_BYTES for t in tiles)
 
 
-def _raw_mode(tile: Any) -> str:
+def raw_mode(tile: Any) -> str:
     """How the decoder of a part of an image is told to read values."""
     return str(tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0])
 
 
 def _loaded(image: Image.Image) -> Pixels:
     image.load()
-    return np.asarray(_upright(image))
+    return np.asarray(upright(image))
 
 
-def _low_bytes(image: Image.Image) -> Pixels:
+def low_bytes(image: Image.Image) -> Pixels:
+    """The low bytes of 16-bit colour that has been opened and not loaded."""
     swapped = []
     for tile in image.tile:  # type: ignore[attr-defined]
-        mode = LOW_BYTES[_raw_mode(tile)]
+        mode = LOW_BYTES[raw_mode(tile)]
         args = mode if isinstance(tile.args, str) else (mode, *tile.args[1:])
         swapped.append(tile._replace(args=args))
     image.tile = swapped  # type: ignore[attr-defined]
@@ -268,7 +260,7 @@ def is_image_by_content(path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return with_image(path, lambda image: image.format in MARKED_FORMATS)
-    except _TooManyPixelsError:  # which is told when it is decoded
+    except TooManyPixelsError:  # which is told when it is decoded
         return True
     except ValueError:
         return has_oversized_metadata(path)
@@ -298,7 +290,8 @@ def available_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF block says that it should be seen."""
     from PIL import ExifTags, ImageOps
 
     try:
@@ -327,11 +320,12 @@ def _to_rgb(
     if image.mode in ("I", "F"):
         return _from_open_range(np.asarray(image).astype(np.float64))
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA")), None
+        return on_white(image.convert("RGBA")), None
     return image if image.mode == "RGB" else image.convert("RGB"), None
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
+    """An image in mode RGBA without transparency, in mode RGB."""
     from PIL import Image
 
     white = Image.new("RGBA", image.size, "white")

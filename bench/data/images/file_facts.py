@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from bench.data.dataset import DataIssue, naming
 from bench.data.images.archives import ImageFile, opened
+from bench.data.images.channels import look_as
 from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, is_deep_colour, with_image
 from bench.data.images.file_hashes import UNREADABLE, file_hashes
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
@@ -57,13 +59,15 @@ NOTHING = FileFacts(0, 0, False)
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files of a set are read: so many `bits` of 16-bit values are used.
+    """How the files of a set are read: so many `bits` of 16-bit values are used, and where these
+    stay what they are the set is `deep`.
 
     `contents` are hashes of what becomes of each file: of its content alone, unless limits, bits or
     cut metadata make something else of it than usual. `issues` tell of a choice that was made.
     """
 
     bits: int
+    deep: bool
     contents: tuple[str, ...]
     issues: tuple[DataIssue, ...]
 
@@ -75,19 +79,27 @@ def find_reading(
     *,
     bits: int | None,
     max_pixels: int,
+    channels: int | None = None,
     progress: OnProgress | None = None,
 ) -> Reading:
-    """How these files are read; `bits` None: as many as the largest value of them all needs."""
+    """How these files are read; `bits` None: as many as the largest value of them all needs.
+
+    With `channels` files have as many, and what has 16 bits makes all of the set deep.
+    """
     hashes = file_hashes(root, paths, progress=progress)
-    facts = file_facts(root, paths, hashes, progress=progress)
+    facts = file_facts(root, paths, hashes, channels=channels, progress=progress)
     deep = [index for index, fact in enumerate(facts) if 0 < fact.pixels <= max_pixels
             and fact.largest]  # fmt: skip
     largest = max((facts[index].largest for index in deep), default=(1 << DEEP) - 1)
     used = bits or usual_bits(largest)
+    is_deep_set = channels is not None and bool(deep)
+    kept = "" if channels is None else f" {counted(channels, 'channel')}"
+    kept += f" of {used} bits" if is_deep_set else ""
     return Reading(
         bits=used,
+        deep=is_deep_set,
         contents=tuple(
-            digest + _unusual(fact, used, max_pixels)
+            digest + _unusual(fact, used, max_pixels) + kept
             for digest, fact in zip(hashes, facts, strict=True)
         ),
         issues=tuple(_issues(used, bits, largest, [sample_ids[index] for index in deep])),
@@ -134,10 +146,13 @@ def file_facts(
     paths: Sequence[ImageFile],
     hashes: Sequence[str],
     *,
+    channels: int | None = None,
     progress: OnProgress | None = None,
 ) -> list[FileFacts]:
     """The facts of each file; `hashes` are those of the contents, by which they are remembered."""
-    memory = cache_root() / "file-facts" / f"{_key(root)}.json"
+    look = _look if channels is None else partial(_look_as, channels=channels)
+    own = "" if channels is None else f"-{channels}"
+    memory = cache_root() / "file-facts" / f"{_key(root)}{own}.json"
     known = _load(memory)
     unknown = {
         digest: path
@@ -146,7 +161,7 @@ def file_facts(
     }
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
-        facts = pool.map(_look, unknown.values())
+        facts = pool.map(look, unknown.values())
         for done, (digest, each) in enumerate(zip(unknown, facts, strict=True), start=1):
             known[digest] = each
             if progress is not None:
@@ -184,6 +199,10 @@ def _look(path: ImageFile) -> FileFacts:
         raise
     except Exception:  # Pillow's plugins raise almost anything; decoding tells of it
         return NOTHING
+
+
+def _look_as(path: ImageFile, *, channels: int) -> FileFacts:
+    return FileFacts(*look_as(path, channels), stripped=False)
 
 
 def _key(root: Path) -> str:

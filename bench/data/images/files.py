@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,18 +13,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from bench.data.dataset import ClassMap, DataIssue, ImageDataset, fingerprint_of
-from bench.data.images.archives import Archive, ImageFile, Member
+from bench.data.dataset import ClassMap, DataIssue, ImageDataset, PixelForm, fingerprint_of
+from bench.data.images.archives import Archive, ImageFile, Member, opened
+from bench.data.images.channels import read_as, size_as
 from bench.data.images.decode import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     is_image_by_content,
-    read_files,
 )
 from bench.data.images.file_facts import Reading, find_reading
 from bench.data.images.sizes import image_size, square_sides
 from bench.errors import DataError, counted, nearest
 from bench.suite import Limits
+from bench.suite.schema import WHERE_PATHS_START
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading, visible
 
@@ -47,8 +49,8 @@ FolderIds = frozenset[tuple[int, int]]
 class LabelledFile:
     """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
-    `group` and `time` (see `Groups` and `Times`) are given to all files of a data set, or to none.
-    `test_set` is the name of one of several test sets.
+    `group`, `time` and `weight` (see `Groups`, `Times`, `SampleWeights`) are given to all files of
+    a data set, or to none. `test_set` is the name of one of several test sets.
     """
 
     path: ImageFile
@@ -57,6 +59,7 @@ class LabelledFile:
     group: str | None = None
     time: int | None = None
     test_set: str = ""
+    weight: float | None = None
 
 
 @contextmanager
@@ -81,9 +84,12 @@ def existing_folder(path: str) -> Path:
     if root.exists():
         raise DataError(f"path must be a folder, got the file {root}")
     if not root.parent.is_dir():
-        raise DataError(f"there is no folder {root}; {root.parent} does not exist either")
+        raise DataError(
+            f"there is no folder {root}; {root.parent} does not exist either ({WHERE_PATHS_START})"
+        )
     siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
-    raise DataError(f"there is no folder {root}{nearest(root.name, siblings)}")
+    hint = nearest(root.name, siblings)
+    raise DataError(f"there is no folder {root}{hint} ({WHERE_PATHS_START})")
 
 
 def existing_file(path: str) -> Path:
@@ -94,9 +100,12 @@ def existing_file(path: str) -> Path:
     if file.exists():
         raise DataError(f"path must be a file, got {file}")
     if not file.parent.is_dir():
-        raise DataError(f"there is no file {file}; {file.parent} does not exist either")
+        raise DataError(
+            f"there is no file {file}; {file.parent} does not exist either ({WHERE_PATHS_START})"
+        )
     siblings = [entry.name for entry in os.scandir(file.parent) if entry.is_file()]
-    raise DataError(f"there is no file {file}{nearest(file.name, siblings)}")
+    hint = nearest(file.name, siblings)
+    raise DataError(f"there is no file {file}{hint} ({WHERE_PATHS_START})")
 
 
 def _read_alike(path: Path) -> Path | None:
@@ -135,19 +144,21 @@ def files_below(folder: Path, above: FolderIds) -> Iterator[Path]:
         waiting += reversed(subfolders(current, frozenset(seen)))
 
 
-def has_image_below(folder: Path, above: FolderIds) -> bool:
+def has_image_below(
+    folder: Path, above: FolderIds, suffixes: Container[str] = IMAGE_SUFFIXES
+) -> bool:
     """Whether any of the files below is an image; looks no further than to the first one."""
-    return any(map(is_image, files_below(folder, above)))
+    return any(is_image(path, suffixes) for path in files_below(folder, above))
 
 
-def is_image(path: Path) -> bool:
-    """Whether the name says so, or without a suffix the content.
+def is_image(path: Path, suffixes: Container[str] = IMAGE_SUFFIXES) -> bool:
+    """Whether the name says so by one of `suffixes`, or without a suffix the content.
 
     A broken link counts, which is told when it is decoded; a pipe or device must not be opened.
     """
     if not path.suffix:
         return is_image_by_content(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in suffixes:
         return False
     return path.is_file() or (path.is_symlink() and not path.exists())
 
@@ -204,14 +215,16 @@ def dataset_from_files(
     class_map: ClassMap | None = None,
     issues: Sequence[DataIssue] = (),
     bits: int | None = None,
+    channels: int | None = None,
     limits: Limits | None = None,
     classes: Sequence[str] | None = None,
 ) -> ImageDataset:
     """A data set of files under `root`, a folder or an archive; sample ids are the paths below it.
 
     `classes` are those of the files in the order of their indices; None: sorted.
-    So many `bits` of 16-bit values are used; None: as many as the largest value of all needs.
-    The limits, and the bits, are in the fingerprint where they change what becomes of a file.
+    So many `bits` of 16-bit values are used; None: as many as the largest value of all needs. With
+    `channels` files have as many, of the depth that is theirs.
+    The limits, bits and channels are in the fingerprint where they change what becomes of a file.
     """
     by_id: dict[str, LabelledFile] = {}
     for file in files:
@@ -229,13 +242,17 @@ def dataset_from_files(
     splits = np.array([file.split for file in ordered], np.int8)
     paths = [file.path for file in ordered]
     max_pixels = (limits or Limits()).pixels or MAX_PIXELS
-    reading_of = partial(find_reading, root, paths, sample_ids, bits=bits, max_pixels=max_pixels)
+    reading_of = partial(find_reading, root, paths, sample_ids, bits=bits, max_pixels=max_pixels,
+                         channels=channels)  # fmt: skip
     found = reading_of(progress=progress)
     fingerprint = partial(fingerprint_of, classes=classes, sample_ids=sample_ids, labels=labels,
                           splits=splits)  # fmt: skip
-    sides = square_sides(paths)
+    form = PixelForm(channels=channels, bits=found.bits, deep=found.deep)
+    size_of = image_size if channels is None else partial(size_as, channels=channels)
+    sides = square_sides(paths, size_of)
     times = _of_all([file.time for file in ordered])
     test_sets = tuple(file.test_set for file in ordered)
+    weights = _of_all([file.weight for file in ordered])
     return ImageDataset(
         name=name,
         classes=classes,
@@ -245,24 +262,37 @@ def dataset_from_files(
         fingerprint=fingerprint(contents=found.contents),
         native_size=min(sides) if len(sides) == 1 else None,
         squares=bool(sides),
+        channels=channels,
         bits=found.bits,
-        read=partial(read_files, paths, bits=found.bits, max_pixels=max_pixels),
+        deep=found.deep,
+        read=partial(read_as, paths, form=form, max_pixels=max_pixels),
         class_map=class_map,
         issues=(*issues, *found.issues),
-        size_of=partial(_size_of, paths),
+        size_of=partial(_size_of, paths, size_of),
+        source_of=partial(_source_of, paths),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
         test_sets=test_sets if any(test_sets) else None,
+        sample_weights=None if weights is None else np.array(weights, np.float64),
         current=partial(_current, fingerprint, reading_of),
         limited=partial(
             dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,
-            class_map=class_map, issues=tuple(issues), bits=bits, classes=classes,
+            class_map=class_map, issues=tuple(issues), bits=bits, channels=channels,
+            classes=classes,
         ),
     )  # fmt: skip
 
 
-def _size_of(paths: Sequence[ImageFile], index: int) -> tuple[int, int] | None:
-    return image_size(paths[index])
+def _source_of(paths: Sequence[ImageFile], index: int) -> Path | io.BytesIO:
+    return opened(paths[index])
+
+
+def _size_of(
+    paths: Sequence[ImageFile],
+    size_of: Callable[[ImageFile], tuple[int, int] | None],
+    index: int,
+) -> tuple[int, int] | None:
+    return size_of(paths[index])
 
 
 def _of_all(values: Sequence[T | None]) -> tuple[T, ...] | None:

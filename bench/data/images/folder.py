@@ -9,7 +9,7 @@ file might never end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +29,7 @@ from bench.data.dataset import (
     val_as_test_issue,
 )
 from bench.data.images.archives import is_archive, open_archive
+from bench.data.images.channels import ARRAY_SUFFIXES, ChannelNumber, suffixes_of
 from bench.data.images.decode import missing_reader
 from bench.data.images.files import (
     LabelledFile,
@@ -83,6 +84,7 @@ def folder(
             examples=[12],
         ),
     ] = None,
+    channels: ChannelNumber = None,
 ) -> ImageDataset:
     """Image files in class folders, with or without train, val and test folders above them.
 
@@ -93,22 +95,23 @@ def folder(
     root = existing_file(path) if packed else existing_folder(path)
     with reading_errors_told(root):
         if packed:
-            return _open_archive(root, splits, bits, progress)
-        images, issues = _read_folder(root, splits)
-        return _dataset(root, root.name, images, issues, bits, progress)
+            return _open_archive(root, splits, bits, channels, progress)
+        images, issues = _read_folder(root, splits, suffixes_of(channels))
+        return _dataset(root, root.name, images, issues, bits, channels, progress)
 
 
 def _open_archive(
     path: Path,
     splits: Mapping[Any, Any] | None,
     bits: int | None,
+    channels: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
     """The archive as if it were unpacked: names alone say what is a split and what a class."""
     archive = open_archive(path)
     with archive.skeleton() as root:
         try:
-            images, issues = _read_folder(root, splits)
+            images, issues = _read_folder(root, splits, suffixes_of(channels))
         except DataError as error:
             raise DataError(str(error).replace(str(root), str(path))) from error
         files = [
@@ -116,7 +119,7 @@ def _open_archive(
             for file in images
         ]
     issues += archive_issues(archive)
-    return _dataset(path, path.name.partition(".")[0], files, issues, bits, progress)
+    return _dataset(path, path.name.partition(".")[0], files, issues, bits, channels, progress)
 
 
 def _dataset(
@@ -125,28 +128,37 @@ def _dataset(
     files: Sequence[LabelledFile],
     issues: Sequence[DataIssue],
     bits: int | None,
+    channels: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
     return dataset_from_files(
-        name=name_text(name), root=root, files=files, bits=bits, progress=progress, issues=issues
+        name=name_text(name),
+        root=root,
+        files=files,
+        bits=bits,
+        channels=channels,
+        progress=progress,
+        issues=issues,
     )
 
 
 def _read_folder(
-    root: Path, splits: Mapping[Any, Any] | None
+    root: Path, splits: Mapping[Any, Any] | None, suffixes: Container[str]
 ) -> tuple[list[LabelledFile], list[DataIssue]]:
     """The images of a folder, and what is to be told of it."""
-    layout = find_layout(root, splits)
-    images, others = _files(root, layout)
+    layout = find_layout(root, splits, suffixes)
+    images, others = _files(root, layout, suffixes)
     _check_classes(root, layout, images, others)
     return images, [
         *_taken(layout),
-        *_left_out(root, layout, others),
+        *_left_out(root, layout, others, suffixes),
         *val_as_test_issue(np.array([each.split for each in layout.class_folders], np.int8)),
     ]
 
 
-def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[Path, str]]]:
+def _files(
+    root: Path, layout: Layout, suffixes: Container[str]
+) -> tuple[list[LabelledFile], list[tuple[Path, str]]]:
     """The images, and the other files in class folders with the reason why they are none.
 
     A class has the name that its folder has in the first split.
@@ -159,7 +171,7 @@ def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[P
     for folder in layout.class_folders:
         name = names.setdefault(reading(folder.name), folder.name)
         for path in files_below(folder.path, above - folder_ids(folder.path)):
-            why = _why_no_image(path)
+            why = _why_no_image(path, suffixes)
             if why is None:
                 file = LabelledFile(
                     path=path, class_name=name, split=folder.split, test_set=folder.test_set
@@ -171,10 +183,13 @@ def _files(root: Path, layout: Layout) -> tuple[list[LabelledFile], list[tuple[P
 
 
 NO_IMAGE = "not an image by the suffix"
+NO_CHANNELS = "arrays (.npy, .npz), read with `channels: N`"
 
 
-def _why_no_image(path: Path) -> str | None:
-    if not is_image(path):
+def _why_no_image(path: Path, suffixes: Container[str]) -> str | None:
+    if not is_image(path, suffixes):
+        if path.suffix.lower() in ARRAY_SUFFIXES:
+            return NO_CHANNELS
         return NO_IMAGE if path.suffix else "no suffix, and not an image by its first bytes"
     mend = missing_reader(path)
     return None if mend is None else f"this installation does not read {path.suffix} files; {mend}"
@@ -258,7 +273,7 @@ def _taken(layout: Layout) -> Iterator[DataIssue]:
 
 
 def _left_out(
-    root: Path, layout: Layout, others: Sequence[tuple[Path, str]]
+    root: Path, layout: Layout, others: Sequence[tuple[Path, str]], suffixes: Container[str]
 ) -> Iterator[DataIssue]:
     """What is beside the images of the classes, and why it is left out."""
     by_reason: dict[str, list[Path]] = {}
@@ -267,12 +282,12 @@ def _left_out(
     for why, paths in by_reason.items():
         yield _left_out_issue(root, "not-an-image", "file", why, paths)
     parents = {root, *(parent for parents in layout.parents.values() for parent in parents)}
-    strays = [path for where in parents for path in files_in(where) if is_image(path)]
+    strays = [path for where in parents for path in files_in(where) if is_image(path, suffixes)]
     unlabelled = [
         path
         for where in layout.unlabelled
         for path in files_below(where, folder_ids(root))
-        if is_image(path)
+        if is_image(path, suffixes)
     ]
     placeholders = [
         path

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class ImageInputs:
-    """`Inputs` of prepared images `pixels` (uint8 [n, S, S, 3]); batches are [n, 3, size, size].
+    """`Inputs` of prepared images `pixels` [n, S, S, channels]; batches are [n, channels, size,
+    size].
 
     Views that do not vary stay on a CUDA device if all of them take at most `resident_bytes`.
     """
@@ -40,6 +41,7 @@ class ImageInputs:
         self._pixels = pixels
         self._augmentation = augmentation
         self._kept: KeptViews | None = None
+        self._deep, self._white = preprocessing.deep, preprocessing.form.white
         self._preprocessing = preprocessing
         self._device = device
         self._augmenter = Augmenter(
@@ -48,7 +50,7 @@ class ImageInputs:
             num_classes=len(preprocessing.classes),
             seed=seed,
         )
-        taken = len(pixels) * preprocessing.size**2 * pixels.shape[-1]
+        taken = len(pixels) * preprocessing.size**2 * pixels.shape[-1] * (4 if self._deep else 1)
         fits = device.type == "cuda" and not self.varies and taken <= resident_bytes
         self._resident = ResidentRows(len(pixels), device) if fits else None
 
@@ -73,35 +75,40 @@ class ImageInputs:
         else:
             images = self._resident.of(samples, lambda missing: self._views(missing, epoch))
         mean, std = self._normalisation
-        return images.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        return images.permute(0, 3, 1, 2).float().div_(self._white).sub_(mean).div_(std)
 
     def _views(self, samples: Samples, epoch: int) -> Tensor:
-        """Views uint8 `[n, size, size, 3]` on the CPU, as images lie in the cache."""
-        import torch
-
+        """Views `[n, size, size, channels]` on the CPU, as images lie in the cache."""
         if self._kept is None:
             return self._made(samples, epoch)
-        return torch.from_numpy(self._kept.of(samples, epoch))
+        return self._tensor(self._kept.of(samples, epoch))
 
     def keep_views(self, key: str, among: Samples, *, epochs: int) -> None:
         """See `KeepsViews`; what does not vary, or is made fast, is not kept."""
         size = self._preprocessing.size
-        if not kept_bytes(self._augmentation, len(among), size=size, epochs=epochs):
+        form = self._preprocessing.form
+        if not kept_bytes(
+            self._augmentation, len(among), size=size, epochs=epochs, pixel_bytes=form.pixel_bytes
+        ):
             return
 
         def make(samples: Samples, epoch: int) -> Pixels:
             views: Pixels = self._made(samples, epoch).numpy()
-            return views
+            return views.astype(form.dtype, copy=False)
 
         named = content_hash([key, size, self.view(0)])
-        self._kept = KeptViews(named, among=among, size=size, make=make)
+        self._kept = KeptViews(named, among=among, size=size, make=make, form=form)
 
     def _made(self, samples: Samples, epoch: int) -> Tensor:
-        import torch
-
-        cached = torch.from_numpy(np.ascontiguousarray(self._pixels[samples])).permute(0, 3, 1, 2)
+        cached = self._tensor(np.ascontiguousarray(self._pixels[samples])).permute(0, 3, 1, 2)
         views = self._augmenter.images(cached, samples, epoch=epoch)
         return views.permute(0, 2, 3, 1).contiguous()
+
+    def _tensor(self, pixels: Pixels) -> Tensor:
+        """Torch computes little with 16 bits: what is deep becomes int32."""
+        import torch
+
+        return torch.from_numpy(pixels.astype(np.int32) if self._deep else pixels)
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """See `Inputs`."""
@@ -112,7 +119,7 @@ class ImageInputs:
         import torch
 
         mean, std = (
-            on_device(torch.tensor(values).view(1, 3, 1, 1), self._device)
+            on_device(torch.tensor(values).view(1, -1, 1, 1), self._device)
             for values in (self._preprocessing.mean, self._preprocessing.std)
         )
         return mean, std

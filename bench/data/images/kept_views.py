@@ -11,13 +11,13 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import Timeout
 
-from bench.data.dataset import Pixels
+from bench.data.dataset import RGB, PixelForm, Pixels
 from bench.data.images.augmentations import varies
-from bench.data.inputs import CHANNELS
 from bench.data.splits import Samples, samples_digest
 from bench.keys import content_hash
 from bench.suite import Entry
@@ -33,27 +33,37 @@ CHECKSUM_BYTES = 4
 Make = Callable[[Samples, int], Pixels]
 
 
-def kept_bytes(augmentation: Entry, samples: int, *, size: int, epochs: int) -> int:
+def kept_bytes(
+    augmentation: Entry,
+    samples: int,
+    *,
+    size: int,
+    epochs: int,
+    pixel_bytes: int = RGB.pixel_bytes,
+) -> int:
     """What the views of one training may take in the cache; 0 if they are not kept.
 
     They are not if they do not vary, or take more than half of the folder's limit: then the first
     epochs would be gone before another training asks for them.
     """
-    taken = epochs * samples * size * size * CHANNELS
+    taken = epochs * samples * size * size * pixel_bytes
     return taken if varies(augmentation) and 2 * taken <= cache_limit() else 0
 
 
 class KeptViews:
-    """Views uint8 [n, size, size, 3] of the samples `among` (ascending), found or made.
+    """Views [n, size, size, channels] of the samples `among` (ascending), found or made.
 
     `key` names all that decides about them but epoch and sample. Whatever the cache does, the views
     are those that `make(samples, epoch)` gives. Those of one epoch are mapped at a time.
     """
 
-    def __init__(self, key: str, *, among: Samples, size: int, make: Make) -> None:
+    def __init__(
+        self, key: str, *, among: Samples, size: int, make: Make, form: PixelForm = RGB
+    ) -> None:
         self._key = key
         self._make = make
-        self._size = size
+        self._shape = (size, size, form.depth)
+        self._dtype = form.dtype
         self._pieces = np.array_split(among, range(PIECE, len(among), PIECE))
         self._place = {int(sample): divmod(row, PIECE) for row, sample in enumerate(among)}
         self._cache = LruFolder(cache_root() / VIEWS, cache_limit())
@@ -69,7 +79,7 @@ class KeptViews:
             self._epoch, self._opened = epoch, {}
         places = [self._place[int(sample)] for sample in samples]
         self._open(sorted({piece for piece, _ in places} - self._opened.keys()))
-        views = np.empty((len(samples), self._size, self._size, CHANNELS), np.uint8)
+        views = np.empty((len(samples), *self._shape), self._dtype)
         missing = []
         for row, (piece, place) in enumerate(places):
             if piece in self._opened:
@@ -120,8 +130,8 @@ class KeptViews:
 
     def _found(self, key: str, piece: int) -> Pixels | None:
         path = self._cache.find(key)
-        shape = (len(self._pieces[piece]), self._size, self._size, CHANNELS)
-        return None if path is None else _read(path, shape)
+        shape = (len(self._pieces[piece]), *self._shape)
+        return None if path is None else _read(path, shape, self._dtype)
 
 
 def _write(views: Pixels, path: Path) -> None:
@@ -130,15 +140,17 @@ def _write(views: Pixels, path: Path) -> None:
         file.write(zlib.crc32(views.data).to_bytes(CHECKSUM_BYTES, "little"))
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
+def _read(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.unsignedinteger[Any]]
+) -> Pixels | None:
     """The views, mapped; None if they are not what was written, or just went."""
     try:
-        if path.stat().st_size != np.prod(shape) + CHECKSUM_BYTES:
+        if path.stat().st_size != np.prod(shape) * dtype.itemsize + CHECKSUM_BYTES:
             return None
         with path.open("rb") as file:
             file.seek(-CHECKSUM_BYTES, 2)
             checksum = int.from_bytes(file.read(), "little")
-        views = np.memmap(path, np.uint8, mode="r", shape=shape)
+        views = np.memmap(path, dtype, mode="r", shape=shape)
     except (OSError, ValueError):
         return None
     return views if zlib.crc32(views.data) == checksum else None

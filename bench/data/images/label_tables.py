@@ -21,7 +21,7 @@ from bench.data.dataset import naming
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import visible
 
-Role = Literal["path", "label", "split", "group", "time"]
+Role = Literal["path", "label", "split", "group", "time", "weight"]
 """What a column says of an image."""
 ROLES: tuple[Role, ...] = get_args(Role)
 REQUIRED: tuple[Role, ...] = ("path", "label")
@@ -60,6 +60,7 @@ NAMES: Mapping[Role, tuple[tuple[str, ...], ...]] = {
         ("taken", "takenat", "datetaken", "captured", "capturedat", "acquired", "acquiredat",
          "acquisitiondate", "acquisitiontime", "created", "createdat", "year"),
     ),
+    "weight": (("sampleweight", "sampleweights"), ("weight", "weights")),
 }  # fmt: skip
 """Names of columns in small letters and without what separates words, the plainest ones first."""
 
@@ -122,7 +123,7 @@ def choose_columns(table: LabelTable, given: Mapping[Role, str | None]) -> Chose
     for role in ROLES:
         if role in given:
             continue
-        fitting = _by_name(role, [name for name in table.columns if name not in taken])
+        fitting = by_name(role, [name for name in table.columns if name not in taken])
         if len(fitting) == 1:
             chosen[role] = fitting[0]
         elif fitting:
@@ -135,7 +136,8 @@ def choose_columns(table: LabelTable, given: Mapping[Role, str | None]) -> Chose
                   ambiguous=ambiguous)  # fmt: skip
 
 
-def _by_name(role: Role, columns: Sequence[str]) -> list[str]:
+def by_name(role: Role, columns: Sequence[str]) -> list[str]:
+    """The columns that have the plainest of the usual names of a role."""
     for names in NAMES[role]:
         found = [name for name in dict.fromkeys(columns) if _plain_name(name) in names]
         if found:
@@ -191,7 +193,7 @@ def _open_text(path: Path) -> LabelTable:
 
     def fit(separator: str) -> tuple[int, int, bool]:
         header = headers[separator]
-        known = sum(bool(_by_name(role, header)) for role in REQUIRED)
+        known = sum(bool(by_name(role, header)) for role in REQUIRED)
         return known, len(header), separator == usual
 
     separator = max(SEPARATORS, key=fit)
@@ -213,7 +215,7 @@ def _open_text(path: Path) -> LabelTable:
             reason = str(error).strip().rpartition("C error: ")[2]
             raise DataError(f"cannot read {path}: {reason}") from error
         found = rows.iloc[1:]
-        return {name: _texts(path, name, found[columns.index(name)].tolist()) for name in names}
+        return {name: cell_texts(path, name, found[columns.index(name)].tolist()) for name in names}
 
     return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
 
@@ -258,7 +260,7 @@ def _open_lines(path: Path) -> LabelTable:
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
 
     def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        return {name: _texts(path, name, [row.get(name) for row in rows]) for name in names}
+        return {name: cell_texts(path, name, [row.get(name) for row in rows]) for name in names}
 
     return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
 
@@ -278,12 +280,13 @@ def _open_parquet(path: Path) -> LabelTable:
             rows = pq.ParquetFile(path).read(columns=list(names))
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot read {path}: {error}") from error
-        return {name: _texts(path, name, rows.column(name).to_pylist()) for name in names}
+        return {name: cell_texts(path, name, rows.column(name).to_pylist()) for name in names}
 
     return LabelTable(path=path, columns=columns, cells=cells)
 
 
-def _texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
+def cell_texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
+    """Cells as text, empty where they say nothing; raises `DataError` for others."""
     found = []
     for number, value in enumerate(values, start=1):
         text = _text(value)

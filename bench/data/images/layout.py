@@ -9,11 +9,12 @@ was taken for what is told, and where two readings are possible, none is chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.data.dataset import SPLIT_NAMES, TEST, TRAIN, UNASSIGNED, VAL, naming
+from bench.data.images.decode import IMAGE_SUFFIXES
 from bench.data.images.files import (
     files_in,
     folder_ids,
@@ -100,16 +101,18 @@ class SeveralTestSetsError(DataError):
         self.splits = splits
 
 
-def find_layout(root: Path, given: GivenSplits | None = None) -> Layout:
+def find_layout(
+    root: Path, given: GivenSplits | None = None, suffixes: Container[str] = IMAGE_SUFFIXES
+) -> Layout:
     """What the folders below `root` are; `given` names the folder of each split, and `{}` says that
-    there are none.
+    there are none. Files with one of `suffixes` are images.
 
     Raises `DataError` where that cannot be known, with all readings that are possible.
     """
-    tree = _Tree(root)
+    tree = _Tree(root, suffixes)
     if not tree.folders:
         files = files_in(root)
-        count = sum(map(is_image, files))
+        count = sum(map(tree.is_image, files))
         archives = [path.name for path in files if path.suffix.lower() in ARCHIVES]
         unpack = f"; unpack {naming(sorted(archives))} first" if archives else ""
         raise DataError(
@@ -163,8 +166,9 @@ def _reading(folder: Path) -> str:
 class _Tree:
     """The two upper levels of folders below a root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, suffixes: Container[str]) -> None:
         self.root = root
+        self._suffixes = suffixes
         self._above = folder_ids(root)
         self.folders = subfolders(root, self._above)
         self.split = {path: split_of_name(path.name) for path in self.folders}
@@ -177,10 +181,14 @@ class _Tree:
             self._inner[folder] = subfolders(folder, self._above)
         return self._inner[folder]
 
+    def is_image(self, path: Path) -> bool:
+        """Whether the file is one of the images of the data set."""
+        return is_image(path, self._suffixes)
+
     def holds_images(self, folder: Path) -> bool:
         """Whether there is an image anywhere in the folder."""
         if folder not in self._holds:
-            self._holds[folder] = has_image_below(folder, self._above)
+            self._holds[folder] = has_image_below(folder, self._above, self._suffixes)
         return self._holds[folder]
 
     def with_images(self, *, but: Sequence[Path] = ()) -> list[Path]:
@@ -204,7 +212,7 @@ class _Tree:
         while True:
             inner = self.inner(folder)
             seen |= folder_ids(folder)
-            if len(inner) != 1 or any(map(is_image, files_in(folder))):
+            if len(inner) != 1 or any(map(self.is_image, files_in(folder))):
                 return folder
             if folder_ids(inner[0]) <= seen:  # a link back
                 return folder
@@ -321,7 +329,7 @@ def _has_splits_inside(tree: _Tree, folder: Path) -> bool:
 
 
 def _has_more_inside(tree: _Tree, folder: Path) -> bool:
-    return any(map(is_image, files_in(folder))) or any(
+    return any(map(tree.is_image, files_in(folder))) or any(
         split_of_name(inner.name) is None and tree.holds_images(inner)
         for inner in tree.inner(folder)
     )

@@ -39,7 +39,7 @@ NAMED = 5
 MOST, FEW = 0.9, 0.1
 """Shares of grey images in two classes that a network can tell apart by that alone."""
 
-CHANNELS = ("red", "green", "blue")
+COLOURS = ("red", "green", "blue")
 
 
 class Look(NamedTuple):
@@ -67,14 +67,15 @@ class Look(NamedTuple):
 
 
 def look_at(pixels: Pixels) -> Look:
-    """Look at one decoded image, uint8 [height, width, 3]."""
+    """Look at one decoded image, uint8 [height, width, channels]."""
     step = max(1, isqrt(pixels.shape[0] * pixels.shape[1] // LOOKED_AT))
-    channels = pixels[::step, ::step].reshape(-1, 3).T
+    channels = pixels[::step, ::step].reshape(-1, pixels.shape[2]).T
     counts = np.stack([np.bincount(channel, minlength=256) for channel in channels])
     lowest, highest = _range(counts.sum(axis=0))
-    apart = np.abs(channels[1:].astype(np.int16) - channels[:-1]).max()
+    apart = np.abs(channels[1:].astype(np.int16) - channels[:-1]).max(initial=0)
     deviations = tuple(_deviations(counts).tolist())
-    return Look(deviations, lowest, highest, bool(apart <= EQUAL))
+    grey = len(channels) == len(COLOURS) and bool(apart <= EQUAL)
+    return Look(deviations, lowest, highest, grey)
 
 
 def _deviations(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -119,9 +120,13 @@ def noticed(
         ]
         what = f"{_are(narrow)} low in contrast: the values span less than a quarter of 0 to 255"
         yield issue("narrow-range", what, narrow, shown)
-    for channel, name in enumerate(CHANNELS):
+    count = len(looks[0].deviations) if looks else 0
+    names = [f"channel {number}" for number in range(1, count + 1)]
+    if count == len(COLOURS):
+        names = [f"a {colour} channel" for colour in COLOURS]
+    for channel, name in enumerate(names):
         if dead := _without(channel, looks):
-            what = f"{_are(dead)} without a {name} channel: its values are nearly constant"
+            what = f"{_are(dead)} without {name}: its values are nearly constant"
             yield issue("dead-channel", what, dead, [sample_ids[index] for index in dead])
     grey = found(lambda look: look.grey and not look.uniform)
     if grey:

@@ -1,8 +1,8 @@
 """Prepared images: decoded and resized once, then memory-mapped by every process.
 
-A prepared data set is a folder of the cache with `images.npy` (uint8 [n, S, S, 3]) and
-`metadata.json`. Pillow does every resize, antialiased and bilinear unless the weights ask for
-another interpolation, so there is one definition of what a network sees.
+A prepared data set is a folder of the cache with `images.npy` (uint8 [n, S, S, 3], or what its
+`PixelForm` says) and `metadata.json`. Pillow does every resize, antialiased and bilinear unless the
+weights ask for another interpolation, so there is one definition of what a network sees.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,19 +29,23 @@ import numpy.typing as npt
 
 from bench.data.dataset import (
     MAX_KEPT,
+    RGB,
     Converted,
     DataIssue,
     Decoded,
     DecodeFailure,
     Groups,
     ImageDataset,
+    PixelForm,
     Pixels,
+    SampleWeights,
     TestSets,
     Times,
     grouping_of,
     naming,
     plain_grouping,
 )
+from bench.data.images.channels import as_bytes, shown
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
@@ -54,6 +59,7 @@ from bench.system.lru_folder import make_room
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +84,15 @@ BILINEAR: Interpolation = "bilinear"
 class ImageData:
     """A prepared data set. Cheap to open in every process: the pixels are mapped, not read.
 
-    `images` is uint8 [n, S, S, 3], read-only; `labels` int64 [n]; `given_splits` int8 [n].
+    `images` is [n, S, S, channels] of the `form`, read-only; `labels` int64 [n]; `given_splits`
+    int8 [n].
     `image_size` is what a network sees, S the stored side: larger with `resize` "crop", so that
     training can crop at random and evaluation takes the centre.
     """
 
     folder: Path
     name: str
-    images: npt.NDArray[np.uint8]
+    images: Pixels
     labels: npt.NDArray[np.int64]
     given_splits: npt.NDArray[np.int8]
     sample_ids: tuple[str, ...]
@@ -97,12 +104,20 @@ class ImageData:
     issues: tuple[DataIssue, ...]
     interpolation: Interpolation = BILINEAR
     bits: int = 16
+    channels: int | None = None
+    deep: bool = False
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
+    sample_weights: SampleWeights | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def form(self) -> PixelForm:
+        """How pixels are kept."""
+        return PixelForm(channels=self.channels, bits=self.bits, deep=self.deep)
 
     @property
     def input_size(self) -> int:
@@ -112,7 +127,7 @@ class ImageData:
     def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
         """What these images have been through, and what is still to be done."""
         return image_preprocessing(
-            self.image_size, self.resize, self.interpolation, self.classes, mean, std, self.bits
+            self.image_size, self.resize, self.interpolation, self.classes, mean, std, self.form
         )
 
     def inputs(
@@ -122,9 +137,9 @@ class ImageData:
         return ImageInputs(self.images, augmentation, preprocessing, seed=seed, device=device)
 
     def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
-        """These images, as they are stored."""
+        """These images as they are stored, or what of them can be shown in RGB."""
         index = {sample: position for position, sample in enumerate(self.sample_ids)}
-        return {name: self.images[index[name]] for name in sample_ids}
+        return {name: shown(self.images[index[name]], self.form) for name in sample_ids}
 
     @classmethod
     def open(cls, folder: Path) -> ImageData:
@@ -162,11 +177,11 @@ class ImageData:
             **metadata,
         )
         side = stored_size(data.image_size, data.resize)
-        if data.images.dtype != np.uint8 or data.images.shape != (
+        if data.images.dtype != data.form.dtype or data.images.shape != (
             len(data.sample_ids),
             side,
             side,
-            3,
+            data.form.depth,
         ):
             raise ValueError(f"{IMAGES_FILE} has shape {data.images.shape}")
         return data
@@ -195,9 +210,13 @@ def image_preprocessing(
     classes: tuple[str, ...],
     mean: Sequence[float],
     std: Sequence[float],
-    bits: int = 16,
+    form: PixelForm = RGB,
 ) -> Preprocessing:
-    """What images go through on their way into a network; "auto" must have been resolved."""
+    """What images go through on their way into a network; "auto" must have been resolved.
+
+    Mean and deviation of red, green and blue hold for other channels too: in turns, and those of
+    one channel are the means of the three.
+    """
     assert resize != "auto"
     return Preprocessing(
         kind="image",
@@ -206,10 +225,19 @@ def image_preprocessing(
         resize=resize,
         resized_to=stored_size(image_size, resize),
         interpolation=interpolation,
-        mean=tuple(mean),
-        std=tuple(std),
-        bits=bits,
+        mean=for_channels(mean, form.channels),
+        std=for_channels(std, form.channels),
+        bits=form.bits,
+        channels=form.channels,
+        deep=form.deep,
     )
+
+
+def for_channels(values: Sequence[float], channels: int | None) -> tuple[float, ...]:
+    """Three values, of red, green and blue, as those of so many channels (None: of these three)."""
+    if channels == 1:
+        return (sum(values) / len(values),)
+    return tuple(islice(cycle(values), channels or len(values)))
 
 
 def prepare_images(
@@ -270,6 +298,7 @@ def _decode(
         "resize": resize,
         "generated": dataset.generated,
         "bits": dataset.bits,
+        **_told_form(dataset.form),
         "classes": dataset.classes,
         "source_issues": _plain(dataset.issues),
         **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, interpolation, progress),
@@ -280,6 +309,11 @@ def _decode(
     (folder / METADATA_FILE).write_text(json.dumps(described), encoding="ascii")
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
     _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
+
+
+def _told_form(form: PixelForm) -> dict[str, Any]:
+    """What earlier versions did not name, as all was RGB."""
+    return {} if form.channels is None else {"channels": form.channels, "deep": form.deep}
 
 
 def _check_unchanged(dataset: ImageDataset) -> None:
@@ -294,7 +328,7 @@ def _check_unchanged(dataset: ImageDataset) -> None:
 def resize_image(
     pixels: Pixels, side: int, resize: Resize, interpolation: Interpolation = BILINEAR
 ) -> Pixels:
-    """`pixels` (uint8 [height, width, 3]) as a square of the given side.
+    """`pixels` [height, width, channels] as a square of the given side.
 
     "crop" rounds as torchvision's `Resize(side)` and `CenterCrop(side)` do.
     """
@@ -303,20 +337,39 @@ def resize_image(
     height, width = pixels.shape[:2]
     if (height, width) == (side, side):
         return pixels
-    image = Image.fromarray(pixels)
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        return np.asarray(_resized_image(Image.fromarray(pixels), side, resize, interpolation))
+    own = np.moveaxis(pixels, 2, 0).astype(np.uint8 if pixels.dtype == np.uint8 else np.float32)
+    each = (Image.fromarray(np.ascontiguousarray(channel)) for channel in own)
+    found = np.stack(
+        [np.asarray(_resized_image(image, side, resize, interpolation)) for image in each], axis=2
+    )
+    if found.dtype == np.uint8:
+        return found
+    # Some interpolations leave the range, which 8 bits are cut to.
+    within: Pixels = np.rint(found.clip(0, pixels.max())).astype(np.uint16)
+    return within
+
+
+def _resized_image(
+    image: Image.Image, side: int, resize: Resize, interpolation: Interpolation
+) -> Image.Image:
+    from PIL import Image
+
+    width, height = image.size
     resampling = Image.Resampling[interpolation.upper()]
     if resize == "squash":
-        return np.asarray(image.resize((side, side), resampling))
+        return image.resize((side, side), resampling)
     if resize == "pad":
         scale = side / max(width, height)
         inside = image.resize(
             (max(1, round(width * scale)), max(1, round(height * scale))), resampling
         )
-        square = Image.new("RGB", (side, side))
+        square = Image.new(image.mode, (side, side))
         square.paste(inside, ((side - inside.width) // 2, (side - inside.height) // 2))
-        return np.asarray(square)
+        return square
     box = _central_box(width, height, side)
-    return np.asarray(image.resize((side, side), resampling, box=box))
+    return image.resize((side, side), resampling, box=box)
 
 
 def _central_box(width: int, height: int, side: int) -> tuple[float, float, float, float]:
@@ -343,14 +396,14 @@ def _write_images(
 ) -> dict[str, Any]:
     """Write the pixels one image after the other; the metadata of those that were kept."""
     side = stored_size(image_size, resize)
-    _check_disk(path.parent, len(dataset) * side * side * 3)
+    _check_disk(path.parent, len(dataset) * side * side * dataset.form.pixel_bytes)
     kept: list[int] = []
     failed: list[_Remark] = []
     converted: list[_Remark] = []
     looks: list[Look] = []
     with path.open("wb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on files that decode nevertheless
-        file.write(_npy_header(len(dataset), side))
+        file.write(_npy_header(len(dataset), side, dataset.form))
         looked = _resized_images(dataset, side, resize, interpolation)
         for index, (image, look) in enumerate(looked):
             if isinstance(image, DecodeFailure):
@@ -365,7 +418,7 @@ def _write_images(
             if progress is not None:
                 progress(f"decode {dataset.name}", index + 1, len(dataset))
         file.seek(0)
-        file.write(_npy_header(len(kept), side))
+        file.write(_npy_header(len(kept), side, dataset.form))
     if not kept:
         raise DataError(f"no image of {dataset.name} can be decoded: {_shown(failed)}")
     sample_ids = [dataset.sample_ids[index] for index in kept]
@@ -398,7 +451,7 @@ def _resized_images(
         return [
             (
                 _resized(decoded, side, resize, interpolation),
-                None if dataset.generated else _look(decoded),
+                None if dataset.generated else _look(decoded, dataset.form),
             )
             for decoded in dataset.read(indices)
         ]
@@ -418,10 +471,10 @@ def _resized_images(
             yield from ahead.popleft().result()
 
 
-def _look(decoded: Decoded) -> Look | None:
+def _look(decoded: Decoded, form: PixelForm) -> Look | None:
     if isinstance(decoded, DecodeFailure):
         return None
-    return look_at(decoded.pixels if isinstance(decoded, Converted) else decoded)
+    return look_at(as_bytes(decoded.pixels if isinstance(decoded, Converted) else decoded, form))
 
 
 def _resized(decoded: Decoded, side: int, resize: Resize, interpolation: Interpolation) -> Decoded:
@@ -446,12 +499,12 @@ def _shown(remarks: Sequence[_Remark]) -> str:
     return naming([f"{sample} ({remark})" for sample, remark in remarks])
 
 
-def _npy_header(count: int, side: int) -> bytes:
+def _npy_header(count: int, side: int, form: PixelForm) -> bytes:
     """The header of `images.npy`; of one length for every count, so that it can be rewritten."""
     buffer = io.BytesIO()
-    shape = (count, side, side, 3)
+    shape = (count, side, side, form.depth)
     np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        buffer, {"descr": form.dtype.str, "fortran_order": False, "shape": shape}
     )
     return buffer.getvalue()
 

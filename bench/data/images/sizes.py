@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from bench.data.images.archives import ImageFile, opened
 
 TOO_LARGE = (0, 0)
 
+T = TypeVar("T")
 
-def square_sides(paths: Iterable[ImageFile]) -> frozenset[int]:
+
+def square_sides(
+    images: Iterable[T], size_of: Callable[[T], tuple[int, int] | None]
+) -> frozenset[int]:
     """The sides in pixels that the images have if all are squares; empty if one of them is none.
 
+    `size_of` tells width and height, such as `image_size` of a file.
     Files that nobody can read say nothing: they are left out of a data set. Looking ends with the
     first image that is no square.
     """
     sides = set()
-    for path in paths:
-        size = image_size(path)
+    for image in images:
+        size = size_of(image)
         if size is None:
             continue
         if size == TOO_LARGE or size[0] != size[1]:

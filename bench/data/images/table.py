@@ -30,6 +30,7 @@ from bench.data.dataset import (
     val_as_test_issue,
 )
 from bench.data.images.archives import ImageFile
+from bench.data.images.channels import ChannelNumber, suffixes_of
 from bench.data.images.files import (
     LabelledFile,
     dataset_from_files,
@@ -54,6 +55,8 @@ from bench.system.download import OnProgress
 from bench.system.visible_text import reading, visible
 
 NAMED = 5
+MAX_WEIGHT = 1e6
+"""Of a sample; its inverse is the least. Sums of weights are computed in single precision."""
 NOT_CHOSEN: Mapping[Role, str] = {"group": NO_GROUPS, "time": NO_TIMES}
 
 
@@ -71,7 +74,7 @@ def table(
         ),
     ],
     columns: Annotated[
-        dict[Literal["path", "label", "split", "group", "time"], str | None] | None,
+        dict[Role, str | None] | None,
         Field(
             description="Which column says what; `split: null` takes no column for it. What is "
             "not given is recognised by the names of the columns, and told.",
@@ -93,6 +96,7 @@ def table(
             examples=[12],
         ),
     ] = None,
+    channels: ChannelNumber = None,
 ) -> ImageDataset:
     """Image files named by a table of labels, with splits, groups and times if it has them.
 
@@ -108,8 +112,8 @@ def table(
             raise DataError(f"path must name a table, or those of train and test, got {path}")
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
     with reading_errors_told("the table"):
-        places = files_from(paths.values(), root)
-        return _open_tables(paths, given, places, bits, progress)
+        places = files_from(paths.values(), root, suffixes_of(channels))
+        return _open_tables(paths, given, places, bits, channels, progress)
 
 
 def _open_tables(
@@ -117,6 +121,7 @@ def _open_tables(
     given: Mapping[Role, str | None],
     places: Mapping[Path, Files],
     bits: int | None,
+    channels: int | None,
     progress: OnProgress | None,
 ) -> ImageDataset:
     rows: list[_Row] = []
@@ -145,6 +150,7 @@ def _open_tables(
         files=files,
         classes=classes,
         bits=bits,
+        channels=channels,
         progress=progress,
         issues=(*issues, *left, *val_as_test_issue(splits)),
     )
@@ -161,6 +167,7 @@ class _Row:
     split: int
     group: str
     time: str
+    weight: str
     test_set: str = ""
     file: ImageFile = Path()
 
@@ -171,7 +178,7 @@ class _Row:
     @property
     def said(self) -> tuple[str, int, str, str, str]:
         """What it says of its file."""
-        return self.label, self.split, self.test_set, self.group, self.time
+        return self.label, self.split, self.test_set, self.group, self.time, self.weight
 
 
 # Rows -----------------------------------------------------------------------------------------
@@ -190,10 +197,10 @@ def _rows(
     empty = [""] * count
     rows = [
         _Row(table=table.path, number=number, path=path, label=label, split=own, test_set=test_set,
-             group=group, time=time)
-        for number, (path, label, (own, test_set), group, time) in enumerate(
+             group=group, time=time, weight=weight)
+        for number, (path, label, (own, test_set), group, time, weight) in enumerate(
             zip(by_role["path"], by_role["label"], splits, by_role.get("group", empty),
-                by_role.get("time", empty), strict=True),
+                by_role.get("time", empty), by_role.get("weight", empty), strict=True),
             start=1,
         )
     ]  # fmt: skip
@@ -276,8 +283,8 @@ def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
                 f"{each.place} ({', '.join(_words(each, other, row))})" for each in (other, row)
             )
             raise DataError(
-                f"a file must have one label, split, group and time, but {row.path} is in {shown}; "
-                "correct or remove one of the rows"
+                f"a file must have one label, split, group, time and weight, but {row.path} is in "
+                f"{shown}; correct or remove one of the rows"
             )
         repeated.append(row)
     issues = []
@@ -288,7 +295,7 @@ def _distinct(rows: Sequence[_Row]) -> tuple[list[_Row], list[DataIssue]]:
 
 def _words(row: _Row, one: _Row, other: _Row) -> Iterator[str]:
     """What a row says that another one contradicts."""
-    names = ("label", "split", "test set", "group", "time")
+    names = ("label", "split", "test set", "group", "time", "weight")
     for name, value, a, b in zip(names, row.said, one.said, other.said, strict=True):
         if a != b:
             shown = SPLIT_NAMES.get(cast(int, value), "none") if name == "split" else str(value)
@@ -417,7 +424,7 @@ def _located(
 
 
 def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
-    """The files with groups and times where every row has them."""
+    """The files with groups and times where every row has them, and with weights."""
     issues = []
     moments = [as_moment(row.time) for row in rows]
     grouped, timed = (any(getattr(row, each) for row in rows) for each in ("group", "time"))
@@ -429,6 +436,8 @@ def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
     if timed and untimed:
         issues.append(_not_taken(NO_TIMES, "times", "without a date such as 2024-06-01", untimed))
         timed = False
+    weights = _weights(rows)
+    issues += _weighted(weights, rows)
     files = [
         LabelledFile(
             path=row.file,
@@ -437,10 +446,50 @@ def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
             test_set=row.test_set,
             group=row.group if grouped else None,
             time=None if moment is None or not timed else microseconds(moment),
+            weight=weight,
         )
-        for row, moment in zip(rows, moments, strict=True)
+        for row, moment, weight in zip(rows, moments, weights, strict=True)
     ]
     return files, issues
+
+
+def _weights(rows: Sequence[_Row]) -> list[float | None]:
+    """The weight of each row, or None for all; raises `DataError` for what is none.
+
+    Rows that do not train need none.
+    """
+    if not any(row.weight for row in rows):
+        return [None] * len(rows)
+    weights: list[float | None] = []
+    for row in rows:
+        tested = row.split in (VAL, TEST) and not row.weight
+        weight = 1.0 if tested else _number(row.weight)
+        weights.append(weight)
+        if weight is None or not 1 / MAX_WEIGHT <= weight <= MAX_WEIGHT:
+            raise DataError(
+                f"a weight must be a number from {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}, got "
+                f"{visible(row.weight) or 'none'!r} ({row.place}); `columns: {{weight: null}}`, as "
+                "an option of the data set, takes no notice of the column"
+            )
+    return weights
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _weighted(weights: Sequence[float | None], rows: Sequence[_Row]) -> Iterator[DataIssue]:
+    known = [weight for weight in weights if weight is not None]
+    if known:
+        yield DataIssue(
+            kind="sample-weights",
+            message=f"Images have weights in the training loss, from {min(known):g} to "
+            f"{max(known):g} ({rows[0].table.name}); metrics count every image alike.",
+            count=len(known),
+        )
 
 
 def _not_taken(kind: str, what: str, lacking: str, rows: Sequence[_Row]) -> DataIssue:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.data.dataset import DataIssue
 from bench.data.images.archives import Archive, ImageFile, is_archive, open_archive
-from bench.data.images.decode import IMAGE_SUFFIXES
 from bench.data.images.files import archive_issues, existing_file, existing_folder
 from bench.errors import DataError
 from bench.system.visible_text import visible
@@ -29,12 +28,12 @@ def _one_of(names: Sequence[str], written: str, where: str) -> str | None:
     return names[0] if names else None
 
 
-def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
+def _by_stem(names: Iterable[str], suffixes: Container[str]) -> dict[str, list[str]]:
     """The names of images by what they are without their suffix."""
     found: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() in IMAGE_SUFFIXES:
+        if suffix.lower() in suffixes:
             found.setdefault(stem, []).append(name)
     return found
 
@@ -44,8 +43,9 @@ class FilesOfFolder:
 
     issues: Sequence[DataIssue] = ()
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, suffixes: Container[str]) -> None:
         self.base = base
+        self._suffixes = suffixes
         self._known: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, written: str, where: str) -> tuple[ImageFile | None, bool]:
@@ -57,7 +57,7 @@ class FilesOfFolder:
             other = Path(str(place).replace("\\", "/"))
             if os.path.isfile(other):
                 return other, False
-        if place.suffix.lower() in IMAGE_SUFFIXES:
+        if place.suffix.lower() in self._suffixes:
             return None, False
         name = _one_of(self._names(place.parent).get(place.name, []), written, where)
         return None if name is None else place.parent / name, False
@@ -69,7 +69,7 @@ class FilesOfFolder:
                 names = [entry.name for entry in os.scandir(folder)]
             except (OSError, ValueError):
                 names = []
-            self._known[folder] = _by_stem(names)
+            self._known[folder] = _by_stem(names, self._suffixes)
         return self._known[folder]
 
     def root(self, found: Iterable[ImageFile]) -> Path:
@@ -84,11 +84,11 @@ class FilesOfFolder:
 class FilesOfArchive:
     """Files of an archive."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, suffixes: Container[str]) -> None:
         self.base = archive.path
         self.issues = archive_issues(archive)
         self._archive = archive
-        self._names = _by_stem(archive.members)
+        self._names = _by_stem(archive.members, suffixes)
 
     def find(self, written: str, where: str) -> tuple[ImageFile | None, bool]:
         """The file that is meant, and whether it is called as it is written there (`where`)."""
@@ -108,14 +108,16 @@ class FilesOfArchive:
 Files = FilesOfFolder | FilesOfArchive
 
 
-def files_from(tables: Iterable[Path], root: str | None) -> Mapping[Path, Files]:
+def files_from(
+    tables: Iterable[Path], root: str | None, suffixes: Container[str]
+) -> Mapping[Path, Files]:
     """The files that each table may name: from its folder on, or from `root`."""
     if root is None:
-        return {path: FilesOfFolder(path.parent) for path in tables}
+        return {path: FilesOfFolder(path.parent, suffixes) for path in tables}
     packed = is_archive(root) and not Path(root).expanduser().is_dir()
     one: Files = (
-        FilesOfArchive(open_archive(existing_file(root)))
+        FilesOfArchive(open_archive(existing_file(root)), suffixes)
         if packed
-        else FilesOfFolder(existing_folder(root))
+        else FilesOfFolder(existing_folder(root), suffixes)
     )
     return dict.fromkeys(tables, one)

@@ -69,7 +69,7 @@ def describe(
             "output": f"logits, float32 [batch, {len(model.classes)}]",
         },
         "classes": list(model.classes),
-        "preprocessing": {"where": wish.place, **asdict(model.preprocessing)},
+        "preprocessing": {"where": wish.place, **model.preprocessing.described()},
         "data": _data(run),
         "metrics": list(_metrics(run, chosen)),
         "by_class": list(_by_class(run, model)),
@@ -108,12 +108,14 @@ def to_markdown(card: Mapping[str, Any]) -> str:
 
 
 def _input(model: TrainedModel, wish: Wish) -> str:
-    size = model.preprocessing.size
+    size, form = model.preprocessing.size, model.preprocessing.form
     if model.preprocessing.kind == "vector":
         return f"{wish.input_name}, float32 [batch, {size}]"
     if wish.place == "inside":
-        return f"{wish.input_name}, uint8 [batch, height, width, 3], RGB, of any size"
-    return f"{wish.input_name}, float32 [batch, 3, {size}, {size}], as in preprocessing.json"
+        in_rgb = ", RGB" if form.channels is None else ""
+        return f"{wish.input_name}, uint8 [batch, height, width, {form.depth}]{in_rgb}, of any size"
+    shape = f"[batch, {form.depth}, {size}, {size}]"
+    return f"{wish.input_name}, float32 {shape}, as in preprocessing.json"
 
 
 def _data(run: Run) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def _check(
     model: TrainedModel, file: Format, wish: Wish, folder: Path, code: str, samples: HeldOut
 ) -> Check:
     tally, resized = _Tally(), _ResizedTally()
+    as_array = model.preprocessing.channels is not None
     with fresh_process(code, folder, name=file.runtime) as fresh:
         for some in _parts(samples.count):
             _check_part(model, wish, fresh, samples.read(some), tally, resized)
@@ -136,7 +137,7 @@ def _check(
             resized.generated = True
             for image in generated_images(model.preprocessing, 5):
                 expected = _pass(model, model.inputs(kept(model, [image])).numpy())
-                resized.add(fresh.logits_of_image(image), expected)
+                resized.add(fresh.logits_of_image(image, as_array=as_array), expected)
     expected, found = np.concatenate(tally.expected), np.concatenate(tally.found)
     labels, guessed = samples.labels, found.argmax(axis=1)
     predicted = expected.argmax(axis=1)
@@ -188,10 +189,12 @@ def _check_part(
     tally.timed += len(batch)
     tally.expected.append(expected)
     tally.found.append(found)
+    as_array = model.preprocessing.channels is not None
     if model.preprocessing.kind == "image":
         for image, own, logits in zip(samples, stored, expected, strict=True):
             if len(resized.differences) < MOST_RESIZED and image.shape != own.shape:
-                resized.add(fresh.logits_of_image(np.asarray(image)), logits[None])
+                found = fresh.logits_of_image(np.asarray(image), as_array=as_array)
+                resized.add(found, logits[None])
 
 
 @dataclass

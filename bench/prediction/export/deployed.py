@@ -26,7 +26,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class Preprocess(nn.Module):
-    """RGB images uint8 [n, height, width, 3] to what the network takes, as in training."""
+    """Images uint8 [n, height, width, channels] to what the network takes, as in training."""
 
     mean: Tensor
     std: Tensor
@@ -39,11 +39,11 @@ class Preprocess(nn.Module):
         self.size = preprocessing.size
         self.before = round((preprocessing.resized_to - preprocessing.size) / 2)
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(preprocessing, name)).view(1, 3, 1, 1)
+            values = torch.tensor(getattr(preprocessing, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [n, 3, size, size]."""
+        """Normalised images [n, channels, size, size]."""
         centre = slice(self.before, self.before + self.size)
         pixels: Tensor = self.resize(images)[:, :, centre, centre]
         return (pixels / 255 - self.mean) / self.std
@@ -86,10 +86,11 @@ def given(model: TrainedModel, samples: npt.NDArray[Any], place: Place) -> npt.N
 def example(model: TrainedModel, place: Place) -> Tensor:
     """Two samples as a file takes them."""
     size, kept = model.preprocessing.size, model.preprocessing.resized_to
+    channels = model.preprocessing.form.depth
     if model.preprocessing.kind == "vector":
         return torch.zeros(2, size)
     if place == "beside":
-        return torch.zeros(2, 3, size, size)
+        return torch.zeros(2, channels, size, size)
     assert kept is not None
     # Of other sizes than any that the network knows, which would be taken for the same.
-    return torch.zeros(2, kept + 7, kept + 11, 3, dtype=torch.uint8)
+    return torch.zeros(2, kept + 7, kept + 11, channels, dtype=torch.uint8)

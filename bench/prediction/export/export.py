@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from bench.system.cache import atomic_folder, flush_to_disk
 from bench.system.object_store import is_url
 
 if TYPE_CHECKING:
+    from bench.data.inputs import Preprocessing
     from bench.prediction.export.check import Check
     from bench.prediction.export.formats import Format, Wish
 
@@ -72,13 +73,17 @@ def export(
     file = WRITERS[format]
     file.check_installed()
     model = open_trial(found, chosen, device="cpu")
-    wish = _wish(file, model.preprocessing.kind, preprocessing, dtype)
+    wish = _wish(file, model.preprocessing, preprocessing, dtype)
     with _replacing(folder, file) as temporary:
         file.write(model, wish, temporary)
         check, code = check_file(found, model, file, wish, temporary)
         files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
         if wish.place == "beside":
-            content = {"layout": "nchw", "scale": 255, **asdict(model.preprocessing)}
+            content = {
+                "layout": "nchw",
+                "scale": model.preprocessing.form.white,
+                **model.preprocessing.described(),
+            }
             _write_json(temporary / PREPROCESSING_FILE, content)
 
         from bench.prediction.export.card import describe, to_markdown
@@ -108,14 +113,20 @@ def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
         )
 
 
-def _wish(file: Format, kind: str, place: str | None, dtype: str) -> Wish:
+def _wish(file: Format, preprocessing: Preprocessing, place: str | None, dtype: str) -> Wish:
     from bench.prediction.export.formats import Wish
 
-    usual = "beside" if kind == "vector" else file.places[0]
+    kind = preprocessing.kind
+    usual = "beside" if kind == "vector" or preprocessing.deep else file.places[0]
     chosen = usual if place is None else place
     if kind == "vector" and chosen == "inside":
         raise BenchError(
             "vectors have no preprocessing that a file could contain; leave out "
+            "--preprocessing inside"
+        )
+    if preprocessing.deep and chosen == "inside":
+        raise BenchError(
+            "a file can contain the preprocessing of 8-bit images, and these have more; leave out "
             "--preprocessing inside"
         )
     if chosen not in file.places:

@@ -24,6 +24,7 @@ from bench.errors import BenchError, MissingExtraError, bounded
 from bench.methods.plan import HEAD, adapter_of
 from bench.models.adapters import merge
 from bench.models.catalogue import BACKBONES, EFFICIENTNET_LITE0, OUTSIDE_BACKBONES, is_timm
+from bench.models.first_layer import COLOURS
 from bench.models.heads import PRETRAINED_HEAD
 from bench.models.tensor_files import write_tensor_file
 from bench.prediction.export.deployed import DTYPES, Deployed, Place, example
@@ -274,9 +275,11 @@ def _import_order(line: str) -> tuple[bool, str]:
 
 
 def _prepare(preprocessing: Preprocessing, place: Place) -> Code:
-    """A Pillow image as a batch of one."""
+    """A Pillow image (of other channels than RGB an array) as a batch of one."""
     if preprocessing.kind == "vector":
         return _code(())
+    if preprocessing.channels is not None:
+        return _prepare_array(preprocessing, place)
     if place == INSIDE:
         return _code(
             ("import numpy as np",),
@@ -296,6 +299,42 @@ def _prepare(preprocessing: Preprocessing, place: Place) -> Code:
         *_RESIZE[str(preprocessing.resize)](kept),
         *([] if size == kept else [f"    image = image.crop({box})"]),
         "    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)",
+        *_normalise(preprocessing),
+    )
+
+
+def _prepare_array(preprocessing: Preprocessing, place: Place) -> Code:
+    """An array [height, width, channels] as a batch of one."""
+    if place == INSIDE:
+        return _code(
+            ("import numpy as np",), "", "def prepare(image):", "    return np.asarray(image)[None]"
+        )
+    size, kept, form = preprocessing.size, preprocessing.resized_to, preprocessing.form
+    assert kept is not None
+    first = round((kept - size) / 2)
+    each = "np.float32" if form.deep else "np.uint8"
+    middle = f"{first}:{first + size}"
+    return _code(
+        ("import numpy as np", "from PIL import Image"),
+        "",
+        "def resized(channel):",
+        f"    image = Image.fromarray(np.ascontiguousarray(channel, dtype={each}))",
+        *_RESIZE[str(preprocessing.resize)](kept),
+        "    return np.asarray(image)",
+        "",
+        "",
+        "def prepare(image):",
+        f"    # an array of {form.dtype} [height, width, {form.depth}]",
+        "    channels = [resized(channel) for channel in np.moveaxis(image, 2, 0)]",
+        "    pixels = np.stack(channels, axis=2)",
+        *(["    pixels = np.rint(pixels.clip(0, image.max()))"] if form.deep else []),
+        f"    pixels = pixels[{middle}, {middle}].astype(np.float32) / np.float32({form.white})",
+        *_normalise(preprocessing),
+    )
+
+
+def _normalise(preprocessing: Preprocessing) -> Sequence[str]:
+    return (
         f"    mean = np.array({list(preprocessing.mean)}, dtype=np.float32)",
         f"    std = np.array({list(preprocessing.std)}, dtype=np.float32)",
         "    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None])",
@@ -316,7 +355,7 @@ _RESIZE: Mapping[str, Any] = {
         f"    scale = {side:d} / max(image.size)",
         "    size = tuple(max(1, round(length * scale)) for length in image.size)",
         "    inside = image.resize(size, Image.Resampling.BILINEAR)",
-        f'    image = Image.new("RGB", {(side, side)})',
+        f"    image = Image.new(inside.mode, {(side, side)})",
         f"    image.paste(inside, (({side:d} - size[0]) // 2, ({side:d} - size[1]) // 2))",
     ],
 }
@@ -351,6 +390,7 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
             [
                 f"load_plugin({_plugin_place(spec.backbone)!r})",
                 f"model = OUTSIDE_BACKBONES.get({spec.backbone!r}).function({spec.image_size:d})",
+                *_first_layers(model),
                 *_classifier(model, always=True),
             ],
         )
@@ -364,6 +404,7 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
             [
                 f"model = timm.create_model({timm_name(spec.backbone)!r}, num_classes={classes:d})",
                 *([f"model.set_input_size(img_size={spec.image_size:d})"] if resampled else []),
+                *_first_layers(model),
                 *_classifier(model),
             ],
         )
@@ -374,7 +415,25 @@ def _library_model(model: TrainedModel) -> tuple[list[str], list[str]]:
         "googlenet": ", init_weights=False",
     }.get(BACKBONES[spec.backbone].family, "")
     made = f"model = get_model({spec.backbone!r}, num_classes={classes:d}{arguments})"
-    return ["from torchvision.models import get_model"], [made, *_classifier(model)]
+    return ["from torchvision.models import get_model"], [
+        made,
+        *_first_layers(model),
+        *_classifier(model),
+    ]
+
+
+def _first_layers(model: TrainedModel) -> Iterator[str]:
+    """Lines that let the library's first layers take other channels than red, green and blue."""
+    channels = model.spec.channels
+    if channels == COLOURS:
+        return
+    first = model.network.groups[0]
+    for name, layer in model.module.named_modules():
+        if isinstance(layer, nn.Conv2d) and first.owns(name) and layer.in_channels == channels:
+            shape = tuple(layer.weight.shape)
+            yield f"first = model.get_submodule({name!r})"
+            yield f"first.in_channels = {channels:d}"
+            yield f"first.weight = torch.nn.Parameter(torch.zeros({shape}))"
 
 
 def _classifier(model: TrainedModel, *, always: bool = False) -> list[str]:

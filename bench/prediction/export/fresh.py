@@ -37,6 +37,8 @@ for _line in _sys.stdin:
         from PIL import Image as _Image
 
         _batch = prepare(_Image.fromarray(_batch))
+    if _line.strip() == "array":
+        _batch = prepare(_batch)
     _start = _time.perf_counter()
     _found = logits(_batch)
     _seconds = _time.perf_counter() - _start
@@ -60,9 +62,14 @@ class Fresh:
         """Logits of what the file takes, and the seconds that they took."""
         return self._ask("batch", batch)
 
-    def logits_of_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits [1, classes] of an RGB image of any size, made ready as the card's code does."""
-        return self._ask("image", image)[0]
+    def logits_of_image(
+        self, image: npt.NDArray[np.generic], *, as_array: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Logits [1, classes] of an image of any size, made ready as the card's code does.
+
+        That takes an image of Pillow, or of other channels than RGB an array.
+        """
+        return self._ask("array" if as_array else "image", image)[0]
 
     def _ask(
         self, what: str, array: npt.NDArray[np.generic]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
+from bench.data.images.channels import in_form
 from bench.errors import BenchError, DataError, MachineError
 from bench.system.checked_json import first_misfit
 
@@ -137,6 +138,8 @@ def generated(preprocessing: Preprocessing, *, missing: str) -> HeldOut:
 def generated_images(preprocessing: Preprocessing, count: int) -> list[Pixels]:
     """Fractals of many sizes: wide, tall, smaller and larger than what training kept."""
     assert preprocessing.resized_to is not None
+    form = preprocessing.form
+    colours = np.arange(form.depth) % 3
     side = min(512, max(16, round(1.5 * preprocessing.resized_to)))
     options = {"classes": 2, "test_per_class": -(-count // 2), "image_size": side}
     dataset: Any = open_dataset("fractals", options)
@@ -146,4 +149,4 @@ def generated_images(preprocessing: Preprocessing, count: int) -> list[Pixels]:
     for number, square in enumerate(squares):
         high, wide = shares[number % len(shares)]
         cut.append(square[: max(1, round(high * side)), : max(1, round(wide * side))].copy())
-    return cut
+    return [in_form(pixels[:, :, colours], form) for pixels in cut]

@@ -20,7 +20,8 @@ WEIGHT_BITS = 22
 
 
 class PillowResize(nn.Module):
-    """`resize_image` to `side`: uint8 [n, height, width, 3] to whole numbers [n, 3, side, side].
+    """`resize_image` to `side`: uint8 [n, height, width, channels] to whole numbers [n, channels,
+    side, side].
 
     All of a batch have one size, which may be another in every batch, also once it is exported.
     """

@@ -129,7 +129,7 @@ class Service:
         return probabilities
 
     def _prepared(self, upload: Upload) -> Any:
-        return self.model.prepared(decoded(upload, self.limits, bits=self.model.preprocessing.bits))
+        return self.model.prepared(decoded(upload, self.limits, form=self.model.preprocessing.form))
 
     def _row(
         self, upload: Upload, found: Any, top: int | None, min_confidence: float

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.data.dataset import Converted, DecodeFailure, Pixels
-from bench.data.images.decode import available_formats, decode_bytes
+from bench.data.dataset import Converted, DecodeFailure, PixelForm, Pixels
+from bench.data.images.channels import decode_bytes_as
+from bench.data.images.decode import available_formats
 from bench.errors import counted
 from bench.prediction.samples import SMALLER
 from bench.prediction.serve.limits import Limits
@@ -168,11 +169,11 @@ def _base64(text: str) -> bytes:
         raise RefusedError(422, "an image is not valid base64") from None
 
 
-def decoded(upload: Upload, limits: Limits, *, bits: int) -> Pixels:
+def decoded(upload: Upload, limits: Limits, *, form: PixelForm) -> Pixels:
     """The pixels; raises `RefusedError` (413 for too many, 422 for what is no image)."""
     _check_pixels(upload.content, limits)
-    found = decode_bytes(
-        upload.content, upload.name, bits=bits, max_pixels=limits.pixels, mend=SMALLER
+    found = decode_bytes_as(
+        upload.content, upload.name, form, max_pixels=limits.pixels, mend=SMALLER
     )
     if isinstance(found, DecodeFailure):
         raise RefusedError(422, found.reason)

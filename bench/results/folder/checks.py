@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 MAX_METRICS = 100
 MAX_USERS = 10_000
 """Backbones with their weights, of a run."""
+MAX_CHANNELS = 12
 STATUSES = ("complete", "failed", "skipped", "pruned")
 MAX_FILE_BYTES = 1 << 26
 MAX_LEVELS = 50
@@ -278,10 +279,13 @@ class _Input(_Lenient):
     resize: Literal["crop", "squash", "pad"] | None = None
     resized_to: _Amount | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
-    mean: Annotated[list[float], Field(max_length=3)] = []
-    std: Annotated[list[float], Field(max_length=3)] = []
+    mean: Annotated[list[float], Field(max_length=MAX_CHANNELS)] = []
+    std: Annotated[list[float], Field(max_length=MAX_CHANNELS)] = []
     native_size: _Amount | None = None
     squares: bool = False
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] | None = None
+    deep: bool = False
+    bits: Annotated[int, Field(ge=1, le=16)] = 16
     unknown: Annotated[list[str], Field(max_length=10)] = []
 
 

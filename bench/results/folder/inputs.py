@@ -26,7 +26,8 @@ class InputRule:
     `used_by` are their backbones with weights. `size` is the side of an image in pixels, or the
     length of a vector; `resized_to` the side of which the middle is taken. `native_size` is the
     side of all images where they are squares of one size, `squares` whether they are squares at
-    all. `unknown` names what nobody has told of the weights. None and empty: not told.
+    all. `unknown` names what nobody has told of the weights. Images that are not made RGB have so
+    many `channels`, and `deep` ones values of so many `bits`. None and empty: not told.
     """
 
     used_by: tuple[str, ...]
@@ -40,6 +41,9 @@ class InputRule:
     native_size: int | None = None
     squares: bool = False
     unknown: tuple[str, ...] = ()
+    channels: int | None = None
+    deep: bool = False
+    bits: int = 16
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> InputRule:

@@ -15,7 +15,7 @@ from bench.errors import counted
 from bench.results.analysis import COSTS, Comparison, Contender, Needs, Verdict
 from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
-from bench.results.grid import ALL, SHOTS, Grid, is_missing
+from bench.results.grid import SHOTS, Grid, is_missing
 from bench.results.metric import Metric
 from bench.results.report.wording import at_size_text, rounded_up, seeds_text
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from bench.errors import counted
 from bench.results.folder.inputs import InputRule, read_inputs
 from bench.results.folder.run import Run
 from bench.results.plots import INPUTS, caption
 from bench.results.report.blocks import Block, Bold, Bullets, Heading, Picture, paragraph
 
 MAX_USERS = 6
+DRAWN = "Without starting weights it is drawn anew."
 
 
 def inputs_section(run: Run, targets: Mapping[str, str]) -> Iterator[Block]:
@@ -42,7 +44,25 @@ def sentence(rule: InputRule) -> str:
     """What is done with a sample: size, rule, interpolation, normalisation."""
     if rule.kind != "image":
         return f"Vectors of length {rule.size:,}, as they are."
-    return " ".join((f"{_resized(rule)}.", *_normalised(rule)))
+    return " ".join((*_channels(rule), f"{_resized(rule)}.", *_normalised(rule)))
+
+
+def _channels(rule: InputRule) -> Iterator[str]:
+    """What is told of images that are not made RGB."""
+    if rule.channels is None:
+        return
+    depth = rule.bits if rule.deep else 8
+    yield f"Images have {counted(rule.channels, 'channel')} of {depth} bits."
+    if rule.channels == 1:
+        yield (
+            "The first layer of a network takes one channel: the sum of its weights for red, green "
+            f"and blue. {DRAWN}"
+        )
+    elif rule.channels != 3:
+        yield (
+            f"The first layer of a network takes {rule.channels} channels: its weights for red, "
+            f"green and blue in turns, times 3/{rule.channels}. {DRAWN}"
+        )
 
 
 def _resized(rule: InputRule) -> str:
@@ -91,7 +111,7 @@ def _normalised(rule: InputRule) -> Iterator[str]:
         return
     yield (
         f"Values in [0, 1] are normalised with mean {_numbers(rule.mean)} and std "
-        f"{_numbers(rule.std)} for red, green and blue."
+        f"{_numbers(rule.std)} {_for_what(rule)}."
     )
     unknown = [name for name in ("mean", "std") if name in rule.unknown]
     if unknown:
@@ -99,6 +119,14 @@ def _normalised(rule: InputRule) -> Iterator[str]:
             f"The {' and '.join(unknown)} of the weights {'is' if len(unknown) == 1 else 'are'} "
             "not known; those of ImageNet weights are used."
         )
+
+
+def _for_what(rule: InputRule) -> str:
+    if rule.channels in (None, 3):
+        return "for red, green and blue"
+    if rule.channels == 1:
+        return "(the means of those for red, green and blue)"
+    return "(those for red, green and blue in turns)"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -24,20 +24,24 @@ from bench.data import (
     find_leakage,
     groups_on_both_sides,
     make_splits,
-    open_data,
     open_dataset,
     prepare,
 )
 from bench.data.dataset import NO_GROUPS, naming
 from bench.data.images.layout import GivenSplits, SeveralTestSetsError
+from bench.data.images.prepared import ImageData
 from bench.data.images.sizes import TOO_LARGE
+from bench.data.leakage import Pairs, alike_pairs
 from bench.errors import DataError, counted
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.runs.init.groups import Suspicion, in_copies, in_exif, in_names, with_pairs
 from bench.suite import Settings, reader_of
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, half_precision, resolve_device
 
 MEASURED = 500
+SUSPECTED = "suspected-groups"
+"""The kind of issue that tells what may be groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,9 @@ class Examined:
 
     `reader` is the data set that reads it. `counts` is {split: {class: images}}; `drawn` names the
     splits that it does not have, which keep so many `groups` whole if there are any.
-    `splits` are its folders of splits, if it has several test sets.
-    `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images, `machine` what
+    `splits` are its folders of splits, if it has several test sets, `suspicion` is of groups that
+    it does not name. `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images,
+    `machine` what
     `describe_machine` says.
     """
 
@@ -62,6 +67,7 @@ class Examined:
     reader: str = "folder"
     groups: int = 0
     splits: GivenSplits | None = None
+    suspicion: Suspicion | None = None
 
     def total(self, split: str) -> int:
         """How many images a split has."""
@@ -91,21 +97,25 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     reader = reader_of(root)
     options = DATASETS.get(reader).options(path=str(root)).model_dump()
     try:
-        dataset = open_dataset(reader, options, progress=progress)
+        dataset = _opened(reader, options, progress)
     except SeveralTestSetsError as error:
         options["splits"] = error.splits
-        dataset = open_dataset(reader, options, progress=progress)
-    assert isinstance(dataset, ImageDataset)
+        dataset = _opened(reader, options, progress)
+    suspicion = None
+    if dataset.groups is None:
+        suspicion = in_names(dataset.sample_ids, dataset.labels)
+    # With groups it is another data set: images are prepared for the one that is proposed.
+    if suspicion is not None and suspicion.sure:
+        dataset = _opened(reader, {**options, "group": suspicion.pattern}, progress)
     assert dataset.size_of is not None
     sizes = measure_sizes(dataset.size_of, len(dataset))
-    weights_size = size_of_weights(backbones_for(device)[0])
-    prepared = prepare(
-        dataset,
-        size=choose_image_size(sizes, weights_size) or weights_size,
-        resize=Settings().resize,
-        progress=progress,
-    )
-    data = open_data(prepared)
+    data = _prepared(dataset, device, sizes, progress)
+    alike = alike_pairs(data, progress=progress)
+    if suspicion is not None and not suspicion.sure:
+        suspicion = with_pairs(suspicion, data.sample_ids, alike)
+        if suspicion.sure:
+            dataset = _opened(reader, {**options, "group": suspicion.pattern}, progress)
+            data = _prepared(dataset, device, sizes, progress)
     fractions = {key: options[key] for key in ("val_fraction", "test_fraction", "split_seed")}
     drawn = _drawn(data.given_splits)
     splits, told = _splits(data, fractions, by_group=bool(drawn) and data.groups is not None)
@@ -120,6 +130,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
             *told,
             *_parted(data, splits),
             *find_leakage(data, splits, progress=progress),
+            *_suspected(dataset, data, suspicion, alike),
         ),
         device=device,
         precision=half_precision(device) or "fp32",
@@ -127,7 +138,46 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         reader=reader,
         groups=len(set(data.groups or ())) if by_group else 0,
         splits=options.get("splits"),
+        suspicion=suspicion,
     )
+
+
+def _opened(reader: str, options: Mapping[str, Any], progress: OnProgress | None) -> ImageDataset:
+    dataset = open_dataset(reader, options, progress=progress)
+    assert isinstance(dataset, ImageDataset)
+    return dataset
+
+
+def _prepared(
+    dataset: ImageDataset,
+    device: str,
+    sizes: npt.NDArray[np.int64],
+    progress: OnProgress | None,
+) -> ImageData:
+    weights_size = size_of_weights(backbones_for(device)[0])
+    prepared = prepare(
+        dataset,
+        size=choose_image_size(sizes, weights_size) or weights_size,
+        resize=Settings().resize,
+        progress=progress,
+    )
+    return ImageData.open(prepared)
+
+
+def _suspected(
+    dataset: ImageDataset, data: ImageData, suspicion: Suspicion | None, alike: Pairs
+) -> Iterator[DataIssue]:
+    """What speaks for groups, if the data set does not name them itself."""
+    if dataset.groups is not None and suspicion is None:
+        return
+    told = [] if suspicion is None else [f"{suspicion.why}."]
+    if suspicion is None or not suspicion.sure:
+        if dataset.source_of is not None:
+            places = _spread(len(dataset))
+            told.append(in_exif(dataset.source_of, places, dataset.labels, dataset.classes) or "")
+        told.append(in_copies(data.sample_ids, alike) or "")
+    for message in filter(None, told):
+        yield DataIssue(kind=SUSPECTED, message=message, count=1)
 
 
 def _splits(
@@ -174,10 +224,15 @@ def measure_sizes(
     size_of: Callable[[int], tuple[int, int] | None], count: int
 ) -> npt.NDArray[np.int64]:
     """Width and height `[m, 2]` of up to `MEASURED` of so many images, evenly spread."""
-    places = np.unique(np.linspace(0, count - 1, min(count, MEASURED)).round().astype(int))
-    sizes = (size_of(index) for index in places.tolist())
+    sizes = (size_of(index) for index in _spread(count))
     known = [size for size in sizes if size is not None and size != TOO_LARGE]
     return np.array(known, np.int64).reshape(-1, 2)
+
+
+def _spread(count: int) -> list[int]:
+    """Up to `MEASURED` of so many places, evenly spread."""
+    places = np.linspace(0, count - 1, min(count, MEASURED)).round().astype(int)
+    return [int(place) for place in np.unique(places)]
 
 
 def wilson_half_width(accuracy: float, num_images: float) -> float:

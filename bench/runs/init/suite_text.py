@@ -223,6 +223,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
                 continue
             yield f"    {split}:"
             yield from (f"      {quoted(name)}: {quoted(own)}" for name, own in folder.items())
+    yield from _suspected(found)
     if found.groups:
         yield from comment(
             f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "
@@ -232,7 +233,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         )
         yield "  split: {by: group}"
     defaults = DATASETS.get(found.reader).options(path="").model_dump()
-    what = "folder" if found.reader == "folder" else "table"
+    what = {"folder": "folder", "table": "table"}.get(found.reader, "data set")
     reasons = {
         "test": f"The {what} has no test split: this fraction of each class becomes it, the same "
         "for every seed.",
@@ -242,6 +243,25 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
         yield f"  {split}_fraction: {defaults[f'{split}_fraction']}"
+
+
+def _suspected(found: Examined) -> Iterator[str]:
+    """The option that finds groups in names; in a comment where it is a suspicion."""
+    suspicion = found.suspicion
+    if suspicion is None:
+        return
+    if suspicion.sure:
+        yield from comment(f"{suspicion.why}. Without this line, there are no groups.", indent="  ")
+        yield f"  group: {quoted(suspicion.pattern)}"
+        return
+    yield from comment(
+        f"{suspicion.why}. If images of a group are alike, such as those of a patient, take the # "
+        "off these lines: no group is on both sides then.",
+        indent="  ",
+    )
+    yield f"  # group: {quoted(suspicion.pattern)}"
+    if found.drawn:
+        yield "  # split: {by: group}"
 
 
 def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:

@@ -35,10 +35,10 @@ def test_squares(tmp_path: Path) -> None:
     wide = written(tmp_path / "wide.png", 9, 8)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"x")
-    assert square_sides([small, broken, small]) == {8}
-    assert square_sides([small, large]) == {8, 9}
-    assert square_sides([small, wide, large]) == frozenset()
-    assert square_sides([broken]) == frozenset()
+    assert square_sides([small, broken, small], image_size) == {8}
+    assert square_sides([small, large], image_size) == {8, 9}
+    assert square_sides([small, wide, large], image_size) == frozenset()
+    assert square_sides([broken], image_size) == frozenset()
 
 
 def test_an_image_that_is_too_large_to_be_opened_is_no_square(
@@ -48,4 +48,4 @@ def test_an_image_that_is_too_large_to_be_opened_is_no_square(
     path = written(tmp_path / "a.png", 8, 8)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert image_size(path) == TOO_LARGE
-    assert square_sides([path]) == frozenset()
+    assert square_sides([path], image_size) == frozenset()

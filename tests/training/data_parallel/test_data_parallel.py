@@ -28,6 +28,7 @@ from bench.errors import BenchError
 from bench.execution.engine import Engine, make_training
 from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
 from bench.execution.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
+from bench.runs.catalogue import catalogue
 from bench.suite import Resources, Trial
 from bench.system.machine import check_devices, device_of_rank
 from bench.system.processes import start_process
@@ -35,7 +36,8 @@ from bench.training.data_parallel import SharedBatches
 from bench.training.data_parallel.ranks import Ranks, joined
 from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
 from bench.training.loop import train
-from tests.tiny import make_job, make_trial
+from tests.data.pictures import photograph
+from tests.tiny import entry, make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
 
@@ -240,6 +242,24 @@ def test_the_curve_is_that_of_one_process(engine: Engine, case: str) -> None:
     assert one.predictions is not None
     assert two.predictions is not None
     assert np.allclose(one.predictions.probabilities, two.predictions.probabilities, atol=1e-3)
+
+
+def test_weights_of_samples_count_over_all_devices(engine: Engine, tmp_path: Path) -> None:
+    rows = ["path,label,weight\n"]
+    for index in range(24):
+        photograph(index).save(tmp_path / f"{index:02}.png")
+        rows.append(f"{index:02}.png,{index % 2},{(1 + index % 5) ** 2}\n")
+    (tmp_path / "labels.csv").write_text("".join(rows))
+    table = entry(catalogue().dataset, "table", path=str(tmp_path / "labels.csv"))
+
+    def result(devices: int | None) -> JobResult:
+        settings = {**GENTLE, "label_smoothing": 0.1, "batch_size": 7}
+        trial = make_trial(**settings, devices_per_trial=devices)
+        return trained(engine, trial.model_copy(update={"dataset": table}))
+
+    for expected, found in zip(result(None).records, result(2).records, strict=True):
+        assert found.train.loss == pytest.approx(expected.train.loss, rel=1e-4)
+        assert found.val.loss == pytest.approx(expected.val.loss, rel=1e-4)
 
 
 def test_heads_on_a_frozen_trunk_stay_on_one_device(engine: Engine) -> None:
