@@ -46,6 +46,15 @@ _SINGLE: Mapping[str, Reason] = {
 }
 
 
+_NOT_AUDITED: Mapping[str, str] = {
+    "regression": "confident learning finds labels of another class, and numbers have no classes; the "
+    "report shows the images that are predicted worst",
+    "multi_label": "confident learning, as it is defined, takes one class a sample, and here a sample "
+    "has several labels; the report shows the labels that are most confidently wrong",
+}
+"""Why label errors are not looked for, by task."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
     """A sample to look at, and why.
@@ -78,7 +87,15 @@ class Audited:
 
 
 def find_suspects(run: Run) -> Audited:
-    """Audit a run from its files; raises `BenchError` as `held_out` does, and for one class."""
+    """Audit a run from its files; raises `BenchError` as `held_out` does, and for one class.
+
+    Also for a run of another task than classification.
+    """
+    if run.target_task in _NOT_AUDITED:
+        raise BenchError(
+            f"{run.folder} cannot be audited (task: {run.target_task}): "
+            f"{_NOT_AUDITED[run.target_task]}"
+        )
     found = held_out(run)
     if len(found.classes) < 2:
         raise BenchError(

@@ -15,7 +15,7 @@ from bench.results.analysis.comparison import ALPHA, Comparison, Pair, compare_p
 from bench.results.analysis.crossed import LEAST_SEEDS, crossed_table, half_widths, joined
 from bench.results.analysis.intervals import UNKNOWN, Interval
 from bench.results.analysis.scores import Scores, TrialScores, trial_scores
-from bench.results.analysis.verdict import Verdict, around, of_samples
+from bench.results.analysis.verdict import Verdict, around, grain_of, of_samples
 from bench.results.grid import Grid
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _compared(pairs: Mapping[int, Pair], verdict: Verdict) -> dict[int, Comparis
 def _intervals(sides: Mapping[str, np.ndarray], grid: Grid) -> dict[str, tuple[float, Interval]]:
     """Mean figures with where they lie for other images, from three seeds on for others of both."""
     crossed = {
-        label: crossed_table(values)
+        label: crossed_table(values, grain=grain_of(grid.metric))
         for label, values in sides.items()
         if values.shape[0] >= LEAST_SEEDS and values.shape[1] > 1
     }

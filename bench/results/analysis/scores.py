@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
-from bench.results.analysis.predicted import class_arrays
+from bench.results.analysis.influence import SCORED, influence_scores
+from bench.results.analysis.predicted import answers_of, class_arrays, output_arrays
+from bench.results.folder.columns import target_task_of
 from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
@@ -53,13 +55,15 @@ class Scores:
     """`values[seed, sample]` of something that was trained with each of `seeds`.
 
     Their mean over samples is the metric of a seed's test split. With `folds` the columns are
-    folds, and their values the metric of each.
+    folds, and their values the metric of each. `in_units`: they are no fractions, but in the units
+    of what is predicted.
     """
 
     seeds: tuple[int, ...]
     samples: tuple[str, ...]
     values: Numbers
     folds: Folds | None = None
+    in_units: bool = False
 
     @cached_property
     def counts(self) -> bool:
@@ -77,11 +81,15 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialScores:
-    """A row of `values` for each trial, a column for each of `samples`; NaN where not known."""
+    """A row of `values` for each trial, a column for each of `samples`; NaN where not known.
+
+    `in_units` as of `Scores`.
+    """
 
     rows: Mapping[str, int]
     samples: tuple[str, ...]
     values: Numbers
+    in_units: bool = False
 
     def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
@@ -92,14 +100,19 @@ class TrialScores:
         whole = np.isfinite(values).all(axis=0)
         if not whole.any():
             return None
-        if whole.all():
-            return Scores(seeds=tuple(known), samples=self.samples, values=values)
-        samples = tuple(np.array(self.samples, dtype=object)[whole])
-        return Scores(seeds=tuple(known), samples=samples, values=values[:, whole])
+        samples = self.samples
+        if not whole.all():
+            samples = tuple(np.array(self.samples, dtype=object)[whole])
+            values = values[:, whole]
+        return Scores(seeds=tuple(known), samples=samples, values=values, in_units=self.in_units)
 
 
 def figure_scores(
-    figures: Mapping[str, float], trials: Mapping[int, tuple[str, ...]], folds: Folds | None
+    figures: Mapping[str, float],
+    trials: Mapping[int, tuple[str, ...]],
+    folds: Folds | None,
+    *,
+    in_units: bool = False,
 ) -> Scores:
     """Scores from the figures of whole trials: of folds, or of trials without predictions.
 
@@ -107,33 +120,38 @@ def figure_scores(
     """
     values = np.array([[float(figures[trial]) for trial in own] for own in trials.values()])
     names = tuple(f"fold {1 + index}" for index in range(values.shape[1]))
-    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds)
+    return Scores(
+        seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units
+    )
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:
     """The scores of all predicted trials; None if the metric's function is not known.
 
-    A metric that is the mean of something over samples scores each sample by that. Of any other,
-    scores are jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric
-    without sample i, moved to have the metric as their mean. Of many samples, blocks that are alike
-    in their classes are left out instead, and stand as one sample each.
+    A metric that is the mean of something over samples scores each sample by that; those of numbers
+    and of several labels by how much a sample moves them (`influence`). Of any other, scores are
+    jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric without sample
+    i, moved to have the metric as their mean. Of many samples, blocks that are alike in their
+    classes are left out instead, and stand as one sample each.
     """
     import pandas as pd
 
-    try:
-        function = METRICS.get(metric.name).function
-    except BenchError:
-        return None
     row, trials = pd.factorize(predictions["trial"])
     column, samples = pd.factorize(predictions["sample"])
-    if metric.name in _PER_SAMPLE:
+    of_classes = target_task_of(predictions) == "classification"
+    if metric.name in (_PER_SAMPLE if of_classes else SCORED):
         values = np.full((len(trials), len(samples)), np.nan)
-        values[row, column] = _per_sample(predictions, metric)
+        values[row, column] = _per_sample(predictions, row, metric.name)
         names: Iterable[str] = samples
     else:
-        labels, probabilities = class_arrays(predictions)
+        try:
+            function = METRICS.get(metric.name).function
+        except BenchError:
+            return None
+        labels, probabilities = _arrays(predictions)
         classes = np.full(len(samples), -1)
-        classes[column] = labels
+        # Alike in nothing where there are no classes: blocks are drawn then.
+        classes[column] = labels if of_classes else 0
         block = blocks_of(classes)
         values = np.full((len(trials), block.max(initial=-1) + 1), np.nan)
         for index in range(len(trials)):
@@ -146,14 +164,33 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         if alone:
             values = values[:, block]
     rows = {str(trial): index for index, trial in enumerate(trials)}
-    return TrialScores(rows=rows, samples=tuple(map(str, names)), values=values)
+    return TrialScores(
+        rows=rows,
+        samples=tuple(map(str, names)),
+        values=values,
+        in_units=metric.in_target_units,
+    )
 
 
-def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
-    if metric.name == "accuracy":
+def _per_sample(predictions: pd.DataFrame, trials: npt.NDArray[np.intp], metric: str) -> Numbers:
+    """The score of each row, of which `trials` says whose it is."""
+    if target_task_of(predictions) != "classification":
+        values = np.empty(len(predictions))
+        for trial in range(trials.max(initial=-1) + 1):
+            own = trials == trial
+            values[own] = influence_scores(metric, answers_of(predictions[own]))
+        return values
+    if metric == "accuracy":
         hits = predictions["label"] == predictions["predicted"]
         return np.asarray(hits.to_numpy(), dtype=np.float64)
-    return sample_scores(metric.name, *class_arrays(predictions))
+    return sample_scores(metric, *class_arrays(predictions))
+
+
+def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[Any], Numbers]:
+    """What a metric takes of a table."""
+    if target_task_of(predictions) == "classification":
+        return class_arrays(predictions)
+    return output_arrays(predictions)
 
 
 def sample_scores(
@@ -185,7 +222,7 @@ def blocks_of(classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def pseudo_values(
     function: MetricFunction,
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
     probabilities: Numbers,
     block: npt.NDArray[np.int64],
     count: int,

@@ -39,7 +39,7 @@ from bench.results.grid import (
     read_grid,
     spread,
 )
-from bench.results.metric import ACCURACY
+from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.plots import INPUTS, LABEL_CURVES, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named
 from bench.results.report.blocks import (
@@ -450,8 +450,8 @@ def _training(found: Findings) -> Iterator[Block]:
         f"To {goal}: in how many trials validation {metric.label} reached it, and after how many "
         "epochs, training images and seconds (medians; a trial that never reached it counts as "
         f"longest, so – where half of them did not). The rest are means over seeds. Mean val: "
-        f"validation {metric.label} averaged over all epochs. Gap: training minus validation "
-        f"accuracy after the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test "
+        f"validation {metric.label} averaged over all epochs. Gap: {_gap_words(metric)} after the "
+        f"last epoch{'' if metric.is_accuracy or not metric.of_classes else ', in points'}. Late: test "
         f"{metric.label} at the chosen epoch minus after the last one.{units}"
     )
     measures = trial_measures(run, target=target)
@@ -465,13 +465,21 @@ def _training(found: Findings) -> Iterator[Block]:
             _until(reached["images"][result.config], "{:,.0f}"),
             _until(reached["seconds"][result.config], "{:.1f}"),
             number(means["area"][result.config], metric),
-            difference(means["overfitting"][result.config], ACCURACY),
+            difference(
+                means["overfitting"][result.config], ACCURACY if metric.of_classes else LOSS
+            ),
             difference(means["late_loss"][result.config], metric),
         )
         for result in found.results[:MAX_RANKED]
     )
     numbers = tuple(range(len(axes), len(axes) + len(figures)))
     yield Table("training", (*axes, *figures), rows, numbers)
+
+
+def _gap_words(metric: Metric) -> str:
+    if metric.of_classes:
+        return "training minus validation accuracy"
+    return "validation minus training loss"
 
 
 def _until(value: float, form: str) -> str:
