@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.prediction.classify import classify, ranked
 from bench.prediction.model import TrainedModel
 from bench.prediction.samples import samples_at, samples_of
-from bench.prediction.table import UNSURE
+from bench.prediction.outputs import UNSURE
 
 pytestmark = pytest.mark.xdist_group("opened")
 

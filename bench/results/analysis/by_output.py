@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 
+_OF_ONE: Mapping[str, Mapping[str, str]] = {
+    "regression": {"r2": "R²", "mae": "MAE", "rmse": "RMSE", "spearman": "Spearman's ρ"},
+    "multi_label": {"mean_average_precision": "AP", "multi_label_macro_f1": "F1"},
+}
+
+
+def shown_of(task: str) -> Mapping[str, str]:
+    """The metrics that are shown of one target, or label, and what they are called of one."""
+    return _OF_ONE[task]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetFigures:
     """A target on the test split: the standard deviation of its values, and what was measured."""

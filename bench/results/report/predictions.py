@@ -6,7 +6,7 @@ predicted worst; of several labels a sample "By label".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.errors import counted
 from bench.results.analysis.by_class import ClassFigures, class_figures
@@ -14,6 +14,7 @@ from bench.results.analysis.by_output import (
     LabelFigures,
     label_figures,
     largest_residuals,
+    shown_of,
     target_figures,
 )
 from bench.results.analysis.choice import Choice, preferred
@@ -116,12 +117,13 @@ def _share(share: Estimate) -> tuple[str, str]:
 
 def _by_target(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     folds = folds_of(run)
-    found = target_figures(run.predictions, choice.trials, run.metrics, folds=folds)
+    short = shown_of(run.target_task)
+    metrics = [each for each in run.metrics if each.name in short]
+    found = target_figures(run.predictions, choice.trials, metrics, folds=folds)
     if not found:
         return
-    shown = list(found[0].figures)
     yield Heading("By target", 3)
-    units = [each.label for each in shown if each.in_target_units]
+    units = [short[each.name] for each in metrics if each.in_target_units]
     in_units = f" {' and '.join(units)} are in the units of the target." if units else ""
     yield paragraph(
         f"Of {whose}, on the test split. sd: the standard deviation of the target there, which is "
@@ -129,12 +131,12 @@ def _by_target(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     )
     yield Table(
         "by_target",
-        ("target", "sd", *_headers(shown)),
+        ("target", "sd", *_headers(short[each.name] for each in metrics)),
         tuple(
             (each.name, LOSS.number(each.sd), *_cells(each.figures))
             for each in found[:MAX_CLASSES]
         ),
-        tuple(range(1, 2 + 2 * len(shown))),
+        tuple(range(1, 2 + 2 * len(metrics))),
     )
     if len(found) > MAX_CLASSES:
         yield paragraph(f"{counted(len(found) - MAX_CLASSES, 'more target')}.")
@@ -172,11 +174,12 @@ def _worst(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
 
 def _by_label(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     folds = folds_of(run)
-    metrics = [each for each in run.metrics if each.name in OF_ONE_LABEL]
+    short = shown_of(run.target_task)
+    metrics = [each for each in run.metrics if each.name in short]
     found = label_figures(run.predictions, run.trials, choice.trials, metrics, folds=folds)
     if not found:
         return
-    shown = [OF_ONE_LABEL[each.name] for each in found[0].figures]
+    shown = [short[each.name] for each in metrics]
     yield Heading("By label", 3)
     yield paragraph(
         f"Of {whose}, on the test split, in percent. A label is given where its probability reaches "
@@ -189,8 +192,7 @@ def _by_label(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
         listed = sorted(found, key=lambda each: (not each.images, each.figures[first].value))
         listed = listed[:MAX_CLASSES]
         yield paragraph(f"The {MAX_CLASSES} with the lowest {shown[0]} of {len(found)} labels:")
-    named = tuple(name for label in shown for name in (label, "95 %"))
-    header = ("label", "images", "share", "threshold", *named, "found", "missed", "wrong")
+    header = ("label", "images", "share", "threshold", *_headers(shown), "found", "missed", "wrong")
     yield Table(
         "by_label",
         header,
@@ -204,10 +206,6 @@ def _by_label(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
             ("wrong", "images that get the label and do not have it"),
         ),
     )
-
-
-OF_ONE_LABEL = {"mean_average_precision": "AP", "multi_label_macro_f1": "F1"}
-"""Metrics that are shown of each label, and what they are called of one."""
 
 
 def _label_row(each: LabelFigures) -> tuple[str, ...]:
@@ -227,9 +225,9 @@ def _interval_words(choice: Choice, folds: Folds | None) -> str:
     return f"95 %: the interval of each figure alone, for {others}."
 
 
-def _headers(metrics: Sequence[Metric]) -> Iterator[str]:
+def _headers(metrics: Iterable[str]) -> Iterator[str]:
     for metric in metrics:
-        yield metric.axis_label
+        yield metric
         yield "95 %"
 
 

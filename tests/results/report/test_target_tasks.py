@@ -67,29 +67,25 @@ def test_the_verdict_names_the_best(run: Run) -> None:
 def test_tables_of_targets_and_of_what_is_predicted_worst(tmp_path: Path) -> None:
     run = target_run(tmp_path / "r", "regression")
     text = render_markdown(document(Findings(run=run), {}))
-    own = table_with(text, "target", "sd", "R²")
-    assert [row["target"] for row in own] == ["angle", "width"]
+    own = table_with(text, "sd")
+    assert list(own["target"]) == ["angle", "width"]
     predictions = run.predictions[run.predictions["trial"].isin(_best(run))]
-    for row in own:
-        truth, found = (predictions[f"{p}_{row['target']}"] for p in ("target", "predicted"))
+    for target, r2, sd in zip(own["target"], own["R²"], own["sd"], strict=True):
+        truth, found = (predictions[f"{side}_{target}"] for side in ("target", "predicted"))
         explained = 1 - np.square(truth - found).mean() / truth.var(ddof=0)
-        assert float(row["R²"]) == pytest.approx(explained, abs=6e-4)
-        assert float(row["sd"]) == pytest.approx(truth.std(ddof=0), rel=0.01)
-    worst = table_with(text, "image", "true", "predicted")
-    sizes = [float(row["off by (sd)"]) for row in worst]
+        assert float(r2) == pytest.approx(explained, abs=6e-4)
+        assert float(sd) == pytest.approx(truth.std(ddof=0), rel=0.01)
+    sizes = [float(size) for size in table_with(text, "off by (sd)")["off by (sd)"]]
     assert sizes == sorted(sizes, reverse=True)
     assert "Networks learn standardised targets" in text
-    assert {row["target"]: row["mean"] for row in table_with(text, "target", "mean", "sd")} == {
-        "angle": "90",
-        "width": "0.02",
-    }
+    assert list(table_with(text, "mean")["mean"]) == ["90", "0.02"]
 
 
 def test_table_of_labels(tmp_path: Path) -> None:
     run = target_run(tmp_path / "r", "multi_label")
     text = render_markdown(document(Findings(run=run), {}))
     predictions = run.predictions[run.predictions["trial"].isin(_best(run))]
-    for row in table_with(text, "label", "share", "threshold"):
+    for row in table_with(text, "threshold").to_dict("records"):
         has = predictions[f"label_{row['label']}"] > 0
         given = predictions[f"decided_{row['label']}"]
         counts = [(has & given).sum() / 3, (has & ~given).sum() / 3, (~has & given).sum() / 3]
