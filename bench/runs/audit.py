@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from bench.errors import BenchError, counted
+from bench.results.analysis.audit import check_audited
 from bench.results.audit import Audit, audit_run
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import FAILED, ProcessKeywords, RunOptions
@@ -32,6 +33,8 @@ def audit(
 
     Raises `BenchError` as `run` and `audit_run` do, and without pretrained weights.
     """
+    (task,) = checked.loaded.suite.settings["task"]
+    check_audited(task, f"the suite {checked.loaded.suite.name}")
     reporter = reporter or SilentReporter()
     own = audit_suite(checked)
     options["overrides"] = ()  # they are in the suite

@@ -46,7 +46,7 @@ _SINGLE: Mapping[str, Reason] = {
 }
 
 
-_NOT_AUDITED: Mapping[str, str] = {
+NOT_AUDITED: Mapping[str, str] = {
     "regression": "confident learning finds labels of another class, and numbers have no classes; the "
     "report shows the images that are predicted worst",
     "multi_label": "confident learning, as it is defined, takes one class a sample, and here a sample "
@@ -91,11 +91,7 @@ def find_suspects(run: Run) -> Audited:
 
     Also for a run of another task than classification.
     """
-    if run.target_task in _NOT_AUDITED:
-        raise BenchError(
-            f"{run.folder} cannot be audited (task: {run.target_task}): "
-            f"{_NOT_AUDITED[run.target_task]}"
-        )
+    check_audited(run.target_task, str(run.folder))
     found = held_out(run)
     if len(found.classes) < 2:
         raise BenchError(
@@ -110,6 +106,12 @@ def find_suspects(run: Run) -> Audited:
         *_of_images(run, labels),
     )
     return Audited(held_out=found, joint=joint, suspects=suspects, unnamed=_unnamed(run))
+
+
+def check_audited(task: str, name: str) -> None:
+    """Raise `BenchError` if what is called `name` predicts no classes, of which labels could err."""
+    if task in NOT_AUDITED:
+        raise BenchError(f"{name} cannot be audited (task: {task}): {NOT_AUDITED[task]}")
 
 
 def _label_errors(found: HeldOut, joint: ConfidentJoint) -> list[Suspect]:
