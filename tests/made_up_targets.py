@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.methods.metrics import measure
 from bench.results.folder import (
     Run,
     RunStore,
@@ -19,7 +20,6 @@ from bench.results.folder import (
     regression_columns,
     write_json,
 )
-from bench.methods.metrics import measure
 from tests.made_up_run import START
 
 Numbers = npt.NDArray[np.float64]

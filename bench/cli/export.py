@@ -83,7 +83,9 @@ def _figures(found: Exported) -> Table:
             f"{100 * check.accuracy:.1f} % (the trial in fp32: {100 * check.trial_accuracy:.1f} %)"
         )
     if check.figure is not None and check.trial_figure is not None:
-        rows[str(check.metric)] = f"{check.figure:.4g} (the trial in fp32: {check.trial_figure:.4g})"
+        rows[str(check.metric)] = (
+            f"{check.figure:.4g} (the trial in fp32: {check.trial_figure:.4g})"
+        )
     if check.resized is not None and check.changed_labels is None:
         rows["with its own resize"] = (
             f"{check.resized.logit_difference:.2g} standard deviations, of "

@@ -25,9 +25,7 @@ ROWS_AT_ONCE = 4096
 FORMATS = (".csv", ".parquet", ".jsonl")
 
 
-def row_of(
-    each: Predicted, outputs: Outputs, *, min_confidence: float = 0.0
-) -> dict[str, Any]:
+def row_of(each: Predicted, outputs: Outputs, *, min_confidence: float = 0.0) -> dict[str, Any]:
     """A sample as a row: what is predicted of it, and what each output says."""
     known = outputs.cells(each.probabilities, min_confidence=min_confidence)
     return dict(zip(outputs.columns, [each.name, *known, each.failure], strict=True))

@@ -8,7 +8,6 @@ from typing import Any
 
 from bench.system.visible_text import visible
 
-
 CLASSIFICATION = "classification"
 """What is measured where a run folder does not say what the suite predicts."""
 

@@ -153,9 +153,7 @@ def test_children_are_joined_answers_judged_like_trials(run: bench.Run) -> None:
         assert own[_columns(run)].to_numpy() == pytest.approx(mean, rel=1e-12)
         if run.target_task == "multi_label":
             assert len(json.loads(child["thresholds"])) == len(output_names(run.predictions))
-        assert child[run.metric.test] == pytest.approx(
-            _figure(run, own), abs=1e-9
-        )
+        assert child[run.metric.test] == pytest.approx(_figure(run, own), abs=1e-9)
     page = (run.folder / "report.md").read_text()
     assert "After training" in page
     assert not OF_CLASSES.search(page), OF_CLASSES.search(page)

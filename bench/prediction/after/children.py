@@ -160,9 +160,7 @@ class _Kept:
             f"{split}_{name}": value
             for split, own in (("val", made.val), ("test", made.test))
             if own is not None
-            for name, value in measure(
-                primary, own.labels, own.probabilities, thresholds
-            ).items()
+            for name, value in measure(primary, own.labels, own.probabilities, thresholds).items()
         }
         told = {} if thresholds is None else {THRESHOLDS: json.dumps(thresholds)}
         return {**figures, **told}

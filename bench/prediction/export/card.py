@@ -218,9 +218,7 @@ def _by_output(run: Run, model: TrainedModel) -> dict[str, Any] | None:
             {
                 "name": each.name,
                 "figures": [_plain(own.value) for own in each.figures.values()],
-                "intervals": [
-                    _known(own.interval, metric) for metric, own in each.figures.items()
-                ],
+                "intervals": [_known(own.interval, metric) for metric, own in each.figures.items()],
             }
             for each in found
         ],

@@ -111,7 +111,13 @@ def fresh_process(
         tempfile.TemporaryDirectory(dir=folder, prefix=".exchange-") as exchange,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
-            [sys.executable, "-P", "-c", f"{code}\n_answers = {function}\n{_SERVE}", os.path.abspath(exchange)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                f"{code}\n_answers = {function}\n{_SERVE}",
+                os.path.abspath(exchange),
+            ],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

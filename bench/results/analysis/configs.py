@@ -86,9 +86,10 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     val = by_split.get("val", curves.iloc[:0]).sort_values(["trial", "epoch"])
     metric = run.metric
     followed = ACCURACY if metric.of_classes else LOSS
-    last = followed.sign * curves.sort_values("epoch").groupby(["split", "trial"])[
-        followed.name
-    ].last()
+    last = (
+        followed.sign
+        * curves.sort_values("epoch").groupby(["split", "trial"])[followed.name].last()
+    )
     reached = (
         val[metric.sign * val[metric.name] >= metric.sign * target]
         .groupby("trial")["epoch"]

@@ -100,9 +100,7 @@ def _rank_correlation(truth: Numbers, predicted: Numbers) -> Numbers:
     scale = np.sqrt(spread[0] * spread[1])
     value = (product - 0.25) / scale
     # Each is of the third degree in the weights.
-    of_product = (
-        first * second + _above(truth, second) + _above(predicted, first) - 3 * product
-    )
+    of_product = first * second + _above(truth, second) + _above(predicted, first) - 3 * product
     of_first = np.square(first) + 2 * _above(truth, first) - 3 * (spread[0] + 0.25)
     of_second = np.square(second) + 2 * _above(predicted, second) - 3 * (spread[1] + 0.25)
     influence = of_product / scale - value / 2 * (of_first / spread[0] + of_second / spread[1])

@@ -78,7 +78,9 @@ def class_arrays(predictions: pd.DataFrame) -> tuple[Labels, Probabilities]:
 def output_arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.float64], Probabilities]:
     """Targets and predicted values, or labels and their probabilities, `[samples, outputs]`."""
     regression = target_task_of(predictions) == "regression"
-    prefixes = (TARGET_PREFIX, PREDICTED_PREFIX) if regression else (LABEL_PREFIX, PROBABILITY_PREFIX)
+    prefixes = (
+        (TARGET_PREFIX, PREDICTED_PREFIX) if regression else (LABEL_PREFIX, PROBABILITY_PREFIX)
+    )
     truth, outputs = (_columns(predictions, prefix) for prefix in prefixes)
     return truth, outputs
 

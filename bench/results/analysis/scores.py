@@ -120,9 +120,7 @@ def figure_scores(
     """
     values = np.array([[float(figures[trial]) for trial in own] for own in trials.values()])
     names = tuple(f"fold {1 + index}" for index in range(values.shape[1]))
-    return Scores(
-        seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units
-    )
+    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units)
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:

@@ -366,9 +366,7 @@ def of_samples(values: np.ndarray, metric: Metric) -> Interval:
 def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
     if values.shape[1] < 2:
         return UNKNOWN
-    table = folded_table(
-        values, test=folds.test, train=folds.train, grain=grain_of(metric)
-    )
+    table = folded_table(values, test=folds.test, train=folds.train, grain=grain_of(metric))
     half = float(folded_half_widths(table, alpha=ALPHA))
     return around(float(values.mean()), half, folds.test * values.shape[1], metric)
 

@@ -253,8 +253,10 @@ def target_task_of(columns: Iterable[object]) -> TargetTask:
         return "classification"
     if any(name.startswith(TARGET_PREFIX) for name in names):
         return "regression"
-    return "multi_label" if any(name.startswith(LABEL_PREFIX) for name in names) else (
-        "classification"
+    return (
+        "multi_label"
+        if any(name.startswith(LABEL_PREFIX) for name in names)
+        else ("classification")
     )
 
 
@@ -291,12 +293,7 @@ def further_columns(table: TableName, names: Iterable[str]) -> dict[str, Kind]:
     if table != "predictions":
         return {name: REAL for name in others if metric_of(table, name) is not None}
     prefixes = _NAMED_COLUMNS[target_task_of(listed)]
-    return {
-        name: kind
-        for name in others
-        for prefix, kind in prefixes
-        if name.startswith(prefix)
-    }
+    return {name: kind for name in others for prefix, kind in prefixes if name.startswith(prefix)}
 
 
 def metric_of(table: TableName, column: str) -> str | None:

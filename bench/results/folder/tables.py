@@ -164,9 +164,7 @@ def multi_label_columns(
     }
 
 
-def _of_samples(
-    samples: Sequence[str], split: str, groups: Sequence[str] | None
-) -> dict[str, Any]:
+def _of_samples(samples: Sequence[str], split: str, groups: Sequence[str] | None) -> dict[str, Any]:
     columns: dict[str, Any] = {"sample": list(samples), "split": [split] * len(samples)}
     return columns if groups is None else {**columns, "group": list(groups)}
 

@@ -428,11 +428,7 @@ def _mistaken(run: Run) -> list[str]:
         return []
     grid = read_grid(run.trials, run.metric)
     trials_of = _trials_of(complete, representatives(run.trials, grid), run.metric)
-    found = [
-        mistake.sample
-        for trials in trials_of.values()
-        for mistake in _shown(run, trials)
-    ]
+    found = [mistake.sample for trials in trials_of.values() for mistake in _shown(run, trials)]
     return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
 
 

@@ -345,7 +345,9 @@ def predicted_against_true(
     hidden = len(targets) - len(shown)
     more = f" Not shown: {counted(hidden, 'more target')}." if hidden else ""
     tested = "each test image once a training" if len(trials) > 1 else "a point for each test image"
-    key_below(figure, note=f"{tested.capitalize()}; on the dotted line predictions are exact.{more}")
+    key_below(
+        figure, note=f"{tested.capitalize()}; on the dotted line predictions are exact.{more}"
+    )
     return figure
 
 
@@ -413,9 +415,7 @@ def _residual_text(residual: Residual, several: bool) -> str:
 
 
 @styled
-def label_matrices(
-    predictions: pd.DataFrame, name: str, trials: Sequence[str]
-) -> Figure | None:
+def label_matrices(predictions: pd.DataFrame, name: str, trials: Sequence[str]) -> Figure | None:
     """For each label, how often images that have it, and that lack it, get it of `trials`.
 
     Of more than `MAX_LABELS` labels, those that are missed or wrongly given most often. `None`

@@ -133,8 +133,7 @@ def _by_target(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
         "by_target",
         ("target", "sd", *_headers(short[each.name] for each in metrics)),
         tuple(
-            (each.name, LOSS.number(each.sd), *_cells(each.figures))
-            for each in found[:MAX_CLASSES]
+            (each.name, LOSS.number(each.sd), *_cells(each.figures)) for each in found[:MAX_CLASSES]
         ),
         tuple(range(1, 2 + 2 * len(metrics))),
     )

@@ -149,7 +149,9 @@ def test_what_does_not_vary_and_what_does_not_occur() -> None:
     several = _answers("mean_average_precision", samples=20)
     several.truth[:, 1] = 0.0
     others = Answers(
-        truth=several.truth[:, ::2], outputs=several.outputs[:, ::2], decided=several.decided[:, ::2]
+        truth=several.truth[:, ::2],
+        outputs=several.outputs[:, ::2],
+        decided=several.decided[:, ::2],
     )
     found, expected = (
         influence_scores("mean_average_precision", each) for each in (several, others)

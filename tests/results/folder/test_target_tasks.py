@@ -61,9 +61,10 @@ def test_labels_are_given_by_each_trials_thresholds(tmp_path: Path) -> None:
     run = target_run(tmp_path / "r", "multi_label", seeds=1)
     for name, threshold in zip(NAMES["multi_label"], THRESHOLDS, strict=True):
         given = run.predictions[f"decided_{name}"].to_numpy()
-        assert given.tolist() == (
-            run.predictions[f"probability_{name}"].to_numpy() >= threshold
-        ).tolist()
+        assert (
+            given.tolist()
+            == (run.predictions[f"probability_{name}"].to_numpy() >= threshold).tolist()
+        )
         assert f"decided_{name}" in run.val_predictions
     rewrite(run.folder / "trials.parquet", "thresholds", None)
     halves = read_run(run.folder).predictions
