@@ -15,9 +15,20 @@ from bench.data.dataset import (
     Groups,
     ImageDataset,
     Times,
+    label_text,
     open_dataset,
+    strata_names,
+    target_task_of,
 )
-from bench.data.images import folder, fractals, hymenoptera, table, torchvision_sets
+from bench.data.images import (
+    angles,
+    folder,
+    fractals,
+    hymenoptera,
+    scenes,
+    table,
+    torchvision_sets,
+)
 from bench.data.images.augmentations import AUGMENTATIONS, MIXES, view_name
 from bench.data.images.kept_views import kept_bytes
 from bench.data.images.prepared import CROP_MARGIN, ImageData, Resize, prepare_images, resize_image
@@ -50,6 +61,7 @@ from bench.data.splits import (
     make_time_splits,
     samples_digest,
 )
+from bench.data.targets import Targets, check_targets
 from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
@@ -78,9 +90,12 @@ __all__ = [
     "Resize",
     "Samples",
     "Splits",
+    "Targets",
     "Times",
     "VectorData",
     "VectorDataset",
+    "angles",
+    "check_targets",
     "class_counts",
     "data_fingerprint",
     "find_leakage",
@@ -90,6 +105,7 @@ __all__ = [
     "groups_on_both_sides",
     "hymenoptera",
     "kept_bytes",
+    "label_text",
     "leakage",
     "make_fold_splits",
     "make_splits",
@@ -102,8 +118,11 @@ __all__ = [
     "preprocessing_of",
     "resize_image",
     "samples_digest",
+    "scenes",
     "stand_in",
+    "strata_names",
     "table",
+    "target_task_of",
     "time_of",
     "torchvision_sets",
     "view_name",

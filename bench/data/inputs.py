@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field
 
 from bench.data.dataset import DataIssue, Groups, InputKind, Pixels, Times
 from bench.data.splits import Samples
+from bench.data.targets import Targets
 from bench.suite import Entry, Interpolation
 from bench.system.checked_json import checked_json
 
@@ -95,7 +96,7 @@ class Inputs(Protocol):
         """The views of `samples` `[n, ...]`, on the device; a view depends on its sample alone."""
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """A mixed batch and its soft labels `[n, classes]`."""
+        """A mixed batch and its soft labels `[n, classes]`, or mixed targets `[n, outputs]`."""
 
 
 @runtime_checkable
@@ -112,8 +113,8 @@ class KeepsViews(Protocol):
 class PreparedData(Protocol):
     """A prepared data set, opened: cheap, as its samples are mapped and not read.
 
-    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups` and
-    `times` are those of the data set.
+    `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups`,
+    `times` and `targets` are those of the data set.
     """
 
     @property
@@ -133,6 +134,9 @@ class PreparedData(Protocol):
 
     @property
     def times(self) -> Times | None: ...
+
+    @property
+    def targets(self) -> Targets | None: ...
 
     @property
     def sample_ids(self) -> tuple[str, ...]: ...

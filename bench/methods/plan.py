@@ -86,7 +86,7 @@ class Term:
 class Plan:
     """The stages of a trial, in order, and what they minimise.
 
-    A plan without stages trains nothing. `objective` None is cross-entropy.
+    A plan without stages trains nothing. `objective` None is that of the target task.
     """
 
     stages: tuple[Stage, ...]

@@ -22,12 +22,14 @@ from torch import Tensor
 from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
 from bench.keys import known_digest
 from bench.methods.plan import HEAD
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, Standardisation
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
 from bench.models.heads import HEADS, PRETRAINED_HEAD
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
 from bench.models.weights import NONE, Weights
+from bench.suite import TargetTaskName
 from bench.system.cache import atomic_file, cache_root
 from bench.system.checked_json import checked_json, first_misfit
 
@@ -46,6 +48,10 @@ MAX_HEAD = 10**8
 """Values of a head that a checkpoint may ask for without holding as many."""
 
 
+OF_OTHER_TASKS = ("task", "standardised", "thresholds")
+"""What a checkpoint says of its network only where that predicts no classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """What a trained network is built from again, beside the tensors of its checkpoint.
@@ -55,6 +61,10 @@ class ModelSpec:
     `image_size` is in pixels (of vectors their length). The groups in front of `boundary` were
     frozen at the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
+
+    Its outputs are those of the target task `task`: of regression, `standardised` says what they
+    mean in the targets' own units; of several labels a sample, `thresholds` from which probability
+    on each label is given.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -76,10 +86,31 @@ class ModelSpec:
     numerics: int
     versions: Mapping[str, str] = field(default_factory=dict)
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    task: TargetTaskName = CLASSIFICATION.name
+    standardised: Standardisation | None = None
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
+
+    def __post_init__(self) -> None:
+        standardised, thresholds = self.standardised, self.thresholds
+        if (standardised is not None) != (self.task == REGRESSION.name):
+            raise ValueError("of regression alone it says how targets are standardised")
+        if (thresholds is not None) != (self.task == MULTI_LABEL.name):
+            raise ValueError("of several labels a sample alone it says their thresholds")
+        lengths = [len(each) for each in (thresholds,) if each is not None]
+        if standardised is not None:
+            lengths += [len(standardised.mean), len(standardised.sd)]
+            if min(standardised.sd, default=0.0) <= 0:
+                raise ValueError("a standard deviation must be above 0")
+        if any(length != self.num_classes for length in lengths):
+            raise ValueError(f"it must say so of each of {self.num_classes:,} outputs")
 
     def to_json(self) -> str:
-        """As checkpoints keep it."""
-        return json.dumps(asdict(self))
+        """As checkpoints keep it; what only other tasks have is not there."""
+        told = asdict(self)
+        if self.task == CLASSIFICATION.name:
+            for name in OF_OTHER_TASKS:
+                del told[name]
+        return json.dumps(told)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:

@@ -10,13 +10,14 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from bench.data import DataIssue, Dataset, format_version, open_dataset
+from bench.data import DataIssue, Dataset, format_version, open_dataset, target_task_of
 from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
@@ -326,6 +327,7 @@ def open_suite(
         dataset = open_dataset(
             suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
         )
+    _check_task(loaded, dataset)
     places = {id(each.trial): each.places for each in checked.written}
     return OpenSuite(
         loaded=loaded,
@@ -345,6 +347,30 @@ def data_errors_placed(loaded: LoadedSuite) -> Iterator[None]:
     except DataError as error:
         problem = loaded.yaml_file.problem(("dataset", "path"), str(error))
         raise DataError(str(problem)) from error
+
+
+def _check_task(loaded: LoadedSuite, dataset: Dataset) -> None:
+    """Raise `SuiteError` where the data set does not say what the suite is to predict."""
+    (task,), has = loaded.suite.settings["task"], target_task_of(dataset)
+    if task == has:
+        return
+    if has == CLASSIFICATION.name:
+        column = "target" if task == REGRESSION.name else "labels"
+        message = (
+            f"task {task} needs {_PREDICTED[task]} for every sample, and {dataset.name} has "
+            f"{_PREDICTED[has]}: class folders say no more; a table of labels names the columns "
+            f"(dataset: {{path: labels.csv, {column}: COLUMN}})"
+        )
+    else:
+        message = f"{dataset.name} has {_PREDICTED[has]} for every sample: say task: {has}"
+    raise SuiteError([loaded.yaml_file.problem(("task",), f"{message}, got task {task}")])
+
+
+_PREDICTED = {
+    CLASSIFICATION.name: "one class",
+    REGRESSION.name: "numbers to predict",
+    MULTI_LABEL.name: "labels of which several may hold",
+}
 
 
 def _check_folds(opened: OpenSuite) -> None:

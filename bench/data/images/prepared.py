@@ -39,11 +39,15 @@ from bench.data.dataset import (
     grouping_of,
     naming,
     plain_grouping,
+    plain_targets,
+    strata_names,
+    targets_of,
 )
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
+from bench.data.targets import Targets
 from bench.errors import DataError, counted
 from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
@@ -98,6 +102,7 @@ class ImageData:
     bits: int = 16
     groups: Groups | None = None
     times: Times | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,12 +148,14 @@ class ImageData:
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
         groups, times = grouping_of(metadata)
+        targets = targets_of(metadata)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
             folder=folder,
             groups=groups,
             times=times,
+            targets=targets,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
             labels=np.array(metadata.pop("labels"), np.int64),
             given_splits=np.array(metadata.pop("source_splits"), np.int8),
@@ -373,13 +380,14 @@ def _write_images(
         "labels": dataset.labels[kept].tolist(),
         "source_splits": dataset.splits[kept].tolist(),
         **plain_grouping(dataset, kept),
+        **plain_targets(dataset, kept),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
                 *_issue(
                     "converted", "decoded with a default that you may want to check", converted
                 ),
-                *noticed(looks, sample_ids, dataset.labels[kept], dataset.classes),
+                *noticed(looks, sample_ids, dataset.labels[kept], strata_names(dataset)),
             ]
         ),
     }

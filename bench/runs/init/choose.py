@@ -78,7 +78,7 @@ def choices(found: Examined) -> Iterator[ChosenGrid]:
         # from_scratch, linear_probe, full_finetune; then without the first, which takes longest.
         grid = replace(grid, strategies=grid.strategies[:3][-number:])
         yield grid
-    least = min(found.counts["train"].values())
+    least = min(found.counts["train"].values()) if found.has_classes else 0
     for shots in SHOTS:
         if shots < least:
             grid = replace(grid, shots=shots)
@@ -101,7 +101,7 @@ def richest(found: Examined) -> ChosenGrid:
         batch_size=batch_size,
         epochs=epochs,
         lr=lr,
-        balanced=found.imbalance > IMBALANCED,
+        balanced=found.has_classes and found.imbalance > IMBALANCED,
         seeds=tuple(range(NUMBERS_OF_SEEDS[0])),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,16 @@ from bench.data import (
     open_data,
     open_dataset,
     prepare,
+    strata_names,
+    target_task_of,
 )
 from bench.data.dataset import NO_GROUPS, naming
 from bench.data.images.sizes import TOO_LARGE
+from bench.data.images.table_guess import guessed_outputs
 from bench.errors import DataError, counted
+from bench.methods.target_tasks import CLASSIFICATION
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
-from bench.suite import Settings, reader_of
+from bench.suite import Settings, TargetTaskName, reader_of
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, half_precision, resolve_device
 
@@ -43,8 +47,10 @@ MEASURED = 500
 class Examined:
     """What was seen of the folder, or table of labels, and of this machine.
 
-    `reader` is the data set that reads it. `counts` is {split: {class: images}}; `drawn` names the
-    splits that it does not have, which keep so many `groups` whole if there are any.
+    `reader` is the data set that reads it, with the options `outputs` where a table says no class:
+    then `outputs_named` are what is predicted (`task`). `counts` is {split: {class: images}}, or of
+    strata; `drawn` names the splits that it does not have, which keep so many `groups` whole if
+    there are any.
     `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images, `machine` what
     `describe_machine` says.
     """
@@ -59,6 +65,14 @@ class Examined:
     machine: Mapping[str, Any]
     reader: str = "folder"
     groups: int = 0
+    task: TargetTaskName = CLASSIFICATION.name
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs_named: tuple[str, ...] = ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether an image has one class of several."""
+        return self.task == CLASSIFICATION.name
 
     def total(self, split: str) -> int:
         """How many images a split has."""
@@ -86,7 +100,8 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     # A suite's path is resolved too, so that the run finds these images in the cache.
     root = folder.resolve()
     reader = reader_of(root)
-    options = DATASETS.get(reader).options(path=str(root)).model_dump()
+    outputs = guessed_outputs(root) if reader == "table" else {}
+    options = DATASETS.get(reader).options(path=str(root), **outputs).model_dump()
     dataset = open_dataset(reader, options, progress=progress)
     assert isinstance(dataset, ImageDataset)
     assert dataset.size_of is not None
@@ -105,7 +120,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     by_group = bool(drawn) and data.groups is not None and not told
     return Examined(
         folder=folder,
-        counts=class_counts(data.labels, splits[0], data.classes),
+        counts=class_counts(data.labels, splits[0], strata_names(data)),
         drawn=drawn,
         sizes=sizes,
         issues=(
@@ -119,6 +134,9 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         machine=describe_machine(device),
         reader=reader,
         groups=len(set(data.groups or ())) if by_group else 0,
+        task=target_task_of(data),
+        outputs=outputs,
+        outputs_named=data.classes,
     )
 
 
@@ -132,10 +150,11 @@ def _splits(
             make_splits(
                 data.labels,
                 data.given_splits,
-                data.classes,
+                strata_names(data),
                 seed=seed,
                 shots=None,
                 groups=groups,
+                all_classes=data.targets is None,
                 **fractions,
             )
             for seed in SEEDS
