@@ -68,17 +68,18 @@ def target_run(
         {"name": name, "label": label, "higher_is_better": higher, "percent": percent}
         for name, label, higher, percent in METRICS[task]
     ]
-    listed.sort(key=lambda each: each["name"] != (metric or listed[0]["name"]))
+    primary = metric or METRICS[task][0][0]
+    listed.sort(key=lambda each: each["name"] != primary)
     store, ids = RunStore(folder), []
     for strategy, error in strategies.items():
         for seed in range(seeds):
             for fold in range(folds or 1):
                 own = _row(task, strategy, seed, None if folds is None else fold)
                 tables, figures = _predictions(
-                    task, names, error, own["trial"], str(listed[0]["name"]), fold, sizes
+                    task, names, error, own["trial"], primary, fold, sizes
                 )
                 own |= figures
-                store.write_part(own, _curves(figures, str(listed[0]["name"])), tables)
+                store.write_part(own, _curves(figures, primary), tables)
                 ids.append(own["trial"])
     store.consolidate(ids)
     write_json(folder / "environment.json", {"cpu": "made-up processor"})

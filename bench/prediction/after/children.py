@@ -102,7 +102,10 @@ class _Kept:
             before = read_children(finished.run.folder)
             predictions = read_child_predictions(finished.run.folder, before)
         except BenchError:  # damaged: made anew
-            before, predictions = pd.DataFrame({"child": []}), pd.DataFrame({"trial": []})
+            before, predictions = (
+                pd.DataFrame({"child": []}),
+                pd.DataFrame({"trial": []}, dtype=str),
+            )
         records = before.astype(object).where(before.notna(), None).to_dict("records")
         self.rows: dict[str, Row] = {
             str(row["child"]): {str(name): value for name, value in row.items()}
@@ -151,7 +154,11 @@ class _Kept:
         if not self._changed:
             return
         rows = [self.rows[child] for child in self._order if child in self.rows]
-        whole = pd.concat(self._predictions) if self._predictions else pd.DataFrame({"trial": []})
+        whole = (
+            pd.concat(self._predictions)
+            if self._predictions
+            else pd.DataFrame({"trial": []}, dtype=str)
+        )
         write_children(self._finished.run.folder, rows, whole)
 
     def _figures(self, made: Made) -> Row:

@@ -29,8 +29,9 @@ def _answers(metric: str, *, samples: int, outputs: int = 3, ties: bool = False)
     if metric in NUMBERS:
         truth, found = hidden * [3.0, 40.0, 0.01][:outputs], seen * [3.0, 40.0, 0.01][:outputs]
         if ties:
-            truth, found = np.round(truth / 2) * 2.0, np.round(found / 3) * 3.0
-            truth += np.arange(samples)[:, None] % 2  # no column is constant
+            truth, found = (
+                np.round(side / [1.5, 20.0, 0.005][:outputs]) for side in (truth, found)
+            )
         return Answers(truth=truth, outputs=found, decided=np.zeros(truth.shape, bool))
     found = 1 / (1 + np.exp(-seen))
     if ties:
@@ -57,9 +58,11 @@ def _direct(metric: str, answers: Answers, weights: Numbers | None = None) -> fl
         case "mean_average_precision":
             value = reference.average_precision_score(truth, found, average="macro", **options)
         case "multi_label_macro_f1":
-            value = reference.f1_score(truth, given, average="macro", **options)
+            pairs = zip(truth.T, given.T, strict=True)
+            value = np.mean([reference.f1_score(*pair, **options) for pair in pairs])
         case "multi_label_micro_f1":
-            value = reference.f1_score(truth, given, average="micro", **options)
+            each = None if weights is None else np.repeat(weights, truth.shape[1])
+            value = reference.f1_score(truth.ravel(), given.ravel(), sample_weight=each)
         case "multi_label_log_loss":
             columns = zip(truth.T, found.T, strict=True)
             value = np.mean([reference.log_loss(*pair, **options) for pair in columns])
@@ -111,7 +114,7 @@ def test_a_score_says_how_a_copy_moves_ranks() -> None:
 )
 def test_the_spread_of_scores_is_that_of_the_metric(metric: str) -> None:
     """The standard error against samples left out one by one, and drawn anew."""
-    size = 250
+    size = 150
     answers = _answers(metric, samples=size, outputs=2)
 
     def of(rows: npt.NDArray[Any]) -> float:
@@ -123,11 +126,11 @@ def test_the_spread_of_scores_is_that_of_the_metric(metric: str) -> None:
     found = influence_scores(metric, answers).std(ddof=1) / np.sqrt(size)
     left = np.array([of(np.delete(np.arange(size), sample)) for sample in range(size)])
     jackknife = np.sqrt((size - 1) / size * np.square(left - left.mean()).sum())
-    assert found == pytest.approx(jackknife, rel=0.05)
+    assert found == pytest.approx(jackknife, rel=0.1)
     rng = np.random.default_rng(1)
-    drawn = np.array([of(rng.integers(size, size=size)) for _ in range(600)])
-    # A standard deviation of 600 values is known to about 3 %.
-    assert found == pytest.approx(drawn.std(ddof=1), rel=0.15)
+    drawn = np.array([of(rng.integers(size, size=size)) for _ in range(400)])
+    # A standard deviation of 400 values is known to about 4 %.
+    assert found == pytest.approx(drawn.std(ddof=1), rel=0.2)
 
 
 @pytest.mark.parametrize("metric", list(SCORED))
