@@ -36,7 +36,8 @@ class Predictions:
 
     `chosen` is the trial that was used. `first` are the first samples (all of them, where no file
     was asked for), `count` how many there were, `by_class` how often each class was predicted (or
-    `unsure`; of several labels a sample, how often each was given), `failed` the first of those that could not be read and `failures` how many these are.
+    `unsure`; of several labels a sample, how often each was given), `failed` the first of those
+    that could not be read and `failures` how many these are.
     Where folders are named like classes, `labelled` counts (folder, predicted) pairs. `outputs` say
     what is predicted.
     """

@@ -150,7 +150,7 @@ class TrainedModel:
         return resize_image(np.asarray(pixels), rule.resized_to, rule.resize, interpolation)
 
     def answers_of_prepared(self, stored: Pixels) -> npt.NDArray[Any]:
-        """What is predicted, within rounding `[n, outputs]`, of a few images of `prepared`, quickly."""
+        """What is predicted `[n, outputs]` of a few images of `prepared`, within rounding."""
         pieces = np.array_split(stored, min(self.parallel_batches, len(stored)))
         logits = list(self._quick(map(self._normalised, pieces)))
         return self.outputs.of_logits(torch.cat(logits))

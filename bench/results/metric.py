@@ -131,9 +131,6 @@ class Metric:
         return f"{difference} points" if self.percent else difference
 
 
-USUAL_METRICS = {"regression": "r2", "multi_label": "mean_average_precision"}
-"""By what runs of these tasks are compared that chose by different metrics."""
-
 IN_TARGET_UNITS = ("mae", "rmse")
 """Metrics whose figures are in the units of the targets."""
 

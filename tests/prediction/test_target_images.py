@@ -1,4 +1,4 @@
-"""Trials of regression and of several labels that were trained on images: all that is done with them."""
+"""Trials of regression and of several labels, trained on images: all that is done with them."""
 
 from __future__ import annotations
 

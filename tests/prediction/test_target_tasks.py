@@ -165,7 +165,7 @@ def test_answers_of_a_file_are_compared_as_what_they_are() -> None:
     logits = np.array([[0.5], [-1.0]])
     assert numbers.function == "values"
     assert numbers.logits(known.restored(logits)) == pytest.approx(logits)
-    assert numbers.differing(logits, logits + [[0.0], [0.01]]) == 1
+    assert numbers.differing(logits, logits + np.array([[0.0], [0.01]])) == 1
     labels = Reading(
         outputs=Outputs(names=NAMES, task=TARGET_TASKS["multi_label"], thresholds=(0.5, 0.9))
     )

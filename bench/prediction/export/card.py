@@ -305,9 +305,10 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
             f"{100 * error:.1f} points on average."
         )
     if model.preprocessing.kind == "image":
+        compared = Reading(outputs=model.outputs).compared
         yield (
             f"Files were decoded by Pillow {version('pillow')}, upright by their EXIF entry. Other "
-            f"decoders give slightly other pixels, and so slightly other {Reading(outputs=model.outputs).compared}."
+            f"decoders give slightly other pixels, and so slightly other {compared}."
         )
     if wish.dtype == "fp16":
         yield "It computes in fp16; the figures of metrics are those of the trial as it was tested."
@@ -345,7 +346,7 @@ def _known(interval: tuple[float, float], metric: Metric | None = None) -> list[
         return None
     low, high = (float(end) for end in interval)
     fraction = metric is None or metric.percent
-    kind = FRACTION if fraction else TASK_METRICS.get(metric.name, FINITE)
+    kind = FRACTION if fraction or metric is None else TASK_METRICS.get(metric.name, FINITE)
     return [max(kind.low, low), min(kind.high, high)]
 
 

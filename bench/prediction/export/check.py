@@ -57,10 +57,11 @@ class Check:
     deviations of the targets; labels have changed where another class is the most probable, or
     other labels are given (None where numbers are predicted). `accuracy` is the file's,
     `trial_accuracy` that of the trial in fp32; where no classes are predicted `figure` and
-    `trial_figure` stand in their place, by the run's `metric`. `unlike_run` says for how many samples
-    the trial then predicts something else than the run stored (it may have computed in another
-    precision). These are None where samples were generated, and `missing` says why. Times are milliseconds a sample on this machine's processor,
-    in batches of 64 and alone; `trial_milliseconds` are those of the opened trial.
+    `trial_figure` stand in their place, by the run's `metric`. `unlike_run` says for how many
+    samples the trial then predicts something else than the run stored (it may have computed in
+    another precision). These are None where samples were generated, and `missing` says why. Times
+    are milliseconds a sample on this machine's processor, in batches of 64 and alone;
+    `trial_milliseconds` are those of the opened trial.
     """
 
     runtime: str

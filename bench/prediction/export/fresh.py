@@ -57,7 +57,7 @@ class Fresh:
     errors: IO[str]
 
     def logits(self, batch: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float32], float]:
-        """What the file answers `[n, outputs]`, logits for the most part, and the seconds that it took."""
+        """What the file answers `[n, outputs]`, and the seconds that it took."""
         return self._ask("batch", batch)
 
     def logits_of_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -31,9 +31,9 @@ GENERATED = 48
 class HeldOut:
     """So many samples: `read` gives some of them, RGB images of any size or vectors.
 
-    `truth` and `predicted` (what the run's own evaluation said) are indices of classes; of other tasks
-    targets or labels, and values or probabilities, both `[n, outputs]`. They are None for samples
-    that were generated, and `missing` then says why.
+    `truth` and `predicted` (what the run's own evaluation said) are indices of classes; of other
+    tasks targets or labels, and values or probabilities, both `[n, outputs]`. They are None for
+    samples that were generated, and `missing` then says why.
     """
 
     count: int

@@ -35,7 +35,7 @@ class Reading:
         return answers if known is None else (answers - known.mean) / known.sd
 
     def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
-        """What logits say in [0, 1]; of values there is no such thing, and they stay as they are."""
+        """What logits say in [0, 1]; standardised values stay as they are."""
         wide = logits.astype(np.float64)
         if self.outputs.task is REGRESSION:
             return wide
@@ -50,7 +50,7 @@ class Reading:
             return logits
         if self.outputs.task is MULTI_LABEL:
             return decisions(self.probabilities(logits), self.outputs.thresholds)
-        return logits.argmax(axis=1)
+        return np.asarray(logits.argmax(axis=1))
 
     def differing(self, one: npt.NDArray[Any], other: npt.NDArray[Any]) -> int:
         """Of how many samples something else is said."""
@@ -69,8 +69,7 @@ class Reading:
         return "values" if self.outputs.task is REGRESSION else "probabilities"
 
     def stored(self, predicted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What was said of each sample, of classes, probabilities of labels, or values that a run
-        has stored."""
+        """What `said` gives, of what a run has stored: classes, probabilities, or values."""
         if self.outputs.task is MULTI_LABEL:
             return decisions(predicted, self.outputs.thresholds)
         return self.logits(predicted)

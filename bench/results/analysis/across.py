@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bench.errors import BenchError, bounded
+from bench.methods.target_tasks import TARGET_TASKS
 from bench.results.analysis.choice import with_all_folds
 from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
 from bench.results.analysis.joint import JointScores, joint_scores
@@ -19,7 +20,7 @@ from bench.results.analysis.verdict import margin_of
 from bench.results.folder.columns import output_names
 from bench.results.folder.inputs import read_inputs
 from bench.results.grid import complete_trials, flat, has_folds, read_grid, value_text
-from bench.results.metric import ACCURACY, USUAL_METRICS, Metric
+from bench.results.metric import ACCURACY, Metric
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Change:
 class RunComparison:
     """A run against an earlier one by `metric`.
 
-    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy, of other tasks the first metric that always is measured.
+    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy, of
+    other tasks than classification their usual metric.
     `same_data` compares the fingerprints of their data; None where one of them is not known. In
     each of `ambiguous` are labels of configs before and after that could belong together, more than
     one of them; in `only_before` and `only_after` those that have no counterpart.
@@ -195,14 +197,14 @@ def _check_alike(before: Run, after: Run) -> None:
         return
     first, second = (bounded(", ".join(each), 200) for each in names)
     raise BenchError(
-        f"runs must predict the same to be compared, got {first} in {before.folder} and {second} in "
-        f"{after.folder}"
+        f"runs must predict the same to be compared, got {first} in {before.folder} and "
+        f"{second} in {after.folder}"
     )
 
 
 def _usual_metric(run: Run) -> Metric:
     """What both runs measured, by whichever metric they chose."""
-    name = USUAL_METRICS.get(run.target_task)
+    name = TARGET_TASKS[run.target_task].metric
     return next((each for each in run.metrics if each.name == name), ACCURACY)
 
 

@@ -47,10 +47,10 @@ _SINGLE: Mapping[str, Reason] = {
 
 
 NOT_AUDITED: Mapping[str, str] = {
-    "regression": "confident learning finds labels of another class, and numbers have no classes; the "
-    "report shows the images that are predicted worst",
-    "multi_label": "confident learning, as it is defined, takes one class a sample, and here a sample "
-    "has several labels; the report shows the labels that are most confidently wrong",
+    "regression": "confident learning finds labels of another class, and numbers have no classes; "
+    "the report shows the images that are predicted worst",
+    "multi_label": "confident learning, as it is defined, takes one class a sample, and here a "
+    "sample has several labels; the report shows the labels that are most confidently wrong",
 }
 """Why label errors are not looked for, by task."""
 
@@ -109,7 +109,7 @@ def find_suspects(run: Run) -> Audited:
 
 
 def check_audited(task: str, name: str) -> None:
-    """Raise `BenchError` if what is called `name` predicts no classes, of which labels could err."""
+    """Raise `BenchError` if what is called `name` predicts no classes, so that no label errs."""
     if task in NOT_AUDITED:
         raise BenchError(f"{name} cannot be audited (task: {task}): {NOT_AUDITED[task]}")
 

@@ -1,7 +1,7 @@
 """How well each target, or each label, is predicted, where a sample is of no single class.
 
-Intervals are those of the crossed table of seeds × samples, as of every figure of a report, and each
-is judged alone.
+Intervals are those of the crossed table of seeds × samples, as of every figure of a report, and
+each is judged alone.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     training and validation until the run's metric first reached `target` in validation (NaN if it
     never did, or where the number of training images is not known); `area`, its mean over epochs
     (the area under its curve, per epoch); `overfitting`, training minus validation accuracy after
-    the last epoch, of other tasks than classification validation minus training loss; `late_loss`, the metric's test figure at the chosen minus after the last epoch.
+    the last epoch, of other tasks than classification validation minus training loss; `late_loss`,
+    the metric's test figure at the chosen minus after the last epoch.
     """
     import pandas as pd
 

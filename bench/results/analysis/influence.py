@@ -4,8 +4,9 @@ A mean over samples scores each sample by what it adds. Any other metric is a sm
 distribution of the samples, and a sample's score is the metric plus its influence value: by how
 much the metric moves, per weight, when the sample gets a little more of it (Hampel, 1974). Their
 mean is the metric, and the variance of their mean estimates that of the metric (the infinitesimal
-jackknife: Jaeckel, 1972; Efron, 1982). Values that leave a sample out (Tukey's pseudo-values) differ
-from these by terms that vanish with the number of samples, and would cost a metric for each sample.
+jackknife: Jaeckel, 1972; Efron, 1982). Values that leave a sample out (Tukey's pseudo-values)
+differ from these by terms that vanish with the number of samples, and would cost a metric for each
+sample.
 
 With weights wᵢ that add up to 1, and means over them:
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class Predicted:
     """
 
     samples: tuple[str, ...]
-    labels: Labels
+    labels: npt.NDArray[Any]
     probabilities: Probabilities
 
     def at(self, samples: Sequence[str]) -> Predicted:
@@ -60,6 +60,7 @@ def predicted_by_trial(predictions: pd.DataFrame) -> dict[str, Predicted]:
     classes = target_task_of(predictions) == "classification"
     found = {}
     for trial, own in predictions.groupby("trial", sort=False):
+        labels: npt.NDArray[Any]
         labels, probabilities = class_arrays(own) if classes else output_arrays(own)
         samples = tuple(map(str, own["sample"]))
         found[str(trial)] = Predicted(samples=samples, labels=labels, probabilities=probabilities)

@@ -166,7 +166,7 @@ _OF_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
         "residuals": "The test images that the best strategy predicts worst.",
     },
     "multi_label": {
-        "labels": "How often the best strategy gives each label to test images that have or lack it.",
+        "labels": "How often the best strategy gives a label to test images that have or lack it.",
         "mistakes": "The test images that the best strategy is most confidently wrong about.",
     },
 }

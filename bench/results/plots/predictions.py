@@ -221,7 +221,8 @@ def contact_sheet(
         [pictures[mistake.sample] for mistake in shown],
         [_mistake_text(mistake) for mistake in shown],
         title=title,
-        note=f"True {what} → predicted {what}, the probability of the latter, and in how many seeds.",
+        note=f"True {what} → predicted {what}, the probability of the latter, and in how many "
+        "seeds.",
     )
 
 
@@ -403,8 +404,8 @@ def residual_sheet(
         [pictures[each.sample] for each in shown],
         [_residual_text(each, several) for each in shown],
         title=title,
-        note="True value → predicted one (mean over seeds), and how far apart they are, in standard "
-        "deviations of the target.",
+        note="True value → predicted one (mean over seeds), and how far apart they are, in "
+        "standard deviations of the target.",
     )
 
 

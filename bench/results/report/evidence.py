@@ -450,9 +450,8 @@ def _training(found: Findings) -> Iterator[Block]:
         f"To {goal}: in how many trials validation {metric.label} reached it, and after how many "
         "epochs, training images and seconds (medians; a trial that never reached it counts as "
         f"longest, so – where half of them did not). The rest are means over seeds. Mean val: "
-        f"validation {metric.label} averaged over all epochs. Gap: {_gap_words(metric)} after the "
-        f"last epoch{'' if metric.is_accuracy or not metric.of_classes else ', in points'}. Late: test "
-        f"{metric.label} at the chosen epoch minus after the last one.{units}"
+        f"validation {metric.label} averaged over all epochs. Gap: {_gap_words(metric)}. Late: "
+        f"test {metric.label} at the chosen epoch minus after the last one.{units}"
     )
     measures = trial_measures(run, target=target)
     means, reached = measures.groupby("config").mean(), reached_target(measures)
@@ -477,9 +476,10 @@ def _training(found: Findings) -> Iterator[Block]:
 
 
 def _gap_words(metric: Metric) -> str:
-    if metric.of_classes:
-        return "training minus validation accuracy"
-    return "validation minus training loss"
+    if not metric.of_classes:
+        return "validation minus training loss after the last epoch"
+    points = "" if metric.is_accuracy else ", in points"
+    return f"training minus validation accuracy after the last epoch{points}"
 
 
 def _until(value: float, form: str) -> str:

@@ -181,8 +181,8 @@ def _by_label(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
     shown = [short[each.name] for each in metrics]
     yield Heading("By label", 3)
     yield paragraph(
-        f"Of {whose}, on the test split, in percent. A label is given where its probability reaches "
-        "its threshold, which each training chose on its own validation split. "
+        f"Of {whose}, on the test split, in percent. A label is given where its probability "
+        "reaches its threshold, which each training chose on its own validation split. "
         f"{_interval_words(choice, folds)}"
     )
     listed = found
