@@ -130,7 +130,13 @@ def _results(
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("strategy", ["linear_probe", "mlp_probe", "lp_ft"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "lp_ft",
+        *(pytest.param(name, marks=pytest.mark.campaign) for name in ("linear_probe", "mlp_probe")),
+    ],
+)
 def test_what_is_stacked_and_shared_has_the_bits_of_each_alone(task: str, strategy: str) -> None:
     trials = [target_trial(task, strategy, epochs=3, **own) for own in VARIATIONS[task]]
     trials += [target_trial(task, "gradual_unfreeze", epochs=3, **VARIATIONS[task][0])]
@@ -222,6 +228,7 @@ def test_targets_mix_as_their_images_do(mix: str) -> None:
     assert not torch.equal(found, targets)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("task", "dataset"), [("regression", "angles"), ("multi_label", "scenes")])
 def test_mixed_images_are_trained_on_with_the_bits_of_each_alone(task: str, dataset: str) -> None:
     own = entry(catalogue().dataset, dataset, train=24, val=12, test=6, image_size=32)
