@@ -224,7 +224,8 @@ def _of_labels(predictions: pd.DataFrame, names: Sequence[str]) -> Iterator[str]
 
 def _unpaired(predictions: pd.DataFrame, names: Sequence[str], prefix: str) -> Iterator[str]:
     """Of each name there must be a second column, in the same order."""
-    others = [name.removeprefix(prefix) for name in predictions if name.startswith(prefix)]
+    columns = map(str, predictions)
+    others = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
     if others != list(names):
         yield (
             f"the columns {prefix}… must be of {bounded(', '.join(names), 100)}, got those of "

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 from bench.suite.rules import METRIC_NAME
+from bench.suite.schema import TargetTaskName
 
 TableName = Literal["trials", "curves", "predictions"]
 TABLES: tuple[TableName, ...] = ("trials", "curves", "predictions")
@@ -233,9 +234,7 @@ LABEL_PREFIX = "label_"
 TARGET_PREFIX, PREDICTED_PREFIX = "target_", "predicted_"
 """Of regression: a column for each target with its value, and one with what was predicted."""
 
-TargetTask: TypeAlias = Literal["classification", "regression", "multi_label"]
-
-_NAMED_COLUMNS: Mapping[TargetTask, tuple[tuple[str, Kind], ...]] = {
+_NAMED_COLUMNS: Mapping[TargetTaskName, tuple[tuple[str, Kind], ...]] = {
     "classification": ((PROBABILITY_PREFIX, REAL),),
     "regression": ((TARGET_PREFIX, REAL), (PREDICTED_PREFIX, REAL)),
     "multi_label": ((LABEL_PREFIX, WHOLE), (PROBABILITY_PREFIX, REAL)),
@@ -246,7 +245,7 @@ _OF_CLASSES = ("label", "predicted")
 """Columns of predictions that other tasks lack."""
 
 
-def target_task_of(columns: Iterable[object]) -> TargetTask:
+def target_task_of(columns: Iterable[object]) -> TargetTaskName:
     """What a table of predictions is of, from its columns; an empty one is of classes."""
     names = list(map(str, columns))
     if "predicted" in names:

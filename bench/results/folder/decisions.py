@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.methods.target_tasks import HALF
 from bench.results.folder.columns import (
     PROBABILITY_PREFIX,
     THRESHOLDS,
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DECIDED_PREFIX = "decided_"
-
-HALF = 0.5
-"""The threshold of a label where none was chosen."""
 
 
 def with_decisions(predictions: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -38,11 +36,11 @@ def with_decisions(predictions: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFr
     }
     rows, places = _places(predictions["trial"])
     limits = np.array([by_trial[trial] for trial in places]).reshape(-1, len(names))[rows]
-    columns = {
-        DECIDED_PREFIX + name: predictions[PROBABILITY_PREFIX + name].to_numpy() >= limits[:, at]
-        for at, name in enumerate(names)
-    }
-    return predictions.assign(**columns)
+    columns = [PROBABILITY_PREFIX + name for name in names]
+    given = predictions[columns].to_numpy() >= limits
+    return predictions.assign(
+        **{DECIDED_PREFIX + name: given[:, at] for at, name in enumerate(names)}
+    )
 
 
 def _thresholds(text: object, labels: int) -> list[float]:

@@ -26,7 +26,7 @@ from bench.results.folder.checks import (
     trials_problem,
 )
 from bench.results.folder.children import read_child_predictions, read_children
-from bench.results.folder.columns import TABLES, TableName, TargetTask
+from bench.results.folder.columns import TABLES, TableName
 from bench.results.folder.decisions import with_decisions
 from bench.results.folder.lock import other_writer
 from bench.results.folder.parts import PLANNED_KEY, RunStore
@@ -35,6 +35,7 @@ from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import TEST, VAL, of_split, read_table, to_frame
 from bench.results.folder.test_curves import read_test_curves
 from bench.results.metric import Metric, read_metrics
+from bench.suite.schema import TargetTaskName
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
 from bench.system.object_store import is_url
@@ -89,9 +90,9 @@ class Run:
         return read_test_curves(self.folder, self.trials)
 
     @property
-    def target_task(self) -> TargetTask:
+    def target_task(self) -> TargetTaskName:
         """What the suite predicts: classes, numbers, or several labels a sample."""
-        told: TargetTask | None = self.data.get("task")
+        told: TargetTaskName | None = self.data.get("task")
         return told or "classification"
 
     @property
