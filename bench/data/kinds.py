@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.dataset import DataIssue, Dataset, ImageDataset, InputKind, strata_names
+from bench.data.dataset import DataIssue, Dataset, ImageDataset, InputKind
 from bench.data.images.prepared import (
     BILINEAR,
     FORMAT_VERSION,
@@ -142,7 +142,7 @@ def _noise_labels(dataset: Dataset, count: int) -> dict[str, Any]:
         turns = np.arange(count)[:, None] + np.arange(len(dataset.classes))
         targets = replace(targets, values=(turns % 2).astype(np.float32))
     return {
-        "labels": np.arange(count) % len(strata_names(dataset)),
+        "labels": np.arange(count) % len(dataset.classes),
         "targets": targets,
         "given_splits": np.zeros(count, np.int8),
         "sample_ids": tuple(str(index) for index in range(count)),

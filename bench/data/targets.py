@@ -21,8 +21,7 @@ Values = npt.NDArray[np.float32]
 Strata = npt.NDArray[np.int64]
 
 MAX_BINS, LEAST = 5, 10
-"""Strata of numbers, at most, and the fewest samples of any: a part of it must go into each split.
-"""
+"""Strata of numbers, at most, and the fewest samples of any: some of them go into each split."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -36,7 +36,9 @@ OF_NUMBERS: dict[str, Reference] = {
 OF_LABELS: dict[str, Reference] = {
     "mean_average_precision": sklearn.average_precision_score,
     "multi_label_macro_f1": lambda y, p: float(
-        np.mean([sklearn.f1_score(a, b >= 0.5, zero_division=0) for a, b in zip(y.T, p.T)])
+        np.mean(
+            [sklearn.f1_score(a, b >= 0.5, zero_division=0) for a, b in zip(y.T, p.T, strict=True)]
+        )
     ),
     "multi_label_micro_f1": lambda y, p: sklearn.f1_score(y.ravel(), p.ravel() >= 0.5),
     "multi_label_log_loss": _log_loss,

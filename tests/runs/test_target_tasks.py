@@ -24,6 +24,7 @@ from tests.targets import vectors_loaded
 
 sklearn = pytest.importorskip("sklearn.metrics")
 TASKS = {"regression": "vector_values", "multi_label": "vector_labels"}
+SOME = ["multi_label", pytest.param("regression", marks=pytest.mark.campaign)]
 METRIC = {"regression": "r2", "multi_label": "mean_average_precision"}
 
 
@@ -191,7 +192,7 @@ def test_checkpoints_and_the_suite_say_the_task(runs: dict[str, bench.Run], task
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", SOME)
 def test_a_run_that_was_interrupted_and_one_in_processes_have_the_same_bits(
     runs: dict[str, bench.Run], task: str, weights: Path, tmp_path: Path
 ) -> None:
@@ -207,7 +208,7 @@ def test_a_run_that_was_interrupted_and_one_in_processes_have_the_same_bits(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", SOME)
 def test_folds_and_unassigned_splits(task: str, tmp_path: Path) -> None:
     run = _run(suite_of(tmp_path, task, folds=3, seed=0), tmp_path)
     predictions = _parquet(run, "predictions")
@@ -216,6 +217,7 @@ def test_folds_and_unassigned_splits(task: str, tmp_path: Path) -> None:
     assert len(tested) == 30 + 20 + 24
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("task", TASKS)
 def test_tuning_follows_the_metric_of_the_task(task: str, tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_tuning_follows_the_metric_of_the_task(task: str, tmp_path: Path) -> Non
     assert rows["val_accuracy"].isna().all()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", SOME)
 def test_a_plan_and_a_range_of_rates(task: str, tmp_path: Path) -> None:
     suite = suite_of(tmp_path, task)
     plan = bench.plan(suite, out=tmp_path, device="cpu", reuse=False)
@@ -247,6 +249,7 @@ def test_ids_of_classification_do_not_know_of_tasks() -> None:
         "backbone": "resnet18",
         "weights": "none",
         "strategy": "from_scratch",
+        "precision": "fp32",
         "seed": 0,
     }
     (plain,) = resolve_run(suite, device="cpu").trials

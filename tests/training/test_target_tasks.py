@@ -18,13 +18,16 @@ from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import cut
 from bench.methods.metrics import measure
 from bench.methods.strategies import STRATEGIES
+from bench.methods.target_tasks import TARGET_TASKS
 from bench.models.checkpoints import read_checkpoint
+from bench.runs.catalogue import catalogue
 from bench.suite import Entry
 from bench.training.loop import Branch, Outcome, isolated, train
 from bench.training.lr_range import lr_range_test
 from bench.training.one_device import OneDevice
 from bench.training.trial import EpochInputs, Step, apply_stage
 from tests.targets import OUTPUTS, target_job, target_training, target_trial, vectors_loaded
+from tests.tiny import entry, make_job, make_trial
 
 TASKS = ("regression", "multi_label")
 TRAINING = [name for name in STRATEGIES if STRATEGIES.get(name).traits.trains]
@@ -127,7 +130,13 @@ def _results(
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("strategy", ["linear_probe", "mlp_probe", "lp_ft"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "lp_ft",
+        *(pytest.param(name, marks=pytest.mark.campaign) for name in ("linear_probe", "mlp_probe")),
+    ],
+)
 def test_what_is_stacked_and_shared_has_the_bits_of_each_alone(task: str, strategy: str) -> None:
     trials = [target_trial(task, strategy, epochs=3, **own) for own in VARIATIONS[task]]
     trials += [target_trial(task, "gradual_unfreeze", epochs=3, **VARIATIONS[task][0])]
@@ -209,14 +218,38 @@ def test_weights_of_labels_are_the_odds_against_them() -> None:
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 def test_targets_mix_as_their_images_do(mix: str) -> None:
-    entry = Entry(name="none", options={"mix": mix, "mix_alpha": 1.0})
-    augmenter = Augmenter(entry, size=8, num_classes=2, seed=0)
+    mixed_alone = Entry(name="none", options={"mix": mix, "mix_alpha": 1.0})
+    augmenter = Augmenter(mixed_alone, size=8, num_classes=2, seed=0)
     # Every pixel of an image is its own target, so that a mixture tells its shares.
     targets = torch.tensor([[3.0, -1.0], [-2.0, 0.5], [8.0, 4.0]])
     images = targets[:, :1, None, None].expand(3, 3, 8, 8).clone()
     mixed, found = augmenter.mix(images, targets, epoch=0, step=0)
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), found[:, 0])
     assert not torch.equal(found, targets)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("task", "dataset"), [("regression", "angles"), ("multi_label", "scenes")])
+def test_mixed_images_are_trained_on_with_the_bits_of_each_alone(task: str, dataset: str) -> None:
+    own = entry(catalogue().dataset, dataset, train=24, val=12, test=6, image_size=32)
+    jobs = []
+    for strategy, lr in (("linear_probe", 0.001), ("linear_probe", 0.01), ("full_finetune", 0.01)):
+        trial = make_trial(
+            strategy, backbone="shufflenet_v2_x0_5", augmentation="none", mix="mixup_cutmix",
+            epochs=1, lr=lr, task=task, metric=TARGET_TASKS[task].metric,
+        ).model_copy(update={"dataset": own})  # fmt: skip
+        jobs.append(make_job(trial, trial_id=trial.id({})))
+    together, alone = (
+        {r.trial_id: r for r in InProcessExecutor().run(cut(jobs, reuse=reuse), lambda _: None)}
+        for reuse in (True, False)
+    )
+    for trial, result in together.items():
+        assert result.error is None, result.error
+        assert result.outcome is not None
+        other = alone[trial].outcome
+        assert other is not None
+        assert np.array_equal(result.outcome.probabilities, other.probabilities)
+        assert result.records[0].train.metrics == {}  # mixtures have another spread
 
 
 # What else ------------------------------------------------------------------------------------

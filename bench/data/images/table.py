@@ -125,6 +125,11 @@ def table(
     what is no number, or no label, where that is what the table is to say.
     """
     outputs = outputs_of(target, labels)
+    if outputs is not None and (columns or {}).get("label") is not None:
+        raise DataError(
+            "columns: label names the class of an image, and target or labels what else is "
+            "predicted: give one of them"
+        )
     given = cast(Mapping[Role, str | None], columns or {})
     if isinstance(path, str):
         paths: Mapping[int, Path] = {UNASSIGNED: existing_file(path)}

@@ -116,6 +116,8 @@ def test_columns_that_are_not_there_or_named_twice(photos: Path) -> None:
     assert "each once" in message(photos, content, target=["age", "age"])
     assert "at least one column" in message(photos, content, target=[])
     assert "give one of the two" in message(photos, content, target="age", labels="age")
+    both: dict[str, Any] = {"columns": {"label": "age"}, "target": "age"}
+    assert "give one of them" in message(photos, content, **both)
 
 
 def test_a_file_with_two_numbers_is_refused(photos: Path) -> None:
