@@ -134,7 +134,7 @@ def _alone(model: object, photos: list[bytes], requests: int) -> float:
     with ThreadPoolExecutor() as pool:
         for at in range(0, requests, EVALUATION_BATCH):
             stored = np.stack(list(pool.map(prepared, contents[at : at + EVALUATION_BATCH])))
-            model.probabilities_of_prepared(stored)
+            model.answers_of_prepared(stored)
     return requests / (time.perf_counter() - began)
 
 

@@ -73,13 +73,25 @@ def _figures(found: Exported) -> Table:
         "checked": f"{check.runtime}, {check.samples:,} samples, {found.dtype}",
         "largest difference": f"{check.logit_difference:.2g} (logits), "
         f"{check.probability_difference:.2g} (probabilities)",
-        "labels that change": f"{check.changed_labels:,}",
     }
+    if check.changed_labels is None:
+        rows["largest difference"] = f"{check.logit_difference:.2g} standard deviations"
+    else:
+        rows["labels that change"] = f"{check.changed_labels:,}"
     if check.accuracy is not None and check.trial_accuracy is not None:
         rows["accuracy"] = (
             f"{100 * check.accuracy:.1f} % (the trial in fp32: {100 * check.trial_accuracy:.1f} %)"
         )
-    if check.resized is not None:
+    if check.figure is not None and check.trial_figure is not None:
+        rows[str(check.metric)] = (
+            f"{check.figure:.4g} (the trial in fp32: {check.trial_figure:.4g})"
+        )
+    if check.resized is not None and check.changed_labels is None:
+        rows["with its own resize"] = (
+            f"{check.resized.logit_difference:.2g} standard deviations, of "
+            f"{check.resized.images:,} images"
+        )
+    elif check.resized is not None:
         rows["with its own resize"] = (
             f"{check.resized.logit_difference:.2g} (logits), {check.resized.changed_labels:,} "
             f"labels change, of {check.resized.images:,} images"

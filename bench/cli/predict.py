@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +16,14 @@ from bench.cli.outcome import interruptible
 
 if TYPE_CHECKING:
     from bench.prediction.classify import Predictions
+    from bench.prediction.samples import Predicted
 
 MAX_ROWS = 100
 MAX_NAMED = 10
 MAX_NAME = 50
 TOLD_EVERY = 16
+MAX_TARGETS = 8
+"""Columns of targets; files have all."""
 MAX_CLASSES = 12
 """Classes of which a confusion table is shown."""
 
@@ -58,7 +62,10 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Classify images with a trained trial: by default the one that the verdict recommends."""
+    """Classify images with a trained trial: by default the one that the verdict recommends.
+
+    A trial of another task says numbers, or all labels of an image.
+    """
     load_plugins(plugin)
     from bench.prediction.classify import check_out, classify
     from bench.prediction.load import load
@@ -72,6 +79,8 @@ def predict(
         if out is not None:
             check_out(out, run, paths)
         model = load(run, trial, device=device)
+        model.outputs.check_confidence("--min-confidence", min_confidence)
+        model.outputs.check_top("--top", top)
         error_console.print(f"{escape(str(model.chosen))}", highlight=False)
         with error_console.status("") as status:
             found = classify(
@@ -89,7 +98,7 @@ def predict(
 def _show(found: Predictions, top: int) -> None:
     if found.out is None:
         _show_rows(found, top)
-    elif found.count > 1:
+    elif found.count > 1 and found.by_class:
         _show_counts(found)
     if found.labelled:
         _show_labelled(found)
@@ -104,13 +113,27 @@ def _show(found: Predictions, top: int) -> None:
 
 
 def _show_rows(found: Predictions, top: int) -> None:
+    """The first samples that could be read, as what is predicted asks for."""
+    shown = [each for each in found.first if each.failure is None][:MAX_ROWS]
+    if shown:
+        table = {
+            "classification": _table_of_classes,
+            "regression": _table_of_values,
+            "multi_label": _table_of_labels,
+        }[found.outputs.task.name](found, shown, top)
+        out_console.print(table, highlight=False)
+    rest = found.count - found.failures - len(shown)
+    if rest:
+        out_console.print(f"… and {rest:,} more; --out FILE keeps all of them", highlight=False)
+
+
+def _table_of_classes(found: Predictions, shown: Sequence[Predicted], top: int) -> Table:
     from bench.prediction.classify import ranked
-    from bench.prediction.table import UNSURE
+    from bench.prediction.outputs import UNSURE
 
     table = Table(box=None, pad_edge=False)
     for name in ("file", "class", "confidence"):
         table.add_column(name, justify="right" if name == "confidence" else "left")
-    shown = [each for each in found.first if each.failure is None][:MAX_ROWS]
     for each in shown:
         best = ranked(each, found.classes, top)
         for number, (name, probability) in enumerate(best):
@@ -118,11 +141,40 @@ def _show_rows(found: Predictions, top: int) -> None:
             text = f"{UNSURE} ({name}?)" if unsure else name
             first = _shortened(each.name) if number == 0 else ""
             table.add_row(escape(first), escape(text), f"{100 * probability:.1f} %")
-    if shown:
-        out_console.print(table, highlight=False)
-    rest = found.count - found.failures - len(shown)
-    if rest:
-        out_console.print(f"… and {rest:,} more; --out FILE keeps all of them", highlight=False)
+    return table
+
+
+def _table_of_values(found: Predictions, shown: Sequence[Predicted], top: int) -> Table:
+    """A column for each target."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file")
+    for name in found.outputs.names[:MAX_TARGETS]:
+        table.add_column(escape(name), justify="right")
+    for each in shown:
+        values = () if each.probabilities is None else each.probabilities[:MAX_TARGETS]
+        table.add_row(escape(_shortened(each.name)), *(f"{value:.5g}" for value in values))
+    return table
+
+
+def _table_of_labels(found: Predictions, shown: Sequence[Predicted], top: int) -> Table:
+    """The labels that each gets, and with `--top` the most probable ones, given or not."""
+    from bench.prediction.classify import ranked
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file")
+    table.add_column("labels")
+    if top > 1:
+        table.add_column("most probable")
+    for each in shown:
+        assert each.probabilities is not None
+        given = ", ".join(found.outputs.labels(each.probabilities)) or "–"
+        best = ", ".join(
+            f"{name} {100 * probability:.1f} %"
+            for name, probability in ranked(each, found.classes, top)
+        )
+        cells = (_shortened(each.name), given, *([best] if top > 1 else ()))
+        table.add_row(*map(escape, cells))
+    return table
 
 
 def _shortened(name: str) -> str:
@@ -132,7 +184,7 @@ def _shortened(name: str) -> str:
 
 def _show_counts(found: Predictions) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("class")
+    table.add_column(found.outputs.task.output)
     table.add_column("files", justify="right")
     for name, number in found.by_class.most_common():
         table.add_row(escape(name), f"{number:,}")

@@ -15,14 +15,17 @@ from bench.data.dataset import (
     Groups,
     ImageDataset,
     Times,
+    label_text,
     open_dataset,
+    strata_names,
+    target_task_of,
 )
 from bench.data.images import (
+    angles,
     folder,
-    fractal_sites,
     fractals,
-    hugging_face,
     hymenoptera,
+    scenes,
     table,
     torchvision_sets,
 )
@@ -58,6 +61,7 @@ from bench.data.splits import (
     make_time_splits,
     samples_digest,
 )
+from bench.data.targets import Targets, check_targets
 from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
@@ -86,9 +90,12 @@ __all__ = [
     "Resize",
     "Samples",
     "Splits",
+    "Targets",
     "Times",
     "VectorData",
     "VectorDataset",
+    "angles",
+    "check_targets",
     "class_counts",
     "data_fingerprint",
     "find_leakage",
@@ -100,6 +107,7 @@ __all__ = [
     "hugging_face",
     "hymenoptera",
     "kept_bytes",
+    "label_text",
     "leakage",
     "make_fold_splits",
     "make_splits",
@@ -112,8 +120,11 @@ __all__ = [
     "preprocessing_of",
     "resize_image",
     "samples_digest",
+    "scenes",
     "stand_in",
+    "strata_names",
     "table",
+    "target_task_of",
     "time_of",
     "torchvision_sets",
     "view_name",

@@ -19,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from bench.data.targets import Targets
 from bench.data.times import as_moment
 from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
 from bench.suite.limits import Limits
 from bench.suite.registry import NoTraits, Registry
+from bench.suite.schema import TargetTaskName
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
 
@@ -163,6 +165,9 @@ class Dataset(Protocol):
     def sample_weights(self) -> SampleWeights | None: ...
 
     @property
+    def targets(self) -> Targets | None: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     @property
@@ -183,12 +188,13 @@ class ImageDataset:
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
     leaves the split to us. `groups`, `times` and `sample_weights` are there if every sample has
-    one, `test_sets` if the test split has several parts with names. `fingerprint` is a hex hash of
-    contents, labels and splits (for generated data, of the recipe and its code version);
-    `open_dataset` adds groups, times, weights and test sets to it. `native_size` is the side in
-    pixels if all images are squares of one size, `squares` says that they are squares, whatever
-    their sizes. Of the values of 16-bit files so many `bits` are used; with `channels`, and `deep`,
-    pixels have the `form` that these say.
+    one, `test_sets` if the test split has several parts with names. `targets` are what is predicted
+    where that are not classes: `labels` are strata then, and `classes` the names of targets, or
+    labels. `fingerprint` is a hex hash of contents, labels, targets and splits (for generated data,
+    of the recipe and its code version); `open_dataset` adds groups, times, weights and test sets to
+    it. `native_size` is the side in pixels if all images are squares of one size, `squares` says
+    that they are squares, whatever their sizes. Of the values of 16-bit files so many `bits` are
+    used; with `channels`, and `deep`, pixels have the `form` that these say.
     `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
     tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
     the same data set under the `limits` of a suite, where it has files that these concern.
@@ -226,6 +232,7 @@ class ImageDataset:
     times: Times | None = None
     test_sets: TestSets | None = None
     sample_weights: SampleWeights | None = None
+    targets: Targets | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -251,6 +258,11 @@ def check_samples(dataset: Dataset) -> None:
     assert dataset.test_sets is None or len(dataset.test_sets) == count
     assert dataset.sample_weights is None or dataset.sample_weights.shape == (count,)
     assert len(set(dataset.classes)) == len(dataset.classes), "class names must be unique"
+    if (targets := dataset.targets) is not None:
+        assert targets.values.shape == (count, len(dataset.classes))
+        assert targets.values.dtype == np.float32
+        assert np.isfinite(targets.values).all(), "targets must be finite"
+        assert dataset.labels.max() < len(targets.strata), "labels must be strata of the targets"
 
 
 def plain_grouping(
@@ -309,6 +321,52 @@ def _with_one_group(pattern: str) -> str:
     if groups != 1:
         raise ValueError("must be a regular expression with one group in brackets")
     return pattern
+
+
+def plain_targets(
+    dataset: Dataset, samples: Sequence[int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Targets of samples (None: of all) as prepared data keep them; nothing of classes."""
+    targets = dataset.targets
+    if targets is None:
+        return {}
+    return {"targets": (targets if samples is None else targets.of(samples)).plain()}
+
+
+def targets_of(metadata: dict[str, Any]) -> Targets | None:
+    """What `plain_targets` gave, taken out of the metadata of prepared data."""
+    plain = metadata.pop("targets", None)
+    return None if plain is None else Targets.from_plain(plain, len(metadata["classes"]))
+
+
+class Labelled(Protocol):
+    """What has labels: a data set, before it is prepared or after."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    @property
+    def targets(self) -> Targets | None: ...
+
+
+def strata_names(samples: Labelled) -> tuple[str, ...]:
+    """What the `labels` count: classes, or the strata of numbers or of several labels a sample."""
+    return samples.classes if samples.targets is None else samples.targets.strata
+
+
+def label_text(samples: Labelled, sample: int) -> str:
+    """What is known of a sample, in words: its class, its numbers, or its labels."""
+    if samples.targets is None:
+        return str(samples.classes[samples.labels[sample]])
+    return samples.targets.text(sample, samples.classes)
+
+
+def target_task_of(samples: Labelled) -> TargetTaskName:
+    """What can be predicted of the samples."""
+    return "classification" if samples.targets is None else samples.targets.task
 
 
 SplitFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -514,6 +572,7 @@ def fingerprint_of(
     labels: npt.NDArray[np.int64],
     splits: npt.NDArray[np.int8],
     contents: Sequence[str],
+    targets: Targets | None = None,
 ) -> str:
     """The hex fingerprint of a data set whose samples have the content hashes `contents`."""
     digest = hashlib.sha256()
@@ -521,6 +580,8 @@ def fingerprint_of(
         digest.update(text.encode() + b"\0")
     digest.update(labels.astype("<i8").tobytes())
     digest.update(splits.astype("<i1").tobytes())
+    if targets is not None:
+        digest.update(targets.task.encode() + b"\0" + targets.values.astype("<f4").tobytes())
     return digest.hexdigest()
 
 

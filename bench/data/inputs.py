@@ -28,6 +28,7 @@ from bench.data.dataset import (
     Times,
 )
 from bench.data.splits import Samples
+from bench.data.targets import Targets
 from bench.suite import Entry, Interpolation
 from bench.system.checked_json import checked_json
 
@@ -118,7 +119,7 @@ class Inputs(Protocol):
         """The views of `samples` `[n, ...]`, on the device; a view depends on its sample alone."""
 
     def mix(self, batch: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """A mixed batch and its soft labels `[n, classes]`."""
+        """A mixed batch and its soft labels `[n, classes]`, or mixed targets `[n, outputs]`."""
 
 
 @runtime_checkable
@@ -136,7 +137,7 @@ class PreparedData(Protocol):
     """A prepared data set, opened: cheap, as its samples are mapped and not read.
 
     `labels` is int64 [n], `given_splits` int8 [n] of TRAIN, VAL, TEST or UNASSIGNED. `groups`,
-    `times`, `test_sets` and `sample_weights` are those of the data set.
+    `times`, `test_sets`, `sample_weights` and `targets` are those of the data set.
     """
 
     @property
@@ -162,6 +163,9 @@ class PreparedData(Protocol):
 
     @property
     def sample_weights(self) -> SampleWeights | None: ...
+
+    @property
+    def targets(self) -> Targets | None: ...
 
     @property
     def sample_ids(self) -> tuple[str, ...]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +145,13 @@ def _noise_vectors(dataset: VectorDataset, count: int, size: int, resize: Resize
 
 
 def _noise_labels(dataset: Dataset, count: int) -> dict[str, Any]:
+    targets = dataset.targets
+    if targets is not None:
+        turns = np.arange(count)[:, None] + np.arange(len(dataset.classes))
+        targets = replace(targets, values=(turns % 2).astype(np.float32))
     return {
         "labels": np.arange(count) % len(dataset.classes),
+        "targets": targets,
         "given_splits": np.zeros(count, np.int8),
         "sample_ids": tuple(str(index) for index in range(count)),
         "classes": dataset.classes,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import MAX_KEPT, DataIssue, Pixels
+from bench.data.dataset import MAX_KEPT, DataIssue, Pixels, label_text, target_task_of
 from bench.data.images.channels import compared
 from bench.data.images.prepared import ImageData
 from bench.data.splits import Samples, Splits
@@ -299,20 +299,30 @@ def _shown_pair(data: ImageData, pair: Samples, assigned: npt.NDArray[np.int8]) 
 
 
 def _conflict_issue(data: ImageData, original: Samples) -> Iterator[DataIssue]:
-    conflicts = [group for group in _groups(original) if len(np.unique(data.labels[group])) > 1]
+    labels = _labels(data)
+    conflicts = [group for group in _groups(original) if len(np.unique(labels[group])) > 1]
     if not conflicts:
         return
     pairs = []
     for group in conflicts[:MAX_KEPT]:
-        _, first = np.unique(data.labels[group], return_index=True)
+        _, first = np.unique(labels[group], return_index=True)
         pairs.append(group[first[:2]])
     what = f"{counted(len(conflicts), 'image')} under different labels"
     yield _labelled_pairs(data, "label-conflict", what, len(conflicts), pairs)
 
 
+def _labels(data: ImageData) -> npt.NDArray[np.int64]:
+    """Equal numbers where the same is said of samples."""
+    if data.targets is None:
+        return data.labels
+    _, found = np.unique(data.targets.values, axis=0, return_inverse=True)
+    return found.reshape(-1).astype(np.int64)
+
+
 def _near_conflict_issue(data: ImageData, pairs: Pairs) -> Iterator[DataIssue]:
-    conflicts = pairs[data.labels[pairs[:, 0]] != data.labels[pairs[:, 1]]]
-    if len(conflicts):
+    labels = _labels(data)
+    conflicts = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
+    if len(conflicts) and target_task_of(data) != "regression":  # where near may differ a little
         pairs_of = f"{counted(len(conflicts), 'pair')} of nearly identical images"
         kept = list(conflicts[:MAX_KEPT])
         what = f"{pairs_of} under different labels"
@@ -323,7 +333,7 @@ def _labelled_pairs(
     data: ImageData, kind: str, what: str, count: int, pairs: Sequence[Samples]
 ) -> DataIssue:
     shown = ", ".join(
-        " and ".join(f"{data.sample_ids[i]} ({data.classes[data.labels[i]]})" for i in pair)
+        " and ".join(f"{data.sample_ids[i]} ({label_text(data, int(i))})" for i in pair)
         for pair in pairs[:NAMED_PAIRS]
     )
     return DataIssue(

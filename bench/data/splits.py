@@ -16,6 +16,8 @@ from bench.errors import DataError, counted
 
 Samples = npt.NDArray[np.int64]
 
+ANY = "any"
+"""Stands for all strata where they have no say."""
 DRAWS = 8
 """How many orders of groups are tried until every part has every class."""
 
@@ -47,6 +49,7 @@ def make_splits(
     split_seed: int,
     shots: int | None,
     groups: Groups | None = None,
+    all_classes: bool = True,
 ) -> Splits:
     """The splits of a trial with the given `seed`.
 
@@ -59,7 +62,8 @@ def make_splits(
     Draws are stratified: each class gives its fraction to within less than one image, but at least
     one image and not all. With `groups`, no draw parts a group: classes give their fraction as far
     as groups allow. A `val_fraction` of 0 draws no validation split: `val` is empty. Raises
-    `DataError` where a class has too few images, or groups, for that.
+    `DataError` where a class has too few images, or groups, for that; unless `all_classes` need to
+    be in each split, as strata need not.
     """
     _check_fraction(val_fraction)
     if not 0 < test_fraction < 1:
@@ -68,12 +72,28 @@ def make_splits(
     test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
     if not test.size:
         test, rest = _draw(
-            rest, labels, classes, groups, fraction=test_fraction, split=TEST, seed=split_seed
+            rest,
+            labels,
+            classes,
+            groups,
+            fraction=test_fraction,
+            split=TEST,
+            seed=split_seed,
+            all_classes=all_classes,
         )
     val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
     if not val.size:
-        val, train = _draw_val(train, labels, classes, groups, fraction=val_fraction, seed=seed)
-    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
+        val, train = _draw_val(
+            train,
+            labels,
+            classes,
+            groups,
+            fraction=val_fraction,
+            seed=seed,
+            all_classes=all_classes,
+        )
+    splits = Splits(train, val, test)
+    return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
 def make_time_splits(
@@ -86,13 +106,14 @@ def make_time_splits(
     seed: int,
     val_fraction: float,
     shots: int | None,
+    all_classes: bool = True,
 ) -> Splits:
     """The splits of a trial that is tested on what is `at` this time or later.
 
     The validation split is what comes last before it: about `val_fraction` of it, as images of the
     same time stay together; it is the same for every seed. Raises `DataError` where the data set
     has a val or test split of its own, where there is nothing on one of the sides, and where a
-    class is missing in a split.
+    class is missing in a split, if `all_classes` must be in each.
     """
     _check_fraction(val_fraction)
     own = [name for split, name in SPLIT_NAMES.items()
@@ -111,24 +132,25 @@ def make_time_splits(
         )
     start = _start_of_val(times[rest], val_fraction)
     val, train = rest[times[rest] >= start], rest[times[rest] < start]
-    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
+    splits = Splits(train, val, test)
+    return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
 def _checked(
-    train: Samples,
-    val: Samples,
-    test: Samples,
+    splits: Splits,
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
     shots: int | None,
     seed: int,
+    all_classes: bool,
 ) -> Splits:
     """These splits, with so many `shots` to train on, if every class is in each of them."""
     if shots is not None:
-        train = _few(train, labels, classes, shots=shots, seed=seed)
-    splits = Splits(train, val, test)
-    _check_classes(splits, labels, classes)
+        few = _few(splits.train, labels, classes, shots=shots, seed=seed)
+        splits = Splits(few, splits.val, splits.test)
+    if all_classes:
+        _check_classes(splits, labels, classes)
     return splits
 
 
@@ -156,6 +178,7 @@ def make_fold_splits(
     val_fraction: float,
     shots: int | None,
     groups: Groups | None = None,
+    all_classes: bool = True,
 ) -> Splits:
     """The splits of a trial that is tested on `fold` (from 0) of `folds`.
 
@@ -163,15 +186,24 @@ def make_fold_splits(
     every image is tested once. Validation split and `shots` are drawn from the other folds as
     `make_splits` draws them. The parts are stratified: the folds differ by at most one image in
     each class, and in all; with `groups`, which no fold parts, as little as groups allow. Raises
-    `DataError` where a class has too few images, or groups.
+    `DataError` where a class has too few images, or groups, if `all_classes` must be in each fold.
     """
     _check_fraction(val_fraction)
     assert 0 <= fold < folds
-    found = _fold_of_each(labels, classes, groups, folds=folds, seed=seed)
+    found = _fold_of_each(labels, classes, groups, folds=folds, seed=seed, all_classes=all_classes)
     test = np.flatnonzero(found == fold)
     rest = np.setdiff1d(np.arange(len(labels)), test)
-    val, train = _draw_val(rest, labels, classes, groups, fraction=val_fraction, seed=seed)
-    return _checked(train, val, test, labels, classes, shots=shots, seed=seed)
+    val, train = _draw_val(
+        rest,
+        labels,
+        classes,
+        groups,
+        fraction=val_fraction,
+        seed=seed,
+        all_classes=all_classes,
+    )
+    splits = Splits(train, val, test)
+    return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
 def _fold_of_each(
@@ -181,6 +213,7 @@ def _fold_of_each(
     *,
     folds: int,
     seed: int,
+    all_classes: bool,
 ) -> npt.NDArray[np.int64]:
     """The fold of every image, drawn by `seed`.
 
@@ -188,7 +221,10 @@ def _fold_of_each(
     last one, so that the larger parts of all classes do not come together in the first folds.
     """
     counts = np.bincount(labels, minlength=len(classes))
-    if folds > counts.min():
+    if not all_classes and folds > len(labels):
+        images = counted(len(labels), "image")
+        raise DataError(f"folds must not exceed the {images} of the data set, got {folds}")
+    if all_classes and folds > counts.min():
         least = int(counts.argmin())
         raise DataError(
             f"folds must not exceed the images of the smallest class, got {folds}; class "
@@ -196,7 +232,7 @@ def _fold_of_each(
         )
     if groups is not None:
         everything, shares = np.arange(len(labels)), [1 / folds] * folds
-        return _parts(everything, labels, classes, groups, shares, "folds", seed)
+        return _parts(everything, labels, classes, groups, shares, "folds", seed, all_classes)
     found = np.empty(len(labels), np.int64)
     dealt = 0
     for label, name in enumerate(classes):
@@ -219,11 +255,21 @@ def _draw_val(
     *,
     fraction: float,
     seed: int,
+    all_classes: bool,
 ) -> tuple[Samples, Samples]:
     """The validation split and what remains; of a fraction of 0 there is none."""
     if fraction == 0:
         return pool[:0], pool
-    return _draw(pool, labels, classes, groups, fraction=fraction, split=VAL, seed=seed)
+    return _draw(
+        pool,
+        labels,
+        classes,
+        groups,
+        fraction=fraction,
+        split=VAL,
+        seed=seed,
+        all_classes=all_classes,
+    )
 
 
 def class_counts(
@@ -253,15 +299,18 @@ def _draw(
     fraction: float,
     split: int,
     seed: int,
+    all_classes: bool,
 ) -> tuple[Samples, Samples]:
     """`fraction` of each class of `pool`, and what remains."""
     if groups is not None:
         shares, purpose = [fraction, 1 - fraction], SPLIT_NAMES[split]
-        part = _parts(pool, labels, classes, groups, shares, purpose, seed)
+        part = _parts(pool, labels, classes, groups, shares, purpose, seed, all_classes)
         return pool[part == 0], pool[part == 1]
     drawn = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):
         members = pool[labels[pool] == label]
+        if len(members) < 2 and not all_classes:
+            continue
         if len(members) < 2:
             raise DataError(
                 f"class {name!r} has {counted(len(members), 'image')} left, too few to draw a "
@@ -269,6 +318,12 @@ def _draw(
             )
         count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
         drawn[_shuffled(members, SPLIT_NAMES[split], seed, name)[:count]] = True
+    if not drawn.any():
+        whole, any_class = np.zeros_like(labels), (ANY,)
+        return _draw(
+            pool, whole, any_class, None, fraction=fraction, split=split, seed=seed,
+            all_classes=True,
+        )  # fmt: skip
     return pool[drawn[pool]], pool[~drawn[pool]]
 
 
@@ -280,8 +335,17 @@ def _parts(
     shares: Sequence[float],
     purpose: str,
     seed: int,
+    all_classes: bool,
 ) -> npt.NDArray[np.int64]:
-    """The part of each sample of `pool`, where no group is in two of them."""
+    """The part of each sample of `pool`, where no group is in two of them.
+
+    Where classes need not be in all parts, and cannot, they have no say.
+    """
+    if not all_classes:
+        try:
+            return _parts(pool, labels, classes, groups, shares, purpose, seed, True)
+        except DataError:
+            labels, classes = np.zeros_like(labels), (ANY,)
     names, group = np.unique([groups[index] for index in pool], return_inverse=True)
     counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (group, labels[pool]), 1)

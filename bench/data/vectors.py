@@ -31,9 +31,12 @@ from bench.data.dataset import (
     grouping_of,
     naming,
     plain_grouping,
+    plain_targets,
+    targets_of,
 )
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
 from bench.data.splits import Samples, Splits
+from bench.data.targets import Targets
 from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite import Entry
@@ -72,6 +75,7 @@ class VectorDataset:
     times: Times | None = None
     test_sets: TestSets | None = None
     sample_weights: SampleWeights | None = None
+    targets: Targets | None = None
 
     def __post_init__(self) -> None:
         check_samples(self)
@@ -105,6 +109,7 @@ class VectorData:
     times: Times | None = None
     test_sets: TestSets | None = None
     sample_weights: SampleWeights | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,16 +120,18 @@ class VectorData:
         try:
             text = (folder / METADATA_FILE).read_text(encoding="ascii")
             metadata = json.loads(text)
-            grouping = grouping_of(metadata)
             # Those that an earlier version wrote have none.
             if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
                 raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
+            grouping = grouping_of(metadata)
+            targets = targets_of(metadata)
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
             if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
                 raise ValueError(f"the checksum of {VECTORS_FILE} is wrong")
             return cls(
                 folder=folder,
                 **grouping,
+                targets=targets,
                 vectors=vectors,
                 labels=np.array(metadata.pop("labels"), np.int64),
                 given_splits=np.array(metadata.pop("given_splits"), np.int8),
@@ -211,6 +218,7 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
                 "issues": [asdict(issue) for issue in dataset.issues],
                 "checksum": _digest(dataset.vectors),
                 **plain_grouping(dataset),
+                **plain_targets(dataset),
             }
             metadata["metadata_checksum"] = _metadata_checksum(metadata)
             (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")

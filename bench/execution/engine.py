@@ -425,9 +425,10 @@ class _Performance:
         return most if most - least <= MEMORY_TOLERANCE * most else None
 
     def _predictions(
-        self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[np.float32]]
+        self, samples: Samples, probabilities: np.ndarray[Any, np.dtype[Any]]
     ) -> Predictions:
         groups, sets = self._data.groups, self._data.test_sets
+        targets = self._data.targets
         return Predictions(
             samples=tuple(self._data.sample_ids[index] for index in samples),
             labels=self._data.labels[samples],
@@ -435,6 +436,7 @@ class _Performance:
             classes=self._data.classes,
             groups=None if groups is None else tuple(groups[index] for index in samples),
             test_sets=None if sets is None else tuple(sets[index] for index in samples),
+            targets=None if targets is None else targets.of(samples),
         )
 
     def _fail(self, job: Job, error: Exception) -> None:
@@ -571,6 +573,9 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         threads=settings.cpu_threads,
         numerics=NUMERICS_VERSION,
         versions={name: version(name) for name in ("torch", "torchvision")},
+        task=training.target_task.name,
+        standardised=result.standardised,
+        thresholds=result.thresholds,
     )
     tensors = result.state if weights is not None else {**training.start, **result.state}
     write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})

@@ -39,6 +39,7 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "devices_per_trial",
         "class_weights",
         "sampler",
+        "task",
         "metric",  # a state keeps the tensors of the epoch that it has chosen
         "choose",
         "diagnose",  # a state keeps the scores of its epochs

@@ -15,9 +15,12 @@ from bench.data import (
     Dataset,
     PreparedData,
     Splits,
+    Targets,
+    check_targets,
     make_fold_splits,
     make_splits,
     make_time_splits,
+    strata_names,
     time_of,
     view_name,
 )
@@ -121,14 +124,19 @@ class Task:
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """Samples of a split in order: ids, class indices, probabilities `[samples, classes]`, and
-    their groups and test sets if they have any."""
+    their groups and test sets if they have any.
+
+    Where no classes are predicted, `targets` are what is true of them, and `probabilities`
+    `[samples, outputs]` those of each label, or the values that are predicted.
+    """
 
     samples: tuple[str, ...]
     labels: np.ndarray[Any, np.dtype[np.int64]]
-    probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    probabilities: np.ndarray[Any, np.dtype[Any]]
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
     test_sets: tuple[str, ...] | None = None
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,8 +351,20 @@ def dataset_splits(trial: Trial, dataset: Dataset) -> Splits:
 def _splits(
     trial: Trial, samples: Dataset | PreparedData, given_splits: npt.NDArray[np.int8]
 ) -> Splits:
+    """Raises `DataError` where they cannot be drawn, or nothing can be learned from one."""
+    splits = _drawn_splits(trial, samples, given_splits)
+    if (targets := samples.targets) is not None:
+        of_training = targets.values[splits.train]
+        check_targets(targets.task, of_training, samples.classes, "the training split")
+    return splits
+
+
+def _drawn_splits(
+    trial: Trial, samples: Dataset | PreparedData, given_splits: npt.NDArray[np.int8]
+) -> Splits:
     options, settings = trial.dataset.options, trial.settings
-    labels, classes, times = samples.labels, samples.classes, samples.times
+    labels, classes, times = samples.labels, strata_names(samples), samples.times
+    all_classes = samples.targets is None
     rule = options.get("split") or {"by": "image"}
     together = samples.groups if rule["by"] == "group" else None
     if settings.folds is not None:
@@ -363,6 +383,7 @@ def _splits(
             val_fraction=options["val_fraction"],
             shots=settings.shots,
             groups=together,
+            all_classes=all_classes,
         )
     if rule["by"] == "time":
         assert times is not None
@@ -375,6 +396,7 @@ def _splits(
             seed=settings.seed,
             val_fraction=options["val_fraction"],
             shots=settings.shots,
+            all_classes=all_classes,
         )
     return make_splits(
         labels,
@@ -386,6 +408,7 @@ def _splits(
         split_seed=options["split_seed"],
         shots=settings.shots,
         groups=together,
+        all_classes=all_classes,
     )
 
 

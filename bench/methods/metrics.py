@@ -1,8 +1,9 @@
 """Metrics: what is measured of predictions on a split. The first of a suite chooses the epoch.
 
 A metric is one function from labels `[n]` (class indices) and probabilities `[n, classes]`
-(float64) to a number. Add one by writing such a function here, registered under its name, and a
-line for it in `tests/methods/test_metrics.py`.
+(float64) to a number; of regression from true and predicted values `[n, targets]`, of several
+labels a sample from labels (1 and 0) and probabilities `[n, labels]`. Add one by writing such a
+function here, registered under its name, and a line for it in `tests/methods/test_metrics.py`.
 
 They are computed here and not by scikit-learn, which the tests compare with:
 a head on a frozen trunk is validated in less time than its checks of one call take.
@@ -11,31 +12,42 @@ a head on a frozen trunk is validated in less time than its checks of one call t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, decisions
+from bench.suite import TargetTaskName
 from bench.suite.registry import Registry
 
 Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
-MetricFunction = Callable[[Labels, Probabilities], float]
+Values = npt.NDArray[np.float64]
+MetricFunction = Callable[[Any, Any], float]
 
-ACCURACY = "accuracy"
-"""What a suite that names no other metric chooses by."""
+ACCURACY = CLASSIFICATION.metric
+"""What a suite of classes that names no other metric chooses by."""
+R2 = REGRESSION.metric
 
 ECE_BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTraits:
-    """How a metric is shown (`label`; `percent`: as a fraction), and which way is better."""
+    """How a metric is shown (`label`; `percent`: as a fraction), and which way is better.
+
+    `target_task` is what a suite predicts where it can be measured. With `decides` it looks at
+    which labels are given, and at no probability.
+    """
 
     label: str | None = None
     higher_is_better: bool = True
     percent: bool = False
+    target_task: TargetTaskName = CLASSIFICATION.name
+    decides: bool = False
 
 
 METRICS: Registry[MetricFunction, MetricTraits] = Registry(
@@ -70,20 +82,33 @@ def metric(name: str) -> Metric:
     )
 
 
-def measure(primary: str, labels: Labels, probabilities: Probabilities) -> dict[str, float]:
-    """All metrics of this module, and the one called `primary`, of predictions on one split.
+def measure(
+    primary: str,
+    truth: npt.NDArray[Any],
+    answers: npt.NDArray[Any],
+    thresholds: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """All metrics of this module for the task of `primary`, and that one, on one split.
 
-    NaN where a probability is not finite.
+    `truth` and `answers` are what their functions take; labels are given from their `thresholds`
+    on, by default from 0.5. NaN where an answer is not finite.
     """
     names = measured(primary)
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(answers).all():
         return dict.fromkeys(names, math.nan)
-    return {name: float(METRICS.get(name).function(labels, probabilities)) for name in names}
+    figures = {}
+    for name in names:
+        entry = METRICS.get(name)
+        own = decisions(answers, thresholds).astype(float) if entry.traits.decides else answers
+        figures[name] = float(entry.function(truth, own))
+    return figures
 
 
 def measured(primary: str) -> tuple[str, ...]:
     """The names of what is measured where `primary` chooses, `primary` first."""
-    return tuple(dict.fromkeys((primary, *_BUILT_IN)))
+    task = METRICS.get(primary).traits.target_task
+    own = (name for name in _BUILT_IN if METRICS.get(name).traits.target_task == task)
+    return tuple(dict.fromkeys((primary, *own)))
 
 
 @METRICS.register(ACCURACY, label="accuracy", percent=True)
@@ -168,9 +193,136 @@ def _area(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> f
     others = len(positive) - count
     if not count or not others:
         return math.nan
-    _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(sizes) - (sizes - 1) / 2
-    return float((ranks[group[positive]].sum() - count * (count + 1) / 2) / (count * others))
+    return float((_ranks(scores)[positive].sum() - count * (count + 1) / 2) / (count * others))
+
+
+# Regression -----------------------------------------------------------------------------------
+
+
+@METRICS.register(R2, label="R²", target_task="regression")
+def r2(truth: Values, predicted: Values) -> float:
+    """The share of the variance that is explained: 1 − Σ(y − ŷ)² / Σ(y − ȳ)², mean over targets.
+
+    0 is what always naming the mean of these samples would get. NaN where a target is constant.
+    """
+    errors = np.square(truth - predicted).sum(axis=0)
+    spread = np.square(truth - truth.mean(axis=0)).sum(axis=0)
+    if not spread.all():
+        return math.nan
+    return float((1 - errors / spread).mean())
+
+
+@METRICS.register(
+    "mae", label="mean absolute error", higher_is_better=False, target_task="regression"
+)
+def mae(truth: Values, predicted: Values) -> float:
+    """The mean of |y − ŷ| over samples and targets, in the targets' own units."""
+    return float(np.abs(truth - predicted).mean())
+
+
+@METRICS.register(
+    "rmse", label="root mean squared error", higher_is_better=False, target_task="regression"
+)
+def rmse(truth: Values, predicted: Values) -> float:
+    """The root of the mean of (y − ŷ)² over samples, mean over targets, in their own units."""
+    return float(np.sqrt(np.square(truth - predicted).mean(axis=0)).mean())
+
+
+@METRICS.register("spearman", label="Spearman's ρ", target_task="regression")
+def spearman(truth: Values, predicted: Values) -> float:
+    """The correlation of the ranks of true and predicted values, mean over targets.
+
+    Equal values share the mean of their ranks. NaN where either is constant (Spearman, 1904).
+    """
+    columns = zip(truth.T, predicted.T, strict=True)
+    return float(np.mean([_correlation(_ranks(y), _ranks(p)) for y, p in columns]))
+
+
+# Several labels a sample ----------------------------------------------------------------------
+
+
+@METRICS.register(
+    MULTI_LABEL.metric, label="mean average precision", percent=True, target_task="multi_label"
+)
+def mean_average_precision(labels: Values, probabilities: Values) -> float:
+    """The mean over labels of Σ (Rₖ − Rₖ₋₁) Pₖ, with precision and recall at each probability.
+
+    Labels that no sample of the split has are left out; NaN where that are all of them.
+    """
+    columns = zip(labels.T, probabilities.T, strict=True)
+    found = [_average_precision(own > 0, scores) for own, scores in columns if own.any()]
+    return float(np.mean(found)) if found else math.nan
+
+
+@METRICS.register(
+    "multi_label_macro_f1",
+    label="macro F1 of labels",
+    percent=True,
+    target_task="multi_label",
+    decides=True,
+)
+def multi_label_macro_f1(labels: Values, given: Values) -> float:
+    """The mean over labels of F1, the harmonic mean of precision and recall of the labels given.
+
+    A label that neither occurs nor is given counts as 0, as in scikit-learn.
+    """
+    right, sizes = _hits(labels, given)
+    return float((2 * right / np.maximum(sizes, 1)).mean())
+
+
+@METRICS.register(
+    "multi_label_micro_f1",
+    label="micro F1 of labels",
+    percent=True,
+    target_task="multi_label",
+    decides=True,
+)
+def multi_label_micro_f1(labels: Values, given: Values) -> float:
+    """F1 over all labels of all samples together; 0 where none occurs and none is given."""
+    right, sizes = _hits(labels, given)
+    return float(2 * right.sum() / max(sizes.sum(), 1))
+
+
+@METRICS.register(
+    "multi_label_log_loss",
+    label="log loss of labels",
+    higher_is_better=False,
+    target_task="multi_label",
+)
+def multi_label_log_loss(labels: Values, probabilities: Values) -> float:
+    """Minus the mean logarithm of the probability of what holds, over samples and labels, in nats.
+
+    That is the probability of a label that a sample has, and 1 minus that of one that it lacks.
+    """
+    right = np.where(labels > 0, probabilities, 1 - probabilities)
+    return float(-np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean())
+
+
+def _hits(labels: Values, given: Values) -> tuple[Values, Values]:
+    """For each label, to how many samples it is rightly given, and how often it occurs or is."""
+    return (labels * given).sum(axis=0), labels.sum(axis=0) + given.sum(axis=0)
+
+
+def _average_precision(positive: npt.NDArray[np.bool_], scores: Values) -> float:
+    _, group = np.unique(scores, return_inverse=True)
+    given = np.bincount(group)[::-1].cumsum()
+    right = np.bincount(group, weights=positive)[::-1].cumsum()
+    gained = np.diff(right, prepend=0.0) / positive.sum()
+    return float((gained * right / given).sum())
+
+
+def _ranks(values: Values) -> Values:
+    """The ranks from 1; equal values share the mean of theirs."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Values = (np.cumsum(sizes) - (sizes - 1) / 2)[group]
+    return ranks
+
+
+def _correlation(one: Values, other: Values) -> float:
+    """Pearson's; NaN where one of them is constant."""
+    one, other = one - one.mean(), other - other.mean()
+    scale = math.sqrt((one @ one) * (other @ other))
+    return float(one @ other / scale) if scale else math.nan
 
 
 _BUILT_IN = tuple(METRICS)

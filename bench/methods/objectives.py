@@ -1,29 +1,34 @@
 """Objectives: what a training minimises over the samples, and how it sums and stacks.
 
 An objective is one function from class weights `[classes]` (None: all alike), label smoothing and
-options of its own to an `Objective`. What is recorded as the loss of an epoch is always the plain
-cross-entropy, so that curves of different objectives can be compared.
+options of its own to an `Objective`. What is recorded as the loss of an epoch is always plain: the
+cross-entropy, of numbers the mean squared error of standardised values, of several labels a sample
+the mean binary cross-entropy, so that curves of different objectives can be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol
 
 from pydantic import Field
 
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, TargetTask
+from bench.suite import TargetTaskName
 from bench.suite.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CROSS_ENTROPY = "cross_entropy"
+CROSS_ENTROPY = CLASSIFICATION.objective
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveTraits:
-    """Whether heads with the objective train in one stack, and whether its samples have weights.
+    """What the objective is the loss of, whether heads with it train in one stack, and whether its
+    samples have weights.
 
     Targets of an objective that `weighs_samples` are soft labels times the weight of the sample;
     the function gives a `CrossEntropy`.
@@ -31,6 +36,7 @@ class ObjectiveTraits:
 
     stacks: bool = False
     weighs_samples: bool = False
+    target_task: TargetTaskName = CLASSIFICATION.name
 
 
 OBJECTIVES: Registry[Callable[..., Objective], ObjectiveTraits] = Registry(
@@ -51,7 +57,8 @@ class Objective(Protocol):
     def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
         """The mean over rows of fp32 `logits` `[n, classes]`; with `share`, their part of a batch.
 
-        `targets` are classes `[n]` or soft labels `[n, classes]`.
+        `targets` are classes `[n]` or soft labels `[n, classes]`; of other tasks, standardised
+        values or labels (1 and 0, or mixtures) `[n, outputs]`.
         """
 
     def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
@@ -162,18 +169,172 @@ def focal(
     return CrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing, gamma=gamma)
 
 
-def recorded_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The plain mean cross-entropy, in nats: what is recorded, whatever is minimised."""
+# Numbers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """The mean over samples and targets of ρ(e), with e the error of a standardised value.
+
+    ρ(e) is `square` · e² where |e| ≤ `delta`, and `slope` · |e| − `offset` beyond.
+    """
+
+    delta: float = inf
+    square: float = 1.0
+    slope: float = 0.0
+    offset: float = 0.0
+
+    def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
+        """See `Objective`."""
+        loss = _distances(logits - targets, self.delta, self.square, self.slope, self.offset).mean()
+        return loss if share is None else loss * share.rows
+
+    def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
+        """See `Objective`."""
+        return _of_rows(own, of, times)
+
+
+def _distances(errors: Tensor, delta: Any, square: Any, slope: Any, offset: Any) -> Tensor:
+    far = errors.abs()
+    distances: Tensor = (square * errors.square()).where(far <= delta, slope * far - offset)
+    return distances
+
+
+def _of_rows(own: Tensor, of: Tensor, times: int) -> Share:
+    rows = times * len(own) / len(of)
+    return Share(rows, rows)
+
+
+@OBJECTIVES.register(REGRESSION.objective, stacks=True, target_task="regression")
+def mse(class_weights: None, label_smoothing: float) -> Distance:
+    """The squared error of standardised values: what names the mean, and what R² is made of."""
+    return Distance()
+
+
+@OBJECTIVES.register("mae", stacks=True, target_task="regression")
+def mae(class_weights: None, label_smoothing: float) -> Distance:
+    """The absolute error of standardised values: what names the median, whatever lies far off."""
+    return Distance(delta=0.0, square=0.0, slope=1.0)
+
+
+@OBJECTIVES.register("huber", stacks=True, target_task="regression")
+def huber(
+    class_weights: None,
+    label_smoothing: float,
+    *,
+    delta: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1e6,
+            description="δ, in standard deviations of the target: errors up to it count by half "
+            "their square, larger ones by δ (|e| − δ / 2).",
+            examples=[1.0],
+        ),
+    ] = 1.0,
+) -> Distance:
+    """Half the squared error up to `delta`, and linear beyond: outliers pull less.
+
+    Huber, "Robust Estimation of a Location Parameter", 1964.
+    """
+    return Distance(delta=delta, square=0.5, slope=delta, offset=0.5 * delta**2)
+
+
+# Several labels a sample ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryCrossEntropy:
+    """The mean over samples and labels of −w_c t log p − (1 − t) log(1 − p), in nats.
+
+    With the weight w_c of a sample that has the label c (None: 1) and label smoothing ε, by which t
+    is (1 − ε) times the label + ε / 2.
+    """
+
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+
+    def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
+        """See `Objective`."""
+        smoothing = self.label_smoothing
+        soft = targets if smoothing == 0 else (1 - smoothing) * targets + smoothing / 2
+        loss = _surprises(logits, soft, self.class_weights).mean()
+        return loss if share is None else loss * share.rows
+
+    def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
+        """See `Objective`."""
+        return _of_rows(own, of, times)
+
+
+def _surprises(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     import torch.nn.functional as F
 
-    return F.cross_entropy(logits, targets)
+    having, lacking = -F.logsigmoid(logits), -F.logsigmoid(-logits)
+    having = having if weights is None else weights * having
+    return targets * having + (1 - targets) * lacking
 
 
-class StackedCrossEntropy:
-    """Cross-entropy of many heads at once, with class weights and smoothing of its own for each.
+@OBJECTIVES.register(MULTI_LABEL.objective, stacks=True, target_task="multi_label")
+def binary_cross_entropy(
+    class_weights: Tensor | None, label_smoothing: float
+) -> BinaryCrossEntropy:
+    """Cross-entropy of every label on its own: whether a sample has it or not."""
+    return BinaryCrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing)
+
+
+# What is recorded -----------------------------------------------------------------------------
+
+
+def recorded_loss(logits: Tensor, targets: Tensor, task: TargetTask = CLASSIFICATION) -> Tensor:
+    """What is recorded, whatever is minimised: the plain mean over the samples.
+
+    Cross-entropy in nats, of several labels a sample the mean over them of the binary one; of
+    regression the squared error of standardised values.
+    """
+    import torch.nn.functional as F
+
+    if task.has_classes:
+        return F.cross_entropy(logits, targets)
+    return _PLAIN[task.name].loss(logits, targets)
+
+
+_PLAIN: Mapping[str, Objective] = {
+    REGRESSION.name: Distance(),
+    MULTI_LABEL.name: BinaryCrossEntropy(),
+}
+
+
+# Stacks ---------------------------------------------------------------------------------------
+
+
+class StackedObjective(Protocol):
+    """The objectives of many heads at once, each its own; none of them touches another."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses `[rows]` of `logits` `[rows, n, outputs]`; `targets` are those of `Objective`, for
+        each row."""
+
+    def recorded(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The plain ones `[rows]`, as `recorded_loss`."""
+
+
+def stacked(
+    objectives: Sequence[Any], outputs: int, put: Callable[[Tensor], Tensor]
+) -> StackedObjective:
+    """The objectives of heads with so many outputs, which are of one target task.
 
     `put` gives a tensor back where it is to be computed, as class weights are there already.
     """
+    first = objectives[0]
+    if isinstance(first, Distance):
+        return StackedDistance(objectives, put)
+    if isinstance(first, BinaryCrossEntropy):
+        return StackedBinaryCrossEntropy(objectives, outputs, put)
+    return StackedCrossEntropy(objectives, outputs, put)
+
+
+class StackedCrossEntropy:
+    """Cross-entropy of many heads at once, with class weights and smoothing of its own for each."""
 
     def __init__(
         self, objectives: Sequence[CrossEntropy], classes: int, put: Callable[[Tensor], Tensor]
@@ -218,3 +379,47 @@ class StackedCrossEntropy:
         if targets.ndim == 3:
             return (minus_log * targets).flatten(1).sum(dim=1) / logits.shape[1]
         return minus_log.gather(2, targets[..., None]).squeeze(2).mean(dim=1)
+
+
+class StackedDistance:
+    """Distances of many heads at once, with a form of its own for each."""
+
+    def __init__(self, objectives: Sequence[Distance], put: Callable[[Tensor], Tensor]) -> None:
+        import torch
+
+        forms = [(each.delta, each.square, each.slope, each.offset) for each in objectives]
+        self._form = put(torch.tensor(forms)).T[:, :, None, None]
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `StackedObjective`."""
+        return _distances(logits - targets, *self._form).flatten(1).mean(dim=1)
+
+    def recorded(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean squared error `[rows]` of standardised values."""
+        return (logits - targets).square().flatten(1).mean(dim=1)
+
+
+class StackedBinaryCrossEntropy:
+    """Binary cross-entropy of many heads at once, each with weights and smoothing of its own."""
+
+    def __init__(
+        self,
+        objectives: Sequence[BinaryCrossEntropy],
+        labels: int,
+        put: Callable[[Tensor], Tensor],
+    ) -> None:
+        import torch
+
+        ones = put(torch.ones(labels))
+        weights = [each.class_weights for each in objectives]
+        self._weights = torch.stack([ones if own is None else own for own in weights])[:, None, :]
+        self._smoothing = put(torch.tensor([e.label_smoothing for e in objectives]))[:, None, None]
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See `StackedObjective`."""
+        soft = (1 - self._smoothing) * targets + self._smoothing / 2
+        return _surprises(logits, soft, self._weights).flatten(1).mean(dim=1)
+
+    def recorded(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The plain mean `[rows]`, as `recorded_loss`."""
+        return _surprises(logits, targets, None).flatten(1).mean(dim=1)

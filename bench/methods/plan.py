@@ -111,8 +111,8 @@ class Term:
 class Plan:
     """The stages of a trial, in order, and what they minimise.
 
-    A plan without stages trains nothing. `objective` None is cross-entropy. `adapter` are the
-    parameters that are added to the backbone, if any are.
+    A plan without stages trains nothing. `objective` None is that of the target task. `adapter` are
+    the parameters that are added to the backbone, if any are.
     """
 
     stages: tuple[Stage, ...]

@@ -111,7 +111,8 @@ ObjectiveOption = Annotated[
     str | dict[str, Any] | None,
     AfterValidator(_checked_objective),
     Field(
-        description="The loss of a sample that is minimised. null: cross-entropy.",
+        description="The loss of a sample that is minimised. null: that of the suite's task, which "
+        "is cross-entropy where it predicts classes.",
         examples=["focal", {"name": "focal", "gamma": 1.0}],
     ),
 ]

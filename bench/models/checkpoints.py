@@ -23,6 +23,7 @@ from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
 from bench.keys import known_digest
 from bench.methods.plan import HEAD, Term
 from bench.methods.strategies import STRATEGIES
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, Standardisation
 from bench.models.build import build_network
 from bench.models.catalogue import is_known
 from bench.models.first_layer import COLOURS
@@ -30,6 +31,7 @@ from bench.models.heads import HEADS, PRETRAINED_HEAD
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
 from bench.models.weights import NONE, Weights
+from bench.suite import TargetTaskName
 from bench.system.cache import atomic_file, cache_root
 from bench.system.checked_json import checked_json, first_misfit
 
@@ -48,6 +50,10 @@ MAX_HEAD = 10**8
 """Values of a head that a checkpoint may ask for without holding as many."""
 
 
+OF_OTHER_TASKS = ("task", "standardised", "thresholds")
+"""What a checkpoint says of its network only where that predicts no classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """What a trained network is built from again, beside the tensors of its checkpoint.
@@ -58,6 +64,10 @@ class ModelSpec:
     length), and images have so many `channels`. The groups in front of `boundary` were frozen at
     the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
+
+    Its outputs are those of the target task `task`: of regression, `standardised` says what they
+    mean in the targets' own units; of several labels a sample, `thresholds` from which probability
+    on each label is given.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -81,12 +91,34 @@ class ModelSpec:
     versions: Mapping[str, str] = field(default_factory=dict)
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     adapter: Term | None = None
+    task: TargetTaskName = CLASSIFICATION.name
+    standardised: Standardisation | None = None
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
+
+    def __post_init__(self) -> None:
+        standardised, thresholds = self.standardised, self.thresholds
+        if (standardised is not None) != (self.task == REGRESSION.name):
+            raise ValueError("of regression alone it says how targets are standardised")
+        if (thresholds is not None) != (self.task == MULTI_LABEL.name):
+            raise ValueError("of several labels a sample alone it says their thresholds")
+        lengths = [len(each) for each in (thresholds,) if each is not None]
+        if standardised is not None:
+            lengths += [len(standardised.mean), len(standardised.sd)]
+            if min(standardised.sd, default=0.0) <= 0:
+                raise ValueError("a standard deviation must be above 0")
+        if any(length != self.num_classes for length in lengths):
+            raise ValueError(f"it must say so of each of {self.num_classes:,} outputs")
 
     def to_json(self) -> str:
-        """As checkpoints keep it."""
+        """As checkpoints keep it; what earlier versions did not know is told where it is there."""
         content = asdict(self)
-        if self.channels == COLOURS:  # as earlier versions have it, which knew no other
+        if self.channels == COLOURS:
             del content["channels"]
+        if self.adapter is None:
+            del content["adapter"]
+        if self.task == CLASSIFICATION.name:
+            for name in OF_OTHER_TASKS:
+                del content[name]
         return json.dumps(content)
 
     @classmethod

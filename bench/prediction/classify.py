@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, without_secrets
 from bench.prediction.load import load
+from bench.prediction.outputs import Outputs
 from bench.prediction.samples import Predicted, Sample, samples_of
 from bench.prediction.table import check_name, row_of, to_frame, writing
 from bench.system.object_store import is_url
@@ -35,12 +36,14 @@ class Predictions:
 
     `chosen` is the trial that was used. `first` are the first samples (all of them, where no file
     was asked for), `count` how many there were, `by_class` how often each class was predicted (or
-    `unsure`), `failed` the first of those that could not be read and `failures` how many these are.
-    Where folders are named like classes, `labelled` counts (folder, predicted) pairs.
+    `unsure`; of several labels a sample, how often each was given), `failed` the first of those
+    that could not be read and `failures` how many these are.
+    Where folders are named like classes, `labelled` counts (folder, predicted) pairs. `outputs` say
+    what is predicted.
     """
 
     chosen: Chosen
-    classes: tuple[str, ...]
+    outputs: Outputs
     min_confidence: float
     out: Path | None
     first: list[Predicted] = field(default_factory=list)
@@ -51,9 +54,14 @@ class Predictions:
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the outputs, in order."""
+        return self.outputs.names
+
+    @property
     def table(self) -> pd.DataFrame:
-        """A row a sample: `path`, `predicted`, `confidence`, the probabilities, `failure`."""
-        return to_frame(self.first, self.classes, min_confidence=self.min_confidence)
+        """A row a sample, with the columns of `outputs`."""
+        return to_frame(self.first, self.outputs, min_confidence=self.min_confidence)
 
     @property
     def right(self) -> int:
@@ -91,6 +99,7 @@ def predict(
     if out is not None:
         check_out(out, run, what)
     model = load(run, trial, device=device)
+    model.outputs.check_confidence("min_confidence", min_confidence)
     return classify(
         model,
         samples_of(what, model.preprocessing.form),
@@ -142,15 +151,15 @@ def classify(
     """Classify samples one after the other; with `out`, rows go to that file."""
     path = None if out is None else Path(out).expanduser()
     found = Predictions(
-        chosen=model.chosen, classes=model.classes, min_confidence=min_confidence, out=path
+        chosen=model.chosen, outputs=model.outputs, min_confidence=min_confidence, out=path
     )
     with ExitStack() as open_files:
         writer = None
         if path is not None:
-            writer = open_files.enter_context(writing(path, model.classes))
+            writer = open_files.enter_context(writing(path, model.outputs))
         for each in model.stream(_at_least_one(samples)):
-            row = row_of(each, model.classes, min_confidence=min_confidence)
-            _note(found, each, row["predicted"], keep=writer is None)
+            row = row_of(each, model.outputs, min_confidence=min_confidence)
+            _note(found, each, row.get("predicted"), keep=writer is None)
             if writer is not None:
                 writer.add(row)
             if progress is not None:
@@ -175,6 +184,11 @@ def _note(found: Predictions, each: Predicted, predicted: str | None, *, keep: b
         found.failures += 1
         if len(found.failed) < MAX_KEPT:
             found.failed.append(each)
+        return
+    if not found.outputs.task.has_classes:
+        assert each.probabilities is not None
+        if predicted is not None:
+            found.by_class.update(found.outputs.labels(each.probabilities))
         return
     assert predicted is not None
     found.by_class[predicted] += 1

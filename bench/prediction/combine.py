@@ -1,6 +1,7 @@
 """What several predictions make together: numbers alone.
 
-Probabilities are `[samples, classes]`, labels class indices `[samples]`. Everything that is chosen
+Probabilities are `[samples, classes]`, labels class indices `[samples]`; of other tasks both are
+`[samples, outputs]`, as metrics take them. Everything that is chosen
 here is chosen on the arrays that are given: those of a validation split.
 """
 
@@ -17,7 +18,7 @@ from bench.methods.metrics import log_loss
 Probabilities = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Merit = Callable[[Labels, Probabilities], float]
-"""More is better."""
+"""Of a merit more is better, of a loss less."""
 
 MAX_ROUNDS = 50
 
@@ -50,7 +51,12 @@ class Selected:
 
 
 def select_greedily(
-    candidates: Sequence[Probabilities], labels: Labels, merit: Merit, *, rounds: int = MAX_ROUNDS
+    candidates: Sequence[Probabilities],
+    labels: Labels,
+    merit: Merit,
+    *,
+    loss: Merit = log_loss,
+    rounds: int = MAX_ROUNDS,
 ) -> Selected:
     """Ensemble selection with replacement (Caruana et al., Ensemble Selection, 2004).
 
@@ -63,7 +69,7 @@ def select_greedily(
     best: Selected | None = None
     for size in range(1, rounds + 1):
         means = [(total + each) / size for each in candidates]
-        scores = [(merit(labels, mean), -log_loss(labels, mean)) for mean in means]
+        scores = [(merit(labels, mean), -loss(labels, mean)) for mean in means]
         chosen = max(range(len(candidates)), key=lambda index: (*scores[index], -index))
         total = total + candidates[chosen]
         counts[chosen] += 1

@@ -1,4 +1,4 @@
-"""A trained trial at work: samples in, probabilities of the classes out."""
+"""A trained trial at work: samples in, what it says of them out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from bench.data.images.inputs import ImageInputs
 from bench.data.images.prepared import resize_image
 from bench.data.inputs import Preprocessing
 from bench.errors import BenchError
+from bench.methods.target_tasks import REGRESSION
 from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import Evaluation, evaluation_batch
 from bench.models.network import Network
 from bench.prediction.choice import Chosen
+from bench.prediction.outputs import Outputs
 from bench.prediction.samples import (
     NO_NUMBERS,
     Predicted,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 class TrainedModel:
     """A trained trial, opened.
 
-    It classifies as the trial's own evaluation did: the same bits on the same processor, within
+    It answers as the trial's own evaluation did: the same bits on the same processor, within
     rounding elsewhere.
 
     `chosen` says which trial it is and why, `preprocessing` how a sample becomes an input, `spec`
@@ -60,6 +62,7 @@ class TrainedModel:
     ) -> None:
         self.network = network.eval()
         self.spec = spec
+        self.outputs = Outputs.of(spec, preprocessing.classes)
         self.preprocessing = preprocessing
         self.chosen = chosen
         self.parallel_batches = parallel_batches
@@ -75,7 +78,7 @@ class TrainedModel:
         self._quick = evaluation(boundary=None)
 
     def __repr__(self) -> str:
-        return f"<{self.chosen.label}: {len(self.classes)} classes>"
+        return f"<{self.chosen.label}: {self.outputs}>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,7 +113,27 @@ class TrainedModel:
         return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
 
     def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
-        """The probability of each class `[n, classes]` of what `inputs` takes."""
+        """The probability of each class, or of each label, `[n, outputs]` of what `inputs` takes.
+
+        Raises `BenchError` where numbers are predicted.
+        """
+        if self.outputs.task is REGRESSION:
+            raise BenchError("regression predicts values, which have no probabilities: use values")
+        return self._answers(samples)
+
+    def values(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The predicted value of each target `[n, targets]`, in its own units.
+
+        Raises `BenchError` where no numbers are predicted.
+        """
+        if self.outputs.task is not REGRESSION:
+            raise BenchError(
+                f"task {self.outputs.task.name} predicts probabilities, no values: use "
+                "probabilities"
+            )
+        return self._answers(samples)
+
+    def _answers(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> npt.NDArray[Any]:
         self._check(samples)
         size = evaluation_batch(self.device)
         parts = range(0, len(samples), size)
@@ -118,7 +141,7 @@ class TrainedModel:
         logits = list(self._evaluation(batches))
         if not logits:
             return np.zeros((0, len(self.classes)), np.float32)
-        return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+        return self.outputs.of_logits(torch.cat(logits))
 
     def prepared(self, pixels: Pixels) -> Pixels:
         """An image as it is kept: resized, not yet normalised."""
@@ -128,14 +151,17 @@ class TrainedModel:
         interpolation = cast(Interpolation, rule.interpolation)
         return resize_image(np.asarray(pixels), rule.resized_to, rule.resize, interpolation)
 
-    def probabilities_of_prepared(self, stored: Pixels) -> Probabilities:
-        """The same within rounding `[n, classes]` of a few images that `prepared` gave, quickly."""
+    def answers_of_prepared(self, stored: Pixels) -> npt.NDArray[Any]:
+        """What is predicted `[n, outputs]` of a few images of `prepared`, within rounding."""
         pieces = np.array_split(stored, min(self.parallel_batches, len(stored)))
         logits = list(self._quick(map(self._normalised, pieces)))
-        return np.asarray(torch.cat(logits).softmax(dim=1).numpy())
+        return self.outputs.of_logits(torch.cat(logits))
 
     def predict(self, what: Any) -> pd.DataFrame:
         """A row a sample: `path`, `predicted`, `confidence`, and `probability_CLASS` of each class.
+
+        Of several labels a sample, `predicted` joins those that it gets with "|", and there is no
+        `confidence`; of regression there are `predicted_TARGET` of each target alone.
 
         `what` is a file, a folder, an archive or a list of them; an image (of Pillow, or an array
         [height, width, channels]) or several; or vectors. Files that cannot be read have a row too,
@@ -143,18 +169,18 @@ class TrainedModel:
         """
         if self.preprocessing.kind == "vector":
             rows = np.atleast_2d(np.asarray(what, dtype=np.float32))
-            found = self.probabilities(rows)
+            found = self._answers(rows)
             named = [Predicted(name=str(i), probabilities=own) for i, own in enumerate(found)]
-            return to_frame(named, self.classes)
-        return to_frame(self.stream(samples_of(what, self.preprocessing.form)), self.classes)
+            return to_frame(named, self.outputs)
+        return to_frame(self.stream(samples_of(what, self.preprocessing.form)), self.outputs)
 
     def stream(self, samples: Iterable[Sample]) -> Iterator[Predicted]:
         """Each sample in its order, in constant memory: files are read ahead in threads."""
         if self.preprocessing.kind != "image":
-            raise BenchError("only networks that take images classify files; give it vectors")
+            raise BenchError("only networks that take images read files; give it vectors")
         told: deque[list[Predicted]] = deque()
         for logits in self._evaluation(self._batches(samples, told)):
-            rows = iter(np.asarray(logits.softmax(dim=1).numpy()))
+            rows = iter(self.outputs.of_logits(logits))
             for each in told.popleft():
                 yield each if each.failure else _answered(each, next(rows))
         for rest in told:

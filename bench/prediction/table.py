@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bench.errors import BenchError, path_named
-from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.prediction.outputs import Outputs
 from bench.system.cache import atomic_file
 from bench.system.visible_text import cell_of_csv
 
@@ -21,48 +21,25 @@ if TYPE_CHECKING:
 
     from bench.prediction.samples import Predicted
 
-UNSURE = "unsure"
-"""What stands for the class where the confidence is too low."""
-
 ROWS_AT_ONCE = 4096
 FORMATS = (".csv", ".parquet", ".jsonl")
 
 
-def columns(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns; those of probabilities are as in a run's predictions."""
-    return (
-        "path",
-        "predicted",
-        "confidence",
-        *(PROBABILITY_PREFIX + name for name in classes),
-        "failure",
-    )
-
-
-def row_of(
-    each: Predicted, classes: Sequence[str], *, min_confidence: float = 0.0
-) -> dict[str, Any]:
-    """A sample as a row: what it is, how probable that is, and of each class the probability."""
-    if each.probabilities is None:
-        known: list[Any] = [None] * (len(classes) + 2)
-    else:
-        best = int(each.probabilities.argmax())
-        confidence = float(each.probabilities[best])
-        name = classes[best] if confidence >= min_confidence else UNSURE
-        known = [name, confidence, *map(float, each.probabilities)]
-    return dict(zip(columns(classes), [each.name, *known, each.failure], strict=True))
+def row_of(each: Predicted, outputs: Outputs, *, min_confidence: float = 0.0) -> dict[str, Any]:
+    """A sample as a row: what is predicted of it, and what each output says."""
+    known = outputs.cells(each.probabilities, min_confidence=min_confidence)
+    return dict(zip(outputs.columns, [each.name, *known, each.failure], strict=True))
 
 
 def to_frame(
-    found: Iterable[Predicted], classes: Sequence[str], *, min_confidence: float = 0.0
+    found: Iterable[Predicted], outputs: Outputs, *, min_confidence: float = 0.0
 ) -> pd.DataFrame:
     """All rows in memory."""
     import pandas as pd
 
-    rows = [row_of(each, classes, min_confidence=min_confidence) for each in found]
-    frame = pd.DataFrame(rows, columns=list(columns(classes)))
-    numbers = ["confidence", *(PROBABILITY_PREFIX + name for name in classes)]
-    return frame.astype(dict.fromkeys(numbers, np.float64))
+    rows = [row_of(each, outputs, min_confidence=min_confidence) for each in found]
+    frame = pd.DataFrame(rows, columns=list(outputs.columns))
+    return frame.astype(dict.fromkeys(outputs.numbers, np.float64))
 
 
 class RowWriter(Protocol):
@@ -81,7 +58,7 @@ def check_name(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, classes: Sequence[str]) -> Iterator[RowWriter]:
+def writing(path: Path, outputs: Outputs) -> Iterator[RowWriter]:
     """A writer of the file, which appears whole or not at all; its name's end says the format.
 
     Raises `BenchError` for any other than `FORMATS`.
@@ -92,20 +69,20 @@ def writing(path: Path, classes: Sequence[str]) -> Iterator[RowWriter]:
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, ours=False) as temporary:
         if suffix == ".parquet":
-            with _parquet(temporary, classes) as parquet:
+            with _parquet(temporary, outputs) as parquet:
                 yield parquet
         else:
             with temporary.open("w", encoding="utf-8", newline="") as file:
-                yield _Csv(file, classes) if suffix == ".csv" else _JsonLines(file)
+                yield _Csv(file, outputs) if suffix == ".csv" else _JsonLines(file)
 
 
 class _Csv:
     """Of texts only what a person can read, and a spreadsheet takes for no formula."""
 
-    def __init__(self, file: Any, classes: Sequence[str]) -> None:
+    def __init__(self, file: Any, outputs: Outputs) -> None:
         # Where the comma is a decimal sign, spreadsheets part cells at semicolons too.
         self._writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-        self._writer.writerow(map(_cell, columns(classes)))
+        self._writer.writerow(map(_cell, outputs.columns))
 
     def add(self, row: dict[str, Any]) -> None:
         self._writer.writerow(map(_cell, row.values()))
@@ -153,15 +130,14 @@ def _in_utf8(value: Any) -> Any:
 
 
 @contextmanager
-def _parquet(path: Path, classes: Sequence[str]) -> Iterator[_Parquet]:
+def _parquet(path: Path, outputs: Outputs) -> Iterator[_Parquet]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = ("path", "predicted", "failure")
     schema = pa.schema(
         [
-            (_in_utf8(name), pa.string() if name in texts else pa.float64())
-            for name in columns(classes)
+            (_in_utf8(name), pa.float64() if name in outputs.numbers else pa.string())
+            for name in outputs.columns
         ]
     )
     with pq.ParquetWriter(path, schema) as writer:

@@ -8,15 +8,22 @@ from typing import Any
 
 from bench.system.visible_text import visible
 
+CLASSIFICATION = "classification"
+"""What is measured where a run folder does not say what the suite predicts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric as a run folder describes it: fractions are shown in percent where `percent`."""
+    """A metric as a run folder describes it: fractions are shown in percent where `percent`.
+
+    `task` is what it measures: `classification`, `regression` or `multi_label`.
+    """
 
     name: str
     label: str
     higher_is_better: bool
     percent: bool
+    task: str = CLASSIFICATION
 
     @property
     def val(self) -> str:
@@ -39,9 +46,24 @@ class Metric:
         return f"last_{self.test}"
 
     @property
+    def of_classes(self) -> bool:
+        """Whether every sample is of one class: some statistics are of nothing else."""
+        return self.task == CLASSIFICATION
+
+    @property
     def is_accuracy(self) -> bool:
         """Whether it counts samples: some statistics are of nothing else."""
         return self.name == ACCURACY.name
+
+    @property
+    def loss_axis(self) -> str:
+        """The loss of a run with this metric, with its unit."""
+        return "loss (mean square, sd²)" if self.task == "regression" else "loss (nats)"
+
+    @property
+    def in_target_units(self) -> bool:
+        """Whether figures are in the units of what is predicted, and so of any size."""
+        return self.name in IN_TARGET_UNITS
 
     @property
     def sign(self) -> int:
@@ -109,11 +131,18 @@ class Metric:
         return f"{difference} points" if self.percent else difference
 
 
+IN_TARGET_UNITS = ("mae", "rmse")
+"""Metrics whose figures are in the units of the targets."""
+
 MAX_MORE = 3
 """Digits that are added to an end of an interval that would read 0."""
 
 ACCURACY = Metric(name="accuracy", label="accuracy", higher_is_better=True, percent=True)
 """What runs of earlier versions are measured by."""
+
+
+LOSS = Metric(name="loss", label="loss", higher_is_better=False, percent=False)
+"""Of any suite: what is minimised, in nats, or as a mean square of standardised targets."""
 
 
 def metric_called(name: str) -> Metric:
@@ -125,9 +154,10 @@ def metric_called(name: str) -> Metric:
 
 def read_metrics(data: Mapping[str, Any]) -> tuple[Metric, ...]:
     """What the content of `data.json` says was measured; the first chose the epochs."""
-    fields = Metric.__dataclass_fields__
+    task = data.get("task") or CLASSIFICATION
+    fields = ("name", "higher_is_better", "percent")
     found = tuple(
-        Metric(**{**{name: each[name] for name in fields}, "label": visible(each["label"])})
+        Metric(**{name: each[name] for name in fields}, label=visible(each["label"]), task=task)
         for each in data.get("metrics", ())
     )
     return found or (ACCURACY,)

@@ -6,6 +6,7 @@ from typing import Unpack
 
 from bench.errors import BenchError, counted
 from bench.execution.engine import make_training
+from bench.results.analysis.audit import check_audited
 from bench.results.analysis.outliers import local_outlier_factors
 from bench.results.audit import Audit, audit_run
 from bench.results.folder import Run, write_outliers, write_thumbnails
@@ -42,6 +43,8 @@ def audit(
 
     Raises `BenchError` as `run` and `audit_run` do, and without pretrained weights.
     """
+    (task,) = checked.loaded.suite.settings["task"]
+    check_audited(task, f"the suite {checked.loaded.suite.name}")
     reporter = reporter or SilentReporter()
     own = audit_suite(checked)
     options["overrides"] = ()  # they are in the suite

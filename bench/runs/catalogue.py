@@ -10,6 +10,7 @@ from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
 from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
+from bench.methods.target_tasks import TARGET_TASKS
 from bench.models import BACKBONES, HEADS, OUTSIDE_BACKBONES, is_known
 from bench.suite import Catalogue
 from bench.suite.plugins import load_installed
@@ -29,6 +30,7 @@ def catalogue() -> Catalogue:
         objective=OBJECTIVES,
         penalty=PENALTIES,
         after=AFTER,
+        target_tasks=TARGET_TASKS,
         backbones=(*BACKBONES, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
     )

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import ImageDataset, PreparedData, Preprocessing, Splits, preprocessing_of
+from bench.data import (
+    ImageDataset,
+    PreparedData,
+    Preprocessing,
+    Splits,
+    label_text,
+    preprocessing_of,
+)
 from bench.data.dataset import PixelForm
 from bench.data.images.channels import shown
 from bench.results.folder import InputView
@@ -69,7 +76,7 @@ def input_views(resolved: ResolvedTrial, data: PreparedData, splits: Splits) -> 
         found += [
             InputView(
                 sample=data.sample_ids[sample],
-                label=data.classes[data.labels[sample]],
+                label=label_text(data, int(sample)),
                 view=name,
                 pixels=own,
             )

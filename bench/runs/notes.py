@@ -16,6 +16,7 @@ from bench.execution.jobs import dataset_splits, splits_key
 from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, Vote, chooses, recipe
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress, lr_factor
+from bench.methods.target_tasks import CLASSIFICATION
 from bench.models.batch_norms import single_value_norms
 from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
@@ -102,7 +103,7 @@ class _Facts:
     def is_balanced(self, trial: Trial) -> bool:
         """Whether every class has as many training images."""
         splits = self.splits(trial)
-        if splits is None:
+        if splits is None or self._dataset.targets is not None:
             return False
         return len(set(np.bincount(self._dataset.labels[splits.train]).tolist())) == 1
 
@@ -369,7 +370,9 @@ def _small_validation(
     sizes = [len(splits.val) for splits in drawn if splits is not None]
     small = [size for size in sizes if size and _standard_error(size) > KNOWN_WELL]
     if small:
-        yield Note(kind=BY_CHANCE, message=_by_chance(small, chosen), count=len(small))
+        classes = loaded.suite.settings["task"] == (CLASSIFICATION.name,)
+        message = _by_chance(small, chosen, classes=classes)
+        yield Note(kind=BY_CHANCE, message=message, count=len(small))
     if 0 in sizes and "configs" in chosen:
         message = (
             "there is no validation split, and strategies have several configs, so nothing can "
@@ -383,17 +386,22 @@ def _standard_error(size: int) -> float:
     return float(0.5 / np.sqrt(size))
 
 
-def _by_chance(sizes: Sequence[int], chosen: Sequence[str]) -> str:
+def _by_chance(sizes: Sequence[int], chosen: Sequence[str], *, classes: bool) -> str:
     least, most = min(sizes), max(sizes)
     images = counted(least, "image") if least == most else f"{least} to {most} images"
     error = 100 * _standard_error(least)
     mends = ["choose: last takes the last epoch"] if "epochs" in chosen else []
     if "configs" in chosen:
         mends.append("one config for each strategy leaves nothing else to choose")
+    known = (
+        f"its accuracy is known to ± {error:.0f} points (one standard error at 50 %), and "
+        f"{' and '.join(chosen)} that differ by less"
+        if classes
+        else f"{' and '.join(chosen)} that differ by little"
+    )
     return (
-        f"validation has {images}: its accuracy is known to ± {error:.0f} points "
-        f"(one standard error at 50 %), and {' and '.join(chosen)} that differ by less are chosen "
-        f"by chance; {', '.join(mends)}, more validation images choose better"
+        f"validation has {images}: {known} are chosen by chance; {', '.join(mends)}, more "
+        "validation images choose better"
     )
 
 

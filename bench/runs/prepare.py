@@ -15,12 +15,14 @@ from bench.data import (
     find_leakage,
     open_data,
     prepare,
+    strata_names,
 )
 from bench.data.dataset import SPLIT_NOTE
 from bench.errors import BenchError
 from bench.execution.jobs import Job, JobResult, dataset_splits, keyed, splits_key, trial_splits
 from bench.execution.work import CountedTrial
 from bench.methods.metrics import ACCURACY, measured, metric
+from bench.methods.target_tasks import REGRESSION
 from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
@@ -237,11 +239,30 @@ class PreparedSets:
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,
+            **_told_of_task(data, self._largest()),
             "classes": list(data.classes),
-            "counts": class_counts(data.labels, self._largest(), data.classes),
+            "counts": class_counts(data.labels, self._largest(), strata_names(data)),
             **in_folds,
             **({} if data.groups is None else {"groups_count": True}),
             "inputs": describe_inputs(self._resolved_run),
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }
+
+
+def _told_of_task(data: PreparedData, splits: Splits) -> dict[str, Any]:
+    """What of `data.json` is there only where no classes are predicted.
+
+    `positives` says how many samples of every split have each label.
+    """
+    targets = data.targets
+    if targets is None:
+        return {}
+    if targets.task == REGRESSION.name:
+        return {"task": targets.task}
+    having = {split: targets.values[own].sum(axis=0) for split, own in splits.named().items()}
+    positives = {
+        split: {name: int(count) for name, count in zip(data.classes, own, strict=True)}
+        for split, own in having.items()
+    }
+    return {"task": targets.task, "positives": positives}

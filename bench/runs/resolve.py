@@ -12,14 +12,27 @@ from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
-from bench.data import AUGMENTATIONS, DataIssue, Dataset, format_version, open_dataset
+from bench.data import (
+    AUGMENTATIONS,
+    DataIssue,
+    Dataset,
+    format_version,
+    open_dataset,
+    target_task_of,
+)
 from bench.data.dataset import RGB, SPLIT_NOTE, TEST, VAL, ImageDataset
 from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
-from bench.methods.objectives import CROSS_ENTROPY, OBJECTIVES
+from bench.methods.objectives import OBJECTIVES
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
+from bench.methods.target_tasks import (
+    CLASSIFICATION,
+    MULTI_LABEL,
+    REGRESSION,
+    TARGET_TASKS,
+)
 from bench.models import (
     PRETRAINED_HEAD,
     Weights,
@@ -332,6 +345,7 @@ def open_suite(
         dataset = open_dataset(
             suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
         )
+    _check_task(loaded, dataset)
     places = {id(each.trial): each.places for each in checked.written}
     return OpenSuite(
         loaded=loaded,
@@ -351,6 +365,30 @@ def data_errors_placed(loaded: LoadedSuite) -> Iterator[None]:
     except DataError as error:
         problem = loaded.yaml_file.problem(("dataset", "path"), str(error))
         raise DataError(str(problem)) from error
+
+
+def _check_task(loaded: LoadedSuite, dataset: Dataset) -> None:
+    """Raise `SuiteError` where the data set does not say what the suite is to predict."""
+    (task,), has = loaded.suite.settings["task"], target_task_of(dataset)
+    if task == has:
+        return
+    if has == CLASSIFICATION.name:
+        column = "target" if task == REGRESSION.name else "labels"
+        message = (
+            f"task {task} needs {_PREDICTED[task]} for every sample, and {dataset.name} has "
+            f"{_PREDICTED[has]}: class folders say no more; a table of labels names the columns "
+            f"(dataset: {{path: labels.csv, {column}: COLUMN}})"
+        )
+    else:
+        message = f"{dataset.name} has {_PREDICTED[has]} for every sample: say task: {has}"
+    raise SuiteError([loaded.yaml_file.problem(("task",), f"{message}, got task {task}")])
+
+
+_PREDICTED = {
+    CLASSIFICATION.name: "one class",
+    REGRESSION.name: "numbers to predict",
+    MULTI_LABEL.name: "labels of which several may hold",
+}
 
 
 def _check_folds(opened: OpenSuite) -> None:
@@ -633,7 +671,8 @@ class Resolver:
         if mix is not None:
             message = f"{mix!r} mixes samples, and {self._dataset.name} has weights of samples"
             self._report(trial, "augmentation", f"{message}, which mixtures do not have: {mend}")
-        name = CROSS_ENTROPY if plan.objective is None else plan.objective.name
+        usual = TARGET_TASKS[target_task_of(self._dataset)].objective
+        name = usual if plan.objective is None else plan.objective.name
         if not OBJECTIVES.get(name).traits.weighs_samples:
             message = f"the objective {name!r} does not weigh samples"
             reason = f"{message}, and {self._dataset.name} has weights of samples: {mend}"

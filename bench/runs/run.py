@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -23,11 +24,12 @@ from bench.errors import (
     without_secrets,
 )
 from bench.execution.executors import Executor, Where
-from bench.execution.jobs import EpochDone, Job, JobResult, Task, cut
+from bench.execution.jobs import EpochDone, Job, JobResult, Predictions, Task, cut
 from bench.execution.states_in_use import StatesInUse
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Work, count_work
-from bench.methods.metrics import ACCURACY
+from bench.methods.metrics import ACCURACY, measured
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from bench.results import trackers
 from bench.results.folder import (
     InputView,
@@ -37,10 +39,12 @@ from bench.results.folder import (
     RunStore,
     has_damaged_thumbnails,
     is_whole,
+    multi_label_columns,
     part_item,
     prediction_columns,
     pushing,
     read_run,
+    regression_columns,
     write_checked_json,
     write_input_views,
     write_json,
@@ -66,6 +70,7 @@ from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
+from bench.training.loop import Outcome
 from bench.training.state import Scores, state_cache
 
 logger = logging.getLogger(__name__)
@@ -458,7 +463,8 @@ class _RunFolder:
             reused_epochs=min(self._reused.get(resolved.id, 0), len(result.records)),
             **_measured(result, resolved.trial.settings.metric),
         )
-        self._store.write_part(row, list(_curve_rows(result)), _predictions(result))
+        curves = list(_curve_rows(result, _further_metrics(resolved.trial.settings)))
+        self._store.write_part(row, curves, _predictions(result))
         self._checkpoints.note(row)
         # What may have to go again waits for the end, when everything is pushed.
         checkpoint = [f"checkpoints/{resolved.id}.safetensors"] if self._checkpoints.settled else []
@@ -514,10 +520,26 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "reused_epochs": 0,
         # Parts of one run have the same columns, whatever became of their trials.
         **{f"{part}_{settings.metric}": None for part in ("val", "test", "last_val", "last_test")},
+        **_columns_of_task(settings),
         "device": resolved_run.device,
         "precision": resolved.precision,
         **values,
     }
+
+
+def _columns_of_task(settings: Settings) -> dict[str, None]:
+    """Columns that only trials have which predict no classes."""
+    if settings.task == CLASSIFICATION.name:
+        return {}
+    further = _further_metrics(settings)
+    figures = {f"{part}_{name}": None for name in further for part in ("val", "test")}
+    own = {REGRESSION.name: "standardised", MULTI_LABEL.name: "thresholds"}
+    return {**figures, own[settings.task]: None}
+
+
+def _further_metrics(settings: Settings) -> tuple[str, ...]:
+    """Metrics that the tables of other tasks have no columns for."""
+    return () if settings.task == CLASSIFICATION.name else measured(settings.metric)
 
 
 def _other_settings(resolved: ResolvedTrial) -> str:
@@ -550,9 +572,20 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
         **_figures("test", best.test),
         **_figures("last_val", last.val, (ACCURACY, primary)),
         **_figures("last_test", last.test, (ACCURACY, primary)),
+        **_of_task(outcome),
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }
+
+
+def _of_task(outcome: Outcome) -> dict[str, str]:
+    """What it takes to read the outputs where they are no probabilities of classes, as JSON."""
+    told: dict[str, str] = {}
+    if outcome.standardised is not None:
+        told["standardised"] = json.dumps(asdict(outcome.standardised))
+    if outcome.thresholds is not None:
+        told["thresholds"] = json.dumps(outcome.thresholds)
+    return told
 
 
 def _figures(
@@ -561,7 +594,8 @@ def _figures(
     """The metrics of a split by column, all or those called `names`; none of a split without."""
     if scores is None:
         return {}
-    shown = scores.metrics if names is None else {name: scores.metrics[name] for name in names}
+    wanted = scores.metrics if names is None else names
+    shown = {name: scores.metrics[name] for name in wanted if name in scores.metrics}
     return {f"{prefix}_{name}": _known(value) for name, value in shown.items()}
 
 
@@ -570,7 +604,8 @@ def _known(figure: float) -> float:
     return figure if math.isfinite(figure) else math.nan
 
 
-def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
+def _curve_rows(result: JobResult, further: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each epoch and split, with columns of `further` metrics whatever is known."""
     for record in result.records:
         for split, scores, seconds in (
             ("train", record.train, record.train_seconds),
@@ -583,6 +618,7 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
                 "epoch": record.epoch,
                 "split": split,
                 "loss": scores.loss,
+                **dict.fromkeys(further),
                 **{name: _known(value) for name, value in scores.metrics.items()},
                 "lr": record.lr,
                 "seconds": seconds,
@@ -592,17 +628,26 @@ def _curve_rows(result: JobResult) -> Iterator[dict[str, Any]]:
 def _predictions(result: JobResult) -> dict[str, Any]:
     """The columns of what was predicted on the test and on the validation split."""
     sides = [
-        prediction_columns(
-            samples=own.samples,
-            labels=own.labels,
-            probabilities=own.probabilities,
-            classes=own.classes,
-            split=split,
-            groups=own.groups,
-            test_sets=own.test_sets,
-        )
+        _prediction_columns(own, split)
         for split, own in (("test", result.predictions), ("val", result.val_predictions))
         if own is not None
     ]
     names = sides[0] if sides else ()
     return {name: list(chain.from_iterable(side[name] for side in sides)) for name in names}
+
+
+def _prediction_columns(own: Predictions, split: str) -> dict[str, Any]:
+    """As the target task has them."""
+    shared: dict[str, Any] = {"samples": own.samples, "split": split, "groups": own.groups}
+    targets, found = own.targets, own.probabilities
+    if targets is None:
+        return prediction_columns(
+            labels=own.labels, probabilities=found, classes=own.classes, **shared
+        )
+    if targets.task == REGRESSION.name:
+        return regression_columns(
+            targets=targets.values, predicted=found, names=own.classes, **shared
+        )
+    return multi_label_columns(
+        labels=targets.values, probabilities=found, names=own.classes, **shared
+    )

@@ -28,6 +28,7 @@ from bench.suite.schema import (
     Interpolation,
     Settings,
     Suite,
+    TargetTaskName,
     Trial,
     reader_of,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "Settings",
     "Suite",
     "SuiteSource",
+    "TargetTaskName",
     "Trial",
     "Tune",
     "Uses",

@@ -10,6 +10,7 @@ from typing import Any
 from bench.errors import Problem, SuiteError
 from bench.suite.load import Catalogue, LoadedSuite
 from bench.suite.schema import AXES, AxisEntry, Entry, GridRule, Settings, Suite, Trial
+from bench.suite.target_tasks import of_suite, of_trial
 from bench.suite.yaml_file import Location
 
 UNTRAINED_KEEPS = (
@@ -20,11 +21,15 @@ UNTRAINED_KEEPS = (
     "resize",
     "precision",
     "threads",
+    "task",
     "metric",
     "folds",
     "seed",
 )
 """What changes the numbers of a strategy that trains nothing; all else is set to its default."""
+
+OF_FRACTALS = ("fractals", "angles", "scenes")
+"""Data sets that are generated of the fractals of a family."""
 
 MAX_TRIALS = 200_000
 """Of a whole suite, before rules leave cells out: more are a mistake in the axes."""
@@ -251,6 +256,7 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
 
     if trial.dataset.options.get("val_fraction") == 0:
         yield from _without_validation(trial, catalogue)
+    yield from of_trial(trial, catalogue)
 
 
 def _without_validation(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
@@ -286,6 +292,7 @@ def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:
             "tune scores settings on the validation split, and val_fraction is 0: leave tune out, "
             "or give a val_fraction above 0",
         )
+    yield from of_suite(suite)
     rule = suite.dataset.options.get("split")
     if folds is not None and isinstance(rule, Mapping) and rule.get("by") == "time":
         yield (

@@ -61,7 +61,7 @@ KEYS = (
     "split_check",
 )
 LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_finetune]}"
-OF_RUN = frozenset({"metric", "choose", "folds", "diagnose"})
+OF_RUN = frozenset({"task", "metric", "choose", "folds", "diagnose"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
 
@@ -82,7 +82,10 @@ _Section = TypeVar("_Section", bound=BaseModel)
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """The names that a suite may use: one registry a kind, and the rule for backbones."""
+    """The names that a suite may use: one registry a kind, and the rule for backbones.
+
+    `target_tasks` says of each what chooses epochs and is minimised by default.
+    """
 
     strategy: Registry[Any, Any]
     schedule: Registry[Any, Any]
@@ -94,6 +97,7 @@ class Catalogue:
     objective: Registry[Any, Any]
     penalty: Registry[Any, Any]
     after: Registry[Any, Any]
+    target_tasks: Mapping[str, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
 
@@ -478,9 +482,30 @@ class _Checker:
                 settings[key] = self._setting(key, data[key], (key,))
             elif key == "head":
                 settings[key] = (self._entry(self.catalogue.head, defaults.head.name, (key,)),)
+            elif key == "metric":
+                settings[key] = (self._default_metric(settings["task"][0]),)
             else:
                 settings[key] = DEFAULT_AXES.get(key, (getattr(defaults, key),))
+        self._check_metric(settings["metric"][0], settings["task"][0])
         return settings
+
+    def _default_metric(self, task: Any) -> str:
+        known = self.catalogue.target_tasks.get(str(task))
+        return Settings().metric if known is None else str(known.metric)
+
+    def _check_metric(self, name: str, task: Any) -> None:
+        """Whether the metric can be measured of what the suite predicts."""
+        metrics = self.catalogue.metric
+        if name not in metrics or str(task) not in self.catalogue.target_tasks:
+            return  # which is told
+        of = metrics.get(name).traits.target_task
+        if of != task:
+            own = [each for each in metrics if metrics.get(each).traits.target_task == task]
+            self._report(
+                ("metric",),
+                f"metric {name!r} is one of {of}, and the suite's task is {task}; choose one of "
+                f"{', '.join(own)}",
+            )
 
     def _refuse_of_run(self, settings: Mapping[str, Any], location: Location) -> None:
         """What holds for all trials, as they are compared by it, cannot be said of some."""

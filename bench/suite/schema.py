@@ -53,7 +53,7 @@ NOT_IN_LABELS = ("path", "classes")
 """What the label of a file of weights leaves out: its name stands there, and classes are many."""
 
 OPTIONS_ADDED_LATER = (
-    "penalty", "objective", "splits", "bits", "split", "group", "channels",
+    "penalty", "objective", "splits", "bits", "split", "group", "channels", "target", "labels",
 )  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
@@ -209,6 +209,9 @@ class FractalWeights(BaseModel):
         BatchSize, Field(description="Images in a batch of pretraining.", examples=[64])
     ] = 64
 
+
+TargetTaskName = Literal["classification", "regression", "multi_label"]
+"""What a suite predicts: see `bench.methods.target_tasks`."""
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 """How pixels are computed when an image is resized, by Pillow's names."""
@@ -377,8 +380,8 @@ class Settings(BaseModel):
         Fraction,
         Field(
             description="ε: the target of a sample of C classes is (1 − ε) · its distribution + "
-            "ε / C. For training alone: reported losses are plain cross-entropy. Class weights do "
-            "not apply to the part of ε.",
+            "ε / C (of several labels a sample: (1 − ε) · label + ε / 2). For training alone: "
+            "reported losses are plain cross-entropy. Class weights do not apply to the part of ε.",
             examples=[0.1],
         ),
     ] = 0.0
@@ -431,7 +434,8 @@ class Settings(BaseModel):
             "classes in the training split, n_c of them of class c. The loss of a batch is "
             "Σ_i Σ_c t_ic w_c (−log p_ic) / Σ_i Σ_c t_ic w_c, with t the targets before smoothing "
             "(one-hot, or the mixture of a mix). Label smoothing ε makes it (1 − ε) · that + "
-            "ε · mean_i mean_c (−log p_ic), the second part without weights.",
+            "ε · mean_i mean_c (−log p_ic), the second part without weights. Of several labels an "
+            "image, samples that have label c weigh (n − n_c) / n_c for it.",
             examples=["balanced"],
         ),
     ] = "none"
@@ -491,11 +495,21 @@ class Settings(BaseModel):
             examples=[1],
         ),
     ] = "auto"
+    task: Annotated[
+        TargetTaskName,
+        Field(
+            description="What is predicted, for the whole suite: `classification`, one class of "
+            "several; `regression`, one number or more, standardised by mean and standard "
+            "deviation of the training split; `multi_label`, which of several labels an image has.",
+            examples=["regression"],
+        ),
+    ] = "classification"
     metric: Annotated[
         str,
         Field(
             description="The metric that chooses the epoch on the validation split, for the whole "
-            "suite. All metrics are measured on every validation, and once on the test split.",
+            "suite. All metrics of its task are measured on every validation, and once on the test "
+            "split. Default of regression: r2, of multi_label: mean_average_precision.",
             examples=["macro_f1"],
         ),
     ] = "accuracy"
@@ -555,6 +569,7 @@ class Settings(BaseModel):
 ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "micro_batch": (None,),
     "devices_per_trial": (None, 1),
+    "task": ("classification",),
     "metric": ("accuracy",),
     "weight_decay_on": ("all",),
     "choose": ("best",),
@@ -563,7 +578,12 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
 }
 """Settings that older ids do not have: where they have one of these values, nor do newer ones."""
 
-WRITTEN_IF_SET: Mapping[str, Any] = {"choose": "best", "folds": None, "diagnose": None}
+WRITTEN_IF_SET: Mapping[str, Any] = {
+    "task": "classification",
+    "choose": "best",
+    "folds": None,
+    "diagnose": None,
+}
 """Settings that a `suite.yaml` names only where they have another value than this."""
 
 DEFAULT_AXES: Mapping[str, tuple[Any, ...]] = {"seed": (0, 1, 2)}

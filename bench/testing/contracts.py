@@ -19,6 +19,7 @@ from bench.data import (
     ImageDataset,
     VectorDataset,
     open_dataset,
+    strata_names,
 )
 from bench.data.images.augmentations import Augmenter
 from bench.errors import BenchError, PlanError, nearest
@@ -29,6 +30,7 @@ from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, LayerGroups, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.strategies import STRATEGIES
+from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from bench.models import HEADS, build_network, describe_weights, sample_shape
 from bench.models.heads import build_head
 from bench.suite import Entry
@@ -146,10 +148,8 @@ def _metric(name: str, options: dict[str, Any]) -> None:
     )
     function, merit = METRICS.get(name).function, metric(name).merit
     draw = np.random.default_rng(0)
-    for classes in (2, 5):
-        labels = np.concatenate([np.arange(classes), draw.integers(0, classes, 40)])
-        right = 0.9 * np.eye(classes)[labels] + 0.1 / classes
-        guess = draw.dirichlet(np.ones(classes), len(labels))
+    for outputs in (2, 5):
+        labels, right, guess = _answers(METRICS.get(name).traits.target_task, outputs, draw)
         values = [function(labels, probabilities) for probabilities in (right, guess)]
         for value in values:
             assert isinstance(value, float | int), f"metric {name!r} must return a number"
@@ -163,6 +163,23 @@ def _metric(name: str, options: dict[str, Any]) -> None:
         assert math.isclose(shuffled, values[1], rel_tol=1e-9), (
             f"metric {name!r} depends on the order of samples"
         )
+
+
+Answers = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def _answers(task: str, outputs: int, draw: np.random.Generator) -> Answers:
+    """What is true of some samples, and good and bad answers, as metrics of the task take them."""
+    if task == REGRESSION.name:
+        truth = draw.normal(size=(40, outputs))
+        return truth, truth + 0.1 * draw.normal(size=truth.shape), draw.normal(size=truth.shape)
+    if task == MULTI_LABEL.name:
+        turns = np.arange(40)[:, None] + np.arange(outputs)
+        labels = (turns % 3 == 0).astype(float)
+        return labels, 0.2 + 0.6 * labels, draw.uniform(size=labels.shape)
+    classes = np.concatenate([np.arange(outputs), draw.integers(0, outputs, 40)])
+    right = 0.9 * np.eye(outputs)[classes] + 0.1 / outputs
+    return classes, right, draw.dirichlet(np.ones(outputs), len(classes))
 
 
 def _penalty(name: str, options: dict[str, Any]) -> None:
@@ -195,7 +212,8 @@ def _objective(name: str, options: dict[str, Any]) -> None:
     objective = OBJECTIVES.get(name).function(None, 0.0, **options)
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(12, 3, generator=draw, dtype=torch.float64)
-    targets = torch.arange(12) % 3
+    has_classes = OBJECTIVES.get(name).traits.target_task == CLASSIFICATION.name
+    targets = torch.arange(12) % 3 if has_classes else (torch.arange(36) % 2).view(12, 3).double()
     whole = objective.loss(logits, targets)
     parts = [
         objective.loss(logits[p], targets[p], objective.share(targets[p], targets))
@@ -204,6 +222,8 @@ def _objective(name: str, options: dict[str, Any]) -> None:
     assert torch.isclose(whole, sum(parts, torch.zeros(()))), (
         f"objective {name!r}: the parts of a batch do not add up to its loss"
     )
+    if not has_classes:
+        return
     soft = objective.loss(logits, torch.eye(3, dtype=torch.float64)[targets])
     assert torch.isclose(whole, soft), (
         f"objective {name!r}: labels as classes and as probabilities have different losses"
@@ -256,7 +276,8 @@ def _dataset(name: str, options: dict[str, Any]) -> None:
     opened, again = (open_dataset(name, options) for _ in range(2))
     assert opened.fingerprint == again.fingerprint, f"data set {name!r}: the fingerprint changes"
     assert opened.labels.min() >= 0, f"data set {name!r} has a label below 0"
-    assert opened.labels.max() < len(opened.classes), f"data set {name!r} has a label too large"
+    count = len(strata_names(opened))
+    assert opened.labels.max() < count, f"data set {name!r} has a label too large"
     assert set(np.unique(opened.splits)) <= {UNASSIGNED, *range(TEST + 1)}, (
         f"data set {name!r} has splits that are none of train, val, test"
     )

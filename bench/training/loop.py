@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.methods.objectives import recorded_loss
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
+from bench.methods.target_tasks import MULTI_LABEL, Standardisation, answers
 from bench.models import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
@@ -31,6 +32,8 @@ from bench.training.trial import (
     as_recorded,
     batch_order,
     check_finite,
+    hits,
+    label_thresholds,
     penalty,
     predict,
     score,
@@ -54,18 +57,22 @@ class Snapshot:
 class Outcome:
     """A trained trial; `probabilities` `[test samples, classes]` at the best epoch.
 
-    `val_probabilities` are those of the validation split, without rows if there is none. `state`
-    holds what training changed of the starting weights, at the best epoch.
+    `val_probabilities` are those of the validation split, without rows if there is none. Of
+    regression both are predicted values, in the targets' own units, and `standardised` is how they
+    were learned; of several labels a sample, `thresholds` are from which probability on each is
+    given. `state` holds what training changed of the starting weights, at the best epoch.
     """
 
     best: Snapshot
     last: Snapshot
     records: tuple[EpochRecord, ...]
-    probabilities: np.ndarray[Any, np.dtype[np.float32]]
-    val_probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    probabilities: np.ndarray[Any, np.dtype[Any]]
+    val_probabilities: np.ndarray[Any, np.dtype[Any]]
     state: Mapping[str, Tensor]
     trainable_params: int
     total_params: int
+    standardised: Standardisation | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 @dataclass(kw_only=True)
@@ -210,29 +217,40 @@ def outcome(training: Training, state: State) -> Outcome:
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
-    test_scores = score(training, logits, test)
     if last_epoch is None:
         val_logits = _val_logits(training, epoch=None)
-        val = _val_scores(training, val_logits)
-        best = last = Snapshot(epoch=0, val=val, test=test_scores)
+        val, thresholds = _val_scores(training, val_logits), label_thresholds(training, val_logits)
+        best = last = Snapshot(epoch=0, val=val, test=score(training, logits, test, thresholds))
     else:
         record = state.records[-1]
         chosen = chosen_record(state.records, training.settings)
+        is_last = chosen.epoch == record.epoch
+        known = state.best_val if is_last else None
+        if training.target_task is MULTI_LABEL and known is None:
+            known = _val_logits(training, epoch=last_epoch)
+        thresholds = None if known is None else label_thresholds(training, known)
+        test_scores = score(training, logits, test, thresholds)
         best = last = Snapshot(epoch=record.epoch, val=record.val, test=test_scores)
-        if chosen.epoch != record.epoch:
+        if not is_last:
             training.load(state.best)
-            logits = predict(training, test, epoch=chosen.epoch - 1)
-            test_scores = score(training, logits, test)
-            best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
-        known = state.best_val
+            known, logits = state.best_val, predict(training, test, epoch=chosen.epoch - 1)
         val_logits = _val_logits(training, epoch=chosen.epoch - 1) if known is None else known
+        if not is_last:
+            thresholds = label_thresholds(training, val_logits)
+            test_scores = score(training, logits, test, thresholds)
+            best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)
+    probabilities, val_probabilities = (
+        answers(training.target_task, each, training.standardised) for each in (logits, val_logits)
+    )
     return Outcome(
         best=best,
         last=last,
         records=state.records,
-        probabilities=logits.softmax(dim=1).numpy(),
-        val_probabilities=val_logits.softmax(dim=1).numpy(),
+        probabilities=probabilities,
+        val_probabilities=val_probabilities,
         state=state.best,
+        standardised=training.standardised,
+        thresholds=thresholds,
         trainable_params=trainable_parameters(training.network, plan),
         total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
     )
@@ -292,17 +310,16 @@ def _train_epoch(
         step = Step(inputs=inputs, samples=samples, number=number, capture=capture)
         logits, targets = train_step(training, step)
         targets = as_recorded(training, targets)
-        hard = targets if targets.ndim == 1 else targets.argmax(dim=1)
         if len(targets):
-            loss_sum += recorded_loss(logits, targets) * len(targets)
-            correct += (logits.argmax(dim=1) == hard).sum()
+            loss_sum += recorded_loss(logits, targets, training.target_task) * len(targets)
+            correct += hits(training, logits, targets)
     seen = sum(len(samples) for samples in batches)
     loss, right = training.compute.total(torch.stack([loss_sum, correct])).tolist()
-    return train_scores(loss / seen, right / seen), first_lr
+    return train_scores(training, loss / seen, right / seen), first_lr
 
 
 def train_step(training: Training, step: Step) -> tuple[Tensor, Tensor]:
-    """One optimiser step; returns logits, detached, and their targets: classes or soft labels."""
+    """One optimiser step; returns logits, detached, and their targets, as of `Objective`."""
     training.optimizer.zero_grad(set_to_none=True)
     logits, targets = training.compute.add_gradients(training, step)
     scaler = training.scaler

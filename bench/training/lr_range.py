@@ -70,7 +70,7 @@ Losses = Sequence[float] | Curve
 
 @dataclass(frozen=True, kw_only=True)
 class LrRange:
-    """The training loss (cross-entropy, nats) of each step, and the `lr` that it was made with.
+    """The training loss as it is recorded of each step, and the `lr` that it was made with.
 
     `lr` stands for the setting of that name: a group trains at `lr` times its multiplier. The last
     loss is not finite where training broke down.
@@ -149,7 +149,8 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     for lr, step in zip(lrs, _steps(training, capture), strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
-        waiting.append(recorded_loss(logits, as_recorded(training, targets)))
+        recorded = as_recorded(training, targets)
+        waiting.append(recorded_loss(logits, recorded, training.target_task))
         if len(waiting) == most:
             yield from torch.stack(waiting).tolist()
             waiting.clear()

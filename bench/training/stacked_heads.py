@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bench.data import Samples, Splits
 from bench.errors import BenchError
 from bench.keys import content_hash, derive_seed
-from bench.methods.objectives import CrossEntropy, StackedCrossEntropy
+from bench.methods.objectives import StackedObjective, stacked
 from bench.methods.plan import HEAD
 from bench.methods.schedules import Progress, lr_factor
 from bench.models import Network
@@ -40,6 +40,7 @@ from bench.training.trial import (
     as_recorded,
     batch_order,
     check_finite,
+    hits,
     penalty,
     score,
     stops_early,
@@ -242,8 +243,8 @@ class _Stack:
         rates = on_device(lrs, _with_doubles(self._device))
         loss_sum = torch.zeros(len(trainings), device=self._device)
         correct = torch.zeros(len(trainings), device=self._device)
-        losses = StackedCrossEntropy(
-            [cast(CrossEntropy, training.objective) for training in trainings],
+        losses = stacked(
+            [training.objective for training in trainings],
             len(trainings[0].data.classes),
             lambda tensor: on_device(tensor, self._device),
         )
@@ -262,12 +263,12 @@ class _Stack:
                 logits = self._step(features, targets, masks, losses, optimizer, rates[:, step])
                 targets = as_recorded(trainings[0], targets)
                 loss_sum += losses.recorded(logits, targets) * features.shape[1]
-            hard = targets if targets.ndim == 2 else targets.argmax(dim=2)
-            correct += (logits.argmax(dim=2) == hard).sum(dim=1)
+            correct += hits(trainings[0], logits, targets)
         seen = sum(len(batch) for batch in orders[0])
+        sums = torch.stack([loss_sum, correct], dim=1).tolist()
         scores = [
-            train_scores(loss / seen, right / seen)
-            for loss, right in torch.stack([loss_sum, correct], dim=1).tolist()
+            train_scores(training, loss / seen, right / seen)
+            for training, (loss, right) in zip(trainings, sums, strict=True)
         ]
         return scores, lrs[:, 0].tolist()
 
@@ -276,7 +277,7 @@ class _Stack:
         features: Tensor,
         targets: Tensor,
         masks: Sequence[Tensor],
-        losses: StackedCrossEntropy,
+        losses: StackedObjective,
         optimizer: _Optimizer,
         lr: Tensor,
     ) -> Tensor:

@@ -25,17 +25,20 @@ from bench.data import (
 )
 from bench.errors import BenchError
 from bench.keys import derive_seed
-from bench.methods.metrics import ACCURACY, measure
-from bench.methods.objectives import (
-    CROSS_ENTROPY,
-    OBJECTIVES,
-    CrossEntropy,
-    Objective,
-    recorded_loss,
-)
+from bench.methods.metrics import ACCURACY, R2, measure
+from bench.methods.objectives import OBJECTIVES, CrossEntropy, Objective, recorded_loss
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
+from bench.methods.target_tasks import (
+    MULTI_LABEL,
+    REGRESSION,
+    TARGET_TASKS,
+    Standardisation,
+    TargetTask,
+    answers,
+    chosen_thresholds,
+)
 from bench.models import Network
 from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, frozen_batch
 from bench.suite import Entry, Settings
@@ -73,7 +76,7 @@ class Training:
     `memory` measures what that takes. `resident` are
     frozen activations by name that stay on a GPU for all of its epochs; `fixed_order`: whether all
     gradients there have a fixed order of additions. In fp16 losses are scaled by `scaler`, as small
-    gradients would be lost.
+    gradients would be lost. Of regression, `standardised` is how its targets are learned.
     """
 
     network: Network
@@ -101,8 +104,13 @@ class Training:
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
     scaler: torch.amp.GradScaler | None = field(init=False)
+    target_task: TargetTask = field(init=False)
+    standardised: Standardisation | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.target_task = TARGET_TASKS[self.settings.task]
+        if self.target_task is REGRESSION:
+            self.standardised = Standardisation.of(self._values[self.splits.train])
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.start is None:
             self.start = copied_tensors(self.network)
@@ -158,6 +166,30 @@ class Training:
         """What each sample of the data counts in the loss `[n]`, on the CPU; None: all alike."""
         weights = self.data.sample_weights
         return None if weights is None else torch.from_numpy(weights.astype(np.float32))
+
+    @cached_property
+    def targets(self) -> np.ndarray[Any, Any]:
+        """What is learned of every sample: its class `[n]`, or `[n, outputs]` as of `Objective`."""
+        if self.target_task.has_classes:
+            return self.data.labels
+        return self._values if self.standardised is None else self._standardised_values
+
+    @property
+    def _values(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Numbers, or labels, of every sample `[n, outputs]`, where it has no class."""
+        assert self.data.targets is not None, "the data set has classes alone"
+        return self.data.targets.values
+
+    @property
+    def _standardised_values(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        assert self.standardised is not None
+        return self.standardised.standardised(self._values)
+
+    def truth(self, samples: Samples) -> np.ndarray[Any, Any]:
+        """What metrics compare with: classes `[n]`, or numbers in their own units, or labels."""
+        if self.target_task.has_classes:
+            return self.data.labels[samples]
+        return self._values[samples].astype(np.float64)
 
     @cached_property
     def central(self) -> Inputs:
@@ -242,20 +274,54 @@ def forward(
     return network(batch.float(), start=HEAD), captured
 
 
-def score(training: Training, logits: Tensor, samples: Samples) -> Scores:
-    """The loss and every metric of fp32 logits `[n, classes]` on `samples`."""
-    labels = labels_of(training, samples)
+def score(
+    training: Training,
+    logits: Tensor,
+    samples: Samples,
+    thresholds: Sequence[float] | None = None,
+) -> Scores:
+    """The loss and every metric of fp32 logits `[n, outputs]` on `samples`.
+
+    Labels are given from their `thresholds` on, by default from 0.5.
+    """
     # Rounded to single precision, two large probabilities would be a tie.
-    probabilities = logits.double().softmax(dim=1).numpy()
+    found = answers(training.target_task, logits.double(), training.standardised)
+    targets = targets_of(training, samples)
     return Scores(
-        loss=recorded_loss(logits, labels).item(),
-        metrics=measure(training.settings.metric, labels.numpy(), probabilities),
+        loss=recorded_loss(logits, targets, training.target_task).item(),
+        metrics=measure(training.settings.metric, training.truth(samples), found, thresholds),
     )
 
 
-def train_scores(loss: float, accuracy: float) -> Scores:
+def label_thresholds(training: Training, val_logits: Tensor) -> tuple[float, ...] | None:
+    """From which probability on each label is given: as validation has it; None of other tasks.
+
+    `val_logits` are those of the validation split; without one it is 0.5.
+    """
+    if training.target_task is not MULTI_LABEL:
+        return None
+    labels = training.truth(training.splits.val)
+    return chosen_thresholds(labels, answers(MULTI_LABEL, val_logits))
+
+
+def hits(training: Training, logits: Tensor, targets: Tensor) -> Tensor:
+    """Of `[..., n, classes]` how many samples `[...]` are right; 0 where there are no classes.
+
+    `targets` are classes `[..., n]`, or soft labels.
+    """
+    if not training.target_task.has_classes:
+        return logits.new_zeros(logits.shape[:-2])
+    hard = targets if targets.ndim < logits.ndim else targets.argmax(dim=-1)
+    return (logits.argmax(dim=-1) == hard).sum(dim=-1)
+
+
+def train_scores(training: Training, loss: float, accuracy: float) -> Scores:
     """Those of a training epoch, of a network that moves: what adds up from batch to batch."""
-    return Scores(loss=loss, metrics={ACCURACY: accuracy})
+    if training.target_task.has_classes:
+        return Scores(loss=loss, metrics={ACCURACY: accuracy})
+    # Standardised targets of the whole split have a mean square of 1.
+    whole = training.target_task is REGRESSION and not training.views.mixes
+    return Scores(loss=loss, metrics={R2: 1 - loss} if whole else {})
 
 
 # Ends -------------------------------------------------------------------------------------------
@@ -525,25 +591,25 @@ class Compute(Protocol):
 def training_batch(
     training: Training, step: Step, *, rows: Sequence[slice] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What flows into the network in one training step, and its targets: classes or soft labels,
-    where samples have weights times these.
+    """What flows into the network in one training step, and its targets, as of `Objective`; classes
+    of samples that have weights as soft labels times these.
 
     With `rows`, what flows is that of these alone; the targets are always those of all samples.
     """
     inputs, samples = step.inputs, step.samples
-    labels = labels_of(training, samples)
+    targets = targets_of(training, samples)
     if training.sample_weights is not None:
-        labels = _weighted(labels, training.sample_weights[samples], len(training.data.classes))
+        targets = _weighted(targets, training.sample_weights[samples], len(training.data.classes))
     if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
-        return inputs.of(own), on_device(labels, training.device)
-    batch, labels = training.views.mix(
-        inputs.batch(samples), labels, epoch=inputs.epoch, step=step.number
+        return inputs.of(own), on_device(targets, training.device)
+    batch, targets = training.views.mix(
+        inputs.batch(samples), targets, epoch=inputs.epoch, step=step.number
     )
     if rows is not None:
         batch = torch.cat([batch[part] for part in rows])
     batch = batch if inputs.boundary is None else inputs.through_trunk(batch)
-    return batch, on_device(labels, training.device)
+    return batch, on_device(targets, training.device)
 
 
 def _weighted(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
@@ -555,15 +621,15 @@ def as_recorded(training: Training, targets: Tensor) -> Tensor:
     return targets if training.sample_weights is None else targets.argmax(dim=-1)
 
 
-def labels_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
-    return torch.from_numpy(training.data.labels[samples])
+def targets_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(training.targets[samples])
 
 
 # What is minimised -----------------------------------------------------------------------------
 
 
 def _objective(training: Training) -> Objective:
-    term = training.plan.objective or Term(name=CROSS_ENTROPY)
+    term = training.plan.objective or Term(name=training.target_task.objective)
     objective: Objective = OBJECTIVES.get(term.name).function(
         _class_weights(training), training.settings.label_smoothing, **dict(term.options)
     )
@@ -574,12 +640,20 @@ def _objective(training: Training) -> Objective:
 
 
 def _class_weights(training: Training) -> Tensor | None:
-    """Weights inverse to the class counts of the training split, with mean 1 over its samples."""
+    """Weights inverse to the class counts of the training split, with mean 1 over its samples.
+
+    Of several labels, samples that have one weigh as much as those that lack it.
+    """
     if training.settings.class_weights == "none":
         return None
-    labels = training.data.labels[training.splits.train]
-    counts = np.bincount(labels, minlength=len(training.data.classes))
-    weights = len(labels) / (len(counts) * counts)
+    samples = training.splits.train
+    if training.target_task is MULTI_LABEL:
+        having = training.truth(samples).sum(axis=0)
+        weights = (len(samples) - having) / having
+    else:
+        labels = training.data.labels[samples]
+        counts = np.bincount(labels, minlength=len(training.data.classes))
+        weights = len(labels) / (len(counts) * counts)
     return on_device(torch.tensor(weights, dtype=torch.float32), training.device)
 
 

@@ -266,9 +266,11 @@ class CellStudy:
         """Means over tuning seeds, each at the epoch that counts."""
         settings = self.cell.own[0].settings
         best = [chosen_record(each, settings).validation for each in records]
+        goals = {"val_accuracy": ACCURACY, "val_metric": self.metric}
         of = {
-            "val_accuracy": [scores.metrics[ACCURACY] for scores in best],
-            "val_metric": [scores.metrics[self.metric] for scores in best],
+            goal: [scores.metrics[name] for scores in best]
+            for goal, name in goals.items()
+            if all(name in scores.metrics for scores in best)
         }
         return {
             **{name: statistics.fmean(values) for name, values in of.items()},

@@ -138,6 +138,7 @@ def test_each_setting_of_an_epoch_changes_every_key() -> None:
         "batch_size": 7,
         "class_weights": "balanced",
         "sampler": "balanced",
+        "task": "regression",
         "micro_batch": 4,
         "devices_per_trial": 2,
         "metric": "ece",

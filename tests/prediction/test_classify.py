@@ -17,8 +17,8 @@ import bench
 from bench.errors import BenchError
 from bench.prediction.classify import check_out, classify, ranked
 from bench.prediction.model import TrainedModel
+from bench.prediction.outputs import UNSURE
 from bench.prediction.samples import samples_at, samples_of
-from bench.prediction.table import UNSURE
 
 pytestmark = pytest.mark.xdist_group("opened")
 

@@ -172,7 +172,8 @@ def test_a_package_folder_and_an_installed_module(tmp_path: Path) -> None:
     assert set(plugin.modules) == {"own_package", "own_package.parts"}
     assert SCHEDULES.get("packed").origin == plugin.digest
     installed = load_plugin("bench.testing.vectors")
-    assert {name for _, name in entries_of(installed)} == {"vectors", "tiny_mlp"}
+    names = {name for _, name in entries_of(installed)}
+    assert names == {"vectors", "vector_values", "vector_labels", "tiny_mlp"}
     assert set(installed.modules) == {"bench.testing.vectors"}
 
 

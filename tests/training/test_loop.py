@@ -446,10 +446,12 @@ def _with_val_scores(
     scripted = iter(scores)
     real = score
 
-    def scored(training: Training, logits: Tensor, samples: Samples) -> Scores:
+    def scored(
+        training: Training, logits: Tensor, samples: Samples, thresholds: None = None
+    ) -> Scores:
         if len(samples) == len(training.splits.val):
             return next(scripted)
-        return real(training, logits, samples)
+        return real(training, logits, samples, thresholds)
 
     monkeypatch.setattr("bench.training.loop.score", scored)
     monkeypatch.setattr("bench.training.stacked_heads.score", scored)

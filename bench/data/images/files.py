@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from bench.data.dataset import ClassMap, DataIssue, ImageDataset, PixelForm, fingerprint_of
+from bench.data.dataset import (
+    TEST,
+    VAL,
+    ClassMap,
+    DataIssue,
+    ImageDataset,
+    PixelForm,
+    fingerprint_of,
+)
 from bench.data.images.archives import Archive, ImageFile, Member, opened
 from bench.data.images.channels import read_as, size_as
 from bench.data.images.decode import (
@@ -23,8 +32,9 @@ from bench.data.images.decode import (
 )
 from bench.data.images.file_facts import Reading, find_reading
 from bench.data.images.sizes import image_size, square_sides
+from bench.data.targets import Targets, multi_label_targets, regression_targets
 from bench.errors import DataError, counted, nearest
-from bench.suite import Limits
+from bench.suite import Limits, TargetTaskName
 from bench.suite.schema import WHERE_PATHS_START
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading, visible
@@ -50,7 +60,9 @@ class LabelledFile:
     """An image file, in an archive or not, the class it belongs to, and its split (or UNASSIGNED).
 
     `group`, `time` and `weight` (see `Groups`, `Times`, `SampleWeights`) are given to all files of
-    a data set, or to none. `test_set` is the name of one of several test sets.
+    a data set, or to none. `test_set` is the name of one of several test sets. Where no classes are
+    predicted, `values` are the numbers of the file, or 1 for each label that it has and 0 for
+    others.
     """
 
     path: ImageFile
@@ -60,6 +72,7 @@ class LabelledFile:
     time: int | None = None
     test_set: str = ""
     weight: float | None = None
+    values: tuple[float, ...] | None = None
 
 
 @contextmanager
@@ -218,10 +231,12 @@ def dataset_from_files(
     channels: int | None = None,
     limits: Limits | None = None,
     classes: Sequence[str] | None = None,
+    task: TargetTaskName = "classification",
 ) -> ImageDataset:
     """A data set of files under `root`, a folder or an archive; sample ids are the paths below it.
 
-    `classes` are those of the files in the order of their indices; None: sorted.
+    `classes` are those of the files in the order of their indices; None: sorted. With another
+    `task` they are the names of the `values` that files have instead.
     So many `bits` of 16-bit values are used; None: as many as the largest value of all needs. With
     `channels` files have as many, of the depth that is theirs.
     The limits, bits and channels are in the fingerprint where they change what becomes of a file.
@@ -237,8 +252,7 @@ def dataset_from_files(
     sample_ids = tuple(sorted(by_id))
     ordered = [by_id[identifier] for identifier in sample_ids]
     classes = tuple(classes or sorted({file.class_name for file in files}))
-    class_index = {class_name: index for index, class_name in enumerate(classes)}
-    labels = np.array([class_index[file.class_name] for file in ordered], np.int64)
+    labels, targets = _labels(task, ordered, classes)
     splits = np.array([file.split for file in ordered], np.int8)
     paths = [file.path for file in ordered]
     max_pixels = (limits or Limits()).pixels or MAX_PIXELS
@@ -246,7 +260,7 @@ def dataset_from_files(
                          channels=channels)  # fmt: skip
     found = reading_of(progress=progress)
     fingerprint = partial(fingerprint_of, classes=classes, sample_ids=sample_ids, labels=labels,
-                          splits=splits)  # fmt: skip
+                          splits=splits, targets=targets)  # fmt: skip
     form = PixelForm(channels=channels, bits=found.bits, deep=found.deep)
     size_of = image_size if channels is None else partial(size_as, channels=channels)
     sides = square_sides(paths, size_of)
@@ -267,20 +281,46 @@ def dataset_from_files(
         deep=found.deep,
         read=partial(read_as, paths, form=form, max_pixels=max_pixels),
         class_map=class_map,
-        issues=(*issues, *found.issues),
+        issues=(*issues, *found.issues, *_strata_issue(targets, splits)),
         size_of=partial(_size_of, paths, size_of),
         source_of=partial(_source_of, paths),
         groups=_of_all([file.group for file in ordered]),
         times=None if times is None else np.array(times, np.int64),
         test_sets=test_sets if any(test_sets) else None,
         sample_weights=None if weights is None else np.array(weights, np.float64),
+        targets=targets,
         current=partial(_current, fingerprint, reading_of),
         limited=partial(
             dataset_from_files, name=name, root=root, files=tuple(files), progress=progress,
             class_map=class_map, issues=tuple(issues), bits=bits, channels=channels,
-            classes=classes,
+            classes=classes, task=task,
         ),
     )  # fmt: skip
+
+
+def _labels(
+    task: TargetTaskName, files: Sequence[LabelledFile], classes: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], Targets | None]:
+    """The class of every file; where it has values, its stratum, and these."""
+    if task == "classification":
+        class_index = {class_name: index for index, class_name in enumerate(classes)}
+        return np.array([class_index[file.class_name] for file in files], np.int64), None
+    values = np.array([file.values for file in files], np.float32)
+    make = regression_targets if task == "regression" else multi_label_targets
+    return make(values, classes)
+
+
+def _strata_issue(targets: Targets | None, splits: npt.NDArray[np.int8]) -> Iterator[DataIssue]:
+    """How splits are drawn evenly where there are no classes."""
+    own = {TEST, VAL} <= set(splits.tolist())
+    if targets is None or len(targets.strata) < 2 or own:
+        return
+    if targets.task == "regression":
+        what = f"{len(targets.strata)} ranges of the target, each with about as many images"
+    else:
+        what = f"{len(targets.strata)} combinations of labels, rare ones taken together"
+    message = f"Splits that are drawn have equal shares of {what}."
+    yield DataIssue(kind="strata", message=message, count=len(targets.strata))
 
 
 def _source_of(paths: Sequence[ImageFile], index: int) -> Path | io.BytesIO:

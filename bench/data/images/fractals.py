@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -170,7 +170,7 @@ def draw_system(family_seed: int, class_index: int) -> Floats:
     A system with fewer than six maps is padded with zeros. Systems whose attractor covers too
     little of its bounding square are drawn again.
     """
-    rng = _keyed_rng(family_seed, _CLASS_KEY, (0, class_index, 0))
+    rng = keyed_rng(family_seed, _CLASS_KEY, (0, class_index, 0))
     maps = _draw_maps(rng)
     while fill(maps, rng) < MIN_FILL:
         maps = _draw_maps(rng)
@@ -298,33 +298,64 @@ def generate_images(
     recipe: Recipe, keys: Sequence[ImageKey], *, num_threads: int | None = None
 ) -> list[Pixels]:
     """The images [size, size, 3] of `keys`, in their order, whatever the number of threads."""
-    step = max(1, round(IMAGES_PER_CHUNK / _relative_area(recipe)))
+    return in_chunks(recipe, keys, partial(_generate, recipe), num_threads=num_threads)
+
+
+def in_chunks(
+    recipe: Recipe,
+    keys: Sequence[ImageKey],
+    make: Callable[[Sequence[ImageKey]], list[Pixels]],
+    *,
+    num_threads: int | None = None,
+) -> list[Pixels]:
+    """What `make` gives for a few keys at a time, in threads, in the order of the keys."""
+    step = max(1, round(IMAGES_PER_CHUNK / relative_area(recipe)))
     chunks = [keys[start : start + step] for start in range(0, len(keys), step)]
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return [
-            image for images in pool.map(partial(_generate, recipe), chunks) for image in images
-        ]
+        return [image for images in pool.map(make, chunks) for image in images]
 
 
 def _generate(recipe: Recipe, keys: Sequence[ImageKey]) -> list[Pixels]:
     # Across images only element-wise, exactly rounded operations are batched; whatever sums or
     # transforms runs image by image. So an image's bits do not depend on its neighbours.
-    rngs = [_keyed_rng(recipe.family_seed, _IMAGE_KEY, key) for key in keys]
+    rngs = [keyed_rng(recipe.family_seed, _IMAGE_KEY, key) for key in keys]
     systems = np.stack([draw_system(recipe.family_seed, class_index) for _, class_index, _ in keys])
-    relative = np.stack([rng.uniform(-1, 1, (MAX_MAPS, 2, 3)) for rng in rngs]).astype(np.float32)
-    placements = np.stack([_draw_placement(rng) for rng in rngs])
-    finishes = [_draw_finish(rng) for rng in rngs]
-    chains = max(1, round(CHAINS * _relative_area(recipe)))
-    uniforms = np.stack([rng.random((BURN_IN + STEPS, chains), np.float32) for rng in rngs])
-    x, y = chaos_game(jitter_systems(systems, np.float32(recipe.jitter) * relative), uniforms)
-    densities = log_density(count_points(x, y, placements, recipe.image_size))
+    shapes = draw_shapes(recipe, systems, rngs)
     return [
-        _paint(recipe, density, finish, rng)
-        for density, finish, rng in zip(densities, finishes, rngs, strict=True)
+        on_noise(recipe, coloured(density, finish), finish.noise_exponent, rng)
+        for (density, finish), rng in zip(shapes, rngs, strict=True)
     ]
 
 
-def _relative_area(recipe: Recipe) -> float:
+def draw_shapes(
+    recipe: Recipe,
+    systems: Floats,
+    rngs: Sequence[np.random.Generator],
+    *,
+    scales: tuple[float, float] = SCALE_RANGE,
+    angles: Floats | None = None,
+) -> list[tuple[Floats, Finish]]:
+    """A jittered copy of each of `systems` [b, 6, 2, 3]: its density [size, size], and its finish.
+
+    Each is drawn by a generator of its own, takes a part in the range `scales` of the image's side,
+    and is turned by `angles` [b] in radians, counterclockwise, if there are any.
+    """
+    relative = np.stack([rng.uniform(-1, 1, (MAX_MAPS, 2, 3)) for rng in rngs]).astype(np.float32)
+    placements = np.stack([_draw_placement(rng, scales) for rng in rngs])
+    finishes = [_draw_finish(rng) for rng in rngs]
+    chains = max(1, round(CHAINS * relative_area(recipe)))
+    uniforms = np.stack([rng.random((BURN_IN + STEPS, chains), np.float32) for rng in rngs])
+    x, y = chaos_game(jitter_systems(systems, np.float32(recipe.jitter) * relative), uniforms)
+    if angles is not None:
+        cos, sin = (f(angles).astype(np.float32)[:, None] for f in (np.cos, np.sin))
+        # Rows of an image count downwards.
+        x, y = cos * x + sin * y, cos * y - sin * x
+    densities = log_density(count_points(x, y, placements, recipe.image_size))
+    return list(zip(densities, finishes, strict=True))
+
+
+def relative_area(recipe: Recipe) -> float:
+    """The area of an image, in those of the reference size."""
     return (recipe.image_size / REFERENCE_SIZE) ** 2
 
 
@@ -336,21 +367,23 @@ def log_density(counts: NDArray[np.intp]) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Finish:
+class Finish:
+    """What becomes of a density: how it is turned, in which colour, over which noise."""
+
     quarter_turns: int
     mirrored: bool
     colour: Floats
     noise_exponent: float
 
 
-def _draw_placement(rng: np.random.Generator) -> Floats:
-    return np.array([rng.uniform(*SCALE_RANGE), rng.random(), rng.random()], np.float32)
+def _draw_placement(rng: np.random.Generator, scales: tuple[float, float]) -> Floats:
+    return np.array([rng.uniform(*scales), rng.random(), rng.random()], np.float32)
 
 
-def _draw_finish(rng: np.random.Generator) -> _Finish:
+def _draw_finish(rng: np.random.Generator) -> Finish:
     direction = rng.standard_normal(3)
     strength = CONTRAST * rng.uniform(*CONTRAST_RANGE)
-    return _Finish(
+    return Finish(
         quarter_turns=int(rng.integers(4)),
         mirrored=bool(rng.integers(2)),
         colour=(strength * direction / np.sqrt((direction**2).sum())).astype(np.float32),
@@ -358,19 +391,26 @@ def _draw_finish(rng: np.random.Generator) -> _Finish:
     )
 
 
-def _paint(recipe: Recipe, density: Floats, finish: _Finish, rng: np.random.Generator) -> Pixels:
+def coloured(density: Floats, finish: Finish) -> Floats:
+    """The density in its colour, turned: [3, size, size]."""
     turned = np.rot90(density, finish.quarter_turns)
     if finish.mirrored:
         turned = turned[:, ::-1]
-    noise = coloured_noise(rng, recipe.image_size, finish.noise_exponent)
-    levels = finish.colour[:, None, None] * turned + np.float32(recipe.noise) * noise
+    levels: Floats = finish.colour[:, None, None] * turned
+    return levels
+
+
+def on_noise(recipe: Recipe, levels: Floats, exponent: float, rng: np.random.Generator) -> Pixels:
+    """The image [size, size, 3] of coloured levels [3, size, size] over noise of the generator."""
+    levels = levels + np.float32(recipe.noise) * coloured_noise(rng, recipe.image_size, exponent)
     levels *= GREY_LEVELS_PER_UNIT
     levels += MID_GREY
     pixels = np.rint(np.clip(levels, 0, 255, out=levels), out=levels).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def _keyed_rng(family_seed: int, purpose: int, key: ImageKey) -> np.random.Generator:
+def keyed_rng(family_seed: int, purpose: int, key: ImageKey) -> np.random.Generator:
+    """A generator that depends on these numbers alone; each use has a `purpose` of its own."""
     # The lowest counter word is left to the generator itself: 2^64 blocks for every key.
     return np.random.Generator(
         np.random.Philox(key=[family_seed, purpose], counter=[0, *reversed(key)])

@@ -109,31 +109,40 @@ def open_table(path: Path) -> LabelTable:
     return table
 
 
-def choose_columns(table: LabelTable, given: Mapping[Role, str | None]) -> Chosen:
+def choose_columns(
+    table: LabelTable, given: Mapping[Role, str | None], outputs: Sequence[str] = ()
+) -> Chosen:
     """Which column has which role: as `given` (None: no column has it), else by the names.
 
-    Raises `DataError` for a column that is not there, and where path or label cannot be known.
+    The columns `outputs` say what is predicted, and then none has the role of the label. Raises
+    `DataError` for a column that is not there, and where path or label cannot be known.
     """
     chosen: dict[Role, str] = {}
     ambiguous: dict[Role, tuple[str, ...]] = {}
     for role, name in given.items():
         if name is not None:
-            chosen[role] = _existing(table, role, name)
-    taken = set(chosen.values())
+            chosen[role] = _existing(table, f"columns: {role}", name)
+    taken = {*chosen.values(), *(_existing(table, "target or labels", own) for own in outputs)}
     for role in ROLES:
-        if role in given:
+        if role in given or (role == "label" and outputs):
             continue
         fitting = by_name(role, [name for name in table.columns if name not in taken])
         if len(fitting) == 1:
             chosen[role] = fitting[0]
         elif fitting:
             ambiguous[role] = tuple(fitting)
-    _check_required(table, chosen, ambiguous)
-    for name in chosen.values():
+    _check_required(table, chosen, ambiguous, [*REQUIRED[: 1 if outputs else None]])
+    for name in (*chosen.values(), *outputs):
         if table.columns.count(name) > 1:
             raise DataError(f"{table.path} has two columns {name!r}; rename one of them")
     return Chosen(columns={role: chosen[role] for role in ROLES if role in chosen},
                   ambiguous=ambiguous)  # fmt: skip
+
+
+def recognised(table: LabelTable) -> dict[Role, str]:
+    """The column that is known by its name to have a role, of each role that just one may have."""
+    fitting = {role: by_name(role, table.columns) for role in ROLES}
+    return {role: names[0] for role, names in fitting.items() if len(names) == 1}
 
 
 def by_name(role: Role, columns: Sequence[str]) -> list[str]:
@@ -149,19 +158,22 @@ def _plain_name(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _existing(table: LabelTable, role: Role, name: str) -> str:
+def _existing(table: LabelTable, option: str, name: str) -> str:
     if name in table.columns:
         return name
     raise DataError(
-        f"columns: {role} must name a column of {table.path.name}, got {name!r}"
+        f"{option} must name a column of {table.path.name}, got {name!r}"
         f"{nearest(name, table.columns)}"
     )
 
 
 def _check_required(
-    table: LabelTable, chosen: Mapping[Role, str], ambiguous: Mapping[Role, Sequence[str]]
+    table: LabelTable,
+    chosen: Mapping[Role, str],
+    ambiguous: Mapping[Role, Sequence[str]],
+    required: Sequence[Role],
 ) -> None:
-    for role in REQUIRED:
+    for role in required:
         if role in ambiguous:
             options = ambiguous[role]
             raise DataError(
@@ -169,7 +181,7 @@ def _check_required(
                 f"{naming(list(options))}; say which one it is, as an option of the data set: "
                 f"`columns: {{{role}: {options[0]}}}`"
             )
-    missing = [role for role in REQUIRED if role not in chosen]
+    missing = [role for role in required if role not in chosen]
     if missing:
         option = ", ".join(f"{role}: COLUMN" for role in missing)
         raise DataError(
@@ -289,7 +301,7 @@ def cell_texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
     """Cells as text, empty where they say nothing; raises `DataError` for others."""
     found = []
     for number, value in enumerate(values, start=1):
-        text = _text(value)
+        text = json.dumps(value) if isinstance(value, list) else _text(value)
         if text is None:
             shown = visible(repr(value))[:SHOWN_CELL]
             raise DataError(
@@ -331,10 +343,11 @@ def not_chosen(table: LabelTable, chosen: Chosen) -> Iterator[tuple[Role, str]]:
         )
 
 
-def taken(table: LabelTable, chosen: Chosen) -> Iterator[str]:
+def taken(table: LabelTable, chosen: Chosen, outputs: Sequence[str] = ()) -> Iterator[str]:
     """What was taken for what, what is left, and how the file was read, in parts of a sentence."""
     parts = (f"{role} from {visible(name)!r}" for role, name in chosen.columns.items())
-    unused = [visible(name) for name in table.columns if name not in chosen.columns.values()]
+    used = {*chosen.columns.values(), *outputs}
+    unused = [visible(name) for name in table.columns if name not in used]
     if not chosen.is_plain:
         yield f"{table.path.name} has {', '.join(parts)}"
     if unused:

@@ -44,12 +44,16 @@ from bench.data.dataset import (
     grouping_of,
     naming,
     plain_grouping,
+    plain_targets,
+    strata_names,
+    targets_of,
 )
 from bench.data.images.channels import as_bytes, shown
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
+from bench.data.targets import Targets
 from bench.errors import DataError, counted
 from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
@@ -110,6 +114,7 @@ class ImageData:
     times: Times | None = None
     test_sets: TestSets | None = None
     sample_weights: SampleWeights | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -160,11 +165,13 @@ class ImageData:
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
         grouping = grouping_of(metadata)
+        targets = targets_of(metadata)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
         data = cls(
             folder=folder,
             **grouping,
+            targets=targets,
             images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
             labels=np.array(metadata.pop("labels"), np.int64),
             given_splits=np.array(metadata.pop("source_splits"), np.int8),
@@ -427,13 +434,14 @@ def _write_images(
         "labels": dataset.labels[kept].tolist(),
         "source_splits": dataset.splits[kept].tolist(),
         **plain_grouping(dataset, kept),
+        **plain_targets(dataset, kept),
         "decode_issues": _plain(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
                 *_issue(
                     "converted", "decoded with a default that you may want to check", converted
                 ),
-                *noticed(looks, sample_ids, dataset.labels[kept], dataset.classes),
+                *noticed(looks, sample_ids, dataset.labels[kept], strata_names(dataset)),
             ]
         ),
     }

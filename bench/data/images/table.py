@@ -49,6 +49,13 @@ from bench.data.images.label_tables import (
 )
 from bench.data.images.layout import UNLABELLED, is_plain_split_name, split_of_name
 from bench.data.images.table_files import Files, files_from
+from bench.data.images.table_targets import (
+    Outputs,
+    Said,
+    outputs_of,
+    said_by_rows,
+    values_of,
+)
 from bench.data.times import as_moment, microseconds
 from bench.errors import DataError, counted
 from bench.system.download import OnProgress
@@ -97,12 +104,36 @@ def table(
         ),
     ] = None,
     channels: ChannelNumber = None,
+    target: Annotated[
+        str | list[str] | None,
+        Field(
+            description="For `task: regression`: the column with the number to predict, or "
+            "several. Rows without one are left out, and told.",
+            examples=["age", ["x", "y"]],
+        ),
+    ] = None,
+    labels: Annotated[
+        str | list[str] | None,
+        Field(
+            description="For `task: multi_label`: the column with the labels of an image, as names "
+            'with | or ; between them or a JSON list such as `["cat","dog"]`, or a list of '
+            "columns, one for each label, of 1 and 0.",
+            examples=["tags", ["cat", "dog"]],
+        ),
+    ] = None,
 ) -> ImageDataset:
     """Image files named by a table of labels, with splits, groups and times if it has them.
 
     Raises `DataError` where a table or all of its files are missing, where a column cannot be
-    known, where rows contradict each other, and if a class has no image in one of the splits.
+    known, where rows contradict each other, if a class has no image in one of the splits, and for
+    what is no number, or no label, where that is what the table is to say.
     """
+    outputs = outputs_of(target, labels)
+    if outputs is not None and (columns or {}).get("label") is not None:
+        raise DataError(
+            "columns: label names the class of an image, and target or labels what else is "
+            "predicted: give one of them"
+        )
     given = cast(Mapping[Role, str | None], columns or {})
     if isinstance(path, str):
         paths: Mapping[int, Path] = {UNASSIGNED: existing_file(path)}
@@ -113,12 +144,13 @@ def table(
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
     with reading_errors_told("the table"):
         places = files_from(paths.values(), root, suffixes_of(channels))
-        return _open_tables(paths, given, places, bits, channels, progress)
+        return _open_tables(paths, given, outputs, places, bits, channels, progress)
 
 
 def _open_tables(
     paths: Mapping[int, Path],
     given: Mapping[Role, str | None],
+    outputs: Outputs | None,
     places: Mapping[Path, Files],
     bits: int | None,
     channels: int | None,
@@ -130,25 +162,32 @@ def _open_tables(
         table = open_table(path)
         # The split of a whole table is known: a column of it says nothing else.
         own = given if split == UNASSIGNED else {**given, "split": None}
-        chosen = choose_columns(table, own)
-        found, told = _rows(table, chosen, split, given)
+        chosen = choose_columns(table, own, () if outputs is None else outputs.columns)
+        found, told = _rows(table, chosen, split, given, outputs)
         rows += found
         issues += told
     rows, more = _located(rows, places)
     issues += more
     rows, same = _distinct(rows)
     issues += same
-    rows, classes, spelt = _classes(rows)
-    issues += spelt
     first = next(iter(paths.values()))
+    if outputs is None:
+        rows, classes, spelt = _classes(rows)
+        issues += spelt
+    else:
+        values, classes = values_of(outputs, [row.outputs or () for row in rows])
+        rows = [replace(row, values=own) for row, own in zip(rows, values, strict=True)]
     files, left = _files(rows)
     splits = np.array([file.split for file in files], np.int8)
-    _check_classes(files, classes, first)
+    _check_train(files, first)
+    if outputs is None:
+        _check_classes(files, classes, first)
     return dataset_from_files(
         name=name_text(first.stem if len(paths) == 1 else first.parent.name),
         root=places[first].root(row.file for row in rows),
         files=files,
         classes=classes,
+        task="classification" if outputs is None else outputs.task,
         bits=bits,
         channels=channels,
         progress=progress,
@@ -158,7 +197,10 @@ def _open_tables(
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """A row of a table as it is written; `number` counts from 1, without the names of columns."""
+    """A row of a table as it is written; `number` counts from 1, without the names of columns.
+
+    `outputs` is what it says where it has no class, and `values` what that comes to.
+    """
 
     table: Path
     number: int
@@ -170,46 +212,61 @@ class _Row:
     weight: str
     test_set: str = ""
     file: ImageFile = Path()
+    outputs: Said | None = None
+    values: tuple[float, ...] | None = None
 
     @property
     def place(self) -> str:
         return f"row {self.number} of {self.table.name}"
 
     @property
-    def said(self) -> tuple[str, int, str, str, str]:
+    def said(self) -> tuple[str, int, str, str, str, str]:
         """What it says of its file."""
-        return self.label, self.split, self.test_set, self.group, self.time, self.weight
+        label = self.label if self.outputs is None else ", ".join(map(str, self.outputs))
+        return label, self.split, self.test_set, self.group, self.time, self.weight
 
 
 # Rows -----------------------------------------------------------------------------------------
 
 
 def _rows(
-    table: LabelTable, chosen: Chosen, split: int, given: Mapping[Role, str | None]
+    table: LabelTable,
+    chosen: Chosen,
+    split: int,
+    given: Mapping[Role, str | None],
+    outputs: Outputs | None,
 ) -> tuple[list[_Row], list[DataIssue]]:
     """The rows that have a path and a label, and what is to be told of the others."""
-    cells = table.cells(list(dict.fromkeys(chosen.columns.values())))
+    of_outputs = () if outputs is None else outputs.columns
+    cells = table.cells(list(dict.fromkeys([*chosen.columns.values(), *of_outputs])))
     by_role = {role: cells[name] for role, name in chosen.columns.items()}
     count = len(by_role["path"])
     if not count:
         raise DataError(f"{table.path} has no rows below the names of its columns")
     splits, chosen = _splits(table, chosen, by_role.get("split"), split, count, given)
     empty = [""] * count
+    said: Sequence[Said | None] = [None] * count
+    if outputs is None:
+        _check_no_lists(table, chosen, by_role["label"])
+    else:
+        said = said_by_rows(table.path, outputs, cells)
     rows = [
         _Row(table=table.path, number=number, path=path, label=label, split=own, test_set=test_set,
-             group=group, time=time, weight=weight)
-        for number, (path, label, (own, test_set), group, time, weight) in enumerate(
-            zip(by_role["path"], by_role["label"], splits, by_role.get("group", empty),
-                by_role.get("time", empty), by_role.get("weight", empty), strict=True),
+             group=group, time=time, weight=weight, outputs=what)
+        for number, (path, label, (own, test_set), group, time, weight, what) in enumerate(
+            zip(by_role["path"], by_role.get("label", empty), splits, by_role.get("group", empty),
+                by_role.get("time", empty), by_role.get("weight", empty), said, strict=True),
             start=1,
         )
     ]  # fmt: skip
-    issues = [*_taken(table, chosen)]
+    issues = [*_taken(table, chosen, of_outputs)]
     usable = []
     reasons: dict[str, list[_Row]] = {}
     for row in rows:
+        missing = "no label" if outputs is None else outputs.missing
+        says = bool(row.label) if outputs is None else row.outputs is not None
         why = (
-            "no path" if not row.path else "no label" if not row.label else
+            "no path" if not row.path else missing if not says else
             "a split without labels" if row.split == UNLABELLED else None
         )  # fmt: skip
         if why is None:
@@ -219,12 +276,25 @@ def _rows(
     for why, left in reasons.items():
         issues.append(_left_out("unlabelled", why, [row.path or row.place for row in left]))
     if not usable:
-        raise DataError(f"no row of {table.path} has both a path and a label")
+        what = "a label" if outputs is None else "a value in " + " and ".join(of_outputs)
+        raise DataError(f"no row of {table.path} has both a path and {what}")
     return usable, issues
 
 
-def _taken(table: LabelTable, chosen: Chosen) -> Iterator[DataIssue]:
-    parts = list(taken(table, chosen))
+def _check_no_lists(table: LabelTable, chosen: Chosen, labels: Sequence[str]) -> None:
+    """Raise `DataError` where cells are lists: an image has one class."""
+    listed = next((row for row, text in enumerate(labels, start=1) if text.startswith("[")), None)
+    if listed is not None:
+        column = visible(chosen.columns["label"])
+        raise DataError(
+            f"column {column!r} of {table.path} must hold text or numbers, got "
+            f"{visible(labels[listed - 1])[:60]} in row {listed}; where images have several "
+            f"labels, say `task: multi_label` and `labels: {column}`, as an option of the data set"
+        )
+
+
+def _taken(table: LabelTable, chosen: Chosen, outputs: Sequence[str]) -> Iterator[DataIssue]:
+    parts = list(taken(table, chosen, outputs))
     if parts:
         yield DataIssue(kind="table", message=f"{'; '.join(parts)}.", count=1)
     for role, message in not_chosen(table, chosen):
@@ -338,7 +408,8 @@ def _classes(
             f"{counted(len(classes), 'different label')} in {counted(len(rows), 'row')} of "
             f"{first.table} are no classes, such as {naming([visible(c) for c in classes[:3]])}: "
             "is it the right column? `columns: {label: COLUMN}`, as an option of the data set, "
-            "names another"
+            "names another; numbers to predict are `task: regression` with the option "
+            "`target: COLUMN`, several labels an image `task: multi_label` with `labels: COLUMN`"
         )
     rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
     return rows, tuple(classes), list(_capitals(classes))
@@ -365,13 +436,18 @@ def _capitals(classes: Sequence[str]) -> Iterator[DataIssue]:
         )
 
 
+def _check_train(files: Sequence[LabelledFile], table: Path) -> None:
+    """Raise `DataError` where a table gives splits, and none of its rows trains."""
+    given = {file.split for file in files}
+    if given - {TRAIN, UNASSIGNED} and TRAIN not in given:
+        raise DataError(f"{table} has no row of the train split")
+
+
 def _check_classes(files: Sequence[LabelledFile], classes: Sequence[str], table: Path) -> None:
     """Raise `DataError` for a class without an image in a split that the table gives."""
     filled = {(file.split, file.class_name) for file in files}
     given = {file.split for file in files}
     named = [split for split in (TRAIN, VAL, TEST) if split in given]
-    if given - {TRAIN, UNASSIGNED} and TRAIN not in given:
-        raise DataError(f"{table} has no row of the train split")
     empty = [
         f"class {visible(name)!r} has no image in the {SPLIT_NAMES[split]} split"
         for split in named
@@ -447,6 +523,7 @@ def _files(rows: Sequence[_Row]) -> tuple[list[LabelledFile], list[DataIssue]]:
             group=row.group if grouped else None,
             time=None if moment is None or not timed else microseconds(moment),
             weight=weight,
+            values=row.values,
         )
         for row, moment, weight in zip(rows, moments, weights, strict=True)
     ]

@@ -11,11 +11,18 @@ from bench.errors import BenchError
 from bench.keys import content_hash
 from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, Vote, recipe
 from bench.methods.metrics import measure
+from bench.methods.target_tasks import MULTI_LABEL, chosen_thresholds
 from bench.prediction.after.finished import Finished, Made, Planned
 from bench.prediction.after.from_predictions import ensembles, temperatures, votes
 from bench.results.analysis.predicted import Predicted
-from bench.results.folder import class_names, prediction_columns
+from bench.results.folder import (
+    multi_label_columns,
+    output_names,
+    prediction_columns,
+    regression_columns,
+)
 from bench.results.folder.children import read_child_predictions, read_children, write_children
+from bench.results.folder.columns import THRESHOLDS
 from bench.suite import Entry
 
 if TYPE_CHECKING:
@@ -97,7 +104,10 @@ class _Kept:
             before = read_children(finished.run.folder)
             predictions = read_child_predictions(finished.run.folder, before)
         except BenchError:  # damaged: made anew
-            before, predictions = pd.DataFrame({"child": []}), pd.DataFrame({"trial": []})
+            before, predictions = (
+                pd.DataFrame({"child": []}),
+                pd.DataFrame({"trial": []}, dtype=str),
+            )
         records = before.astype(object).where(before.notna(), None).to_dict("records")
         self.rows: dict[str, Row] = {
             str(row["child"]): {str(name): value for name, value in row.items()}
@@ -150,23 +160,50 @@ class _Kept:
         whole = pd.concat(self._predictions) if self._predictions else none
         write_children(self._finished.run.folder, rows, whole)
 
-    def _figures(self, made: Made) -> dict[str, float]:
-        primary = self._finished.run.metric.name
-        return {
+    def _figures(self, made: Made) -> Row:
+        primary, thresholds = self._finished.run.metric.name, self._thresholds(made)
+        figures = {
             f"{split}_{name}": value
             for split, own in (("val", made.val), ("test", made.test))
             if own is not None
-            for name, value in measure(primary, own.labels, own.probabilities).items()
+            for name, value in measure(primary, own.labels, own.probabilities, thresholds).items()
         }
+        told = {} if thresholds is None else {THRESHOLDS: json.dumps(thresholds)}
+        return {**figures, **told}
+
+    def _thresholds(self, made: Made) -> tuple[float, ...] | None:
+        """From which probability on each label is given, as its own validation chooses."""
+        if self._finished.target_task is not MULTI_LABEL or made.val is None:
+            return None
+        return chosen_thresholds(made.val.labels, made.val.probabilities)
 
     def _columns(self, child: str, split: str, own: Predicted) -> pd.DataFrame:
         import pandas as pd
 
-        columns = prediction_columns(
-            samples=own.samples,
-            labels=own.labels,
-            probabilities=own.probabilities,
-            classes=class_names(self._finished.run.predictions),
-            split=split,
-        )
+        names = output_names(self._finished.run.predictions)
+        match self._finished.run.target_task:
+            case "classification":
+                columns = prediction_columns(
+                    samples=own.samples,
+                    labels=own.labels,
+                    probabilities=own.probabilities,
+                    classes=names,
+                    split=split,
+                )
+            case "regression":
+                columns = regression_columns(
+                    samples=own.samples,
+                    targets=own.labels,
+                    predicted=own.probabilities,
+                    names=names,
+                    split=split,
+                )
+            case "multi_label":
+                columns = multi_label_columns(
+                    samples=own.samples,
+                    labels=own.labels,
+                    probabilities=own.probabilities,
+                    names=names,
+                    split=split,
+                )
         return pd.DataFrame({"trial": child, **columns})

@@ -6,14 +6,22 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.data.inputs import PreparedData
 from bench.data.splits import Splits
 from bench.errors import BenchError
-from bench.methods.metrics import METRICS
+from bench.methods.metrics import METRICS, log_loss, multi_label_log_loss
+from bench.methods.target_tasks import (
+    MULTI_LABEL,
+    REGRESSION,
+    TARGET_TASKS,
+    TargetTask,
+    chosen_thresholds,
+    decisions,
+)
 from bench.prediction.choice import Chosen
 from bench.prediction.combine import Labels, Probabilities
 from bench.results.analysis.choice import Choice, choices
@@ -116,10 +124,35 @@ class Finished:
         own = self.trials[self.trials["config"] == config]
         return {int(seed): str(id) for seed, id in zip(own["seed"], own["trial"], strict=True)}
 
+    @property
+    def target_task(self) -> TargetTask:
+        """What the run predicts."""
+        return TARGET_TASKS[self.run.target_task]
+
     def merit(self, labels: Labels, probabilities: Probabilities) -> float:
-        """The figure of the metric that chose the epochs, turned so that more is better."""
-        value = METRICS.get(self.run.metric.name).function(labels, probabilities)
+        """The figure of the metric that chose the epochs, turned so that more is better.
+
+        Where labels have to be given, they are from the thresholds that these very samples choose,
+        as in a training.
+        """
+        metric = METRICS.get(self.run.metric.name)
+        answers: Any = probabilities
+        if metric.traits.decides:
+            limits = chosen_thresholds(labels, probabilities)
+            answers = decisions(probabilities, limits).astype(np.float64)
+        value = metric.function(labels, answers)
         return -np.inf if np.isnan(value) else self.run.metric.sign * float(value)
+
+    def loss(self, labels: Labels, probabilities: Probabilities) -> float:
+        """What training minimised, of which less is better: it parts what is equally good."""
+        task = self.target_task
+        if task is REGRESSION:
+            spread = np.square(labels - labels.mean(axis=0)).mean(axis=0)
+            squares = np.square(probabilities - labels).mean(axis=0)
+            return float((squares / np.where(spread > 0, spread, 1.0)).mean())
+        if task is MULTI_LABEL:
+            return multi_label_log_loss(labels, probabilities)
+        return log_loss(labels, probabilities)
 
     def val(self, trial: str) -> Predicted:
         """What the trial predicted of its validation split; raises `CannotBeError` without."""

@@ -1,4 +1,4 @@
-"""Children that need nothing but stored probabilities: ensembles, votes and temperatures."""
+"""Children that need nothing but stored predictions: ensembles, votes and temperatures."""
 
 from __future__ import annotations
 
@@ -145,7 +145,10 @@ def _chosen(finished: Finished, trials: tuple[str, ...]) -> Made:
     samples = sides[0].samples
     aligned = [side.at(samples) for side in sides]
     found = select_greedily(
-        [side.probabilities for side in aligned], sides[0].labels, finished.merit
+        [side.probabilities for side in aligned],
+        sides[0].labels,
+        finished.merit,
+        loss=finished.loss,
     )
     counts = zip(trials, found.counts, strict=True)
     members = {trial: count for trial, count in counts if count}

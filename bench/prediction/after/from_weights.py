@@ -15,7 +15,6 @@ from torch import Tensor
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
 from bench.methods.after import PROBE, Interpolation, Soup, Views
-from bench.methods.metrics import log_loss
 from bench.models.adapters import merge
 from bench.models.averaging import (
     State,
@@ -210,7 +209,10 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
     """What networks share that start from the same values and see the same inputs."""
     spec: ModelSpec = model.spec
     options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
-    names = ("backbone", "head", "num_classes", "weights", "start", "seed", "image_size")
+    names = (
+        "backbone", "head", "num_classes", "weights", "start", "seed", "image_size", "task",
+        "standardised",
+    )  # fmt: skip
     own = tuple(getattr(spec, name) for name in names)
     tensors = frozenset(model.network.model.state_dict())
     return (*own, options, spec.weights_classes, model.preprocessing, tensors)
@@ -250,7 +252,7 @@ def _interpolated(recipe: Interpolation, finished: Finished, probe: str, trial: 
 
     def merit(alpha: float) -> tuple[float, float]:
         val = kitchen.val((probe, trial), (1 - alpha, alpha))
-        return _merit(finished, val), -log_loss(val.labels, val.probabilities)
+        return _merit(finished, val), -finished.loss(val.labels, val.probabilities)
 
     merits = {alpha: merit(alpha) for alpha in recipe.alphas}
     alpha = max(recipe.alphas, key=lambda each: merits[each])
@@ -332,7 +334,7 @@ def _places(data: TrialData, samples: Sequence[str]) -> Samples:
 def _probabilities(
     network: Network, model: TrainedModel, batches: Iterable[Tensor], boundary: str | None
 ) -> Probabilities:
-    """As a trial keeps them: of logits in single precision."""
+    """What a network predicts, as a trial keeps it: of logits in single precision."""
     logits = Evaluation(
         network,
         boundary=boundary,
@@ -340,4 +342,4 @@ def _probabilities(
         threads=model.spec.threads,
         parallel_batches=model.parallel_batches,
     )(batches)
-    return np.asarray(torch.cat(list(logits)).softmax(dim=1).double().numpy())
+    return model.outputs.of_logits(torch.cat(list(logits))).astype(np.float64)

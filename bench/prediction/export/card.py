@@ -15,11 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.methods.target_tasks import MULTI_LABEL, REGRESSION
 from bench.models.weights import FILE, NONE
 from bench.prediction.export.check import LOGIT_TOLERANCE, PROBABILITY_TOLERANCE
 from bench.prediction.export.held_out import test_rows
+from bench.prediction.export.reading import Reading
 from bench.results.analysis import mean_interval, trial_scores
 from bench.results.analysis.by_class import share_interval
+from bench.results.analysis.by_output import (
+    LabelFigures,
+    TargetFigures,
+    label_figures,
+    shown_of,
+    target_figures,
+)
+from bench.results.folder.columns import FINITE, FRACTION, TASK_METRICS
 from bench.results.grid import complete_trials, is_missing, spread
 from bench.results.metric import Metric
 from bench.results.report.markup import fence, table, text
@@ -66,13 +76,15 @@ def describe(
             "files": dict(files),
             "runtime": check.runtime,
             "input": _input(model, wish),
-            "output": f"logits, float32 [batch, {len(model.classes)}]",
+            "output": _output(model),
         },
         "classes": list(model.classes),
+        "outputs": _outputs(model),
         "preprocessing": {"where": wish.place, **model.preprocessing.described()},
         "data": _data(run),
         "metrics": list(_metrics(run, chosen)),
         "by_class": list(_by_class(run, model)),
+        "by_output": _by_output(run, model),
         "training": _training(run, chosen, spec),
         "weights": {
             "name": str(chosen.row["weights"]),
@@ -82,7 +94,7 @@ def describe(
         "check": {
             **asdict(check),
             "tolerance": LOGIT_TOLERANCE if wish.dtype == "fp32" else PROBABILITY_TOLERANCE,
-            "tolerance_of": "logits" if wish.dtype == "fp32" else "probabilities",
+            "tolerance_of": _compared(model, wish),
         },
         "limits": list(_limits(run, model, wish, check)),
         "code": code,
@@ -98,7 +110,7 @@ def to_markdown(card: Mapping[str, Any]) -> str:
         autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters.update(
-        text=text, fence=fence, percent=_percent, table=_table, mib=_mib, figure=_figure
+        text=text, fence=fence, percent=_percent, table=_table, mib=_mib, figure=_figure, zip=zip
     )
     template = resources.files("bench.prediction.export").joinpath("card.md.j2")
     return environment.from_string(template.read_text(encoding="utf-8")).render(card)
@@ -116,6 +128,33 @@ def _input(model: TrainedModel, wish: Wish) -> str:
         return f"{wish.input_name}, uint8 [batch, height, width, {form.depth}]{in_rgb}, of any size"
     shape = f"[batch, {form.depth}, {size}, {size}]"
     return f"{wish.input_name}, float32 {shape}, as in preprocessing.json"
+
+
+def _output(model: TrainedModel) -> str:
+    count = len(model.classes)
+    if model.outputs.task is REGRESSION:
+        return f"values, float64 [batch, {count}], in the units of the targets"
+    return f"logits, float32 [batch, {count}]"
+
+
+def _outputs(model: TrainedModel) -> dict[str, Any]:
+    """What the outputs are, and how they are read."""
+    outputs = model.outputs
+    known = outputs.standardised
+    return {
+        "task": outputs.task.name,
+        "one": outputs.task.output,
+        "many": "classes" if outputs.task.has_classes else f"{outputs.task.output}s",
+        "thresholds": None if outputs.thresholds is None else list(outputs.thresholds),
+        "standardised": None if known is None else asdict(known),
+        "function": Reading(outputs=outputs).function,
+        "compared": Reading(outputs=outputs).compared,
+    }
+
+
+def _compared(model: TrainedModel, wish: Wish) -> str:
+    reading = Reading(outputs=model.outputs)
+    return reading.function if wish.dtype == "fp32" else reading.compared
 
 
 def _data(run: Run) -> dict[str, Any]:
@@ -167,9 +206,34 @@ def _interval(rows: Any, metric: Metric) -> tuple[float, float]:
     return mean_interval(scores.values[0])
 
 
+def _by_output(run: Run, model: TrainedModel) -> dict[str, Any] | None:
+    """Of each target, or label, what was measured, with intervals over test samples."""
+    if model.outputs.task.has_classes or test_rows(run, model.chosen.id).empty:
+        return None
+    trials = {0: (model.chosen.id,)}
+    metrics = [each for each in run.metrics if each.name in shown_of(run.target_task)]
+    found: Sequence[TargetFigures | LabelFigures]
+    if model.outputs.task is REGRESSION:
+        found = target_figures(run.predictions, trials, metrics)
+    else:
+        found = label_figures(run.predictions, run.trials, trials, metrics)
+    return {
+        "metrics": [shown_of(run.target_task)[each.name] for each in metrics],
+        "percent": [each.percent for each in metrics],
+        "rows": [
+            {
+                "name": each.name,
+                "figures": [_plain(own.value) for own in each.figures.values()],
+                "intervals": [_known(own.interval, metric) for metric, own in each.figures.items()],
+            }
+            for each in found
+        ],
+    }
+
+
 def _by_class(run: Run, model: TrainedModel) -> Iterator[dict[str, Any]]:
     rows = test_rows(run, model.chosen.id)
-    if rows.empty:
+    if rows.empty or not model.outputs.task.has_classes:
         return
     for name in model.classes:
         labelled, guessed = (
@@ -221,10 +285,7 @@ def licence_of_weights(spec: ModelSpec, name: str) -> str:
 def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator[str]:
     images = "images" if model.preprocessing.kind == "image" else "samples"
     counts = run.data.get("counts", {})
-    yield (
-        f"It answers with one of its {len(model.classes)} classes for every input, even for "
-        f"{images} of something else."
-    )
+    yield f"{_answers_always(model)} for every input, even for {images} of something else."
     train, test = (sum(counts.get(split, {}).values()) for split in ("train", "test"))
     yield (
         f"It was trained on {train:,} {images} and tested on {test:,} that come from the same "
@@ -252,9 +313,10 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
             f"{100 * error:.1f} points on average."
         )
     if model.preprocessing.kind == "image":
+        compared = Reading(outputs=model.outputs).compared
         yield (
             f"Files were decoded by Pillow {version('pillow')}, upright by their EXIF entry. Other "
-            "decoders give slightly other pixels, and so slightly other probabilities."
+            f"decoders give slightly other pixels, and so slightly other {compared}."
         )
     if wish.dtype == "fp16":
         yield "It computes in fp16; the figures of metrics are those of the trial as it was tested."
@@ -263,6 +325,15 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
             "The file was checked on generated samples, because the test split could not be read: "
             f"{check.missing}"
         )
+
+
+def _answers_always(model: TrainedModel) -> str:
+    count = len(model.classes)
+    if model.outputs.task is REGRESSION:
+        return f"It answers with values of its {model.outputs}"
+    if model.outputs.task is MULTI_LABEL:
+        return f"It decides on each of its {model.outputs}"
+    return f"It answers with one of its {count} classes"
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -283,7 +354,8 @@ def _known(interval: tuple[float, float], metric: Metric | None = None) -> list[
         return None
     low, high = (float(end) for end in interval)
     fraction = metric is None or metric.percent
-    return [max(0.0, low), min(1.0, high)] if fraction else [low, high]
+    kind = FRACTION if fraction or metric is None else TASK_METRICS.get(metric.name, FINITE)
+    return [max(kind.low, low), min(kind.high, high)]
 
 
 # Figures in Markdown --------------------------------------------------------------------------

@@ -50,7 +50,13 @@ class Preprocess(nn.Module):
 
 
 class Deployed(nn.Module):
-    """Samples to logits [n, classes] in fp32; the network itself computes in `dtype`."""
+    """Samples to logits [n, outputs] in fp32; the network itself computes in `dtype`.
+
+    Of regression to values in the targets' own units, in double precision: some lie far from 0.
+    """
+
+    mean: Tensor
+    sd: Tensor
 
     def __init__(self, model: TrainedModel, *, place: Place, dtype: str) -> None:
         super().__init__()
@@ -61,10 +67,16 @@ class Deployed(nn.Module):
             DTYPES[dtype], memory_format=torch.contiguous_format
         ).eval()
         self._dtype = DTYPES[dtype]
+        known = model.outputs.standardised
+        self._in_units = known is not None
+        for name in ("mean", "sd") if known is not None else ():
+            self.register_buffer(name, torch.tensor(getattr(known, name), dtype=torch.float64))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Logits of images (uint8 [n, height, width, 3]), or of what the network takes."""
+        """The answer to images (uint8 [n, height, width, 3]), or to what the network takes."""
         logits: Tensor = self.network(self.preprocess(samples).to(self._dtype))
+        if self._in_units:
+            return logits.double() * self.sd + self.mean
         return logits.float()
 
 

@@ -28,6 +28,7 @@ from bench.models.first_layer import COLOURS
 from bench.models.heads import PRETRAINED_HEAD
 from bench.models.tensor_files import write_tensor_file
 from bench.prediction.export.deployed import DTYPES, Deployed, Place, example
+from bench.prediction.export.reading import Reading
 from bench.prediction.model import TrainedModel
 from bench.suite.plugins import entries_of, loaded_plugins
 from bench.system.visible_text import visible
@@ -82,7 +83,7 @@ class Format(Protocol):
         """Write the file into `folder`; raises `BenchError` where the network cannot be."""
 
     def usage(self, model: TrainedModel, wish: Wish) -> Code:
-        """Code, to be run beside the file, that defines `logits(batch)`."""
+        """Code, to be run beside the file, that defines the function of `Reading`."""
 
 
 # Files ----------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class _Safetensors:
             *([f"members = {members}"] if members else []),
             "",
             "",
-            "def logits(batch):",
+            f"def {_answers(model)}(batch):",
             "    with torch.no_grad():",
             f"        found = model(torch.from_numpy(batch){'.half()' if half else ''}).float()",
             *(
@@ -134,7 +135,7 @@ class _Safetensors:
                 if members
                 else []
             ),
-            "    return found.numpy()",
+            *_in_units(model),
         )
 
 
@@ -161,7 +162,7 @@ class _TorchExport:
             f'module = torch.export.load("{self.file}").module()',
             "",
             "",
-            "def logits(batch):",
+            f"def {_answers(model)}(batch):",
             "    with torch.no_grad():",
             "        return module(torch.from_numpy(batch)).numpy()",
         )
@@ -193,7 +194,7 @@ class _Onnx:
                 (),
                 folder / self.file,
                 input_names=[wish.input_name],
-                output_names=["logits"],
+                output_names=[_answers(model)],
                 external_data=size > LARGEST_ONNX,
                 dynamo=True,
                 verbose=False,
@@ -207,8 +208,8 @@ class _Onnx:
             ")",
             "",
             "",
-            "def logits(batch):",
-            f'    return session.run(["logits"], {{"{wish.input_name}": batch}})[0]',
+            f"def {_answers(model)}(batch):",
+            f'    return session.run(["{_answers(model)}"], {{"{wish.input_name}": batch}})[0]',
         )
 
 
@@ -263,11 +264,29 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def usage_code(file: Format, model: TrainedModel, wish: Wish) -> str:
-    """Python code that defines `prepare(image)` (not of vectors) and `logits(batch)`."""
+    """Python code that defines `prepare(image)` (not of vectors) and `logits(batch)`.
+
+    Of regression it is `values(batch)` instead, in the targets' own units.
+    """
     parts = (_prepare(model.preprocessing, wish.place), file.usage(model, wish))
     imports = sorted({line for part in parts for line in part.imports}, key=_import_order)
     lines = [line for part in parts if part.lines for line in (*part.lines, "", "")]
     return "\n".join([*imports, "", *lines]).rstrip() + "\n"
+
+
+def _answers(model: TrainedModel) -> str:
+    return Reading(outputs=model.outputs).function
+
+
+def _in_units(model: TrainedModel) -> list[str]:
+    """The last lines where a file holds values alone: logits, or numbers in their own units."""
+    known = model.outputs.standardised
+    if known is None:
+        return ["    return found.numpy()"]
+    return [
+        f"    mean, sd = {list(known.mean)}, {list(known.sd)}",
+        "    return found.double().numpy() * sd + mean",
+    ]
 
 
 def _import_order(line: str) -> tuple[bool, str]:

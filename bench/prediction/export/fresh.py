@@ -40,7 +40,7 @@ for _line in _sys.stdin:
     if _line.strip() == "array":
         _batch = prepare(_batch)
     _start = _time.perf_counter()
-    _found = logits(_batch)
+    _found = _answers(_batch)
     _seconds = _time.perf_counter() - _start
     _content = _io.BytesIO()
     _numpy.save(_content, _found)
@@ -59,13 +59,13 @@ class Fresh:
     errors: IO[str]
 
     def logits(self, batch: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float32], float]:
-        """Logits of what the file takes, and the seconds that they took."""
+        """What the file answers `[n, outputs]`, and the seconds that it took."""
         return self._ask("batch", batch)
 
     def logits_of_image(
         self, image: npt.NDArray[np.generic], *, as_array: bool = False
     ) -> npt.NDArray[np.float32]:
-        """Logits [1, classes] of an image of any size, made ready as the card's code does.
+        """The same [1, outputs] of an image of any size, made ready as the card's code does.
 
         That takes an image of Pillow, or of other channels than RGB an array.
         """
@@ -104,8 +104,12 @@ class Fresh:
 
 
 @contextmanager
-def fresh_process(code: str, folder: Path, *, name: str) -> Iterator[Fresh]:
-    """Run a card's `code` in `folder`; it defines `prepare` and `logits`. `name` is the runtime's.
+def fresh_process(
+    code: str, folder: Path, *, name: str, function: str = "logits"
+) -> Iterator[Fresh]:
+    """Run a card's `code` in `folder`; it defines `prepare` and the `function` that answers.
+
+    `name` is the runtime's.
 
     What is exchanged lies in `folder` as long as it runs, so that whoever removes what a kill left
     of that removes all. Calls raise `BenchError` with the last line of what it said if it fails.
@@ -114,7 +118,13 @@ def fresh_process(code: str, folder: Path, *, name: str) -> Iterator[Fresh]:
         tempfile.TemporaryDirectory(dir=folder, prefix=".exchange-") as exchange,
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
         subprocess.Popen(
-            [sys.executable, "-P", "-c", code + _SERVE, os.path.abspath(exchange)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                f"{code}\n_answers = {function}\n{_SERVE}",
+                os.path.abspath(exchange),
+            ],
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
 from bench.data.images.channels import in_form
 from bench.errors import BenchError, DataError, MachineError
+from bench.results.analysis.predicted import output_arrays
+from bench.results.folder import target_task_of
 from bench.system.checked_json import first_misfit
 
 if TYPE_CHECKING:
-    from bench.data.dataset import Pixels
+    from bench.data.dataset import Dataset, Pixels
     from bench.data.inputs import Preprocessing
     from bench.prediction.choice import Chosen
     from bench.results.folder import Run
@@ -30,14 +32,15 @@ GENERATED = 48
 class HeldOut:
     """So many samples: `read` gives some of them, RGB images of any size or vectors.
 
-    `labels` and `predicted` (what the run's own evaluation said) are indices of classes; None for
+    `truth` and `predicted` (what the run's own evaluation said) are indices of classes; of other
+    tasks targets or labels, and values or probabilities, both `[n, outputs]`. They are None for
     samples that were generated, and `missing` then says why.
     """
 
     count: int
     read: Callable[[range], Sequence[Pixels] | npt.NDArray[np.float32]]
-    labels: npt.NDArray[np.int64] | None = None
-    predicted: npt.NDArray[np.int64] | None = None
+    truth: npt.NDArray[Any] | None = None
+    predicted: npt.NDArray[Any] | None = None
     missing: str | None = None
 
 
@@ -73,11 +76,8 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
     if lost is not None:
         raise DataError(f"the data set {name} no longer has the sample {lost}")
     index = np.array([places[sample] for sample in rows["sample"]])
-    codes = {label: code for code, label in enumerate(preprocessing.classes)}
-    labels, predicted = (
-        rows[each].map(codes).to_numpy(np.int64) for each in ("label", "predicted")
-    )
-    if not np.array_equal(dataset.labels[index], labels):
+    truth, predicted = _stored(rows, preprocessing.classes)
+    if not np.array_equal(_now(dataset, index), truth):
         raise DataError(f"the data set {name} has changed since the run: labels differ")
     found: Any = dataset
 
@@ -88,7 +88,25 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
         return [_pixels(each) for each in found.read(own.tolist())]
 
     read(range(1))  # where the files are gone, it is known now
-    return HeldOut(count=len(index), read=read, labels=labels, predicted=predicted)
+    return HeldOut(count=len(index), read=read, truth=truth, predicted=predicted)
+
+
+def _stored(rows: Any, classes: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """What is true of the samples, and what the run predicted of them."""
+    if target_task_of(rows) != "classification":
+        return output_arrays(rows)
+    codes = {label: code for code, label in enumerate(classes)}
+    labels, predicted = (
+        rows[each].map(codes).to_numpy(np.int64) for each in ("label", "predicted")
+    )
+    return labels, predicted
+
+
+def _now(dataset: Dataset, index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """What the data set says of the samples."""
+    if dataset.targets is None:
+        return dataset.labels[index]
+    return dataset.targets.values[index].astype(np.float64)
 
 
 def _refuse_downloads(name: str, options: Mapping[str, Any]) -> None:

@@ -16,13 +16,15 @@ import numpy as np
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from bench.errors import BenchError
+from bench.methods.target_tasks import MULTI_LABEL, REGRESSION
 from bench.models.evaluation import EVALUATION_BATCH
+from bench.prediction.outputs import UNSURE, Outputs
 from bench.prediction.samples import NO_NUMBERS
 from bench.prediction.serve.batching import Batcher
 from bench.prediction.serve.limits import Limits
 from bench.prediction.serve.measured import Measured
 from bench.prediction.serve.uploads import RefusedError, Room, Upload, decoded, uploads_of
-from bench.prediction.table import UNSURE
 
 if TYPE_CHECKING:
     from bench.prediction.model import TrainedModel
@@ -69,6 +71,14 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_DOES = {
+    "classification": "Classifies images",
+    "regression": "Predicts numbers of images",
+    "multi_label": "Labels images",
+}
+"""What a service does, by its target task."""
+
+
 class Service:
     """A model that answers requests within limits."""
 
@@ -78,7 +88,7 @@ class Service:
         self.measured = Measured()
         self.room = Room(limits)
         self.batcher = Batcher(
-            model.probabilities_of_prepared,
+            model.answers_of_prepared,
             most=EVALUATION_BATCH,
             on_batch=self.measured.batch,
         )
@@ -97,6 +107,7 @@ class Service:
         self, request: Request, *, top: int | None, min_confidence: float
     ) -> dict[str, Any]:
         """What `POST /predict` returns; of several images each has its own error."""
+        self._check_asked(top, min_confidence)
         async with self.room.entered(), self.room.holding(request) as body:
             uploads = await uploads_of(request, body, self.limits)
             try:
@@ -115,7 +126,7 @@ class Service:
         return {"trial": self.model.chosen.id, "predictions": rows}
 
     async def _classified(self, upload: Upload) -> Any:
-        """Its probabilities, or why there are none."""
+        """Its outputs, or why there are none."""
         loop = asyncio.get_running_loop()
         try:
             prepared = await loop.run_in_executor(self._readers, self._prepared, upload)
@@ -131,19 +142,34 @@ class Service:
     def _prepared(self, upload: Upload) -> Any:
         return self.model.prepared(decoded(upload, self.limits, form=self.model.preprocessing.form))
 
+    def _check_asked(self, top: int | None, min_confidence: float) -> None:
+        """Raise `RefusedError` where the question has no meaning for what is predicted."""
+        try:
+            self.model.outputs.check_confidence("min_confidence", min_confidence)
+            self.model.outputs.check_top("top", 1 if top is None else top)
+        except BenchError as error:
+            raise RefusedError(422, str(error)) from None
+
     def _row(
         self, upload: Upload, found: Any, top: int | None, min_confidence: float
     ) -> dict[str, Any]:
         if isinstance(found, RefusedError):
             return {"name": upload.name, "error": found.reason}
-        named = dict(zip(self.model.classes, map(float, found), strict=True))
+        outputs = self.model.outputs
+        named = dict(zip(outputs.names, map(float, found), strict=True))
+        if outputs.task is REGRESSION:
+            return {"name": upload.name, "values": named}
         best = sorted(named, key=lambda name: -named[name])[: top or len(named)]
+        probabilities = {name: named[name] for name in best}
+        if outputs.task is MULTI_LABEL:
+            given = list(outputs.labels(found))
+            return {"name": upload.name, "predicted": given, "probabilities": probabilities}
         sure = named[best[0]] >= min_confidence
         return {
             "name": upload.name,
             "predicted": best[0] if sure else UNSURE,
             "confidence": named[best[0]],
-            "probabilities": {name: named[name] for name in best},
+            "probabilities": probabilities,
         }
 
 
@@ -161,7 +187,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
 
     app = FastAPI(
         title="bench",
-        description=f"Classifies images: {model.chosen.label}.",
+        description=f"{_DOES[model.outputs.task.name]}: {model.chosen.label}.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -217,6 +243,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
             "label": model.chosen.label,
             "why": model.chosen.why,
             "classes": list(model.classes),
+            **_told_of(model.outputs),
             "needs_token": token is not None,
             "limits": vars(limits),
         }
@@ -245,6 +272,16 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
             include_in_schema=False,
         )
     return app
+
+
+def _told_of(outputs: Outputs) -> dict[str, Any]:
+    """What is said of a model that predicts no class: `classes` are its targets, or labels."""
+    if outputs.task.has_classes:
+        return {}
+    told: dict[str, Any] = {"task": outputs.task.name}
+    if outputs.thresholds is not None:
+        told["thresholds"] = dict(zip(outputs.names, outputs.thresholds, strict=True))
+    return told
 
 
 def _static(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:

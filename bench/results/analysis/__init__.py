@@ -2,6 +2,7 @@
 
 from bench.results.analysis.across import Change, Difference, RunComparison, compare_runs
 from bench.results.analysis.audit import Audited, Reason, Suspect, find_suspects
+from bench.results.analysis.by_output import Residual, largest_residuals
 from bench.results.analysis.calibration import BINS, Reliability, reliability
 from bench.results.analysis.choice import Choice, choices, representatives
 from bench.results.analysis.comparison import ALPHA, Comparison, compare, compare_pairs, look_level
@@ -17,7 +18,7 @@ from bench.results.analysis.intervals import interquartile_mean, mean_interval, 
 from bench.results.analysis.label_curves import Crossing, LabelCurves, read_label_curves
 from bench.results.analysis.label_forecasts import Forecast, NoForecast
 from bench.results.analysis.lr_ranges import LrCell, lr_cells
-from bench.results.analysis.mistakes import Mistake, confident_mistakes
+from bench.results.analysis.mistakes import Mistake, confident_label_mistakes, confident_mistakes
 from bench.results.analysis.ranks import Ranking, rank_over_blocks
 from bench.results.analysis.scores import Scores, trial_scores
 from bench.results.analysis.studies import (
@@ -73,6 +74,7 @@ __all__ = [
     "Ranking",
     "Reason",
     "Reliability",
+    "Residual",
     "RunComparison",
     "Sample",
     "Scores",
@@ -85,6 +87,7 @@ __all__ = [
     "compare",
     "compare_pairs",
     "compare_runs",
+    "confident_label_mistakes",
     "confident_mistakes",
     "edges",
     "find_suspects",
@@ -95,6 +98,7 @@ __all__ = [
     "importances",
     "incumbents",
     "interquartile_mean",
+    "largest_residuals",
     "look_level",
     "lr_cells",
     "mean_interval",

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bench.errors import BenchError, bounded
+from bench.methods.target_tasks import TARGET_TASKS
 from bench.results.analysis.choice import with_all_folds
 from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
 from bench.results.analysis.joint import JointScores, joint_scores
 from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
 from bench.results.analysis.scores import Scores, figure_scores, folds_of
+from bench.results.analysis.verdict import margin_of
+from bench.results.folder.columns import output_names
 from bench.results.folder.inputs import read_inputs
 from bench.results.grid import complete_trials, flat, has_folds, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
-from bench.suite.claims import read_claims
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -73,7 +76,8 @@ class Change:
 class RunComparison:
     """A run against an earlier one by `metric`.
 
-    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy.
+    Where the two chose their epochs by different metrics (`chosen_by`), that is accuracy, of
+    other tasks than classification their usual metric.
     `same_data` compares the fingerprints of their data; None where one of them is not known. In
     each of `ambiguous` are labels of configs before and after that could belong together, more than
     one of them; in `only_before` and `only_after` those that have no counterpart.
@@ -120,7 +124,8 @@ class ScoredPair:
 
 def compare_runs(before: Run, after: Run) -> RunComparison:
     """What changed from `before` to `after`, config by config, on the same seeds and samples."""
-    metric = before.metric if before.metric.name == after.metric.name else ACCURACY
+    _check_alike(before, after)
+    metric = before.metric if before.metric.name == after.metric.name else _usual_metric(before)
     cells = read_cells(before.trials), read_cells(after.trials)
     labels = read_grid(before.trials).labels, read_grid(after.trials).labels
     matches = match_configs(*cells)
@@ -152,7 +157,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
                     reason=_reason(own, seeds, (before, after), scores),
                 )
             )
-    margin = read_claims(before.suite).margin
+    margin = margin_of(before, metric)
     judged = iter(
         changes_of(
             [each for each in found if isinstance(each, ScoredPair)],
@@ -179,6 +184,30 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
         ),
         suite=tuple(_differences(before.suite, after.suite)),
     )
+
+
+def _check_alike(before: Run, after: Run) -> None:
+    """Raise `BenchError` unless both predict the same: a figure of one is none of the other."""
+    tasks = before.target_task, after.target_task
+    if tasks[0] != tasks[1]:
+        raise BenchError(
+            f"runs must be of the same task to be compared, got task: {tasks[0]} in "
+            f"{before.folder} and task: {tasks[1]} in {after.folder}"
+        )
+    names = [output_names(run.predictions) for run in (before, after)]
+    if before.metric.of_classes or not all(names) or names[0] == names[1]:
+        return
+    first, second = (bounded(", ".join(each), 200) for each in names)
+    raise BenchError(
+        f"runs must predict the same to be compared, got {first} in {before.folder} and "
+        f"{second} in {after.folder}"
+    )
+
+
+def _usual_metric(run: Run) -> Metric:
+    """What both runs measured, by whichever metric they chose."""
+    name = TARGET_TASKS[run.target_task].metric
+    return next((each for each in run.metrics if each.name == name), ACCURACY)
 
 
 def changes_of(
@@ -253,7 +282,7 @@ def _scores(
     if folds is None or not trials:
         return joint.of(side, trials)
     figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
-    return figure_scores(figures, trials, folds)
+    return figure_scores(figures, trials, folds, in_units=metric.in_target_units)
 
 
 def _figure(run: Run, trials: Trials, seeds: Sequence[int], metric: Metric) -> float:

@@ -51,6 +51,15 @@ _SINGLE: Mapping[str, Reason] = {
 }
 
 
+NOT_AUDITED: Mapping[str, str] = {
+    "regression": "confident learning finds labels of another class, and numbers have no classes; "
+    "the report shows the images that are predicted worst",
+    "multi_label": "confident learning, as it is defined, takes one class a sample, and here a "
+    "sample has several labels; the report shows the labels that are most confidently wrong",
+}
+"""Why label errors are not looked for, by task."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
     """A sample to look at, and why.
@@ -85,7 +94,11 @@ class Audited:
 
 
 def find_suspects(run: Run) -> Audited:
-    """Audit a run from its files; raises `BenchError` as `held_out` does, and for one class."""
+    """Audit a run from its files; raises `BenchError` as `held_out` does, and for one class.
+
+    Also for a run of another task than classification.
+    """
+    check_audited(run.target_task, str(run.folder))
     found = held_out(run)
     if len(found.classes) < 2:
         raise BenchError(
@@ -119,6 +132,12 @@ def to_picture(suspects: Sequence[Suspect], limit: int) -> list[Suspect]:
     odd = sum(each.reason == OUTLIER for each in known)
     before = [each for each in known if each.reason == "label error"]
     return [*before[: limit - min(odd, limit // 4)], *known[len(before) :]][:limit]
+
+
+def check_audited(task: str, name: str) -> None:
+    """Raise `BenchError` if what is called `name` predicts no classes, so that no label errs."""
+    if task in NOT_AUDITED:
+        raise BenchError(f"{name} cannot be audited (task: {task}): {NOT_AUDITED[task]}")
 
 
 def _label_errors(found: HeldOut, joint: ConfidentJoint) -> list[Suspect]:

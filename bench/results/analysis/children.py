@@ -174,7 +174,7 @@ def _compared(pairs: Mapping[int, Pair], verdict: Verdict) -> dict[int, Comparis
 def _intervals(sides: Mapping[str, Scores], grid: Grid) -> dict[str, tuple[float, Interval]]:
     """Mean figures with where they lie for other images, from three seeds on for others of both."""
     crossed = {
-        label: figure_table(own.values, own.grouping)
+        label: figure_table(own.values, own.grouping, grid.metric)
         for label, own in sides.items()
         if len(own.seeds) >= LEAST_SEEDS and len(own.samples) > 1
     }

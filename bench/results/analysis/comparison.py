@@ -318,10 +318,15 @@ def _decided(comparison: Comparison, p: float, half: float, table: CrossedTables
 
 
 def _of_folds(comparison: Comparison, differences: Numbers, pair: Pair) -> Comparison:
-    folds = next(iter(pair[2].values())).folds
+    first = next(iter(pair[2].values()))
+    folds = first.folds
     if folds is None or min(differences.shape[1], differences.size) < 2:
         return comparison
-    table = folded_table(differences, test=folds.test, train=folds.train)
+    table = folded_table(
+        differences, test=folds.test, train=folds.train, grain=0.0 if first.in_units else None
+    )
+    if not table.variance and not table.grain:
+        return comparison
     p, half = float(folded_p(table)), float(folded_half_widths(table, alpha=comparison.level))
     return replace(
         comparison,

@@ -11,7 +11,7 @@ import numpy as np
 from bench.results.analysis.intervals import Interval, interquartile_mean, mean_interval
 from bench.results.analysis.label_sizes import trained_images
 from bench.results.grid import complete_trials
-from bench.results.metric import ACCURACY, Metric
+from bench.results.metric import ACCURACY, LOSS, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,8 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     training and validation until the run's metric first reached `target` in validation (NaN if it
     never did, or where the number of training images is not known); `area`, its mean over epochs
     (the area under its curve, per epoch); `overfitting`, training minus validation accuracy after
-    the last epoch; `late_loss`, the metric's test figure at the chosen minus after the last epoch.
+    the last epoch, of other tasks than classification validation minus training loss; `late_loss`,
+    the metric's test figure at the chosen minus after the last epoch.
     """
     import pandas as pd
 
@@ -84,8 +85,12 @@ def trial_measures(run: Run, *, target: float) -> pd.DataFrame:
     curves = run.curves[run.curves["trial"].isin(complete.index)]
     by_split = dict(list(curves.groupby("split", sort=False)))
     val = by_split.get("val", curves.iloc[:0]).sort_values(["trial", "epoch"])
-    last = curves.sort_values("epoch").groupby(["split", "trial"])["accuracy"].last()
     metric = run.metric
+    followed = ACCURACY if metric.of_classes else LOSS
+    last = (
+        followed.sign
+        * curves.sort_values("epoch").groupby(["split", "trial"])[followed.name].last()
+    )
     reached = (
         val[metric.sign * val[metric.name] >= metric.sign * target]
         .groupby("trial")["epoch"]

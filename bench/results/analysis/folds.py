@@ -35,7 +35,7 @@ class FoldedTables:
 
     `effect` is the mean difference, `variance` the sample variance of all `count` differences of a
     table. `shared` is the number of test images by that of training images of a fold, `images` how
-    many are tested in a seed.
+    many are tested in a seed; no mean is known better than to `grain`.
     """
 
     effect: Numbers
@@ -43,6 +43,7 @@ class FoldedTables:
     count: Numbers
     shared: Numbers
     images: Numbers
+    grain: Numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,13 +63,17 @@ class FoldVariances:
 
 
 def folded_table(
-    differences: npt.NDArray[Any], *, test: npt.ArrayLike, train: npt.ArrayLike
+    differences: npt.NDArray[Any],
+    *,
+    test: npt.ArrayLike,
+    train: npt.ArrayLike,
+    grain: float | None = None,
 ) -> FoldedTables:
     """What a test takes of `differences` `[..., seeds, folds]`, of two folds or more.
 
     `test` and `train` are the numbers of images of each fold, one for all or arrays
     `[seeds, folds]`. Images that choose the epoch are no training images: to leave them out of
-    `train` makes the test more careful.
+    `train` makes the test more careful. By default the grain is about what one image makes.
     """
     seeds, folds = differences.shape[-2:]
     assert folds >= 2, "one fold is a test split, not a partition"
@@ -81,6 +86,7 @@ def folded_table(
         count=np.full_like(effect, seeds * folds),
         shared=np.full_like(effect, tested / trained),
         images=np.full_like(effect, tested * folds),
+        grain=np.full_like(effect, 1 / (tested * folds + 2) if grain is None else grain),
     )
 
 
@@ -112,6 +118,6 @@ def fold_variances(values: npt.NDArray[Any]) -> FoldVariances:
 
 
 def _standard_error(tables: FoldedTables) -> Numbers:
-    """Of the effects; a mean is never known better than to about one image, whatever varies."""
+    """Of the effects; a mean is never known better than to its grain, whatever varies."""
     found = np.sqrt((1 / tables.count + tables.shared) * tables.variance)
-    return np.maximum(found, 1 / (tables.images + 2))
+    return np.maximum(found, tables.grain)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.results.analysis.predicted import truth_columns
 from bench.results.analysis.scores import Scores, TrialScores, trial_scores
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JointScores:
-    """Scores on `common` test samples: those of which both runs have the id with the same label.
+    """Scores on `common` test samples: those of which both runs have the id with the same label
+    (or targets).
 
     `before` and `after` count the test samples of each run, `relabelled` those that both have with
     different labels. `scored` is None without common samples, or where the metric is not known.
@@ -46,7 +48,7 @@ def joint_scores(before: pd.DataFrame, after: pd.DataFrame, metric: Metric) -> J
     import pandas as pd
 
     sides = (before, after)
-    labels = [each[["sample", "label"]].drop_duplicates() for each in sides]
+    labels = [each[["sample", *truth_columns(each)]].drop_duplicates() for each in sides]
     ids = [set(each["sample"]) for each in labels]
     every = pd.concat(labels, ignore_index=True).drop_duplicates()
     # An id with two labels, in the two runs or in one of them, is not one sample.

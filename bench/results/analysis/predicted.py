@@ -1,15 +1,26 @@
-"""What trials predicted, as arrays: by trial, in the order of the table's classes."""
+"""What trials predicted, as arrays: by trial, in the order of the table's classes or targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.methods.metrics import Labels, Probabilities
-from bench.results.folder.columns import PROBABILITY_PREFIX, class_names
+from bench.results.analysis.influence import Answers
+from bench.results.folder.columns import (
+    LABEL_PREFIX,
+    PREDICTED_PREFIX,
+    PROBABILITY_PREFIX,
+    TARGET_PREFIX,
+    class_names,
+    output_names,
+    target_task_of,
+)
+from bench.results.folder.decisions import DECIDED_PREFIX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +31,12 @@ class Predicted:
     """Samples with their classes and the probability of each class `[samples, classes]`.
 
     `groups` are there if some samples share one, and groups count.
+    Of regression these are targets and predicted values, both `[samples, targets]`; of several
+    labels a sample `labels` are 1 and 0 `[samples, labels]`.
     """
 
     samples: tuple[str, ...]
-    labels: Labels
+    labels: npt.NDArray[Any]
     probabilities: Probabilities
     groups: tuple[str, ...] | None = None
 
@@ -47,9 +60,11 @@ class Predicted:
 
 def predicted_by_trial(predictions: pd.DataFrame) -> dict[str, Predicted]:
     """What each trial of the table predicted."""
+    classes = target_task_of(predictions) == "classification"
     found = {}
     for trial, own in predictions.groupby("trial", sort=False):
-        labels, probabilities = class_arrays(own)
+        labels: npt.NDArray[Any]
+        labels, probabilities = class_arrays(own) if classes else output_arrays(own)
         samples = tuple(map(str, own["sample"]))
         found[str(trial)] = Predicted(
             samples=samples,
@@ -80,3 +95,37 @@ def class_arrays(predictions: pd.DataFrame) -> tuple[Labels, Probabilities]:
     labels = np.asarray(predictions["label"].map(index).to_numpy(), dtype=np.int64)
     columns = [PROBABILITY_PREFIX + name for name in names]
     return labels, np.asarray(predictions[columns].to_numpy(), dtype=np.float64)
+
+
+def output_arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[np.float64], Probabilities]:
+    """Targets and predicted values, or labels and their probabilities, `[samples, outputs]`."""
+    regression = target_task_of(predictions) == "regression"
+    prefixes = (
+        (TARGET_PREFIX, PREDICTED_PREFIX) if regression else (LABEL_PREFIX, PROBABILITY_PREFIX)
+    )
+    truth, outputs = (_columns(predictions, prefix) for prefix in prefixes)
+    return truth, outputs
+
+
+def answers_of(predictions: pd.DataFrame) -> Answers:
+    """The answers of a trial to the samples of a table of numbers or of several labels."""
+    truth, outputs = output_arrays(predictions)
+    if target_task_of(predictions) == "regression":
+        decided = np.zeros(truth.shape, dtype=bool)
+    else:
+        decided = _columns(predictions, DECIDED_PREFIX) > 0
+    return Answers(truth=truth, outputs=outputs, decided=decided)
+
+
+def truth_columns(predictions: pd.DataFrame) -> list[str]:
+    """The columns that say what is right."""
+    task = target_task_of(predictions)
+    if task == "classification":
+        return ["label"]
+    prefix = TARGET_PREFIX if task == "regression" else LABEL_PREFIX
+    return [prefix + name for name in output_names(predictions)]
+
+
+def _columns(predictions: pd.DataFrame, prefix: str) -> npt.NDArray[np.float64]:
+    columns = [prefix + name for name in output_names(predictions)]
+    return np.asarray(predictions[columns].to_numpy(), dtype=np.float64)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.methods.metrics import METRICS, MetricFunction
-from bench.results.analysis.predicted import class_arrays, groups_of
+from bench.results.analysis.influence import SCORED, influence_scores
+from bench.results.analysis.predicted import answers_of, class_arrays, groups_of, output_arrays
+from bench.results.folder.columns import target_task_of
 from bench.results.grid import has_folds
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class Scores:
 
     Their mean over samples is the metric of a seed's test split. With `folds` the columns are
     folds, and their values the metric of each; with a `grouping` they are groups of images.
+    `in_units`: values are no fractions, but in the units of what is predicted.
     """
 
     seeds: tuple[int, ...]
@@ -82,6 +85,7 @@ class Scores:
     values: Numbers
     folds: Folds | None = None
     grouping: Grouping | None = None
+    in_units: bool = False
 
     @cached_property
     def counts(self) -> bool:
@@ -115,7 +119,8 @@ class Scores:
 class TrialScores:
     """A row of `values` for each trial, a column for each of `samples`; NaN where not known.
 
-    `groups` are those of samples that are images, `grouping` is there if samples are groups.
+    `groups` are those of samples that are images, `grouping` is there if samples are groups;
+    `in_units` as of `Scores`.
     """
 
     rows: Mapping[str, int]
@@ -123,6 +128,7 @@ class TrialScores:
     values: Numbers
     groups: tuple[str, ...] | None = None
     grouping: Grouping | None = None
+    in_units: bool = False
 
     def of(self, trials: Mapping[int, tuple[str, ...]]) -> Scores | None:
         """The scores of a trial a seed, on the samples that all have; None without any."""
@@ -137,7 +143,13 @@ class TrialScores:
         if not whole.all():
             samples, values = _some(samples, whole), values[:, whole]
             groups = None if groups is None else _some(groups, whole)
-        found = Scores(seeds=tuple(known), samples=samples, values=values, grouping=self.grouping)
+        found = Scores(
+            seeds=tuple(known),
+            samples=samples,
+            values=values,
+            grouping=self.grouping,
+            in_units=self.in_units,
+        )
         return found if groups is None else in_groups(found, groups)
 
 
@@ -158,6 +170,7 @@ def in_groups(scores: Scores, groups: Sequence[str]) -> Scores:
         samples=tuple(map(str, names)),
         values=by_group(scores.values, group),
         grouping=Grouping.of(groups, counts=scores.counts),
+        in_units=scores.in_units,
     )
 
 
@@ -181,7 +194,11 @@ def by_group(values: npt.NDArray[Any], group: npt.NDArray[np.int64]) -> Numbers:
 
 
 def figure_scores(
-    figures: Mapping[str, float], trials: Mapping[int, tuple[str, ...]], folds: Folds | None
+    figures: Mapping[str, float],
+    trials: Mapping[int, tuple[str, ...]],
+    folds: Folds | None,
+    *,
+    in_units: bool = False,
 ) -> Scores:
     """Scores from the figures of whole trials: of folds, or of trials without predictions.
 
@@ -189,36 +206,39 @@ def figure_scores(
     """
     values = np.array([[float(figures[trial]) for trial in own] for own in trials.values()])
     names = tuple(f"fold {1 + index}" for index in range(values.shape[1]))
-    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds)
+    return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units)
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:
     """The scores of all predicted trials; None if the metric's function is not known.
 
-    A metric that is the mean of something over samples scores each sample by that. Of any other,
-    scores are jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric
-    without sample i, moved to have the metric as their mean. Of many samples, blocks that are alike
-    in their classes are left out instead, and stand as one sample each. If samples have groups
-    (column `group`), a group is a sample, and is left out as a whole.
+    A metric that is the mean of something over samples scores each sample by that; those of numbers
+    and of several labels by how much a sample moves them (`influence`). Of any other, scores are
+    jackknife pseudo-values (Tukey, 1958), `n·m − (n − 1)·m₋ᵢ` with `m₋ᵢ` the metric without sample
+    i, moved to have the metric as their mean. Of many samples, blocks that are alike in their
+    classes are left out instead, and stand as one sample each. If samples have groups (column
+    `group`), a group is a sample, and is left out as a whole.
     """
     import pandas as pd
 
-    try:
-        function = METRICS.get(metric.name).function
-    except BenchError:
-        return None
     row, trials = pd.factorize(predictions["trial"])
     column, samples = pd.factorize(predictions["sample"])
     groups = groups_of(predictions, samples)
     grouping: Grouping | None = None
-    if metric.name in _PER_SAMPLE:
+    of_classes = target_task_of(predictions) == "classification"
+    if metric.name in (_PER_SAMPLE if of_classes else SCORED):
         values = np.full((len(trials), len(samples)), np.nan)
-        values[row, column] = _per_sample(predictions, metric)
+        values[row, column] = _per_sample(predictions, row, metric.name)
         names: Iterable[str] = samples
     else:
-        labels, probabilities = class_arrays(predictions)
+        try:
+            function = METRICS.get(metric.name).function
+        except BenchError:
+            return None
+        labels, probabilities = _arrays(predictions)
         classes = np.full(len(samples), -1)
-        classes[column] = labels
+        # Alike in nothing where there are no classes: blocks are drawn then.
+        classes[column] = labels if of_classes else 0
         if groups is None:
             block = blocks_of(classes)
         else:
@@ -246,6 +266,7 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         values=values,
         groups=groups,
         grouping=grouping,
+        in_units=metric.in_target_units,
     )
 
 
@@ -256,11 +277,25 @@ def set_names(predictions: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(predictions["test_set"].dropna().unique()))
 
 
-def _per_sample(predictions: pd.DataFrame, metric: Metric) -> Numbers:
-    if metric.name == "accuracy":
+def _per_sample(predictions: pd.DataFrame, trials: npt.NDArray[np.intp], metric: str) -> Numbers:
+    """The score of each row, of which `trials` says whose it is."""
+    if target_task_of(predictions) != "classification":
+        values = np.empty(len(predictions))
+        for trial in range(trials.max(initial=-1) + 1):
+            own = trials == trial
+            values[own] = influence_scores(metric, answers_of(predictions[own]))
+        return values
+    if metric == "accuracy":
         hits = predictions["label"] == predictions["predicted"]
         return np.asarray(hits.to_numpy(), dtype=np.float64)
-    return sample_scores(metric.name, *class_arrays(predictions))
+    return sample_scores(metric, *class_arrays(predictions))
+
+
+def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[Any], Numbers]:
+    """What a metric takes of a table."""
+    if target_task_of(predictions) == "classification":
+        return class_arrays(predictions)
+    return output_arrays(predictions)
 
 
 def sample_scores(
@@ -301,7 +336,7 @@ def blocks_of_groups(groups: Sequence[str]) -> npt.NDArray[np.int64]:
 
 def pseudo_values(
     function: MetricFunction,
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any],
     probabilities: Numbers,
     block: npt.NDArray[np.int64],
     count: int,

@@ -33,6 +33,7 @@ from bench.results.analysis.effects import COSTS
 from bench.results.analysis.folds import folded_half_widths, folded_table
 from bench.results.analysis.intervals import UNKNOWN, Interval, Z, wilson_of_share
 from bench.results.analysis.label_sizes import at_size, families, size_compared
+from bench.results.analysis.predicted import truth_columns
 from bench.results.analysis.scores import (
     Folds,
     Grouping,
@@ -43,6 +44,7 @@ from bench.results.analysis.scores import (
     set_names,
     trial_scores,
 )
+from bench.results.folder.columns import FINITE, TASK_METRICS
 from bench.results.folder.looks import look_at
 from bench.results.grid import Grid, complete_trials, read_grid
 from bench.suite.claims import Cost, read_claims
@@ -217,6 +219,19 @@ def reach_verdict(
     return with_recommended(found, shared)
 
 
+def margin_of(run: Run, metric: Metric) -> float:
+    """The difference that does not matter, as the suite of the run has it.
+
+    Of figures in the units of the targets it is that share of their standard deviation over the
+    test samples (a mean over the targets), or nothing that depends on units could be the default.
+    """
+    margin = read_claims(run.suite).margin
+    if not metric.in_target_units or run.predictions.empty:
+        return margin
+    truth = run.predictions[["sample", *truth_columns(run.predictions)]].drop_duplicates("sample")
+    return margin * float(truth.drop(columns="sample").std(ddof=0).mean())
+
+
 @lru_cache(maxsize=2)
 def read_verdict(run: Run) -> Verdict:
     """The verdict of a run folder. That counts as a look, which is written down in the folder."""
@@ -227,7 +242,7 @@ def read_verdict(run: Run) -> Verdict:
         read_grid(run.trials, run.metric),
         run.judged,
         looks=look_at(run.folder, list(complete["trial"])),
-        margin=claims.margin,
+        margin=margin_of(run, run.metric),
         cost=claims.cost,
         train_samples=run.images("train") or None,
         folds=folds_of(run),
@@ -260,7 +275,9 @@ def _scores(
     figures = dict(zip(trials["trial"], trials[metric.test], strict=True))
     for block, choice in own.items():
         scores = scored.of(choice.trials) if scored is not None else None
-        found[block] = scores or figure_scores(figures, choice.trials, folds)
+        found[block] = scores or figure_scores(
+            figures, choice.trials, folds, in_units=metric.in_target_units
+        )
     return found
 
 
@@ -292,7 +309,7 @@ def _contenders(
         values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
         folds = sides[0].folds
         if folds is None and len(seeds) >= LEAST_SEEDS and len(samples) > 1:
-            tables[name] = figure_table(values, sides[0].grouping)
+            tables[name] = figure_table(values, sides[0].grouping, metric)
         used = [trial for block in blocks for trial in own[block].all_trials]
         vals = [value for block in blocks for value in own[block].val.values()]
         found.append(
@@ -344,11 +361,13 @@ def figure_interval(scores: Scores, metric: Metric) -> Interval:
     return around(float(values.mean()), half, values.shape[1], metric)
 
 
-def figure_table(values: np.ndarray, grouping: Grouping | None) -> CrossedTables:
+def figure_table(values: np.ndarray, grouping: Grouping | None, metric: Metric) -> CrossedTables:
     """The table of a figure itself, of at least three seeds: no figure is taken for certain."""
+    grain = grain_of(metric)
     if grouping is None:
-        return crossed_table(values)
-    return crossed_table(values, grain=1 / (grouping.images + 2), grouped=True)
+        return crossed_table(values, grain=grain)
+    own = 1 / (grouping.images + 2) if grain is None else grain
+    return crossed_table(values, grain=own, grouped=True)
 
 
 def of_samples(values: np.ndarray, metric: Metric, *, grouped: bool = False) -> Interval:
@@ -364,7 +383,7 @@ def of_samples(values: np.ndarray, metric: Metric, *, grouped: bool = False) -> 
 def _of_folds(values: np.ndarray, folds: Folds, metric: Metric) -> Interval:
     if values.shape[1] < 2:
         return UNKNOWN
-    table = folded_table(values, test=folds.test, train=folds.train)
+    table = folded_table(values, test=folds.test, train=folds.train, grain=grain_of(metric))
     half = float(folded_half_widths(table, alpha=ALPHA))
     return around(float(values.mean()), half, folds.test * values.shape[1], metric)
 
@@ -373,13 +392,19 @@ _DISTANCES = ("ece",)
 """Fractions that are no share of samples: Wilson's interval is not theirs."""
 
 
+def grain_of(metric: Metric) -> float | None:
+    """What no mean figure is known better than: of fractions about one sample, the default."""
+    return 0.0 if metric.in_target_units else None
+
+
 def around(figure: float, half: float, samples: int, metric: Metric) -> Interval:
-    """The interval of a figure that is known to ± `half`; of fractions within 0 and 1."""
+    """The interval of a figure that is known to ± `half`, within what the metric can be."""
     if metric.percent and 0 <= figure <= 1:
         if metric.name in _DISTANCES:
             return max(0.0, figure - half), min(1.0, figure + half)
         return wilson_of_share(figure, half, samples)
-    return figure - half, figure + half
+    kind = TASK_METRICS.get(metric.name, FINITE)
+    return max(kind.low, figure - half), min(kind.high, figure + half)
 
 
 def _level(contenders: Sequence[Contender]) -> dict[str, float]:

@@ -1,7 +1,13 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
 from bench.results.folder.checks import STATUSES, read_json
-from bench.results.folder.columns import PROBABILITY_PREFIX, TABLES, class_names
+from bench.results.folder.columns import (
+    PROBABILITY_PREFIX,
+    TABLES,
+    class_names,
+    output_names,
+    target_task_of,
+)
 from bench.results.folder.links import refuse_links
 from bench.results.folder.lock import RunLock
 from bench.results.folder.lr_ranges import read_lr_ranges, write_lr_ranges
@@ -13,7 +19,9 @@ from bench.results.folder.tables import (
     SCHEMA_VERSION,
     TRIAL_COLUMNS,
     Rows,
+    multi_label_columns,
     prediction_columns,
+    regression_columns,
     table_schema,
 )
 from bench.results.folder.thumbnails import (
@@ -46,6 +54,8 @@ __all__ = [
     "damaged_checkpoints",
     "has_damaged_thumbnails",
     "is_whole",
+    "multi_label_columns",
+    "output_names",
     "part_item",
     "prediction_columns",
     "push_run",
@@ -58,8 +68,10 @@ __all__ = [
     "read_thumbnails",
     "read_tuning",
     "refuse_links",
+    "regression_columns",
     "run_folder",
     "table_schema",
+    "target_task_of",
     "write_checked_json",
     "write_input_views",
     "write_json",

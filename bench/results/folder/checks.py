@@ -28,16 +28,22 @@ from bench.results.folder.columns import (
     CHILD_COLUMNS,
     COLUMNS,
     FINITE,
+    LABEL_PREFIX,
     METRICS,
     OPTIONAL_COLUMNS,
+    PREDICTED_PREFIX,
     PROBABILITY_PREFIX,
     ROUNDED_FRACTION,
+    TARGET_PREFIX,
+    TASK_METRICS,
+    THRESHOLDS,
     TUNING_COLUMNS,
     Kind,
     TableName,
-    class_names,
     metric_of,
     optional_columns,
+    output_names,
+    target_task_of,
 )
 from bench.suite.grid import MAX_TRIALS
 from bench.suite.rules import METRIC_NAME
@@ -102,6 +108,19 @@ def data_problem(content: Any) -> str | None:
     return _misfit(_Data, content)
 
 
+def task_problem(data: Mapping[str, Any], predictions: pd.DataFrame) -> str | None:
+    """Whether `data.json` says another task, or other outputs, than the predictions are of."""
+    if predictions.empty:
+        return None
+    told, found = data.get("task") or "classification", target_task_of(predictions)
+    if told != found:
+        return f"it says task: {told}, and predictions.parquet is of {found}"
+    names = output_names(predictions)
+    if told != "classification" and list(data.get("classes", ())) != names:
+        return f"its classes must be those of predictions.parquet: {bounded(', '.join(names), 200)}"
+    return None
+
+
 def input_problem(content: Any) -> str | None:
     """What is wrong with an entry of `inputs` in `data.json`."""
     return _misfit(_Input, content)
@@ -138,6 +157,10 @@ def _of_trials(trials: pd.DataFrame) -> Iterator[str]:
         names.update(settings)
     if len(names) > MAX_SETTINGS:
         yield f"a run has at most {MAX_SETTINGS} settings, got {len(names):,}"
+    for column, model in _JSON_COLUMNS.items():
+        for text in trials[column].dropna().unique() if column in trials else ():
+            if _misfit_of_text(TypeAdapter(model), text) is not None:
+                yield f"{column} must be {_JSON_FORMS[column]}, got {bounded(repr(text), 100)}"
     for name in ("started", "finished"):
         if _beyond(trials[name].dt.year, 1970, 9998):
             yield f"the column {name} must hold times in the years 1970 to 9998"
@@ -156,20 +179,67 @@ def _of_predictions(predictions: pd.DataFrame, trials: pd.DataFrame) -> Iterator
     yield from _repeated(predictions, ["trial", "sample"])
     if not set(predictions["split"].unique()) <= {"test", "val"}:
         yield "split must be test or val"
-    classes = set(class_names(predictions))
+    names = output_names(predictions)
+    match target_task_of(predictions):
+        case "classification":
+            yield from _of_classes(predictions, names)
+        case "regression":
+            yield from _of_targets(predictions, names)
+        case "multi_label":
+            yield from _of_labels(predictions, names)
+
+
+def _of_classes(predictions: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    classes = set(names)
     for name in ("label", "predicted"):
         unknown = [value for value in predictions[name].unique() if value not in classes]
         if unknown:
             shown = bounded(repr(unknown[0]), 100)
             yield f"{name} must be a class with a column of probabilities, got {shown}"
-    for name in (PROBABILITY_PREFIX + each for each in class_names(predictions)):
+    yield from _of_probabilities(predictions, names)
+
+
+def _of_probabilities(predictions: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    for name in (PROBABILITY_PREFIX + each for each in names):
         if _beyond(predictions[name], ROUNDED_FRACTION.low, ROUNDED_FRACTION.high):
             yield f"{bounded(repr(name), 100)} must lie in [0, 1]"
+
+
+def _of_targets(predictions: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    yield from _unpaired(predictions, names, PREDICTED_PREFIX)
+    for name in (TARGET_PREFIX + each for each in names):
+        if predictions[name].isna().any() or _beyond(predictions[name], FINITE.low, FINITE.high):
+            yield f"{bounded(repr(name), 100)} must be a number in every row"
+    for name in (PREDICTED_PREFIX + each for each in names):
+        if _beyond(predictions[name], FINITE.low, FINITE.high):
+            yield f"{bounded(repr(name), 100)} must be finite or not known"
+
+
+def _of_labels(predictions: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    yield from _unpaired(predictions, names, LABEL_PREFIX)
+    for name in (LABEL_PREFIX + each for each in names):
+        if not predictions[name].isin((0, 1)).all():
+            yield f"{bounded(repr(name), 100)} must be 0 or 1 in every row"
+    yield from _of_probabilities(predictions, names)
+
+
+def _unpaired(predictions: pd.DataFrame, names: Sequence[str], prefix: str) -> Iterator[str]:
+    """Of each name there must be a second column, in the same order."""
+    columns = map(str, predictions)
+    others = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
+    if others != list(names):
+        yield (
+            f"the columns {prefix}… must be of {bounded(', '.join(names), 100)}, got those of "
+            f"{bounded(', '.join(others), 100)}"
+        )
 
 
 def _of_children(children: pd.DataFrame) -> Iterator[str]:
     yield from _nulls(children, ("child", "name", "of", "status"))
     yield from _out_of_range(children, {**CHILD_COLUMNS, **_further_metrics(children)})
+    for text in children[THRESHOLDS].dropna().unique() if THRESHOLDS in children else ():
+        if _misfit_of_text(TypeAdapter(_JSON_COLUMNS[THRESHOLDS]), text) is not None:
+            yield f"{THRESHOLDS} must be {_JSON_FORMS[THRESHOLDS]}, got {bounded(repr(text), 100)}"
     yield from _repeated(children, ["child"])
     for child in children["child"]:
         if not TRIAL_ID.fullmatch(child):
@@ -184,7 +254,8 @@ def _of_children(children: pd.DataFrame) -> Iterator[str]:
 
 
 def _further_metrics(children: pd.DataFrame) -> Mapping[str, Kind]:
-    return {name: FINITE for name in map(str, children) if name not in CHILD_COLUMNS}
+    known = (*CHILD_COLUMNS, THRESHOLDS)
+    return {name: FINITE for name in map(str, children) if name not in known}
 
 
 def _misfit_of_text(adapter: TypeAdapter[Any], text: str) -> str | None:
@@ -212,6 +283,9 @@ def _nulls(rows: pd.DataFrame, columns: tuple[str, ...]) -> Iterator[str]:
             yield f"the column {name} must have a value in every row"
 
 
+_RANGES = {**METRICS, **TASK_METRICS}
+
+
 def _kinds(table: TableName, rows: pd.DataFrame) -> Mapping[str, Kind]:
     """The kinds of all columns, also of metrics that this version has no columns for."""
     further = {
@@ -219,7 +293,7 @@ def _kinds(table: TableName, rows: pd.DataFrame) -> Mapping[str, Kind]:
     }
     return {
         **COLUMNS[table],
-        **{name: METRICS.get(metric or "", FINITE) for name, metric in further.items()},
+        **{name: _RANGES.get(metric or "", FINITE) for name, metric in further.items()},
     }
 
 
@@ -290,9 +364,11 @@ class _Input(_Lenient):
 
 
 class _Data(_Lenient):
+    task: Literal["regression", "multi_label"] | None = None
     classes: list[str] = []
     inputs: Annotated[list[_Input], Field(max_length=MAX_USERS)] | None = None
     counts: dict[str, dict[str, _Amount]] = {}
+    positives: dict[str, dict[str, _Amount]] = {}
     folds: _Amount | None = None
     groups_count: bool = False
     tested_images: _Amount | None = None
@@ -308,6 +384,20 @@ def _moment(text: str) -> str:
     if datetime.fromisoformat(text).tzinfo is None:
         raise ValueError("a time must name its time zone")
     return text
+
+
+class _Standardised(_Lenient):
+    mean: list[float]
+    sd: list[Annotated[float, Field(gt=0)]]
+
+
+_Threshold = Annotated[float, Field(ge=0, le=1)]
+_JSON_COLUMNS: Mapping[str, Any] = {"standardised": _Standardised, THRESHOLDS: list[_Threshold]}
+_JSON_FORMS = {
+    "standardised": "JSON with the mean and the sd of each target",
+    THRESHOLDS: "a JSON list of numbers in [0, 1]",
+}
+"""Columns of `trials` that hold JSON: what fits, and how it is called."""
 
 
 class _Environment(_Lenient):

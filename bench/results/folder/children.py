@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.results.folder.checks import children_problem, predictions_problem
-from bench.results.folder.columns import CHILD_COLUMNS, metric_of
+from bench.results.folder.columns import CHILD_COLUMNS, THRESHOLDS, metric_of
 from bench.results.folder.tables import (
     SCHEMA_VERSION,
     VERSION_KEY,
@@ -121,10 +121,14 @@ def _schema(further: Iterable[str]) -> pa.Schema:
 
     types = arrow_types()
     fields = [pa.field(name, types[kind.type]) for name, kind in CHILD_COLUMNS.items()]
-    fields += [pa.field(name, pa.float64()) for name in further]
+    fields += [
+        pa.field(name, pa.string() if name == THRESHOLDS else pa.float64()) for name in further
+    ]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
 def _is_further(name: str) -> bool:
+    if name == THRESHOLDS:
+        return True
     of_split = name.startswith(("val_", "test_"))
     return name not in CHILD_COLUMNS and of_split and metric_of("trials", name) is not None

@@ -10,6 +10,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from bench.suite.rules import METRIC_NAME
+from bench.suite.schema import TargetTaskName
 
 TableName = Literal["trials", "curves", "predictions"]
 TABLES: tuple[TableName, ...] = ("trials", "curves", "predictions")
@@ -52,6 +53,17 @@ METRICS: Mapping[str, Kind] = {
     "ece": ROUNDED_FRACTION,
 }
 """The metrics that tables always have columns for. Those of others may stand beside them."""
+
+FRACTION_METRICS = ("mean_average_precision", "multi_label_macro_f1", "multi_label_micro_f1")
+TASK_METRICS: Mapping[str, Kind] = {
+    "r2": Kind("float64", -1e100, 1.0),
+    "mae": Kind("float64", 0.0, 1e100),
+    "rmse": Kind("float64", 0.0, 1e100),
+    "spearman": Kind("float64", -1.001, 1.001),
+    **dict.fromkeys(FRACTION_METRICS, ROUNDED_FRACTION),
+    "multi_label_log_loss": FINITE,
+}
+"""Those of regression and of several labels a sample, whose tables alone have columns for them."""
 
 _OTHERS = {name: kind for name, kind in METRICS.items() if name != ACCURACY}
 _OF_METRICS = ("last_val_", "last_test_", "val_", "test_")
@@ -193,8 +205,13 @@ CHILD_COLUMNS: Mapping[str, Kind] = {
 }
 """Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
 
+THRESHOLDS = "thresholds"
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
-    "trials": {"fold": Kind("int64", 1, 1000)},  # from 1; of suites with folds only
+    "trials": {
+        "fold": Kind("int64", 1, 1000),  # from 1; of suites with folds only
+        "standardised": TEXT,  # JSON: mean and sd of each target in training; of regression only
+        THRESHOLDS: TEXT,  # JSON: of each label; of several labels a sample only
+    },
     "predictions": {
         "group": TEXT,  # of data sets with groups only
         "test_set": TEXT,  # of test samples of data sets with several test sets only
@@ -212,17 +229,73 @@ def optional_columns(table: TableName, names: Iterable[str]) -> list[str]:
 NEVER_NULL = frozenset({"trial", "config", "status", "epoch", "split", "sample"})
 
 PROBABILITY_PREFIX = "probability_"
-"""Predictions have a column of probabilities for each class, named by it."""
+"""Predictions have a column of probabilities for each class or label, named by it."""
+
+LABEL_PREFIX = "label_"
+"""Of several labels a sample: a column for each that says whether it has it, 1 or 0."""
+
+TARGET_PREFIX, PREDICTED_PREFIX = "target_", "predicted_"
+"""Of regression: a column for each target with its value, and one with what was predicted."""
+
+_NAMED_COLUMNS: Mapping[TargetTaskName, tuple[tuple[str, Kind], ...]] = {
+    "classification": ((PROBABILITY_PREFIX, REAL),),
+    "regression": ((TARGET_PREFIX, REAL), (PREDICTED_PREFIX, REAL)),
+    "multi_label": ((LABEL_PREFIX, WHOLE), (PROBABILITY_PREFIX, REAL)),
+}
+"""What predictions have a column of for each class, target or label, by what the suite predicts."""
+
+_OF_CLASSES = ("label", "predicted")
+"""Columns of predictions that other tasks lack."""
+
+
+def target_task_of(columns: Iterable[object]) -> TargetTaskName:
+    """What a table of predictions is of, from its columns; an empty one is of classes."""
+    names = list(map(str, columns))
+    if "predicted" in names:
+        return "classification"
+    if any(name.startswith(TARGET_PREFIX) for name in names):
+        return "regression"
+    return (
+        "multi_label"
+        if any(name.startswith(LABEL_PREFIX) for name in names)
+        else ("classification")
+    )
 
 
 def class_names(columns: Iterable[object]) -> list[str]:
-    """The classes of a table of predictions, from its columns, in the order of their indices."""
+    """The classes, or labels, of a table of predictions, in the order of their indices."""
+    return _named(columns, PROBABILITY_PREFIX)
+
+
+def output_names(columns: Iterable[object]) -> list[str]:
+    """The classes, labels or targets of a table of predictions, from its columns, in order."""
+    names = list(map(str, columns))
+    regression = target_task_of(names) == "regression"
+    return _named(names, TARGET_PREFIX if regression else PROBABILITY_PREFIX)
+
+
+def _named(columns: Iterable[object], prefix: str) -> list[str]:
     names = map(str, columns)
-    return [
-        name.removeprefix(PROBABILITY_PREFIX)
-        for name in names
-        if name.startswith(PROBABILITY_PREFIX)
-    ]
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+
+def fixed_columns(table: TableName, names: Iterable[object]) -> Mapping[str, Kind]:
+    """The columns that a table with these names must have, whatever its classes are called."""
+    columns = COLUMNS[table]
+    if table != "predictions" or target_task_of(names) == "classification":
+        return columns
+    return {name: kind for name, kind in columns.items() if name not in _OF_CLASSES}
+
+
+def further_columns(table: TableName, names: Iterable[str]) -> dict[str, Kind]:
+    """Those of `names` that are neither in `COLUMNS` nor optional, and yet belong to the table."""
+    listed = list(names)
+    known = {*COLUMNS[table], *OPTIONAL_COLUMNS.get(table, {})}
+    others = [name for name in listed if name not in known]
+    if table != "predictions":
+        return {name: REAL for name in others if metric_of(table, name) is not None}
+    prefixes = _NAMED_COLUMNS[target_task_of(listed)]
+    return {name: kind for name in others for prefix, kind in prefixes if name.startswith(prefix)}
 
 
 def metric_of(table: TableName, column: str) -> str | None:
@@ -243,12 +316,3 @@ FIRST_SPLITS = 3
 def came_later(table: TableName, column: str) -> bool:
     """Whether tables of the first schema version lack the column."""
     return metric_of(table, column) not in (None, ACCURACY)
-
-
-def is_further(table: TableName, column: str) -> bool:
-    """Whether a column that is not in `COLUMNS` belongs to `table` nevertheless, as float64."""
-    if column in COLUMNS[table] or column in OPTIONAL_COLUMNS.get(table, {}):
-        return False
-    if table == "predictions":
-        return column.startswith(PROBABILITY_PREFIX)
-    return metric_of(table, column) is not None

@@ -22,10 +22,12 @@ from bench.results.folder.checks import (
     plain_json,
     predictions_problem,
     read_text,
+    task_problem,
     trials_problem,
 )
 from bench.results.folder.children import read_child_predictions, read_children
 from bench.results.folder.columns import TABLES, TableName
+from bench.results.folder.decisions import with_decisions
 from bench.results.folder.lock import other_writer
 from bench.results.folder.parts import PLANNED_KEY, RunStore
 from bench.results.folder.planned import read_planned
@@ -33,6 +35,7 @@ from bench.results.folder.remote import RemoteFolder
 from bench.results.folder.tables import TEST, VAL, of_split, read_table, to_frame
 from bench.results.folder.test_curves import read_test_curves
 from bench.results.metric import Metric, read_metrics
+from bench.suite.schema import TargetTaskName
 from bench.suite.yaml_file import parse_yaml
 from bench.system.cache import atomic_file
 from bench.system.object_store import is_url
@@ -50,7 +53,8 @@ class Run:
 
     `going` says, for a run that goes on while it is read, which process does it. `predictions` are
     those on the test split, `val_predictions` those on the validation split that each trial chose
-    by; runs of earlier versions have none of them.
+    by; runs of earlier versions have none of them. Where samples have several labels, both have a
+    column `decided_NAME` for each: whether its probability reaches the trial's threshold.
     """
 
     folder: Path
@@ -77,7 +81,8 @@ class Run:
     @cached_property
     def child_predictions(self) -> pd.DataFrame:
         """The test predictions of the children, whose ids stand in the column `trial`."""
-        return of_split(read_child_predictions(self.folder, self.children), TEST)
+        found = of_split(read_child_predictions(self.folder, self.children), TEST)
+        return with_decisions(found, self.children.assign(trial=self.children["child"]))
 
     @cached_property
     def test_curves(self) -> pd.DataFrame:
@@ -98,6 +103,12 @@ class Run:
         if self.groups_count or "group" not in self.predictions:
             return self.predictions
         return self.predictions.drop(columns="group")
+
+    @property
+    def target_task(self) -> TargetTaskName:
+        """What the suite predicts: classes, numbers, or several labels a sample."""
+        told: TargetTaskName | None = self.data.get("task")
+        return told or "classification"
 
     @property
     def metric(self) -> Metric:
@@ -140,9 +151,13 @@ def read_run(place: str | Path) -> Run:
         if problem is not None:
             raise _damaged(folder / f"{name}.parquet", problem)
     data = _read_mapping(folder / "data.json", plain_json, check=data_problem)
+    other = task_problem(data, predictions)
+    if other is not None:
+        raise _damaged(folder / "data.json", other)
     lacking = _lacking(read_metrics(data), trials)
     if lacking is not None:
         raise _damaged(folder / "data.json", f"trials.parquet has no column of {lacking}")
+    predictions = with_decisions(predictions, trials)
     primary, *_ = read_metrics(data)
     if primary.name not in curves:  # of trials that trained nothing
         curves[primary.name] = math.nan

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from bench.errors import BenchError
 from bench.results.folder.columns import (
     COLUMNS,
     FIRST_SPLITS,
+    LABEL_PREFIX,
     NEVER_NULL,
     OPTIONAL_COLUMNS,
+    PREDICTED_PREFIX,
     PROBABILITY_PREFIX,
+    TARGET_PREFIX,
     TableName,
     came_later,
-    is_further,
+    fixed_columns,
+    further_columns,
     optional_columns,
 )
 from bench.system.cache import atomic_file, flush_to_disk
@@ -80,19 +84,16 @@ def arrow_types() -> dict[str, pa.DataType]:
 
 
 def table_schema(table: TableName, further: Sequence[str] = ()) -> pa.Schema:
-    """The schema of a table with `further` columns: optional ones, probabilities, or metrics."""
+    """The schema of a table with `further` columns: optional ones, outputs, or metrics."""
     import pyarrow as pa
 
     types = arrow_types()
     fields = [
         pa.field(name, types[kind.type], nullable=name not in NEVER_NULL)
-        for name, kind in COLUMNS[table].items()
+        for name, kind in fixed_columns(table, further).items()
     ]
-    optional = OPTIONAL_COLUMNS.get(table, {})
-    fields += [
-        pa.field(name, types[optional[name].type] if name in optional else pa.float64())
-        for name in further
-    ]
+    kinds = {**OPTIONAL_COLUMNS.get(table, {}), **further_columns(table, further)}
+    fields += [pa.field(name, types[kinds[name].type]) for name in further]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -126,6 +127,58 @@ def prediction_columns(
     return columns
 
 
+def regression_columns(
+    *,
+    samples: Sequence[str],
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+    split: str = TEST,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The columns of a trial's predictions of numbers on one split, all but `trial`.
+
+    `targets` and `predicted` are [n, number of targets], in the targets' own units.
+    """
+    return {
+        **_of_samples(samples, split, groups),
+        **_by_name(TARGET_PREFIX, names, targets, "float64"),
+        **_by_name(PREDICTED_PREFIX, names, predicted, "float64"),
+    }
+
+
+def multi_label_columns(
+    *,
+    samples: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    split: str = TEST,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The columns of a trial's predictions of several labels on one split, all but `trial`.
+
+    `labels` (1 and 0) and `probabilities` are [n, number of labels].
+    """
+    return {
+        **_of_samples(samples, split, groups),
+        **_by_name(LABEL_PREFIX, names, labels, "int64"),
+        **_by_name(PROBABILITY_PREFIX, names, probabilities, "float64"),
+    }
+
+
+def _of_samples(samples: Sequence[str], split: str, groups: Sequence[str] | None) -> dict[str, Any]:
+    columns: dict[str, Any] = {"sample": list(samples), "split": [split] * len(samples)}
+    return columns if groups is None else {**columns, "group": list(groups)}
+
+
+def _by_name(
+    prefix: str, names: Sequence[str], values: np.ndarray, kind: Literal["int64", "float64"]
+) -> dict[str, Any]:
+    """A column for each name, of `values` [n, number of names]."""
+    return {prefix + name: values[:, at].astype(kind) for at, name in enumerate(names)}
+
+
 def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Table:
     """`rows` in the table's schema; what is not given is null, `trial` fills its column."""
     import pyarrow as pa
@@ -136,7 +189,7 @@ def to_table(table: TableName, rows: Rows, *, trial: str | None = None) -> pa.Ta
         columns["trial"] = [trial] * length
     if table == "predictions":
         columns.setdefault("split", [TEST] * length)
-    further = [name for name in columns if is_further(table, name)]
+    further = further_columns(table, columns)
     schema = table_schema(table, [*optional_columns(table, columns), *further])
     unknown = sorted(set(columns) - set(schema.names))
     assert not unknown, f"the table {table} has no columns {unknown}"
@@ -295,15 +348,9 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
     import pyarrow as pa
 
     # What others add under such a name is theirs, unless it can be a figure.
-    further = [
-        *optional_columns(name, table.column_names),
-        *(
-            field.name
-            for field in table.schema
-            if is_further(name, field.name)
-            and (name == "predictions" or field.type == pa.float64())
-        ),
-    ]
+    figures = [each.name for each in table.schema if each.type == pa.float64()]
+    named = table.column_names if name == "predictions" else figures
+    further = [*optional_columns(name, table.column_names), *further_columns(name, named)]
     schema = table_schema(name, further)
     version = (table.schema.metadata or {}).get(VERSION_KEY, b"%d" % SCHEMA_VERSION)
     if name == "predictions" and int(version) < FIRST_SPLITS:

@@ -18,6 +18,7 @@ from bench.results.folder.checks import (
     tuning_problem,
 )
 from bench.results.folder.columns import TUNING_CAME_LATER, TUNING_COLUMNS
+from bench.results.folder.decisions import with_decisions
 from bench.results.folder.tables import (
     FIRST_VERSION,
     SCHEMA_VERSION,
@@ -70,7 +71,7 @@ class Tuning:
         problem = predictions_problem(found, self.untuned)
         if problem is not None:
             raise BenchError(f"{path} is damaged ({problem}); {_MEND}")
-        return of_split(found, TEST)
+        return with_decisions(of_split(found, TEST), self.untuned)
 
 
 def read_tuning(folder: Path) -> Tuning | None:

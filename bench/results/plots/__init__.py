@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, bounded
 from bench.results.analysis import (
+    Mistake,
+    Residual,
+    confident_label_mistakes,
     confident_mistakes,
     find_suspects,
+    largest_residuals,
     rank_over_blocks,
     read_goals,
     read_label_curves,
@@ -26,8 +30,8 @@ from bench.results.analysis import (
 )
 from bench.results.analysis.audit import to_picture
 from bench.results.analysis.label_sizes import sizes_of
-from bench.results.folder import class_names, read_input_views, read_thumbnails, read_tuning
-from bench.results.folder.columns import METRICS
+from bench.results.folder import output_names, read_input_views, read_thumbnails, read_tuning
+from bench.results.folder.columns import METRICS, TASK_METRICS
 from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.bands import reach
@@ -45,7 +49,10 @@ from bench.results.plots.predictions import (
     MAX_PICTURES,
     confusion_matrices,
     contact_sheet,
+    label_matrices,
+    predicted_against_true,
     reliability_diagram,
+    residual_sheet,
 )
 from bench.results.plots.settings import setting_importances, setting_lines
 from bench.results.plots.style import Look, looks
@@ -93,15 +100,18 @@ __all__ = [
     "draw_figures",
     "heat_map",
     "label_curves",
+    "label_matrices",
     "learning_rates",
     "looks",
     "lr_range_panels",
     "mean_curves",
     "numbered_names",
     "pictured_samples",
+    "predicted_against_true",
     "ranked_configs",
     "reach",
     "reliability_diagram",
+    "residual_sheet",
     "setting_importances",
     "setting_lines",
     "strategy_panels",
@@ -140,12 +150,28 @@ def captions(metric: Metric = ACCURACY) -> dict[str, str]:
             _against(metric, cost): f"Test {label} against the {words}."
             for cost, (_, words) in _COSTS.items()
         },
-        "confusion": "Which class was taken for which on the test split.",
-        "mistakes": "The test images that the best strategy is most confidently wrong about.",
-        "calibration": "Whether the predicted probabilities match how often predictions are right.",
+        **_OF_PREDICTIONS.get(metric.task, {}),
         "learning_rates": "The learning rate of the head over time.",
         INPUTS: "A few training images as networks see them, for evaluation and for training.",
     }
+
+
+_OF_PREDICTIONS: Mapping[str, Mapping[str, str]] = {
+    "classification": {
+        "confusion": "Which class was taken for which on the test split.",
+        "mistakes": "The test images that the best strategy is most confidently wrong about.",
+        "calibration": "Whether the predicted probabilities match how often predictions are right.",
+    },
+    "regression": {
+        "predicted": "What the best strategy predicts of the test images, against what is true.",
+        "residuals": "The test images that the best strategy predicts worst.",
+    },
+    "multi_label": {
+        "labels": "How often the best strategy gives a label to test images that have or lack it.",
+        "mistakes": "The test images that the best strategy is most confidently wrong about.",
+    },
+}
+"""Figures of what was predicted, and what they show, by what a suite predicts."""
 
 
 def _against(metric: Metric, cost: str) -> str:
@@ -251,7 +277,7 @@ def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
 
 def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
     """How to draw each figure, in the order of `captions`; `None` comes of one without data."""
-    trials, curves, predictions, metric = run.trials, run.curves, run.predictions, run.metric
+    trials, curves, metric = run.trials, run.curves, run.metric
     complete = complete_trials(trials)
     if complete.empty:
         return {}
@@ -277,11 +303,7 @@ def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
             _against(metric, cost): partial(against_cost, trials, column, metric)
             for cost, (column, _) in _COSTS.items()
         },
-        "confusion": lambda: confusion_matrices(predictions, trials_of),
-        "mistakes": lambda: _mistakes(run, trials_of),
-        "calibration": lambda: reliability_diagram(
-            predictions, trials_of, looks(grid.axes[grid.lead])
-        ),
+        **_predicted_figures(run, trials_of, looks(grid.axes[grid.lead])),
         "learning_rates": lambda: learning_rates(trials, curves),
         INPUTS: lambda: input_views(read_input_views(run.folder)),
     }
@@ -297,12 +319,40 @@ def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
     return ordered
 
 
+def _predicted_figures(
+    run: Run, trials_of: Mapping[str, Sequence[str]], look: Mapping[str, Look]
+) -> dict[str, Callable[[], Figure | None]]:
+    """How to draw what was predicted of the test split; those of one name are of the best."""
+    best, trials = next(iter(trials_of.items()), (None, ()))
+    if run.target_task == "classification":
+        return {
+            "confusion": lambda: confusion_matrices(run.predictions, trials_of),
+            "mistakes": lambda: _mistakes(run, trials_of),
+            "calibration": lambda: reliability_diagram(run.predictions, trials_of, look),
+        }
+    if best is None:
+        return {}
+    if run.target_task == "multi_label":
+        return {
+            "labels": lambda: label_matrices(run.predictions, best, trials),
+            "mistakes": lambda: _mistakes(run, trials_of),
+        }
+    return {
+        "predicted": lambda: predicted_against_true(run.predictions, best, trials, look[best]),
+        "residuals": lambda: residual_sheet(
+            largest_residuals(run.predictions, trials, count=MAX_PICTURES),
+            read_thumbnails(run.folder),
+            name=best,
+        ),
+    }
+
+
 def numbered_names(run: Run) -> dict[str, str]:
     """The names of the run that no font of this machine has, and the number of each.
 
-    That of a class is its place among the classes; others follow them.
+    That of a class, target or label is its place among these; others follow them.
     """
-    classes = class_names(run.predictions)
+    classes = output_names(run.predictions)
     grid = read_grid(run.trials, run.metric) if len(run.trials) else None
     values = grid.axes.values() if grid else ()
     missing = undrawable([*classes, *(value for axis in values for value in axis)])
@@ -340,8 +390,22 @@ def _mistakes(run: Run, trials_of: Mapping[str, Sequence[str]]) -> Figure | None
     if not trials_of:
         return None
     name, trials = next(iter(trials_of.items()))
-    found = confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
-    return contact_sheet(found, read_thumbnails(run.folder), name=name)
+    found = _found_mistakes(run, trials)
+    what = "class" if run.target_task == "classification" else "label"
+    return contact_sheet(found, read_thumbnails(run.folder), name=name, what=what)
+
+
+def _found_mistakes(run: Run, trials: Sequence[str]) -> list[Mistake]:
+    several = run.target_task == "multi_label"
+    find = confident_label_mistakes if several else confident_mistakes
+    return find(run.predictions, trials, count=MAX_PICTURES)
+
+
+def _shown(run: Run, trials: Sequence[str]) -> Sequence[Mistake | Residual]:
+    """What the report has pictures of, if these trials turn out the best."""
+    if run.target_task == "regression":
+        return largest_residuals(run.predictions, trials, count=MAX_PICTURES)
+    return _found_mistakes(run, trials)
 
 
 def pictured_samples(run: Run) -> list[str]:
@@ -364,11 +428,7 @@ def _mistaken(run: Run) -> list[str]:
         return []
     grid = read_grid(run.trials, run.metric)
     trials_of = _trials_of(complete, representatives(run.trials, grid), run.metric)
-    found = [
-        mistake.sample
-        for trials in trials_of.values()
-        for mistake in confident_mistakes(run.predictions, trials, count=MAX_PICTURES)
-    ]
+    found = [mistake.sample for trials in trials_of.values() for mistake in _shown(run, trials)]
     return list(dict.fromkeys(found))[:MAX_KEPT_PICTURES]
 
 
@@ -424,8 +484,9 @@ def _file_stem(label: str) -> str:
 def _remove_figures(folder: Path, metric: Metric, *, but: Collection[Path]) -> None:
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     # An earlier run into this folder may have been by another metric.
-    others = [replace(metric, name=name) for name in METRICS]
+    others = [replace(metric, name=name) for name in (*METRICS, *TASK_METRICS)]
     names = {name for each in (metric, *others) for name in captions(each)}
+    names |= {name for own in _OF_PREDICTIONS.values() for name in own}
     figures = [*(folder / f"{name}.png" for name in names), *folder.glob("heat_map_*.png")]
     for path in [*(folder / "trials").glob("*.png"), *figures]:
         if path not in but:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.errors import counted
 from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, read_grid, spread
-from bench.results.metric import ACCURACY, Metric
+from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.plots.bands import BAND, LEAST_BANDED, band
 from bench.results.plots.style import (
     GREY,
@@ -41,7 +41,6 @@ MAX_PANELS = 6
 MAX_SPREADS = 7
 """Lines in a panel whose seeds or bands can be told apart."""
 
-LOSS = Metric(name="loss", label="loss", higher_is_better=False, percent=False)
 DASHED = (0, (4, 2))
 _CHOSEN: Mapping[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1.3, "zorder": 1}
 
@@ -161,7 +160,8 @@ def _trial_lines(
         seeds = [group for _, group in rows.groupby("trial", sort=False)]
         common = min(len(group) for group in seeds)
         for each in (LOSS, metric):
-            if split == "train" and not (each is LOSS or each.is_accuracy):
+            known = each is LOSS or each.is_accuracy
+            if split == "train" and not (known or _follows(rows, each)):
                 continue  # little is known of a network that moves
             values = np.stack([group[each.name].to_numpy(dtype=float)[:common] for group in seeds])
             # One seed that diverged leaves a gap in the mean rather than silently dropping out.
@@ -173,6 +173,11 @@ def _trial_lines(
                 mean=values.mean(axis=0),
                 seeds=values,
             )
+
+
+def _follows(rows: pd.DataFrame, metric: Metric) -> bool:
+    """Whether it was measured in training too, which no metric of classes but accuracy is."""
+    return not metric.of_classes and bool(rows[metric.name].notna().any())
 
 
 def _panels(complete: pd.DataFrame, grid: Grid) -> dict[str, set[str]]:
@@ -227,10 +232,11 @@ def _draw_spread(ax: Axes, line: _Line, seeds: np.ndarray, colour: str) -> None:
 def _finish_all(rows: np.ndarray, lines: Sequence[_Line], metric: Metric) -> None:
     """Axes and labels of the two columns of panels."""
     for column, each in enumerate((LOSS, metric)):
-        _finish(rows[:, column], each, [line for line in lines if line.metric is each])
+        own = [line for line in lines if line.metric is each]
+        _finish(rows[:, column], each, own, of=metric)
 
 
-def _finish(axes: np.ndarray, metric: Metric, lines: Sequence[_Line]) -> None:
+def _finish(axes: np.ndarray, metric: Metric, lines: Sequence[_Line], *, of: Metric) -> None:
     from matplotlib.ticker import MaxNLocator
 
     values = np.concatenate([line.mean for line in lines])
@@ -241,7 +247,7 @@ def _finish(axes: np.ndarray, metric: Metric, lines: Sequence[_Line]) -> None:
         if metric is not LOSS:
             metric_axis(ax.yaxis, metric.label, metric)
         else:
-            ax.set_ylabel("loss (nats)")
+            ax.set_ylabel(of.loss_axis)
             if ratio > _LOG_RATIO:
                 ax.set_yscale("log")
                 log_axis(ax.yaxis, ratio=ratio)

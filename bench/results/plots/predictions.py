@@ -1,4 +1,4 @@
-"""What was predicted on the test split: confusions, and what the probabilities are worth."""
+"""What was predicted on the test split: confusions, what probabilities are worth, how far off."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.results.analysis import BINS, Mistake, Reliability, reliability
+from bench.errors import counted
+from bench.results.analysis import BINS, Mistake, Reliability, Residual, reliability
 from bench.results.analysis.intervals import Z, wilson_of_share
-from bench.results.folder import PROBABILITY_PREFIX, class_names
-from bench.results.metric import ACCURACY
+from bench.results.analysis.predicted import answers_of
+from bench.results.folder import PROBABILITY_PREFIX, class_names, output_names
+from bench.results.folder.columns import PREDICTED_PREFIX, TARGET_PREFIX
+from bench.results.metric import ACCURACY, LOSS
 from bench.results.plots.fonts import cells
 from bench.results.plots.pictures import LETTERS, broken, picture_rows
 from bench.results.plots.style import (
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 6
 MAX_PICTURES = 15
+MAX_LABELS = 12
+"""Labels with a panel each; of more, those with the most mistakes."""
 MAX_CLASSES = 20
 """Classes in a matrix; of more, the pairs that are taken for each other are listed."""
 MAX_PAIRS = 15
@@ -193,11 +198,16 @@ def _share_interval(share: float, images: float) -> tuple[float, float]:
 
 @styled
 def contact_sheet(
-    mistakes: Sequence[Mistake], pictures: Mapping[str, np.ndarray], *, name: str
+    mistakes: Sequence[Mistake],
+    pictures: Mapping[str, np.ndarray],
+    *,
+    name: str,
+    what: str = "class",
 ) -> Figure | None:
     """The test images that the trials of `name` are most confidently wrong about.
 
     `pictures` are small copies `[height, width, 3]` by sample; `None` if none of them is there.
+    `what` they are taken for is a class, or a label beside others.
     """
     shown = [mistake for mistake in mistakes if mistake.sample in pictures][:MAX_PICTURES]
     if not shown:
@@ -211,7 +221,8 @@ def contact_sheet(
         [pictures[mistake.sample] for mistake in shown],
         [_mistake_text(mistake) for mistake in shown],
         title=title,
-        note="True class → predicted class, the probability of the latter, and in how many seeds.",
+        note=f"True {what} → predicted {what}, the probability of the latter, and in how many "
+        "seeds.",
     )
 
 
@@ -301,3 +312,163 @@ def _calibration_message(errors: Mapping[str, float]) -> str:
         return message
     worst = max(errors, key=lambda name: errors[name])
     return f"{message} on average, those of {shortened(worst, 40)} by {percent(errors[worst])}"
+
+
+# Numbers, and several labels a sample -----------------------------------------------------------
+
+
+@styled
+def predicted_against_true(
+    predictions: pd.DataFrame, name: str, trials: Sequence[str], look: Look
+) -> Figure | None:
+    """What the trials of `name` predicted against what is true, a panel for each target.
+
+    `None` without predictions.
+    """
+    targets = output_names(predictions)
+    own = predictions[predictions["trial"].isin(trials)]
+    if own.empty or not targets:
+        return None
+    shown = targets[:MAX_PANELS]
+    figure, panels = new_panels(
+        len(shown), rest=1.1, each=4.2 if len(shown) == 1 else 2.9, title=_regressed(own, name)
+    )
+    for panel, target in zip(panels, shown, strict=True):
+        true, found = (
+            own[prefix + target].to_numpy(float) for prefix in (TARGET_PREFIX, PREDICTED_PREFIX)
+        )
+        _scattered(panel.ax, true, found, look)
+        if len(targets) > 1:
+            panel.ax.set_title(wrapped(shortened(target, 60), 30), loc="left", color=GREY)
+        panel.ax.set_xlabel("true" if len(targets) > 1 else f"true {shortened(target, 40)}")
+        if panel.left:
+            panel.ax.set_ylabel("predicted")
+    hidden = len(targets) - len(shown)
+    more = f" Not shown: {counted(hidden, 'more target')}." if hidden else ""
+    tested = "each test image once a training" if len(trials) > 1 else "a point for each test image"
+    key_below(
+        figure, note=f"{tested.capitalize()}; on the dotted line predictions are exact.{more}"
+    )
+    return figure
+
+
+def _scattered(ax: Axes, true: np.ndarray, found: np.ndarray, look: Look) -> None:
+    known = np.isfinite(found)
+    ends = np.array([true.min(), true.max()])
+    ax.plot(ends, ends, color=GREY, linestyle=":", linewidth=1.3)
+    alpha = float(np.clip(150 / max(1, len(true)), 0.08, 0.7))
+    ax.scatter(
+        true[known],
+        found[known],
+        s=16,
+        color=look.colour,
+        marker=look.marker,
+        alpha=alpha,
+        linewidths=0,
+        rasterized=True,
+    )
+    # One prediction far out would leave nothing to see of the others.
+    low, high = np.quantile(np.concatenate([true, found[known]]), (0.001, 0.999))
+    reach = max(high - low, np.ptp(ends), 1e-12)
+    ax.set_ylim(min(low, ends[0]) - 0.04 * reach, max(high, ends[1]) + 0.04 * reach)
+
+
+def _regressed(own: pd.DataFrame, name: str) -> str:
+    """How far off predictions are, in units of the target where there is one, else in sd."""
+    answers = answers_of(own)
+    errors = np.abs(answers.outputs - answers.truth)
+    if errors.shape[1] == 1:
+        figure = LOSS.text(float(np.nanmean(errors)))
+        target = shortened(output_names(own)[0], 30)
+        return f"{shortened(name, 40)} is off by {figure} in {target} on average"
+    spread = answers.truth.std(axis=0)
+    share = float(np.nanmean(errors / np.where(spread > 0, spread, 1.0)))
+    return f"{shortened(name, 40)} is off by {share:.2f} standard deviations on average"
+
+
+@styled
+def residual_sheet(
+    residuals: Sequence[Residual], pictures: Mapping[str, np.ndarray], *, name: str
+) -> Figure | None:
+    """The test images that the trials of `name` predict worst; `None` without pictures of them."""
+    shown = [each for each in residuals if each.sample in pictures][:MAX_PICTURES]
+    if not shown:
+        return None
+    first = shown[0]
+    title = (
+        f"{shortened(name, 40)} is furthest off for {shortened(first.sample, 40)}: "
+        f"{LOSS.number(first.predicted)} for {LOSS.number(first.true)}"
+    )
+    several = len({each.target for each in shown}) > 1
+    return picture_rows(
+        [pictures[each.sample] for each in shown],
+        [_residual_text(each, several) for each in shown],
+        title=title,
+        note="True value → predicted one (mean over seeds), and how far apart they are, in "
+        "standard deviations of the target.",
+    )
+
+
+def _residual_text(residual: Residual, several: bool) -> str:
+    target = [broken(residual.target)] if several else []
+    values = f"{LOSS.number(residual.true)} → {LOSS.number(residual.predicted)}"
+    return "\n".join([*target, values, f"off by {residual.size:.1f} sd"])
+
+
+@styled
+def label_matrices(predictions: pd.DataFrame, name: str, trials: Sequence[str]) -> Figure | None:
+    """For each label, how often images that have it, and that lack it, get it of `trials`.
+
+    Of more than `MAX_LABELS` labels, those that are missed or wrongly given most often. `None`
+    without predictions.
+    """
+    labels = output_names(predictions)
+    own = predictions[predictions["trial"].isin(trials)]
+    if own.empty or not labels:
+        return None
+    answers = answers_of(own)
+    truth = answers.truth > 0
+    wrong = (truth != answers.decided).mean(axis=0)
+    order = np.argsort(-wrong, kind="stable")[:MAX_LABELS]
+    shown = sorted(map(int, order)) if len(labels) <= MAX_LABELS else list(map(int, order))
+    worst = int(order[0])
+    figure, panels = new_panels(
+        len(shown),
+        rest=0.9,
+        each=1.9,
+        most=4,
+        title=f"{shortened(name, 40)} decides {shortened(labels[worst], 30)} wrongly for "
+        f"{percent(float(wrong[worst]))} of the test images",
+        sharex=True,
+        sharey=True,
+    )
+    for panel, index in zip(panels, shown, strict=True):
+        has, given = truth[:, index], answers.decided[:, index]
+        counts = np.array(
+            [[np.sum(side & decided) for decided in (given, ~given)] for side in (has, ~has)]
+        )
+        _two_by_two(panel.ax, counts)
+        panel.ax.set_title(wrapped(shortened(labels[index], 40), 22), loc="left", color=GREY)
+        if panel.left:
+            panel.ax.set_ylabel("image")
+    hidden = len(labels) - len(shown)
+    more = f" Not shown: {counted(hidden, 'more label')} with fewer mistakes." if hidden else ""
+    note = (
+        "Percent of the images that have a label, and of those that lack it, with the number of "
+        f"images and seeds together; by the thresholds that validation chose.{more}"
+    )
+    key_below(figure, note=note)
+    return figure
+
+
+def _two_by_two(ax: Axes, counts: np.ndarray) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    ax.grid(visible=False)
+    ax.set_xticks(range(2), ["given", "not given"])
+    ax.set_yticks(range(2), ["has it", "lacks it"])
+    ax.tick_params(length=0)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else "black"
+        text = f"{ACCURACY.number(float(share))}\n{counts[row, column]:,}"
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

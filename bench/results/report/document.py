@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,16 @@ FILES: Mapping[str, str] = {
 }
 
 
+_OTHER_FILES: Mapping[str, Mapping[str, str]] = {
+    "regression": {
+        "predictions.parquet": "every prediction on test and validation split",
+        "data.json": "targets, counts and what was noticed about the data",
+    },
+    "multi_label": {"data.json": "labels, counts and what was noticed about the data"},
+}
+"""What files hold where samples are of no single class."""
+
+
 def document(
     found: Findings, targets: Mapping[str, str], drawn: Drawn | None = None
 ) -> Iterator[Block]:
@@ -79,12 +90,12 @@ def document(
     yield from _unfinished(found)
     yield Heading("How it was obtained")
     yield from _compared(found)
-    yield from _data(run.data)
+    yield from _data(run)
     yield from inputs_section(run, targets)
     yield from _environment(run.environment)
     yield from _headed("Limits", _limits(found))
     yield from _repeated(run.environment)
-    yield from _files(run.folder)
+    yield from _files(run)
     yield from _damaged(run)
 
 
@@ -176,7 +187,7 @@ def _compared(found: Findings) -> Iterator[Block]:
         for axis in grid.varying
         if axis not in grid.keys
     ]
-    sizes, folds = _split_sizes(run.data), run.data.get("folds")
+    sizes, folds = _split_sizes(run), run.data.get("folds")
     items += [
         (Bold("seeds:"), f"{_list(seeds)}{f', each with {folds} folds' if folds else ''}"),
         (Bold("data set:"), f"{_list(run.trials['dataset'].dropna().unique())}{sizes}"),
@@ -198,13 +209,63 @@ def _work(folder: Path) -> Iterator[str]:
         return
 
 
-def _data(data: Mapping[str, Any]) -> Iterator[Block]:
+def _data(run: Run) -> Iterator[Block]:
+    data = run.data
     yield Heading("Data", 3)
     issues = data.get("issues", [])
     if issues:
         yield Bullets(tuple((Bold(i["kind"]), f"({i['count']}): {i['message']}") for i in issues))
     else:
         yield paragraph("Nothing was noticed about the data.")
+    match run.target_task:
+        case "classification":
+            yield from _images_by_class(data)
+        case "regression":
+            yield from _targets(run)
+        case "multi_label":
+            yield from _images_by_label(data)
+
+
+def _targets(run: Run) -> Iterator[Block]:
+    """How each target was standardised, by the training split of a first trial."""
+    known = run.trials.get("standardised")
+    texts = () if known is None else known.dropna()
+    names = list(run.data.get("classes", ()))
+    if not len(texts) or not names:
+        return
+    found = json.loads(next(iter(texts)))
+    yield paragraph(
+        "Networks learn standardised targets, (value − mean) / sd of the training split, here of a "
+        "first trial; predictions and metrics are in the targets' own units:"
+    )
+    rows = tuple(
+        (name, f"{mean:.6g}", f"{sd:.6g}")
+        for name, mean, sd in zip(names, found["mean"], found["sd"], strict=False)
+    )
+    yield Table("targets", ("target", "mean", "sd"), rows[:MAX_CLASSES], (1, 2))
+    yield from _more(len(rows), "target")
+
+
+def _images_by_label(data: Mapping[str, Any]) -> Iterator[Block]:
+    positives, names = data.get("positives", {}), list(data.get("classes", ()))
+    if not positives or not names:
+        return
+    of = " in the first fold of the first seed" if data.get("folds") else ""
+    yield paragraph(f"Images with each label{of}; an image may have several of them, or none:")
+    rows = tuple(
+        (name, *(str(positives[split].get(name, 0)) for split in positives))
+        for name in names[:MAX_CLASSES]
+    )
+    yield Table("labels", ("label", *positives), rows, tuple(range(1, len(positives) + 1)))
+    yield from _more(len(names), "label")
+
+
+def _more(count: int, what: str) -> Iterator[Block]:
+    if count > MAX_CLASSES:
+        yield paragraph(f"{counted(count - MAX_CLASSES, f'more {what}')} in data.json.")
+
+
+def _images_by_class(data: Mapping[str, Any]) -> Iterator[Block]:
     counts = data.get("counts", {})
     classes = list(data.get("classes", []))
     if counts and classes:
@@ -298,20 +359,33 @@ def _damaged(run: Run) -> Iterator[Block]:
         )
 
 
-def _files(folder: Path) -> Iterator[Block]:
+def _files(run: Run) -> Iterator[Block]:
+    files = {**FILES, **_OTHER_FILES.get(run.target_task, {})}
     items = tuple(
-        (Link(name, name), f"– {what}") for name, what in FILES.items() if (folder / name).exists()
+        (Link(name, name), f"– {what}")
+        for name, what in files.items()
+        if (run.folder / name).exists()
     )
     if items:
         yield Heading("Files")
         yield Bullets(items)
 
 
-def _split_sizes(data: Mapping[str, Any]) -> str:
+_OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("class", "classes"),
+    "regression": ("target",),
+    "multi_label": ("label",),
+}
+"""What outputs of networks are: one of them, and where it is not its plural, several."""
+
+
+def _split_sizes(run: Run) -> str:
+    data = run.data
     sizes = [f"{sum(counts.values())} {split}" for split, counts in data.get("counts", {}).items()]
-    classes = counted(len(data.get("classes", [])), "class", "classes")
+    number = len(data.get("classes", []))
+    outputs = counted(number, *_OUTPUTS[run.target_task])
     of = " of the first fold of the first seed" if data.get("folds") else ""
-    return f", {classes}; images{of}: {', '.join(sizes)}" if sizes else ""
+    return f", {outputs}; images{of}: {', '.join(sizes)}" if sizes else ""
 
 
 def _time(complete: pd.DataFrame) -> str:

@@ -42,7 +42,7 @@ from bench.results.grid import (
     read_grid,
     spread,
 )
-from bench.results.metric import ACCURACY
+from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.plots import INPUTS, LABEL_CURVES, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
 from bench.results.report.answer import Line, amount, answer, named, verdict_json
 from bench.results.report.blocks import (
@@ -507,9 +507,8 @@ def _training(found: Findings) -> Iterator[Block]:
         f"To {goal}: in how many trials validation {metric.label} reached it, and after how many "
         "epochs, training images and seconds (medians; a trial that never reached it counts as "
         f"longest, so – where half of them did not). The rest are means over seeds. Mean val: "
-        f"validation {metric.label} averaged over all epochs. Gap: training minus validation "
-        f"accuracy after the last epoch{'' if metric.is_accuracy else ', in points'}. Late: test "
-        f"{metric.label} at the chosen epoch minus after the last one.{units}"
+        f"validation {metric.label} averaged over all epochs. Gap: {_gap_words(metric)}. Late: "
+        f"test {metric.label} at the chosen epoch minus after the last one.{units}"
     )
     measures = trial_measures(run, target=target)
     means, reached = measures.groupby("config").mean(), reached_target(measures)
@@ -522,13 +521,22 @@ def _training(found: Findings) -> Iterator[Block]:
             _until(reached["images"][result.config], "{:,.0f}"),
             _until(reached["seconds"][result.config], "{:.1f}"),
             number(means["area"][result.config], metric),
-            difference(means["overfitting"][result.config], ACCURACY),
+            difference(
+                means["overfitting"][result.config], ACCURACY if metric.of_classes else LOSS
+            ),
             difference(means["late_loss"][result.config], metric),
         )
         for result in found.results[:MAX_RANKED]
     )
     numbers = tuple(range(len(axes), len(axes) + len(figures)))
     yield Table("training", (*axes, *figures), rows, numbers)
+
+
+def _gap_words(metric: Metric) -> str:
+    if not metric.of_classes:
+        return "validation minus training loss after the last epoch"
+    points = "" if metric.is_accuracy else ", in points"
+    return f"training minus validation accuracy after the last epoch{points}"
 
 
 def _until(value: float, form: str) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 UNITS = {"train_seconds": "s", "trainable_params": "number", "peak_memory_mib": "MiB"}
-PHOTOGRAPHS = (INPUTS, "mistakes")
+PHOTOGRAPHS = (INPUTS, "mistakes", "residuals")
 """Figures that keep their colours on a dark page."""
 
 SYMBOLS: Mapping[str, tuple[str, str]] = {
@@ -233,7 +233,7 @@ def _priced(column: str) -> str:
 
 def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
     """What can be drawn by epoch, by its column: how, and whether training is known of it."""
-    drawn = {each.name: each for each in (metric, ACCURACY)}
+    drawn = {each.name: each for each in (metric, *((ACCURACY,) if metric.of_classes else ()))}
     return {
         **{
             name: {
@@ -242,13 +242,13 @@ def curve_metrics(metric: Metric) -> dict[str, dict[str, Any]]:
                 "scale": each.scale,
                 "unit": " %" if each.percent else "",
                 "bounds": [0, 100] if each.percent else [None, None],
-                "training": each.is_accuracy,
+                "training": each.is_accuracy or not each.of_classes,
             }
             for name, each in drawn.items()
         },
         "loss": {
             "label": "loss",
-            "axis": "loss (nats)",
+            "axis": metric.loss_axis,
             "scale": 1,
             "unit": "",
             "bounds": [0, None],

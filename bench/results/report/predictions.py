@@ -1,20 +1,31 @@
-"""The report's sections "By class" and "Calibration", of what the verdict names."""
+"""The report's sections on what was predicted of the test split, of what the verdict names.
+
+Of classes these are "By class" and "Calibration"; of numbers "By target" and the images that are
+predicted worst; of several labels a sample "By label".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.errors import counted
 from bench.results.analysis.by_class import ClassFigures, class_figures
+from bench.results.analysis.by_output import (
+    LabelFigures,
+    label_figures,
+    largest_residuals,
+    shown_of,
+    target_figures,
+)
 from bench.results.analysis.choice import Choice, preferred
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.analysis.intervals import Estimate
-from bench.results.analysis.scores import folds_of
+from bench.results.analysis.scores import Folds, folds_of
 from bench.results.analysis.temperatures import After, Calibration, Judged, calibration
 from bench.results.analysis.verdict import Verdict
 from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, Grid
-from bench.results.metric import ACCURACY, Metric
+from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.report.blocks import Block, Heading, Table, paragraph
 from bench.results.report.wording import (
     difference,
@@ -26,17 +37,25 @@ from bench.results.report.wording import (
 )
 
 MAX_CLASSES = 40
+MAX_WORST = 10
 
 
 def predictions_sections(run: Run, grid: Grid, verdict: Verdict) -> Iterator[Block]:
-    """Both sections: of what is recommended, else of the leader on validation."""
+    """The sections of what is recommended, else of the leader on validation."""
     name = verdict.recommended or verdict.leader
     if name is None or run.predictions.empty:
         return
     choice = preferred(verdict.contender(name).choices, grid)
     trials = _whose(name, choice, grid)
-    yield from _by_class(run, choice, trials)
-    yield from _calibration(run, choice, trials, verdict.look)
+    match run.target_task:
+        case "classification":
+            yield from _by_class(run, choice, trials)
+            yield from _calibration(run, choice, trials, verdict.look)
+        case "regression":
+            yield from _by_target(run, choice, trials)
+            yield from _worst(run, choice, trials)
+        case "multi_label":
+            yield from _by_label(run, choice, trials)
 
 
 def _whose(name: str, choice: Choice, grid: Grid) -> str:
@@ -97,6 +116,128 @@ def _class_row(each: ClassFigures) -> tuple[str, ...]:
 
 def _share(share: Estimate) -> tuple[str, str]:
     return number(share.value, ACCURACY), ends(share.interval, ACCURACY)
+
+
+# Targets --------------------------------------------------------------------------------------
+
+
+def _by_target(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
+    folds = folds_of(run)
+    short = shown_of(run.target_task)
+    metrics = [each for each in run.metrics if each.name in short]
+    found = target_figures(run.predictions, choice.trials, metrics, folds=folds)
+    if not found:
+        return
+    yield Heading("By target", 3)
+    units = [short[each.name] for each in metrics if each.in_target_units]
+    in_units = f" {' and '.join(units)} are in the units of the target." if units else ""
+    yield paragraph(
+        f"Of {whose}, on the test split. sd: the standard deviation of the target there, which is "
+        f"about the RMSE of always predicting its mean.{in_units} {_interval_words(choice, folds)}"
+    )
+    yield Table(
+        "by_target",
+        ("target", "sd", *_headers(short[each.name] for each in metrics)),
+        tuple(
+            (each.name, LOSS.number(each.sd), *_cells(each.figures)) for each in found[:MAX_CLASSES]
+        ),
+        tuple(range(1, 2 + 2 * len(metrics))),
+    )
+    if len(found) > MAX_CLASSES:
+        yield paragraph(f"{counted(len(found) - MAX_CLASSES, 'more target')}.")
+
+
+def _worst(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
+    found = largest_residuals(run.predictions, choice.all_trials, count=MAX_WORST)
+    if not found:
+        return
+    yield Heading("Predicted worst", 3)
+    yield paragraph(
+        f"The test images that are furthest off, of {whose}; means over the trainings that were "
+        "tested on them. Look whether the image or its value is wrong before anything else."
+    )
+    yield Table(
+        "predicted_worst",
+        ("image", "target", "true", "predicted", "off by (sd)"),
+        tuple(
+            (
+                each.sample,
+                each.target,
+                LOSS.number(each.true),
+                LOSS.number(each.predicted),
+                f"{each.size:.2f}",
+            )
+            for each in found
+        ),
+        (2, 3, 4),
+        terms=(("off by (sd)", "the mean distance, in standard deviations of the target"),),
+    )
+
+
+# Labels ---------------------------------------------------------------------------------------
+
+
+def _by_label(run: Run, choice: Choice, whose: str) -> Iterator[Block]:
+    folds = folds_of(run)
+    short = shown_of(run.target_task)
+    metrics = [each for each in run.metrics if each.name in short]
+    found = label_figures(run.predictions, run.trials, choice.trials, metrics, folds=folds)
+    if not found:
+        return
+    shown = [short[each.name] for each in metrics]
+    yield Heading("By label", 3)
+    yield paragraph(
+        f"Of {whose}, on the test split, in percent. A label is given where its probability "
+        "reaches its threshold, which each training chose on its own validation split. "
+        f"{_interval_words(choice, folds)}"
+    )
+    listed = found
+    if len(found) > MAX_CLASSES:
+        first = next(iter(found[0].figures))
+        listed = sorted(found, key=lambda each: (not each.images, each.figures[first].value))
+        listed = listed[:MAX_CLASSES]
+        yield paragraph(f"The {MAX_CLASSES} with the lowest {shown[0]} of {len(found)} labels:")
+    header = ("label", "images", "share", "threshold", *_headers(shown), "found", "missed", "wrong")
+    yield Table(
+        "by_label",
+        header,
+        tuple(map(_label_row, listed)),
+        tuple(range(1, len(header))),
+        terms=(
+            ("images", "with the label in the test split"),
+            ("share", "of the images that have the label: what guessing reaches as AP"),
+            ("found", "images that have the label and get it, mean over seeds"),
+            ("missed", "images that have the label and do not get it"),
+            ("wrong", "images that get the label and do not have it"),
+        ),
+    )
+
+
+def _label_row(each: LabelFigures) -> tuple[str, ...]:
+    return (
+        each.name,
+        f"{each.images:,}",
+        number(each.images / max(1, each.all_images), ACCURACY),
+        _range(each.thresholds) if each.thresholds else UNKNOWN,
+        *_cells(each.figures),
+        *(f"{round(count, 1):,.10g}" for count in (each.found, each.missed, each.wrong)),
+    )
+
+
+def _interval_words(choice: Choice, folds: Folds | None) -> str:
+    few = folds is None and len(choice.trials) < LEAST_SEEDS
+    others = "these models on other images" if few else "other seeds and images"
+    return f"95 %: the interval of each figure alone, for {others}."
+
+
+def _headers(metrics: Iterable[str]) -> Iterator[str]:
+    for metric in metrics:
+        yield metric
+        yield "95 %"
+
+
+def _cells(figures: Mapping[Metric, Estimate]) -> tuple[str, ...]:
+    return tuple(cell for metric, own in figures.items() for cell in _figure(own, metric))
 
 
 # Probabilities --------------------------------------------------------------------------------

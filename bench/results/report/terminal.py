@@ -105,11 +105,12 @@ def show_trial(run: Run, trial: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield facts
     own = run.curves[run.curves["trial"] == trial["trial"]].sort_values("epoch")
     curves = Table("curve", "first", "last", "", box=None)
+    followed = ("accuracy", "loss") if run.metric.of_classes else ("loss",)
     for (split, metric), values in (
         ((split, metric), rows[metric].tolist())
         for split, rows in own.groupby("split")
-        for metric in dict.fromkeys((run.metric.name, "accuracy", "loss"))
-        if metric in ("accuracy", "loss") or rows[metric].notna().any()
+        for metric in dict.fromkeys((run.metric.name, *followed))
+        if metric in followed or rows[metric].notna().any()
     ):
         finite = [value for value in values if math.isfinite(value)] or [0.0]
         line = sparkline(values, low=min(finite), high=max(finite))

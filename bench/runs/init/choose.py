@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from bench.methods.target_tasks import REGRESSION
 from bench.runs.init.backbone import (
     backbones_for,
     choose_image_size,
@@ -78,7 +79,7 @@ def choices(found: Examined) -> Iterator[ChosenGrid]:
         # from_scratch, linear_probe, full_finetune; then without the first, which takes longest.
         grid = replace(grid, strategies=grid.strategies[:3][-number:])
         yield grid
-    least = min(found.counts["train"].values())
+    least = min(found.counts["train"].values()) if found.has_classes else 0
     for shots in SHOTS:
         if shots < least:
             grid = replace(grid, shots=shots)
@@ -96,12 +97,14 @@ def richest(found: Examined) -> ChosenGrid:
         others=tuple(others),
         weights_size=weights_size,
         image_size=choose_image_size(found.sizes, weights_size),
-        strategies=tuple(_strategies(lr, few=num_train < FEW_IMAGES)),
+        strategies=tuple(
+            _strategies(lr, few=num_train < FEW_IMAGES, numbers=found.task == REGRESSION.name)
+        ),
         schedules=("cosine", "constant"),
         batch_size=batch_size,
         epochs=epochs,
         lr=lr,
-        balanced=found.imbalance > IMBALANCED,
+        balanced=found.has_classes and found.imbalance > IMBALANCED,
         seeds=tuple(range(NUMBERS_OF_SEEDS[0])),
     )
 
@@ -117,7 +120,10 @@ def _pace(num_train: int) -> tuple[int, int, float]:
     return 64, 5, 0.004
 
 
-def _strategies(lr: float, *, few: bool) -> Iterator[tuple[str, str]]:
+def _strategies(lr: float, *, few: bool, numbers: bool) -> Iterator[tuple[str, str]]:
+    if numbers:
+        yield from _strategies_for_numbers(lr, few=few)
+        return
     high = f"{10 * lr:g}"
     yield (
         "No pretrained weights: the baseline for the others. There is nothing to preserve, so the "
@@ -140,4 +146,29 @@ def _strategies(lr: float, *, few: bool) -> Iterator[tuple[str, str]]:
             "The new layer trains first, then everything at a tenth of the rate: with few images, "
             "the gradients of an untrained layer can damage good features.",
             f"{{name: lp_ft, lr: {high}, finetune_multiplier: 0.1}}",
+        )
+
+
+def _strategies_for_numbers(lr: float, *, few: bool) -> Iterator[tuple[str, str]]:
+    """The gradient of a squared error grows with the error: heads take no larger steps."""
+    yield (
+        "No pretrained weights: the baseline for the others. There is nothing to preserve, so the "
+        "steps are larger.",
+        f"{{name: from_scratch, lr: {3 * lr:g}}}",
+    )
+    yield (
+        "The backbone stays as it is, only a linear layer trains: fast, and safe with few images. "
+        "Squared errors of large features would diverge at larger steps.",
+        "linear_probe",
+    )
+    yield "Everything trains at the small lr below.", "full_finetune"
+    yield (
+        "The new layer trains at the lr below, the backbone at a tenth of it.",
+        "{name: two_rates, backbone_multiplier: 0.1}",
+    )
+    if few:
+        yield (
+            "The new layer trains first, then everything at the same rate: with few images, the "
+            "gradients of an untrained layer can damage good features.",
+            "{name: lp_ft, finetune_multiplier: 1.0}",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,20 @@ from bench.data import (
     make_splits,
     open_dataset,
     prepare,
+    strata_names,
+    target_task_of,
 )
 from bench.data.dataset import NO_GROUPS, naming
 from bench.data.images.layout import GivenSplits, SeveralTestSetsError
 from bench.data.images.prepared import ImageData
 from bench.data.images.sizes import TOO_LARGE
+from bench.data.images.table_guess import guessed_outputs
 from bench.data.leakage import Pairs, alike_pairs
 from bench.errors import DataError, counted
+from bench.methods.target_tasks import CLASSIFICATION
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
 from bench.runs.init.groups import Suspicion, in_copies, in_exif, in_names, with_pairs
-from bench.suite import Settings, reader_of
+from bench.suite import Settings, TargetTaskName, reader_of
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, half_precision, resolve_device
 
@@ -48,8 +52,10 @@ SUSPECTED = "suspected-groups"
 class Examined:
     """What was seen of the folder, or table of labels, and of this machine.
 
-    `reader` is the data set that reads it. `counts` is {split: {class: images}}; `drawn` names the
-    splits that it does not have, which keep so many `groups` whole if there are any.
+    `reader` is the data set that reads it, with the options `outputs` where a table says no class:
+    then `outputs_named` are what is predicted (`task`). `counts` is {split: {class: images}}, or of
+    strata; `drawn` names the splits that it does not have, which keep so many `groups` whole if
+    there are any.
     `splits` are its folders of splits, if it has several test sets, `suspicion` is of groups that
     it does not name. `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images,
     `machine` what
@@ -68,6 +74,14 @@ class Examined:
     groups: int = 0
     splits: GivenSplits | None = None
     suspicion: Suspicion | None = None
+    task: TargetTaskName = CLASSIFICATION.name
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs_named: tuple[str, ...] = ()
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether an image has one class of several."""
+        return self.task == CLASSIFICATION.name
 
     def total(self, split: str) -> int:
         """How many images a split has."""
@@ -95,7 +109,8 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     # A suite's path is resolved too, so that the run finds these images in the cache.
     root = folder.resolve()
     reader = reader_of(root)
-    options = DATASETS.get(reader).options(path=str(root)).model_dump()
+    outputs = guessed_outputs(root) if reader == "table" else {}
+    options = DATASETS.get(reader).options(path=str(root), **outputs).model_dump()
     try:
         dataset = _opened(reader, options, progress)
     except SeveralTestSetsError as error:
@@ -122,7 +137,7 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
     by_group = bool(drawn) and data.groups is not None and not told
     return Examined(
         folder=folder,
-        counts=class_counts(data.labels, splits[0], data.classes),
+        counts=class_counts(data.labels, splits[0], strata_names(data)),
         drawn=drawn,
         sizes=sizes,
         issues=(
@@ -139,6 +154,9 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         groups=len(set(data.groups or ())) if by_group else 0,
         splits=options.get("splits"),
         suspicion=suspicion,
+        task=target_task_of(data),
+        outputs=outputs,
+        outputs_named=data.classes,
     )
 
 
@@ -190,10 +208,11 @@ def _splits(
             make_splits(
                 data.labels,
                 data.given_splits,
-                data.classes,
+                strata_names(data),
                 seed=seed,
                 shots=None,
                 groups=groups,
+                all_classes=data.targets is None,
                 **fractions,
             )
             for seed in SEEDS

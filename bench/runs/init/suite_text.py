@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.data import CROP_MARGIN, DATASETS
 from bench.errors import counted
+from bench.methods.target_tasks import MULTI_LABEL, REGRESSION
 from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
 from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
 from bench.runs.init.examine import MEASURED, Examined, wilson_half_width
@@ -40,7 +41,11 @@ def suite_text(found: Examined, proposal: Proposal, *, path: Path, name: str, da
 def settings_text(found: Examined, chosen: ChosenGrid, *, name: str | None, dataset: str) -> str:
     """The suite without its header; `name` is None where it is that of the file."""
     blocks = [
-        [*([f"name: {quoted(name)}"] if name is not None else []), *_dataset(found, dataset)],
+        [
+            *([f"name: {quoted(name)}"] if name is not None else []),
+            *([] if found.has_classes else [f"task: {found.task}"]),
+            *_dataset(found, dataset),
+        ],
         list(_network(found, chosen)),
         list(_strategies(chosen)),
         list(_variation(chosen)),
@@ -78,7 +83,8 @@ def _header(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     yield "# What runs"
     yield from item(_work(found, proposal.grid))
     yield from item(f"It takes {_time(found, proposal)}.")
-    yield from item(f"{proposal.outlook(found.total('test'))}.")
+    if found.has_classes:
+        yield from item(f"{proposal.outlook(found.total('test'))}.")
     yield from item(_more(found, proposal))
 
 
@@ -89,7 +95,7 @@ def _table(found: Examined) -> Iterator[str]:
     if len(names) > SHOWN_CLASSES:
         ordered = sorted(names, key=lambda name: -train[name])
         names = [*ordered[:half], *ordered[-half:]]
-    total = f"all {len(train)} classes"
+    total = f"all {_counted(found)}"
     width = max(len(text) for text in (*map(short_name, names), total))
     yield f"{'':{width}}" + "".join(f"{split:>9}" for split in found.counts)
     for position, name in enumerate(names):
@@ -100,7 +106,17 @@ def _table(found: Examined) -> Iterator[str]:
     yield f"{total:{width}}" + "".join(f"{found.total(split):>9,}" for split in found.counts)
 
 
+def _counted(found: Examined) -> str:
+    """What the rows of the table count."""
+    nouns = {REGRESSION.name: "range", MULTI_LABEL.name: "combination"}
+    if found.has_classes:
+        return f"{len(found.counts['train'])} classes"
+    return counted(len(found.counts["train"]), nouns[found.task])
+
+
 def _found(found: Examined) -> Iterator[str]:
+    if not found.has_classes:
+        yield _predicted(found)
     if len(found.sizes):
         yield _sizes(found)
     yield from (issue.message for issue in found.issues)
@@ -110,6 +126,21 @@ def _found(found: Examined) -> Iterator[str]:
             "pair."
         )
     yield _machine(found)
+
+
+def _predicted(found: Examined) -> str:
+    """What the table seems to say of an image."""
+    (option, columns), names = next(iter(found.outputs.items())), found.outputs_named
+    given = columns if isinstance(columns, str) else ", ".join(columns)
+    if found.task == REGRESSION.name:
+        return (
+            f"Column {short_name(given)!r} holds numbers of many values: they are predicted as "
+            f"such. If they are names of classes, take out `task` and `{option}`."
+        )
+    shown = ", ".join(map(short_name, names[:SHOWN_CLASSES])) + (
+        f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+    )
+    return f"An image may have several of {counted(len(names), 'label')}: {shown}."
 
 
 def _sizes(found: Examined) -> str:
@@ -140,6 +171,9 @@ def _machine(found: Examined) -> str:
 
 def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
+    if not found.has_classes:
+        yield from _certainty_of_outputs(found)
+        return
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
         f"{counted(num_test, 'test image')}: an accuracy of 90% is known to about "
@@ -158,6 +192,29 @@ def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
     if num_val < FEW_TO_CHOOSE_BY:
         images = counted(num_val, "validation image")
         yield f"The epoch is chosen on {images}, so chance plays a part in that choice."
+
+
+def _certainty_of_outputs(found: Examined) -> Iterator[str]:
+    num_test, num_val = found.total("test"), found.total("val")
+    images = counted(num_test, "test image")
+    if found.task == REGRESSION.name:
+        share = 1.96 / math.sqrt(2 * num_test)
+        yield (
+            f"{images}: a root mean squared error is known to about ± {share:.0%} of itself (95%, "
+            "for errors like normal ones). All strategies see the same test images, so a "
+            "difference is usually surer than either."
+        )
+    else:
+        yield (
+            f"{images}, and of rare labels far fewer: their average precision hangs on a handful "
+            "of images. All strategies see the same test images, so a difference is usually surer "
+            "than either."
+        )
+    if num_val < FEW_TO_CHOOSE_BY:
+        yield (
+            f"The epoch is chosen on {counted(num_val, 'validation image')}, so chance plays a "
+            "part in that choice."
+        )
 
 
 def _half_width(images: float) -> str:
@@ -224,6 +281,10 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
             yield f"    {split}:"
             yield from (f"      {quoted(name)}: {quoted(own)}" for name, own in folder.items())
     yield from _suspected(found)
+    for option, columns in found.outputs.items():
+        names = [columns] if isinstance(columns, str) else columns
+        shown = ", ".join(map(quoted, names))
+        yield f"  {option}: {shown if isinstance(columns, str) else f'[{shown}]'}"
     if found.groups:
         yield from comment(
             f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "
@@ -234,11 +295,12 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         yield "  split: {by: group}"
     defaults = DATASETS.get(found.reader).options(path="").model_dump()
     what = {"folder": "folder", "table": "table"}.get(found.reader, "data set")
+    each = "each class" if found.has_classes else f"each {_counted(found).split()[-1].rstrip('s')}"
     reasons = {
-        "test": f"The {what} has no test split: this fraction of each class becomes it, the same "
+        "test": f"The {what} has no test split: this fraction of {each} becomes it, the same "
         "for every seed.",
         "val": f"The {what} has no split to choose the epoch by: this fraction of the remaining "
-        "images of each class becomes it, drawn separately for every seed.",
+        f"images of {each} becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
@@ -322,7 +384,7 @@ def _variation(chosen: ChosenGrid) -> Iterator[str]:
         yield f"schedule: [{', '.join(chosen.schedules)}]"
     yield from comment(
         "Random crops and mirror images; none if mirroring changes a class (letters, left and "
-        "right). To compare stronger variation:"
+        "right) or a number (angles, places). To compare stronger variation:"
     )
     yield "# augmentation: [flip_crop, standard, trivial_augment]"
     yield "augmentation: flip_crop"
@@ -413,7 +475,8 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     chosen = proposal.grid
     splits = ", ".join(f"{found.total(split):,} {split}" for split in found.counts)
     classes = len(found.counts["train"])
-    yield f"found {classes} classes in {short_name(found.folder.name)}; images: {splits}"
+    what = f"{classes} classes" if found.has_classes else _outputs(found)
+    yield f"found {what} in {short_name(found.folder.name)}; images: {splits}"
     for issue in found.issues[:SHOWN_ISSUES]:
         yield textwrap.shorten(f"note: {printable(issue.message)}", 2 * WIDTH, placeholder=" …")
     if len(found.issues) > SHOWN_ISSUES:
@@ -423,9 +486,10 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
             f"the largest class is {found.imbalance:.1f} times the smallest: the loss is weighted, "
             "and balanced accuracy chooses"
         )
-    images = found.balanced_test_images if chosen.balanced else found.total("test")
-    of = "a balanced accuracy" if chosen.balanced else "an accuracy"
-    yield f"{of} of 90% on the test images is known to about {_half_width(images)}"
+    if found.has_classes:
+        images = found.balanced_test_images if chosen.balanced else found.total("test")
+        of = "a balanced accuracy" if chosen.balanced else "an accuracy"
+        yield f"{of} of 90% on the test images is known to about {_half_width(images)}"
     yield (
         f"chose {chosen.backbone} with ImageNet weights at "
         f"{chosen.image_size or chosen.weights_size} px, to train on {found.device} in "
@@ -434,6 +498,14 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     names = [re.findall(r"\w+", entry.removeprefix("{name: "))[0] for _, entry in chosen.strategies]
     yield f"strategies: {', '.join(names)}"
     yield f"{chosen.num_trials} trials of {chosen.epochs} epochs: {_time(found, proposal)}"
-    yield proposal.outlook(found.total("test"))
+    if found.has_classes:
+        yield proposal.outlook(found.total("test"))
     longer = max(60, math.ceil(proposal.minutes) * 6)
     yield f"for a larger grid: --minutes {longer}; for more seeds where it is open: run --decide"
+
+
+def _outputs(found: Examined) -> str:
+    """What is predicted, in words."""
+    if found.task == REGRESSION.name:
+        return f"numbers to predict ({', '.join(map(short_name, found.outputs_named))})"
+    return counted(len(found.outputs_named), "label") + ", of which an image may have several,"

@@ -37,6 +37,7 @@ from bench.training.data_parallel.ranks import Ranks, joined
 from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
 from bench.training.loop import train
 from tests.data.pictures import photograph
+from tests.targets import target_job, target_trial, vectors_loaded
 from tests.tiny import entry, make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
@@ -185,8 +186,12 @@ def engine() -> Iterator[Engine]:
 
 
 def trained(engine: Engine, trial: Trial) -> JobResult:
+    return trained_job(engine, make_job(trial))
+
+
+def trained_job(engine: Engine, job: Job) -> JobResult:
     results: list[Event] = []
-    for task in cut([make_job(trial)], reuse=False):
+    for task in cut([job], reuse=False):
         engine.perform(task, results.append)
     (result,) = (event for event in results if isinstance(event, JobResult))
     assert result.error is None, result.error
@@ -461,3 +466,25 @@ def test_too_few_devices_are_told_of_before_anything_runs(monkeypatch: pytest.Mo
         Where().executor(tasks, "cuda", Resources())
     assert [device_of_rank("cuda:0", rank) for rank in (0, 1)] == ["cuda:0", "cuda:1"]
     assert device_of_rank("cpu", 1) == "cpu"
+
+
+# Other target tasks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["regression", "multi_label"])
+def test_numbers_and_labels_are_trained_on_several_devices_too(engine: Engine, task: str) -> None:
+    with vectors_loaded():
+        engine.close()  # its followers have not heard of the plugin
+        one, two = (
+            trained_job(engine, target_job(target_trial(
+                task, "full_finetune", lr=0.01, batch_size=7, devices_per_trial=devices
+            )))
+            for devices in (None, 2)
+        )  # fmt: skip
+    for expected, found in zip(one.records, two.records, strict=True):
+        assert found.train.loss == pytest.approx(expected.train.loss, rel=1e-4)
+        assert found.val.loss == pytest.approx(expected.val.loss, rel=1e-4)
+    assert one.predictions is not None
+    assert two.predictions is not None
+    found, expected = two.predictions.probabilities, one.predictions.probabilities
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -20,6 +20,13 @@ function bar(name, probability) {
   return row;
 }
 
+function number(name, value) {
+  const row = element("div", { class: "row" });
+  row.append(element("span", { class: "name", dir: "auto" }, name));
+  row.append(element("strong", {}, String(Number(value.toPrecision(5)))));
+  return row;
+}
+
 function shown(file, answer) {
   const card = element("section", { class: "card" });
   const picture = element("img", { alt: file.name, src: URL.createObjectURL(file) });
@@ -31,7 +38,12 @@ function shown(file, answer) {
     rows.append(element("p", { class: "error" }, answer.error));
     return card;
   }
-  rows.append(element("h2", { dir: "auto" }, answer.predicted));
+  if (answer.values) {
+    for (const [name, value] of Object.entries(answer.values)) rows.append(number(name, value));
+    return card;
+  }
+  const given = [answer.predicted].flat().join(", ");
+  rows.append(element("h2", { dir: "auto" }, given || "no label"));
   const classes = Object.entries(answer.probabilities);
   for (const [name, probability] of classes.slice(0, SHOWN)) rows.append(bar(name, probability));
   if (classes.length > SHOWN) {
@@ -60,7 +72,7 @@ async function take(files) {
   at("status").textContent = images.length > 1 ? `Sending ${images.length} images …` : "Sending …";
   at("results").replaceChildren();
   for (const file of images) at("results").append(shown(file, await classify(file)));
-  const first = at("results").querySelector("h2");
+  const first = at("results").querySelector("h2, strong");
   at("status").textContent = images.length > 1 ? `${images.length} images` : first ? "" : "The image could not be classified.";
 }
 
@@ -89,6 +101,9 @@ at("token").addEventListener("change", (event) => {
 fetch("model")
   .then((response) => response.json())
   .then((model) => {
-    at("about").textContent = `${model.label}: ${model.classes.length} classes.`;
+    const names = { regression: ["target", "targets"], multi_label: ["label", "labels"] };
+    const [one, several] = names[model.task] || ["class", "classes"];
+    const count = model.classes.length;
+    at("about").textContent = `${model.label}: ${count} ${count === 1 ? one : several}.`;
     at("token-line").hidden = !model.needs_token;
   });
