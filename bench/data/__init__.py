@@ -23,7 +23,9 @@ from bench.data.dataset import (
 from bench.data.images import (
     angles,
     folder,
+    fractal_sites,
     fractals,
+    hugging_face,
     hymenoptera,
     scenes,
     table,
