@@ -638,7 +638,12 @@ def _predictions(result: JobResult) -> dict[str, Any]:
 
 def _prediction_columns(own: Predictions, split: str) -> dict[str, Any]:
     """As the target task has them."""
-    shared: dict[str, Any] = {"samples": own.samples, "split": split, "groups": own.groups}
+    shared: dict[str, Any] = {
+        "samples": own.samples,
+        "split": split,
+        "groups": own.groups,
+        "test_sets": own.test_sets,
+    }
     targets, found = own.targets, own.probabilities
     if targets is None:
         return prediction_columns(

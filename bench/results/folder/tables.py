@@ -135,13 +135,14 @@ def regression_columns(
     names: Sequence[str],
     split: str = TEST,
     groups: Sequence[str] | None = None,
+    test_sets: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The columns of a trial's predictions of numbers on one split, all but `trial`.
 
     `targets` and `predicted` are [n, number of targets], in the targets' own units.
     """
     return {
-        **_of_samples(samples, split, groups),
+        **_of_samples(samples, split, groups, test_sets),
         **_by_name(TARGET_PREFIX, names, targets, "float64"),
         **_by_name(PREDICTED_PREFIX, names, predicted, "float64"),
     }
@@ -155,21 +156,31 @@ def multi_label_columns(
     names: Sequence[str],
     split: str = TEST,
     groups: Sequence[str] | None = None,
+    test_sets: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The columns of a trial's predictions of several labels on one split, all but `trial`.
 
     `labels` (1 and 0) and `probabilities` are [n, number of labels].
     """
     return {
-        **_of_samples(samples, split, groups),
+        **_of_samples(samples, split, groups, test_sets),
         **_by_name(LABEL_PREFIX, names, labels, "int64"),
         **_by_name(PROBABILITY_PREFIX, names, probabilities, "float64"),
     }
 
 
-def _of_samples(samples: Sequence[str], split: str, groups: Sequence[str] | None) -> dict[str, Any]:
+def _of_samples(
+    samples: Sequence[str],
+    split: str,
+    groups: Sequence[str] | None,
+    test_sets: Sequence[str] | None,
+) -> dict[str, Any]:
     columns: dict[str, Any] = {"sample": list(samples), "split": [split] * len(samples)}
-    return columns if groups is None else {**columns, "group": list(groups)}
+    if groups is not None:
+        columns["group"] = list(groups)
+    if test_sets is not None:
+        columns["test_set"] = list(test_sets)
+    return columns
 
 
 def _by_name(
