@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.results.analysis.distributions import student_quantile
 from bench.results.analysis.intervals import CONFIDENCE
+from bench.results.folder.columns import FRACTION, REAL, TASK_METRICS
 from bench.results.metric import Metric
 
 LEAST_BANDED = 3
@@ -39,7 +40,7 @@ def band(values: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray] | 
 
 
 def ends(mean: np.ndarray, half: np.ndarray, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    """`mean` ± `half`, of fractions within 0 and 1."""
-    bounds = (0, 1) if metric.percent else (-np.inf, np.inf)
-    low, high = np.clip([mean - half, mean + half], *bounds)
+    """`mean` ± `half`, of fractions within 0 and 1, of others within what they can be."""
+    kind = FRACTION if metric.percent else TASK_METRICS.get(metric.name, REAL)
+    low, high = np.clip([mean - half, mean + half], kind.low, kind.high)
     return low, high

@@ -13,9 +13,12 @@ from bench.results.grid import SEPARATOR, Grid, complete_trials, is_missing, rea
 from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.plots.bands import BAND, LEAST_BANDED, band
 from bench.results.plots.style import (
+    BELOW_LEAST_R2,
     GREY,
+    LEAST_R2,
     Look,
     Margins,
+    far_below_left_out,
     figure_text,
     key_below,
     line_handle,
@@ -246,6 +249,7 @@ def _finish(axes: np.ndarray, metric: Metric, lines: Sequence[_Line], *, of: Met
     for ax in axes:
         if metric is not LOSS:
             metric_axis(ax.yaxis, metric.label, metric)
+            far_below_left_out(ax, metric)
         else:
             ax.set_ylabel(of.loss_axis)
             if ratio > _LOG_RATIO:
@@ -310,6 +314,9 @@ def _note(lines: Sequence[_Line], metric: Metric, *, hidden: int, spread: bool) 
         notes.append("Thin: each of two seeds, in validation.")
     if any(not np.isfinite(line.mean).all() for line in lines):
         notes.append(f"Gaps: a loss or {metric.label} was not finite.")
+    values = [line.mean for line in lines if line.metric is metric]
+    if metric.name == "r2" and any((each < LEAST_R2).any() for each in values):
+        notes.append(BELOW_LEAST_R2)
     if hidden:
         notes.append(f"The figures of single trials show {counted(hidden, 'more combination')}.")
     return " ".join(notes)

@@ -13,8 +13,11 @@ from bench.results.grid import SEPARATOR, Grid, complete_trials, read_grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.plots.bands import BAND, LEAST_BANDED, band
 from bench.results.plots.style import (
+    BELOW_LEAST_R2,
     GREY,
+    LEAST_R2,
     LINES,
+    far_below_left_out,
     figure_text,
     key_below,
     line_handle,
@@ -88,6 +91,7 @@ def strategy_panels(
             ax.set_xlabel("epoch")
         if panel.left:
             metric_axis(ax.yaxis, metric.label, metric)
+            far_below_left_out(ax, metric)
     handles = [
         line_handle("validation, mean", color=GREY, linewidth=2.2),
         line_handle("validation, one seed", color=GREY, linewidth=0.8, alpha=0.6),
@@ -96,7 +100,10 @@ def strategy_panels(
         handles.append(line_handle("training, mean", color=GREY, linestyle=_DASHED, linewidth=1.2))
     handles.append(line_handle("others", color="#cccccc", linewidth=1))
     banded = any(len(each["val"]) >= LEAST_BANDED for each in seeds.values())
-    key_below(figure, handles, note=f"{BAND[:1].upper()}{BAND[1:]}." if banded else "")
+    notes = [f"{BAND[:1].upper()}{BAND[1:]}."] if banded else []
+    if metric.name == "r2" and any((each["val"] < LEAST_R2).any() for each in seeds.values()):
+        notes.append(BELOW_LEAST_R2)
+    key_below(figure, handles, note=" ".join(notes))
     return figure
 
 

@@ -356,7 +356,7 @@ def _scattered(ax: Axes, true: np.ndarray, found: np.ndarray, look: Look) -> Non
     known = np.isfinite(found)
     ends = np.array([true.min(), true.max()])
     ax.plot(ends, ends, color=GREY, linestyle=":", linewidth=1.3)
-    alpha = float(np.clip(150 / max(1, len(true)), 0.08, 0.7))
+    alpha = float(np.clip(400 / max(1, len(true)), 0.15, 0.7))
     ax.scatter(
         true[known],
         found[known],

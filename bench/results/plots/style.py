@@ -240,6 +240,16 @@ def metric_axis(axis: Axis, label: str, metric: Metric) -> None:
         axis.set_label_text(label)
 
 
+def far_below_left_out(ax: Axes, metric: Metric) -> None:
+    """Let the axis of R² end at −1: one epoch far below would leave nothing to see of others."""
+    if metric.name == "r2" and ax.get_ylim()[0] < LEAST_R2:
+        ax.set_ylim(LEAST_R2, 1.05)
+
+
+LEAST_R2 = -1.0
+BELOW_LEAST_R2 = "R² below −1 is not drawn."
+
+
 def log_axis(axis: Axis, *, ratio: float) -> None:
     """Ticks of a log axis as plain numbers; `ratio` is that of the largest value to the least."""
     from matplotlib.ticker import LogLocator, NullLocator

@@ -23,11 +23,15 @@ from bench.prediction import chosen_trial
 from bench.prediction.export import check, formats
 from bench.prediction.export.card import licence_of_weights
 from bench.prediction.export.held_out import generated_images, held_out
+from bench.prediction.export.reading import Reading
 from bench.prediction.export.resize import PillowResize
+from bench.prediction.outputs import Outputs
 from tests.prediction.export.trained import trained
 from tests.prediction.test_load import test_images as images_of_the_test_split
 
 pytestmark = pytest.mark.xdist_group("opened")
+
+READING = Reading(outputs=Outputs(names=("a", "b")))
 
 
 def trial_of(run: bench.Run, strategy: str) -> str:
@@ -164,7 +168,7 @@ def test_without_the_data_images_are_generated(opened_run: bench.Run) -> None:
     model = bench.load(opened_run.folder, chosen.id, device="cpu")
     gone = replace(opened_run, suite={"dataset": {"name": "folder", "path": "/nowhere"}})
     found = held_out(gone, chosen, model.preprocessing)
-    assert found.labels is None
+    assert found.truth is None
     assert found.missing is not None
     assert "/nowhere" in found.missing
     images = found.read(range(found.count))
@@ -204,12 +208,12 @@ def test_logits_that_are_no_numbers_fail(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     for dtype in ("fp32", "fp16"):
         with pytest.raises(BenchError, match="3 of 10 labels change"):
-            check._refuse(found, file, formats.Wish(place="beside", dtype=dtype))
+            check._refuse(found, file, formats.Wish(place="beside", dtype=dtype), READING)
     half = formats.Wish(place="beside", dtype="fp16")
     near = replace(found, logit_difference=0.1, probability_difference=0.01)
-    check._refuse(near, file, half)
+    check._refuse(near, file, half, READING)
     with pytest.raises(BenchError, match=r"the limit is 0\.02 .*--dtype fp32 keeps"):
-        check._refuse(replace(near, probability_difference=0.03), file, half)
+        check._refuse(replace(near, probability_difference=0.03), file, half, READING)
 
 
 @pytest.mark.parametrize(
