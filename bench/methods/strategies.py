@@ -54,7 +54,12 @@ PartNorm = Annotated[
 ]
 Dropout = Annotated[
     float,
-    Field(ge=0, lt=1, description="Share of the adapter's activations that training sets to 0."),
+    Field(
+        ge=0,
+        lt=1,
+        description="Share of the adapter's activations that training sets to 0.",
+        examples=[0.1],
+    ),
 ]
 Width = Annotated[int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])]
 
@@ -515,7 +520,10 @@ def vpt(
     ] = 10,
     deep: Annotated[
         bool,
-        Field(description="New ones in front of every block, not of the first alone."),
+        Field(
+            description="New ones in front of every block, not of the first alone.",
+            examples=[False],
+        ),
     ] = True,
 ) -> Plan:
     """Train tokens that are put among those of the image, and the head; freeze the backbone.

@@ -7,8 +7,7 @@ from zipfile import ZipFile
 
 from PIL import Image
 
-from bench.data.dataset import DecodeFailure
-from bench.data.images.decode import DEEP
+from bench.data.dataset import RGB, DecodeFailure
 from bench.prediction.samples import SMALLER, samples_at
 
 
@@ -19,6 +18,6 @@ def test_too_many_pixels_are_told_with_what_helps_without_a_suite(tmp_path: Path
         archive.write(path, path.name)
     for place in (path, tmp_path / "images.zip"):
         (sample,) = samples_at(str(place))
-        found = sample.read(DEEP)
+        found = sample.read(RGB)
         assert isinstance(found, DecodeFailure)
         assert found.reason == f"more than 178,956,970 pixels; {SMALLER}"

@@ -30,7 +30,12 @@ from tests.targets import OUTPUTS, target_job, target_training, target_trial, ve
 from tests.tiny import entry, make_job, make_trial
 
 TASKS = ("regression", "multi_label")
-TRAINING = [name for name in STRATEGIES if STRATEGIES.get(name).traits.trains]
+OF_TRANSFORMERS = ("houlsby", "adaptformer", "vpt")
+TRAINING = [
+    name
+    for name in STRATEGIES
+    if STRATEGIES.get(name).traits.trains and name not in OF_TRANSFORMERS
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

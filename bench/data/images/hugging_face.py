@@ -35,7 +35,7 @@ from bench.data.dataset import (
 from bench.data.images.decode import decode_bytes, decode_file, with_image
 from bench.data.images.file_hashes import file_hashes
 from bench.data.images.files import existing_folder, name_text
-from bench.data.images.label_tables import Role, by_name, cell_texts
+from bench.data.images.label_tables import Role, by_name, cell_texts, check_no_lists
 from bench.data.images.layout import split_of_name
 from bench.data.images.sizes import square_sides
 from bench.data.times import as_moment, microseconds
@@ -339,6 +339,8 @@ def _samples(
     names = getattr(feature, "names", None)
     if names is None:
         labels = cells("label")
+        mend = "`columns: {label: COLUMN}`, as an option of the data set, names another column"
+        check_no_lists(Path(name), column, labels, mend=mend)
     else:
         labels = [
             "" if label is None or label == NO_LABEL else names[label] for label in rows[column]

@@ -297,6 +297,16 @@ def _open_parquet(path: Path) -> LabelTable:
     return LabelTable(path=path, columns=columns, cells=cells)
 
 
+def check_no_lists(path: Path, column: str, labels: Sequence[str], *, mend: str) -> None:
+    """Raise `DataError`, ending with `mend`, where cells are lists: an image has one class."""
+    listed = next((row for row, text in enumerate(labels, start=1) if text.startswith("[")), None)
+    if listed is not None:
+        raise DataError(
+            f"column {column!r} of {path} must hold text or numbers, got "
+            f"{visible(labels[listed - 1])[:SHOWN_CELL]} in row {listed}; {mend}"
+        )
+
+
 def cell_texts(path: Path, column: str, values: Sequence[Any]) -> list[str]:
     """Cells as text, empty where they say nothing; raises `DataError` for others."""
     found = []

@@ -42,6 +42,7 @@ from bench.data.images.label_tables import (
     Chosen,
     LabelTable,
     Role,
+    check_no_lists,
     choose_columns,
     not_chosen,
     open_table,
@@ -247,7 +248,12 @@ def _rows(
     empty = [""] * count
     said: Sequence[Said | None] = [None] * count
     if outputs is None:
-        _check_no_lists(table, chosen, by_role["label"])
+        column = visible(chosen.columns["label"])
+        mend = (
+            "where images have several labels, say `task: multi_label` and "
+            f"`labels: {column}`, as an option of the data set"
+        )
+        check_no_lists(table.path, column, by_role["label"], mend=mend)
     else:
         said = said_by_rows(table.path, outputs, cells)
     rows = [
@@ -279,18 +285,6 @@ def _rows(
         what = "a label" if outputs is None else "a value in " + " and ".join(of_outputs)
         raise DataError(f"no row of {table.path} has both a path and {what}")
     return usable, issues
-
-
-def _check_no_lists(table: LabelTable, chosen: Chosen, labels: Sequence[str]) -> None:
-    """Raise `DataError` where cells are lists: an image has one class."""
-    listed = next((row for row, text in enumerate(labels, start=1) if text.startswith("[")), None)
-    if listed is not None:
-        column = visible(chosen.columns["label"])
-        raise DataError(
-            f"column {column!r} of {table.path} must hold text or numbers, got "
-            f"{visible(labels[listed - 1])[:60]} in row {listed}; where images have several "
-            f"labels, say `task: multi_label` and `labels: {column}`, as an option of the data set"
-        )
 
 
 def _taken(table: LabelTable, chosen: Chosen, outputs: Sequence[str]) -> Iterator[DataIssue]:
