@@ -115,6 +115,7 @@ thread.join()
 """
 
 
+@pytest.mark.campaign
 def test_a_script_needs_no_guard_and_may_run_in_a_thread(tmp_path: Path) -> None:
     """The processes that train do not run it again."""
     (tmp_path / "script.py").write_text(SCRIPT)

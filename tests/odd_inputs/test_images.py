@@ -72,6 +72,7 @@ def test_squares_of_several_sizes_are_seen_whole_or_it_is_said(tmp_path: Path) -
         assert re.search(CUT, said.replace("flip_crop", ""))
 
 
+@pytest.mark.campaign
 def test_the_plan_says_how_wide_frames_become_inputs(tmp_path: Path) -> None:
     def save(path: Path, number: int) -> None:
         photograph(number, width=160, height=90).save(path)
@@ -82,6 +83,7 @@ def test_the_plan_says_how_wide_frames_become_inputs(tmp_path: Path) -> None:
         assert re.search(what, said), what
 
 
+@pytest.mark.campaign
 def test_a_report_says_and_shows_how_images_become_inputs(tmp_path: Path) -> None:
     root = fill(tmp_path / "x", {"a": 10, "b": 10})
     run = bench.run(suite_of(root), out=tmp_path / "out", device="cpu", workers=1)

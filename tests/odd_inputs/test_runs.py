@@ -92,6 +92,7 @@ def test_another_learning_rate_in_the_same_folder_is_told(folder: Folder) -> Non
     assert_told_and_kept(folder, before, told)
 
 
+@pytest.mark.campaign
 def test_a_cell_that_leaves_the_suite_is_told(folder: Folder) -> None:
     two = [{"name": "from_scratch"}, {"name": "from_scratch", "weight_decay": 0.1}]
     before = folder.run(suite_of(FRACTALS, strategy=two))
@@ -108,6 +109,7 @@ def test_a_part_of_a_run_leaves_the_whole_as_it_is(folder: Folder) -> None:
     assert part.trials["test_accuracy"].notna().all()
 
 
+@pytest.mark.campaign
 def test_one_image_more_is_told_as_other_data(folder: Folder, tmp_path: Path) -> None:
     images = fill(tmp_path / "x", {"a": 10, "b": 10})
     before = folder.run(suite_of(images))
@@ -116,6 +118,7 @@ def test_one_image_more_is_told_as_other_data(folder: Folder, tmp_path: Path) ->
     assert_told_and_kept(folder, before, told)
 
 
+@pytest.mark.campaign
 def test_two_suites_of_one_name_do_not_lose_each_other(folder: Folder, tmp_path: Path) -> None:
     """work/a/suite.yaml and work/b/suite.yaml, both without a name of their own."""
     text = f"dataset: {FRACTALS}\nbackbone: shufflenet_v2_x0_5\nweights: none\nimage_size: 32\n"

@@ -53,6 +53,7 @@ def resolved(place: Path, change: dict[str, Any] | None = None, **dataset: Any) 
     return resolve_run(suite_of(place, change, **dataset), out=place / "out", device="cpu")
 
 
+@pytest.mark.campaign
 def test_predictions_name_the_group_of_each_image(place: Path, tmp_path: Path) -> None:
     run = bench.run(suite_of(place, split={"by": "group"}), out=tmp_path, device="cpu")
     tested, validated = (set(each["group"]) for each in (run.predictions, run.val_predictions))

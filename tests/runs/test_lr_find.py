@@ -57,6 +57,7 @@ def test_a_cell_is_a_config_without_its_learning_rate_and_equal_tests_run_once(
     assert not resolved_run.folder.exists()
 
 
+@pytest.mark.campaign
 def test_each_cell_has_the_test_of_its_own_trial(tmp_path: Path) -> None:
     (cell,) = find(resolved(tmp_path, "strategy=from_scratch", "seed=1"))
     options = {"backbone": "shufflenet_v2_x0_5", "seed": 1, "lr": 0.5, "epochs": 7}

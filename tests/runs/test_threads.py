@@ -98,6 +98,7 @@ def test_the_trial_is_the_one_of_that_number(tmp_path: Path) -> None:
     assert "8 CPU threads" in "\n".join(chosen.notes)
 
 
+@pytest.mark.campaign
 def test_a_folder_keeps_its_number(tmp_path: Path, cores: Any) -> None:
     cores(2)
     run = bench.run(SUITE, out=tmp_path, device="cpu")

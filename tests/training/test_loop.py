@@ -528,6 +528,7 @@ def test_validation_predicted_while_training_is_what_the_chosen_epoch_predicts(
     assert len(again.val_probabilities) == len(training.splits.val)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("strategy", ["full_finetune", "lp_ft", "linear_probe"])
 def test_a_diagnosis_scores_the_test_split_in_every_epoch_and_changes_nothing(
     strategy: str,

@@ -425,6 +425,7 @@ def test_it_ends_when_the_loss_diverges() -> None:
     assert found.lrs == tuple(np.geomspace(1e-3, 1e12, 50)[: len(found.lrs)].tolist())
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("two_threads")
 def test_it_leaves_the_callers_random_state_and_threads() -> None:
     training = tiny_training(make_trial())

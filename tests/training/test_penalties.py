@@ -26,6 +26,7 @@ def _losses(outcome: Outcome) -> list[float]:
     return [loss for r in outcome.records for loss in (r.train.loss, r.val.loss)]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("objective", ["cross_entropy", "focal"])
 def test_a_penalty_on_the_head_is_weight_decay_of_sgd(objective: str) -> None:
     """Stacked (cross-entropy) and behind kept features (focal, which does not stack)."""

@@ -167,8 +167,11 @@
     }
     const what = splits.length > 1 ? "Validation and (dashed) training"
       : validated ? "Validation" : "Training";
-    draw("curves", `${what} ${label} by epoch`, traces,
-      { xaxis: { title: { text: "epoch" }, ...wholeTicks(traces) }, yaxis: { title: { text: plain(axis) } } });
+    // One epoch with an R² far below would leave nothing to see of others: zooming out shows it.
+    const far = metric === "r2" && traces.some((t) => t.y.some((value) => value !== null && value < -1));
+    const range = far ? { range: [-1, 1.05] } : {};
+    draw("curves", `${what} ${label} by epoch${far ? ", from −1 on" : ""}`, traces,
+      { xaxis: { title: { text: "epoch" }, ...wholeTicks(traces) }, yaxis: { title: { text: plain(axis) }, ...range } });
   }
 
   // Ticks at whole epochs only, eight or so.
