@@ -277,6 +277,14 @@ def set_names(predictions: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(predictions["test_set"].dropna().unique()))
 
 
+def metric_of_rows(name: str, predictions: pd.DataFrame) -> float:
+    """The metric of that name of some predictions of one trial; raises `BenchError` without it."""
+    function = METRICS.get(name).function
+    if target_task_of(predictions) != "classification" and name in SCORED:
+        return float(influence_scores(name, answers_of(predictions)).mean())
+    return float(function(*_arrays(predictions)))
+
+
 def _per_sample(predictions: pd.DataFrame, trials: npt.NDArray[np.intp], metric: str) -> Numbers:
     """The score of each row, of which `trials` says whose it is."""
     if target_task_of(predictions) != "classification":

@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import BenchError
-from bench.methods.metrics import METRICS
 from bench.results.analysis.comparison import BlockScores, common
 from bench.results.analysis.intervals import UNKNOWN, Estimate
-from bench.results.analysis.predicted import class_arrays
-from bench.results.analysis.scores import Grouping, Numbers, Scores, set_names, trial_scores
+from bench.results.analysis.scores import (
+    Grouping,
+    Numbers,
+    Scores,
+    metric_of_rows,
+    set_names,
+    trial_scores,
+)
 from bench.results.analysis.verdict import Verdict, figure_interval, reach_verdict
 from bench.results.folder.looks import look_at
 from bench.results.grid import complete_trials, read_grid
@@ -111,13 +116,12 @@ def read_test_sets(run: Run) -> TestSets | None:
 def _with_figures(trials: pd.DataFrame, own: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """The trials with the metric on these predictions for the test figure."""
     try:
-        function = METRICS.get(metric.name).function
+        figures = {
+            str(trial): metric_of_rows(metric.name, rows)
+            for trial, rows in own.groupby("trial", sort=False)
+        }
     except BenchError:  # of a plugin that is not here
         return trials.assign(**{metric.test: math.nan})
-    figures = {
-        str(trial): function(*class_arrays(rows))
-        for trial, rows in own.groupby("trial", sort=False)
-    }
     return trials.assign(**{metric.test: trials["trial"].map(figures).astype(float)})
 
 

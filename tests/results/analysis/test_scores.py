@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.methods.metrics import METRICS
-from bench.results.analysis.scores import MAX_BLOCKS, trial_scores
+from bench.results.analysis.scores import MAX_BLOCKS, metric_of_rows, trial_scores
 from bench.results.folder import prediction_columns
+from bench.results.folder.tables import multi_label_columns, regression_columns
 from bench.results.metric import Metric
 
 reference = pytest.importorskip("sklearn.metrics")
@@ -55,6 +56,28 @@ def test_scores_have_the_metric_as_their_mean(name: str, samples: int) -> None:
         found = scores.of({0: (str(trial),)})
         assert found is not None
         assert found.values.mean() == pytest.approx(expected, abs=1e-12)
+
+
+def test_figures_of_rows_are_those_of_their_own_task() -> None:
+    draws = np.random.default_rng(0)
+    samples = [f"{index:04}" for index in range(40)]
+    shared = {"samples": samples, "names": ["x", "y"]}
+    truth, outputs = draws.normal(size=(2, 40, 2))
+    numbers = pd.DataFrame(regression_columns(targets=truth, predicted=outputs, **shared))
+    labels, chances = (truth > 0).astype(int), draws.uniform(size=(40, 2))
+    several = pd.DataFrame(multi_label_columns(labels=labels, probabilities=chances, **shared))
+    for name in ("x", "y"):
+        several[f"decided_{name}"] = several[f"probability_{name}"] >= 0.5
+    for names, rows, told in (
+        (("r2", "mae", "rmse", "spearman"), numbers, (truth, outputs)),
+        (("mean_average_precision", "multi_label_macro_f1"), several, (labels, chances)),
+    ):
+        for name in names:
+            expected = METRICS.get(name).function(*told)
+            assert metric_of_rows(name, rows) == pytest.approx(expected, abs=1e-12)
+    classes = _predictions(40, trials=1)
+    right = (classes["label"] == classes["predicted"]).mean()
+    assert metric_of_rows("accuracy", classes) == pytest.approx(right)
 
 
 def test_accuracy_and_log_loss_by_sample() -> None:
