@@ -23,6 +23,8 @@ from pydantic import Field
 
 from bench.data.dataset import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageDataset, Pixels
 from bench.data.images.fractals import (
+    Difficulty,
+    GeneratedSide,
     ImageKey,
     Recipe,
     coloured,
@@ -51,18 +53,8 @@ def angles(
     train: Annotated[Count, Field(description="Training images.", examples=[200])] = 200,
     val: Annotated[Count, Field(description="Validation images.", examples=[100])] = 100,
     test: Annotated[Count, Field(description="Test images.", examples=[300])] = 300,
-    image_size: Annotated[
-        int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
-    ] = 64,
-    difficulty: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Scales the jitter of the shape and the noise behind it.",
-            examples=[0.5],
-        ),
-    ] = 0.5,
+    image_size: GeneratedSide = 64,
+    difficulty: Difficulty = 0.5,
     span: Annotated[
         float,
         Field(

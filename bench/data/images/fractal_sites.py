@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.data.dataset import DATASETS, TRAIN, UNASSIGNED, ImageDataset, Pixels
-from bench.data.images.fractals import GENERATOR_VERSION, Recipe, generate_images
+from bench.data.images.fractals import (
+    GENERATOR_VERSION,
+    Difficulty,
+    GeneratedSide,
+    Recipe,
+    generate_images,
+)
 from bench.errors import DataError
 from bench.system.download import OnProgress
 
@@ -77,18 +83,8 @@ def fractal_sites(
             examples=[True],
         ),
     ] = False,
-    image_size: Annotated[
-        int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
-    ] = 64,
-    difficulty: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Scales the jitter of the shapes and the noise behind them.",
-            examples=[0.5],
-        ),
-    ] = 0.5,
+    image_size: GeneratedSide = 64,
+    difficulty: Difficulty = 0.5,
     family_seed: Annotated[
         int,
         Field(

@@ -66,6 +66,20 @@ _CLASS_KEY, _IMAGE_KEY = 0, 1
 PerClass: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
 
 
+GeneratedSide = Annotated[
+    int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
+]
+Difficulty = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="Scales the jitter of the shapes and the noise behind them.",
+        examples=[0.5],
+    ),
+]
+
+
 @DATASETS.register("fractals")
 def fractals(
     progress: OnProgress | None = None,
@@ -83,18 +97,8 @@ def fractals(
     test_per_class: Annotated[
         PerClass, Field(description="Test images of each class.", examples=[200])
     ] = 200,
-    image_size: Annotated[
-        int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
-    ] = 64,
-    difficulty: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Scales the jitter of the shapes and the noise behind them.",
-            examples=[0.5],
-        ),
-    ] = 0.5,
+    image_size: GeneratedSide = 64,
+    difficulty: Difficulty = 0.5,
     family_seed: Annotated[
         int,
         Field(

@@ -24,6 +24,8 @@ from pydantic import Field
 from bench.data.dataset import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageDataset, Pixels
 from bench.data.images.fractals import (
     NOISE_EXPONENT_RANGE,
+    Difficulty,
+    GeneratedSide,
     ImageKey,
     Recipe,
     coloured,
@@ -65,18 +67,8 @@ def scenes(
             examples=[0.4],
         ),
     ] = 0.4,
-    image_size: Annotated[
-        int, Field(ge=16, le=512, description="Side of the pictures in pixels.", examples=[64])
-    ] = 64,
-    difficulty: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Scales the jitter of the shapes and the noise behind them.",
-            examples=[0.5],
-        ),
-    ] = 0.5,
+    image_size: GeneratedSide = 64,
+    difficulty: Difficulty = 0.5,
     family_seed: Annotated[
         int,
         Field(ge=0, lt=2**32, description="Which family the fractals are of.", examples=[0]),
