@@ -131,7 +131,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
     matches = match_configs(*cells)
     scores = joint_scores(*_judged(before, after), metric)
     trials = trials_by_config(before, metric), trials_by_config(after, metric)
-    if folds_of(before) != folds_of(after):
+    if folds_of(before) != folds_of(after) or _other_inputs(before, after):
         trials = {}, {}  # what one run tests in a trial is not what the other does
     found: list[ScoredPair | Change] = []
     for first, second in matches.joined:
@@ -300,6 +300,9 @@ def _reason(
 ) -> str:
     if folds_of(runs[0]) != folds_of(runs[1]):
         return "the two runs were tested on different folds"
+    other = _other_inputs(*runs)
+    if other:
+        return f"images became inputs in different ways ({', '.join(other)})"
     if not seeds:
         return "no common seed" if all(own) else "no complete trial in one of the runs"
     for run, trials, name in zip(runs, own, ("first", "second"), strict=True):
@@ -338,6 +341,42 @@ def _differing_inputs(before: Run, after: Run) -> Iterator[Difference]:
     )
     if one and other and one != other:
         yield Difference(name="inputs", before=one, after=other)
+    for fact, sides in _differing_facts(before, after).items():
+        if fact not in ("size", "resize"):
+            texts = [", ".join(sorted(map(str, side))) for side in sides]
+            yield Difference(name=f"inputs.{fact}", before=texts[0], after=texts[1])
+
+
+FACTS = ("kind", "size", "resize", "interpolation", "mean", "std", "channels", "deep")
+"""The fingerprint of inputs: what turns the same image into another input."""
+CHOSEN_BY = ("backbone", "weights", "image_size", "resize", "dataset")
+"""What a suite says that decides them; what differs there is meant to be compared."""
+
+
+def _differing_facts(
+    before: Run, after: Run
+) -> dict[str, tuple[frozenset[object], frozenset[object]]]:
+    """The facts on inputs that both runs tell, and that are not the same."""
+    found = {}
+    for fact in FACTS:
+        one, other = (
+            frozenset(getattr(rule, fact) for rule in read_inputs(run)) for run in (before, after)
+        )
+        known = fact in ALWAYS_TOLD or not {None, ()} & (one | other)
+        if one and other and known and one != other:
+            found[fact] = (one, other)
+    return found
+
+
+ALWAYS_TOLD = ("channels", "deep")
+"""Of which nothing says RGB."""
+
+
+def _other_inputs(before: Run, after: Run) -> tuple[str, ...]:
+    """In which facts inputs differ that the suites do not ask for: images are others then."""
+    if any(before.suite.get(name) != after.suite.get(name) for name in CHOSEN_BY):
+        return ()
+    return tuple(_differing_facts(before, after))
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,31 @@ def test_another_rule_of_inputs_is_told(tmp_path: Path) -> None:
     ]
     for other in (runs[0], runs[2]):
         assert all(each.name != "inputs" for each in compare_runs(runs[0], other).environment)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"), [("resize", "squash"), ("interpolation", "bicubic"), ("std", [1.0] * 3)]
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_other_inputs_are_compared_only_if_the_suites_ask_for_them(
+    tmp_path: Path, fact: str, value: object, asked: bool
+) -> None:
+    rule: dict[str, object] = {
+        "used_by": ["net · w"], "kind": "image", "size": 64, "resize": "crop",
+        "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3,
+    }  # fmt: skip
+    runs = []
+    for name, own in (("a", rule), ("b", {**rule, fact: value})):
+        run = made_up_run(tmp_path / name, strategies=["x"], seeds=3, epochs=1)
+        (run.folder / "data.json").write_text(json.dumps({**run.data, "inputs": [own]}))
+        runs.append(read_run(run.folder))
+    if asked:
+        runs[1] = replace(runs[1], suite={**runs[1].suite, "weights": "others"})
+    told = "" if asked else f"images became inputs in different ways ({fact})"
+    found = compare_runs(*runs).changes
+    assert {(change.comparison is not None, change.reason) for change in found} == {(asked, told)}
+    again = compare_runs(runs[0], runs[0]).changes
+    assert all(change.comparison is not None for change in again)
 
 
 def test_runs_by_another_metric(tmp_path: Path) -> None:
