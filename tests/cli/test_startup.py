@@ -13,6 +13,6 @@ from benchmarks.startup_signals import COMMANDS, sweep
 @pytest.mark.campaign
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_every_signal_ends_the_command_that_it_is_sent_to(tmp_path: Path) -> None:
-    found = sweep(4 * len(COMMANDS), seed=0, work=tmp_path)
+    found = sweep(2 * len(COMMANDS), seed=0, work=tmp_path)
     assert [moment for moment in found if moment.fault] == []
     assert {moment.phase for moment in found} & {"loading"}

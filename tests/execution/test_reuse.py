@@ -20,7 +20,7 @@ from bench.runs.catalogue import catalogue
 from bench.suite import Trial
 from tests.tiny import entry, make_job, make_trial
 
-GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "60"))
+GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
 others make a campaign."""
 GRIDS_PER_TEST = 20
