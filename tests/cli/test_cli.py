@@ -283,6 +283,7 @@ def test_an_interrupt_that_falls_into_a_callback_is_heard_all_the_same() -> None
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
+@pytest.mark.campaign
 def test_an_interrupt_while_python_ends_leaves_no_traceback(stop: signal.Signals) -> None:
     code = "import sys, threading; threading.Thread(target=sys.stdin.read).start(); "
     process = subprocess.Popen(

@@ -47,6 +47,7 @@ def test_every_family_is_decomposed() -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.campaign
 def test_contract(name: str) -> None:
     if name == "efficientnet_lite0":
         pytest.importorskip("timm")

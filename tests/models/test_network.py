@@ -25,6 +25,7 @@ def test_a_member_of_every_family_is_small_enough() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.campaign
 def test_equals_library(name: str) -> None:
     if name == "efficientnet_lite0":
         pytest.importorskip("timm")

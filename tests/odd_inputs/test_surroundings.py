@@ -44,6 +44,7 @@ def test_a_style_file_in_the_current_folder_costs_no_figure(run: Path, tmp_path:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.campaign
 def test_the_style_of_a_notebook_does_not_reach_figures(run: Path) -> None:
     bench.report(run, format="md")
     plain = figures_of(run)
@@ -73,6 +74,7 @@ def test_a_terminal_that_knows_ascii_alone(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.campaign
 def test_colours_are_for_terminals(run: Path, tmp_path: Path) -> None:
     """Services of continuous integration force colours, and some terminals are narrow."""
     forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "COLUMNS": "20", "TERM": "xterm-256color"}
@@ -122,6 +124,7 @@ def glyphs(font: str) -> frozenset[int]:
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.filterwarnings("ignore:.*missing from font")
+@pytest.mark.campaign
 def test_korean_and_thai_names_are_no_boxes(drawn: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     made_up_run(folder, epochs=2, classes=("고양이", "แมวดำ"), **SMALL)

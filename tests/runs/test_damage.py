@@ -186,6 +186,7 @@ def test_every_kept_file_is_in_the_tables(original: Path) -> None:
 
 
 @pytest.mark.parametrize("how", FEW)
+@pytest.mark.campaign
 def test_a_cache_of_which_everything_is_damaged(
     original: Path, place: Path, suite: Path, how: str
 ) -> None:
@@ -206,6 +207,7 @@ def test_each_kind_of_the_cache(
 
 
 @pytest.mark.parametrize("how", FEW)
+@pytest.mark.campaign
 def test_a_run_folder_of_which_everything_is_damaged(
     original: Path, place: Path, suite: Path, how: str
 ) -> None:

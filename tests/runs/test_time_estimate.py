@@ -46,6 +46,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch, **more: Any) -> int:
         ({"strategy": [{"name": "two_rates", "backbone_multiplier": m} for m in (0.0, 0.5)]}, 2),
     ],
 )
+@pytest.mark.campaign
 def test_work_that_takes_equally_long_is_measured_once(
     monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], kinds: int
 ) -> None:

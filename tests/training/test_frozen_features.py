@@ -55,6 +55,7 @@ TRUNKS = [
 
 
 @pytest.mark.parametrize(("backbone", "size", "precision", "boundary"), TRUNKS)
+@pytest.mark.campaign
 def test_activations_have_the_same_bits_in_any_company(
     backbone: str, size: int, precision: str, boundary: str
 ) -> None:

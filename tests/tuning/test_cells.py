@@ -106,6 +106,7 @@ def test_a_cell_that_trains_nothing_has_nothing_to_search(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", range(40))
+@pytest.mark.campaign
 def test_the_tuned_suite_means_the_chosen_trials_and_no_others(
     loaded: tuple[list[Trial], Tune], number: int, tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_wrong_values_are_named(
 
 
 @pytest.mark.parametrize("table", TABLES)
+@pytest.mark.campaign
 def test_missing_and_further_columns(folder: Path, table: str) -> None:
     path = folder / f"{table}.parquet"
     rewrite(path, lambda frame: frame.assign(further="<b>more</b>"))
@@ -315,6 +316,7 @@ def test_a_hostile_suite_beside_the_tables(folder: Path) -> None:
     use(read_run(folder))
 
 
+@pytest.mark.campaign
 def test_accounts_that_say_nothing(folder: Path) -> None:
     for text in (
         "[" * 100_000,
@@ -392,6 +394,7 @@ def ends_well(folder: Path) -> None:
 
 @settings(FUZZ, max_examples=40)
 @given(rng=st.randoms(use_true_random=False), table=st.sampled_from(TABLES))
+@pytest.mark.campaign
 def test_fuzzed_bytes_of_tables(
     original: Path, folder: Path, rng: random.Random, table: str
 ) -> None:

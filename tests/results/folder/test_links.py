@@ -70,6 +70,7 @@ def test_a_linked_file_that_would_be_changed_is_refused(
 
 
 @pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.campaign
 def test_a_linked_file_that_is_written_as_a_whole_is_replaced(
     tmp_path: Path, mine: Path, name: str
 ) -> None:

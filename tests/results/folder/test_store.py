@@ -222,6 +222,7 @@ for earlier in (True, False):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.campaign
 def test_a_part_is_whole_whenever_its_writer_is_killed(tmp_path: Path) -> None:
     row = {"trial": "t1", "config": "c1", "status": "complete"}
     curves = {name: values for name, values in CURVES.items() if name != "loss"}
@@ -458,6 +459,7 @@ def _written(store: RunStore) -> Path:
 
 
 @pytest.mark.parametrize("name", [*(f"{table}.parquet" for table in TABLES), "checksums.json"])
+@pytest.mark.campaign
 def test_a_flipped_bit_anywhere_in_a_part_is_found(tmp_path: Path, name: str) -> None:
     store = RunStore(tmp_path)
     path = _written(store) / name
@@ -472,6 +474,7 @@ def test_a_flipped_bit_anywhere_in_a_part_is_found(tmp_path: Path, name: str) ->
     assert store.completed("t1")
 
 
+@pytest.mark.campaign
 def test_a_flipped_bit_in_a_table_changes_no_number_unnoticed(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, strategies=["full_finetune"], seeds=1, epochs=3)
     path = tmp_path / "curves.parquet"

@@ -177,6 +177,7 @@ def test_files_are_pictures_of_the_right_size(tmp_path: Path) -> None:
     assert name == "gradual_unfreeze-every-2__cosine__flip__seed-0.png"
 
 
+@pytest.mark.campaign
 def test_figures_that_no_longer_apply_are_removed(tmp_path: Path) -> None:
     plots = tmp_path / "plots"
     strategies = ["full_finetune", "bitfit"]

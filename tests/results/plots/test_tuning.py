@@ -130,6 +130,7 @@ def test_they_stand_among_the_figures_of_the_run(tmp_path: Path) -> None:
     assert all(caption(name) for name in names)
 
 
+@pytest.mark.campaign
 def test_files_of_an_earlier_search_are_removed(tmp_path: Path) -> None:
     run = made_up_tuning(tmp_path / "r", strategies=["a"], seeds=1, epochs=1)
     files = write_plots(run, tmp_path / "plots").files

@@ -253,6 +253,7 @@ def test_data_and_environment_are_told(tmp_path: Path) -> None:
     assert "```sh\nbench run suites/made_up.yaml --device cpu\n```" in source
 
 
+@pytest.mark.campaign
 def test_hostile_names_stay_inert(tmp_path: Path) -> None:
     classes = ("<img src=x onerror=alert(1)>", "a|b`c", "# not a heading", "*bold*\nnew line")
     strategies = ["evil(x=|)|`<b>", *STRATEGIES]

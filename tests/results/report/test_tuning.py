@@ -361,6 +361,7 @@ def test_limits_say_what_was_searched(tmp_path: Path) -> None:
     assert FIXED in _markdown(nothing)
 
 
+@pytest.mark.campaign
 def test_a_run_without_a_search_says_nothing_of_it(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "r", strategies=["bitfit", "linear_probe"], seeds=1, epochs=1)
     source, page = (path.read_text(encoding="utf-8") for path in write_report(run))
@@ -370,6 +371,7 @@ def test_a_run_without_a_search_says_nothing_of_it(tmp_path: Path) -> None:
     assert not list((run.folder / "plots").glob("tuning_*"))
 
 
+@pytest.mark.campaign
 def test_figures_are_in_both_reports(tmp_path: Path) -> None:
     run = made_up_tuning(tmp_path / "r", strategies=["a", "b"], seeds=1)
     source, page = (path.read_text(encoding="utf-8") for path in write_report(run))
@@ -384,6 +386,7 @@ def test_figures_are_in_both_reports(tmp_path: Path) -> None:
 EVIL = "<img src=x onerror=alert(1)>|`b`\n# heading $x_1$ </script>"
 
 
+@pytest.mark.campaign
 def test_hostile_names_stay_inert(tmp_path: Path) -> None:
     space = {EVIL: {"choices": [EVIL, "b"]}, "lr": {"low": 0.1, "high": 1.0, "log": True}}
 

@@ -157,6 +157,7 @@ def table_of(folder: Path, *, groups: int) -> Path:
     return table
 
 
+@pytest.mark.campaign
 def test_a_table_becomes_a_suite_that_keeps_groups_whole(tmp_path: Path) -> None:
     written = write_suite(table_of(fill(tmp_path / "insects", COUNTS), groups=4))
     assert written.path == Path("labels.yaml")
@@ -172,6 +173,7 @@ def test_a_table_becomes_a_suite_that_keeps_groups_whole(tmp_path: Path) -> None
     assert re.search(r"^#   all 2 classes +(\d+) +(\d+) +(\d+)$", written.path.read_text(), re.M)
 
 
+@pytest.mark.campaign
 def test_an_archive_becomes_a_suite_that_plans(tmp_path: Path) -> None:
     folder = fill(tmp_path / "insects", COUNTS)
     archive = Path(shutil.make_archive(str(tmp_path / "insects"), "gztar", tmp_path, "insects"))
