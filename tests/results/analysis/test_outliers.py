@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.neighbors import LocalOutlierFactor
 
 from bench.results.analysis import outliers
 from bench.results.analysis.outliers import LEAST_FACTOR, Features, local_outlier_factors
+
+neighbours_of = pytest.importorskip("sklearn.neighbors")
 
 
 def clusters(seed: int = 0) -> Features:
@@ -28,7 +29,7 @@ def test_it_is_that_of_scikit_learn(
     monkeypatch.setattr(outliers, "BLOCK", block)
     features = clusters()
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    fitted = LocalOutlierFactor(n_neighbors=min(neighbours, len(unit) - 1)).fit(unit)
+    fitted = neighbours_of.LocalOutlierFactor(n_neighbors=min(neighbours, len(unit) - 1)).fit(unit)
     found = local_outlier_factors(features, neighbours=neighbours)
     assert found == pytest.approx(-fitted.negative_outlier_factor_, rel=1e-5)
 
