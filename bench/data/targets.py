@@ -6,6 +6,7 @@ names of its targets, or labels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,7 +98,7 @@ def multi_label_targets(values: Values, names: Sequence[str]) -> tuple[Strata, T
         ],
     )
     texts = _where_rare(texts, ["others"] * len(texts))
-    counts = _counts(texts)
+    counts = Counter(texts)
     if counts.get("others", LEAST) < LEAST:
         largest = max(counts, key=lambda text: (text != "others", counts[text]))
         texts = [largest if text == "others" else text for text in texts]
@@ -107,16 +108,9 @@ def multi_label_targets(values: Values, names: Sequence[str]) -> tuple[Strata, T
 
 
 def _where_rare(texts: Sequence[str], others: Sequence[str]) -> list[str]:
-    counts = _counts(texts)
+    counts = Counter(texts)
     pairs = zip(texts, others, strict=True)
     return [text if counts[text] >= LEAST else other for text, other in pairs]
-
-
-def _counts(texts: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for text in texts:
-        found[text] = found.get(text, 0) + 1
-    return found
 
 
 def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import torch
 
+from bench.methods.plan import Term
 from bench.models import Network
 from bench.models.build import HeadEntry, outline_network
 from bench.models.catalogue import sample_shape
@@ -14,20 +15,27 @@ from bench.models.flops import arbitrary_network
 from bench.suite.registry import remembered
 
 
-def group_bytes(backbone: str, head: HeadEntry, num_classes: int) -> Mapping[str, int]:
-    """Bytes of the parameters and buffers of each layer group, the head's last."""
-    return _group_bytes(backbone, head.name, tuple(sorted(head.options.items())), num_classes)
+def tensor_bytes(
+    backbone: str, head: HeadEntry, num_classes: int, adapter: Term | None = None
+) -> Mapping[str, int]:
+    """Bytes of each parameter and buffer, by address."""
+    options = tuple(sorted(head.options.items()))
+    return _tensor_bytes(backbone, head.name, options, num_classes, adapter)
 
 
 @remembered
-def _group_bytes(
-    backbone: str, head: str, options: tuple[tuple[str, object], ...], num_classes: int
+def _tensor_bytes(
+    backbone: str,
+    head: str,
+    options: tuple[tuple[str, object], ...],
+    num_classes: int,
+    adapter: Term | None,
 ) -> Mapping[str, int]:
-    network = outline_network(backbone, head, options, num_classes)
-    sizes = dict.fromkeys((group.name for group in network.groups), 0)
-    for name, tensor in network.model.state_dict().items():
-        sizes[network.group_of(name).name] += tensor.nbytes
-    return MappingProxyType(sizes)
+    network = outline_network(backbone, head, options, num_classes, adapter)
+    tensors = network.model.state_dict()
+    return MappingProxyType(
+        {network.address_of(name): tensor.nbytes for name, tensor in tensors.items()}
+    )
 
 
 @remembered

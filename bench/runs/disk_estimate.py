@@ -11,13 +11,12 @@ from bench.data import Dataset, ImageDataset, data_fingerprint, kept_bytes, prep
 from bench.execution.engine import SAVE_SECONDS
 from bench.execution.jobs import Job, Task, views_seen
 from bench.execution.work import CountedTrial, Work
-from bench.models import outline
-from bench.models.sizes import activation_bytes, group_bytes
+from bench.models.sizes import activation_bytes, tensor_bytes
 from bench.runs.resolve import ResolvedRun
 from bench.system.cache import cache_root
 from bench.system.cache_content import size_text
 from bench.system.lru_folder import cache_limit
-from bench.training.freezing import moved_groups
+from bench.training.freezing import moved_tensors
 from bench.training.frozen_features import MAX_VIEW_BYTES
 
 SMALL_FILES = 256 * 2**10
@@ -150,10 +149,9 @@ def _slots(job: Job) -> int:
 
 def _moved(job: Job, num_classes: int, epochs: int) -> int:
     """Bytes of what so many epochs may have changed."""
-    trial = job.trial
-    sizes = group_bytes(trial.backbone.name, trial.settings.head, num_classes)
-    shape = outline(trial.backbone.name, trial.settings.head)
-    return sum(sizes[group] for group in moved_groups(shape, job.plan, epochs))
+    name, head = job.trial.backbone.name, job.trial.settings.head
+    sizes = tensor_bytes(name, head, num_classes, job.plan.adapter)
+    return sum(sizes[each] for each in moved_tensors(job.outline, job.plan, epochs, sizes))
 
 
 def _features(work: Work) -> int:

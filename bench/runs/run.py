@@ -37,14 +37,12 @@ from bench.results.folder import (
     Run,
     RunLock,
     RunStore,
+    columns_of_task,
     has_damaged_thumbnails,
     is_whole,
-    multi_label_columns,
     part_item,
-    prediction_columns,
     pushing,
     read_run,
-    regression_columns,
     write_checked_json,
     write_input_views,
     write_json,
@@ -638,21 +636,14 @@ def _predictions(result: JobResult) -> dict[str, Any]:
 
 def _prediction_columns(own: Predictions, split: str) -> dict[str, Any]:
     """As the target task has them."""
-    shared: dict[str, Any] = {
-        "samples": own.samples,
-        "split": split,
-        "groups": own.groups,
-        "test_sets": own.test_sets,
-    }
-    targets, found = own.targets, own.probabilities
-    if targets is None:
-        return prediction_columns(
-            labels=own.labels, probabilities=found, classes=own.classes, **shared
-        )
-    if targets.task == REGRESSION.name:
-        return regression_columns(
-            targets=targets.values, predicted=found, names=own.classes, **shared
-        )
-    return multi_label_columns(
-        labels=targets.values, probabilities=found, names=own.classes, **shared
+    targets = own.targets
+    return columns_of_task(
+        "classification" if targets is None else targets.task,
+        samples=own.samples,
+        truth=own.labels if targets is None else targets.values,
+        answers=own.probabilities,
+        names=own.classes,
+        split=split,
+        groups=own.groups,
+        test_sets=own.test_sets,
     )

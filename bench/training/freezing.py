@@ -5,6 +5,7 @@ Answered from the network's outline, so that planning needs no network.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
 
@@ -14,29 +15,53 @@ from bench.models import Outline
 
 
 @lru_cache(maxsize=4096)
-def moving_groups(outline: Outline, stage: Stage) -> frozenset[str]:
-    """The groups that the stage changes: by training a parameter or by norm statistics."""
+def _moving(outline: Outline, stage: Stage) -> frozenset[str]:
+    """Addresses of the parameters that the stage trains, and of norms whose statistics move."""
     moving = {a for a in outline.parameters if stage.rule_for(a).lr is not None}
     moving |= {a for a in outline.norms if stage.rule_for(a).norm_mode == "update"}
-    return frozenset(address.partition("/")[0] for address in moving)
+    return frozenset(moving)
+
+
+def _moved(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
+    """The same of the first `epochs` epochs of the plan."""
+    if not epochs:
+        return frozenset()
+    until = plan.stage_index(epochs - 1) + 1
+    return frozenset().union(*(_moving(outline, stage) for stage in plan.stages[:until]))
+
+
+def _groups(addresses: Iterable[str]) -> frozenset[str]:
+    return frozenset(address.partition("/")[0] for address in addresses)
+
+
+@lru_cache(maxsize=4096)
+def moving_groups(outline: Outline, stage: Stage) -> frozenset[str]:
+    """The groups that the stage changes: by training a parameter or by norm statistics."""
+    return _groups(_moving(outline, stage))
 
 
 def moved_groups(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
     """The groups that the first `epochs` epochs of the plan may have changed."""
-    if not epochs:
-        return frozenset()
-    until = plan.stage_index(epochs - 1) + 1
-    return frozenset().union(*(moving_groups(outline, stage) for stage in plan.stages[:until]))
+    return _groups(_moved(outline, plan, epochs))
 
 
-def moved_addresses(outline: Outline, plan: Plan, epochs: int) -> frozenset[str]:
-    """The parameters and norm layers that the first `epochs` epochs may have changed."""
-    if not epochs:
-        return frozenset()
-    stages = plan.stages[: plan.stage_index(epochs - 1) + 1]
-    moved = {a for a in outline.parameters for s in stages if s.rule_for(a).lr is not None}
-    moved |= {a for a in outline.norms for s in stages if s.rule_for(a).norm_mode == "update"}
-    return frozenset(moved)
+def moved_tensors(
+    outline: Outline, plan: Plan, epochs: int, addresses: Iterable[str]
+) -> frozenset[str]:
+    """Of the `addresses` of parameters and buffers those that `epochs` epochs may have changed.
+
+    Buffers that are not of norms, and second names of parameters, move with their group.
+    """
+    moved = _moved(outline, plan, epochs)
+    known, groups = {*outline.parameters, *outline.norms}, _groups(moved)
+
+    def may_have_moved(address: str) -> bool:
+        for own in (address, address.rpartition(".")[0]):
+            if own in known:
+                return own in moved
+        return address.partition("/")[0] in groups
+
+    return frozenset(filter(may_have_moved, addresses))
 
 
 def frozen_boundary(outline: Outline, stage: Stage) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from bench.models import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 from bench.training.fixed_order import deterministic
-from bench.training.freezing import head_epochs, moved_addresses
+from bench.training.freezing import head_epochs, moved_tensors
 from bench.training.random_state import own_random_state
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
@@ -161,26 +161,14 @@ class Branch:
     def _tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that may differ from the starting weights."""
         network, plan = self.training.network, self.training.plan
-        moved = moved_addresses(network.outline, plan, len(self.records))
+        tensors = network.model.state_dict()
+        addresses = {name: network.address_of(name) for name in tensors}
+        moved = moved_tensors(network.outline, plan, len(self.records), addresses.values())
         return {
             name: tensor.detach().clone()
-            for name, tensor in network.model.state_dict().items()
-            if _is_among(moved, name, network)
+            for name, tensor in tensors.items()
+            if addresses[name] in moved
         }
-
-
-def _is_among(moved: Collection[str], name: str, network: Network) -> bool:
-    """Whether a parameter or buffer may have moved, if the parameters and norms `moved` have.
-
-    Buffers that are not of norms, and second names of parameters, move with their group.
-    """
-    address = network.address_of(name)
-    layer = address.rpartition(".")[0]
-    for own, known in ((address, network.outline.parameters), (layer, network.outline.norms)):
-        if own in known:
-            return own in moved
-    group, _, _ = address.partition("/")
-    return any(each.startswith(f"{group}/") for each in moved)
 
 
 def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcome:
@@ -231,11 +219,13 @@ def outcome(training: Training, state: State) -> Outcome:
         thresholds = None if known is None else label_thresholds(training, known)
         test_scores = score(training, logits, test, thresholds)
         best = last = Snapshot(epoch=record.epoch, val=record.val, test=test_scores)
-        if not is_last:
+        if is_last:
+            val_logits = _val_logits(training, epoch=last_epoch) if known is None else known
+        else:
             training.load(state.best)
-            known, logits = state.best_val, predict(training, test, epoch=chosen.epoch - 1)
-        val_logits = _val_logits(training, epoch=chosen.epoch - 1) if known is None else known
-        if not is_last:
+            logits = predict(training, test, epoch=chosen.epoch - 1)
+            known = state.best_val
+            val_logits = _val_logits(training, epoch=chosen.epoch - 1) if known is None else known
             thresholds = label_thresholds(training, val_logits)
             test_scores = score(training, logits, test, thresholds)
             best = Snapshot(epoch=chosen.epoch, val=chosen.val, test=test_scores)

@@ -172,18 +172,14 @@ class Training:
         """What is learned of every sample: its class `[n]`, or `[n, outputs]` as of `Objective`."""
         if self.target_task.has_classes:
             return self.data.labels
-        return self._values if self.standardised is None else self._standardised_values
+        known = self.standardised
+        return self._values if known is None else known.standardised(self._values)
 
     @property
     def _values(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Numbers, or labels, of every sample `[n, outputs]`, where it has no class."""
         assert self.data.targets is not None, "the data set has classes alone"
         return self.data.targets.values
-
-    @property
-    def _standardised_values(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        assert self.standardised is not None
-        return self.standardised.standardised(self._values)
 
     def truth(self, samples: Samples) -> np.ndarray[Any, Any]:
         """What metrics compare with: classes `[n]`, or numbers in their own units, or labels."""

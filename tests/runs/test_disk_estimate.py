@@ -13,7 +13,7 @@ import torch
 import bench
 from bench.execution.work import Work
 from bench.models.build import build_network
-from bench.models.sizes import activation_bytes, group_bytes
+from bench.models.sizes import activation_bytes, tensor_bytes
 from bench.models.weights import describe_weights
 from bench.runs.disk_estimate import DiskEstimate, disk_estimate
 from bench.runs.prepare import counted_trials
@@ -80,7 +80,7 @@ def test_checkpoints_that_are_not_kept_take_nothing(tmp_path: Path) -> None:
         run = replace(resolved, loaded=loaded)
         return disk_estimate(run, counted, Work(), [], epoch_seconds=1.0).checkpoints
 
-    network = sum(group_bytes(SMALL, Entry(name="linear"), 2).values())
+    network = sum(tensor_bytes(SMALL, Entry(name="linear"), 2).values())
     assert checkpoints("all") == 2 * network
     assert checkpoints("best") == network
     assert checkpoints("none") == 0
@@ -105,10 +105,10 @@ def test_sizes_are_those_of_the_network() -> None:
         seed=0,
         image_size=32,
     )
-    sizes = group_bytes(SMALL, head, 7)
+    sizes = tensor_bytes(SMALL, head, 7)
     tensors = network.model.state_dict()
     assert sum(sizes.values()) == sum(tensor.nbytes for tensor in tensors.values())
-    assert sizes["head"] == 4 * 7 * (1024 + 1)
+    assert sum(sizes[name] for name in sizes if name.startswith("head/")) == 4 * 7 * (1024 + 1)
     network.eval()
     image = torch.zeros(1, 3, 32, 32)
     assert activation_bytes(SMALL, 32)["head"] == network(image, stop="head").nbytes

@@ -10,18 +10,16 @@ images changes none of the earlier ones.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.data.dataset import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageDataset, Pixels
+from bench.data.dataset import DATASETS, TEST, TRAIN, VAL, ImageDataset, Pixels
+from bench.data.images.drawn import drawn_dataset, keys_of
 from bench.data.images.fractals import (
     Difficulty,
     GeneratedSide,
@@ -30,7 +28,6 @@ from bench.data.images.fractals import (
     coloured,
     draw_shapes,
     draw_system,
-    in_chunks,
     keyed_rng,
     on_noise,
 )
@@ -83,38 +80,27 @@ def angles(
     """
     recipe = Recipe(family_seed=family_seed, image_size=image_size, difficulty=float(difficulty))
     counts = {TRAIN: train, VAL: val, TEST: test}
-    keys = [(s, SHAPE, index) for s, count in counts.items() for index in range(count)]
+    keys = keys_of(counts)
     degrees = np.array([_angle(family_seed, key, span) for key in keys])
     columns = {"angle": degrees}
     if target == "sin_cos":
         columns = {"sin": np.sin(np.deg2rad(degrees)), "cos": np.cos(np.deg2rad(degrees))}
     names = tuple(columns)
     values = np.stack(list(columns.values()), axis=1).astype(np.float32)
-    strata, targets = regression_targets(values, names)
-    facts = [GENERATOR_VERSION, asdict(recipe), sorted(counts.items()), span, target]
-    return ImageDataset(
-        name="angles",
-        classes=names,
-        sample_ids=tuple(f"{SPLIT_NAMES[s]}/{index}" for s, _, index in keys),
-        labels=strata,
-        targets=targets,
-        splits=np.array([s for s, *_ in keys], np.int8),
-        fingerprint=hashlib.sha256(json.dumps(["angles", *facts]).encode()).hexdigest(),
-        native_size=image_size,
-        read=partial(_read, recipe, keys, degrees),
-        generated=True,
+    return drawn_dataset(
+        "angles",
+        recipe,
+        keys,
+        names,
+        regression_targets(values, names),
+        known=degrees,
+        make=_generate,
+        facts=[GENERATOR_VERSION, sorted(counts.items()), span, target],
     )
 
 
 def _angle(family_seed: int, key: ImageKey, span: float) -> float:
     return float(keyed_rng(family_seed, _ANGLE_KEY, key).uniform(-span / 2, span / 2))
-
-
-def _read(
-    recipe: Recipe, keys: Sequence[ImageKey], degrees: NDArray[np.float64], indices: Sequence[int]
-) -> list[Pixels]:
-    wanted = [(*keys[index], index) for index in indices]
-    return in_chunks(recipe, wanted, partial(_generate, recipe, degrees))
 
 
 def _generate(

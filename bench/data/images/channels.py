@@ -92,7 +92,7 @@ def decode_file_as(
     """
     if form.channels is None:
         return decode_file(file, bits=form.bits, max_pixels=max_pixels, mend=mend)
-    return _limited(lambda: _as_form(_source(file), form, max_pixels), max_pixels, mend)
+    return _told(lambda: _as_form(_source(file), form, max_pixels), mend)
 
 
 def decode_bytes_as(
@@ -108,7 +108,7 @@ def decode_bytes_as(
         return decode_bytes(content, name, bits=form.bits, max_pixels=max_pixels, mend=mend)
     if not content:
         return DecodeFailure("empty file")
-    return _limited(lambda: _as_form(io.BytesIO(content), form, max_pixels), max_pixels, mend)
+    return _told(lambda: _as_form(io.BytesIO(content), form, max_pixels), mend)
 
 
 def decode_image_as(image: Image.Image, form: PixelForm) -> Decoded:
@@ -158,23 +158,13 @@ def compared(pixels: Pixels, form: PixelForm) -> npt.NDArray[np.uint8]:
     return grey.repeat(3, axis=-1)
 
 
-def _limited(decode: Callable[[], Pixels], max_pixels: int, mend: str) -> Decoded:
-    """The same, of a file that may be too large."""
-
-    def pixels() -> Pixels:
-        try:
-            return decode()
-        except TooManyPixelsError:
-            raise ValueError(f"more than {max_pixels:,} pixels; {mend}") from None
-
-    return _told(pixels)
-
-
-def _told(decode: Callable[[], Pixels]) -> Decoded:
+def _told(decode: Callable[[], Pixels], mend: str = IN_SUITE) -> Decoded:
     try:
         return decode()
     except MemoryError:
         raise
+    except TooManyPixelsError as error:
+        return DecodeFailure(f"{error}; {mend}")
     except OSError as error:
         return DecodeFailure(error.strerror or str(error) or type(error).__name__)
     except Exception as error:  # Pillow, tifffile and NumPy raise almost anything on damaged files
@@ -268,7 +258,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if not (width and height):
         raise ValueError("has no pixels")
     if width * height > max_pixels:
-        raise TooManyPixelsError
+        raise TooManyPixelsError(max_pixels)
 
 
 def check_channels(count: int, channels: int) -> None:

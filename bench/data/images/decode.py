@@ -73,7 +73,10 @@ take gigabytes are decoded one at a time."""
 
 
 class TooManyPixelsError(Exception):
-    """An image has more pixels than are allowed."""
+    """An image has more pixels than are allowed: `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"more than {most:,} pixels")
 
 
 def decode_file(
@@ -136,8 +139,8 @@ def _decode(
             return decoded(without_metadata(source))
     except MemoryError:
         raise
-    except TooManyPixelsError:
-        return DecodeFailure(f"more than {max_pixels:,} pixels; {mend}")
+    except TooManyPixelsError as error:
+        return DecodeFailure(f"{error}; {mend}")
     except UnidentifiedImageError:
         return DecodeFailure(_why_unknown(Path(name)))
     except OSError as error:
@@ -160,7 +163,7 @@ def with_image(
             source.seek(0)
         with Image.open(source, formats=available_formats()) as image:
             if image.width * image.height > max_pixels:
-                raise TooManyPixelsError
+                raise TooManyPixelsError(max_pixels)
             return use(image)
 
     try:
@@ -170,7 +173,7 @@ def with_image(
             with _large_images, _pillow_allows(max_pixels):
                 return used()
         except Image.DecompressionBombError:
-            raise TooManyPixelsError from None
+            raise TooManyPixelsError(max_pixels) from None
 
 
 @contextmanager

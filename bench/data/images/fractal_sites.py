@@ -26,6 +26,7 @@ from bench.data.images.fractals import (
     GeneratedSide,
     Recipe,
     generate_images,
+    keyed_rng,
 )
 from bench.errors import DataError
 from bench.system.download import OnProgress
@@ -135,7 +136,7 @@ def _sites_of(
     family_seed: int, label: int, classes: int, sites: int, images: int, bias: float
 ) -> NDArray[np.int64]:
     """The site of each image of a class: with the share `bias` one where the class is common."""
-    rng = _keyed_rng(family_seed, _SITES, label)
+    rng = keyed_rng(family_seed, _SITES, (0, 0, label))
     common = np.arange(sites) % classes == label
     own, others = np.flatnonzero(common), np.flatnonzero(~common)
     draws = rng.random((2, images))
@@ -151,7 +152,7 @@ def _sites_of(
 def _casts(family_seed: int, sites: int) -> NDArray[np.float64]:
     """What each site adds to red, green and blue `[sites, 3]`, in all directions alike."""
     directions = np.stack(
-        [_keyed_rng(family_seed, _CASTS, site).standard_normal(3) for site in range(sites)]
+        [keyed_rng(family_seed, _CASTS, (0, 0, site)).standard_normal(3) for site in range(sites)]
     )
     casts: NDArray[np.float64] = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     return CAST * casts
@@ -169,9 +170,3 @@ def _read(
         np.clip(np.rint(image + cast), 0, 255).astype(np.uint8)
         for image, cast in zip(images, casts[chosen], strict=True)
     ]
-
-
-def _keyed_rng(family_seed: int, purpose: int, index: int) -> np.random.Generator:
-    return np.random.Generator(
-        np.random.Philox(key=[family_seed, purpose], counter=[0, index, 0, 0])
-    )

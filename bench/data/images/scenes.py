@@ -10,18 +10,15 @@ pictures changes none of the earlier ones.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.data.dataset import DATASETS, SPLIT_NAMES, TEST, TRAIN, VAL, ImageDataset, Pixels
+from bench.data.dataset import DATASETS, TEST, TRAIN, VAL, ImageDataset, Pixels
+from bench.data.images.drawn import drawn_dataset, keys_of
 from bench.data.images.fractals import (
     NOISE_EXPONENT_RANGE,
     Difficulty,
@@ -31,7 +28,6 @@ from bench.data.images.fractals import (
     coloured,
     draw_shapes,
     draw_system,
-    in_chunks,
     keyed_rng,
     on_noise,
 )
@@ -80,30 +76,20 @@ def scenes(
     """
     recipe = Recipe(family_seed=family_seed, image_size=image_size, difficulty=float(difficulty))
     counts = {TRAIN: train, VAL: val, TEST: test}
-    keys = [(s, 0, index) for s, count in counts.items() for index in range(count)]
+    keys = keys_of(counts)
     draws = np.stack([keyed_rng(family_seed, _LABEL_KEY, key).random(labels) for key in keys])
     names = tuple(f"fractal-{label:02d}" for label in range(labels))
-    strata, targets = multi_label_targets((draws < share).astype(np.float32), names)
-    facts = [GENERATOR_VERSION, asdict(recipe), labels, sorted(counts.items()), share]
-    return ImageDataset(
-        name="scenes",
-        classes=names,
-        sample_ids=tuple(f"{SPLIT_NAMES[s]}/{index}" for s, _, index in keys),
-        labels=strata,
-        targets=targets,
-        splits=np.array([s for s, *_ in keys], np.int8),
-        fingerprint=hashlib.sha256(json.dumps(["scenes", *facts]).encode()).hexdigest(),
-        native_size=image_size,
-        read=partial(_read, recipe, keys, targets.values),
-        generated=True,
+    said = multi_label_targets((draws < share).astype(np.float32), names)
+    return drawn_dataset(
+        "scenes",
+        recipe,
+        keys,
+        names,
+        said,
+        known=said[1].values,
+        make=_generate,
+        facts=[GENERATOR_VERSION, labels, sorted(counts.items()), share],
     )
-
-
-def _read(
-    recipe: Recipe, keys: Sequence[ImageKey], values: NDArray[np.float32], indices: Sequence[int]
-) -> list[Pixels]:
-    wanted = [(*keys[index], index) for index in indices]
-    return in_chunks(recipe, wanted, partial(_generate, recipe, values))
 
 
 def _generate(

@@ -15,12 +15,7 @@ from bench.methods.target_tasks import MULTI_LABEL, chosen_thresholds
 from bench.prediction.after.finished import Finished, Made, Planned
 from bench.prediction.after.from_predictions import ensembles, temperatures, votes
 from bench.results.analysis.predicted import Predicted
-from bench.results.folder import (
-    multi_label_columns,
-    output_names,
-    prediction_columns,
-    regression_columns,
-)
+from bench.results.folder import columns_of_task, output_names
 from bench.results.folder.children import read_child_predictions, read_children, write_children
 from bench.results.folder.columns import THRESHOLDS
 from bench.suite import Entry
@@ -104,10 +99,7 @@ class _Kept:
             before = read_children(finished.run.folder)
             predictions = read_child_predictions(finished.run.folder, before)
         except BenchError:  # damaged: made anew
-            before, predictions = (
-                pd.DataFrame({"child": []}),
-                pd.DataFrame({"trial": []}, dtype=str),
-            )
+            before, predictions = pd.DataFrame({"child": []}), _no_predictions()
         records = before.astype(object).where(before.notna(), None).to_dict("records")
         self.rows: dict[str, Row] = {
             str(row["child"]): {str(name): value for name, value in row.items()}
@@ -156,8 +148,7 @@ class _Kept:
         if not self._changed:
             return
         rows = [self.rows[child] for child in self._order if child in self.rows]
-        none = pd.DataFrame({"trial": pd.Series(dtype=str)})
-        whole = pd.concat(self._predictions) if self._predictions else none
+        whole = pd.concat(self._predictions) if self._predictions else _no_predictions()
         write_children(self._finished.run.folder, rows, whole)
 
     def _figures(self, made: Made) -> Row:
@@ -180,30 +171,18 @@ class _Kept:
     def _columns(self, child: str, split: str, own: Predicted) -> pd.DataFrame:
         import pandas as pd
 
-        names = output_names(self._finished.run.predictions)
-        match self._finished.run.target_task:
-            case "classification":
-                columns = prediction_columns(
-                    samples=own.samples,
-                    labels=own.labels,
-                    probabilities=own.probabilities,
-                    classes=names,
-                    split=split,
-                )
-            case "regression":
-                columns = regression_columns(
-                    samples=own.samples,
-                    targets=own.labels,
-                    predicted=own.probabilities,
-                    names=names,
-                    split=split,
-                )
-            case "multi_label":
-                columns = multi_label_columns(
-                    samples=own.samples,
-                    labels=own.labels,
-                    probabilities=own.probabilities,
-                    names=names,
-                    split=split,
-                )
+        columns = columns_of_task(
+            self._finished.run.target_task,
+            samples=own.samples,
+            truth=own.labels,
+            answers=own.probabilities,
+            names=output_names(self._finished.run.predictions),
+            split=split,
+        )
         return pd.DataFrame({"trial": child, **columns})
+
+
+def _no_predictions() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"trial": []}, dtype=str)

@@ -88,6 +88,11 @@ def of_val(make: Callable[[], Predicted | None]) -> Predicted | None:
         return None
 
 
+def refused(reason: str) -> Made:
+    """What is planned and cannot be, for this reason."""
+    raise CannotBeError(reason)
+
+
 class Finished:
     """The complete trials of a run; `data_of` finds the data of one, `device` computes."""
 

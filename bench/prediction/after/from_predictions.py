@@ -10,7 +10,14 @@ import numpy as np
 
 from bench.methods.after import Ensemble, Vote
 from bench.methods.temperature import fit_temperature, tempered
-from bench.prediction.after.finished import CannotBeError, Finished, Made, Planned, of_val
+from bench.prediction.after.finished import (
+    CannotBeError,
+    Finished,
+    Made,
+    Planned,
+    of_val,
+    refused,
+)
 from bench.prediction.combine import Probabilities, mean_of, select_greedily, votes_of
 from bench.results.analysis.predicted import Predicted
 from bench.results.folder.columns import CELL_COLUMNS
@@ -66,9 +73,7 @@ def votes(recipe: Vote, name: str, finished: Finished) -> Iterator[Planned]:
         of = _but_for_rate(str(own["config"].iloc[0]), finished)
         if len(rates) < LEAST_MEMBERS:
             reason = "it joins the learning rates of a config, and there is one rate"
-            yield Planned(
-                name=name, of=of, seed=None, candidates=(), make=partial(_refused, reason)
-            )
+            yield Planned(name=name, of=of, seed=None, candidates=(), make=partial(refused, reason))
             continue
         for seed, of_seed in own.groupby("seed"):
             ordered = of_seed.sort_values(RATE)
@@ -82,7 +87,7 @@ def votes(recipe: Vote, name: str, finished: Finished) -> Iterator[Planned]:
                 seed=int(str(seed)),
                 candidates=trials,
                 base=trials[_preferred(ordered, finished)],
-                make=partial(_refused, reason) if missing else make,
+                make=partial(refused, reason) if missing else make,
             )
 
 
@@ -100,10 +105,6 @@ def _preferred(trials: pd.DataFrame, finished: Finished) -> int:
     if merits.notna().any():
         return int(merits.fillna(-np.inf).to_numpy().argmax())
     return (len(trials) - 1) // 2
-
-
-def _refused(reason: str) -> Made:
-    raise CannotBeError(reason)
 
 
 def temperatures(name: str, finished: Finished) -> Iterator[Planned]:

@@ -32,6 +32,7 @@ from bench.prediction.after.finished import (
     Planned,
     TrialData,
     of_val,
+    refused,
 )
 from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
@@ -108,12 +109,8 @@ def _soups(recipe: Soup, name: str, finished: Finished) -> Iterator[Planned]:
             of="trials of a seed",
             seed=None,
             candidates=(),
-            make=partial(_refused, "no two trials of a seed start from the same values"),
+            make=partial(refused, "no two trials of a seed start from the same values"),
         )
-
-
-def _refused(reason: str) -> Made:
-    raise CannotBeError(reason)
 
 
 def _soup(recipe: Soup, finished: Finished, trials: Sequence[str]) -> Made:
@@ -237,7 +234,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
                 "and head, so there is no trained head to start from"
             )
-            yield replace(planned, make=partial(_refused, reason))
+            yield replace(planned, make=partial(refused, reason))
             continue
         probe = str(fitting["trial"].iloc[0])
         yield replace(

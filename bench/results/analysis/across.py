@@ -15,7 +15,7 @@ from bench.results.analysis.choice import with_all_folds
 from bench.results.analysis.comparison import MARGIN, Comparison, compare_pairs
 from bench.results.analysis.joint import JointScores, joint_scores
 from bench.results.analysis.matching import Cell, differing_axes, match_configs, read_cells
-from bench.results.analysis.scores import Scores, figure_scores, folds_of
+from bench.results.analysis.scores import Scores, folds_of, scores_of_folds
 from bench.results.analysis.verdict import margin_of
 from bench.results.folder.columns import output_names
 from bench.results.folder.inputs import read_inputs
@@ -278,11 +278,9 @@ def trials_by_config(run: Run, metric: Metric) -> Mapping[str, Trials]:
 def _scores(
     run: Run, trials: Trials, joint: JointScores, side: int, metric: Metric
 ) -> Scores | None:
-    folds = folds_of(run)
-    if folds is None or not trials:
+    if not trials or folds_of(run) is None:
         return joint.of(side, trials)
-    figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
-    return figure_scores(figures, trials, folds, in_units=metric.in_target_units)
+    return scores_of_folds(run, trials, metric)
 
 
 def _figure(run: Run, trials: Trials, seeds: Sequence[int], metric: Metric) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
-from bench.methods.metrics import METRICS, MetricFunction
+from bench.methods.metrics import METRICS, MetricFunction, MetricTraits
 from bench.results.analysis.influence import SCORED, influence_scores
-from bench.results.analysis.predicted import answers_of, class_arrays, groups_of, output_arrays
+from bench.results.analysis.predicted import answers_of, class_arrays, groups_of
 from bench.results.folder.columns import target_task_of
 from bench.results.grid import has_folds
 
@@ -209,6 +209,12 @@ def figure_scores(
     return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units)
 
 
+def scores_of_folds(run: Run, trials: Mapping[int, tuple[str, ...]], metric: Metric) -> Scores:
+    """Scores of trials of a run with folds, from the figures of each."""
+    figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
+    return figure_scores(figures, trials, folds_of(run), in_units=metric.in_target_units)
+
+
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:
     """The scores of all predicted trials; None if the metric's function is not known.
 
@@ -232,10 +238,10 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         names: Iterable[str] = samples
     else:
         try:
-            function = METRICS.get(metric.name).function
+            entry = METRICS.get(metric.name)
         except BenchError:
             return None
-        labels, probabilities = _arrays(predictions)
+        labels, probabilities = _arrays(predictions, entry.traits)
         classes = np.full(len(samples), -1)
         # Alike in nothing where there are no classes: blocks are drawn then.
         classes[column] = labels if of_classes else 0
@@ -248,7 +254,7 @@ def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | Non
         for index in range(len(trials)):
             own = row == index
             values[index] = pseudo_values(
-                function,
+                entry.function,
                 labels[own],
                 probabilities[own],
                 block[column[own]],
@@ -279,10 +285,8 @@ def set_names(predictions: pd.DataFrame) -> tuple[str, ...]:
 
 def metric_of_rows(name: str, predictions: pd.DataFrame) -> float:
     """The metric of that name of some predictions of one trial; raises `BenchError` without it."""
-    function = METRICS.get(name).function
-    if target_task_of(predictions) != "classification" and name in SCORED:
-        return float(influence_scores(name, answers_of(predictions)).mean())
-    return float(function(*_arrays(predictions)))
+    entry = METRICS.get(name)
+    return float(entry.function(*_arrays(predictions, entry.traits)))
 
 
 def _per_sample(predictions: pd.DataFrame, trials: npt.NDArray[np.intp], metric: str) -> Numbers:
@@ -299,11 +303,14 @@ def _per_sample(predictions: pd.DataFrame, trials: npt.NDArray[np.intp], metric:
     return sample_scores(metric, *class_arrays(predictions))
 
 
-def _arrays(predictions: pd.DataFrame) -> tuple[npt.NDArray[Any], Numbers]:
+def _arrays(
+    predictions: pd.DataFrame, traits: MetricTraits
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """What a metric takes of a table."""
     if target_task_of(predictions) == "classification":
         return class_arrays(predictions)
-    return output_arrays(predictions)
+    answers = answers_of(predictions)
+    return answers.truth, answers.decided.astype(float) if traits.decides else answers.outputs
 
 
 def sample_scores(

@@ -20,8 +20,8 @@ from bench.results.analysis.matching import match_configs, read_cells
 from bench.results.analysis.scores import (
     Scores,
     TrialScores,
-    figure_scores,
     folds_of,
+    scores_of_folds,
     trial_scores,
 )
 from bench.results.analysis.verdict import figure_interval
@@ -106,11 +106,9 @@ def _estimate(
     if not trials:
         return None
     by_seed = {seed: tuple(own) for seed, own in trials.items()}
-    folds = folds_of(run)
     scores: Scores | None
-    if folds is not None:
-        figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
-        scores = figure_scores(figures, by_seed, folds)
+    if folds_of(run) is not None:
+        scores = scores_of_folds(run, by_seed, metric)
     else:
         scores = None if scored is None else scored.of(by_seed)
     if scores is None:

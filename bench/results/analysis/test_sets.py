@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ def over_blocks(blocks: BlockScores) -> Scores:
     if len(sides) == 1 or not seeds or not samples:
         return sides[0]
     values = np.mean([side.at(seeds, samples) for side in sides], axis=0)
-    return Scores(seeds=seeds, samples=samples, values=values, grouping=sides[0].grouping)
+    return replace(sides[0], seeds=seeds, samples=samples, values=values)
 
 
 def mean_over(sides: Sequence[Scores]) -> Scores | None:
@@ -157,7 +157,8 @@ def mean_over(sides: Sequence[Scores]) -> Scores | None:
     if groupings:
         images, largest = sum(side.images for side in sides), max(g.largest for g in groupings)
         grouping = Grouping(groups=columns, images=images, largest=largest, counts=False)
-    return Scores(
+    return replace(
+        sides[0],
         seeds=seeds,
         samples=tuple(f"{k} {each}" for k, side in enumerate(sides) for each in side.samples),
         values=np.concatenate(values, axis=1),

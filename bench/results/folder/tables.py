@@ -27,6 +27,7 @@ from bench.results.folder.columns import (
     further_columns,
     optional_columns,
 )
+from bench.suite.schema import TargetTaskName
 from bench.system.cache import atomic_file, flush_to_disk
 
 if TYPE_CHECKING:
@@ -112,19 +113,12 @@ def prediction_columns(
     `labels` are class indices [n]; `probabilities` is [n, number of classes]; `groups` and
     `test_sets` [n] are those of the samples, if they have any.
     """
-    columns: dict[str, Any] = {
-        "sample": list(samples),
+    return {
+        **_of_samples(samples, split, groups, test_sets),
         "label": [classes[index] for index in labels],
         "predicted": [classes[index] for index in probabilities.argmax(axis=1)],
-        "split": [split] * len(samples),
+        **_by_name(PROBABILITY_PREFIX, classes, probabilities, "float64"),
     }
-    if groups is not None:
-        columns["group"] = list(groups)
-    if test_sets is not None:
-        columns["test_set"] = [name or None for name in test_sets]
-    for index, name in enumerate(classes):
-        columns[PROBABILITY_PREFIX + name] = probabilities[:, index].astype("float64")
-    return columns
 
 
 def regression_columns(
@@ -169,6 +163,25 @@ def multi_label_columns(
     }
 
 
+def columns_of_task(
+    task: TargetTaskName,
+    *,
+    truth: np.ndarray,
+    answers: np.ndarray,
+    names: Sequence[str],
+    **of_samples: Any,
+) -> dict[str, Any]:
+    """The columns of predictions as the task has them, from what is true and what was predicted.
+
+    `of_samples` are the other arguments of `prediction_columns`.
+    """
+    if task == "classification":
+        return prediction_columns(labels=truth, probabilities=answers, classes=names, **of_samples)
+    if task == "regression":
+        return regression_columns(targets=truth, predicted=answers, names=names, **of_samples)
+    return multi_label_columns(labels=truth, probabilities=answers, names=names, **of_samples)
+
+
 def _of_samples(
     samples: Sequence[str],
     split: str,
@@ -179,7 +192,7 @@ def _of_samples(
     if groups is not None:
         columns["group"] = list(groups)
     if test_sets is not None:
-        columns["test_set"] = list(test_sets)
+        columns["test_set"] = [name or None for name in test_sets]
     return columns
 
 
