@@ -15,11 +15,11 @@ from bench.execution.work import Work
 from bench.models.build import build_network
 from bench.models.sizes import activation_bytes, tensor_bytes
 from bench.models.weights import describe_weights
-from bench.runs.disk_estimate import DiskEstimate, disk_estimate
+from bench.runs.disk_estimate import DiskEstimate, _moved, disk_estimate
 from bench.runs.prepare import counted_trials
 from bench.runs.resolve import resolve_run
 from bench.suite import Checkpoints, Entry
-from tests.tiny import SMOKE_SUITE
+from tests.tiny import SMOKE_SUITE, make_job, make_trial, tiny_training
 
 SMALL = "shufflenet_v2_x0_5"
 FITS = DiskEstimate(
@@ -112,3 +112,16 @@ def test_sizes_are_those_of_the_network() -> None:
     network.eval()
     image = torch.zeros(1, 3, 32, 32)
     assert activation_bytes(SMALL, 32)["head"] == network(image, stop="head").nbytes
+
+
+@pytest.mark.parametrize("strategy", ["lora", "bitfit"])
+def test_what_stays_takes_no_room(strategy: str) -> None:
+    trial = make_trial(strategy, backbone=SMALL, data={"train_per_class": 4}, epochs=1)
+    network = tiny_training(trial).network
+    plan = make_job(trial).plan
+    moving = [
+        parameter.nbytes
+        for name, parameter in network.model.named_parameters()
+        if plan.stages[0].rule_for(network.address_of(name)).lr is not None
+    ]
+    assert _moved(make_job(trial), 2, 1) == sum(moving)

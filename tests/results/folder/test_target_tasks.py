@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import BenchError
-from bench.results.folder import output_names, read_run, target_task_of
+from bench.results.folder import columns_of_task, output_names, read_run, target_task_of
 from tests.made_up_targets import NAMES, THRESHOLDS, target_run
 
 TASKS = tuple(NAMES)
@@ -30,6 +30,22 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("task", ["classification", *TASKS])
+def test_what_is_of_no_test_set_names_none(task: Any) -> None:
+    truth = np.array([0, 1]) if task == "classification" else np.eye(2)
+    columns = columns_of_task(
+        task,
+        samples=["x", "y"],
+        truth=truth,
+        answers=np.eye(2),
+        names=["a", "b"],
+        split="val",
+        groups=["g", "h"],
+        test_sets=["", "far"],
+    )
+    assert (columns["group"], columns["test_set"]) == (["g", "h"], [None, "far"])
 
 
 def test_columns_are_those_of_the_task(folder: Path) -> None:
