@@ -35,6 +35,14 @@ def one_thread_each() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """Thousands of small files need not be on the disk before the next line runs."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Two threads, for tests of what leaves their number alone."""
