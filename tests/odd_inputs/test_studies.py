@@ -19,6 +19,8 @@ from tests.odd_inputs.test_suites import FRACTALS
 SEARCH = {"space": {"lr": [0.01, 0.03, 0.1]}, "trials": 2, "batch": 1, "seeds": [1000]}
 JOURNAL = "tuning.journal"
 
+pytestmark = pytest.mark.xdist_group("searched")  # one search for all
+
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
