@@ -33,6 +33,8 @@ STRATEGIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("vpt", VIT, {"tokens": 2}),
     ("surgical", CNN, {"group": 2}),
     ("freeze_embed", CNN, {}),
+    ("auto_rgn", CNN, {"batches": 1}),
+    ("auto_rgn", VIT, {"batches": 1}),
 )
 
 QUICK = ("lora", "vpt")
@@ -65,7 +67,7 @@ def test_what_no_rule_trains_stays_bit_by_bit(
     assert any("running" in name for name in moved) == (updates and backbone == CNN)
 
 
-UPDATING = ("norm_only", "surgical", "freeze_embed")
+UPDATING = ("norm_only", "surgical", "freeze_embed", "auto_rgn")
 
 
 def _trained(job: Job, *, reuse: bool) -> JobResult:
