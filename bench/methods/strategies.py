@@ -650,3 +650,29 @@ def vpt(
 ) -> Plan:
     """Train tokens that are put among those of the image, and the head; freeze the backbone."""
     return _adapted(epochs, "vpt", tokens=tokens, deep=deep)
+
+
+@STRATEGIES.register(
+    "side_tuning",
+    why_weights=FREEZES,
+    paper="Zhang et al., Side-Tuning, 2020, arXiv 1912.13503",
+    typical_lr="1e-4 to 1e-3 with Adam",
+)
+def side_tuning(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    side: Annotated[
+        Literal["copy", "small"],
+        Field(
+            description="What trains beside the backbone: a `copy` of it, or a `small` network of "
+            "three convolutions from a random start, for images alone.",
+            examples=["small"],
+        ),
+    ] = "copy",
+) -> Plan:
+    """Train a network S beside the frozen backbone B, their mix σ(a)·B + (1−σ(a))·S, and the head.
+
+    a starts at 0. B runs without dropout and with fixed statistics, S as networks that train.
+    """
+    return _adapted(epochs, "side_tuning", side=side)

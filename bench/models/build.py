@@ -102,7 +102,7 @@ def build_network(
         check_groups(model, groups, image_size=image_size)
     adapt_first_layer(model, groups, channels, drawn=seed if weights.path is None else None)
     _keep_inputs_intact(model, groups)
-    _attach(adapter, model, groups, backbone, seed)
+    groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -203,7 +203,7 @@ def valueless_network(
     else:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
-    _attach(adapter, model, groups, backbone, seed)
+    groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -215,15 +215,16 @@ def valueless_network(
 def _attach(
     adapter: Term | None,
     model: nn.Module,
-    groups: Sequence[LayerGroup],
+    groups: tuple[LayerGroup, ...],
     backbone: str,
     seed: int,
-) -> None:
+) -> tuple[LayerGroup, ...]:
+    """The layer groups of the model with an adapter, which it has then."""
     if adapter is None:
-        return
+        return groups
     from bench.models.adapters import attach
 
-    attach(model, groups, adapter, backbone=backbone, seed=seed)
+    return attach(model, groups, adapter, backbone=backbone, seed=seed)
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:
