@@ -28,9 +28,7 @@ def single_value_norms(
         return _found(backbone, image_size, adapter, device="cpu")
 
 
-def _found(
-    backbone: str, image_size: int, adapter: Term | None, *, device: str
-) -> frozenset[str]:
+def _found(backbone: str, image_size: int, adapter: Term | None, *, device: str) -> frozenset[str]:
     network = arbitrary_network(backbone, image_size, 2, adapter, device=device)
     network.eval()
     found: set[str] = set()

@@ -75,9 +75,7 @@ def estimate(
         sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]
         everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
         alone = Plan(stages=(everything,))
-        resolved = replace(
-            resolved, trial=source, plan=alone, input_size=settings.image_size or 0
-        )
+        resolved = replace(resolved, trial=source, plan=alone, input_size=settings.image_size or 0)
         train, evaluate = timings.seconds_per_sample(resolved, everything)
         epochs += settings.epochs
         trained += settings.epochs * sizes[0]

@@ -41,7 +41,10 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]]
     "freeze_embed": ({}, [(6, [None, 1, 1, 1, 1, 1])]),
     **{
         name: ({}, [(6, [None, None, None, None, None, 1])])
-        for name in ("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt")
+        for name in (
+            *("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt"),
+            "side_tuning",
+        )
     },
 }
 
