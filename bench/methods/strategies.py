@@ -421,7 +421,7 @@ def lp_ft(
     why_weights=FREEZES,
     paper="Lee et al., Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023, "
     "arXiv 2210.11466",
-    needs="weights; validation, where it chooses the group",
+    needs="weights; validation to choose the group by",
     typical_lr="1e-5 to 1e-3 with Adam",
 )
 def surgical(
@@ -431,8 +431,9 @@ def surgical(
     group: Annotated[
         Count,
         Field(
-            description="Which layer group trains beside the head: 1 is next to the input. Of "
-            "several entries validation chooses.",
+            description="Which layer group trains beside the head: 1 is next to the input. "
+            "`bench tune` chooses on validation: `tune: {space: {strategy: {surgical: {group: "
+            "[1, 2, 3, 4, 5]}}}, sampler: grid}`.",
             examples=[1],
         ),
     ] = 1,
