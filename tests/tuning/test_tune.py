@@ -336,4 +336,4 @@ def test_validation_chooses_which_group_surgery_trains(tmp_path: Path) -> None:
     tried = _tuning(run).trials
     assert sorted(tried["param_strategy.group"]) == [1, 3, 5]
     best = tried.loc[tried["val_accuracy"] == tried["val_accuracy"].max(), "param_strategy.group"]
-    assert run.trials["strategy"].item() in {f"surgical(group={group})" for group in best}
+    assert run.trials["strategy"].item() in {f"surgical(group={group:.0f})" for group in best}
