@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from bench.methods.plan import HEAD, Plan, Rule, Stage, group_rule
 from bench.training.loop import Branch, isolated
+from bench.training.lr_range import lr_range_test
 from bench.training.relative_gradients import relative_rates
 from bench.training.trial import EpochInputs, Step, Training, apply_stage, batch_order
 from tests.tiny import make_trial, tiny_training
@@ -106,3 +107,15 @@ def test_batches_without_finite_gradients_and_groups_of_zeros_have_no_part() -> 
         assert relative_rates(training, 0, _steps(training)) == {}
         next(training.network.parameters()).data.fill_(float("nan"))
         assert relative_rates(training, 0, _steps(training)) == {}
+
+
+@pytest.mark.campaign
+def test_a_range_test_has_the_rates_of_its_start() -> None:
+    """Its first loss is that of full fine-tuning; with slower groups the later ones are others."""
+    full = tiny_training(make_trial("full_finetune", backbone=SMALL))
+    measured, plain = (
+        lr_range_test(training, low=1e-3, high=1.0, steps=20).losses
+        for training in (_training(), full)
+    )
+    assert measured[0] == plain[0]
+    assert measured[1:] != plain[1:]
