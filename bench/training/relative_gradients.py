@@ -6,7 +6,8 @@ a layer group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,35 +28,36 @@ def relative_rates(training: Training, epoch: int, steps: Sequence[Step]) -> dic
     count = training.plan.gradient_batches
     if count is None:
         return {}
+    groups = _trained(training)
     training.network.eval()
-    norms = [_norms(training, step) for step in steps[:count]]
+    measured = [_norms(training, step, groups.values()) for step in steps[:count]]
     training.optimizer.zero_grad(set_to_none=True)
     apply_stage(training.network, training.plan.stage_at(epoch))
-    finite = [own for own in norms if all(map(torch.isfinite, own.values()))]
-    sizes = {
-        name: get_total_norm([parameter.detach() for parameter in parameters]).item()
-        for name, parameters in _trained(training).items()
-    }
+    sizes = [get_total_norm([p.detach() for p in parameters]) for parameters in groups.values()]
+    # Read together: for that alone the host waits.
+    own_sizes, *norms = torch.stack([torch.stack(sizes), *measured]).tolist()
+    finite = [own for own in norms if all(map(math.isfinite, own))]
     ratios = {
-        name: sum(own[name].item() for own in finite) / len(finite) / size
-        for name, size in sizes.items()
+        name: sum(own[at] for own in finite) / len(finite) / size
+        for at, (name, size) in enumerate(zip(groups, own_sizes, strict=True))
         if finite and size
     }
     largest = max(ratios.values(), default=0.0)
     return {name: ratio / largest for name, ratio in ratios.items()} if largest else {}
 
 
-def _norms(training: Training, step: Step) -> dict[str, Tensor]:
-    """The norm of the gradients of each layer group that trains, in one batch.
+def _norms(training: Training, step: Step, groups: Iterable[Sequence[nn.Parameter]]) -> Tensor:
+    """The norm of the gradients of each group of parameters `[groups]`, in one batch.
 
     In fp16 all have the factor that losses are scaled by, which no ratio keeps.
     """
     training.optimizer.zero_grad(set_to_none=True)
     training.compute.add_gradients(training, step)
-    return {
-        name: get_total_norm([p.grad for p in parameters if p.grad is not None])
-        for name, parameters in _trained(training).items()
-    }
+    return torch.stack([get_total_norm(map(_gradient, parameters)) for parameters in groups])
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _trained(training: Training) -> dict[str, list[nn.Parameter]]:
