@@ -98,6 +98,7 @@ CASES = {
     "gradual_unfreeze": case("gradual_unfreeze", options={"every": 1}, epochs=3),
     "lp_ft": case("lp_ft"),
     "inception": case(backbone="googlenet", grad_clip_norm=1.0),
+    "auto_rgn-fp16": case("auto_rgn", options={"batches": 2}, precision="fp16"),
 }
 
 
@@ -122,7 +123,8 @@ def test_a_gpu_gives_the_losses_of_the_cpu_and_waits_for_no_step(name: str) -> N
     # A fused optimiser rounds otherwise.
     assert losses == pytest.approx(losses_on_the_cpu(name), abs=1e-4)
     assert not counts.errors
-    assert waits_of_an_epoch(CASES[name]).total() <= WAITS_AN_EPOCH
+    measures = CASES[name].strategy == "auto_rgn"  # once for its rates
+    assert waits_of_an_epoch(CASES[name]).total() <= WAITS_AN_EPOCH + measures
 
 
 def waits_of_an_epoch(case: Case) -> Counter[str]:

@@ -44,7 +44,8 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "choose",
         "diagnose",  # a state keeps the scores of its epochs
     ),
-    Plan: ("objective", "penalties"),
+    # The rates that are measured follow from the state before, the samples and this rule.
+    Plan: ("objective", "penalties", "gradient_batches"),
     Term: ("name", "options"),
     Stage: (),
     # Resolved for each parameter and norm layer.
@@ -236,7 +237,7 @@ def epoch_keys(
     fixed = {
         "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
         "minimised": [_used_term(term) for term in (plan.objective, *plan.penalties)],
-        "plan": _left_over(plan, Plan),
+        "plan": {**_measured(plan), **_left_over(plan, Plan)},
         "augmentation": _used_entry(augmentation),
     }
     tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
@@ -245,6 +246,11 @@ def epoch_keys(
         used = {**fixed, "rates": tables[plan.stage_at(epoch)], "factors": factors(epoch)}
         keys.append(_key([keys[-1], used]))
     return tuple(keys)
+
+
+def _measured(plan: Plan) -> dict[str, int]:
+    batches = plan.gradient_batches
+    return {} if batches is None else {"gradient_batches": batches}
 
 
 def _key(content: Any) -> str:

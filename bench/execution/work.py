@@ -36,6 +36,12 @@ class CountedTrial:
         return len(self.splits.train)
 
     @property
+    def derived(self) -> int:
+        """Samples whose loss an epoch derives: to train, and to measure rates before that."""
+        batches = self.job.plan.gradient_batches or 0
+        return self.train + min(self.train, batches * self.job.trial.settings.batch_size)
+
+    @property
     def val(self) -> int:
         """Samples of the validation split."""
         return len(self.splits.val)
@@ -214,7 +220,7 @@ def _done(work: EpochWork) -> int:
         flops,
         trained,
         from_boundary=work.boundary is not None,
-        train_samples=counted.train,
+        train_samples=counted.derived,
         eval_samples=counted.val,
     )
     if work.boundary is not None:
@@ -233,7 +239,7 @@ def _alone(counted: CountedTrial) -> int:
             flops,
             moving_groups(shape, stage),
             from_boundary=False,
-            train_samples=counted.train,
+            train_samples=counted.derived,
             eval_samples=counted.val,
         )
     return total
@@ -250,4 +256,5 @@ def _test(counted: CountedTrial) -> int:
 
 
 def _flops(counted: CountedTrial) -> Mapping[str, int]:
-    return group_flops(counted.job.trial.backbone.name, counted.input_size, counted.num_classes)
+    job, size = counted.job, counted.input_size
+    return group_flops(job.trial.backbone.name, size, counted.num_classes, job.plan.adapter)

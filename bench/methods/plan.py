@@ -112,13 +112,16 @@ class Plan:
     """The stages of a trial, in order, and what they minimise.
 
     A plan without stages trains nothing. `objective` None is that of the target task. `adapter` are
-    the parameters that are added to the backbone, if any are.
+    the parameters that are added to the backbone, if any are. With `gradient_batches` the rate of
+    each layer group that trains is also multiplied by its relative gradient norm over the largest,
+    measured at the start of every epoch over so many batches (Auto-RGN).
     """
 
     stages: tuple[Stage, ...]
     objective: Term | None = None
     penalties: tuple[Term, ...] = ()
     adapter: Term | None = None
+    gradient_batches: int | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:

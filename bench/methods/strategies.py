@@ -130,12 +130,24 @@ class StrategyTraits:
     `weights` "ignored": it starts at random whatever the suite gives. `why_weights`: what it does
     that makes no sense without weights. `head`: the head that it always has. `trains` False: it
     trains nothing, so that schedule and augmentation do not apply.
+
+    For people: the `paper` that it comes from, what it `needs`, and the `typical_lr`, with the
+    optimiser that it belongs to.
     """
 
     weights: Literal["ignored"] | None = None
     why_weights: str | None = None
     head: str | None = None
     trains: bool = True
+    paper: str | None = None
+    needs: str = "weights"
+    typical_lr: str | None = None
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What is told of it beside its options, by what it is."""
+        told = {"paper": self.paper, "needs": self.needs, "typical lr": self.typical_lr}
+        return {what: text for what, text in told.items() if text}
 
 
 STRATEGIES: Registry[Strategy, StrategyTraits] = Registry(
@@ -186,7 +198,13 @@ def _only(groups: Iterable[str]) -> tuple[Rule, ...]:
     return (*(group_rule(group, 1.0) for group in groups), FROZEN)
 
 
-@STRATEGIES.register("from_scratch", weights="ignored")
+@STRATEGIES.register(
+    "from_scratch",
+    weights="ignored",
+    paper="He et al., Rethinking ImageNet Pre-training, 2019, arXiv 1811.08883",
+    needs="nothing",
+    typical_lr="0.1 × batch_size / 256 with SGD, 1e-3 with AdamW",
+)
 def from_scratch(groups: Sequence[str], epochs: int) -> Plan:
     """Train everything from a random start: the baseline for pretraining."""
     return _one_stage(epochs, _everything(1.0))
@@ -197,31 +215,57 @@ def from_scratch(groups: Sequence[str], epochs: int) -> Plan:
     trains=False,
     head="pretrained",
     why_weights="uses the classifier that comes with the weights",
+    paper="none: the network as it was published",
+    needs="weights with a classifier, and a class_map",
+    typical_lr="none: nothing trains",
 )
 def pretrained_head(groups: Sequence[str], epochs: int) -> Plan:
     """Train nothing: the pretrained classifier itself, its classes mapped to the data set's."""
     return Plan(stages=())
 
 
-@STRATEGIES.register("linear_probe", head="linear", why_weights=FREEZES)
+@STRATEGIES.register(
+    "linear_probe",
+    head="linear",
+    why_weights=FREEZES,
+    paper="Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, "
+    "2016, arXiv 1610.01644",
+    typical_lr="1e-5 to 0.1, × batch_size / 256, with SGD",
+)
 def linear_probe(groups: Sequence[str], epochs: int) -> Plan:
     """Freeze the backbone, train a linear classifier on its features."""
     return _one_stage(epochs, *_only([HEAD]))
 
 
-@STRATEGIES.register("mlp_probe", head="mlp", why_weights=FREEZES)
+@STRATEGIES.register(
+    "mlp_probe",
+    head="mlp",
+    why_weights=FREEZES,
+    paper="Hewitt and Liang, Designing and Interpreting Probes with Control Tasks, 2019, arXiv "
+    "1909.03368",
+    typical_lr="1e-3 with AdamW",
+)
 def mlp_probe(groups: Sequence[str], epochs: int) -> Plan:
     """Freeze the backbone, train a two-layer perceptron on its features."""
     return _one_stage(epochs, *_only([HEAD]))
 
 
-@STRATEGIES.register("full_finetune")
+@STRATEGIES.register(
+    "full_finetune",
+    paper="Kornblith et al., Do Better ImageNet Models Transfer Better?, 2019, arXiv 1805.08974",
+    typical_lr="1e-5 to 1e-4 with AdamW, 1e-3 to 1e-2 with SGD",
+)
 def full_finetune(groups: Sequence[str], epochs: int, *, norm: Norm = "update") -> Plan:
     """Train everything at one learning rate; `norm: fixed` keeps the norm statistics."""
     return _one_stage(epochs, _everything(1.0, norm))
 
 
-@STRATEGIES.register("two_rates")
+@STRATEGIES.register(
+    "two_rates",
+    paper="Long et al., Learning Transferable Features with Deep Adaptation Networks, 2015, arXiv "
+    "1502.02791",
+    typical_lr="1e-2 with SGD",
+)
 def two_rates(
     groups: Sequence[str],
     epochs: int,
@@ -243,7 +287,11 @@ def two_rates(
     return _one_stage(epochs, group_rule(HEAD, 1.0), _everything(backbone_multiplier, norm))
 
 
-@STRATEGIES.register("layerwise_decay")
+@STRATEGIES.register(
+    "layerwise_decay",
+    paper="Howard and Ruder, ULMFiT, 2018, arXiv 1801.06146",
+    typical_lr="5e-4 × batch_size / 256 with AdamW",
+)
 def layerwise_decay(
     groups: Sequence[str],
     epochs: int,
@@ -260,14 +308,20 @@ def layerwise_decay(
 ) -> Plan:
     """Multiply the learning rate by `decay` for every layer group away from the head.
 
-    Discriminative fine-tuning (Howard and Ruder, ULMFiT, 2018).
+    What its paper calls discriminative fine-tuning.
     """
     depths = range(len(groups) - 1, -1, -1)
     rules = [group_rule(g, decay**depth) for g, depth in zip(groups, depths, strict=True)]
     return _one_stage(epochs, *rules)
 
 
-@STRATEGIES.register("partial_finetune", why_weights=FREEZES)
+@STRATEGIES.register(
+    "partial_finetune",
+    why_weights=FREEZES,
+    paper="Yosinski et al., How Transferable Are Features in Deep Neural Networks?, 2014, arXiv "
+    "1411.1792",
+    typical_lr="1e-3 to 1e-2 with SGD",
+)
 def partial_finetune(
     groups: Sequence[str],
     epochs: int,
@@ -289,7 +343,12 @@ def partial_finetune(
     return _one_stage(epochs, *_only(groups[-1 - top :]))
 
 
-@STRATEGIES.register("gradual_unfreeze", why_weights=FREEZES)
+@STRATEGIES.register(
+    "gradual_unfreeze",
+    why_weights=FREEZES,
+    paper="Howard and Ruder, ULMFiT, 2018, arXiv 1801.06146",
+    typical_lr="1e-2 with Adam",
+)
 def gradual_unfreeze(
     groups: Sequence[str],
     epochs: int,
@@ -300,7 +359,7 @@ def gradual_unfreeze(
 ) -> Plan:
     """Start with the head alone and unfreeze one more group from the top every `every` epochs.
 
-    Howard and Ruder, ULMFiT, 2018. Groups whose turn never comes stay frozen.
+    Groups whose turn never comes stay frozen.
     """
     stages, left = [], epochs
     for depth in range(1, len(groups) + 1):
@@ -313,7 +372,13 @@ def gradual_unfreeze(
     return Plan(stages=tuple(stages))
 
 
-@STRATEGIES.register("lp_ft", why_weights=FREEZES)
+@STRATEGIES.register(
+    "lp_ft",
+    why_weights=FREEZES,
+    paper="Kumar et al., Fine-Tuning Can Distort Pretrained Features and Underperform "
+    "Out-of-Distribution, 2022, arXiv 2202.10054",
+    typical_lr="3e-7 to 1e-2 after the probe, with SGD",
+)
 def lp_ft(
     groups: Sequence[str],
     epochs: int,
@@ -332,8 +397,7 @@ def lp_ft(
 ) -> Plan:
     """A linear probe first, then everything at `finetune_multiplier` times the learning rate.
 
-    Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-    Out-of-Distribution", 2022. `probe_epochs` is half of all epochs by default.
+    `probe_epochs` is half of all epochs by default.
     """
     probe = probe_epochs or epochs // 2
     if not 1 <= probe < epochs:
@@ -352,7 +416,14 @@ def lp_ft(
 # A part of the backbone ------------------------------------------------------------------------
 
 
-@STRATEGIES.register("surgical", why_weights=FREEZES)
+@STRATEGIES.register(
+    "surgical",
+    why_weights=FREEZES,
+    paper="Lee et al., Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023, "
+    "arXiv 2210.11466",
+    needs="weights; validation to choose the group by",
+    typical_lr="1e-5 to 1e-3 with Adam",
+)
 def surgical(
     groups: Sequence[str],
     epochs: int,
@@ -360,16 +431,17 @@ def surgical(
     group: Annotated[
         Count,
         Field(
-            description="Which layer group trains beside the head: 1 is next to the input. Of "
-            "several entries validation chooses.",
+            description="Which layer group trains beside the head: 1 is next to the input. "
+            "`bench tune` chooses on validation: `tune: {space: {strategy: {surgical: {group: "
+            "[1, 2, 3, 4, 5]}}}, sampler: grid}`.",
             examples=[1],
         ),
     ] = 1,
 ) -> Plan:
     """Train one layer group and the head, freeze the rest.
 
-    Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts", 2023: the first
-    block where inputs look different, the last where labels mean something else.
+    Its paper: the first block where inputs look different, the last where labels mean something
+    else.
     """
     if group >= len(groups):
         raise PlanError(
@@ -379,31 +451,66 @@ def surgical(
     return _one_stage(epochs, *_only([groups[group - 1], HEAD]))
 
 
-@STRATEGIES.register("freeze_embed", why_weights=FREEZES)
-def freeze_embed(groups: Sequence[str], epochs: int) -> Plan:
-    """Freeze the first layer group (stem, patch embedding), train the rest.
+@STRATEGIES.register(
+    "auto_rgn",
+    paper="Lee et al., Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, 2023, "
+    "arXiv 2210.11466",
+    typical_lr="1e-5 to 1e-3 with Adam",
+)
+def auto_rgn(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    batches: Annotated[
+        Count,
+        Field(
+            description="Training batches that gradient norms are averaged over at the start of "
+            "each epoch; the more, the longer that takes.",
+            examples=[5],
+        ),
+    ] = 5,
+    norm: Norm = "update",
+) -> Plan:
+    """Train everything, each layer group at lr × RGN / the largest RGN: ‖gradient‖ / ‖parameters‖.
 
-    Kumar et al., "How to Fine-Tune Vision Models with SGD", 2022.
+    Measured anew at the start of each epoch. The group that has to change most for its size trains
+    at lr, the others more slowly.
     """
+    return replace(_one_stage(epochs, _everything(1.0, norm)), gradient_batches=batches)
+
+
+@STRATEGIES.register(
+    "freeze_embed",
+    why_weights=FREEZES,
+    paper="Kumar et al., How to Fine-Tune Vision Models with SGD, 2022, arXiv 2211.09359",
+    typical_lr="3e-5 to 1e-2 with SGD",
+)
+def freeze_embed(groups: Sequence[str], epochs: int) -> Plan:
+    """Freeze the first layer group (stem, patch embedding), train the rest."""
     return _one_stage(epochs, group_rule(groups[0], None), _everything(1.0))
 
 
-@STRATEGIES.register("bitfit", why_weights=FREEZES)
+@STRATEGIES.register(
+    "bitfit",
+    why_weights=FREEZES,
+    paper="Ben Zaken et al., BitFit, 2022, arXiv 2106.10199",
+    typical_lr="1e-3 with AdamW, ten times that of fine-tuning",
+)
 def bitfit(groups: LayerGroups, epochs: int, *, norm: PartNorm = "fixed") -> Plan:
-    """Train all biases, the shifts of norm layers among them, and the head; freeze the rest.
-
-    Ben Zaken et al., "BitFit", 2022. Its learning rate is about ten times that of fine-tuning.
-    """
+    """Train all biases, the shifts of norm layers among them, and the head; freeze the rest."""
     biases = Rule(pattern="*bias", lr=1.0)
     return _one_stage(epochs, *_statistics(groups, norm), group_rule(HEAD, 1.0), biases, FROZEN)
 
 
-@STRATEGIES.register("norm_only", why_weights=FREEZES)
+@STRATEGIES.register(
+    "norm_only",
+    why_weights=FREEZES,
+    paper="Frankle et al., Training BatchNorm and Only BatchNorm, 2021, arXiv 2003.00152",
+    needs="weights of a backbone with norm layers",
+    typical_lr="1e-3 to 1e-2 with AdamW",
+)
 def norm_only(groups: LayerGroups, epochs: int, *, norm: PartNorm = "update") -> Plan:
-    """Train scales and shifts of the norm layers, and the head; freeze the rest.
-
-    Frankle et al., "Training BatchNorm and Only BatchNorm", 2021.
-    """
+    """Train scales and shifts of the norm layers, and the head; freeze the rest."""
     own = (*_statistics(groups, norm), *_norms(groups))
     return _one_stage(epochs, *own, group_rule(HEAD, 1.0), FROZEN)
 
@@ -428,7 +535,12 @@ def _adapted(epochs: int, name: str, *rules: Rule, **options: Any) -> Plan:
     return replace(plan, adapter=_term(name, options))
 
 
-@STRATEGIES.register("lora", why_weights=FREEZES)
+@STRATEGIES.register(
+    "lora",
+    why_weights=FREEZES,
+    paper="Hu et al., LoRA, 2022, arXiv 2106.09685",
+    typical_lr="1e-3 with AdamW",
+)
 def lora(
     groups: Sequence[str],
     epochs: int,
@@ -451,14 +563,16 @@ def lora(
         ),
     ] = "auto",
 ) -> Plan:
-    """Add B·A, a matrix of rank `r`, to weights that stay frozen; train it and the head.
-
-    Hu et al., "LoRA", 2022. Its learning rate is about 1e-3 with AdamW.
-    """
+    """Add B·A, a matrix of rank `r`, to weights that stay frozen; train it and the head."""
     return _adapted(epochs, "lora", r=r, alpha=alpha, dropout=dropout, layers=layers)
 
 
-@STRATEGIES.register("ssf", why_weights=FREEZES)
+@STRATEGIES.register(
+    "ssf",
+    why_weights=FREEZES,
+    paper="Lian et al., Scaling and Shifting Your Features, 2022, arXiv 2210.08823",
+    typical_lr="1e-3 with AdamW",
+)
 def ssf(
     groups: Sequence[str],
     epochs: int,
@@ -474,23 +588,29 @@ def ssf(
         ),
     ] = 0.02,
 ) -> Plan:
-    """Train a scale and a shift behind every layer of the frozen backbone, and the head.
-
-    Lian et al., "Scaling and Shifting Your Features", 2022. Its learning rate is 1e-3 with AdamW.
-    """
+    """Train a scale and a shift behind every layer of the frozen backbone, and the head."""
     return _adapted(epochs, "ssf", spread=spread)
 
 
-@STRATEGIES.register("houlsby", why_weights=FREEZES)
+@STRATEGIES.register(
+    "houlsby",
+    why_weights=FREEZES,
+    paper="Houlsby et al., Parameter-Efficient Transfer Learning for NLP, 2019, arXiv 1902.00751",
+    needs="weights of a transformer",
+    typical_lr="3e-4 with Adam",
+)
 def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64) -> Plan:
-    """Train bottlenecks behind attention and MLP of each block, all layer norms, and the head.
-
-    Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", 2019. Transformers only.
-    """
+    """Train bottlenecks behind attention and MLP of each block, all layer norms, and the head."""
     return _adapted(epochs, "houlsby", *_norms(groups), width=width)
 
 
-@STRATEGIES.register("adaptformer", why_weights=FREEZES)
+@STRATEGIES.register(
+    "adaptformer",
+    why_weights=FREEZES,
+    paper="Chen et al., AdaptFormer, 2022, arXiv 2205.13535",
+    needs="weights of a transformer",
+    typical_lr="0.1 × batch_size / 256 with SGD",
+)
 def adaptformer(
     groups: Sequence[str],
     epochs: int,
@@ -502,14 +622,17 @@ def adaptformer(
     ] = 0.1,
     dropout: Dropout = 0.1,
 ) -> Plan:
-    """Train a bottleneck beside the MLP of each block, and the head; freeze the backbone.
-
-    Chen et al., "AdaptFormer", 2022. Transformers only.
-    """
+    """Train a bottleneck beside the MLP of each block, and the head; freeze the backbone."""
     return _adapted(epochs, "adaptformer", width=width, scale=scale, dropout=dropout)
 
 
-@STRATEGIES.register("vpt", why_weights=FREEZES)
+@STRATEGIES.register(
+    "vpt",
+    why_weights=FREEZES,
+    paper="Jia et al., Visual Prompt Tuning, 2022, arXiv 2203.12119",
+    needs="weights of a transformer that reads a class token",
+    typical_lr="0.05 to 50, × batch_size / 256, with SGD",
+)
 def vpt(
     groups: Sequence[str],
     epochs: int,
@@ -526,8 +649,31 @@ def vpt(
         ),
     ] = True,
 ) -> Plan:
-    """Train tokens that are put among those of the image, and the head; freeze the backbone.
-
-    Jia et al., "Visual Prompt Tuning", 2022. Transformers that read a class token only.
-    """
+    """Train tokens that are put among those of the image, and the head; freeze the backbone."""
     return _adapted(epochs, "vpt", tokens=tokens, deep=deep)
+
+
+@STRATEGIES.register(
+    "side_tuning",
+    why_weights=FREEZES,
+    paper="Zhang et al., Side-Tuning, 2020, arXiv 1912.13503",
+    typical_lr="1e-4 to 1e-3 with Adam",
+)
+def side_tuning(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    side: Annotated[
+        Literal["copy", "small"],
+        Field(
+            description="What trains beside the backbone: a `copy` of it, or a `small` network of "
+            "three convolutions from a random start, for images alone.",
+            examples=["small"],
+        ),
+    ] = "copy",
+) -> Plan:
+    """Train a network S beside the frozen backbone B, their mix σ(a)·B + (1−σ(a))·S, and the head.
+
+    a starts at 0. B runs without dropout and with fixed statistics, S as networks that train.
+    """
+    return _adapted(epochs, "side_tuning", side=side)

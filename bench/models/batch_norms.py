@@ -7,12 +7,15 @@ from functools import cache, partial
 import torch
 from torch import nn
 
+from bench.methods.plan import Term
 from bench.models.catalogue import sample_shape
 from bench.models.flops import arbitrary_network
 
 
 @cache
-def single_value_norms(backbone: str, image_size: int) -> frozenset[str]:
+def single_value_norms(
+    backbone: str, image_size: int, adapter: Term | None = None
+) -> frozenset[str]:
     """The addresses of the batch norms that see one value per channel of a single sample.
 
     Torch trains none of them on a batch of one: a variance needs two values. Branches that run in
@@ -20,13 +23,13 @@ def single_value_norms(backbone: str, image_size: int) -> frozenset[str]:
     image size.
     """
     try:
-        return _found(backbone, image_size, device="meta")
+        return _found(backbone, image_size, adapter, device="meta")
     except (NotImplementedError, RuntimeError):  # a few models of timm compute with values
-        return _found(backbone, image_size, device="cpu")
+        return _found(backbone, image_size, adapter, device="cpu")
 
 
-def _found(backbone: str, image_size: int, *, device: str) -> frozenset[str]:
-    network = arbitrary_network(backbone, image_size, 2, device=device)
+def _found(backbone: str, image_size: int, adapter: Term | None, *, device: str) -> frozenset[str]:
+    network = arbitrary_network(backbone, image_size, 2, adapter, device=device)
     network.eval()
     found: set[str] = set()
 

@@ -91,7 +91,7 @@ def build_network(
     if pretrained:
         replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed)
     if weights.path is not None:
-        _load(model, groups, weights, with_classifiers=pretrained)
+        _load(backbone, model, groups, weights, with_classifiers=pretrained)
     if not pretrained:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
@@ -102,7 +102,7 @@ def build_network(
         check_groups(model, groups, image_size=image_size)
     adapt_first_layer(model, groups, channels, drawn=seed if weights.path is None else None)
     _keep_inputs_intact(model, groups)
-    _attach(adapter, model, groups, backbone, seed)
+    groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -203,7 +203,7 @@ def valueless_network(
     else:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
-    _attach(adapter, model, groups, backbone, seed)
+    groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -215,15 +215,16 @@ def valueless_network(
 def _attach(
     adapter: Term | None,
     model: nn.Module,
-    groups: Sequence[LayerGroup],
+    groups: tuple[LayerGroup, ...],
     backbone: str,
     seed: int,
-) -> None:
+) -> tuple[LayerGroup, ...]:
+    """The layer groups of the model with an adapter, which it has then."""
     if adapter is None:
-        return
+        return groups
     from bench.models.adapters import attach
 
-    attach(model, groups, adapter, backbone=backbone, seed=seed)
+    return attach(model, groups, adapter, backbone=backbone, seed=seed)
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:
@@ -350,13 +351,19 @@ def _members(
 
 
 def _load(
-    model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
+    backbone: str,
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    weights: Weights,
+    *,
+    with_classifiers: bool,
 ) -> None:
     from bench.models.state_dicts import load_weights, read_state_dict
 
     assert weights.path is not None
     check_unchanged(weights)
     state = read_state_dict(weights.path)
+    _fit_positions(backbone, model, state)
     load_weights(
         model,
         state,
@@ -376,10 +383,12 @@ def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifi
     groups = layer_groups(backbone, model)
     if with_classifiers:
         replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed=0)
+    state = read_state_dict(weights.path)
+    _fit_positions(backbone, model, state)
     try:
         check_weights(
             model,
-            read_state_dict(weights.path),
+            state,
             **_fitting(model, groups, weights, with_classifiers=with_classifiers),
         )
     except WeightsError as error:
@@ -387,6 +396,13 @@ def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifi
             raise
         named = f"classes names {len(weights.classes or ())} outputs of its classifier"
         raise WeightsError(f"{error} ({named})") from None
+
+
+def _fit_positions(backbone: str, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    if is_timm(backbone):
+        from bench.models.timm_models import fit_positions
+
+        fit_positions(model, state)
 
 
 def _fitting(

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.methods.plan import Term
 from bench.models import HeadShape, LayerGroup, Network, check_image_size
 from bench.models.build import (
+    _attach,
     _library_model,
     layer_groups,
     parameters_on_meta,
@@ -25,8 +27,12 @@ from bench.suite.registry import remembered
 
 
 @remembered
-def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str, int]:
+def group_flops(
+    backbone: str, image_size: int, num_classes: int, adapter: Term | None = None
+) -> Mapping[str, int]:
     """Forward floating-point operations per image of each layer group, input to output.
+
+    Those of an `adapter` belong to the groups that it is in.
 
     A multiplication and an addition are two; convolutions and matrix products are counted, as is
     customary, and nothing else. The head is linear, with `num_classes` outputs. Where a group runs
@@ -35,10 +41,10 @@ def group_flops(backbone: str, image_size: int, num_classes: int) -> Mapping[str
     """
     check_image_size(backbone, image_size)
     try:
-        network = arbitrary_network(backbone, image_size, num_classes, device="meta")
+        network = arbitrary_network(backbone, image_size, num_classes, adapter, device="meta")
         return _counted(network, sample_shape(backbone, image_size), device="meta")
     except (NotImplementedError, RuntimeError):  # a few models of timm compute with values
-        network = arbitrary_network(backbone, image_size, num_classes, device="cpu")
+        network = arbitrary_network(backbone, image_size, num_classes, adapter, device="cpu")
         return _counted(network, sample_shape(backbone, image_size), device="cpu")
 
 
@@ -68,7 +74,14 @@ def epoch_flops(
     return train_samples * per_image + eval_samples * forward
 
 
-def arbitrary_network(backbone: str, image_size: int, num_classes: int, *, device: str) -> Network:
+def arbitrary_network(
+    backbone: str,
+    image_size: int,
+    num_classes: int,
+    adapter: Term | None = None,
+    *,
+    device: str,
+) -> Network:
     """A network of arbitrary values, or of none on the meta device."""
     with keyed_initialisation(0, "costs"):
         if device == "meta":
@@ -83,6 +96,7 @@ def arbitrary_network(backbone: str, image_size: int, num_classes: int, *, devic
         from bench.models.timm_models import fit_image_size
 
         fit_image_size(model, backbone, image_size)
+    groups = _attach(adapter, model, groups, backbone, seed=0)
     return _as_network(model, groups, image_size=image_size)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,10 +70,12 @@ def create_model(backbone: str, *, pretrained: bool = False) -> nn.Module:
 def fit_image_size(model: Any, backbone: str, image_size: int) -> None:
     """Resample what `model` has fixed to its native image size; `BenchError` if it cannot."""
     config = pretrained_config(backbone)
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    embed = getattr(model, "patch_embed", None)
+    patch = getattr(embed, "patch_size", None)
     if isinstance(patch, tuple):
         check_multiple(backbone, image_size, patch[0])
-    if not config.fixed_input_size or image_size == config.input_size[-1]:
+    now = (getattr(embed, "img_size", None) or config.input_size)[-1]
+    if not config.fixed_input_size or image_size == now:
         return
     try:
         model.set_input_size(img_size=image_size)
@@ -80,6 +83,21 @@ def fit_image_size(model: Any, backbone: str, image_size: int) -> None:
         raise BenchError(
             f"image_size must be {config.input_size[-1]} for {backbone}, got {image_size}"
         ) from error
+
+
+def fit_positions(model: Any, state: Mapping[str, Tensor]) -> None:
+    """Give a transformer the image size that the position embeddings in `state` are of.
+
+    Weights that were trained at another size than the model's native one hold as many.
+    """
+    own, given = getattr(model, "pos_embed", None), state.get("pos_embed")
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if own is None or given is None or grid is None or given.ndim != 3 or own.shape == given.shape:
+        return
+    patches = given.shape[1] - (own.shape[1] - math.prod(grid))
+    side = math.isqrt(max(0, patches))
+    if side and side**2 == patches:
+        model.set_input_size(img_size=side * model.patch_embed.patch_size[0])
 
 
 def timm_groups(model: Any) -> Groups:

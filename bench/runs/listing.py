@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import create_model
+from pydantic.fields import FieldInfo
 
 from bench.errors import BenchError, nearest
 from bench.runs.catalogue import catalogue
@@ -15,28 +19,32 @@ Row = tuple[str, str, str]
 
 
 def listing(kind: str | None = None) -> dict[str, tuple[Row, ...]]:
-    """The rows by kind, of one `kind` only if it is given; raises `BenchError` if there is none."""
-    kinds = listings()
+    """The rows by kind; raises `BenchError` if there is none that is called `kind`.
+
+    Of one `kind` only if it is given: then options have a line each, and the meaning one for each
+    fact and option.
+    """
+    kinds = listings(in_full=kind is not None)
     chosen = [name for name in kinds if kind in (None, name, plural(name))]
     if not chosen:
         raise BenchError(f"KIND must be a known kind, got {kind!r}{nearest(str(kind), kinds)}")
     return {name: tuple(kinds[name]) for name in chosen}
 
 
-def listings() -> dict[str, list[Row]]:
-    """The rows of every kind."""
+def listings(*, in_full: bool = False) -> dict[str, list[Row]]:
+    """The rows of every kind; `in_full` as for one of them."""
     names = catalogue()
     return {
-        "strategy": _rows(names.strategy),
-        "schedule": _rows(names.schedule),
-        "augmentation": _rows(names.augmentation),
-        "mix": _rows(names.mix),
-        "head": _rows(names.head),
-        "metric": _rows(names.metric),
-        "objective": _rows(names.objective),
-        "penalty": _rows(names.penalty),
-        "after": _rows(names.after),
-        "dataset": _rows(names.dataset),
+        "strategy": _rows(names.strategy, in_full),
+        "schedule": _rows(names.schedule, in_full),
+        "augmentation": _rows(names.augmentation, in_full),
+        "mix": _rows(names.mix, in_full),
+        "head": _rows(names.head, in_full),
+        "metric": _rows(names.metric, in_full),
+        "objective": _rows(names.objective, in_full),
+        "penalty": _rows(names.penalty, in_full),
+        "after": _rows(names.after, in_full),
+        "dataset": _rows(names.dataset, in_full),
         "weights": _weights(),
         "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],
         "setting": _settings(),
@@ -52,8 +60,8 @@ def plural(kind: str) -> str:
     )
 
 
-def _rows(registry: Registry[Any, Any]) -> list[Row]:
-    rows = []
+def _rows(registry: Registry[Any, Any], in_full: bool) -> list[Row]:
+    rows, between = [], "\n" if in_full else ", "
     for name in registry:
         entry = registry.get(name)
         own = {
@@ -61,14 +69,26 @@ def _rows(registry: Registry[Any, Any]) -> list[Row]:
             for key, field in entry.options.model_fields.items()
             if key not in registry.shared_options
         }
-        options = ", ".join(
-            key if field.is_required() else f"{key}={field.default}" for key, field in own.items()
-        )
-        rows.append((name, options, entry.summary))
+        lines = [entry.summary]
+        if in_full:
+            lines += [f"{what}: {text}" for what, text in entry.facts.items()]
+            lines += _meanings(own)
+        rows.append((name, between.join(_defaults(own)), "\n".join(lines)))
     if registry.shared_options:
-        shared = ", ".join(f"{k}={default}" for k, (_, default) in registry.shared_options.items())
-        rows.append(("(all)", shared, "options of every entry"))
+        shared = create_model("shared", **registry.shared_options).model_fields  # type: ignore[call-overload]
+        lines = ["options of every entry", *(_meanings(shared) if in_full else ())]
+        rows.append(("(all)", between.join(_defaults(shared)), "\n".join(lines)))
     return rows
+
+
+def _defaults(options: Mapping[str, FieldInfo]) -> list[str]:
+    return [
+        key if field.is_required() else f"{key}={field.default}" for key, field in options.items()
+    ]
+
+
+def _meanings(options: Mapping[str, FieldInfo]) -> list[str]:
+    return [f"{key}: {field.description}" for key, field in options.items() if field.description]
 
 
 def _weights() -> list[Row]:

@@ -433,7 +433,7 @@ def _failing(
             continue
         if any(
             stage.rule_for(address).norm_mode == "update"
-            for address in single_value_norms(trial.backbone.name, size)
+            for address in single_value_norms(trial.backbone.name, size, plan.adapter)
             for stage in plan.stages
         ):
             named = loaded.yaml_file.problem(places[id(trial)], "batch_size 1")

@@ -65,7 +65,7 @@ def estimate(
         trained += counted.train
         evaluated += counted.val
         if epoch.boundary is None:
-            seconds += (counted.train * train + counted.val * evaluate) / workers
+            seconds += (counted.derived * train + counted.val * evaluate) / workers
         else:
             # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
             rest = max(0.0, train - evaluate)
@@ -74,7 +74,8 @@ def estimate(
         options, settings = source.dataset.options, source.settings
         sizes = [options["classes"] * options[f"{split}_per_class"] for split in ("train", "val")]
         everything = Stage(epochs=settings.epochs, rules=(Rule(pattern="*", lr=1.0),))
-        resolved = replace(resolved, trial=source, input_size=settings.image_size or 0)
+        alone = Plan(stages=(everything,))
+        resolved = replace(resolved, trial=source, plan=alone, input_size=settings.image_size or 0)
         train, evaluate = timings.seconds_per_sample(resolved, everything)
         epochs += settings.epochs
         trained += settings.epochs * sizes[0]
@@ -123,9 +124,10 @@ class Timings:
         alike = trial.with_settings(epochs=1, shots=None, precision=resolved.precision).model_copy(
             update={"schedule": Entry(name="none"), "strategy": Entry(name="none")}
         )
-        key = f"{alike.id({})} {resolved.input_size} {_alike(stage.rules)}"
+        adapter = resolved.plan.adapter
+        key = f"{alike.id({})} {resolved.input_size} {_alike(stage.rules)} {adapter}"
         if key not in self._measured:
-            rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),))
+            rules = Plan(stages=(Stage(epochs=2, rules=stage.rules),), adapter=adapter)
             self._measured[key] = self._measure(replace(resolved, trial=trial, plan=rules))
         return self._measured[key]
 

@@ -198,7 +198,8 @@ def _entries(registry: Registry[Any, Any], *, options: bool) -> Iterator[str]:
     yield "| name | option | values | default | meaning |\n| --- | --- | --- | --- | --- |"
     for name in registry:
         entry = registry.get(name)
-        yield _row([f"`{name}`", "", "", "", entry.summary])
+        facts = (f"{what.capitalize()}: {text}." for what, text in entry.facts.items())
+        yield _row([f"`{name}`", "", "", "", " ".join((entry.summary, *facts))])
         for item in described(entry.options) if options else ():
             if item.name not in registry.shared_options:
                 yield _row(["", *_cells(item)])

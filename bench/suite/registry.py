@@ -67,6 +67,12 @@ class Registered(Generic[F, T]):
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     @property
+    def facts(self) -> Mapping[str, str]:
+        """What else is told of it, by what it is, where its traits have something to tell."""
+        told: Mapping[str, str] = getattr(self.traits, "facts", {})
+        return told
+
+    @property
     def place(self) -> str:
         """File and line of the function."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)

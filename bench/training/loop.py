@@ -22,6 +22,7 @@ from bench.system.transfers import on_device
 from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_tensors
 from bench.training.random_state import own_random_state
+from bench.training.relative_gradients import relative_rates
 from bench.training.stacked_heads import HeadTrial, train_heads
 from bench.training.state import EpochRecord, Scores, State, chosen_record, val_losses
 from bench.training.trial import (
@@ -284,26 +285,29 @@ def _train_epoch(
     boundary, pristine = start_of(training, epoch)
     train = training.splits.train
     inputs = EpochInputs(training, boundary, training.views, epoch, among=train, pristine=pristine)
-    batches = batch_order(training, epoch)
+    steps = [
+        Step(inputs=inputs, samples=samples, number=number, capture=capture)
+        for number, samples in enumerate(batch_order(training, epoch))
+    ]
+    training.rates = relative_rates(training, epoch, steps)
     first_lr = 0.0
     loss_sum = torch.zeros((), device=training.device)
     correct = torch.zeros((), device=training.device)
-    for number, samples in enumerate(batches):
+    for step in steps:
         progress = Progress(
-            step=epoch * len(batches) + number,
-            steps_per_epoch=len(batches),
+            step=epoch * len(steps) + step.number,
+            steps_per_epoch=len(steps),
             num_epochs=training.plan.epochs,
             val_losses=val_losses,
         )
         head_lr = set_lr(training, epoch, progress)
-        first_lr = head_lr if number == 0 else first_lr
-        step = Step(inputs=inputs, samples=samples, number=number, capture=capture)
+        first_lr = head_lr if step.number == 0 else first_lr
         logits, targets = train_step(training, step)
         targets = as_recorded(training, targets)
         if len(targets):
             loss_sum += recorded_loss(logits, targets, training.target_task) * len(targets)
             correct += hits(training, logits, targets)
-    seen = sum(len(samples) for samples in batches)
+    seen = sum(len(step.samples) for step in steps)
     loss, right = training.compute.total(torch.stack([loss_sum, correct])).tolist()
     return train_scores(training, loss / seen, right / seen), first_lr
 

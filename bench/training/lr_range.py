@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from torch import Tensor
 from bench.errors import BenchError, PlanError
 from bench.methods.objectives import recorded_loss
 from bench.training.loop import isolated, train_step, trainable_parameters
+from bench.training.relative_gradients import relative_rates
 from bench.training.trial import (
     EpochInputs,
     Step,
@@ -146,7 +147,12 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     capture = apply_stage(training.network, training.plan.stages[0])
     most = 1 if training.device.type == "cpu" else READ_EVERY
     waiting: list[Tensor] = []
-    for lr, step in zip(lrs, _steps(training, capture), strict=False):
+    steps = _steps(training, capture)
+    if training.plan.gradient_batches is not None:
+        first = list(islice(steps, training.plan.gradient_batches))
+        training.rates = relative_rates(training, 0, first)
+        steps = chain(first, steps)
+    for lr, step in zip(lrs, steps, strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
         recorded = as_recorded(training, targets)

@@ -76,7 +76,8 @@ class Training:
     `memory` measures what that takes. `resident` are
     frozen activations by name that stay on a GPU for all of its epochs; `fixed_order`: whether all
     gradients there have a fixed order of additions. In fp16 losses are scaled by `scaler`, as small
-    gradients would be lost. Of regression, `standardised` is how its targets are learned.
+    gradients would be lost. Of regression, `standardised` is how its targets are learned. `rates`
+    are what the plan has measured for the current epoch, by layer group.
     """
 
     network: Network
@@ -100,6 +101,7 @@ class Training:
     resident: dict[str, Tensor] = field(init=False, default_factory=dict)
     trunks: dict[str, Trunk] = field(init=False, default_factory=dict)
     fixed_order: bool = field(init=False, default=True)
+    rates: Mapping[str, float] = field(init=False, default_factory=dict)
     views: Inputs = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     objective: Objective = field(init=False)
@@ -384,8 +386,9 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
     """An optimiser over all parameters from the start: unfreezing loses no state or schedule.
 
     Parameters share a group when rules give them the same rates and decay in every stage, and the
-    head's have their own; `rules` of a group holds one rule a stage, `dimensions` those of its
-    parameters where rules tell them apart. On a CUDA device one operation is a step of a group.
+    head's have their own, as have those of each layer group whose rate is measured; `rules` of a
+    group holds one rule a stage, `dimensions` those of its parameters where rules tell them apart.
+    On a CUDA device one operation is a step of a group.
     """
     groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for name, parameter in network.model.named_parameters():
@@ -393,11 +396,19 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
         rules = tuple(stage.rule_for(address) for stage in plan.stages)
         apart = any(rule.vector_decay != rule.weight_decay for rule in rules)
         dimensions = min(parameter.ndim, 2) if apart else 2
-        is_head = network.group_of(name).name == HEAD
+        layer_group = network.group_of(name).name
+        is_head = layer_group == HEAD
+        measured = None if plan.gradient_batches is None else layer_group
         rates = tuple((rule.lr, rule.weight_decay, rule.vector_decay) for rule in rules)
         group = groups.setdefault(
-            (rates, is_head, dimensions),
-            {"params": [], "rules": rules, "dimensions": dimensions, "head": is_head},
+            (rates, is_head, dimensions, measured),
+            {
+                "params": [],
+                "rules": rules,
+                "dimensions": dimensions,
+                "head": is_head,
+                "measured": measured,
+            },
         )
         group["params"].append(parameter)
     parameters = list(groups.values())
@@ -428,7 +439,8 @@ def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0
     head_lr = 0.0
     for group in training.optimizer.param_groups:
         rule = group["rules"][index]
-        group["lr"] = lr * (rule.lr or 0.0) * factor
+        measured = training.rates.get(group["measured"], 1.0)
+        group["lr"] = lr * (rule.lr or 0.0) * factor * measured
         group["weight_decay"] = training.settings.weight_decay * rule.decay(group["dimensions"])
         if group["head"]:
             head_lr = group["lr"]

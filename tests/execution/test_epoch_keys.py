@@ -102,6 +102,9 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
         ({}, {"strategy": "two_rates", "options": {"backbone_multiplier": 0.1}}, 0),
         ({}, {"strategy": "layerwise_decay", "options": {"decay": 1.0}}, 10),
         ({}, {"strategy": "from_scratch"}, 10),
+        ({}, {"strategy": "auto_rgn"}, 0),
+        ({"strategy": "auto_rgn"}, {"strategy": "auto_rgn", "options": {"batches": 3}}, 0),
+        ({"strategy": "auto_rgn"}, {"strategy": "auto_rgn", "epochs": 20}, 10),
         ({}, {"options": {"norm": "fixed"}}, 0),
         (
             {"strategy": "linear_probe"},

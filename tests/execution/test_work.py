@@ -132,6 +132,14 @@ def test_features_of_an_image_are_made_once_for_all_folds() -> None:
     assert sum(epoch.views for epoch in work.epoch_work) == 48 * (1 + 2) * 2
 
 
+def test_measured_rates_cost_the_batches_that_they_are_measured_on() -> None:
+    jobs = [make_job(make_trial("full_finetune", batch_size=4))]
+    jobs += [make_job(make_trial("auto_rgn", options={"batches": n}, batch_size=4)) for n in (1, 9)]
+    plain, one, all_of_them = (count_work([counted(job)], reuse=True).flops_done for job in jobs)
+    # 16 images train in each epoch: 4 more are derived, or all of them again.
+    assert 4 * (one - plain) == all_of_them - plain > 0
+
+
 @pytest.mark.parametrize(
     ("asked", "done", "sentence"),
     [

@@ -37,10 +37,14 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]]
         [(2, [None, None, None, None, None, 1]), (4, [0.1] * 6)],
     ),
     "surgical": ({"group": 2}, [(6, [None, 1, None, None, None, 1])]),
+    "auto_rgn": ({}, [(6, [1, 1, 1, 1, 1, 1])]),
     "freeze_embed": ({}, [(6, [None, 1, 1, 1, 1, 1])]),
     **{
         name: ({}, [(6, [None, None, None, None, None, 1])])
-        for name in ("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt")
+        for name in (
+            *("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt"),
+            "side_tuning",
+        )
     },
 }
 
@@ -60,6 +64,11 @@ def _multipliers(plan: Plan, groups: LayerGroups) -> list[tuple[int, list[float 
 
 def test_every_strategy_has_its_line() -> None:
     assert set(EXPECTED) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_it_tells_its_paper_its_needs_and_its_rate(name: str) -> None:
+    assert set(STRATEGIES.get(name).facts) == {"paper", "needs", "typical lr"}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

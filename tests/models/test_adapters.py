@@ -9,24 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import PlanError
-from bench.methods.plan import ADAPTER, Plan, Term
+from bench.methods.plan import Plan, Term, adapter_of
 from bench.methods.strategies import STRATEGIES
 from bench.models import build_network, describe_weights, layer_group_names, outline
 from bench.models.adapters import attach, merge
 from bench.models.adapters.lora import LowRank
+from bench.models.adapters.side import SideTuning
 from bench.models.build import valueless_network
 from bench.models.families import FAMILIES
-from bench.models.network import Network
+from bench.models.network import Network, layer_group
 from bench.suite import Entry
 
 VIT, WIDTH, BLOCKS = "vit_b_16", 768, 12
 LINEAR = Entry(name="linear")
+
+SMALL_SIDE = sum((9 * a + 3) * b for a, b in ((3, 32), (32, 64), (64, 128)))
+"""Convolutions with biases, and scales and shifts of their norms."""
 
 Kinds = dict[str, dict[str, Any]]
 EXACT: Kinds = {
     "lora": {"r": 2, "alpha": 4.0},
     "ssf": {"spread": 0.0},
     "adaptformer": {"width": 4},
+    "side_tuning": {"side": "copy"},
 }
 """Those that leave a network as it was."""
 NEARLY: Kinds = {"ssf": {"spread": 1e-4}, "houlsby": {"width": 4}}
@@ -86,13 +91,14 @@ def _images(network: Network) -> Tensor:
 
 def _attached(network: Network, name: str, **options: Any) -> Network:
     """The same network with an adapter, its own tensors untouched."""
-    attach(network.model, network.groups, _term(name, **options), backbone="tiny", seed=3)
-    return Network(network.model, network.groups, image_size=network.image_size)
+    term = _term(name, **options)
+    groups = attach(network.model, network.groups, term, backbone="tiny", seed=3)
+    return Network(network.model, groups, image_size=network.image_size)
 
 
 def _added(network: Network) -> dict[str, Tensor]:
     own = network.model.named_parameters()
-    return {name: each for name, each in own if f".{ADAPTER}." in name}
+    return {name: each for name, each in own if adapter_of(name) is not None}
 
 
 def _trained(name: str, backbone: str, **options: Any) -> int:
@@ -125,6 +131,9 @@ def _trained(name: str, backbone: str, **options: Any) -> int:
         ("adaptformer", {"width": 64}, VIT, BLOCKS * (2 * WIDTH * 64 + 64 + WIDTH)),
         ("vpt", {"tokens": 5, "deep": False}, VIT, 5 * WIDTH),
         ("vpt", {"tokens": 5, "deep": True}, VIT, BLOCKS * 5 * WIDTH),
+        ("side_tuning", {}, "resnet18", 11_689_512 - 513_000 + 1),
+        ("side_tuning", {}, VIT, 86_567_656 - 769_000 + 1),
+        ("side_tuning", {"side": "small"}, "resnet18", SMALL_SIDE + 129 * 512 + 1),
     ],
 )
 def test_so_many_parameters_train(
@@ -181,9 +190,9 @@ def test_merged_is_unmerged(network: str, name: str) -> None:
     assert (merged - unmerged).norm() <= 1e-5 * unmerged.norm()
 
 
-@pytest.mark.parametrize("name", ["houlsby", "adaptformer"])
+@pytest.mark.parametrize("name", ["houlsby", "adaptformer", "side_tuning"])
 def test_what_is_no_linear_map_stays(name: str) -> None:
-    adapted = _attached(_tiny_vit(), name, width=4)
+    adapted = _attached(_tiny_vit(), name)
     before = set(_added(adapted))
     merge(adapted.model)
     assert set(_added(adapted)) == before
@@ -234,6 +243,48 @@ def test_prompts_stand_behind_the_class_token_and_are_replaced_in_each_block() -
     assert [each.shape[1] for each in seen] == [1 + 5 + 4] * 2
     for block, tokens in zip(network.model.blocks, seen, strict=True):
         assert torch.equal(tokens[:, 1:6], block.adapter.tokens.expand(4, -1, -1))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_side_network_mixes_its_features_with_those_of_the_backbone(network: str) -> None:
+    """σ(a)·B + (1 − σ(a))·S in front of the head: B alone for a → ∞, S alone for a → −∞."""
+    plain = NETWORKS[network]().eval()
+    images, cut = _images(plain), "head"
+    with torch.no_grad():
+        base = plain(images, stop=cut)
+        adapted = _attached(plain, "side_tuning", side="small").eval()
+        adapter = adapted.model.adapter
+        beside = adapter.side(images)
+        for a, share in ((0.0, 0.5), (1.5, 0.8175744762), (200.0, 1.0), (-200.0, 0.0)):
+            adapter.mix.fill_(a)
+            mixed = adapted(images, stop=cut)
+            assert torch.allclose(mixed, share * base + (1 - share) * beside, atol=1e-6)
+        adapter.mix.fill_(200.0)
+        assert torch.equal(adapted(images, stop=cut), base)
+        logits = adapted(images)
+        assert torch.equal(adapted(adapted(images, stop=cut), start=cut), logits)
+        assert torch.equal(adapted.model(images), logits)  # the library's own call too
+    assert adapted.boundaries == (cut,)
+
+
+def test_side_tuning_gradients() -> None:
+    side = nn.Linear(3, 2).double()
+    adapter = SideTuning(side, ()).double()
+    base, inputs = torch.randn(4, 2).double(), torch.randn(4, 3).double()
+    given = {name: each.detach().clone() for name, each in adapter.named_parameters()}
+
+    def mixed(*values: Tensor) -> Tensor:
+        named = dict(zip(given, values, strict=True))
+        return torch.func.functional_call(adapter, named, (inputs, base))
+
+    assert torch.autograd.gradcheck(mixed, [each.requires_grad_() for each in given.values()])
+
+
+def test_a_small_side_network_needs_images() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    groups = (layer_group("body", "0"), layer_group("head", "1"))
+    with pytest.raises(PlanError, match="side must be copy on this backbone"):
+        attach(model, groups, _term("side_tuning", side="small"), backbone="tiny", seed=0)
 
 
 def test_what_a_backbone_has_no_place_for_is_told() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torchvision.models import get_model_weights
 
 from bench.errors import BenchError
-from bench.methods.plan import HEAD
+from bench.methods.plan import HEAD, Term
 from bench.models import layer_group_names
 from bench.models.flops import epoch_flops, group_flops
 
@@ -55,6 +57,13 @@ def test_groups_of_resnet18_in_closed_form() -> None:
     assert flops[HEAD] == 2 * 512 * classes
 
 
+def test_a_side_network_that_is_a_copy_costs_the_backbone_once_more() -> None:
+    alone = group_flops("resnet18", 32, 2)
+    both = group_flops("resnet18", 32, 2, Term(name="side_tuning", options=(("side", "copy"),)))
+    body = sum(alone.values()) - alone[HEAD]
+    assert both == {**alone, "stem": alone["stem"] + body}
+
+
 def test_the_head_has_as_many_classes_as_asked_for() -> None:
     few, many = group_flops("mobilenet_v2", 64, 2), group_flops("mobilenet_v2", 64, 200)
     assert (few[HEAD], many[HEAD]) == (2 * 1280 * 2, 2 * 1280 * 200)
@@ -98,11 +107,11 @@ def test_models_that_need_values_are_counted_on_the_cpu(monkeypatch: pytest.Monk
     made: list[str] = []
     make = costs.arbitrary_network
 
-    def needs_values(backbone: str, image_size: int, num_classes: int, *, device: str) -> object:
+    def needs_values(*arguments: Any, device: str) -> object:
         made.append(device)
         if device == "meta":
             raise RuntimeError("Tensor.item() cannot be called on meta tensors")
-        return make(backbone, image_size, num_classes, device=device)
+        return make(*arguments, device=device)
 
     monkeypatch.setattr(costs, "arbitrary_network", needs_values)
     assert group_flops.__wrapped__("resnet18", 32, 2) == group_flops("resnet18", 32, 2)

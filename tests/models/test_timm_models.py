@@ -12,6 +12,7 @@ from torch import nn
 
 from bench.errors import BenchError, MissingExtraError, WeightsError
 from bench.models import describe_weights, layer_group_names, obtain_weights
+from bench.models.build import check_fit
 from bench.suite import Entry
 from tests.http_server import Site, serving
 from tests.models.small import CLASSES, random_images, small_network
@@ -118,6 +119,21 @@ def test_no_weights_have_the_size_that_the_model_is_fixed_to() -> None:
 
 
 # Weights --------------------------------------------------------------------------------------
+
+
+def test_weights_of_another_image_size_have_their_own_position_embeddings(tmp_path: Path) -> None:
+    """As those that were made at the size of a suite's images; they are resampled for others."""
+    made = small_network("timm/test_vit", image_size=32)
+    torch.save(made.model.state_dict(), tmp_path / "made.pth")
+    entry = Entry(name="file", options={"path": str(tmp_path / "made.pth")})
+    weights = describe_weights("timm/test_vit", entry)
+    check_fit("timm/test_vit", weights, image_size=32, with_classifiers=False)
+    for size, grid in ((32, 2), (160, 10)):
+        network = small_network("timm/test_vit", image_size=size, weights=weights)
+        assert network.model.pos_embed.shape[1] == 1 + grid**2
+        assert network(random_images(size)).shape == (2, CLASSES)
+        if size == 32:
+            assert torch.equal(network.model.pos_embed, made.model.pos_embed)
 
 
 def test_weights_are_described_by_timm() -> None:

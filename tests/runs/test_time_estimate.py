@@ -43,6 +43,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch, **more: Any) -> int:
         ({"strategy": "full_finetune", "schedule": ["constant", "cosine"]}, 1),
         ({"strategy": "full_finetune", "batch_size": [4, 8]}, 2),
         ({"strategy": "full_finetune", "augmentation": ["flip", "standard"]}, 2),
+        ({"strategy": ["linear_probe", "lora", {"name": "lora", "r": 2}, "side_tuning"]}, 4),
         ({"strategy": [{"name": "two_rates", "backbone_multiplier": m} for m in (0.0, 0.5)]}, 2),
     ],
 )

@@ -33,6 +33,10 @@ STRATEGIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("vpt", VIT, {"tokens": 2}),
     ("surgical", CNN, {"group": 2}),
     ("freeze_embed", CNN, {}),
+    ("side_tuning", CNN, {}),
+    ("side_tuning", VIT, {"side": "small"}),
+    ("auto_rgn", CNN, {"batches": 1}),
+    ("auto_rgn", VIT, {"batches": 1}),
 )
 
 QUICK = ("lora", "vpt")
@@ -60,12 +64,14 @@ def test_what_no_rule_trains_stays_bit_by_bit(
     trained = {name for name in own if stage.rule_for(network.address_of(name)).lr is not None}
     assert moved & set(own) <= trained
     assert any(ADAPTER in name for name in moved) == (training.plan.adapter is not None)
+    if training.plan.adapter is not None:  # nor do the backbone's statistics
+        assert all(ADAPTER in name for name in moved - trained)
     assert {name for name in trained if own[name].grad is not None} == trained
     updates = options.get("norm", "update" if strategy in UPDATING else "fixed") == "update"
     assert any("running" in name for name in moved) == (updates and backbone == CNN)
 
 
-UPDATING = ("norm_only", "surgical", "freeze_embed")
+UPDATING = ("norm_only", "surgical", "freeze_embed", "side_tuning", "auto_rgn")
 
 
 def _trained(job: Job, *, reuse: bool) -> JobResult:

@@ -319,3 +319,21 @@ def test_a_killed_search_loses_nothing(tuned: Run, suite: Path, tmp_path: Path) 
 def test_the_written_suite_s_grid(tuned: Run) -> None:
     trials = expand(load_suite(tuned.folder / "tuned.yaml", catalogue()), catalogue())
     assert {trial.config for trial in trials} == set(tuned.trials["config"])
+
+
+@pytest.mark.usefixtures("no_report")
+def test_validation_chooses_which_group_surgery_trains(tmp_path: Path) -> None:
+    """As the option says: all groups in one line of the suite; results are called by the choice."""
+    path = tmp_path / "tiny.yaml"
+    changes = {"strategy: [from_scratch, linear_probe]": "strategy: surgical", "[0, 1]": "0"}
+    text = SMOKE_SUITE.replace("epochs: 2", "epochs: 1")
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    path.write_text(
+        f"{text}tune: {{space: {{strategy: {{surgical: {{group: [1, 3, 5]}}}}}}, sampler: grid}}\n"
+    )
+    run = tune(path, out=tmp_path, workers=1)
+    tried = _tuning(run).trials
+    assert sorted(tried["param_strategy.group"]) == [1, 3, 5]
+    best = tried.loc[tried["val_accuracy"] == tried["val_accuracy"].max(), "param_strategy.group"]
+    assert run.trials["strategy"].item() in {f"surgical(group={group:.0f})" for group in best}

@@ -1,8 +1,8 @@
 """Adapters: parameters that a plan adds to a backbone, which keeps its own.
 
 An adapter is a module below the layer whose output it changes, called `adapter`, so the library's
-names stay what they are. LoRA, AdaptFormer, and SSF without a spread leave the network as it was at
-the start, to the last bit.
+names stay what they are. LoRA, AdaptFormer, SSF without a spread and a side network that is a copy
+leave the network as it was at the start, to the last bit.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from bench.models.adapters.bottlenecks import attach_adaptformer, attach_houlsby
 from bench.models.adapters.lora import attach_lora
 from bench.models.adapters.prompts import attach_vpt
 from bench.models.adapters.scale_shift import attach_ssf
+from bench.models.adapters.side import attach_side_tuning, groups_beside
 from bench.models.network import LayerGroup
 from bench.models.randomness import keyed_initialisation
 
 __all__ = ["Adapter", "Body", "attach", "merge"]
 
 
+Groups = tuple[LayerGroup, ...]
+
+
 class _Kind(NamedTuple):
-    """What adds the parameters, and what it looks for in a backbone."""
+    """What adds the parameters, what it looks for in a backbone, and what groups become."""
 
     attach: Callable[..., bool]
     needs: str
+    groups: Callable[[Sequence[LayerGroup]], Groups] = tuple
 
 
 _BLOCKS = "transformer blocks with a norm in front of attention and MLP"
@@ -39,14 +44,16 @@ _KINDS = {
     "houlsby": _Kind(attach_houlsby, _BLOCKS),
     "adaptformer": _Kind(attach_adaptformer, _BLOCKS),
     "vpt": _Kind(attach_vpt, f"{_BLOCKS}, and a class token that the head reads"),
+    "side_tuning": _Kind(attach_side_tuning, "layers", groups_beside),
 }
 
 
 def attach(
     model: nn.Module, groups: Sequence[LayerGroup], adapter: Term, *, backbone: str, seed: int
-) -> None:
+) -> Groups:
     """Add an adapter's parameters to `model`, with values that depend on `seed` alone.
 
+    Returns the layer groups that the model has then.
     Raises `PlanError` where the backbone has nothing that the adapter is defined for.
     """
     if adapter.name not in _KINDS:
@@ -57,6 +64,7 @@ def attach(
         found = kind.attach(Body(model, groups), **dict(adapter.options))
     if not found:
         raise PlanError(f"{adapter.name} needs {kind.needs}: {backbone} has none")
+    return kind.groups(groups)
 
 
 def merge(model: nn.Module) -> None:

@@ -42,7 +42,7 @@ class Body:
 
     def __init__(self, model: nn.Module, groups: Sequence[LayerGroup]) -> None:
         apart = [group for group in groups if group.branch or group.name == HEAD]
-        self.model = model
+        self.model, self.groups = model, tuple(groups)
         self.layers = {
             name: layer
             for name, layer in model.named_modules()

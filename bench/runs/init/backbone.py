@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bench.models import describe_weights
+from bench.models import BACKBONES, describe_weights
 from bench.suite import Entry
 
 SEEDS = (0, 1, 2)
@@ -16,6 +16,8 @@ MIN_IMAGE_SIZE, SIZE_STEP = 96, 32
 """In pixels. The backbones halve the side five times: 96 px leave a last map of 3 × 3."""
 SMALLEST = 64
 """In pixels, where time is short."""
+TRANSFORMERS = ("vit", "swin")
+"""Families that have attention, and no batch norm."""
 
 
 def choose_image_size(sizes: npt.NDArray[np.int64], weights_size: int) -> int | None:
@@ -41,6 +43,11 @@ def backbones_for(device: str) -> tuple[str, ...]:
     if device.startswith("cuda"):
         return ("resnet50", "efficientnet_b0", "mobilenet_v3_large", "vit_b_16")
     return ("resnet18", "mobilenet_v3_large", "efficientnet_b0")
+
+
+def few_parameters_of(backbone: str) -> str:
+    """The strategy that trains few parameters of a backbone of torchvision of this kind."""
+    return "lora" if BACKBONES[backbone].family in TRANSFORMERS else "norm_only"
 
 
 def size_of_weights(backbone: str) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from statistics import median
 
 from bench.methods.target_tasks import REGRESSION
 from bench.runs.init.backbone import (
     backbones_for,
     choose_image_size,
+    few_parameters_of,
     size_of_weights,
     smaller_sizes,
 )
@@ -25,6 +27,9 @@ larger is right for more than three of four images.
 """
 FEW_IMAGES, MANY_IMAGES = 1_000, 10_000
 """Training images."""
+FEW_OF_A_CLASS = 100
+"""Training images of the median class. With fewer, what trains few parameters has led comparisons
+(VTAB-1k: 1,000 images of up to 397 classes); with more, full fine-tuning catches up."""
 NUMBERS_OF_SEEDS = (8, 5, 3)
 """With three seeds claims begin; more than eight show little more on one test split."""
 SHOTS = (50, 20, 10, 5)
@@ -89,6 +94,9 @@ def choices(found: Examined) -> Iterator[ChosenGrid]:
 def richest(found: Examined) -> ChosenGrid:
     """The first of `choices`."""
     num_train = found.total("train")
+    few = num_train < FEW_IMAGES
+    of_a_class = median(found.counts["train"].values())
+    scarce = of_a_class < FEW_OF_A_CLASS if found.has_classes else few
     batch_size, epochs, lr = _pace(num_train)
     backbone, *others = backbones_for(found.device)
     weights_size = size_of_weights(backbone)
@@ -98,7 +106,11 @@ def richest(found: Examined) -> ChosenGrid:
         weights_size=weights_size,
         image_size=choose_image_size(found.sizes, weights_size),
         strategies=tuple(
-            _strategies(lr, few=num_train < FEW_IMAGES, numbers=found.task == REGRESSION.name)
+            _strategies_for_numbers(lr, few=few)
+            if found.task == REGRESSION.name
+            else _strategies(
+                lr, few=few, few_parameters=few_parameters_of(backbone) if scarce else None
+            )
         ),
         schedules=("cosine", "constant"),
         batch_size=batch_size,
@@ -120,10 +132,8 @@ def _pace(num_train: int) -> tuple[int, int, float]:
     return 64, 5, 0.004
 
 
-def _strategies(lr: float, *, few: bool, numbers: bool) -> Iterator[tuple[str, str]]:
-    if numbers:
-        yield from _strategies_for_numbers(lr, few=few)
-        return
+def _strategies(lr: float, *, few: bool, few_parameters: str | None) -> Iterator[tuple[str, str]]:
+    """Where images are so few that it pays to train few parameters, the name of what does so."""
     high = f"{10 * lr:g}"
     yield (
         "No pretrained weights: the baseline for the others. There is nothing to preserve, so the "
@@ -136,17 +146,29 @@ def _strategies(lr: float, *, few: bool, numbers: bool) -> Iterator[tuple[str, s
         f"{{name: linear_probe, lr: {high}}}",
     )
     yield "Everything trains at the small lr below.", "full_finetune"
-    yield (
-        "The new layer trains at the large rate, the backbone at a tenth of it (the rate of "
-        "full_finetune).",
-        f"{{name: two_rates, lr: {high}, backbone_multiplier: 0.1}}",
-    )
+    if few_parameters is not None:
+        yield _WHY[few_parameters], f"{{name: {few_parameters}, lr: {high}}}"
+    else:
+        yield (
+            "The new layer trains at the large rate, the backbone at a tenth of it (the rate of "
+            "full_finetune).",
+            f"{{name: two_rates, lr: {high}, backbone_multiplier: 0.1}}",
+        )
     if few:
         yield (
             "The new layer trains first, then everything at a tenth of the rate: with few images, "
             "the gradients of an untrained layer can damage good features.",
             f"{{name: lp_ft, lr: {high}, finetune_multiplier: 0.1}}",
         )
+
+
+_WHY = {
+    "norm_only": "Beside the new layer only the scales and shifts of the backbone's norm layers "
+    "train: with few images of a class, few parameters can be enough, and tolerate larger steps.",
+    "lora": "Beside the new layer only small matrices train that are added to the backbone's "
+    "attention: with few images of a class, few parameters can be enough, and tolerate larger "
+    "steps.",
+}
 
 
 def _strategies_for_numbers(lr: float, *, few: bool) -> Iterator[tuple[str, str]]:

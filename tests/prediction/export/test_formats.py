@@ -13,6 +13,7 @@ from torchvision.models import squeezenet1_1
 
 from bench.data import resize_image
 from bench.errors import BenchError, MissingExtraError
+from bench.methods.plan import Term
 from bench.models import file_weights
 from bench.prediction.export import formats
 from bench.prediction.export.deployed import Place
@@ -124,6 +125,32 @@ def test_prepared_images_are_those_of_training(
         expected = model.inputs(stored[None]).numpy()
         level = 1 / 255 / 0.224
         assert np.abs(found - expected).max() < (1.1 * level if rule == "crop" else 1e-5)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("side", "backbone", "kind"),
+    [("copy", "squeezenet1_1", "torch-export"), ("small", "timm/test_vit", "onnx")],
+)
+def test_a_side_network_is_exported_with_the_backbone(
+    side: str, backbone: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("timm", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    adapter = Term(name="side_tuning", options=(("side", side),))
+    model = trained(backbone, size=32, adapter=adapter)
+    with torch.no_grad():
+        model.module.adapter.mix.fill_(0.7)
+    images = random_images(32)
+    with torch.no_grad():
+        expected = model.network(images).numpy()
+    monkeypatch.chdir(tmp_path)
+    FORMATS[kind].write(model, BESIDE, tmp_path)
+    names: dict[str, Any] = {}
+    exec(usage_code(FORMATS[kind], model, BESIDE), names)
+    assert np.allclose(names["logits"](images.numpy()), expected, atol=1e-5)
+    with pytest.raises(BenchError, match="side_tuning adds to it"):
+        FORMATS["safetensors"].write(model, BESIDE, tmp_path)
 
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

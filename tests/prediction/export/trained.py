@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.data import Preprocessing
+from bench.methods.plan import Term
+from bench.models.adapters import attach
 from bench.models.checkpoints import ModelSpec
+from bench.models.network import Network
 from bench.models.weights import Weights
 from bench.prediction.choice import Chosen
 from bench.prediction.model import TrainedModel
@@ -35,6 +38,7 @@ def trained(
     weights: Weights | None = None,
     class_map: Mapping[str, tuple[int | str, ...]] | None = None,
     preprocessing: Preprocessing | None = None,
+    adapter: Term | None = None,
 ) -> TrainedModel:
     """The network with values drawn by seed 0, as `open_trial` would give it."""
     size = size or SMALL[backbone]
@@ -48,6 +52,9 @@ def trained(
         class_map=class_map,
         classes=preprocessing.classes,
     )
+    if adapter is not None:
+        groups = attach(network.model, network.groups, adapter, backbone=backbone, seed=0)
+        network = Network(network.model, groups, image_size=size)
     spec = ModelSpec(
         trial="t",
         backbone=backbone,
@@ -64,6 +71,7 @@ def trained(
         precision="fp32",
         threads=1,
         numerics=1,
+        adapter=adapter,
     )
     chosen = Chosen(row={"trial": "t"}, label="a trial", why="You chose it.")
     return TrainedModel(network=network, spec=spec, preprocessing=preprocessing, chosen=chosen)

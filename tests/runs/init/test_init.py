@@ -540,6 +540,29 @@ def test_more_images_mean_larger_batches_and_fewer_epochs() -> None:
     assert with_lp_ft == [True, True, False, False]
 
 
+def test_the_strategies_fit_the_labels_and_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(**changes: Any) -> list[str]:
+        grid = richest(made_up(even(2, **{"train": 40, **changes})))
+        entries = "".join(f"  - {entry}\n" for _, entry in grid.strategies)
+        head = f"dataset: fractals\nbackbone: {grid.backbone}\nstrategy:\n"
+        Path("s.yaml").write_text(head + entries)
+        loaded, _ = load(Path("s.yaml"))
+        return [each.entry.name for each in loaded.suite.axes["strategy"]]
+
+    always = ["from_scratch", "linear_probe", "full_finetune"]
+    assert names() == [*always, "norm_only", "lp_ft"]
+    assert names(train=100) == [*always, "two_rates", "lp_ft"]
+    assert names(train=2000) == [*always, "two_rates"]
+    monkeypatch.setattr("bench.runs.init.choose.backbones_for", lambda _: ("vit_b_16",))
+    assert names() == [*always, "lora", "lp_ft"]
+
+
+def test_labels_are_counted_by_class() -> None:
+    few_of_many = richest(made_up(even(60, train=20)))
+    assert "norm_only" in str(few_of_many.strategies)
+    assert "lp_ft" not in str(few_of_many.strategies)  # 1,200 images
+
+
 def test_the_device_chooses_the_backbone() -> None:
     counts = even(2, train=400)
     on_cpu, on_gpu = (richest(made_up(counts, device=device)) for device in ("cpu", "cuda"))

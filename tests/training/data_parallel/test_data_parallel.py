@@ -222,6 +222,7 @@ CURVES: dict[str, dict[str, Any]] = {
     "clipped": {"backbone": SMALL, "grad_clip_norm": 0.5},
     "mixup": {"backbone": SMALL, "mix": "mixup"},
     "pieces": {"batch_size": 10, "micro_batch": 5, "options": {"penalty": {"l2_sp": 0.1}}},
+    "measured rates": {"strategy": "auto_rgn", "options": {"batches": 1}, "epochs": 1},
     "auxiliary": {"backbone": "googlenet", "epochs": 1},
 }
 
