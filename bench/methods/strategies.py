@@ -558,7 +558,8 @@ def lora(
         Literal["auto", "attention", "all"],
         Field(
             description="Beside what: queries and values of `attention`, or `all` linear layers "
-            "and convolutions whose outputs see all inputs. `auto`: attention where there is some.",
+            "and convolutions but depthwise ones; of those with groups such whose number divides "
+            "r. `auto`: attention where there is some.",
             examples=["all"],
         ),
     ] = "auto",

@@ -5,42 +5,67 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.data import open_data
+from bench.errors import PlanError
 from bench.execution import engine
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, JobResult, Task, cut, keyed, trial_splits
 from bench.methods.plan import Plan
+from bench.methods.strategies import STRATEGIES, make_plan
+from bench.models import layer_group_names, outline
 from bench.runs.catalogue import catalogue
-from bench.suite import Trial
+from bench.suite import Entry, Settings, Trial
 from tests.tiny import entry, make_job, make_trial
 
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
 others make a campaign."""
-GRIDS_PER_TEST = 20
-STOPPED_PER_TEST = 3
-FAMILIES = 24
-BACKBONE = "shufflenet_v2_x0_5"
+GRIDS_PER_TEST = 8
+STOPPED_PER_TEST = 2
+CNN, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
 DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
 
-STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("full_finetune", {}),
-    ("two_rates", {"backbone_multiplier": 0.0}),
-    ("two_rates", {"backbone_multiplier": 1.0}),
-    ("linear_probe", {}),
-    ("linear_probe", {}),
-    ("mlp_probe", {}),
-    ("partial_finetune", {"top": 2}),
-    ("gradual_unfreeze", {"every": 1}),
-    ("lp_ft", {"probe_epochs": 1}),
-    ("lp_ft", {"probe_epochs": 1, "finetune_multiplier": 1.0}),
-)
+VARIATIONS: dict[str, Sequence[dict[str, Any]]] = {
+    "two_rates": ({"backbone_multiplier": 0.0}, {"backbone_multiplier": 1.0}),
+    "linear_probe": ({}, {}),
+    "partial_finetune": ({"top": 2},),
+    "lp_ft": ({"probe_epochs": 1}, {"probe_epochs": 1, "finetune_multiplier": 1.0}),
+    "norm_only": ({"norm": "fixed"}, {"norm": "update"}),
+    "lora": ({"r": 2}, {"r": 2, "layers": "all"}, {"r": 2, "layers": "attention", "dropout": 0.5}),
+    "houlsby": ({"width": 4},),
+    "adaptformer": ({"width": 4, "dropout": 0.5},),
+    "vpt": ({"tokens": 2},),
+}
+"""Options of strategies that draw other ones than their defaults, or more often than once."""
+
+
+@cache
+def drawn() -> tuple[tuple[str, str, dict[str, Any]], ...]:
+    """Every strategy that trains, on the first network that it is defined for, and its options."""
+    found = []
+    for name in STRATEGIES:
+        known = STRATEGIES.get(name)
+        if not known.traits.trains or not known.function.__module__.startswith("bench."):
+            continue
+        for options in VARIATIONS.get(name, ({},)):
+            for backbone in (CNN, TRANSFORMER):
+                own = entry(STRATEGIES, name, **options)
+                plan = make_plan(own, layer_group_names(backbone), Settings(epochs=2))
+                with suppress(PlanError):
+                    outline(backbone, Entry(name="linear"), plan.adapter)
+                    found.append((name, backbone, options))
+                    break
+    return tuple(found)
+
+
 SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("constant", {}),
     ("constant", {}),
@@ -52,9 +77,8 @@ SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def draw_trial(draw: random.Random) -> Trial:
+def draw_trial(draw: random.Random, strategy: str, backbone: str, options: dict[str, Any]) -> Trial:
     """A trial of a small world, so that many of them have epochs in common."""
-    strategy, options = draw.choice(STRATEGIES)
     schedule, schedule_options = draw.choice(SCHEDULES)
     names = catalogue()
     changes: dict[str, Any] = {}
@@ -63,7 +87,7 @@ def draw_trial(draw: random.Random) -> Trial:
     return make_trial(
         strategy,
         options=options,
-        backbone=BACKBONE,
+        backbone=backbone,
         schedule=entry(names.schedule, schedule, **schedule_options),
         augmentation=draw.choice(["none", "flip_crop"]),
         mix=draw.choice([None, None, None, "mixup"]),
@@ -83,10 +107,11 @@ def draw_trial(draw: random.Random) -> Trial:
 def draw_family(number: int) -> list[Trial]:
     """Three trials: one, and two variations that part from it in an epoch, a schedule, or at once.
 
-    Grids are drawn from a fixed number of families, so that few trials have to be trained alone.
+    Each strategy has a family. Grids are drawn from these, so that few trials have to be trained
+    alone.
     """
     draw = random.Random(f"family {number}")
-    family = [draw_trial(draw)]
+    family = [draw_trial(draw, *drawn()[number])]
     for _ in range(2):
         base = draw.choice(family)
         if draw.random() < 0.5:
@@ -100,7 +125,7 @@ def draw_family(number: int) -> list[Trial]:
 
 def draw_grid(draw: random.Random) -> list[Job]:
     """Two to five different trials of two families."""
-    first, second = (draw_family(number) for number in draw.sample(range(FAMILIES), 2))
+    first, second = (draw_family(number) for number in draw.sample(range(len(drawn())), 2))
     trials = draw.sample(first, draw.randint(1, 3)) + draw.sample(second, draw.randint(1, 2))
     distinct = {trial.id({}): trial for trial in trials}
     return [job_of(trial) for trial in distinct.values()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +36,11 @@ EXACT: Kinds = {
     "side_tuning": {"side": "copy"},
 }
 """Those that leave a network as it was."""
+MERGED: list[tuple[str, dict[str, Any]]] = [
+    ("lora", {"r": 2}),
+    ("lora", {"r": 2, "layers": "all"}),
+    ("ssf", {}),
+]
 NEARLY: Kinds = {"ssf": {"spread": 1e-4}, "houlsby": {"width": 4}}
 
 
@@ -70,10 +77,33 @@ def _tiny_timm() -> Network:
     return Network(model, timm_groups(model), image_size=16)
 
 
-def _resnet() -> Network:
+def _tiny_swin() -> Network:
+    """A Swin of torchvision, whose attention reads weights: a block in each of four stages."""
+    from torchvision.models import SwinTransformer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = SwinTransformer([4, 4], 4, [1] * 4, [1] * 4, [2, 2], num_classes=3)
+    return Network(model, FAMILIES["swin"](model), image_size=32)
+
+
+def _tiny_beit() -> Network:
+    """A BEiT of timm, which adds biases of its own to queries and values."""
+    from timm import create_model
+
+    from bench.models.timm_models import timm_groups
+
+    sizes = {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_model("beit_base_patch16_224", num_classes=3, **sizes)
+    return Network(model, timm_groups(model), image_size=16)
+
+
+def _cnn(backbone: str) -> Network:
     return build_network(
-        "resnet18",
-        weights=describe_weights("resnet18", Entry(name="none")),
+        backbone,
+        weights=describe_weights(backbone, Entry(name="none")),
         head=LINEAR,
         num_classes=3,
         seed=0,
@@ -81,7 +111,15 @@ def _resnet() -> Network:
     )
 
 
-NETWORKS = {"torchvision": _tiny_vit, "timm": _tiny_timm, "cnn": _resnet}
+NETWORKS = {
+    "torchvision": _tiny_vit,
+    "timm": _tiny_timm,
+    "swin": _tiny_swin,
+    "beit": _tiny_beit,
+    "cnn": partial(_cnn, "shufflenet_v2_x0_5"),
+    "norms with activations": partial(_cnn, "timm/test_efficientnet"),
+}
+CNNS = ("cnn", "norms with activations")
 
 
 def _images(network: Network) -> Tensor:
@@ -89,11 +127,20 @@ def _images(network: Network) -> Tensor:
     return torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def _attached(network: Network, name: str, **options: Any) -> Network:
+def attached(network: Network, name: str, **options: Any) -> Network:
     """The same network with an adapter, its own tensors untouched."""
     term = _term(name, **options)
     groups = attach(network.model, network.groups, term, backbone="tiny", seed=3)
     return Network(network.model, groups, image_size=network.image_size)
+
+
+def _varied(network: Network) -> Network:
+    """The network with other values everywhere, in evaluation."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
 
 
 def _added(network: Network) -> dict[str, Tensor]:
@@ -151,14 +198,14 @@ def test_the_two_libraries_have_the_same_transformer() -> None:
 @pytest.mark.parametrize("name", EXACT)
 def test_at_the_start_nothing_changes(network: str, name: str) -> None:
     plain = NETWORKS[network]().eval()
-    if network == "cnn" and name == "adaptformer":
+    if network in CNNS and name == "adaptformer":
         with pytest.raises(PlanError, match="adaptformer needs transformer blocks"):
-            _attached(plain, name)
+            attached(plain, name)
         return
     images = _images(plain)
     with torch.no_grad():
         before = plain(images)
-        after = _attached(plain, name, **EXACT[name]).eval()(images)
+        after = attached(plain, name, **EXACT[name]).eval()(images)
     assert torch.equal(before, after)
 
 
@@ -169,20 +216,18 @@ def test_at_the_start_little_changes(network: str, name: str) -> None:
     images = _images(plain)
     with torch.no_grad():
         before = plain(images)
-        after = _attached(plain, name, **NEARLY[name]).eval()(images)
+        after = attached(plain, name, **NEARLY[name]).eval()(images)
     assert 0 < (after - before).norm() < 0.1 * before.norm()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", ["lora", "ssf"])
-def test_merged_is_unmerged(network: str, name: str) -> None:
-    adapted = _attached(NETWORKS[network](), name, **{**EXACT, **NEARLY}[name]).eval()
-    generator = torch.Generator().manual_seed(2)
+@pytest.mark.parametrize(("name", "options"), MERGED)
+def test_merged_is_unmerged(network: str, name: str, options: dict[str, Any]) -> None:
+    adapted = _varied(attached(NETWORKS[network](), name, **options))
+    assert _without_effect(adapted) == []
     with torch.no_grad():
-        for parameter in _added(adapted).values():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         unmerged = adapted(_images(adapted))
-        plain = NETWORKS[network]().eval()(_images(adapted))
+        plain = _varied(NETWORKS[network]())(_images(adapted))
         merge(adapted.model)
         assert not _added(adapted)
         merged = adapted(_images(adapted))
@@ -190,9 +235,24 @@ def test_merged_is_unmerged(network: str, name: str) -> None:
     assert (merged - unmerged).norm() <= 1e-5 * unmerged.norm()
 
 
+def _without_effect(adapted: Network) -> list[str]:
+    """What was added and no output depends on."""
+    added = _added(adapted)
+    loss = adapted(_images(adapted)).square().sum()
+    gradients = torch.autograd.grad(loss, list(added.values()), allow_unused=True)
+    found = zip(added, gradients, strict=True)
+    return [name for name, gradient in found if gradient is None or not gradient.any()]
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in CNNS])
+@pytest.mark.parametrize("name", ["houlsby", "adaptformer"])
+def test_all_bottlenecks_count(network: str, name: str) -> None:
+    assert _without_effect(_varied(attached(NETWORKS[network](), name, width=4))) == []
+
+
 @pytest.mark.parametrize("name", ["houlsby", "adaptformer", "side_tuning"])
 def test_what_is_no_linear_map_stays(name: str) -> None:
-    adapted = _attached(_tiny_vit(), name)
+    adapted = attached(_tiny_vit(), name)
     before = set(_added(adapted))
     merge(adapted.model)
     assert set(_added(adapted)) == before
@@ -201,9 +261,9 @@ def test_what_is_no_linear_map_stays(name: str) -> None:
 @pytest.mark.parametrize("name", [*EXACT, "houlsby", "vpt"])
 def test_values_depend_on_the_seed_alone(name: str) -> None:
     torch.manual_seed(5)
-    first = _added(_attached(_tiny_vit(), name))
+    first = _added(attached(_tiny_vit(), name))
     torch.rand(3)
-    second = _added(_attached(_tiny_vit(), name))
+    second = _added(attached(_tiny_vit(), name))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -223,18 +283,40 @@ def test_low_rank_gradients() -> None:
     assert torch.allclose(inputs @ part.weight().T, part(inputs))
 
 
-@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(3, 4, 1)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3, stride=2, padding=1),
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(3, 4, 3, padding=2, dilation=2),
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+    ],
+)
 def test_low_rank_convolutions(layer: nn.Conv2d) -> None:
-    part = LowRank(layer, 4, r=2, alpha=1.0, dropout=0.0)
+    outputs, inputs, groups = layer.out_channels, layer.in_channels, layer.groups
+    part = LowRank(layer, outputs, r=2, alpha=1.0, dropout=0.0)
     nn.init.normal_(part.up.weight)
-    images = torch.randn(2, 3, 9, 9)
-    merged = nn.functional.conv2d(images, part.weight(), None, layer.stride, layer.padding)
+    images = torch.randn(2, inputs, 9, 9)
+    options = (layer.stride, layer.padding, layer.dilation, groups)
+    merged = nn.functional.conv2d(images, part.weight(), None, *options)
     assert torch.allclose(part(images), merged, atol=1e-6)
     assert part(images).shape == layer(images).shape
+    count = sum(parameter.numel() for parameter in part.parameters())
+    assert count == 2 * (layer.weight[0, 0].numel() * inputs + outputs) // groups
+
+
+def test_convolutions_with_groups_are_adapted_where_these_share_the_rank() -> None:
+    depthwise, two = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2)
+    model = nn.Sequential(depthwise, two, nn.Conv2d(4, 4, 1))
+    groups = (layer_group("body", "0", "1", "2"), layer_group("head", "3"))
+    for r, adapted in ((3, ["2"]), (4, ["1", "2"])):
+        own = deepcopy(model)
+        attach(own, groups, _term("lora", r=r), backbone="tiny", seed=0)
+        assert [name for name, layer in own.named_children() if hasattr(layer, ADAPTER)] == adapted
 
 
 def test_prompts_stand_behind_the_class_token_and_are_replaced_in_each_block() -> None:
-    network = _attached(_tiny_timm(), "vpt", tokens=5, deep=True).eval()
+    network = attached(_tiny_timm(), "vpt", tokens=5, deep=True).eval()
     seen = []
     for block in network.model.blocks:
         block.norm1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -252,7 +334,7 @@ def test_a_side_network_mixes_its_features_with_those_of_the_backbone(network: s
     images, cut = _images(plain), "head"
     with torch.no_grad():
         base = plain(images, stop=cut)
-        adapted = _attached(plain, "side_tuning", side="small").eval()
+        adapted = attached(plain, "side_tuning", side="small").eval()
         adapter = adapted.model.adapter
         beside = adapter.side(images)
         for a, share in ((0.0, 0.5), (1.5, 0.8175744762), (200.0, 1.0), (-200.0, 0.0)):
@@ -293,5 +375,10 @@ def test_what_a_backbone_has_no_place_for_is_told() -> None:
             outline("resnet18", LINEAR, _plan(name, "resnet18").adapter)
     with pytest.raises(PlanError, match="class token"):
         outline("swin_t", LINEAR, _plan("vpt", "swin_t").adapter)
+    with pytest.raises(PlanError, match="convolutions that do not standardise their weights"):
+        outline("timm/test_nfnet", LINEAR, _plan("lora", "timm/test_nfnet").adapter)
+    for backbone in ("swin_t", "vit_b_32"):
+        with pytest.raises(PlanError, match="dropout must be 0"):
+            outline(backbone, LINEAR, _plan("lora", backbone, dropout=0.1).adapter)
     with pytest.raises(PlanError, match="one of lora, ssf, houlsby"):
         outline("resnet18", LINEAR, Term(name="lora2"))

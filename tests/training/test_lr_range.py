@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import bench.training.lr_range
 from bench.errors import BenchError, PlanError
 from bench.methods.plan import Plan, Rule, Stage
+from bench.suite import Trial
 from bench.training.frozen_features import FeatureStore
 from bench.training.loop import isolated, train, train_step
 from bench.training.lr_range import (
@@ -38,6 +39,11 @@ DECADE = 99 / 7
 """Steps of `LRS` from a learning rate to its tenfold."""
 
 STEPS = 20
+SMALL = "shufflenet_v2_x0_5"
+
+
+def _trial(*arguments: Any, **changes: Any) -> Trial:
+    return make_trial(*arguments, **{"backbone": SMALL, **changes})
 
 
 def steps_apart(found: float | None, expected: float) -> float:
@@ -356,7 +362,7 @@ def test_losses_of_a_frozen_trunk_are_those_of_a_plain_head_on_its_features() ->
     ("strategy", "options", "groups"),
     [
         ("linear_probe", {}, {"head"}),
-        ("partial_finetune", {"top": 1}, {"layer4", "head"}),
+        ("partial_finetune", {"top": 1}, {"last_conv", "head"}),
         ("gradual_unfreeze", {"every": 1}, {"head"}),
         ("lp_ft", {}, {"head"}),
     ],
@@ -364,7 +370,7 @@ def test_losses_of_a_frozen_trunk_are_those_of_a_plain_head_on_its_features() ->
 def test_what_the_first_stage_freezes_keeps_every_bit(
     strategy: str, options: dict[str, Any], groups: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = tiny_training(make_trial(strategy, options=options, weight_decay=0.1, momentum=0.9))
+    training = tiny_training(_trial(strategy, options=options, weight_decay=0.1, momentum=0.9))
     before, recorder = copies(training), Recorder(monkeypatch)
     short_test(training)
     moved = {name for name in before if not torch.equal(before[name], recorder.state[name])}
@@ -375,7 +381,7 @@ def test_a_multiplier_of_zero_stays_zero_and_fixed_statistics_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"backbone_multiplier": 0.0, "norm": "fixed"}
-    training = tiny_training(make_trial("two_rates", options=options))
+    training = tiny_training(_trial("two_rates", options=options))
     before, recorder = copies(training), Recorder(monkeypatch)
     found = short_test(training)
     moved = {name for name in before if not torch.equal(before[name], recorder.state[name])}
@@ -386,14 +392,14 @@ def test_a_multiplier_of_zero_stays_zero_and_fixed_statistics_stay(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"strategy": "full_finetune", "backbone": "shufflenet_v2_x0_5", "momentum": 0.9},
+        {"strategy": "full_finetune", "momentum": 0.9},
         {"strategy": "linear_probe"},
         {"strategy": "full_finetune", "backbone": "mobilenet_v3_small", "mix": "mixup"},
     ],
     ids=["everything", "head", "dropout and mixup"],
 )
 def test_a_test_repeats_bit_by_bit_and_leaves_no_trace(changes: dict[str, Any]) -> None:
-    trial = make_trial(**changes)
+    trial = _trial(**changes)
     expected = train(tiny_training(trial), lambda _: None)
     training = tiny_training(trial)
     start = copies(training)
@@ -409,7 +415,7 @@ def test_a_test_repeats_bit_by_bit_and_leaves_no_trace(changes: dict[str, Any]) 
 
 
 def test_kept_features_give_the_same_losses(tmp_path: Path) -> None:
-    training = tiny_training(make_trial("linear_probe"))
+    training = tiny_training(_trial("linear_probe"))
     alone = short_test(training)
     training.features, training.trunk_key = FeatureStore(tmp_path), "trunk"
     assert short_test(training) == alone
@@ -418,7 +424,7 @@ def test_kept_features_give_the_same_losses(tmp_path: Path) -> None:
 
 
 def test_it_ends_when_the_loss_diverges() -> None:
-    found = lr_range_test(tiny_training(make_trial()), low=1e-3, high=1e12, steps=50)
+    found = lr_range_test(tiny_training(_trial()), low=1e-3, high=1e12, steps=50)
     assert len(found.lrs) == len(found.losses) < 50
     assert diverged(found.losses)
     assert not any(diverged(found.losses[:n]) for n in range(1, len(found.losses)))
@@ -428,7 +434,7 @@ def test_it_ends_when_the_loss_diverges() -> None:
 @pytest.mark.campaign
 @pytest.mark.usefixtures("two_threads")
 def test_it_leaves_the_callers_random_state_and_threads() -> None:
-    training = tiny_training(make_trial())
+    training = tiny_training(_trial())
     threads = torch.get_num_threads()
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -451,7 +457,7 @@ def test_it_leaves_the_callers_random_state_and_threads() -> None:
 def test_an_impossible_range_is_refused(options: dict[str, Any], message: str) -> None:
     values: dict[str, Any] = {"low": 0.1, "high": 1.0, "steps": 20, **options}
     with pytest.raises(BenchError, match=message):
-        lr_range_test(tiny_training(make_trial()), **values)
+        lr_range_test(tiny_training(_trial()), **values)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +466,7 @@ def test_an_impossible_range_is_refused(options: dict[str, Any], message: str) -
     ids=["no stage", "no rate"],
 )
 def test_a_plan_that_trains_nothing_is_refused(plan: Plan) -> None:
-    training = tiny_training(make_trial())
+    training = tiny_training(_trial())
     training.plan = plan
     with pytest.raises(PlanError, match="trains something in its first stage"):
         short_test(training)

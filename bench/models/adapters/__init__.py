@@ -39,7 +39,7 @@ class _Kind(NamedTuple):
 
 _BLOCKS = "transformer blocks with a norm in front of attention and MLP"
 _KINDS = {
-    "lora": _Kind(attach_lora, "attention, linear layers or convolutions"),
+    "lora": _Kind(attach_lora, "attention, or convolutions that do not standardise their weights"),
     "ssf": _Kind(attach_ssf, "linear layers, convolutions or norms"),
     "houlsby": _Kind(attach_houlsby, _BLOCKS),
     "adaptformer": _Kind(attach_adaptformer, _BLOCKS),

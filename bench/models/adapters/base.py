@@ -58,14 +58,31 @@ class Body:
             if "norm" in type(layer).__name__.lower() and layer._parameters:
                 yield name, layer
 
+    def uncalled(self) -> set[nn.Module]:
+        """Layers that nobody calls: attention reads their weights and biases.
+
+        That are the last layer of torch's attention, those of Swin in torchvision, and the first of
+        attention in timm that adds biases of its own (BEiT, EVA, Swin V2).
+        """
+        found: set[nn.Module] = set()
+        for layer in self.layers.values():
+            if isinstance(layer, nn.MultiheadAttention):
+                found.add(layer.out_proj)
+            elif type(layer).__name__.startswith("ShiftedWindowAttention"):
+                found.update(cast(Any, layer).children())
+            elif getattr(layer, "q_bias", None) is not None:
+                found.add(cast(Any, layer).qkv)
+        return found
+
     def blocks(self) -> list[Block]:
-        """The transformer blocks, from input to output."""
+        """The transformer blocks, from input to output: those that work on tokens, not on maps."""
         found = []
         for layer in self.layers.values():
             own = dict(layer.named_children())
             attention = next((own[name] for name in ATTENTIONS if name in own), None)
             norm = next((own[name] for name in MLP_NORMS if name in own), None)
-            if attention is not None and norm is not None and MLP in own:
+            linear = MLP in own and any(isinstance(each, nn.Linear) for each in own[MLP].modules())
+            if attention is not None and norm is not None and linear:
                 found.append(Block(block=layer, attention=attention, mlp=own[MLP], mlp_norm=norm))
         return found
 
@@ -74,8 +91,13 @@ def put(layer: nn.Module, adapter: Adapter) -> None:
     """Let the adapter change what the layer gives from now on."""
     if type(layer).forward is nn.Sequential.forward:  # which would call it as one of its layers
         layer.__class__ = _Chain
-    layer.add_module(ADAPTER, adapter.to(next(layer.parameters()).device))
+    keep(layer, adapter)
     layer.register_forward_hook(_adapted)
+
+
+def keep(layer: nn.Module, adapter: Adapter) -> None:
+    """Put the adapter below the layer, which makes use of it by itself."""
+    layer.add_module(ADAPTER, adapter.to(next(layer.parameters()).device))
 
 
 class _Chain(nn.Sequential):
@@ -96,6 +118,14 @@ def _adapted(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
     if isinstance(output, tuple):
         return (adapter(inputs[0], output[0]), *output[1:])
     return adapter(inputs[0], output)
+
+
+def is_standardised(layer: nn.Module) -> bool:
+    """Whether a convolution changes its weight before it multiplies by it, as timm's `StdConv2d`.
+
+    What is put into such a weight is not what comes out.
+    """
+    return "StdConv" in type(layer).__name__
 
 
 def weight_of(layer: nn.Module) -> Tensor:

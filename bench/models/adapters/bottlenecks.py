@@ -54,7 +54,8 @@ class Houlsby(Adapter):
 class AdaptFormer(Adapter):
     """MLP(norm(x)) + s·W₂·dropout(ReLU(W₁·x)), with x in front of the norm.
 
-    Chen et al., "AdaptFormer", 2022. W₂ is zero at the start.
+    Chen et al., "AdaptFormer", 2022. W₂ is zero at the start. Where the norm is behind the MLP, as
+    in Swin V2, x is what the MLP gets.
     """
 
     def __init__(self, channels: int, width: int, scale: float, dropout: float) -> None:
@@ -67,7 +68,7 @@ class AdaptFormer(Adapter):
 
     def forward(self, inputs: Tensor, output: Tensor) -> Tensor:
         """See `Adapter`."""
-        narrow = F.relu(self.down(getattr(inputs, UNNORMED)))
+        narrow = F.relu(self.down(getattr(inputs, UNNORMED, inputs)))
         added: Tensor = self.up(F.dropout(narrow, self.dropout, self.training))
         return output + added * self.scale
 

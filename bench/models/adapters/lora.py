@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.errors import PlanError
 from bench.methods.plan import ADAPTER
-from bench.models.adapters.base import Adapter, Body, put, weight_of
+from bench.models.adapters.base import Adapter, Body, is_standardised, keep, put, weight_of
 
 FUSED = "qkv"
 """What libraries call one linear layer for queries, keys and values."""
@@ -23,16 +23,23 @@ APART = ("q", "v", "query", "value", "q_proj", "v_proj")
 
 def attach_lora(body: Body, *, r: int, alpha: float, dropout: float, layers: str) -> bool:
     """Beside queries and values of all attention, or beside all dense layers of the backbone."""
-    options: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout}
-    blocks = body.blocks()
-    if layers == "attention" or (layers == "auto" and blocks):
-        for block in blocks:
-            _adapt_attention(block.attention, options)
-        return bool(blocks)
-    dense = [layer for layer in body.layers.values() if _is_dense(layer)]
-    for layer in dense:
-        put(layer, LoRA(layer, len(weight_of(layer)), **options))
-    return bool(dense)
+    adapted: list[tuple[nn.Module, dict[str, Any]]] = []
+    if layers != "all":
+        attentions = [block.attention for block in body.blocks()]
+        adapted = [each for attention in attentions for each in _queries_and_values(attention)]
+    if layers == "all" or (layers == "auto" and not adapted):
+        dense = [layer for layer in body.layers.values() if _is_dense(layer, r)]
+        adapted = [] if any(map(is_standardised, dense)) else [(layer, {}) for layer in dense]
+    uncalled = body.uncalled()
+    for layer, pieces in adapted:
+        reads = layer in uncalled or isinstance(layer, nn.MultiheadAttention)
+        if reads and dropout:
+            raise PlanError(
+                "lora: dropout must be 0 on this backbone: its attention multiplies by weights "
+                "and has no inputs of layers that could be dropped"
+            )
+        _adapt(layer, reads=reads, r=r, alpha=alpha, dropout=dropout, **pieces)
+    return bool(adapted)
 
 
 class LowRank(nn.Module):
@@ -56,7 +63,10 @@ class LowRank(nn.Module):
     def weight(self) -> Tensor:
         """What is added to the layer's weight instead."""
         down, up = weight_of(self.down), weight_of(self.up)
-        return (up.flatten(1) @ down.flatten(1)).view(len(up), *down.shape[1:]) * self.scale
+        groups = getattr(self.down, "groups", 1)
+        pairs = zip(up.flatten(1).chunk(groups), down.flatten(1).chunk(groups), strict=True)
+        added = torch.cat([wide @ narrow for wide, narrow in pairs])
+        return added.view(len(up), *down.shape[1:]) * self.scale
 
 
 class LoRA(Adapter):
@@ -105,35 +115,54 @@ class _LoRAAttention(nn.MultiheadAttention):
     @property
     def in_proj_weight(self) -> Tensor:  # type: ignore[override]
         """The weight with what LoRA adds to it."""
-        adapter = getattr(self, ADAPTER, None)
-        own = weight_of(self)
-        return own if adapter is None else adapter.weight(own)
+        return _weight_with_lora(self)
 
 
-def _adapt_attention(attention: nn.Module, options: dict[str, Any]) -> None:
+class _LoRALinear(nn.Linear):
+    """A layer whose weight is read."""
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """The weight with what LoRA adds to it."""
+        return _weight_with_lora(self)
+
+
+def _weight_with_lora(layer: nn.Module) -> Tensor:
+    adapter, own = getattr(layer, ADAPTER, None), weight_of(layer)
+    return own if adapter is None else cast(Tensor, adapter.weight(own))
+
+
+def _adapt(layer: nn.Module, *, reads: bool, **options: Any) -> None:
+    """Put LoRA beside a layer; `reads`: its weight is read, it is not called."""
+    if isinstance(layer, nn.MultiheadAttention):
+        size, weight = layer.embed_dim, weight_of(layer)
+        square = nn.Linear(size, size, bias=False, device=weight.device)
+        keep(layer, LoRA(square, len(weight), **options))
+        layer.__class__ = _LoRAAttention
+    elif reads:
+        keep(layer, LoRA(layer, len(weight_of(layer)), **options))
+        layer.__class__ = _LoRALinear
+    else:
+        put(layer, LoRA(layer, len(weight_of(layer)), **options))
+
+
+def _queries_and_values(attention: nn.Module) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+    """Layers that make queries and values, each with which of its pieces do."""
+    both: dict[str, Any] = {"of": (0, 2), "cuts": 3}
     if isinstance(attention, nn.MultiheadAttention):
-        if options["dropout"]:
-            raise PlanError(
-                "lora: dropout must be 0 on this backbone: its attention has no layer of its own "
-                "for queries and values"
-            )
-        size = attention.embed_dim
-        square = nn.Linear(size, size, bias=False, device=weight_of(attention).device)
-        lora = LoRA(square, 3 * size, of=(0, 2), cuts=3, **options)
-        attention.add_module(ADAPTER, lora)
-        attention.__class__ = _LoRAAttention
-        return
-    for name, layer in list(attention.named_children()):
-        outputs = len(weight_of(layer)) if isinstance(layer, nn.Linear) else 0
-        if name == FUSED:
-            put(layer, LoRA(layer, outputs, of=(0, 2), cuts=3, **options))
-        elif name in APART:
-            put(layer, LoRA(layer, outputs, **options))
+        yield attention, both
+    for name, layer in attention.named_children():
+        if isinstance(layer, nn.Linear) and name == FUSED:
+            yield layer, both
+        elif isinstance(layer, nn.Linear) and name in APART:
+            yield layer, {}
 
 
-def _is_dense(layer: nn.Module) -> bool:
-    """Whether every output of a linear layer or convolution sees all inputs."""
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+def _is_dense(layer: nn.Module, r: int) -> bool:
+    """Whether outputs see several inputs, and the groups of a convolution equal shares of `r`."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 or (r % layer.groups == 0 and layer.groups < layer.in_channels)
+    return isinstance(layer, nn.Linear | nn.MultiheadAttention)
 
 
 def _narrow(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
@@ -153,5 +182,5 @@ def _pointwise(layer: nn.Module, inputs: int, outputs: int) -> nn.Module:
     """A layer of the kind of `layer` that looks at single positions."""
     device = weight_of(layer).device
     if isinstance(layer, nn.Conv2d):
-        return nn.Conv2d(inputs, outputs, 1, bias=False, device=device)
+        return nn.Conv2d(inputs, outputs, 1, groups=layer.groups, bias=False, device=device)
     return nn.Linear(inputs, outputs, bias=False, device=device)

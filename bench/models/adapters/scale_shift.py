@@ -5,28 +5,35 @@ Lian et al., "Scaling and Shifting Your Features", 2022.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bench.methods.plan import ADAPTER
-from bench.models.adapters.base import Adapter, Body, put, weight_of
+from bench.models.adapters.base import Adapter, Body, is_standardised, keep, put, weight_of
 
 
 def attach_ssf(body: Body, *, spread: float) -> bool:
     """Behind every linear layer, convolution and norm of the backbone."""
-    norms = [layer for _, layer in body.norms()]
-    layers = list(body.layers.values())
-    # torch's attention multiplies by the weight of its last layer without calling it.
-    uncalled = [each.out_proj for each in layers if isinstance(each, nn.MultiheadAttention)]
+    norms = [layer for _, layer in body.norms() if layer._parameters.get("weight") is not None]
+    layers, uncalled = list(body.layers.values()), body.uncalled()
+    apart = [each.out_proj for each in layers if isinstance(each, nn.MultiheadAttention)]
     found = False
     for layer in layers:
+        if hasattr(layer, "qkv_bias_separate"):
+            layer.qkv_bias_separate = True  # the shift has a place in front of it
         if isinstance(layer, nn.MultiheadAttention):
             put(layer, AttentionSSF(layer.embed_dim, spread))
             layer.__class__ = _SSFAttention
-        elif (isinstance(layer, nn.Linear | nn.Conv2d) or layer in norms) and layer not in uncalled:
-            put(layer, SSF(len(weight_of(layer)), spread, axis=_channel_axis(layer)))
+        elif layer not in apart and (isinstance(layer, nn.Linear | nn.Conv2d) or layer in norms):
+            adapter = SSF(len(weight_of(layer)), spread, axis=_channel_axis(layer))
+            if layer in uncalled or _activates(layer):
+                keep(layer, adapter)
+                layer.__class__ = _with_ssf(type(layer))  # type: ignore[arg-type]
+            else:
+                put(layer, adapter)
         else:
             continue
         found = True
@@ -34,9 +41,16 @@ def attach_ssf(body: Body, *, spread: float) -> bool:
 
 
 def _channel_axis(layer: nn.Module) -> int:
-    """Layer norms that take images are called so, in all libraries: `LayerNorm2d`."""
-    last = isinstance(layer, nn.Linear | nn.LayerNorm | nn.RMSNorm)
-    return -1 if last and not type(layer).__name__.endswith("2d") else 1
+    """Norms of tokens have channels last; those of images are called `2d`, in all libraries."""
+    name = type(layer).__name__
+    tokens = any(kind in name for kind in ("LayerNorm", "RMSNorm", "RmsNorm", "SimpleNorm"))
+    last = isinstance(layer, nn.Linear) or (tokens and "2d" not in name)
+    return int(getattr(layer, "channel_dim", -1 if last else 1))
+
+
+def _activates(layer: nn.Module) -> bool:
+    """Whether a norm of timm is one layer with the activation behind it."""
+    return "NormAct" in type(layer).__name__ and layer._parameters.get("bias") is not None
 
 
 class SSF(Adapter):
@@ -58,15 +72,46 @@ class SSF(Adapter):
 
     def merge(self, layer: nn.Module) -> bool:
         """See `Adapter`; a layer without a bias gets one."""
+        if is_standardised(layer) or not isinstance(layer, _AFFINE):
+            return False
+        weight, bias = self.weight(weight_of(layer)), self.bias(layer._parameters["bias"])
         with torch.no_grad():
-            weight = weight_of(layer)
-            weight.mul_(self.scale.view(-1, *[1] * (weight.ndim - 1)))
-            layer.bias = nn.Parameter(self.bias(cast(Tensor | None, layer._parameters["bias"])))
+            weight_of(layer).copy_(weight)
+            layer.bias = nn.Parameter(bias)
         return True
+
+    def weight(self, own: Tensor) -> Tensor:
+        """The weight of a layer that scales by itself."""
+        return own * self.scale.view(-1, *[1] * (own.ndim - 1))
 
     def bias(self, own: Tensor | None) -> Tensor:
         """What a layer with the bias `own` adds."""
         return self.shift if own is None else own * self.scale + self.shift
+
+
+_AFFINE = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+"""Layers that end with their weight and bias, however their libraries have varied them."""
+
+
+class _Read:
+    """A layer whose weight and bias are read, or followed by an activation."""
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight with the scale."""
+        adapter, own = getattr(self, ADAPTER, None), weight_of(cast(nn.Module, self))
+        return own if adapter is None else cast(Tensor, adapter.weight(own))
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias with scale and shift."""
+        adapter, own = getattr(self, ADAPTER, None), cast(nn.Module, self)._parameters["bias"]
+        return own if adapter is None else cast(Tensor, adapter.bias(own))
+
+
+@cache
+def _with_ssf(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(f"SSF{kind.__name__}", (_Read, kind), {})
 
 
 class AttentionSSF(Adapter):
@@ -87,7 +132,7 @@ class AttentionSSF(Adapter):
         assert isinstance(layer, nn.MultiheadAttention)
         with torch.no_grad():
             own = cast(Tensor | None, layer._parameters["in_proj_bias"])
-            weight_of(layer).mul_(self.inside.scale[:, None])
+            weight_of(layer).copy_(self.inside.weight(weight_of(layer)))
             layer._parameters["in_proj_bias"] = nn.Parameter(self.inside.bias(own))
         return self.outside.merge(layer.out_proj)
 
@@ -99,7 +144,7 @@ class _SSFAttention(nn.MultiheadAttention):
     def in_proj_weight(self) -> Tensor:  # type: ignore[override]
         """The weight times the scale."""
         adapter, own = getattr(self, ADAPTER, None), weight_of(self)
-        return own if adapter is None else own * adapter.inside.scale[:, None]
+        return own if adapter is None else cast(Tensor, adapter.inside.weight(own))
 
     @property
     def in_proj_bias(self) -> Tensor:  # type: ignore[override]
