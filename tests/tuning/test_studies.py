@@ -59,7 +59,7 @@ def _study(
         images_per_epoch=IMAGES,
     )
     made.study.pruner = make_pruner(chosen.pruner, epochs=EPOCHS)
-    made.enqueue_own()
+    made.enqueue_first()
     return made
 
 

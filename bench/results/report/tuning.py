@@ -22,7 +22,6 @@ from bench.results.analysis import (
     front,
     gains,
     image_gap,
-    number_text,
     overtakings,
     read_goals,
     read_studies,
@@ -77,7 +76,7 @@ def tuning_section(
     yield Heading("Tuning", 3)
     first, *rest = _outcome(found, metric, margin, known=known)
     yield paragraph(Bold(first), *rest, *_order(found, trials, metric, predictions, margin))
-    yield from _edges(edges(studies))
+    yield from _evenness(studies, edges(studies))
     yield from _effects(found, metric, margin)
     yield from _fronts(studies, objectives, metric)
     yield from _spent(budgets(studies))
@@ -231,21 +230,35 @@ def _ordered(groups: Sequence[Sequence[str]]) -> str:
     return " > ".join([*shown, "…"] if len(groups) > MAX_ORDERED else shown)
 
 
-def _edges(found: Sequence[Edge]) -> Iterator[Block]:
-    if not found:
+def _evenness(studies: Sequence[Study], found: Sequence[Edge]) -> Iterator[Block]:
+    """Which studies are equally tuned, what is missing in the others, and what was widened."""
+    names = [study.name for study in studies]
+    open_names = {edge.study for edge in found}
+    even = [name for name in names if name not in open_names]
+    if not names:
         return
-    yield paragraph("Found at the edge of what was searched: better values may lie beyond.")
-    yield Bullets(
-        tuple(
-            (
-                Bold(edge.study),
-                f"has its best {edge.setting.name}, {number_text(edge.value)}, at the "
-                f"{'lower' if edge.lower else 'upper'} end of {edge.setting.range_text}: widen "
-                f"the range {'downwards' if edge.lower else 'upwards'} if the setting allows it.",
-            )
-            for edge in found
-        )
+    told = f"Equally tuned: {named(even)}." if even else "No study is equally tuned."
+    yield paragraph(
+        Bold(told),
+        "Worse values than the best one were tried on both sides of it, as far as the setting "
+        "goes, and it does not lie at an end of what was searched."
+        if even
+        else "",
+        "Of the others better values may lie beyond what was tried; more trials "
+        "(bench tune --trials N) continue the search."
+        if found
+        else "",
     )
+    if found:
+        yield Bullets(tuple((Bold(edge.study), f"{edge.text}.") for edge in found))
+    widened = [
+        f"{setting.name} of {study.name} from {setting.asked} to {setting.range_text}"
+        for study in studies
+        for setting in study.space
+        if setting.asked is not None
+    ]
+    if widened:
+        yield paragraph(f"Widened by the search within the same budget: {named(widened)}.")
 
 
 def _effects(found: Sequence[Gain], metric: Metric, margin: float) -> Iterator[Block]:
