@@ -309,7 +309,7 @@ class CellStudy:
             return Look(ranges=ranges)
         probes: list[Probe] = []
         for edge in self._edges_of(best, ended, ranges):
-            probe = self._probe(edge, best, ranges)
+            probe = self._probe(edge, best, before, ranges)
             if probe is not None and len(probes) < max(1, self.method.batch // 2):
                 probes.append(probe)
                 ranges = self._with(ranges, edge.setting.name, probe.params)
@@ -375,8 +375,10 @@ class CellStudy:
             ]
         return found
 
-    def _probe(self, edge: Edge, best: FrozenTrial, ranges: Ranges) -> Probe | None:
-        """What to try at the edge; None where the end may not be moved, or that was tried."""
+    def _probe(
+        self, edge: Edge, best: FrozenTrial, trials: Sequence[FrozenTrial], ranges: Ranges
+    ) -> Probe | None:
+        """What to try at the edge; None where the end may not be moved, or a trial has that."""
         name, lower = edge.setting.name, edge.side == "lower"
         if not self._is_range(name):
             return None
@@ -391,8 +393,8 @@ class CellStudy:
             value = beyond[0]
             why = f"{edge.text}: {name} {number_text(float(value))} is tried too"
         params = {**best.params, name: value}
-        known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
-        return None if params in known else Probe(params=params, why=why)
+        known = any(trial.params == params for trial in trials)
+        return None if known else Probe(params=params, why=why)
 
     def _with(self, ranges: Ranges, name: str, params: Mapping[str, Any]) -> Ranges:
         """The ranges with that of one setting as far as its value."""

@@ -58,7 +58,7 @@ def wider_ends(
         then = _moved(values, ends[-1], lower)
         if limit is not None and _is_beyond(then, limit, lower):
             then = _towards(limit, values, ends[-1])
-        then = round(then) if item.whole else float(f"{then:.{DIGITS}g}")
+        then = round(then) if item.whole else _tidy(then)
         if then == ends[-1] or (limit is not None and _is_beyond(then, limit, lower)):
             break
         ends.append(then)
@@ -77,20 +77,23 @@ def setting_of(item: Searched, values: Range | Choices, asked: Range | Choices) 
     return Setting(name=item.name, low=low, high=high, log=values.log, limits=limits, asked=before)
 
 
+def _tidy(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
 def _numbers(values: Choices) -> list[Number]:
     return [value for value in values.values if isinstance(value, int | float)]
 
 
 def _moved(values: Range | Choices, end: Number, lower: bool) -> Number:
     """The end after one widening, whatever the setting allows."""
-    sign = -1 if lower else 1
     if isinstance(values, Range):
         if values.log:
             return end / DECADE if lower else end * DECADE
-        half = (values.high - values.low) / 2
+        half = _tidy((values.high - values.low) / 2)
         if values.step is not None:
             half = max(1, round(half / values.step)) * values.step
-        return end + sign * half
+        return end - half if lower else end + half
     numbers = sorted(_numbers(values))
     last, before = numbers[:2] if lower else numbers[:-3:-1]
     if min(last, before) > 0:

@@ -6,7 +6,7 @@ As everywhere, a sentence claims no more than the analysis supports. Nothing her
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import counted
 from bench.results.analysis import (
@@ -81,6 +81,19 @@ def tuning_section(
     yield from _fronts(studies, objectives, metric)
     yield from _spent(budgets(studies))
     yield from _method(tuning, studies, objectives, trials, metric)
+
+
+def tuning_json(tuning: Tuning) -> dict[str, Any]:
+    """What `verdict.json` says of the search: the studies that are equally tuned, and why not."""
+    studies = read_studies(tuning)
+    found = edges(studies)
+    return {
+        "equally_tuned": _even(studies, found),
+        "at_an_edge": [
+            {"study": e.study, "setting": e.setting.name, "value": e.value, "side": e.side}
+            for e in found
+        ],
+    }
 
 
 def tuning_limits(tuning: Tuning) -> list[str]:
@@ -230,26 +243,26 @@ def _ordered(groups: Sequence[Sequence[str]]) -> str:
     return " > ".join([*shown, "…"] if len(groups) > MAX_ORDERED else shown)
 
 
+def _even(studies: Sequence[Study], found: Sequence[Edge]) -> list[str]:
+    """The studies with a best trial that lies at no edge."""
+    not_even = {edge.study for edge in found}
+    return [each.name for each in studies if each.best is not None and each.name not in not_even]
+
+
 def _evenness(studies: Sequence[Study], found: Sequence[Edge]) -> Iterator[Block]:
     """Which studies are equally tuned, what is missing in the others, and what was widened."""
-    names = [study.name for study in studies]
-    open_names = {edge.study for edge in found}
-    even = [name for name in names if name not in open_names]
-    if not names:
-        return
-    told = f"Equally tuned: {named(even)}." if even else "No study is equally tuned."
-    yield paragraph(
-        Bold(told),
-        "Worse values than the best one were tried on both sides of it, as far as the setting "
-        "goes, and it does not lie at an end of what was searched."
-        if even
-        else "",
-        "Of the others better values may lie beyond what was tried; more trials "
-        "(bench tune --trials N) continue the search."
-        if found
-        else "",
-    )
+    even = _even(studies, found)
+    if even:
+        yield paragraph(
+            Bold(f"Equally tuned: {named(even)}."),
+            "Their best values lie inside of what was searched, with others tried on both sides.",
+        )
     if found:
+        yield paragraph(
+            Bold("Not equally tuned:"),
+            "better values may lie beyond what was tried. More trials (bench tune --trials N) "
+            "continue the search.",
+        )
         yield Bullets(tuple((Bold(edge.study), f"{edge.text}.") for edge in found))
     widened = [
         f"{setting.name} of {study.name} from {setting.asked} to {setting.range_text}"
@@ -258,7 +271,7 @@ def _evenness(studies: Sequence[Study], found: Sequence[Edge]) -> Iterator[Block
         if setting.asked is not None
     ]
     if widened:
-        yield paragraph(f"Widened by the search within the same budget: {named(widened)}.")
+        yield paragraph(f"Widened by the search, within the same budget: {named(widened)}.")
 
 
 def _effects(found: Sequence[Gain], metric: Metric, margin: float) -> Iterator[Block]:

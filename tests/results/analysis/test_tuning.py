@@ -161,10 +161,12 @@ def test_the_gap_is_relative_to_the_most() -> None:
 )
 def test_edges_are_within_five_percent(value: float, log: bool, expected: bool | None) -> None:
     setting = Setting(name="lr", low=1e-4, high=1.0, log=log)
-    study = _study([{"param_lr": 0.5}, {"param_lr": value}], [setting], best=1)
-    found = edges([study])
-    assert [edge.lower for edge in found] == ([] if expected is None else [expected])
+    tried = [{"param_lr": 1e-4}, {"param_lr": value}, {"param_lr": 1.0}]
+    found = edges([_study(tried, [setting], best=1)])
+    sides = {None: [], True: ["lower"], False: ["upper"]}
+    assert [edge.side for edge in found] == sides[expected]
     assert all((edge.study, edge.setting, edge.value) == ("s", setting, value) for edge in found)
+    assert all(edge.end for edge in found)
 
 
 def test_what_has_no_range_has_no_edge() -> None:
