@@ -11,7 +11,7 @@ best accuracy up to each epoch.
 - halving: goes on if among the best third that were seen at this look (`pruner: halving`).
 - pow3 third: the same, by the figure of the last epoch that a power law c - a·n^-b predicts.
 - pow3 bound: at every epoch from the fourth on, stops what the power law puts below the best so
-  far, by more than 1.64 standard deviations of its residuals (after Domhan, Springenberg and
+  far, by more than 1.64 standard errors (after Domhan, Springenberg and
   Hutter, Speeding up Automatic Hyperparameter Optimization of Deep Neural Networks by
   Extrapolation of Learning Curves, 2015, with one curve model and no Markov chain).
 - oracle third: as halving, by the true figure of the last epoch: what no extrapolation can better.
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,7 @@ def cells(folder: Path) -> dict[str, list[Curve]]:
 
 @cache
 def extrapolated(begun: Curve, epochs: int) -> tuple[float, float]:
-    """The last figure by a power law, and the standard deviation of its residuals."""
+    """The last figure by a power law, and its standard error."""
     steps, values = np.arange(1, len(begun) + 1), np.array(begun)
 
     def law(n: np.ndarray, c: float, a: float, b: float) -> np.ndarray:
@@ -71,14 +72,18 @@ def extrapolated(begun: Curve, epochs: int) -> tuple[float, float]:
 
     start = (values[-1] + 0.01, max(values[-1] - values[0], 0.01), 0.7)
     try:
-        fitted, _ = curve_fit(
-            law, steps, values, p0=start, bounds=((-math.inf, 0, 0.01), (1.0, 2.0, 4.0))
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a flat curve the exponent is not known
+            (c, a, b), covariance = curve_fit(
+                law, steps, values, p0=start, bounds=((-math.inf, 0, 0.01), (1.0, 2.0, 4.0))
+            )
     except (RuntimeError, ValueError):
         return begun[-1], 0.0
-    residuals = values - law(steps, *fitted)
-    spread = math.sqrt(float(residuals @ residuals) / max(1, len(begun) - 3))
-    return max(begun[-1], float(law(np.array(epochs), *fitted))), spread
+    slope = np.array([1.0, -(epochs**-b), a * math.log(epochs) * epochs**-b])
+    residuals = values - law(steps, c, a, b)
+    variance = float(slope @ covariance @ slope) if np.isfinite(covariance).all() else 0.0
+    variance += float(residuals @ residuals) / max(1, len(begun) - 3)
+    return max(begun[-1], float(law(np.array(epochs), c, a, b))), math.sqrt(max(0.0, variance))
 
 
 def looks(epochs: int) -> tuple[int, ...]:

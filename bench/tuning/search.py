@@ -88,6 +88,11 @@ class Search:
         self._resolved_run = self._first_plan(folder)
         self._sets, self._weights = ready(self._resolved_run, reporter)
         self.studies = self._open_studies(folder, storage)
+        if "widen" in tune.method.model_fields_set and not any(s.has_ranges for s in self.studies):
+            reporter.note(
+                "tune.widen has no effect: no cell searches a range of numbers (a list of numbers "
+                "is one with sampler grid only)"
+            )
 
     @property
     def primary(self) -> str:

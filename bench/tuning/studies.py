@@ -58,6 +58,9 @@ TPE_STARTUP = 8
 LEAST_ENDED = 4
 """Of fewer trials it is not told where the best value lies."""
 
+SUITE, EARLIER, AT_EDGE = "suite", "earlier", "edge"
+"""Whose values a trial has that the sampler did not draw."""
+
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 Ranges = Mapping[str, Range | Choices]
@@ -149,19 +152,22 @@ class CellStudy:
         for trial in self.cell.own:
             params = own_params(trial, self.cell.space)
             if all(contains(self.ranges[name], value) for name, value in params.items()):
-                self.study.enqueue_trial(params, user_attrs={"origin": "suite"})
+                self.study.enqueue_trial(params, user_attrs={"origin": SUITE})
                 known.append(params)
         for first in earlier:
             if first.params not in known:
-                about = {"origin": "earlier", "run": first.run, "reach": dict(first.params)}
+                about = {"origin": EARLIER, "run": first.run, "reach": dict(first.params)}
                 self.study.enqueue_trial(dict(first.params), user_attrs=about)
                 known.append(first.params)
         return True
 
     def started_from(self) -> set[str]:
         """The earlier runs whose values were among the first."""
+        return {first.user_attrs["run"] for first in self._firsts() if "run" in first.user_attrs}
+
+    def _firsts(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
-        return {trial.user_attrs["run"] for trial in trials if "run" in trial.user_attrs}
+        return [trial for trial in trials if trial.user_attrs.get("origin") in (SUITE, EARLIER)]
 
     def ask(self) -> list[Suggestion]:
         """What to try now: what dead processes left first. Nothing when the budget is spent.
@@ -235,7 +241,7 @@ class CellStudy:
         if not self._waiting():
             if number - first < len(look.probes):
                 probe = look.probes[number - first]
-                self.study.enqueue_trial(dict(probe.params), user_attrs={"origin": "edge"})
+                self.study.enqueue_trial(dict(probe.params), user_attrs={"origin": AT_EDGE})
                 why = probe.why
             elif self.method.sampler == "grid":
                 point = self._grid_point(look.ranges, self._begun())
@@ -305,7 +311,8 @@ class CellStudy:
             ready = self._grid_point(ranges, before) is None  # it is walked first
         else:
             ready = len(ended) >= LEAST_ENDED
-        if best is None or not ready or not self.method.widen or self._waiting():
+        ready &= all(trial.number < first for trial in self._firsts())
+        if best is None or not ready or not self.method.widen:
             return Look(ranges=ranges)
         probes: list[Probe] = []
         for edge in self._edges_of(best, ended, ranges):
@@ -326,6 +333,11 @@ class CellStudy:
         """The ranges that trials were drawn from, as wide as they have become."""
         return {name: self._reached(name, self._begun()) for name in self.ranges}
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether there is something to widen."""
+        return any(map(self._is_range, self.ranges))
+
     def _reached(self, name: str, trials: Sequence[FrozenTrial]) -> Range | Choices:
         values = self.ranges[name]
         if not self._is_range(name):
@@ -337,8 +349,7 @@ class CellStudy:
             lows.append(each.low)
             highs.append(each.high)
         if isinstance(values, Range):
-            every = self.study.get_trials(deepcopy=False)
-            given = [trial.user_attrs.get("reach", {}) for trial in every]
+            given = [trial.user_attrs.get("reach", {}) for trial in self._firsts()]
             known = [reach[name] for reach in given if name in reach]
             lows, highs = lows + known, highs + known
         return widened(self.cell.space[name], values, (min(lows), max(highs)))
@@ -355,10 +366,8 @@ class CellStudy:
     ) -> list[Edge]:
         found = []
         for name in sorted(ranges, key=lambda name: name != LR):
-            value, tried = (
-                best.params.get(name),
-                [t.params[name] for t in trials if name in t.params],
-            )
+            value = best.params.get(name)
+            tried = [trial.params[name] for trial in trials if name in trial.params]
             if value is None or not is_number(value):
                 continue
             setting = setting_of(self.cell.space[name], ranges[name], asked=self.ranges[name])

@@ -132,6 +132,26 @@ def test_without_widening_the_range_stays_and_the_edge_is_told(sampler: str) -> 
     assert "at the upper end of" in edge.text
 
 
+def test_nothing_is_widened_before_the_first_values_were_tried(tmp_path: Path) -> None:
+    """Even if a round of them is cut."""
+
+    def storage() -> JournalStorage:
+        return JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+
+    firsts = [First(params={"lr": 0.1 - number / 1e3}, run="a") for number in range(5)]
+    undisturbed = _study(ranges={"lr": NARROW}, trials=12, earlier=firsts)
+    _run(undisturbed, _peak(lr=2.0))
+    origins = [row["origin"] for row in undisturbed.rows()]
+    assert origins == ["suite", *["earlier"] * 5, "sampler", "sampler", "edge", *["sampler"] * 3]
+    for ended in (4, 1, 0):
+        study = _study(storage(), ranges={"lr": NARROW}, trials=12, earlier=firsts)
+        for suggestion in study.ask()[:ended]:
+            _perform(study, [suggestion], _peak(lr=2.0))
+    again = _study(storage(), ranges={"lr": NARROW}, trials=12)
+    _run(again, _peak(lr=2.0))
+    assert _params(again) == _params(undisturbed)
+
+
 def test_widening_ends_after_so_many_steps() -> None:
     study = _made("tpe", widen=1)
     _run(study, _peak(lr=1e4))

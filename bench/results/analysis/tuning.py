@@ -190,7 +190,7 @@ def evenness(studies: Sequence[str], found: Sequence[Edge]) -> str:
     parts = [f"equally tuned: {'; '.join(even)}"] if even else []
     if first:
         told = [f"{name}, whose {edge.text}" for name, edge in first.items()]
-        parts.append(f"{'not' if even else 'not equally tuned'}: {'; '.join(told)}")
+        parts.append(f"{'Not' if even else 'not'} equally tuned: {'; '.join(told)}")
     return ". ".join(parts)
 
 
