@@ -5,19 +5,19 @@ drawn in random order and trained until a budget of epochs is spent; a rule look
 and 1/3 of the epochs, as `bench tune` does with `pruner: halving`, or after every epoch, and stops
 it or lets it go on. The best config that was trained to the end is chosen. Its regret is what it
 lies behind the best config of the cell, by the same validation figures: means over seeds of the
-best accuracy up to each epoch.
+best metric, or with `--loss` of the lowest loss, up to each epoch.
 
 - whole: every training goes on to its end.
 - halving: goes on if among the best third that were seen at this look (`pruner: halving`).
 - pow3 third: the same, by the figure of the last epoch that a power law c - a·n^-b predicts.
 - pow3 bound: at every epoch from the fourth on, stops what the power law puts below the best so
-  far, by more than 1.64 standard errors (after Domhan, Springenberg and
-  Hutter, Speeding up Automatic Hyperparameter Optimization of Deep Neural Networks by
-  Extrapolation of Learning Curves, 2015, with one curve model and no Markov chain).
+  far, by more than 1.64 standard errors (after Domhan, Springenberg and Hutter, Speeding up
+  Automatic Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning Curves,
+  2015, with one curve model and no Markov chain).
 - oracle third: as halving, by the true figure of the last epoch: what no extrapolation can better.
 
     bench run benchmarks/curves_grid.yaml --out work
-    python benchmarks/learning_curves.py work/curves_grid --resamples 2000
+    python benchmarks/learning_curves.py work/curves_grid --loss --resamples 500
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ BUDGETS = (4, 8, 12)
 """Whole trainings that the epochs would be enough for."""
 
 
-def cells(folder: Path) -> dict[str, list[Curve]]:
+def cells(folder: Path, *, loss: bool) -> dict[str, list[Curve]]:
     """Of each cell the curves of its configs: mean over seeds of the best figure so far."""
     run = read_run(folder)
-    name = run.metric.name
-    rows = run.curves[run.curves["split"] == "val"].merge(run.trials, on="trial")
+    name, sign = ("loss", -1) if loss else (run.metric.name, run.metric.sign)
+    known = run.trials.loc[run.trials["status"] == "complete"]
+    facts = known[["trial", "config", "seed", "backbone", "strategy"]]
+    rows = run.curves[run.curves["split"] == "val"].merge(facts, on="trial")
     found: dict[str, list[Curve]] = {}
-    column = name if name in rows else f"{name}_x"
     for (backbone, strategy, _), own in rows.groupby(["backbone", "strategy", "config"]):
-        by_epoch = own.pivot_table(index="seed", columns="epoch", values=column)
-        signed = run.metric.sign * by_epoch.to_numpy(float)
-        curve = np.maximum.accumulate(signed, axis=1).mean(axis=0)
+        by_epoch = own.pivot_table(index="seed", columns="epoch", values=name)
+        curve = np.maximum.accumulate(sign * by_epoch.to_numpy(float), axis=1).mean(axis=0)
         if np.isfinite(curve).all():
             found.setdefault(f"{backbone} · {strategy}", []).append(tuple(map(float, curve)))
     return {cell: curves for cell, curves in found.items() if len({*map(len, curves)}) == 1}
@@ -65,7 +65,7 @@ def cells(folder: Path) -> dict[str, list[Curve]]:
 @cache
 def extrapolated(begun: Curve, epochs: int) -> tuple[float, float]:
     """The last figure by a power law, and its standard error."""
-    steps, values = np.arange(1, len(begun) + 1), np.array(begun)
+    steps, values = np.arange(1.0, len(begun) + 1), np.array(begun)
 
     def law(n: np.ndarray, c: float, a: float, b: float) -> np.ndarray:
         return np.asarray(c - a * n ** (-b))
@@ -148,17 +148,18 @@ def regret(curves: Sequence[Curve], order: Sequence[int], rule: Rule, budget: in
 
 
 def main() -> None:
-    """Print the mean regret of each rule in points, with its standard error."""
+    """Print the mean regret of each rule in hundredths, with its standard error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders with curves")
-    parser.add_argument("--resamples", type=int, default=2000, help="random orders of the configs")
+    parser.add_argument("--loss", action="store_true", help="by validation loss")
+    parser.add_argument("--resamples", type=int, default=500, help="random orders of the configs")
     given = parser.parse_args()
     for folder in given.runs:
-        for cell, curves in cells(folder).items():
+        for cell, curves in cells(folder, loss=given.loss).items():
             tops = sorted((curve[-1] for curve in curves), reverse=True)
             print(f"\n{cell}: {len(curves)} configs, best {tops[0]:.3f}, median "
                   f"{statistics.median(tops):.3f}, {len(curves[0])} epochs")  # fmt: skip
-            print(f"{'regret in points':18}" + "".join(f"{name:>16}" for name in RULES))
+            print(f"{'regret in 1/100':18}" + "".join(f"{name:>16}" for name in RULES))
             for whole in BUDGETS:
                 shown = []
                 for rule in RULES.values():
