@@ -262,17 +262,17 @@ def test_a_range_that_is_too_narrow_is_widened_and_that_is_told(
     run = tune(suite, out=tmp_path, workers=1, reporter=notes, overrides=options)
     tuning = _tuning(run)
     space = tuning.description["studies"]["linear_probe"]["space"]["lr"]
-    assert space["high"] == 1e-3
+    assert space["high"] == 1e-2
     assert space["asked"] == {"low": 1e-6, "high": 1e-4, "log": True}
     assert len(tuning.trials) == 8
-    assert tuning.trials.query("origin == 'edge'")["param_lr"].tolist() == [1e-3]
-    assert run.trials["lr"].unique().tolist() == [1e-3]
+    assert tuning.trials.query("origin == 'edge'")["param_lr"].tolist() == [1e-3, 1e-2]
+    assert run.trials["lr"].unique().tolist() == [1e-2]
     edge = "best lr, 0.0001, is at the upper end of 1e-06 to 0.0001 (log) after 4 trials"
     assert f"linear_probe: {edge}: lr 0.001 is tried too" in notes.said
     (told,) = (said for said in notes.said if "equally tuned" in said)
     assert told == (
-        "not equally tuned: linear_probe, whose best lr, 0.001, is at the upper end of 1e-06 to "
-        "0.001 (log) after 8 trials"
+        "not equally tuned: linear_probe, whose best lr, 0.01, is at the upper end of 1e-06 to "
+        "0.01 (log) after 8 trials"
     )
 
 
