@@ -113,7 +113,7 @@ class Search:
                     self._train(suggestions)
                 self._push(JOURNAL, wait=True)  # nothing is written to it meanwhile
             elif not any(study.waiting_for_others() for study in self.studies):
-                self._reporter.note(self._evenness())
+                self._say_what_is_even()
                 return
             else:
                 if not said:
@@ -220,10 +220,12 @@ class Search:
             study.set_user_attr(values.find, centre)
         return Range(low=centre / values.factor, high=centre * values.factor, log=True)
 
-    def _evenness(self) -> str:
+    def _say_what_is_even(self) -> None:
         """Which cells have their best values inside of what was tried, and which have not."""
-        edges = [edge for study in self.studies for edge in study.edges()]
-        return evenness([study.cell.label for study in self.studies], edges)
+        ended = [study for study in self.studies if study.best is not None]
+        edges = [edge for study in ended for edge in study.edges()]
+        if ended:
+            self._reporter.note(evenness([study.cell.label for study in ended], edges))
 
     # Training ---------------------------------------------------------------------------------
 

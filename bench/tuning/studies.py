@@ -156,14 +156,15 @@ class CellStudy:
                 known.append(params)
         for first in earlier:
             if first.params not in known:
-                about = {"origin": EARLIER, "run": first.run, "reach": dict(first.params)}
+                about = {"origin": EARLIER, "reach": dict(first.params)}
                 self.study.enqueue_trial(dict(first.params), user_attrs=about)
                 known.append(first.params)
+        self.study.set_user_attr(EARLIER, sorted({first.run for first in earlier}))
         return True
 
     def started_from(self) -> set[str]:
-        """The earlier runs whose values were among the first."""
-        return {first.user_attrs["run"] for first in self._firsts() if "run" in first.user_attrs}
+        """The earlier runs whose values were to be among the first."""
+        return set(self.study.user_attrs.get(EARLIER, ()))
 
     def _firsts(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)

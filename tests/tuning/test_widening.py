@@ -221,7 +221,7 @@ def test_values_of_earlier_runs_come_after_the_suite_s_own_and_widen_the_range()
     assert wide.params["lr"] == 0.5
     assert 0 <= wide.params["weight_decay"] <= 0.1
     assert known.params == {"lr": 0.02, "weight_decay": 0.01}
-    assert study.started_from() == {"a", "c"}
+    assert study.started_from() == {"a", "b", "c"}
     assert study.reached["lr"] == Range(low=1e-3, high=0.5, log=True)
     _search(study)
     assert [row["origin"] for row in study.rows()][:3] == ["suite", "earlier", "earlier"]

@@ -67,7 +67,7 @@ class Setting:
         """On which sides better values than `value` may lie beyond those that were `tried`.
 
         A side is open if the value lies within `EDGE` of that end of the range, or is that end of a
-        list of numbers, unless the setting cannot go beyond; and if nothing farther out was tried.
+        list of numbers, unless the setting cannot go beyond; else if nothing farther out was tried.
         With each goes whether it is the end that is in the way.
         """
         position = self.position(value)
@@ -88,8 +88,8 @@ class Setting:
     def position(self, value: float) -> float:
         """Where `value` lies in the range: 0 at the lower end, 1 at the upper.
 
-        On a log scale where the search was; halfway inside of a list of numbers that was searched
-        as one. NaN in a range that is no range.
+        On a log scale where the search was. Of a list of numbers only its ends are told, the rest
+        lies halfway. NaN in what has no ends.
         """
         if not self.numeric:
             if not self.ordered:

@@ -444,6 +444,7 @@ class _Search(_Lenient):
     objectives: Annotated[list[_Objective], Field(min_length=1, max_length=2)]
     sampler: str
     pruner: str
+    widen: int | None = None
     seeds: list[int]
     budget: dict[str, float]
     studies: dict[str, _Study]

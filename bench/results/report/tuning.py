@@ -436,6 +436,7 @@ def _method(
         (Bold("sampler:"), str(about["sampler"])),
         (Bold("pruner:"), str(about["pruner"])),
         (Bold("budget of each study:"), budget or UNKNOWN),
+        *_widening(about.get("widen")),
         (Bold("tuning seeds:"), _seeds(about["seeds"], trials)),
         (Bold("test split:"), "it was not read while tuning, only by the trials compared above"),
     ]
@@ -444,6 +445,15 @@ def _method(
     rows = tuple(_ranges(studies))
     if rows:
         yield Table("tuning_space", ("setting", "searched", "studies"), rows)
+
+
+def _widening(times: int | None) -> list[tuple[Inline, ...]]:
+    """Nothing of folders of earlier versions, which did not widen."""
+    if times is None:
+        return []
+    often = "once" if times == 1 else f"{times} times"
+    told = f"an end of a range moved at most {often}" if times else "ranges stayed as they were"
+    return [(Bold("widening:"), f"{told}, within the budget" if times else told)]
 
 
 def _seeds(seeds: Sequence[int], trials: pd.DataFrame) -> str:

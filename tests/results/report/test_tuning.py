@@ -349,6 +349,7 @@ def test_the_method_is_told(tmp_path: Path) -> None:
     assert "- **sampler:** TPESampler(seed=0)" in source
     assert "- **pruner:** none" in source
     assert "- **budget of each study:** 12 trials" in source
+    assert "widening:" not in source  # an earlier version
     assert "- **tuning seeds:** 1000, 1001; none of them is evaluated on" in source
     assert "- **test split:** it was not read while tuning" in source
     space = table_with(source, "searched").set_index("setting")["searched"]
@@ -359,6 +360,21 @@ def test_the_method_is_told(tmp_path: Path) -> None:
     }
     for name in ("tuning.parquet", "untuned.parquet"):
         assert f"[{name}]({name})" in source
+
+
+@pytest.mark.parametrize(
+    ("widen", "told"),
+    [
+        (0, "ranges stayed as they were"),
+        (1, "an end of a range moved at most once, within the budget"),
+        (3, "an end of a range moved at most 3 times, within the budget"),
+    ],
+)
+def test_how_often_ranges_might_be_widened_is_told(tmp_path: Path, widen: int, told: str) -> None:
+    run = made_up_tuning(
+        tmp_path / "r", strategies=["a"], seeds=1, describe=lambda about: about.update(widen=widen)
+    )
+    assert f"- **widening:** {told}" in _markdown(run)
 
 
 def test_seeds_that_were_tuned_on_are_warned_of(tmp_path: Path) -> None:
