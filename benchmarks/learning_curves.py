@@ -47,11 +47,15 @@ BUDGETS = (4, 8, 12)
 
 
 def cells(folder: Path, *, loss: bool) -> dict[str, list[Curve]]:
-    """Of each cell the curves of its configs: mean over seeds of the best figure so far."""
+    """Of each cell the curves of its configs: mean over seeds of the best figure so far.
+
+    Configs of which a trial has failed are left out.
+    """
     run = read_run(folder)
     name, sign = ("loss", -1) if loss else (run.metric.name, run.metric.sign)
-    known = run.trials.loc[run.trials["status"] == "complete"]
-    facts = known[["trial", "config", "seed", "backbone", "strategy"]]
+    done = run.trials["status"] == "complete"
+    whole = done.groupby(run.trials["config"]).transform("all")
+    facts = run.trials.loc[whole, ["trial", "config", "seed", "backbone", "strategy"]]
     rows = run.curves[run.curves["split"] == "val"].merge(facts, on="trial")
     found: dict[str, list[Curve]] = {}
     for (backbone, strategy, _), own in rows.groupby(["backbone", "strategy", "config"]):
