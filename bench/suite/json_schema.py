@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from bench.suite.claims import Claims
-from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.keys import FROM, MEANINGS, SPACE, Key
 from bench.suite.limits import Limits
 from bench.suite.load import DEFAULT_ENTRIES, MAX_VALUES, NAME, OF_RUN, Catalogue
 from bench.suite.registry import Registry
@@ -286,6 +286,9 @@ class _SuiteSchema:
             ),
             "minProperties": 1,
         }
+        folder = {"type": "string", "minLength": 1}
+        several = {"type": "array", "items": folder}
+        fields["from"] = {**_documented(FROM), "anyOf": [folder, several]}
         return _mapping(fields, ["space"])
 
     def _space_of(self, axis: str) -> Schema:

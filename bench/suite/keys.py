@@ -116,3 +116,10 @@ SPACE = Key(
     ),
 )
 """The key of the section `tune` that names what is searched."""
+
+FROM = Key(
+    meaning="Run folders of earlier runs, one or several: the best settings that each has for a "
+    "cell's backbone and strategy are tried first. Default: none.",
+    examples=("results/photos_tuned", ["results/photos", "s3://bucket/results/flowers"]),
+)
+"""The key of the section `tune` that names what a search starts from."""

@@ -599,6 +599,7 @@ class _Checker:
             entries={**entries, "head": heads},
             seeds=[seed for seed in settings["seed"] if isinstance(seed, int)],
             metric=settings["metric"][0],
+            place=lambda path, at: path if "://" in path else str(self._resolve(path, at)),
             report=self._report,
             message=_message,
         )

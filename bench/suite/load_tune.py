@@ -17,6 +17,7 @@ from bench.suite.tune import (
     SEARCHABLE_AXES,
     Choices,
     FoundRange,
+    Limit,
     Method,
     Range,
     Searched,
@@ -38,7 +39,8 @@ class TuneChecker:
 
     `settings` are the rules of the training settings, `options(axis, entry)` those of an entry's
     options, `entries` the names that the suite has on each axis, `seeds` those of its trials, which
-    tuning must not use; `metric` is what chooses epochs; `message` words a validation error.
+    tuning must not use; `metric` is what chooses epochs; `place` makes the path of a run folder
+    one that does not depend on the current folder; `message` words a validation error.
     """
 
     settings: Adapters
@@ -46,6 +48,7 @@ class TuneChecker:
     entries: Mapping[str, Sequence[str]]
     seeds: Sequence[int]
     metric: str
+    place: Callable[[str, Location], str]
     report: Callable[[Location, str], None]
     message: Callable[..., str]
 
@@ -54,19 +57,34 @@ class TuneChecker:
         if not isinstance(data, dict):
             self.report(HERE, f"tune must be a mapping with 'space', got {data!r}")
             return None
-        given = {key: value for key, value in data.items() if key != "space"}
+        given = {k: v for k, v in data.items() if k not in ("space", "from")}
         if self.metric != "accuracy":
             given.setdefault("objective", "val_metric")
         method = self._method(given)
         space = tuple(self._space(data.get("space")))
+        earlier = tuple(self._earlier(data.get("from", [])))
         if method is None:
             return None
         for item in space:
             if method.sampler == "grid" and not isinstance(item.values, Choices):
                 message = f"sampler 'grid' needs lists of values, but {item.name} has a range"
                 self.report(HERE, message)
-        written = {**method.model_dump(mode="json", exclude_none=True), "space": data.get("space")}
-        return Tune(space=space, method=method, written=written)
+        written = {
+            **method.model_dump(mode="json", exclude_none=True),
+            **({"from": list(earlier)} if earlier else {}),
+            "space": data.get("space"),
+        }
+        return Tune(space=space, method=method, written=written, earlier=earlier)
+
+    def _earlier(self, data: Any) -> Iterator[str]:
+        """The run folders, each once."""
+        here: Location = (*HERE, "from")
+        listed = data if isinstance(data, list) else [data]
+        if not all(isinstance(folder, str) and folder for folder in listed):
+            rule = "tune.from must be a run folder or a list of them, such as results/photos"
+            self.report(here, f"{rule}, got {data!r}")
+            return
+        yield from dict.fromkeys(self.place(folder, here) for folder in listed)
 
     # Method -----------------------------------------------------------------------------------
 
@@ -82,7 +100,7 @@ class TuneChecker:
             given["seeds"] = [seed for seed in later if seed not in self.seeds][:2]
         if not set(BUDGETS) & given.keys():
             given["trials"] = DEFAULT_TRIALS
-        method = self._validated(Method, given, HERE, prefix="tune", also=("space",))
+        method = self._validated(Method, given, HERE, prefix="tune", also=("space", "from"))
         if method is None:
             return None
         for key, message in self._contradictions(method):
@@ -168,11 +186,18 @@ class TuneChecker:
             except ValidationError as error:
                 self.report(here, self.message(error.errors()[0], prefix=key, valid=()))
                 return
-        whole = isinstance(values, Range) and _rejects(rule, values.low + 0.5)
+        kinds = _kinds(rule)
+        whole = all(kind.get("type") == "integer" for kind in kinds)
         if whole and isinstance(values, Range) and isinstance(values.step, float):
             self.report(here, f"{key}: step must be a whole number, got {values.step}")
             return
-        yield Searched(key=key, values=values, whole=whole)
+        yield Searched(
+            key=key,
+            values=values,
+            whole=whole,
+            lowest=_limit(kinds, "inimum"),
+            highest=_limit(kinds, "aximum"),
+        )
 
     def _values(self, key: str, value: Any, here: Location) -> SearchedValues | None:
         if isinstance(value, list):
@@ -217,6 +242,23 @@ class TuneChecker:
             return None
 
 
+def _kinds(rule: TypeAdapter[Any]) -> list[Mapping[str, Any]]:
+    """The kinds of values that it takes, as JSON Schema has them; null is none."""
+    schema = rule.json_schema()
+    return [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+
+
+def _limit(kinds: Sequence[Mapping[str, Any]], end: str) -> Limit | None:
+    """The `minimum` or `maximum` that every kind has, exclusive or not; None if there is none."""
+    found = [
+        Limit(value=kind[key], included=included)
+        for kind in kinds
+        for key, included in ((f"m{end}", True), (f"exclusiveM{end}", False))
+        if key in kind
+    ]
+    return found[0] if found and len(found) == len(kinds) else None
+
+
 def _ends(values: SearchedValues) -> list[Any]:
     if isinstance(values, Range):
         return [values.low, values.high]
@@ -231,11 +273,3 @@ def _range_problem(found: Range) -> str | None:
     if found.log and found.step is not None:
         return f"a log range has no step, got {found.step}"
     return None
-
-
-def _rejects(rule: TypeAdapter[Any], value: float) -> bool:
-    try:
-        rule.validate_python(value)
-    except ValidationError:
-        return True
-    return False

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from bench.suite.claims import Claims
-from bench.suite.keys import MEANINGS, SPACE, Key
+from bench.suite.keys import FROM, MEANINGS, SPACE, Key
 from bench.suite.limits import Limits
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
@@ -187,7 +187,7 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
     yield "## After training: `after`\n"
     yield from _entries(catalogue.after, options=True)
     yield "## Tuning: `tune`\n"
-    yield from _key_table({"space": SPACE})
+    yield from _key_table({"space": SPACE, "from": FROM})
     yield from _table(described(Method))
     yield "### What is searched\n"
     yield "A list of choices, a range `{low: …, high: …}`, or for `lr` also `{find: …}`.\n"

@@ -99,11 +99,20 @@ class Choices(BaseModel):
 SearchedValues = Range | FoundRange | Choices
 
 
+class Limit(BaseModel):
+    """A number beyond which a setting cannot be, and whether it can be that number itself."""
+
+    model_config = STRICT
+
+    value: Number
+    included: bool
+
+
 class Searched(BaseModel):
     """One searched setting, of all cells or of those whose `axis` has the entry `entry`.
 
     `option` says whether it is an option of that entry and no training setting; `whole` whether
-    only whole numbers will do.
+    only whole numbers will do; `lowest` and `highest` are the limits of the setting itself.
     """
 
     model_config = STRICT
@@ -114,15 +123,24 @@ class Searched(BaseModel):
     entry: str | None = None
     option: bool = False
     whole: bool = False
+    lowest: Limit | None = None
+    highest: Limit | None = None
 
     @property
     def name(self) -> str:
         """How studies and tables call it."""
         return f"{self.axis}.{self.key}" if self.option else self.key
 
+    def identity(self) -> dict[str, Any]:
+        """What of it makes a search another one."""
+        said = self.model_dump(exclude={"lowest", "highest"})
+        return {**said, "whole": self.whole and isinstance(self.values, Range)}
+
 
 BUDGETS = ("trials", "images", "seconds")
 """How much every cell may spend: one of the three."""
+
+MAX_WIDEN = 10
 
 
 class Method(BaseModel):
@@ -195,13 +213,28 @@ class Method(BaseModel):
             examples=[4],
         ),
     ] = 4
+    widen: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_WIDEN,
+            description="How often each end of a range of numbers may be moved outwards because "
+            "the best value lies there, within the same budget. With sampler `grid` lists of "
+            "numbers are ranges too. 0: never.",
+            examples=[0],
+        ),
+    ] = 3
 
 
 class Tune(BaseModel):
-    """The checked section; `written` is what the suite says, with every default filled in."""
+    """The checked section; `written` is what the suite says, with every default filled in.
+
+    `earlier` are the run folders whose best settings are tried first.
+    """
 
     model_config = STRICT
 
     space: tuple[Searched, ...]
     method: Method
     written: Mapping[str, Any]
+    earlier: tuple[str, ...] = ()

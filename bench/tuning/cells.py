@@ -104,6 +104,14 @@ def own_params(trial: Trial, space: Mapping[str, Searched]) -> dict[str, Any]:
     }
 
 
+def has_entry(trial: Trial, item: Searched) -> bool:
+    """Whether the trial has the setting: an option is one of its own entry only."""
+    if not item.option:
+        return True
+    assert item.axis is not None
+    return _entry(trial, item.axis).name == item.entry
+
+
 def with_params(trial: Trial, params: Params) -> Trial:
     """The trial with these values."""
     for name, value in params.items():

@@ -21,6 +21,7 @@ from bench.errors import BenchError, without_secrets_of
 from bench.execution.executors import Executor, Where
 from bench.execution.jobs import Job, JobResult, cut
 from bench.keys import content_hash
+from bench.results.analysis import evenness
 from bench.results.folder import Push
 from bench.results.metric import metric_called
 from bench.runs.lr_find import range_of
@@ -31,6 +32,7 @@ from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord, state_cache
 from bench.tuning.cells import Cell, cells_of
+from bench.tuning.earlier import EarlierRun, first_values
 from bench.tuning.journal import open_journal
 from bench.tuning.studies import CellStudy, Ranges, Suggestion, beating, directions, make_pruner
 
@@ -71,6 +73,7 @@ class Search:
         where: Where,
         push: Push,
         reporter: Reporter,
+        earlier: Sequence[EarlierRun] = (),
     ) -> None:
         self._opened = opened
         self._tune = tune
@@ -78,12 +81,18 @@ class Search:
         self._executor: Executor | None = None
         self._push = push
         self._reporter = reporter
+        self._earlier = earlier
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".tuning.lock")
         self.cells = cells_of(opened.trials, tune)
         self._resolved_run = self._first_plan(folder)
         self._sets, self._weights = ready(self._resolved_run, reporter)
         self.studies = self._open_studies(folder, storage)
+        if "widen" in tune.method.model_fields_set and not any(s.has_ranges for s in self.studies):
+            reporter.note(
+                "tune.widen has no effect: no cell searches a range of numbers (a list of numbers "
+                "is one with sampler grid only)"
+            )
 
     @property
     def primary(self) -> str:
@@ -97,10 +106,14 @@ class Search:
             with self._lock:
                 suggestions = [found for study in self.studies for found in study.ask()]
             if suggestions:
+                for found in suggestions:
+                    if found.why is not None:
+                        self._reporter.note(f"{found.study.cell.label}: {found.why}")
                 with beating(suggestions):
                     self._train(suggestions)
                 self._push(JOURNAL, wait=True)  # nothing is written to it meanwhile
             elif not any(study.waiting_for_others() for study in self.studies):
+                self._say_what_is_even()
                 return
             else:
                 if not said:
@@ -150,16 +163,30 @@ class Search:
             epochs=resolved.plan.epochs,
             images_per_epoch=len(self._sets.splits(resolved).train),
         )
-        made.enqueue_own()
+        self._start(made)
         return made
+
+    def _start(self, study: CellStudy) -> None:
+        """Its first trials, if it has none yet, and what earlier runs have to do with them."""
+        found = [first_values(run, study.cell, study.ranges, study.method) for run in self._earlier]
+        if study.enqueue_first([first for first, _ in found if first is not None]):
+            for _, said in found:
+                self._reporter.note(said)
+            return
+        late = {first.run for first, _ in found if first is not None} - study.started_from()
+        if late:
+            self._reporter.note(
+                f"{study.cell.label}: tune.from has no effect on a search that has begun "
+                f"({', '.join(sorted(late))})"
+            )
 
     def _optuna_study(self, cell: Cell, storage: BaseStorage) -> optuna.Study:
         """The study of this cell, this data and this way to search: another way is another one."""
         method = self._tune.method
         how = {
             "cell": cell.key,
-            "space": [item.model_dump() for item in cell.space.values()],
-            "method": method.model_dump(exclude=set(BUDGETS)),
+            "space": [item.identity() for item in cell.space.values()],
+            "method": method.model_dump(exclude={*BUDGETS, "widen"}),
             "context": self._opened.resolver.resolved(cell.trial({}, seed=0)).id,
         }
         return optuna.create_study(
@@ -192,6 +219,13 @@ class Search:
                 )
             study.set_user_attr(values.find, centre)
         return Range(low=centre / values.factor, high=centre * values.factor, log=True)
+
+    def _say_what_is_even(self) -> None:
+        """Which cells have their best values inside of what was tried, and which have not."""
+        ended = [study for study in self.studies if study.best is not None]
+        edges = [edge for study in ended for edge in study.edges()]
+        if ended:
+            self._reporter.note(evenness([study.cell.label for study in ended], edges))
 
     # Training ---------------------------------------------------------------------------------
 

@@ -3,6 +3,10 @@
 Everything that several processes must agree on is in Optuna's storage. What a trial suggests
 depends on the study's seed, the trial's number and the trials before it, so a study that was cut
 short goes on as if it had not been.
+
+A study asks in rounds of `batch` trials. Before each, it looks where the best value so far lies: at
+an edge, the first trials of the round try the end of the range, or what lies a step beyond it, with
+the other values of the best; the rest of the round draws from the wider range.
 """
 
 from __future__ import annotations
@@ -24,14 +28,23 @@ from typing import Any, Literal
 
 import optuna
 import psutil
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
+from bench.results.analysis.studies import is_number, number_text
+from bench.results.analysis.tuning import LR, Edge
 from bench.suite import Choices, GoalName, Method, Range, direction
 from bench.training.state import EpochRecord, chosen_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
+from bench.tuning.widening import ends_of, is_range, setting_of, widened, wider_ends
 
 REDUCTION = 3
 """A pruner looks after 1, 3, 9 … parts of the epochs and keeps about a third each time."""
@@ -41,20 +54,55 @@ BEAT_SECONDS, DEAD_SECONDS = 60.0, 300.0
 
 MEDIAN_STARTUP = 4
 TPE_STARTUP = 8
+
+LEAST_ENDED = 4
+"""Of fewer trials it is not told where the best value lies."""
+
+SUITE, EARLIER, AT_EDGE = "suite", "earlier", "edge"
+"""Whose values a trial has that the sampler did not draw."""
+
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 Ranges = Mapping[str, Range | Choices]
 Records = Sequence[Sequence[EpochRecord]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """Values that the earlier run in the folder `run` found, as far as they fit."""
+
+    params: Mapping[str, Any]
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The values of the best trial but for one, at an end of a range; `why` the end is new."""
+
+    params: Mapping[str, Any]
+    why: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a round draws from, and what it tries first."""
+
+    ranges: Ranges
+    probes: tuple[Probe, ...] = ()
+
+
 @dataclass(kw_only=True)
 class Suggestion:
-    """Values that are being tried: one training for each tuning seed."""
+    """Values that are being tried: one training for each tuning seed.
+
+    `why` says which range was widened for them.
+    """
 
     study: CellStudy
     trial: optuna.Trial
     params: dict[str, Any]
     records: Records = ()
+    why: str | None = None
 
     @property
     def number(self) -> int:
@@ -64,7 +112,7 @@ class Suggestion:
 
 @dataclass(kw_only=True)
 class CellStudy:
-    """The study of one cell. `ranges` are resolved: no range test is left in them."""
+    """The study of one cell. `ranges` are those asked for, without a range test in them."""
 
     cell: Cell
     study: optuna.Study
@@ -92,14 +140,35 @@ class CellStudy:
 
     # Asking -----------------------------------------------------------------------------------
 
-    def enqueue_own(self) -> None:
-        """Have the suite's own values tried first, as far as the space holds them."""
+    def enqueue_first(self, earlier: Sequence[First] = ()) -> bool:
+        """Have the suite's own values tried first, as far as the space holds them, then `earlier`.
+
+        The sampler draws what these lack, and ranges are widened to hold them. False, and nothing
+        is done, if the study has begun.
+        """
         if self.study.get_trials(deepcopy=False):
-            return
+            return False
+        known: list[Mapping[str, Any]] = []
         for trial in self.cell.own:
             params = own_params(trial, self.cell.space)
-            if all(_contains(self.ranges[name], value) for name, value in params.items()):
-                self.study.enqueue_trial(params, user_attrs={"origin": "suite"})
+            if all(contains(self.ranges[name], value) for name, value in params.items()):
+                self.study.enqueue_trial(params, user_attrs={"origin": SUITE})
+                known.append(params)
+        for first in earlier:
+            if first.params not in known:
+                about = {"origin": EARLIER, "reach": dict(first.params)}
+                self.study.enqueue_trial(dict(first.params), user_attrs=about)
+                known.append(first.params)
+        self.study.set_user_attr(EARLIER, sorted({first.run for first in earlier}))
+        return True
+
+    def started_from(self) -> set[str]:
+        """The earlier runs whose values were to be among the first."""
+        return set(self.study.user_attrs.get(EARLIER, ()))
+
+    def _firsts(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.user_attrs.get("origin") in (SUITE, EARLIER)]
 
     def ask(self) -> list[Suggestion]:
         """What to try now: what dead processes left first. Nothing when the budget is spent.
@@ -107,11 +176,14 @@ class CellStudy:
         Only one process at a time may ask.
         """
         left = [trial for trial in self._running() if not self._alive(trial)]
-        fresh = min(self.method.batch - len(left), self._wanted())
+        begun = len(self._begun())
+        first = min((_round_of(trial) for trial in left), default=begun)
+        fresh = min(first + self.method.batch - begun, self._wanted())
         suggestions = [self._adopt(trial) for trial in left]
-        for _ in range(fresh):
+        look = self.look(first)
+        for number in range(begun, begun + fresh):
             try:
-                suggestions.append(self._fresh())
+                suggestions.append(self._fresh(look, first, number))
             except _ExhaustedError:
                 break
         return suggestions
@@ -139,10 +211,16 @@ class CellStudy:
     def _running(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
+    def _begun(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state != TrialState.WAITING]
+
+    def _waiting(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
     def _wanted(self) -> int:
         """How many more trials the budget has room for, at most a batch."""
-        trials = self.study.get_trials(deepcopy=False)
-        begun = [trial for trial in trials if trial.state != TrialState.WAITING]
+        begun = self._begun()
         if self.method.trials is not None:
             return min(self.method.batch, self.method.trials - len(begun))
         ended = [trial for trial in begun if trial.state in ENDED]
@@ -159,60 +237,194 @@ class CellStudy:
             return 0
         return self.method.batch if not cost else min(self.method.batch, math.ceil(left / cost))
 
-    def _fresh(self) -> Suggestion:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if self.method.sampler == "grid" and not waiting:
-            self.study.enqueue_trial(self._grid_point())
+    def _fresh(self, look: Look, first: int, number: int) -> Suggestion:
+        why = None
+        if not self._waiting():
+            if number - first < len(look.probes):
+                probe = look.probes[number - first]
+                self.study.enqueue_trial(dict(probe.params), user_attrs={"origin": AT_EDGE})
+                why = probe.why
+            elif self.method.sampler == "grid":
+                point = self._grid_point(look.ranges, self._begun())
+                if point is None:
+                    raise _ExhaustedError
+                self.study.enqueue_trial(point)
         with _quiet():
-            self.study.sampler = self._sampler()
+            self.study.sampler = self._sampler(number, look.ranges)
             trial = self.study.ask()
         trial.set_user_attr("owner", owner())
-        return self._suggestion(trial)
+        trial.set_user_attr("round", first)
+        return self._suggestion(trial, look.ranges, why)
 
-    def _grid_point(self) -> dict[str, Any]:
-        """The first combination that no trial has; the order is drawn from the study's seed.
+    def _grid_point(self, ranges: Ranges, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+        """The first combination that none of the trials has; the order is the study's own.
 
         Optuna's own sampler for grids ends a study in a way that asking and telling forbids.
         """
-        choices = {n: v.values for n, v in self.ranges.items() if isinstance(v, Choices)}
+        choices = {n: v.values for n, v in ranges.items() if isinstance(v, Choices)}
         points = [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
         random.Random(derive_seed(self.method.seed, "grid", self.cell.key)).shuffle(points)
-        known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
-        for point in points:
-            if point not in known:
-                return point
-        raise _ExhaustedError
+        known = [trial.params for trial in trials]
+        return next((point for point in points if point not in known), None)
 
     def _adopt(self, left: FrozenTrial) -> Suggestion:
+        ranges = self.look(_round_of(left)).ranges
         with _quiet():
-            self.study.sampler = self._sampler(left.number)
+            self.study.sampler = self._sampler(left.number, ranges)
             trial = optuna.Trial(self.study, left._trial_id)
         trial.set_user_attr("owner", owner())
-        return self._suggestion(trial)
+        return self._suggestion(trial, ranges)
 
-    def _suggestion(self, trial: optuna.Trial) -> Suggestion:
+    def _suggestion(
+        self, trial: optuna.Trial, ranges: Ranges, why: str | None = None
+    ) -> Suggestion:
         params: dict[str, Any] = {}
-        for name, values in self.ranges.items():
+        for name in self.ranges:
             optimizer = params.get("optimizer", self.cell.own[0].settings.optimizer)
             if name in ONLY_WITH_SGD and optimizer != "sgd":
                 continue
             with _quiet():
-                params[name] = _suggest(trial, name, values, self.cell.space[name].whole)
-        return Suggestion(study=self, trial=trial, params=params)
+                params[name] = _suggest(trial, name, self._distribution(name, ranges[name]))
+        return Suggestion(study=self, trial=trial, params=params, why=why)
 
-    def _sampler(self, number: int | None = None) -> optuna.samplers.BaseSampler:
+    def _sampler(self, number: int, ranges: Ranges) -> optuna.samplers.BaseSampler:
         """A sampler for one trial; its draws depend on the trial's number alone."""
-        if number is None:
-            trials = self.study.get_trials(deepcopy=False)
-            number = sum(trial.state != TrialState.WAITING for trial in trials)
         study_seed = derive_seed(self.method.seed, "tune", self.cell.key)
-        return make_sampler(
+        sampler = make_sampler(
             self.method.sampler,
             seed=derive_seed(study_seed, number) % 2**32,
             study_seed=study_seed % 2**32,
         )
+        if ranges == self.ranges or self.method.sampler in ("random", "tpe", "grid"):
+            return sampler
+        wider = {name: self._distribution(name, values) for name, values in ranges.items()}
+        return _OnWiderRanges(sampler, wider)
 
-    # Telling ----------------------------------------------------------------------------------
+    # Widening ---------------------------------------------------------------------------------
+
+    def look(self, first: int) -> Look:
+        """What the round that begins with this number draws from: it knows the trials before it."""
+        before = [trial for trial in self._begun() if trial.number < first]
+        ended = [trial for trial in before if trial.state in ENDED]
+        ranges: Ranges = {name: self._reached(name, before) for name in self.ranges}
+        best = self._best_of(ended)
+        if self.method.sampler == "grid":
+            ready = self._grid_point(ranges, before) is None  # it is walked first
+        else:
+            ready = len(ended) >= LEAST_ENDED
+        ready &= all(trial.number < first for trial in self._firsts())
+        if best is None or not ready or not self.method.widen:
+            return Look(ranges=ranges)
+        probes: list[Probe] = []
+        for edge in self._edges_of(best, ended, ranges):
+            probe = self._probe(edge, best, before, ranges)
+            if probe is not None and len(probes) < max(1, self.method.batch // 2):
+                probes.append(probe)
+                ranges = self._with(ranges, edge.setting.name, probe.params)
+        return Look(ranges=ranges, probes=tuple(probes))
+
+    def edges(self) -> list[Edge]:
+        """Where the best value of all trials lies at an edge, that of the learning rate first."""
+        trials = [trial for trial in self._begun() if trial.state in ENDED]
+        best = self._best_of(trials)
+        return [] if best is None else self._edges_of(best, trials, self.reached)
+
+    @property
+    def reached(self) -> Ranges:
+        """The ranges that trials were drawn from, as wide as they have become."""
+        return {name: self._reached(name, self._begun()) for name in self.ranges}
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether there is something to widen."""
+        return any(map(self._is_range, self.ranges))
+
+    def _reached(self, name: str, trials: Sequence[FrozenTrial]) -> Range | Choices:
+        values = self.ranges[name]
+        if not self._is_range(name):
+            return values
+        drawn = [trial.distributions[name] for trial in trials if name in trial.distributions]
+        lows, highs = [ends_of(values)[0]], [ends_of(values)[1]]
+        for each in drawn:
+            assert isinstance(each, FloatDistribution | IntDistribution)
+            lows.append(each.low)
+            highs.append(each.high)
+        if isinstance(values, Range):
+            given = [trial.user_attrs.get("reach", {}) for trial in self._firsts()]
+            known = [reach[name] for reach in given if name in reach]
+            lows, highs = lows + known, highs + known
+        return widened(self.cell.space[name], values, (min(lows), max(highs)))
+
+    def _is_range(self, name: str) -> bool:
+        """Whether it has ends that can be moved: lists that an earlier version searched do not."""
+        trials = self.study.get_trials(deepcopy=False)
+        drawn = [trial.distributions.get(name) for trial in trials]
+        fixed = any(isinstance(each, CategoricalDistribution) for each in drawn)
+        return is_range(self.ranges[name], self.method.sampler) and not fixed
+
+    def _edges_of(
+        self, best: FrozenTrial, trials: Sequence[FrozenTrial], ranges: Ranges
+    ) -> list[Edge]:
+        found = []
+        for name in sorted(ranges, key=lambda name: name != LR):
+            value = best.params.get(name)
+            tried = [trial.params[name] for trial in trials if name in trial.params]
+            if value is None or not is_number(value):
+                continue
+            setting = setting_of(self.cell.space[name], ranges[name], asked=self.ranges[name])
+            found += [
+                Edge(
+                    study=self.cell.label,
+                    setting=setting,
+                    value=float(value),
+                    side=side,
+                    end=end,
+                    trials=len(trials),
+                )
+                for side, end in setting.open_sides(value, tried)
+            ]
+        return found
+
+    def _probe(
+        self, edge: Edge, best: FrozenTrial, trials: Sequence[FrozenTrial], ranges: Ranges
+    ) -> Probe | None:
+        """What to try at the edge; None where the end may not be moved, or a trial has that."""
+        name, lower = edge.setting.name, edge.side == "lower"
+        if not self._is_range(name):
+            return None
+        value, why = ends_of(ranges[name])[0 if lower else 1], None
+        if edge.end:
+            ends = wider_ends(
+                self.cell.space[name], self.ranges[name], lower=lower, times=self.method.widen
+            )
+            beyond = [end for end in ends if (end < value if lower else end > value)]
+            if not beyond:
+                return None
+            value = beyond[0]
+            why = f"{edge.text}: {name} {number_text(float(value))} is tried too"
+        params = {**best.params, name: value}
+        known = any(trial.params == params for trial in trials)
+        return None if known else Probe(params=params, why=why)
+
+    def _with(self, ranges: Ranges, name: str, params: Mapping[str, Any]) -> Ranges:
+        """The ranges with that of one setting as far as its value."""
+        low, high = ends_of(ranges[name])
+        ends = min(low, params[name]), max(high, params[name])
+        return {**ranges, name: widened(self.cell.space[name], self.ranges[name], ends)}
+
+    def _distribution(self, name: str, values: Range | Choices) -> BaseDistribution:
+        if isinstance(values, Choices):
+            if not self._is_range(name):
+                return CategoricalDistribution(values.values)
+            low, high = ends_of(values)
+            values = Range(low=low, high=high)
+        if self.cell.space[name].whole:
+            step = 1 if values.step is None else int(values.step)
+            return IntDistribution(int(values.low), int(values.high), step=step, log=values.log)
+        width = None if values.step is None else float(values.step)
+        return FloatDistribution(float(values.low), float(values.high), step=width, log=values.log)
+
+    # Telling ---------------------------------------------------------------------------------
 
     def take(self, suggestion: Suggestion, records: Records, *, stop: int) -> bool:
         """Note how a suggestion went up to epoch `stop`, by tuning seed; whether it is to go on."""
@@ -287,7 +499,10 @@ class CellStudy:
 
         With two objectives it is still the first one that chooses.
         """
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self._best_of(self.study.get_trials(deepcopy=False))
+
+    def _best_of(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         first: GoalName = self.method.objective[0]
         sign = -1 if directions(self.method, self.metric)[0] == "maximize" else 1
 
@@ -378,19 +593,17 @@ def _first_stop(epochs: int) -> int:
     return max(1, epochs // REDUCTION**2)
 
 
-def _suggest(trial: optuna.Trial, name: str, values: Range | Choices, whole: bool) -> Any:
-    if isinstance(values, Choices):
-        return trial.suggest_categorical(name, values.values)
-    if whole:
-        step = 1 if values.step is None else int(values.step)
-        return trial.suggest_int(name, int(values.low), int(values.high), step=step, log=values.log)
-    step_size = None if values.step is None else float(values.step)
-    return trial.suggest_float(
-        name, float(values.low), float(values.high), step=step_size, log=values.log
-    )
+def _suggest(trial: optuna.Trial, name: str, drawn: BaseDistribution) -> Any:
+    if isinstance(drawn, CategoricalDistribution):
+        return trial.suggest_categorical(name, drawn.choices)
+    if isinstance(drawn, IntDistribution):
+        return trial.suggest_int(name, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+    assert isinstance(drawn, FloatDistribution)
+    return trial.suggest_float(name, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
 
 
-def _contains(values: Range | Choices, value: Any) -> bool:
+def contains(values: Range | Choices, value: Any) -> bool:
+    """Whether a search of these values may come upon this one."""
     if isinstance(values, Choices):
         # True is 1 in Python.
         kinds = [(choice, isinstance(choice, bool)) for choice in values.values]
@@ -398,6 +611,59 @@ def _contains(values: Range | Choices, value: Any) -> bool:
     if value is None or not values.low <= value <= values.high:
         return False
     return values.step is None or math.isclose((value - values.low) % values.step, 0)
+
+
+def _round_of(trial: FrozenTrial) -> int:
+    """The number of the trial that its round began with.
+
+    A process that died before it said so has asked for this one as the last of its round.
+    """
+    return int(trial.user_attrs.get("round", trial.number))
+
+
+class _OnWiderRanges(optuna.samplers.BaseSampler):
+    """A sampler that takes what it searches from earlier trials, on ranges that are wider by now.
+
+    What it has learned stays in place relative to the ends.
+    """
+
+    def __init__(
+        self, sampler: optuna.samplers.BaseSampler, ranges: Mapping[str, BaseDistribution]
+    ) -> None:
+        self._sampler = sampler
+        self._ranges = ranges
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What the sampler searches, and what it left out because its range has changed."""
+        found = self._sampler.infer_relative_search_space(study, trial)
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        everywhere = [name for name in self._ranges if all(name in t.params for t in trials)]
+        changed = [
+            name
+            for name in everywhere
+            if trials and not isinstance(self._ranges[name], CategoricalDistribution)
+        ]
+        names = list(found) if set(changed) <= set(found) else sorted({*found, *changed})
+        return {name: self._ranges[name] for name in names}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 # Scores ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from bench.suite import (
     Choices,
     Method,
     Range,
+    Searched,
     SuiteSource,
     Trial,
     Tune,
@@ -41,9 +42,11 @@ from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
 from bench.tuning.cells import Cell
+from bench.tuning.earlier import read_earlier
 from bench.tuning.search import Search, database_errors_told
 from bench.tuning.studies import CellStudy, directions
 from bench.tuning.tuned import SUFFIX, tuned_suite
+from bench.tuning.widening import setting_of
 
 
 @system_errors_told()
@@ -73,6 +76,7 @@ def tune(
     checked = with_threads(checked, given, own_folder)
     opened = open_suite(checked, device=given.device, progress=reporter.progress)
     section = tune_section(opened.loaded.suite, trials)
+    earlier = [read_earlier(place) for place in section.earlier]
     folder, remote = run_folder(given.out, opened.loaded.suite.name + SUFFIX)
     where = Where(name=given.executor, workers=given.workers, address=given.address)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +94,7 @@ def tune(
             where=where,
             push=push,
             reporter=reporter,
+            earlier=earlier,
         )
         with closing(search), CacheUploads(reporter.note):
             search.run()
@@ -171,11 +176,15 @@ def _description(
         ],
         "sampler": method.sampler,
         "pruner": method.pruner,
+        "widen": method.widen,
         "seeds": list(method.seeds),
         "budget": method.model_dump(include=set(BUDGETS), exclude_none=True),
         "studies": {
             study.cell.label: {
-                "space": {name: _space(values) for name, values in study.ranges.items()},
+                "space": {
+                    name: _space(study.cell.space[name], values, study.ranges[name])
+                    for name, values in study.reached.items()
+                },
                 "best": None if study.best is None else study.best.number,
                 "untuned_config": study.cell.own[0].config,
                 "tuned_config": configs[study.cell.key],
@@ -185,7 +194,16 @@ def _description(
     }
 
 
-def _space(values: Range | Choices) -> dict[str, Any]:
+def _space(item: Searched, values: Range | Choices, asked: Range | Choices) -> dict[str, Any]:
+    limits = setting_of(item, values, asked).limits
+    return {
+        **_values(values),
+        **({} if limits is None else {"limits": list(limits)}),
+        **({} if values == asked else {"asked": _values(asked)}),
+    }
+
+
+def _values(values: Range | Choices) -> dict[str, Any]:
     if isinstance(values, Choices):
         return {"choices": list(values.values)}
     return {"low": values.low, "high": values.high, "log": values.log}

@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import SuiteError
 from bench.runs.catalogue import catalogue
-from bench.suite import Choices, FoundRange, Range, Suite, Tune, dump_suite, load_suite
+from bench.suite import Choices, FoundRange, Limit, Range, Suite, Tune, dump_suite, load_suite
 
 HEAD = """\
 dataset: fractals
@@ -104,6 +104,40 @@ def test_the_resolved_suite_loads_to_the_same_section(tmp_path: Path) -> None:
     assert load_suite(again, catalogue()).suite.tune == first.tune
 
 
+def test_where_earlier_runs_lie(tmp_path: Path) -> None:
+    """As other paths in a suite; those below a URL stay as they are."""
+    found = _tune(tmp_path, "tune: {space: {lr: [1, 2]}, from: [a, /b, a, 's3://c/d']}")
+    assert found.earlier == (str(tmp_path / "a"), "/b", "s3://c/d")
+    assert _tune(tmp_path, "tune: {space: {lr: [1, 2]}, from: a}").earlier == found.earlier[:1]
+    assert _tune(tmp_path, "tune: {space: {lr: [1, 2]}}").earlier == ()
+    section = "tune: {space: {lr: [0.1, 0.2]}, from: a, widen: 0}"
+    again = tmp_path / "elsewhere" / "resolved.yaml"
+    again.parent.mkdir()
+    again.write_text(dump_suite(_load(tmp_path, section)))
+    assert load_suite(again, catalogue()).suite.tune == _tune(tmp_path, section)
+
+
+def test_what_a_setting_cannot_be(tmp_path: Path) -> None:
+    """Its own limits, and whether it is a whole number, whatever range is given."""
+    section = """\
+tune:
+  space:
+    lr: {low: 1e-4, high: 1e-1, log: true}
+    momentum: {low: 0.5, high: 0.9}
+    batch_size: [8, 16]
+    grad_clip_norm: [null, 1.0]
+"""
+    found = {item.key: item for item in _tune(tmp_path, section).space}
+    none = Limit(value=0, included=False)
+    assert (found["lr"].lowest, found["lr"].highest) == (none, None)
+    assert found["momentum"].lowest == Limit(value=0, included=True)
+    assert found["momentum"].highest == Limit(value=1, included=False)
+    assert found["grad_clip_norm"].lowest == none
+    assert {key for key, item in found.items() if item.whole} == {"batch_size"}
+    said = [item.identity() for item in found.values()]
+    assert not any(each["whole"] or "lowest" in each for each in said)
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
@@ -166,6 +200,9 @@ def test_the_resolved_suite_loads_to_the_same_section(tmp_path: Path) -> None:
         ),
         ("tune: {space: {lr: [1, 2]}, objective: seconds}", "the first objective must be"),
         ("tune: {space: {lr: [1, 2]}, samper: tpe}", "unknown key 'samper' for 'tune'"),
+        ("tune: {space: {lr: [1, 2]}, widen: -1}", "tune: widen must be greater than or equal to"),
+        ("tune: {space: {lr: [1, 2]}, from: 5}", "tune.from must be a run folder or a list of"),
+        ("tune: {space: {lr: [1, 2]}, from: [a, 5]}", "such as results/photos, got ['a', 5]"),
     ],
 )
 def test_mistakes_are_refused_with_rule_value_and_line(

@@ -18,27 +18,51 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from bench.suite import Choices, Method, Range, Searched
+from bench.suite import Choices, Limit, Method, Range, Searched
 from bench.training.state import EpochRecord, Scores
 from bench.tuning.cells import Cell
-from bench.tuning.studies import CellStudy, Suggestion, beating, directions, make_pruner, owner
+from bench.tuning.studies import (
+    CellStudy,
+    First,
+    Suggestion,
+    beating,
+    directions,
+    make_pruner,
+    owner,
+)
 from tests.tiny import make_trial
 
 EPOCHS, IMAGES = 9, 10
 LR = Range(low=1e-4, high=1.0, log=True)
 DECAY = Range(low=0.0, high=0.1)
-SPACE = {
-    "lr": Searched(key="lr", values=LR),
-    "weight_decay": Searched(key="weight_decay", values=DECAY),
+LOWEST = {
+    "lr": Limit(value=0, included=False),
+    "weight_decay": Limit(value=0, included=True),
+    "batch_size": Limit(value=1, included=True),
 }
+HIGHEST = {"momentum": Limit(value=1, included=False)}
 RANGES: dict[str, Range | Choices] = {"lr": LR, "weight_decay": DECAY}
 
 
 def _study(
-    storage: Any = None, *, ranges: dict[str, Any] | None = None, own: float = 0.01, **method: Any
+    storage: Any = None,
+    *,
+    ranges: dict[str, Any] | None = None,
+    own: float = 0.01,
+    earlier: Sequence[First] = (),
+    **method: Any,
 ) -> CellStudy:
     ranges = ranges or RANGES
-    space = {name: Searched(key=name, values=values) for name, values in ranges.items()}
+    space = {
+        name: Searched(
+            key=name,
+            values=values,
+            whole=name == "batch_size",
+            lowest=LOWEST.get(name),
+            highest=HIGHEST.get(name),
+        )
+        for name, values in ranges.items()
+    }
     method.setdefault("trials", 12)
     method.setdefault("seeds", (1000, 1001))
     chosen = Method(**method)
@@ -59,7 +83,7 @@ def _study(
         images_per_epoch=IMAGES,
     )
     made.study.pruner = make_pruner(chosen.pruner, epochs=EPOCHS)
-    made.enqueue_own()
+    made.enqueue_first(earlier)
     return made
 
 
@@ -246,19 +270,12 @@ def test_what_is_no_part_of_a_quasi_random_sequence_is_drawn_for_each_trial() ->
 
 
 def test_whole_numbers_stay_whole() -> None:
-    sizes = Range(low=8, high=32, step=8)
-    cell = Cell(
-        label="a",
-        key="key",
-        own=(make_trial(batch_size=16),),
-        space={"batch_size": Searched(key="batch_size", values=sizes, whole=True)},
-    )
-    study = _study(ranges={"batch_size": sizes})
-    study.cell = cell
+    study = _study(ranges={"batch_size": Range(low=8, high=32, step=8)})
     while suggestions := study.ask():
         assert all(type(s.params["batch_size"]) is int for s in suggestions)
-        assert {s.params["batch_size"] for s in suggestions} <= {8, 16, 24, 32}
-        _perform(study, suggestions, lambda *_: 0.5)
+        assert {s.params["batch_size"] % 8 for s in suggestions} == {0}
+        _perform(study, suggestions, lambda params, _: params["batch_size"] / 100)
+    assert study.reached["batch_size"] == Range(low=8, high=64, step=8)
 
 
 # Results --------------------------------------------------------------------------------------
@@ -516,7 +533,7 @@ def test_a_process_that_died_before_it_said_whose_the_trial_is(
     _search(undisturbed)
     killed = _study(journal(), trials=8)
     _search(killed, rounds=1)
-    killed.study.sampler = killed._sampler()
+    killed.study.sampler = killed._sampler(4, killed.ranges)
     killed.study.ask()  # and dead: no owner, no values
     _search(_study(journal(), trials=8))
     assert _params(_study(journal(), trials=8)) == _params(undisturbed)

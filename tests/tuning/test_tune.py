@@ -216,7 +216,8 @@ def test_a_pruned_search_equals_whole_trainings_up_to_where_it_was_cut(
 @pytest.mark.usefixtures("no_report")
 def test_a_diverging_trial_is_recorded_and_the_study_continues(suite: Path, tmp_path: Path) -> None:
     options = [
-        "tune.space={lr: [0.01, 1e30]}", "tune.sampler=grid", "strategy=from_scratch",
+        "tune.space={lr: [0.01, 1e30]}", "tune.sampler=grid", "tune.widen=0",
+        "strategy=from_scratch",
     ]  # fmt: skip
     run = tune(suite, out=tmp_path, workers=1, overrides=options)
     trials = _tuning(run).trials
@@ -231,7 +232,7 @@ def test_values_that_do_not_fit_the_backbone_fail_alone(suite: Path, tmp_path: P
     """`top` must be below the number of the backbone's layer groups."""
     options = [
         "tune.space={strategy: {partial_finetune: {top: [1, 2, 50]}}}", "tune.sampler=grid",
-        "tune.batch=1", "strategy=partial_finetune", "epochs=1",
+        "tune.batch=1", "tune.widen=0", "strategy=partial_finetune", "epochs=1",
     ]  # fmt: skip
     run = tune(suite, out=tmp_path, workers=1, overrides=options)
     trials = _tuning(run).trials
@@ -239,6 +240,68 @@ def test_values_that_do_not_fit_the_backbone_fail_alone(suite: Path, tmp_path: P
     failed = trials[trials["state"] == "failed"].iloc[0]
     assert failed["param_strategy.top"] == 50
     assert "partial_finetune: top must be below the backbone's" in failed["error"]
+
+
+class _Notes(SilentReporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_range_that_is_too_narrow_is_widened_and_that_is_told(
+    suite: Path, tmp_path: Path
+) -> None:
+    notes = _Notes()
+    options = [
+        "tune.space={lr: {low: 1e-6, high: 1e-4, log: true}}", "strategy=linear_probe",
+        "tune.trials=8", "tune.objective=val_loss", "lr=1e-4",
+    ]  # fmt: skip
+    run = tune(suite, out=tmp_path, workers=1, reporter=notes, overrides=options)
+    tuning = _tuning(run)
+    space = tuning.description["studies"]["linear_probe"]["space"]["lr"]
+    assert space["high"] == 1e-2
+    assert space["asked"] == {"low": 1e-6, "high": 1e-4, "log": True}
+    assert len(tuning.trials) == 8
+    assert tuning.trials.query("origin == 'edge'")["param_lr"].tolist() == [1e-3, 1e-2]
+    assert run.trials["lr"].unique().tolist() == [1e-2]
+    edge = "best lr, 0.0001, is at the upper end of 1e-06 to 0.0001 (log) after 4 trials"
+    assert f"linear_probe: {edge}: lr 0.001 is tried too" in notes.said
+    (told,) = (said for said in notes.said if "equally tuned" in said)
+    assert told == (
+        "not equally tuned: linear_probe, whose best lr, 0.01, is at the upper end of 1e-06 to "
+        "0.01 (log) after 8 trials"
+    )
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_search_starts_with_what_an_earlier_run_found(
+    tuned: Run, suite: Path, tmp_path: Path
+) -> None:
+    notes = _Notes()
+    options = [
+        f"tune.from={tuned.folder}", "tune.trials=2", "tune.batch=2", "epochs=1",
+        "strategy=[linear_probe, full_finetune]",
+    ]  # fmt: skip
+    run = tune(suite, out=tmp_path, workers=1, reporter=notes, overrides=options)
+    own = tuned.trials.query("strategy == 'linear_probe'")
+    trials = _tuning(run).trials
+    found = trials.query("origin == 'earlier'")
+    assert found["study"].tolist() == ["linear_probe"], notes.said
+    assert found["param_lr"].tolist() == own["lr"].unique().tolist()
+    assert found["number"].tolist() == [1]
+    started = [said for said in notes.said if said.startswith("linear_probe starts with lr ")]
+    assert len(started) == 1
+    assert f"best of 1 config in {tuned.folder}" in started[0]
+    missing = f"{tuned.folder} has no finished trial of full_finetune on shufflenet_v2_x0_5"
+    assert f"{missing}: no effect on full_finetune" in notes.said
+    again = _Notes()
+    tune(suite, out=tmp_path, workers=1, reporter=again, overrides=options)
+    assert not [said for said in again.said if "starts with" in said or "tune.from" in said]
+    with pytest.raises(BenchError, match=r"tune\.from must name folders of finished"):
+        tune(suite, out=tmp_path, overrides=[f"tune.from={tmp_path / 'nothing'}"])
 
 
 @pytest.mark.usefixtures("no_report")

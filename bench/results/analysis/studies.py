@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import is_missing, value_text
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.results.folder import Tuning
+
+
+EDGE = 0.05
+"""A value within this share of the range from one of its ends lies at the edge."""
+
+Side = Literal["lower", "upper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +38,64 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What was searched of one setting: numbers from `low` to `high`, or `choices`."""
+    """What was searched of one setting: numbers from `low` to `high`, or `choices`.
+
+    `limits` says of the lower and of the upper end whether the setting cannot be beyond it; None
+    where that is not known, as in folders of earlier versions. `asked` is the range that the suite
+    gave, in words, where the search has widened it.
+    """
 
     name: str
     low: float = math.nan
     high: float = math.nan
     log: bool = False
     choices: tuple[Any, ...] = ()
+    limits: tuple[bool, bool] | None = None
+    asked: str | None = None
 
     @property
     def numeric(self) -> bool:
         """Whether it is a range of numbers."""
         return not self.choices
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it is a list of numbers, of which it is known where they may end."""
+        return self.limits is not None and bool(self.choices) and all(map(is_number, self.choices))
+
+    def open_sides(self, value: float, tried: Collection[float]) -> list[tuple[Side, bool]]:
+        """On which sides better values than `value` may lie beyond those that were `tried`.
+
+        A side is open if the value lies within `EDGE` of that end of the range, or is that end of a
+        list of numbers, unless the setting cannot go beyond; else if nothing farther out was tried.
+        With each goes whether it is the end that is in the way.
+        """
+        position = self.position(value)
+        if math.isnan(position):
+            return []
+        at_low, at_high = self.limits or (False, False)
+        sides: list[tuple[Side, bool]] = []
+        if position <= EDGE:
+            sides += [] if at_low else [("lower", True)]
+        elif not any(other < value for other in tried):
+            sides.append(("lower", False))
+        if position >= 1 - EDGE:
+            sides += [] if at_high else [("upper", True)]
+        elif not any(other > value for other in tried):
+            sides.append(("upper", False))
+        return sides
+
     def position(self, value: float) -> float:
         """Where `value` lies in the range: 0 at the lower end, 1 at the upper.
 
-        On a log scale where the search was. NaN in a range that is no range.
+        On a log scale where the search was. Of a list of numbers only its ends are told, the rest
+        lies halfway. NaN in what has no ends.
         """
+        if not self.numeric:
+            if not self.ordered:
+                return math.nan
+            low, high = min(self.choices), max(self.choices)
+            return 0.0 if value <= low else 1.0 if value >= high else 0.5
         ends = (self.low, value, self.high)
         if self.log:
             if min(ends) <= 0:
@@ -177,14 +223,25 @@ def number_text(value: float) -> str:
 
 
 def _setting(name: str, about: Mapping[str, Any]) -> Setting:
+    limits, asked = about.get("limits"), about.get("asked")
+    more: dict[str, Any] = {
+        "limits": None if limits is None else tuple(limits),
+        "asked": None if asked is None else _setting(name, asked).range_text,
+    }
     if "choices" in about:
-        return Setting(name=name, choices=tuple(about["choices"]))
+        return Setting(name=name, choices=tuple(about["choices"]), **more)
     return Setting(
         name=name,
         low=float(about["low"]),
         high=float(about["high"]),
         log=bool(about.get("log", False)),
+        **more,
     )
+
+
+def is_number(choice: Any) -> bool:
+    """Whether a choice is a number; True is none."""
+    return isinstance(choice, int | float) and not isinstance(choice, bool)
 
 
 def _is_choice(cell: Any, choice: Any) -> bool:

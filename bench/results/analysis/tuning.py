@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import counted
 from bench.results.analysis.comparison import (
     MARGIN,
     BlockScores,
@@ -19,7 +20,7 @@ from bench.results.analysis.comparison import (
 from bench.results.analysis.effects import pareto_front
 from bench.results.analysis.joint import joint_scores
 from bench.results.analysis.scores import Scores, trial_scores
-from bench.results.analysis.studies import Goal, Setting, Study
+from bench.results.analysis.studies import Goal, Setting, Side, Study, number_text
 from bench.results.folder.tuning import PARAM_PREFIX
 from bench.results.grid import Spread, complete_trials, is_missing, spread
 from bench.results.metric import ACCURACY, Metric
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from bench.results.folder import Tuning
 
 LR = "lr"
-EDGE = 0.05
-"""A found value within this share of the range from one of its ends lies at the edge."""
 
 LEAST_TRIALS = 8
 """Of fewer complete trials the importance of a setting is not told."""
@@ -57,12 +56,30 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """A found value at the lower (else the upper) end of what was searched."""
+    """A found value beyond which, on one side, better ones may lie: `Setting.open_sides`.
+
+    `end` says whether it is the end of the range that is in the way; else no trial lies beyond.
+    `trials` are those of the study.
+    """
 
     study: str
     setting: Setting
     value: float
-    lower: bool
+    side: Side
+    end: bool
+    trials: int
+
+    @property
+    def text(self) -> str:
+        """`best lr, 1, is at the upper end of 0.001 to 1 (log) after 20 trials`."""
+        best = f"best {self.setting.name}, {number_text(self.value)}, is"
+        least = "smallest" if self.side == "lower" else "largest"
+        where = (
+            f"at the {self.side} end of {self.setting.range_text}"
+            if self.end
+            else f"the {least} that was tried"
+        )
+        return f"{best} {where} after {counted(self.trials, 'trial')}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,21 +156,42 @@ def image_gap(spent: Sequence[Budget]) -> float:
 
 
 def edges(studies: Iterable[Study]) -> list[Edge]:
-    """The found values that lie at an end of their range: better ones may lie beyond."""
+    """The found values beyond which better ones may lie: a study with one is not equally tuned."""
+    import pandas as pd
+
     found = []
     for study in studies:
-        chosen = study.chosen or {}
         for setting in study.space:
-            cell: Any = chosen.get(PARAM_PREFIX + setting.name)
-            if not setting.numeric or is_missing(cell):
+            cells = study.trials.get(PARAM_PREFIX + setting.name)
+            if cells is None or study.best is None:
                 continue
-            position = setting.position(float(cell))
-            if position <= EDGE or position >= 1 - EDGE:
-                lower = position <= EDGE
-                found.append(
-                    Edge(study=study.name, setting=setting, value=float(cell), lower=lower)
-                )
+            numbers = pd.to_numeric(cells, errors="coerce")
+            for value in map(float, numbers[study.trials["number"] == study.best].dropna()):
+                found += [
+                    Edge(
+                        study=study.name,
+                        setting=setting,
+                        value=value,
+                        side=side,
+                        end=end,
+                        trials=len(study.trials),
+                    )
+                    for side, end in setting.open_sides(value, numbers.dropna().tolist())
+                ]
     return found
+
+
+def evenness(studies: Sequence[str], found: Sequence[Edge]) -> str:
+    """Which studies are equally tuned, and which are not, for the first edge of each."""
+    first: dict[str, Edge] = {}
+    for edge in found:
+        first.setdefault(edge.study, edge)
+    even = [name for name in studies if name not in first]
+    parts = [f"equally tuned: {'; '.join(even)}"] if even else []
+    if first:
+        told = [f"{name}, whose {edge.text}" for name, edge in first.items()]
+        parts.append(f"{'Not' if even else 'not'} equally tuned: {'; '.join(told)}")
+    return ". ".join(parts)
 
 
 def gains(

@@ -415,8 +415,21 @@ class _Choices(_Lenient):
     choices: Annotated[list[str | bool | int | float | None], Field(min_length=1)]
 
 
+class _Widened(_Lenient):
+    limits: Annotated[list[bool], Field(min_length=2, max_length=2)] | None = None
+    asked: _Choices | _Range | None = None
+
+
+class _WidenedRange(_Range, _Widened):
+    pass
+
+
+class _WidenedChoices(_Choices, _Widened):
+    pass
+
+
 class _Study(_Lenient):
-    space: dict[str, _Choices | _Range]
+    space: dict[str, _WidenedChoices | _WidenedRange]
     best: int | None = None
     untuned_config: str | None = None
     tuned_config: str | None = None
@@ -431,6 +444,7 @@ class _Search(_Lenient):
     objectives: Annotated[list[_Objective], Field(min_length=1, max_length=2)]
     sampler: str
     pruner: str
+    widen: int | None = None
     seeds: list[int]
     budget: dict[str, float]
     studies: dict[str, _Study]

@@ -158,7 +158,7 @@ TUNING_COLUMNS: Mapping[str, Kind] = {
     "augmentation": TEXT,
     "number": COUNT,
     "state": TEXT,  # complete, pruned, failed
-    "origin": TEXT,  # suite: its own values, tried first; sampler
+    "origin": TEXT,  # suite: its own values, tried first; earlier; edge; sampler
     "val_accuracy": FRACTION,  # mean over tuning seeds, each at its best epoch
     "val_accuracy_sd": FRACTION,
     "val_loss": REAL,

@@ -93,7 +93,7 @@ def _edges(tuning: Tuning | None) -> Iterator[str]:
     names = sorted({edge.study for edge in edges(read_studies(tuning))})
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"the best settings of {names[0]}{more} lie at the edge of what was searched"
+        yield f"the best settings of {names[0]}{more} lie at the edge of what was tried"
 
 
 def _imbalance(data: Any, found: Verdict) -> Iterator[str]:

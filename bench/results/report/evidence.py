@@ -63,7 +63,7 @@ from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
 from bench.results.report.split_check import split_check_section
 from bench.results.report.test_sets import test_sets_json, test_sets_section
-from bench.results.report.tuning import tuning_section
+from bench.results.report.tuning import tuning_json, tuning_section
 from bench.results.report.wording import (
     claim,
     difference,
@@ -122,8 +122,11 @@ class Findings:
     def verdict_json(self) -> dict[str, Any]:
         """The content of `verdict.json`."""
         found = verdict_json(self.verdict, self.lines)
-        sets = self.test_sets
-        return found if sets is None else {**found, "test_sets": test_sets_json(sets)}
+        if self.test_sets is not None:
+            found["test_sets"] = test_sets_json(self.test_sets)
+        if self.tuning is not None:
+            found["tuning"] = tuning_json(self.tuning)
+        return found
 
     @cached_property
     def tuning(self) -> Tuning | None:

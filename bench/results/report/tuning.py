@@ -6,7 +6,7 @@ As everywhere, a sentence claims no more than the analysis supports. Nothing her
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import counted
 from bench.results.analysis import (
@@ -22,7 +22,6 @@ from bench.results.analysis import (
     front,
     gains,
     image_gap,
-    number_text,
     overtakings,
     read_goals,
     read_studies,
@@ -77,11 +76,24 @@ def tuning_section(
     yield Heading("Tuning", 3)
     first, *rest = _outcome(found, metric, margin, known=known)
     yield paragraph(Bold(first), *rest, *_order(found, trials, metric, predictions, margin))
-    yield from _edges(edges(studies))
+    yield from _evenness(studies, edges(studies))
     yield from _effects(found, metric, margin)
     yield from _fronts(studies, objectives, metric)
     yield from _spent(budgets(studies))
     yield from _method(tuning, studies, objectives, trials, metric)
+
+
+def tuning_json(tuning: Tuning) -> dict[str, Any]:
+    """What `verdict.json` says of the search: the studies that are equally tuned, and why not."""
+    studies = read_studies(tuning)
+    found = edges(studies)
+    return {
+        "equally_tuned": _even(studies, found),
+        "at_an_edge": [
+            {"study": e.study, "setting": e.setting.name, "value": e.value, "side": e.side}
+            for e in found
+        ],
+    }
 
 
 def tuning_limits(tuning: Tuning) -> list[str]:
@@ -231,21 +243,35 @@ def _ordered(groups: Sequence[Sequence[str]]) -> str:
     return " > ".join([*shown, "…"] if len(groups) > MAX_ORDERED else shown)
 
 
-def _edges(found: Sequence[Edge]) -> Iterator[Block]:
-    if not found:
-        return
-    yield paragraph("Found at the edge of what was searched: better values may lie beyond.")
-    yield Bullets(
-        tuple(
-            (
-                Bold(edge.study),
-                f"has its best {edge.setting.name}, {number_text(edge.value)}, at the "
-                f"{'lower' if edge.lower else 'upper'} end of {edge.setting.range_text}: widen "
-                f"the range {'downwards' if edge.lower else 'upwards'} if the setting allows it.",
-            )
-            for edge in found
+def _even(studies: Sequence[Study], found: Sequence[Edge]) -> list[str]:
+    """The studies with a best trial that lies at no edge."""
+    not_even = {edge.study for edge in found}
+    return [each.name for each in studies if each.best is not None and each.name not in not_even]
+
+
+def _evenness(studies: Sequence[Study], found: Sequence[Edge]) -> Iterator[Block]:
+    """Which studies are equally tuned, what is missing in the others, and what was widened."""
+    even = _even(studies, found)
+    if even:
+        yield paragraph(
+            Bold(f"Equally tuned: {named(even)}."),
+            "Their best values lie inside of what was searched, with others tried on both sides.",
         )
-    )
+    if found:
+        yield paragraph(
+            Bold("Not equally tuned:"),
+            "better values may lie beyond what was tried. More trials (bench tune --trials N) "
+            "continue the search.",
+        )
+        yield Bullets(tuple((Bold(edge.study), f"{edge.text}.") for edge in found))
+    widened = [
+        f"{setting.name} of {study.name} from {setting.asked} to {setting.range_text}"
+        for study in studies
+        for setting in study.space
+        if setting.asked is not None
+    ]
+    if widened:
+        yield paragraph(f"Widened by the search, within the same budget: {named(widened)}.")
 
 
 def _effects(found: Sequence[Gain], metric: Metric, margin: float) -> Iterator[Block]:
@@ -410,6 +436,7 @@ def _method(
         (Bold("sampler:"), str(about["sampler"])),
         (Bold("pruner:"), str(about["pruner"])),
         (Bold("budget of each study:"), budget or UNKNOWN),
+        *_widening(about.get("widen")),
         (Bold("tuning seeds:"), _seeds(about["seeds"], trials)),
         (Bold("test split:"), "it was not read while tuning, only by the trials compared above"),
     ]
@@ -418,6 +445,15 @@ def _method(
     rows = tuple(_ranges(studies))
     if rows:
         yield Table("tuning_space", ("setting", "searched", "studies"), rows)
+
+
+def _widening(times: int | None) -> list[tuple[Inline, ...]]:
+    """Nothing of folders of earlier versions, which did not widen."""
+    if times is None:
+        return []
+    often = "once" if times == 1 else f"{times} times"
+    told = f"an end of a range moved at most {often}" if times else "ranges stayed as they were"
+    return [(Bold("widening:"), f"{told}, within the budget" if times else told)]
 
 
 def _seeds(seeds: Sequence[int], trials: pd.DataFrame) -> str:

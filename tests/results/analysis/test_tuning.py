@@ -15,11 +15,13 @@ import pytest
 
 from bench.errors import BenchError
 from bench.results.analysis import (
+    Edge,
     Goal,
     Setting,
     Study,
     budgets,
     edges,
+    evenness,
     front,
     gains,
     image_gap,
@@ -161,10 +163,68 @@ def test_the_gap_is_relative_to_the_most() -> None:
 )
 def test_edges_are_within_five_percent(value: float, log: bool, expected: bool | None) -> None:
     setting = Setting(name="lr", low=1e-4, high=1.0, log=log)
-    study = _study([{"param_lr": 0.5}, {"param_lr": value}], [setting], best=1)
-    found = edges([study])
-    assert [edge.lower for edge in found] == ([] if expected is None else [expected])
+    tried = [{"param_lr": 1e-4}, {"param_lr": value}, {"param_lr": 1.0}]
+    found = edges([_study(tried, [setting], best=1)])
+    sides = {None: [], True: ["lower"], False: ["upper"]}
+    assert [edge.side for edge in found] == sides[expected]
     assert all((edge.study, edge.setting, edge.value) == ("s", setting, value) for edge in found)
+    assert all(edge.end for edge in found)
+
+
+@pytest.mark.parametrize(
+    ("tried", "best", "limits", "found"),
+    [
+        ([0.2, 0.4, 0.6], 1, (False, False), []),
+        ([0.2, 0.4], 1, (False, False), [("upper", False)]),  # nothing beyond was tried
+        ([0.4], 0, (False, False), [("lower", False), ("upper", False)]),
+        ([0.0, 0.4], 0, (True, False), []),  # it cannot be below
+        ([0.0, 0.4], 0, (False, False), [("lower", True)]),
+        ([0.0, 1.0], 1, (True, True), []),
+    ],
+)
+def test_an_optimum_is_inside_if_worse_values_were_tried_on_both_sides(
+    tried: list[float], best: int, limits: tuple[bool, bool], found: list[tuple[str, bool]]
+) -> None:
+    setting = Setting(name="x", low=0.0, high=1.0, limits=limits)
+    rows = [{"param_x": value, "state": "failed"} for value in tried]
+    edge = edges([_study(rows, [setting], best=best)])
+    assert [(each.side, each.end) for each in edge] == found
+
+
+@pytest.mark.parametrize(
+    ("choices", "limits", "found"),
+    [
+        ((1, 2, 4), (False, False), [["lower"], [], ["upper"]]),
+        ((1, 2, 4), (True, False), [[], [], ["upper"]]),
+        ((4, 2, 1), None, [[], [], []]),  # of an earlier version
+        (("a", 2, 4), (False, False), [[], [], []]),
+    ],
+)
+def test_a_list_of_numbers_has_ends(
+    choices: tuple[Any, ...], limits: tuple[bool, bool] | None, found: list[list[str]]
+) -> None:
+    setting = Setting(name="x", choices=choices, limits=limits)
+    rows = [{"param_x": value} for value in choices]
+    for best, sides in enumerate(found):
+        edge = edges([_study(rows, [setting], best=best)])
+        assert [each.side for each in edge] == sides
+
+
+def test_which_studies_are_equally_tuned_in_words() -> None:
+    edge = Edge(
+        study="b",
+        setting=Setting(name="lr", low=0.001, high=1.0, log=True),
+        value=1.0,
+        side="upper",
+        end=True,
+        trials=20,
+    )
+    text = "b, whose best lr, 1, is at the upper end of 0.001 to 1 (log) after 20 trials"
+    other = replace(edge, study="c", value=0.03, side="lower", end=False, trials=1)
+    beyond = "c, whose best lr, 0.03, is the smallest that was tried after 1 trial"
+    assert evenness(["a", "b", "d"], [edge]) == f"equally tuned: a; d. Not equally tuned: {text}"
+    assert evenness(["b", "c"], [edge, other]) == f"not equally tuned: {text}; {beyond}"
+    assert evenness(["a"], []) == "equally tuned: a"
 
 
 def test_what_has_no_range_has_no_edge() -> None:

@@ -16,7 +16,7 @@ from bench.results.analysis import gains, read_studies
 from bench.results.folder import Run, read_run, read_tuning, write_json, write_tuning
 from bench.results.plots import draw_figures
 from bench.results.report import Findings, document, render_markdown, write_report
-from bench.results.report.tuning import tuning_section
+from bench.results.report.tuning import tuning_json, tuning_section
 from tests.made_up_run import BRIER, made_up_run, mirror
 from tests.made_up_tuning import ACCURACY, SECONDS, made_up_tuning
 from tests.results.report.rendered import rendered, table_with
@@ -297,11 +297,42 @@ def test_values_at_an_edge_are_warned_of(tmp_path: Path) -> None:
     said = _section(made_up_tuning(tmp_path / "r", strategies=list("abc"), seeds=1, change=ends))
     warnings = [line for line in said.splitlines() if line.startswith("- ")]
     assert warnings == [
-        "- **a** has its best lr, 0.9, at the upper end of 1e-05 to 1 (log): widen the range "
-        "upwards if the setting allows it.",
-        "- **b** has its best lr, 1.2e-05, at the lower end of 1e-05 to 1 (log): widen the range "
-        "downwards if the setting allows it.",
+        "- **a** best lr, 0.9, is at the upper end of 1e-05 to 1 (log) after 12 trials.",
+        "- **b** best lr, 1.2e-05, is at the lower end of 1e-05 to 1 (log) after 12 trials.",
     ]
+    assert "**Equally tuned: c.** Their best values lie inside" in said
+    assert "**Not equally tuned:** better values may lie beyond" in said
+
+
+@pytest.mark.parametrize("best", [0.01, 1e-5])
+def test_what_was_widened_is_told(tmp_path: Path, best: float) -> None:
+    def peak(row: dict[str, Any]) -> None:
+        row["param_lr"] = best if row["number"] == 5 else (best / 2, 0.9)[row["number"] % 2]
+        row.update(val_accuracy=0.9 if row["number"] == 5 else 0.5, state="complete")
+
+    asked = {"low": 1e-3, "high": 0.1, "log": True}
+    lr = {"low": 1e-5, "high": 1.0, "log": True, "limits": [False, False], "asked": asked}
+    spaces = {"a": {"lr": lr}}
+    run = made_up_tuning(
+        tmp_path / "r",
+        strategies=["a"],
+        seeds=1,
+        spaces=spaces,
+        change=peak,
+        describe=lambda about: about.update(widen=3),
+    )
+    said = _section(run)
+    often = "- **widening:** an end of a range moved at most 3 times, within the budget"
+    assert often in _markdown(run)
+    widened = "Widened by the search, within the same budget: lr of a from 0.001 to 0.1 (log) to "
+    assert f"{widened}1e-05 to 1 (log)." in said
+    edge = {"study": "a", "setting": "lr", "value": best, "side": "lower"}
+    found = read_tuning(run.folder)
+    assert found is not None
+    assert tuning_json(found) == {
+        "equally_tuned": ["a"] if best > 1e-3 else [],
+        "at_an_edge": [] if best > 1e-3 else [edge],
+    }
 
 
 def test_of_two_objectives_the_front_is_listed(tmp_path: Path) -> None:
@@ -327,6 +358,7 @@ def test_the_method_is_told(tmp_path: Path) -> None:
     assert "- **sampler:** TPESampler(seed=0)" in source
     assert "- **pruner:** none" in source
     assert "- **budget of each study:** 12 trials" in source
+    assert "widening:" not in source  # an earlier version
     assert "- **tuning seeds:** 1000, 1001; none of them is evaluated on" in source
     assert "- **test split:** it was not read while tuning" in source
     space = table_with(source, "searched").set_index("setting")["searched"]
