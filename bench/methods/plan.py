@@ -112,13 +112,16 @@ class Plan:
     """The stages of a trial, in order, and what they minimise.
 
     A plan without stages trains nothing. `objective` None is that of the target task. `adapter` are
-    the parameters that are added to the backbone, if any are.
+    the parameters that are added to the backbone, if any are. `stoch_norm` is the probability with
+    which a channel of a batch norm that trains is normalised by the batch, and not by running
+    statistics; None: always.
     """
 
     stages: tuple[Stage, ...]
     objective: Term | None = None
     penalties: tuple[Term, ...] = ()
     adapter: Term | None = None
+    stoch_norm: float | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:

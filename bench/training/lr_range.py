@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.errors import BenchError, PlanError
 from bench.methods.objectives import recorded_loss
+from bench.training.feature_penalties import held_layers
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.trial import (
     EpochInputs,
@@ -144,9 +145,10 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     They are read together after a few steps, where reading makes the host wait for a device.
     """
     capture = apply_stage(training.network, training.plan.stages[0])
+    held = held_layers(training)
     most = 1 if training.device.type == "cpu" else READ_EVERY
     waiting: list[Tensor] = []
-    for lr, step in zip(lrs, _steps(training, capture), strict=False):
+    for lr, step in zip(lrs, _steps(training, capture, held), strict=False):
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
         recorded = as_recorded(training, targets)
@@ -158,7 +160,9 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
         yield from torch.stack(waiting).tolist()
 
 
-def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
+def _steps(
+    training: Training, capture: tuple[str, ...], held: Mapping[str, nn.Module] | None
+) -> Iterator[Step]:
     """The steps of epoch after epoch, without end."""
     boundary, pristine = start_of(training, 0)
     for epoch in count():
@@ -171,7 +175,7 @@ def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
             pristine=pristine,
         )
         for number, samples in enumerate(batch_order(training, epoch)):
-            yield Step(inputs=inputs, samples=samples, number=number, capture=capture)
+            yield Step(inputs=inputs, samples=samples, number=number, capture=capture, held=held)
 
 
 # Losses ---------------------------------------------------------------------------------------
