@@ -25,8 +25,9 @@ from bench.models.feature_layers import channels_second, feature_layers, outputs
 from bench.models.source_head import source_logits
 from bench.training.trial import References, Step, Training, weighted_targets
 
-PROBED = 512
-"""On so many training samples at most it is found out which channels matter."""
+PROBED, LEAST_PROBED = 1024, 64
+"""Which channels matter is found out on at most so many training samples, divided by the outputs,
+as each takes a pass; but not on fewer than the least."""
 PROBE_STEPS = 100
 """Of L-BFGS: a linear classifier on standardised features is as good as fitted then."""
 
@@ -129,7 +130,7 @@ def _references(training: Training, terms: tuple[Term, ...]) -> References:
     start = copy.deepcopy(training.network)
     assert training.start is not None
     start.load(training.start)
-    start.eval()
+    start.eval().requires_grad_(False)
     relation = _relation(training, start) if "source_head" in needs else None
     if "layers" not in needs:
         return References(relation=relation)
@@ -139,7 +140,6 @@ def _references(training: Training, terms: tuple[Term, ...]) -> References:
         if PENALTIES.get(term.name).traits.needs == "layers"
     )
     weights = channel_weights(training, start) if attends else {}
-    start.requires_grad_(False)
     return References(start=start, relation=relation, channel_weights=weights)
 
 
@@ -164,38 +164,52 @@ def _relation(training: Training, start: Network) -> Tensor:
 def channel_weights(training: Training, start: Network) -> dict[str, Tensor]:
     """How much each channel of a layer matters `[channels]`, by layer; they add up to 1.
 
-    The softmax of the rise of the loss when the channel is set to zero: its first-order estimate,
-    −Σ f · ∂loss/∂f, as a pass for each channel would take longer than the training. The loss is the
-    trial's own, of a linear classifier that is fitted to the frozen features of the same samples,
-    with half the squared norm of its weights added to the sum of losses.
+    The softmax over channels of the rise of the loss when one is set to zero. The loss is the
+    trial's own, of a linear classifier that is fitted to the frozen features of the same samples.
+    What the other layers make of the missing channel is linearised, as a pass for each channel
+    would take longer than the training; behind a last layer that is only averaged this is exact.
     """
-    settings = training.settings
+    settings, outputs = training.settings, len(training.data.classes)
     draw = np.random.default_rng(derive_seed(settings.seed, "channel weights"))
-    samples = np.sort(draw.permutation(training.splits.train)[:PROBED])
+    count = max(LEAST_PROBED, PROBED // outputs)
+    samples = np.sort(draw.permutation(training.splits.train)[:count])
     parts = _parts(samples, settings.micro_batch or settings.batch_size)
     with torch.no_grad():
         pieces = [start(training.central.batch(part, 0), stop=HEAD).float() for part in parts]
     features = torch.cat([_pooled(piece) for piece in pieces])
     targets = weighted_targets(training, samples).to(training.device)
     weight, bias = _fitted(training, features, targets)
-    layers = feature_layers(start)
-    rises: dict[str, Tensor] = {}
-    start.requires_grad_(True)
+    losses: dict[str, Tensor] = {}
     at = 0
     for part in parts:
-        own = targets[at : at + len(part)]
-        at += len(part)
-        with outputs_of(layers) as outputs:
-            found = start(training.central.batch(part, 0), stop=HEAD)
+        rows = slice(at, at := at + len(part))
+        logits, own = F.linear(features[rows], weight, bias), targets[rows]
         share = training.objective.share(own, targets)
-        logits = F.linear(_pooled(found), weight, bias)
-        loss = training.objective.loss(logits, own, share)
-        gradients = torch.autograd.grad(loss, list(outputs.values()), allow_unused=True)
+        for name, shares in _shares(start, training.central.batch(part, 0), weight).items():
+            without = (training.objective.loss(logits - each, own, share) for each in shares)
+            found = torch.stack(list(without))
+            losses[name] = losses[name] + found if name in losses else found
+    return {name: found.softmax(dim=0) for name, found in losses.items()}
+
+
+def _shares(start: Network, images: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """How much of the logits comes from each channel of a layer `[channels, n, outputs]`.
+
+    Σ f · ∂logit/∂f over the positions, by layer.
+    """
+    start.requires_grad_(True)
+    with torch.enable_grad(), outputs_of(feature_layers(start)) as outputs:
+        logits = F.linear(_pooled(start(images, stop=HEAD)), weight)
+    shares: dict[str, list[Tensor]] = {name: [] for name in outputs}
+    for number in range(logits.shape[1]):
+        gradients = torch.autograd.grad(
+            logits[:, number].sum(), list(outputs.values()), retain_graph=True, allow_unused=True
+        )
         for (name, each), gradient in zip(outputs.items(), gradients, strict=True):
             slope = torch.zeros_like(each) if gradient is None else gradient
-            rise = -channels_second(slope * each.detach()).sum(dim=(0, 2))
-            rises[name] = rises[name] + rise if name in rises else rise
-    return {name: rise.softmax(dim=0) for name, rise in rises.items()}
+            shares[name].append(channels_second(slope * each.detach()).sum(dim=2).T)
+    start.requires_grad_(False)
+    return {name: torch.stack(own, dim=2) for name, own in shares.items()}
 
 
 def _fitted(training: Training, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
