@@ -82,14 +82,14 @@ def test_channels_are_drawn_by_the_key_and_each_is_whole() -> None:
     assert [not each for each in like_batch] == like_fixed
     assert 0 < sum(like_batch) < 6
     network, share = _network(), []
-    for step in range(400):
+    for step in range(100):
         with stochastic_norms(network, 0.3, (0, "dropout", 0, step)):
             drawn = network.model.get_submodule("norm")(IMAGES)
         batch = F.batch_norm(IMAGES, None, None, training=True) * network.model.norm.weight.view(  # type: ignore[union-attr]
             1, -1, 1, 1
         )
         share += [torch.allclose(drawn[:, c], batch[:, c]) for c in range(6)]
-    assert np.mean(share) == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / 2400))
+    assert np.mean(share) == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / 600))
 
 
 def test_gradients_are_right() -> None:
@@ -102,14 +102,17 @@ def test_gradients_are_right() -> None:
     assert torch.autograd.gradcheck(output, (IMAGES[:3, :, :2, :2].clone().requires_grad_(),))
 
 
-@pytest.mark.parametrize(
-    "backbone", ["shufflenet_v2_x0_5", pytest.param("resnet18", marks=pytest.mark.campaign)]
-)
-def test_a_training_with_probability_1_has_the_bits_of_one_without(backbone: str) -> None:
+@pytest.mark.campaign
+def test_a_training_with_probability_1_has_the_bits_of_one_without() -> None:
     ends = []
     for probability in (None, 1.0, 0.5):
         options = {"stoch_norm": probability}
-        settings = {"backbone": backbone, "lr": 0.001, "batch_size": 16, "augmentation": "none"}
+        settings = {
+            "backbone": "shufflenet_v2_x0_5",
+            "lr": 0.001,
+            "batch_size": 16,
+            "augmentation": "none",
+        }
         branch = Branch(
             training=tiny_training(make_trial("full_finetune", options=options, **settings))
         )
