@@ -91,7 +91,7 @@ def l2_sp(
         ),
     ] = None,
 ) -> Tensor:
-    """Half the squared distance of the backbone from its start, and half the head's squared norm.
+    """Hold the backbone near its start, and the head near zero (L2-SP: Li et al., 2018).
 
     `weight` / 2 · ‖w − w⁰‖² + `head_weight` / 2 · ‖head‖², where `head_weight` defaults to `weight`
     (Li et al., "Explicit Inductive Bias for Transfer Learning", 2018). It replaces weight decay, so
@@ -145,12 +145,13 @@ def delta(
         ),
     ] = True,
 ) -> Tensor:
-    """Hold what layer groups make of images near what they made of them with the starting weights.
+    """Hold what layer groups make of images near their start (DELTA: Li et al., 2019).
 
-    Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention", 2019. It takes the
-    last convolution of each group of ResNet's blocks, of other groups their output, but not of the
-    first (stem, patch embedding). The starting network is in evaluation mode: where batch norms
-    normalise by the batch, the distance is not 0 at the start.
+    Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention". It takes the last
+    convolution of each group of ResNet's blocks, of other groups their output, but not of the first
+    (stem, patch embedding). The starting network is in evaluation mode: where batch norms normalise
+    by the batch, the distance is not 0 at the start. a_c is the softmax over channels of the rise
+    of the loss when one is set to zero, the layers behind it linearised.
     """
     import torch
 
@@ -178,10 +179,10 @@ def bss(
         Count, Field(description="How many singular values are made smaller.", examples=[2])
     ] = 1,
 ) -> Tensor:
-    """The squares of the `k` smallest singular values of a batch's features in front of the head.
+    """Shrink the `k` smallest singular values of a batch's features (BSS: Chen et al., 2019).
 
-    Chen et al., "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage", 2019:
-    these directions transfer least.
+    Chen et al., "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage for Safe
+    Transfer Learning": these directions transfer least.
     """
     import torch
 
@@ -202,10 +203,9 @@ def co_tuning(
         ),
     ] = 2.3,
 ) -> Tensor:
-    """Train the classifier that came with the weights too, on what it said of each class at first.
+    """Train the classifier of the weights too, on related classes (Co-Tuning: You et al., 2020).
 
     The mean cross-entropy with p(source class | class): the mean of its probabilities over the
-    training images of the class, before training. You et al., "Co-Tuning for Transfer Learning",
-    2020.
+    training images of the class, before training. You et al., "Co-Tuning for Transfer Learning".
     """
     return weight * -(targets * logits.log_softmax(dim=1)).sum() / targets.sum()

@@ -103,12 +103,10 @@ def _compared(
 def _layers(
     training: Training, step: Step, rows: Rows
 ) -> tuple[dict[str, Tensor], dict[str, StartLayer]]:
-    references, held = training.references, step.held
+    references = training.references
     assert references is not None
     assert references.start is not None
-    assert held
-    layers = feature_layers(references.start)
-    with torch.no_grad(), training.autocast(), outputs_of(layers) as before:
+    with torch.no_grad(), training.autocast(), outputs_of(references.layers) as before:
         references.start(rows.activations, start=step.inputs.boundary, stop=HEAD)
     own = {name: channels_second(rows.outputs[name].float()) for name in before}
     known = {name: channels_second(each.float()) for name, each in before.items()}
@@ -140,7 +138,12 @@ def _references(training: Training, terms: tuple[Term, ...]) -> References:
         if PENALTIES.get(term.name).traits.needs == "layers"
     )
     weights = channel_weights(training, start) if attends else {}
-    return References(start=start, relation=relation, channel_weights=weights)
+    return References(
+        start=start,
+        layers=feature_layers(start),
+        relation=relation,
+        channel_weights=weights,
+    )
 
 
 def _relation(training: Training, start: Network) -> Tensor:

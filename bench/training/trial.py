@@ -211,12 +211,14 @@ class Training:
 class References:
     """What penalties of features compare with; those that the plan has ask for what they need.
 
-    `start` is a copy of the network with its starting weights, in evaluation mode, `relation` what
-    the classifier of the weights says of each class `[classes, source classes]`, `channel_weights`
-    how much each channel of a layer counts `[channels]`, where they do not count alike.
+    `start` is a copy of the network with its starting weights, in evaluation mode, with the
+    `layers` that are looked at; `relation` what the classifier of the weights says of each class
+    `[classes, source classes]`; `channel_weights` how much each channel of a layer counts
+    `[channels]`, where they do not count alike.
     """
 
     start: Network | None = None
+    layers: Mapping[str, nn.Module] = field(default_factory=dict)
     relation: Tensor | None = None
     channel_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
