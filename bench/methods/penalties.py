@@ -149,9 +149,9 @@ def delta(
 
     Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention". It takes the last
     convolution of each group of ResNet's blocks, of other groups their output, but not of the first
-    (stem, patch embedding). The starting network is in evaluation mode: where batch norms normalise
-    by the batch, the distance is not 0 at the start. a_c is the softmax over channels of the rise
-    of the loss when one is set to zero, the layers behind it linearised.
+    (stem, patch embedding). The starting network is in evaluation mode: with dropout, or batch
+    norms that normalise by the batch, the distance is not 0 at the start. a_c is the softmax over
+    channels of the rise of the loss when one is set to zero, the layers behind it linearised.
     """
     import torch
 

@@ -41,6 +41,13 @@ STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lp_ft", {"probe_epochs": 1}),
     ("lp_ft", {"probe_epochs": 1, "finetune_multiplier": 1.0}),
 )
+BESIDE: tuple[dict[str, Any], ...] = (
+    *({},) * 6,
+    {"penalty": {"bss": 0.001}},
+    {"penalty": {"delta": {"attention": False}}},
+    {"stoch_norm": 0.5},
+)
+"""Options that any strategy takes."""
 SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("constant", {}),
     ("constant", {}),
@@ -62,7 +69,7 @@ def draw_trial(draw: random.Random) -> Trial:
         changes["head"] = entry(names.head, "mlp", hidden=8)
     return make_trial(
         strategy,
-        options=options,
+        options={**options, **draw.choice(BESIDE)},
         backbone=BACKBONE,
         schedule=entry(names.schedule, schedule, **schedule_options),
         augmentation=draw.choice(["none", "flip_crop"]),
