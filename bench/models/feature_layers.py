@@ -34,8 +34,8 @@ def _last_layer(network: Network, group: LayerGroup) -> nn.Module | None:
     blocks = [module for module in own[-1].modules() if type(module).__name__ in _RESIDUAL]
     if not blocks:
         return own[-1]
-    convolutions = dict(blocks[-1].named_children())
-    return convolutions.get("conv3", convolutions["conv2"])
+    of_block = dict(blocks[-1].named_children())
+    return next((of_block[name] for name in ("conv3", "conv2") if name in of_block), own[-1])
 
 
 @contextmanager

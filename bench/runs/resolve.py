@@ -33,7 +33,7 @@ from bench.errors import (
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
 from bench.methods.objectives import OBJECTIVES
-from bench.methods.penalties import PENALTIES
+from bench.methods.penalties import PENALTIES, feature_terms
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.methods.target_tasks import (
@@ -484,11 +484,11 @@ class Resolver:
         plan = self._try(trial, "strategy", lambda: _plan(trial))
         self._check_input(trial, size)
         self._check_class_map(trial, weights)
-        self._check_source_head(trial, weights)
         self._check_file(trial, size, weights)
         if weights is None or plan is None:
             return None
         self._check_sample_weights(trial, plan)
+        self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
@@ -700,11 +700,23 @@ class Resolver:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
-    def _check_source_head(self, trial: Trial, weights: Weights | None) -> None:
-        for name in _of_source_head(trial):
-            if weights is not None and weights.name != "none" and weights.classes is None:
-                message = f"penalty {name!r} needs weights with a classifier of known classes"
+    def _check_penalties(self, trial: Trial, plan: Plan, weights: Weights) -> None:
+        """Penalties need weights with a classifier, or batches that are whole."""
+        settings = trial.settings
+        cuts = {
+            "micro_batch": (settings.micro_batch or settings.batch_size) < settings.batch_size,
+            "devices_per_trial": settings.devices > 1,
+        }
+        for term in feature_terms(plan) if plan.stages else ():
+            traits = PENALTIES.get(term.name).traits
+            if traits.needs == "source_head" and weights.classes is None:
+                message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
+            for key in (key for key, cut in cuts.items() if cut and traits.over_samples is None):
+                message = f"penalty {term.name!r} looks at all images of a batch together, and"
+                given = f"{key} {getattr(settings, key)}"
+                mend = "leave out one of the two"
+                self._report(trial, key, f"{message} {given} cuts it into parts: {mend}")
 
     def _check_file(self, trial: Trial, size: int, weights: Weights | None) -> None:
         """Whether the tensors of a file of one's own are those of the backbone."""
@@ -772,18 +784,11 @@ class Resolver:
 
 
 def _uses_classifier(trial: Trial) -> bool:
-    """Whether the classifier of the weights is used, or trains."""
-    return trial.settings.head.name == PRETRAINED_HEAD or bool(_of_source_head(trial))
-
-
-def _of_source_head(trial: Trial) -> list[str]:
-    """The penalties that train the classifier of the weights."""
+    """Whether the classifier of the weights is used, or trains by a penalty of the suite."""
     given = trial.strategy.options.get("penalty") or {}
-    return [
-        name
-        for name, options in given.items()
-        if PENALTIES.get(name).traits.needs == "source_head" and options["weight"]
-    ]
+    return trial.settings.head.name == PRETRAINED_HEAD or any(
+        PENALTIES.get(name).traits.needs == "source_head" for name in given
+    )
 
 
 def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:

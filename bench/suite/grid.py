@@ -254,37 +254,9 @@ def _contradictions(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, s
             f"{settings.optimizer} with momentum {settings.momentum:g}",
         )
 
-    yield from _penalties(trial, catalogue)
     if trial.dataset.options.get("val_fraction") == 0:
         yield from _without_validation(trial, catalogue)
     yield from of_trial(trial, catalogue)
-
-
-def _penalties(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """Penalties that need what the trial does not have: a whole batch, weights that stay."""
-    settings, strategy = trial.settings, trial.strategy.name
-    for name, options in (trial.strategy.options.get("penalty") or {}).items():
-        traits = catalogue.penalty.get(name).traits
-        if not traits.of_features or not options["weight"]:
-            continue
-        if catalogue.strategy.get(strategy).traits.weights == "ignored" and (
-            traits.needs == "source_head"
-        ):
-            yield (
-                "strategy",
-                f"penalty {name!r} trains the classifier that comes with the weights, and strategy "
-                f"{strategy!r} has none: leave the penalty out there",
-            )
-        cuts = {
-            "micro_batch": (settings.micro_batch or settings.batch_size) < settings.batch_size,
-            "devices_per_trial": settings.devices > 1,
-        }
-        for key in (key for key, cut in cuts.items() if cut and traits.over_samples is None):
-            yield (
-                key,
-                f"penalty {name!r} looks at all images of a batch together, and {key} "
-                f"{getattr(settings, key)} cuts it into parts: leave out one of the two",
-            )
 
 
 def _without_validation(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:

@@ -39,8 +39,7 @@ BSS, CO_TUNING = {"penalty": {"bss": 0.001}}, {"penalty": {"co_tuning": 1}}
         ),
         (
             {"strategy": {"name": "from_scratch", **CO_TUNING}},
-            "penalty 'co_tuning' trains the classifier that comes with the weights, and strategy "
-            "'from_scratch' has none",
+            "penalty 'co_tuning' needs weights with a classifier of known classes, got 'none'",
         ),
         (
             {**_strategy(**CO_TUNING), "task": "regression"},
