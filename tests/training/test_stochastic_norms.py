@@ -99,7 +99,7 @@ def test_gradients_are_right() -> None:
             found: Tensor = network.model.get_submodule("norm")(images)
         return found
 
-    assert torch.autograd.gradcheck(output, (IMAGES[:3, :, :2, :2].clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(output, (IMAGES[:2, :, :2, :2].clone().requires_grad_(),))
 
 
 @pytest.mark.campaign
