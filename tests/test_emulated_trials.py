@@ -64,6 +64,7 @@ def case(strategy: str = "full_finetune", *, quick: bool = False, **settings: An
 
 L2_SP = {"penalty": {"l2_sp": {"weight": 0.1, "head_weight": 0.01}}}
 FOCAL = {"objective": {"name": "focal"}}
+FEATURES = {"penalty": {"delta": {"weight": 0.01}, "bss": {"weight": 0.01}}, "stoch_norm": 0.5}
 CASES = {
     "from_scratch": case("from_scratch"),
     "linear_probe": case("linear_probe"),
@@ -90,6 +91,7 @@ CASES = {
     "pieces-mixup": case(micro_batch=4, mix="mixup", class_weights="balanced", lr=1e-3),
     "l2_sp": case(options=L2_SP),
     "focal": case(options=FOCAL),
+    "features": case(options=FEATURES, lr=1e-3),
     "l2_sp-focal-pieces": case(options={**L2_SP, **FOCAL}, micro_batch=4),
     "two_rates-clipping": case("two_rates", grad_clip_norm=1.0),
     "layerwise_decay": case("layerwise_decay"),

@@ -31,6 +31,7 @@ from bench.execution.jobs import (
     trial_splits,
 )
 from bench.keys import content_hash
+from bench.methods.penalties import needs_source_head
 from bench.models import PRETRAINED_HEAD, Network, build_network, head_start
 from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
 from bench.suite.plugins import ensure_loaded
@@ -497,7 +498,14 @@ class _Networks:
 def _network_key(job: Job, data: PreparedData) -> str:
     settings = job.trial.settings
     return content_hash(
-        [job.trunk_key, settings.seed, settings.head.identity(), job.device, data.classes],
+        [
+            job.trunk_key,
+            settings.seed,
+            settings.head.identity(),
+            job.device,
+            data.classes,
+            needs_source_head(job.plan),
+        ],
         digits=32,
     )
 
@@ -595,4 +603,5 @@ def build(job: Job, data: PreparedData) -> Network:
         class_map=job.class_map,
         classes=data.classes,
         adapter=job.plan.adapter,
+        source_head=needs_source_head(job.plan),
     )

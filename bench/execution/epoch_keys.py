@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from bench.data import Splits, samples_digest
 from bench.execution.origins import of_inputs, of_training, of_views
 from bench.keys import content_hash, known_digest
+from bench.methods.penalties import needs_source_head
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, outline
@@ -45,7 +46,7 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "diagnose",  # a state keeps the scores of its epochs
     ),
     # The rates that are measured follow from the state before, the samples and this rule.
-    Plan: ("objective", "penalties", "gradient_batches"),
+    Plan: ("objective", "penalties", "gradient_batches", "stoch_norm"),
     Term: ("name", "options"),
     Stage: (),
     # Resolved for each parameter and norm layer.
@@ -177,7 +178,12 @@ def trial_keys(
         settings=settings,
         schedule=trial.schedule,
         augmentation=trial.augmentation,
-        outline=outline(trial.backbone.name, settings.head, plan.adapter),
+        outline=outline(
+            trial.backbone.name,
+            settings.head,
+            plan.adapter,
+            source_head=needs_source_head(plan),
+        ),
         steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
     )
 
@@ -237,6 +243,7 @@ def epoch_keys(
     fixed = {
         "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
         "minimised": [_used_term(term) for term in (plan.objective, *plan.penalties)],
+        **({} if plan.stoch_norm is None else {"stoch_norm": plan.stoch_norm}),
         "plan": {**_measured(plan), **_left_over(plan, Plan)},
         "augmentation": _used_entry(augmentation),
     }

@@ -29,6 +29,7 @@ from bench.execution.epoch_keys import trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
 from bench.keys import content_hash
+from bench.methods.penalties import needs_source_head
 from bench.methods.plan import Plan
 from bench.models import Outline, Weights, outline
 from bench.suite import Trial
@@ -83,8 +84,13 @@ class Job:
     @property
     def outline(self) -> Outline:
         """That of its network."""
-        trial = self.trial
-        return outline(trial.backbone.name, trial.settings.head, self.plan.adapter)
+        trial, plan = self.trial, self.plan
+        return outline(
+            trial.backbone.name,
+            trial.settings.head,
+            plan.adapter,
+            source_head=needs_source_head(plan),
+        )
 
     @property
     def end(self) -> int:

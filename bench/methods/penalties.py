@@ -1,27 +1,70 @@
-"""Penalties: what a training adds to its objective for where the parameters are.
+"""Penalties: what a training adds to its objective for where parameters or features are.
 
-A penalty is one function from the parameters that train, and their starting values, to a scalar;
-both are mappings from address (`group/name`) to tensor. Its option `weight` is what a suite gives
-in short: `penalty: {l2_sp: 0.01}`. It is added once a step, whatever the batch is cut into, and has
-no part in the loss that is recorded.
+A penalty is one function to a scalar, from two things that its trait `needs` names. Its option
+`weight` is what a suite gives in short: `penalty: {l2_sp: 0.01}`. It has no part in the loss that
+is recorded. With a weight of 0, one of features is not there at all.
+
+- `parameters`: those that train, and their starting values, by address (`group/name`);
+- `features`: what the head gets of a batch `[n, features]`, and the targets, as of `Objective`;
+- `layers`: what layers give for a batch `[n, channels, positions]`, and the `StartLayer` of each,
+  by layer group;
+- `source_head`: logits `[n, source classes]` of the classifier that came with the weights, and the
+  probabilities that these should be, times the weights of samples if they have some.
+
+Those of parameters are added once a step, whatever the batch is cut into.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from bench.methods.plan import HEAD
-from bench.suite.registry import NoTraits, Registry
+from bench.methods.plan import HEAD, Plan, Term
+from bench.suite.registry import Registry
+from bench.suite.rules import Count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PENALTIES: Registry[Callable[..., Tensor], NoTraits] = Registry(
-    "penalty", NoTraits, takes=("parameters", "start")
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyTraits:
+    """What a penalty is computed from, and how those of pieces of a batch add up.
+
+    `over_samples`: it is a "sum" or a "mean" over the samples of a batch; None: neither, so that no
+    batch may be cut. Those of parameters look at no sample.
+    """
+
+    needs: Literal["parameters", "features", "layers", "source_head"] = "parameters"
+    over_samples: Literal["sum", "mean"] | None = None
+
+    @property
+    def of_features(self) -> bool:
+        """Whether it looks at what the network makes of samples."""
+        return self.needs != "parameters"
+
+
+PENALTIES: Registry[Callable[..., Tensor], PenaltyTraits] = Registry(
+    "penalty", PenaltyTraits, takes=("parameters", "start")
 )
+
+
+def feature_terms(plan: Plan) -> tuple[Term, ...]:
+    """The plan's penalties that look at features, but for those that weigh nothing."""
+    return tuple(
+        term
+        for term in plan.penalties
+        if PENALTIES.get(term.name).traits.of_features and dict(term.options)["weight"]
+    )
+
+
+def needs_source_head(plan: Plan) -> bool:
+    """Whether the plan trains the classifier that came with the weights, beside the new one."""
+    return any(PENALTIES.get(t.name).traits.needs == "source_head" for t in feature_terms(plan))
+
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -48,7 +91,7 @@ def l2_sp(
         ),
     ] = None,
 ) -> Tensor:
-    """Half the squared distance of the backbone from its start, and half the head's squared norm.
+    """Hold the backbone near its start, and the head near zero (L2-SP: Li et al., 2018).
 
     `weight` / 2 · ‖w − w⁰‖² + `head_weight` / 2 · ‖head‖², where `head_weight` defaults to `weight`
     (Li et al., "Explicit Inductive Bias for Transfer Learning", 2018). It replaces weight decay, so
@@ -64,3 +107,105 @@ def l2_sp(
         for address, tensor in parameters.items()
     ]
     return torch.stack(terms).sum()
+
+
+# Of features ------------------------------------------------------------------------------------
+
+
+class StartLayer(NamedTuple):
+    """What a layer of the frozen starting network gives for a batch `[n, channels, positions]`.
+
+    `channel_weights` `[channels]` add up to 1: how much each matters there.
+    """
+
+    activations: Tensor
+    channel_weights: Tensor
+
+
+@PENALTIES.register("delta", needs="layers", over_samples="sum")
+def delta(
+    layers: Mapping[str, Tensor],
+    start: Mapping[str, StartLayer],
+    *,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(
+            description="In weight/2 · Σ a_c ‖f_c − f⁰_c‖² / positions, over layers, samples and "
+            "channels c. Beside it the paper has `l2_sp: {weight: 0, head_weight: 0.01}` and no "
+            "weight decay.",
+            examples=[0.01],
+        ),
+    ] = 0.01,
+    attention: Annotated[
+        bool,
+        Field(
+            description="Whether a_c is larger for channels that a classifier on the frozen "
+            "network needs more; otherwise all are equal.",
+            examples=[False],
+        ),
+    ] = True,
+) -> Tensor:
+    """Hold what layer groups make of images near their start (DELTA: Li et al., 2019).
+
+    Li et al., "DELTA: Deep Learning Transfer using Feature Map with Attention". It takes the last
+    convolution of each group of ResNet's blocks, of other groups their output, but not of the first
+    (stem, patch embedding). The starting network is in evaluation mode: with dropout, or batch
+    norms that normalise by the batch, the distance is not 0 at the start. a_c is the softmax over
+    channels of the rise of the loss when one is set to zero, the layers behind it linearised.
+    """
+    import torch
+
+    terms = []
+    for name, activations in layers.items():
+        before, counts = start[name]
+        squares = (activations - before).square().sum(dim=2).sum(dim=0) / activations.shape[2]
+        terms.append((counts * squares).sum() if attention else squares.mean())
+    return weight / 2 * torch.stack(terms).sum()
+
+
+@PENALTIES.register("bss", needs="features")
+def bss(
+    features: Tensor,
+    targets: Tensor,
+    *,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(
+            description="η in η · Σ σ², over the `k` smallest singular values σ of a batch.",
+            examples=[0.001],
+        ),
+    ] = 0.001,
+    k: Annotated[
+        Count, Field(description="How many singular values are made smaller.", examples=[2])
+    ] = 1,
+) -> Tensor:
+    """Shrink the `k` smallest singular values of a batch's features (BSS: Chen et al., 2019).
+
+    Chen et al., "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage for Safe
+    Transfer Learning": these directions transfer least.
+    """
+    import torch
+
+    smallest: Tensor = torch.linalg.svdvals(features)[-k:]
+    return weight * smallest.square().sum()
+
+
+@PENALTIES.register("co_tuning", needs="source_head", over_samples="mean")
+def co_tuning(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(
+            description="λ: how much the classifier of the weights counts beside the new one.",
+            examples=[2.3],
+        ),
+    ] = 2.3,
+) -> Tensor:
+    """Train the classifier of the weights too, on related classes (Co-Tuning: You et al., 2020).
+
+    The mean cross-entropy with p(source class | class): the mean of its probabilities over the
+    training images of the class, before training. You et al., "Co-Tuning for Transfer Learning".
+    """
+    return weight * -(targets * logits.log_softmax(dim=1)).sum() / targets.sum()

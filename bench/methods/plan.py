@@ -114,7 +114,9 @@ class Plan:
     A plan without stages trains nothing. `objective` None is that of the target task. `adapter` are
     the parameters that are added to the backbone, if any are. With `gradient_batches` the rate of
     each layer group that trains is also multiplied by its relative gradient norm over the largest,
-    measured at the start of every epoch over so many batches (Auto-RGN).
+    measured at the start of every epoch over so many batches (Auto-RGN). `stoch_norm` is the
+    probability with which a channel of a batch norm that trains is normalised by the batch, and not
+    by running statistics; None: always.
     """
 
     stages: tuple[Stage, ...]
@@ -122,6 +124,7 @@ class Plan:
     penalties: tuple[Term, ...] = ()
     adapter: Term | None = None
     gradient_batches: int | None = None
+    stoch_norm: float | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:

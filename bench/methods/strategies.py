@@ -4,7 +4,8 @@ A strategy is one function from the backbone's layer groups (`LayerGroups`: inpu
 last is `head`) and the number of epochs to a `Plan`. Add one by writing such a function here,
 registered under its name, and a line for it in `tests/methods/test_strategies.py`.
 
-Every strategy also takes what its plan minimises (`penalty`, `objective`), which `make_plan` adds.
+Every strategy also takes what its plan minimises (`penalty`, `objective`) and how batch norms
+normalise meanwhile (`stoch_norm`), which `make_plan` adds.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ Penalties = Annotated[
     dict[str, Any] | None,
     AfterValidator(_checked_penalty),
     Field(
-        description="Penalties on the parameters that are added to the loss: the weight, or the "
-        "options, of each by its name. null: none.",
+        description="Penalties on parameters or features that are added to the loss: the weight, "
+        "or the options, of each by its name. null: none.",
         examples=[{"l2_sp": 0.01}, {"l2_sp": {"weight": 0.01, "head_weight": 0.001}}],
     ),
 ]
@@ -119,6 +120,17 @@ ObjectiveOption = Annotated[
         description="The loss of a sample that is minimised. null: that of the suite's task, which "
         "is cross-entropy where it predicts classes.",
         examples=["focal", {"name": "focal", "gamma": 1.0}],
+    ),
+]
+
+
+StochNorm = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | None,
+    Field(
+        description="Probability with which a channel of a batch norm that trains is normalised by "
+        "the batch, in each step; otherwise by running statistics (StochNorm: Kou et al., "
+        "Stochastic Normalization, 2020, with 0.5). null: always, which is the same as 1.",
+        examples=[0.5],
     ),
 ]
 
@@ -154,19 +166,23 @@ STRATEGIES: Registry[Strategy, StrategyTraits] = Registry(
     "strategy",
     StrategyTraits,
     takes=("groups", "epochs"),
-    shared_options={"penalty": (Penalties, None), "objective": (ObjectiveOption, None)},
+    shared_options={
+        "penalty": (Penalties, None),
+        "objective": (ObjectiveOption, None),
+        "stoch_norm": (StochNorm, None),
+    },
 )
 
 
 def make_plan(strategy: Entry, groups: LayerGroups, settings: Settings) -> Plan:
     """The plan of a suite's strategy, with what else decides about what trains and how.
 
-    That are the objective and the penalties that it names, and `weight_decay_on`.
+    That are the objective, the penalties and the `stoch_norm` that it names, and `weight_decay_on`.
 
     Raises `PlanError` for options that fit neither the backbone nor the number of epochs.
     """
     options = dict(strategy.options)
-    penalties, objective = (options.pop(key, None) for key in STRATEGIES.shared_options)
+    penalties, objective, stoch_norm = (options.pop(key, None) for key in STRATEGIES.shared_options)
     plan = STRATEGIES.get(strategy.name).function(groups, settings.epochs, **options)
     terms = tuple(_term(name, own) for name, own in (penalties or {}).items())
     if objective is not None:
@@ -174,6 +190,8 @@ def make_plan(strategy: Entry, groups: LayerGroups, settings: Settings) -> Plan:
         plan = replace(plan, objective=_term(objective["name"], own))
     if settings.weight_decay_on == "matrices":
         plan = plan.without_vector_decay()
+    if stoch_norm is not None:
+        plan = replace(plan, stoch_norm=stoch_norm)
     return replace(plan, penalties=(*plan.penalties, *terms)) if terms else plan
 
 

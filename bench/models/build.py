@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def build_network(
     class_map: Mapping[str, Sequence[int | str]] | None = None,
     classes: Sequence[str] | None = None,
     adapter: Term | None = None,
+    source_head: bool = False,
 ) -> Network:
     """The backbone with `weights` and a new `head` for `num_classes` classes, on the CPU.
 
@@ -72,7 +74,8 @@ def build_network(
     None the weights' own, else the backbone's usual one) fixes the position embeddings of models
     that have them; the weights' are interpolated. The head `pretrained` keeps the classifier of the
     weights and needs `class_map` and `classes`. For other `channels` than red, green and blue its
-    first layer is adapted. An `adapter` is added to the trunk, from `seed`.
+    first layer is adapted. An `adapter` is added to the trunk, from `seed`. With a `source_head`
+    the classifier of the weights, whose classes must be known, stays beside the new one.
 
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
@@ -88,10 +91,12 @@ def build_network(
     with keyed_initialisation(seed, "trunk"):
         model = _library_model(backbone, image_size)
     groups = layer_groups(backbone, model)
-    if pretrained:
+    with_classifiers = pretrained or source_head
+    if with_classifiers:
         replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed)
     if weights.path is not None:
-        _load(backbone, model, groups, weights, with_classifiers=pretrained)
+        _load(backbone, model, groups, weights, with_classifiers=with_classifiers)
+    kept = _kept_classifier(model, groups) if source_head else None
     if not pretrained:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
@@ -102,6 +107,8 @@ def build_network(
         check_groups(model, groups, image_size=image_size)
     adapt_first_layer(model, groups, channels, drawn=seed if weights.path is None else None)
     _keep_inputs_intact(model, groups)
+    if kept is not None:
+        groups = _with_source_head(model, groups, kept)
     groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
@@ -141,13 +148,15 @@ def layer_group_names(backbone: str) -> LayerGroups:
     )
 
 
-def outline(backbone: str, head: HeadEntry, adapter: Term | None = None) -> Outline:
+def outline(
+    backbone: str, head: HeadEntry, adapter: Term | None = None, *, source_head: bool = False
+) -> Outline:
     """The outline of the backbone with this head; the same for any number of classes.
 
     Raises `PlanError` for an adapter that the backbone has no place for.
     """
     options = tuple(sorted(head.options.items()))
-    return _outline(backbone, head.name, options, adapter)
+    return _outline(backbone, head.name, options, adapter, source_head)
 
 
 @dataclass(frozen=True)
@@ -158,9 +167,15 @@ class _Head:
 
 @remembered
 def _outline(
-    backbone: str, head: str, options: tuple[tuple[str, Any], ...], adapter: Term | None
+    backbone: str,
+    head: str,
+    options: tuple[tuple[str, Any], ...],
+    adapter: Term | None,
+    source_head: bool,
 ) -> Outline:
-    return outline_network(backbone, head, options, num_classes=2, adapter=adapter).outline
+    return valueless_network(
+        backbone, _Head(head, dict(options)), 2, 0, adapter, source_head=source_head
+    ).outline
 
 
 def outline_network(
@@ -187,7 +202,13 @@ def head_start(
 
 
 def valueless_network(
-    backbone: str, head: HeadEntry, num_classes: int, seed: int, adapter: Term | None = None
+    backbone: str,
+    head: HeadEntry,
+    num_classes: int,
+    seed: int,
+    adapter: Term | None = None,
+    *,
+    source_head: bool = False,
 ) -> Network:
     """The network without the trunk's values, at the backbone's usual image size.
 
@@ -198,11 +219,14 @@ def valueless_network(
     model = structure(backbone)
     groups = layer_groups(backbone, model)
     members = None
+    kept = _kept_classifier(model, groups) if source_head else None
     if head.name == PRETRAINED_HEAD:
         members = [[0]]
     else:
         shape = HEADS.get(head.name).function(**head.options)
         replace_classifiers(model, groups, shape, num_classes, seed)
+    if kept is not None:
+        groups = _with_source_head(model, groups, kept)
     groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
@@ -225,6 +249,20 @@ def _attach(
     from bench.models.adapters import attach
 
     return attach(model, groups, adapter, backbone=backbone, seed=seed)
+
+
+def _kept_classifier(model: nn.Module, groups: Sequence[LayerGroup]) -> tuple[nn.Module, str]:
+    """A copy of the classifier as it is now, and its name."""
+    place = _classifiers(model, groups)[HEAD]
+    return copy.deepcopy(model.get_submodule(place)), place
+
+
+def _with_source_head(
+    model: nn.Module, groups: Sequence[LayerGroup], kept: tuple[nn.Module, str]
+) -> tuple[LayerGroup, ...]:
+    from bench.models.source_head import attach_source_head
+
+    return attach_source_head(model, groups, *kept)
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:

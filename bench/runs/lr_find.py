@@ -11,7 +11,6 @@ from bench.data import open_data
 from bench.errors import BenchError
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, trial_splits
-from bench.methods.plan import Plan
 from bench.results.analysis import LrCell, lr_cells
 from bench.results.folder import read_lr_ranges, refuse_links, write_lr_ranges
 from bench.results.folder.columns import CELL_COLUMNS
@@ -220,7 +219,7 @@ def _tested(resolved: ResolvedTrial) -> ResolvedTrial:
     return replace(
         resolved,
         trial=trial.model_copy(update={"schedule": Entry(name="constant")}),
-        plan=Plan(stages=(replace(first, epochs=1),)),
+        plan=replace(resolved.plan, stages=(replace(first, epochs=1),)),
         reuse=False,
     )
 

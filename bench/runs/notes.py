@@ -14,9 +14,11 @@ from bench.data.times import as_text
 from bench.errors import DataError, counted
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, Vote, chooses, recipe
-from bench.methods.plan import Plan
+from bench.methods.penalties import feature_terms
+from bench.methods.plan import HEAD, Plan
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.target_tasks import CLASSIFICATION
+from bench.models import outline
 from bench.models.batch_norms import single_value_norms
 from bench.results.grid import AXES as LEADING
 from bench.runs.catalogue import catalogue
@@ -69,6 +71,7 @@ def notes(
             _tell_schedule(uses, each, plan, facts)
             _tell_early_stopping(uses, each, plan)
             _tell_class_weights(uses, each, facts)
+            _tell_features(uses, each, plan)
     found += uses.notes()
     found += _unused_fractions(loaded, written, dataset)
     found += _unused_limits(loaded, written, dataset)
@@ -222,6 +225,28 @@ def _tell_class_weights(uses: Uses, each: WrittenTrial, facts: _Facts) -> None:
         uses.unused("class_weights", place, each.trial, reason)
     else:
         uses.used("class_weights", place)
+
+
+def _tell_features(uses: Uses, each: WrittenTrial, plan: Plan) -> None:
+    """Penalties of features, and draws of norms, where nothing in front of the head trains."""
+    trial, place = each.trial, each.places["strategy"]
+    known = outline(trial.backbone.name, trial.settings.head, plan.adapter)
+    trunk = [address for address in known.parameters if not address.startswith(f"{HEAD}/")]
+    trains = any(stage.rule_for(own).lr is not None for stage in plan.stages for own in trunk)
+    for term in feature_terms(plan):
+        named = f"penalty {term.name} of strategy {trial.strategy.name!r}"
+        if trains:
+            uses.used(named, (*place, "penalty", term.name))
+        else:
+            reason = "no effect, the strategy trains nothing in front of the head"
+            uses.unused(named, (*place, "penalty", term.name), trial, reason)
+    if plan.stoch_norm is not None:
+        named = f"stoch_norm of strategy {trial.strategy.name!r}"
+        if any(s.rule_for(norm).norm_mode == "update" for s in plan.stages for norm in known.norms):
+            uses.used(named, (*place, "stoch_norm"))
+        else:
+            reason = "no effect, the strategy keeps the statistics of all batch norms fixed"
+            uses.unused(named, (*place, "stoch_norm"), trial, reason)
 
 
 def _unused_fractions(

@@ -21,10 +21,19 @@ from bench.data import (
     target_task_of,
 )
 from bench.data.dataset import RGB, SPLIT_NOTE, TEST, VAL, ImageDataset
-from bench.errors import BenchError, DataError, Problem, SuiteError, WeightsError, counted
+from bench.errors import (
+    BenchError,
+    DataError,
+    PlanError,
+    Problem,
+    SuiteError,
+    WeightsError,
+    counted,
+)
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
 from bench.methods.objectives import OBJECTIVES
+from bench.methods.penalties import PENALTIES, feature_terms
 from bench.methods.plan import Plan
 from bench.methods.strategies import make_plan
 from bench.methods.target_tasks import (
@@ -461,7 +470,7 @@ class Resolver:
         self._dataset = dataset
         self._device = device
         self._peers = _weights_by_backbone(trials)
-        self._needs_classes = any(trial.settings.head.name == PRETRAINED_HEAD for trial in trials)
+        self._needs_classes = any(map(_uses_classifier, trials))
         self._known: dict[tuple[Any, ...], Any] = {}
         self.problems: dict[str, Problem] = {}
         self._notes: dict[str, int] = {}
@@ -479,6 +488,7 @@ class Resolver:
         if weights is None or plan is None:
             return None
         self._check_sample_weights(trial, plan)
+        self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
@@ -690,11 +700,29 @@ class Resolver:
             message = f"strategy {name!r} needs dataset.class_map for every class"
             self._report(trial, "strategy", f"{message}; missing: {', '.join(sorted(missing))}")
 
+    def _check_penalties(self, trial: Trial, plan: Plan, weights: Weights) -> None:
+        """Penalties need weights with a classifier, or batches that are whole."""
+        settings = trial.settings
+        cuts = {
+            "micro_batch": (settings.micro_batch or settings.batch_size) < settings.batch_size,
+            "devices_per_trial": settings.devices > 1,
+        }
+        for term in feature_terms(plan) if plan.stages else ():
+            traits = PENALTIES.get(term.name).traits
+            if traits.needs == "source_head" and weights.classes is None:
+                message = f"penalty {term.name!r} needs weights with a classifier of known classes"
+                self._report(trial, "strategy", f"{message}, got {weights.name!r}")
+            for key in (key for key, cut in cuts.items() if cut and traits.over_samples is None):
+                message = f"penalty {term.name!r} looks at all images of a batch together, and"
+                given = f"{key} {getattr(settings, key)}"
+                mend = "leave out one of the two"
+                self._report(trial, key, f"{message} {given} cuts it into parts: {mend}")
+
     def _check_file(self, trial: Trial, size: int, weights: Weights | None) -> None:
         """Whether the tensors of a file of one's own are those of the backbone."""
         if weights is None or trial.settings.weights.name != "file":
             return
-        name, whole = trial.backbone.name, trial.settings.head.name == PRETRAINED_HEAD
+        name, whole = trial.backbone.name, _uses_classifier(trial)
         if whole and weights.classes is None:
             return  # which is told
 
@@ -740,7 +768,7 @@ class Resolver:
         if told and self._dataset.kind != "image":
             idle.append((_listed(told), f"{self._dataset.name} has no images"))
         if "classes" in entry.given and not self._needs_classes:
-            idle.append(("classes", "no strategy uses the classifier in the file"))
+            idle.append(("classes", "no strategy or penalty uses the classifier in the file"))
         for what, why in idle:
             message = f"{what} of weights {entry.label!r}: no effect, {why}."
             self._notes[message] = self._notes.get(message, 0) + 1
@@ -753,6 +781,14 @@ class Resolver:
             f"{weights.input_size} px, this suite uses image_size {size}."
         )
         self._notes[message] = self._notes.get(message, 0) + 1
+
+
+def _uses_classifier(trial: Trial) -> bool:
+    """Whether the classifier of the weights is used, or trains by a penalty of the suite."""
+    given = trial.strategy.options.get("penalty") or {}
+    return trial.settings.head.name == PRETRAINED_HEAD or any(
+        PENALTIES.get(name).traits.needs == "source_head" for name in given
+    )
 
 
 def _weights_by_backbone(trials: Sequence[Trial]) -> dict[str, list[Entry]]:
@@ -772,9 +808,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _plan(trial: Trial) -> Plan:
-    """Raises `PlanError` where the backbone has no place for what the plan adds to it."""
+    """Raises `PlanError` where the backbone lacks what the plan adds to, or what it changes."""
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
     if plan.adapter is not None:
         outline(name, trial.settings.head, plan.adapter)
+    if plan.stoch_norm is not None and not outline(name, trial.settings.head).norms:
+        raise PlanError(f"stoch_norm needs batch norm: {name} has none")
     return plan

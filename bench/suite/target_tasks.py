@@ -36,6 +36,14 @@ def of_trial(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
             f"{what} keeps the classifier of the weights, and none of its classes means {meant}: "
             f"leave it out where task is {task}",
         )
+    for name in trial.strategy.options.get("penalty") or {}:
+        if catalogue.penalty.get(name).traits.needs == "source_head":
+            meant = "a number" if task == REGRESSION else "a label that may stand beside others"
+            yield (
+                "strategy",
+                f"penalty {name!r} relates the classes of the weights to those of the images, and "
+                f"none of them means {meant}: leave it out where task is {task}",
+            )
     if settings.shots is not None:
         yield (
             "shots",

@@ -26,7 +26,7 @@ from bench.errors import BenchError, PlanError, nearest
 from bench.execution.origins import REGISTRIES
 from bench.methods.metrics import METRICS, metric
 from bench.methods.objectives import OBJECTIVES
-from bench.methods.penalties import PENALTIES
+from bench.methods.penalties import PENALTIES, StartLayer
 from bench.methods.plan import HEAD, LayerGroups, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.strategies import STRATEGIES
@@ -187,23 +187,46 @@ def _penalty(name: str, options: dict[str, Any]) -> None:
 
     registered = PENALTIES.get(name)
     assert "weight" in registered.options.model_fields, f"penalty {name!r} needs an option weight"
-    draw = torch.Generator().manual_seed(0)
-    shapes = {"stem/conv.weight": (4, 3), "stem/conv.bias": (4,), f"{HEAD}/fc.weight": (2, 4)}
-    start = {key: torch.randn(shape, generator=draw) for key, shape in shapes.items()}
-    own = {key: (value + 0.1).requires_grad_() for key, value in start.items()}
-    before = {key: value.detach().clone() for key, value in own.items()}
-    value = registered.function(own, start, **options)
+    own, reference = _compared(registered.traits.needs)
+    by_name = own if isinstance(own, dict) else {registered.traits.needs: own}
+    before = {key: value.detach().clone() for key, value in by_name.items()}
+    value = registered.function(own, reference, **options)
     assert value.ndim == 0, f"penalty {name!r} must return a scalar, got shape {tuple(value.shape)}"
     assert bool(torch.isfinite(value)), f"penalty {name!r} gives {value.item()}"
-    gradients = torch.autograd.grad(value, list(own.values()), allow_unused=True)
+    gradients = torch.autograd.grad(value, list(by_name.values()), allow_unused=True)
     used = any(gradient is not None for gradient in gradients)
-    assert used, f"penalty {name!r} depends on no parameter"
+    assert used, f"penalty {name!r} depends on no {registered.traits.needs}"
     for gradient in gradients:
         assert gradient is None or bool(torch.isfinite(gradient).all()), (
             f"penalty {name!r} has a gradient that is not finite"
         )
-    for key, tensor in own.items():
-        assert torch.equal(tensor, before[key]), f"penalty {name!r} changes the parameter {key}"
+    for key, tensor in by_name.items():
+        assert torch.equal(tensor, before[key]), f"penalty {name!r} changes {key}"
+
+
+def _compared(needs: str) -> tuple[torch.Tensor | dict[str, torch.Tensor], Any]:
+    """What penalties take that need this, made up."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw)
+
+    if needs == "features":
+        return drawn(6, 4).requires_grad_(), torch.arange(6) % 2
+    if needs == "source_head":
+        return drawn(6, 4).requires_grad_(), drawn(6, 4).softmax(dim=1)
+    if needs == "layers":
+        layers = {"layer1": drawn(6, 4, 9), "layer2": drawn(6, 8, 1)}
+        start = {
+            name: StartLayer(value + 0.1, drawn(value.shape[1]).softmax(dim=0))
+            for name, value in layers.items()
+        }
+        return {name: value.requires_grad_() for name, value in layers.items()}, start
+    shapes = {"stem/conv.weight": (4, 3), "stem/conv.bias": (4,), f"{HEAD}/fc.weight": (2, 4)}
+    known = {key: drawn(*shape) for key, shape in shapes.items()}
+    return {key: (value + 0.1).requires_grad_() for key, value in known.items()}, known
 
 
 def _objective(name: str, options: dict[str, Any]) -> None:

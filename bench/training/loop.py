@@ -17,8 +17,10 @@ from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.methods.target_tasks import MULTI_LABEL, Standardisation, answers
 from bench.models import Network
+from bench.models.source_head import is_of_source_head
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
+from bench.training.feature_penalties import held_layers
 from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_tensors
 from bench.training.random_state import own_random_state
@@ -239,11 +241,11 @@ def outcome(training: Training, state: State) -> Outcome:
         records=state.records,
         probabilities=probabilities,
         val_probabilities=val_probabilities,
-        state=state.best,
+        state={name: t for name, t in state.best.items() if not is_of_source_head(name)},
         standardised=training.standardised,
         thresholds=thresholds,
         trainable_params=trainable_parameters(training.network, plan),
-        total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
+        total_params=sum(parameter.numel() for _, parameter in _kept_parameters(training.network)),
     )
 
 
@@ -272,21 +274,31 @@ def trainable_parameters(network: Network, plan: Plan) -> int:
     """How many parameters move in some stage: not frozen and with a multiplier above 0."""
     return sum(
         parameter.numel()
-        for name, parameter in network.model.named_parameters()
+        for name, parameter in _kept_parameters(network)
         if any(stage.rule_for(network.address_of(name)).lr for stage in plan.stages)
     )
+
+
+def _kept_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:
+    """Those of the network that is kept, without the classifier of the weights beside its head."""
+    for name, parameter in network.model.named_parameters():
+        if not is_of_source_head(name):
+            yield name, parameter
 
 
 def _train_epoch(
     training: Training, epoch: int, val_losses: tuple[float, ...]
 ) -> tuple[Scores, float]:
     capture = apply_stage(training.network, training.plan.stage_at(epoch))
+    held = held_layers(training)
     training.compute.begin_epoch(training)
     boundary, pristine = start_of(training, epoch)
+    if held and not pristine:
+        boundary = None  # the starting network begins with other activations than this one
     train = training.splits.train
     inputs = EpochInputs(training, boundary, training.views, epoch, among=train, pristine=pristine)
     steps = [
-        Step(inputs=inputs, samples=samples, number=number, capture=capture)
+        Step(inputs=inputs, samples=samples, number=number, capture=capture, held=held)
         for number, samples in enumerate(batch_order(training, epoch))
     ]
     training.rates = relative_rates(training, epoch, steps)
@@ -337,7 +349,7 @@ def _add_penalty(training: Training) -> None:
     network = training.network
     moving = {
         network.address_of(name): parameter
-        for name, parameter in network.model.named_parameters()
+        for name, parameter in _kept_parameters(network)
         if parameter.requires_grad
     }
     value = penalty(training.plan, moving, training.anchors)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.errors import BenchError, PlanError
 from bench.methods.objectives import recorded_loss
+from bench.training.feature_penalties import held_layers
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.relative_gradients import relative_rates
 from bench.training.trial import (
@@ -145,9 +146,10 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
     They are read together after a few steps, where reading makes the host wait for a device.
     """
     capture = apply_stage(training.network, training.plan.stages[0])
+    held = held_layers(training)
     most = 1 if training.device.type == "cpu" else READ_EVERY
     waiting: list[Tensor] = []
-    steps = _steps(training, capture)
+    steps = _steps(training, capture, held)
     if training.plan.gradient_batches is not None:
         first = list(islice(steps, training.plan.gradient_batches))
         training.rates = relative_rates(training, 0, first)
@@ -164,7 +166,9 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
         yield from torch.stack(waiting).tolist()
 
 
-def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
+def _steps(
+    training: Training, capture: tuple[str, ...], held: Mapping[str, nn.Module] | None
+) -> Iterator[Step]:
     """The steps of epoch after epoch, without end."""
     boundary, pristine = start_of(training, 0)
     for epoch in count():
@@ -177,7 +181,7 @@ def _steps(training: Training, capture: tuple[str, ...]) -> Iterator[Step]:
             pristine=pristine,
         )
         for number, samples in enumerate(batch_order(training, epoch)):
-            yield Step(inputs=inputs, samples=samples, number=number, capture=capture)
+            yield Step(inputs=inputs, samples=samples, number=number, capture=capture, held=held)
 
 
 # Losses ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.data import Samples
 from bench.methods.objectives import Share
 from bench.models.evaluation import evaluation_batch
+from bench.training.feature_penalties import Rows, feature_penalty
 from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
 from bench.training.trial import (
@@ -83,25 +84,34 @@ def loss_and_logits(
     *,
     piece: int | None,
     share: Share | None,
+    times: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss over these rows, auxiliary ones included, and their logits, detached.
+    """The mean loss over these rows, auxiliary ones and penalties of features included, and their
+    logits, detached.
 
-    With `share` their part of the mean over the batch. `piece` is the number of the piece that the
-    rows are of, where the batch has several: each has dropout masks of its own.
+    With `share` their part of the mean over the batch; what sums over samples counts `times`.
+    `piece` is the number of the piece that the rows are of, where the batch has several: each has
+    dropout masks of its own.
     """
     epoch, boundary = step.inputs.epoch, step.inputs.boundary
-    dropout = (training.settings.seed, "dropout", epoch, step.number)
+    of_step = (training.settings.seed, "dropout", epoch, step.number)
+    dropout = of_step if piece is None else (*of_step, piece)
     logits, captured = forward(
         training,
         activations,
         start=boundary,
         capture=step.capture,
-        dropout=dropout if piece is None else (*dropout, piece),
+        held=step.held,
+        dropout=dropout,
     )
     loss = training.objective.loss(logits, targets, share)
-    for branch in captured.values():
-        own = training.objective.loss(branch.float(), targets, share)
-        loss = loss + AUXILIARY_WEIGHT * own
+    for name in step.capture:
+        if name in captured:
+            own = training.objective.loss(captured[name].float(), targets, share)
+            loss = loss + AUXILIARY_WEIGHT * own
+    if step.held is not None:
+        rows = Rows(activations, captured, targets, dropout, share, times)
+        loss = loss + feature_penalty(training, step, rows)
     return loss, logits.detach()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def _norms(training: Training, step: Step, groups: Iterable[Sequence[nn.Paramete
     In fp16 all have the factor that losses are scaled by, which no ratio keeps.
     """
     training.optimizer.zero_grad(set_to_none=True)
-    training.compute.add_gradients(training, step)
+    training.compute.add_gradients(training, replace(step, held=None))
     return torch.stack([get_total_norm(map(_gradient, parameters)) for parameters in groups])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.data import (
     Inputs,
@@ -41,6 +41,7 @@ from bench.methods.target_tasks import (
 )
 from bench.models import Network
 from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, frozen_batch
+from bench.models.feature_layers import outputs_of
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
 from bench.system.transfers import RESIDENT_BYTES, on_device
@@ -55,6 +56,7 @@ from bench.training.frozen_features import (
     viewed_samples,
 )
 from bench.training.state import EpochRecord, Scores, States, best_record
+from bench.training.stochastic_norms import stochastic_norms
 
 NUMERICS_VERSION = 6
 """Raised with every change that alters the numbers of a trial; part of every trial id."""
@@ -108,6 +110,7 @@ class Training:
     scaler: torch.amp.GradScaler | None = field(init=False)
     target_task: TargetTask = field(init=False)
     standardised: Standardisation | None = field(init=False, default=None)
+    references: References | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.target_task = TARGET_TASKS[self.settings.task]
@@ -206,6 +209,22 @@ class Training:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """What penalties of features compare with; those that the plan has ask for what they need.
+
+    `start` is a copy of the network with its starting weights, in evaluation mode, with the
+    `layers` that are looked at; `relation` what the classifier of the weights says of each class
+    `[classes, source classes]`; `channel_weights` how much each channel of a layer counts
+    `[channels]`, where they do not count alike.
+    """
+
+    start: Network | None = None
+    layers: Mapping[str, nn.Module] = field(default_factory=dict)
+    relation: Tensor | None = None
+    channel_weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 def copied_tensors(network: Network) -> dict[str, Tensor]:
     """Copies of all parameters and buffers, by the names of the library's model."""
     return {name: tensor.detach().clone() for name, tensor in network.model.state_dict().items()}
@@ -250,11 +269,13 @@ def forward(
     *,
     start: str | None,
     capture: Collection[str] = (),
+    held: Mapping[str, nn.Module] | None = None,
     dropout: tuple[int | str, ...] = (),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits in fp32 of a batch of activations in front of `start` (None: of inputs).
 
-    And what the groups named in `capture` give on the way to the head.
+    And what the groups named in `capture` give on the way to the head. With layers that are `held`,
+    what these give too, by their names, and as `head` what flows into it in fp32.
 
     The head computes in fp32 in every precision: it costs nothing, and a head that is trained on
     features kept from a frozen trunk is the same as one behind a trunk that trains. Its dropout
@@ -265,11 +286,21 @@ def forward(
     if start != HEAD:
         if dropout:
             torch.manual_seed(derive_seed(*dropout, "trunk"))
-        with training.autocast(), depthwise_gradients(training.device, training.precision):
+        drawn = training.plan.stoch_norm if dropout else None
+        with (
+            training.autocast(),
+            depthwise_gradients(training.device, training.precision),
+            stochastic_norms(network, drawn, dropout),
+            outputs_of(held or {}) as outputs,
+        ):
             batch, captured = network.captured(batch, capture, start=start, stop=HEAD)
+        captured |= outputs
+    batch = batch.float()
+    if held is not None:
+        captured[HEAD] = batch
     if dropout:
         torch.manual_seed(derive_seed(*dropout, HEAD))
-    return network(batch.float(), start=HEAD), captured
+    return network(batch, start=HEAD), captured
 
 
 def score(
@@ -561,13 +592,15 @@ class EpochInputs:
 class Step:
     """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`.
 
-    `capture` names branches, whose logits have a part in the loss.
+    `capture` names branches, whose logits have a part in the loss; `held` are layers whose outputs
+    have one, by penalties of features (None: there are none of these).
     """
 
     inputs: EpochInputs
     samples: Samples
     number: int
     capture: tuple[str, ...] = ()
+    held: Mapping[str, nn.Module] | None = None
 
 
 class Compute(Protocol):
@@ -605,9 +638,7 @@ def training_batch(
     With `rows`, what flows is that of these alone; the targets are always those of all samples.
     """
     inputs, samples = step.inputs, step.samples
-    targets = targets_of(training, samples)
-    if training.sample_weights is not None:
-        targets = _weighted(targets, training.sample_weights[samples], len(training.data.classes))
+    targets = weighted_targets(training, samples)
     if not training.views.mixes or len(samples) == 1:
         own = samples if rows is None else np.concatenate([samples[part] for part in rows])
         return inputs.of(own), on_device(targets, training.device)
@@ -620,8 +651,13 @@ def training_batch(
     return batch, on_device(targets, training.device)
 
 
-def _weighted(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
-    return F.one_hot(labels, classes).float() * weights[:, None]
+def weighted_targets(training: Training, samples: Samples) -> Tensor:
+    """Targets on the CPU, as of `Objective`: classes of samples that have weights times these."""
+    targets = targets_of(training, samples)
+    if training.sample_weights is None:
+        return targets
+    one_hot = F.one_hot(targets, len(training.data.classes)).float()
+    return one_hot * training.sample_weights[samples][:, None]
 
 
 def as_recorded(training: Training, targets: Tensor) -> Tensor:
@@ -668,14 +704,12 @@ def _class_weights(training: Training) -> Tensor | None:
 def penalty(
     plan: Plan, parameters: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """The sum of the plan's penalties; both mappings are from address to tensor.
+    """The sum of the plan's penalties of parameters; both mappings are from address to tensor.
 
     None if the plan has none, or nothing trains that they could hold.
     """
-    if not plan.penalties or not parameters:
+    registered = [(PENALTIES.get(term.name), dict(term.options)) for term in plan.penalties]
+    own = [(each, options) for each, options in registered if not each.traits.of_features]
+    if not own or not parameters:
         return None
-    terms = [
-        PENALTIES.get(term.name).function(parameters, start, **dict(term.options))
-        for term in plan.penalties
-    ]
-    return torch.stack(terms).sum()
+    return torch.stack([each.function(parameters, start, **options) for each, options in own]).sum()

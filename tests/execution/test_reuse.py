@@ -66,6 +66,13 @@ def drawn() -> tuple[tuple[str, str, dict[str, Any]], ...]:
     return tuple(found)
 
 
+BESIDE: tuple[dict[str, Any], ...] = (
+    *({},) * 6,
+    {"penalty": {"bss": 0.001}},
+    {"penalty": {"delta": {"attention": False}}},
+    {"stoch_norm": 0.5},
+)
+"""Options that any strategy takes."""
 SCHEDULES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("constant", {}),
     ("constant", {}),
@@ -86,7 +93,7 @@ def draw_trial(draw: random.Random, strategy: str, backbone: str, options: dict[
         changes["head"] = entry(names.head, "mlp", hidden=8)
     return make_trial(
         strategy,
-        options=options,
+        options={**options, **draw.choice(BESIDE)},
         backbone=backbone,
         schedule=entry(names.schedule, schedule, **schedule_options),
         augmentation=draw.choice(["none", "flip_crop"]),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import PlanError
-from bench.methods.plan import Plan, Term, adapter_of
+from bench.methods.plan import ADAPTER, Plan, Term, adapter_of
 from bench.methods.strategies import STRATEGIES
 from bench.models import build_network, describe_weights, layer_group_names, outline
 from bench.models.adapters import attach, merge

@@ -67,7 +67,15 @@ class SharedBatches:
 
         def compute() -> tuple[Tensor, Tensor]:
             with whole_batch(shard):
-                return loss_and_logits(training, activations, own, step, piece=piece, share=share)
+                return loss_and_logits(
+                    training,
+                    activations,
+                    own,
+                    step,
+                    piece=piece,
+                    share=share,
+                    times=self._ranks.count if shard.counts else 0,
+                )
 
         loss, logits = self._ranks.compute(compute, last=last)
         training.scaled(loss).backward()  # type: ignore[no-untyped-call]

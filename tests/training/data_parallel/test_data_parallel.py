@@ -224,6 +224,11 @@ CURVES: dict[str, dict[str, Any]] = {
     "pieces": {"batch_size": 10, "micro_batch": 5, "options": {"penalty": {"l2_sp": 0.1}}},
     "measured rates": {"strategy": "auto_rgn", "options": {"batches": 1}, "epochs": 1},
     "auxiliary": {"backbone": "googlenet", "epochs": 1},
+    "features": {
+        "backbone": SMALL,
+        "epochs": 1,
+        "options": {"penalty": {"delta": 0.01}, "stoch_norm": 0.5},
+    },
 }
 
 
