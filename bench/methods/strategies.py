@@ -61,6 +61,14 @@ Dropout = Annotated[
         examples=[0.1],
     ),
 ]
+Top = Annotated[
+    Count | None,
+    Field(
+        description="Layer groups below the head that get an adapter; fewer than the backbone has. "
+        "What is in front of them stays frozen, and its features are shared. null: all of them.",
+        examples=[2],
+    ),
+]
 Width = Annotated[int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])]
 
 
@@ -281,12 +289,17 @@ def partial_finetune(
     ] = 1,
 ) -> Plan:
     """Train the head and the `top` layer groups below it, freeze the rest."""
+    return _one_stage(epochs, *_only(_top(groups, top, "partial_finetune")))
+
+
+def _top(groups: Sequence[str], top: int, strategy: str) -> Sequence[str]:
+    """The names of the head and of so many groups below it."""
     if top >= len(groups):
         raise PlanError(
-            f"partial_finetune: top must be below the backbone's {counted(len(groups), 'group')} "
+            f"{strategy}: top must be below the backbone's {counted(len(groups), 'group')} "
             f"({', '.join(groups)}), got {top}"
         )
-    return _one_stage(epochs, *_only(groups[-1 - top :]))
+    return groups[-1 - top :]
 
 
 @STRATEGIES.register("gradual_unfreeze", why_weights=FREEZES)
@@ -421,8 +434,13 @@ def _statistics(groups: LayerGroups, norm: NormMode) -> tuple[Rule, ...]:
 # Parameters beside those of the backbone -------------------------------------------------------
 
 
-def _adapted(epochs: int, name: str, *rules: Rule, **options: Any) -> Plan:
+def _adapted(
+    groups: Sequence[str], epochs: int, name: str, *rules: Rule, top: int | None, **options: Any
+) -> Plan:
     """Train the adapter of that name and the head, freeze the backbone but for `rules`."""
+    if top is not None:
+        _top(groups, top, name)
+        options["top"] = top
     added = Rule(pattern=f"*{ADAPTER}.*", lr=1.0)
     plan = _one_stage(epochs, *rules, added, group_rule(HEAD, 1.0), FROZEN)
     return replace(plan, adapter=_term(name, options))
@@ -450,12 +468,14 @@ def lora(
             examples=["all"],
         ),
     ] = "auto",
+    top: Top = None,
 ) -> Plan:
     """Add B·A, a matrix of rank `r`, to weights that stay frozen; train it and the head.
 
     Hu et al., "LoRA", 2022. Its learning rate is about 1e-3 with AdamW.
     """
-    return _adapted(epochs, "lora", r=r, alpha=alpha, dropout=dropout, layers=layers)
+    options = {"r": r, "alpha": alpha, "dropout": dropout, "layers": layers}
+    return _adapted(groups, epochs, "lora", top=top, **options)
 
 
 @STRATEGIES.register("ssf", why_weights=FREEZES)
@@ -473,21 +493,24 @@ def ssf(
             examples=[0.0],
         ),
     ] = 0.02,
+    top: Top = None,
 ) -> Plan:
     """Train a scale and a shift behind every layer of the frozen backbone, and the head.
 
     Lian et al., "Scaling and Shifting Your Features", 2022. Its learning rate is 1e-3 with AdamW.
     """
-    return _adapted(epochs, "ssf", spread=spread)
+    return _adapted(groups, epochs, "ssf", top=top, spread=spread)
 
 
 @STRATEGIES.register("houlsby", why_weights=FREEZES)
-def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64) -> Plan:
+def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64, top: Top = None) -> Plan:
     """Train bottlenecks behind attention and MLP of each block, all layer norms, and the head.
 
     Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", 2019. Transformers only.
     """
-    return _adapted(epochs, "houlsby", *_norms(groups), width=width)
+    own = groups if top is None else _top(groups, top, "houlsby")
+    norms = (rule for rule in _norms(groups) if rule.pattern.partition("/")[0] in own)
+    return _adapted(groups, epochs, "houlsby", *norms, top=top, width=width)
 
 
 @STRATEGIES.register("adaptformer", why_weights=FREEZES)
@@ -501,12 +524,14 @@ def adaptformer(
         Field(gt=0, le=100, description="What is added counts so many times.", examples=[0.1]),
     ] = 0.1,
     dropout: Dropout = 0.1,
+    top: Top = None,
 ) -> Plan:
     """Train a bottleneck beside the MLP of each block, and the head; freeze the backbone.
 
     Chen et al., "AdaptFormer", 2022. Transformers only.
     """
-    return _adapted(epochs, "adaptformer", width=width, scale=scale, dropout=dropout)
+    options = {"width": width, "scale": scale, "dropout": dropout}
+    return _adapted(groups, epochs, "adaptformer", top=top, **options)
 
 
 @STRATEGIES.register("vpt", why_weights=FREEZES)
@@ -525,9 +550,10 @@ def vpt(
             examples=[False],
         ),
     ] = True,
+    top: Top = None,
 ) -> Plan:
     """Train tokens that are put among those of the image, and the head; freeze the backbone.
 
     Jia et al., "Visual Prompt Tuning", 2022. Transformers that read a class token only.
     """
-    return _adapted(epochs, "vpt", tokens=tokens, deep=deep)
+    return _adapted(groups, epochs, "vpt", top=top, tokens=tokens, deep=deep)

@@ -54,6 +54,7 @@ NOT_IN_LABELS = ("path", "classes")
 
 OPTIONS_ADDED_LATER = (
     "penalty", "objective", "splits", "bits", "split", "group", "channels", "target", "labels",
+    "top",
 )  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 

@@ -120,11 +120,15 @@ def _trained(name: str, backbone: str, **options: Any) -> int:
         ("lora", {}, "resnet18", 287_384),
         ("lora", {}, "resnet50", 635_544),
         ("lora", {}, VIT, 294_912),
+        ("lora", {"top": 3}, VIT, 294_912 // BLOCKS * 2),
+        ("lora", {"top": 3}, "timm/vit_base_patch16_224", 294_912 // BLOCKS * 3),
         ("ssf", {}, VIT, 205_824),
         ("houlsby", {"width": 8}, VIT, 24 * (2 * 8 * WIDTH + 8 + WIDTH) + 38_400),
+        ("houlsby", {"width": 8, "top": 2}, VIT, 2 * (2 * 8 * WIDTH + 8 + WIDTH) + 6 * WIDTH),
         ("adaptformer", {"width": 64}, VIT, BLOCKS * (2 * WIDTH * 64 + 64 + WIDTH)),
         ("vpt", {"tokens": 5, "deep": False}, VIT, 5 * WIDTH),
         ("vpt", {"tokens": 5, "deep": True}, VIT, BLOCKS * 5 * WIDTH),
+        ("vpt", {"tokens": 5, "deep": True, "top": 3}, VIT, 2 * 5 * WIDTH),
     ],
 )
 def test_so_many_parameters_train(
@@ -236,11 +240,30 @@ def test_prompts_stand_behind_the_class_token_and_are_replaced_in_each_block() -
         assert torch.equal(tokens[:, 1:6], block.adapter.tokens.expand(4, -1, -1))
 
 
+@pytest.mark.parametrize("network", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", ["lora", "ssf", "houlsby", "adaptformer", "vpt"])
+def test_the_top_groups_alone_get_adapters(network: str, name: str) -> None:
+    plain = NETWORKS[network]().eval()
+    images = _images(plain)
+    (boundary,) = [each.name for each in plain.groups if each.name in ("block2", "blocks.1")]
+    top = [group.name for group in reversed(plain.groups)].index(boundary)
+    with torch.no_grad():
+        before = plain(images, stop=boundary)
+        adapted = _attached(plain, name, top=top).eval()
+        assert torch.equal(adapted(images, stop=boundary), before)
+        adapted(before, start=boundary)
+    behind = adapted.groups[-1 - top : -1]
+    assert {adapted.group_of(own) for own in _added(adapted)} <= set(behind)
+    assert _added(adapted)
+
+
 def test_what_a_backbone_has_no_place_for_is_told() -> None:
     for name in ("houlsby", "adaptformer", "vpt"):
         with pytest.raises(PlanError, match=f"{name} needs transformer blocks.*resnet18 has none"):
             outline("resnet18", LINEAR, _plan(name, "resnet18").adapter)
     with pytest.raises(PlanError, match="class token"):
         outline("swin_t", LINEAR, _plan("vpt", "swin_t").adapter)
+    with pytest.raises(PlanError, match="vit_b_16 has none in its top 1 group"):
+        outline(VIT, LINEAR, _plan("lora", VIT, top=1).adapter)
     with pytest.raises(PlanError, match="one of lora, ssf, houlsby"):
         outline("resnet18", LINEAR, Term(name="lora2"))
