@@ -548,6 +548,7 @@ def make_training(
         precision=job.precision,
         compute=compute or OneDevice(),
         trunk_key=job.trunk_key,
+        bare_trunk_key=job.bare_trunk_key,
         views_key=job.views_key,
         beside_all=job.beside_all,
         features=features or FeatureStore(),

@@ -50,11 +50,12 @@ class Job:
     """One trial, resolved: picklable, and independent of every other job.
 
     `keys` are its epoch keys; its first `head_epochs` epochs train a plain head and nothing else;
-    `trunk_key` names what a frozen group's output depends on beside the view of the samples, and
-    `views_key` what views depend on, where jobs that share them keep them (else it is empty);
-    `beside_all` is as for `reads_whole_views`. It trains on so many `train_samples`. With `stop` it
-    ends after so many epochs: its state is kept and the test split is not read. Processes that
-    train it load its `plugins` first.
+    `trunk_key` names what a frozen group's output depends on beside the view of the samples,
+    `bare_trunk_key` the same where the plan's adapter has no part in it, and `views_key` what views
+    depend on, where jobs that share them keep them (else it is empty); `beside_all` is as for
+    `reads_whole_views`. It trains on so many `train_samples`. With `stop` it ends after so many
+    epochs: its state is kept and the test split is not read. Processes that train it load its
+    `plugins` first.
     """
 
     trial_id: str
@@ -69,6 +70,7 @@ class Job:
     keys: tuple[str, ...] = ()
     head_epochs: int = 0
     trunk_key: str = ""
+    bare_trunk_key: str = ""
     views_key: str = ""
     beside_all: bool = False
     train_samples: int = 0
@@ -205,6 +207,7 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
         job,
         plugins=sent_with(used),
         trunk_key=trunk_key(trial, job.weights, **meets, adapter=job.plan.adapter),
+        bare_trunk_key=trunk_key(trial, job.weights, **meets),
         views_key=views_key(trial, fingerprint=fingerprint, plugins=used),
         head_epochs=head_epochs(job.outline, job.plan),
         train_samples=len(splits.train),

@@ -13,7 +13,7 @@ from bench.execution.jobs import Job
 from bench.methods.plan import Stage
 from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
-from bench.training.freezing import epoch_start, moving_groups
+from bench.training.freezing import adapts_behind, epoch_start, moving_groups
 from bench.training.frozen_features import reads_whole_views, view_key, viewed_samples
 from bench.training.stacked_heads import stack_key
 from bench.training.state import state_cache
@@ -200,10 +200,12 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
         yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train
+    bare = adapts_behind(job.outline, job.plan, boundary)
+    trunk_key = job.bare_trunk_key if bare else job.trunk_key
     for split, view in looked_at:
         whole = reads_whole_views(settings, varies=varied != CENTRAL, beside_all=job.beside_all)
         digest, samples = _viewed(splits, split, counted.all, whole)
-        yield view_key(job.trunk_key, boundary, view, digest), samples
+        yield view_key(trunk_key, boundary, view, digest), samples
 
 
 @lru_cache(maxsize=1024)

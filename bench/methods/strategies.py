@@ -62,6 +62,14 @@ Dropout = Annotated[
         examples=[0.1],
     ),
 ]
+Top = Annotated[
+    Count | None,
+    Field(
+        description="Layer groups below the head that get an adapter; fewer than the backbone has. "
+        "What is in front of them stays frozen, and its features are shared. null: all of them.",
+        examples=[2],
+    ),
+]
 Width = Annotated[int, Field(ge=1, le=65_536, description="Width of a bottleneck.", examples=[8])]
 
 
@@ -353,12 +361,17 @@ def partial_finetune(
     ] = 1,
 ) -> Plan:
     """Train the head and the `top` layer groups below it, freeze the rest."""
+    return _one_stage(epochs, *_only(_top(groups, top, "partial_finetune")))
+
+
+def _top(groups: Sequence[str], top: int, strategy: str) -> Sequence[str]:
+    """The names of the head and of so many groups below it."""
     if top >= len(groups):
         raise PlanError(
-            f"partial_finetune: top must be below the backbone's {counted(len(groups), 'group')} "
+            f"{strategy}: top must be below the backbone's {counted(len(groups), 'group')} "
             f"({', '.join(groups)}), got {top}"
         )
-    return _one_stage(epochs, *_only(groups[-1 - top :]))
+    return groups[-1 - top :]
 
 
 @STRATEGIES.register(
@@ -546,8 +559,13 @@ def _statistics(groups: LayerGroups, norm: NormMode) -> tuple[Rule, ...]:
 # Parameters beside those of the backbone -------------------------------------------------------
 
 
-def _adapted(epochs: int, name: str, *rules: Rule, **options: Any) -> Plan:
+def _adapted(
+    groups: Sequence[str], epochs: int, name: str, *rules: Rule, top: int | None, **options: Any
+) -> Plan:
     """Train the adapter of that name and the head, freeze the backbone but for `rules`."""
+    if top is not None:
+        _top(groups, top, name)
+        options["top"] = top
     added = Rule(pattern=f"*{ADAPTER}.*", lr=1.0)
     plan = _one_stage(epochs, *rules, added, group_rule(HEAD, 1.0), FROZEN)
     return replace(plan, adapter=_term(name, options))
@@ -581,9 +599,11 @@ def lora(
             examples=["all"],
         ),
     ] = "auto",
+    top: Top = None,
 ) -> Plan:
     """Add B·A, a matrix of rank `r`, to weights that stay frozen; train it and the head."""
-    return _adapted(epochs, "lora", r=r, alpha=alpha, dropout=dropout, layers=layers)
+    options = {"r": r, "alpha": alpha, "dropout": dropout, "layers": layers}
+    return _adapted(groups, epochs, "lora", top=top, **options)
 
 
 @STRATEGIES.register(
@@ -606,9 +626,10 @@ def ssf(
             examples=[0.0],
         ),
     ] = 0.02,
+    top: Top = None,
 ) -> Plan:
     """Train a scale and a shift behind every layer of the frozen backbone, and the head."""
-    return _adapted(epochs, "ssf", spread=spread)
+    return _adapted(groups, epochs, "ssf", top=top, spread=spread)
 
 
 @STRATEGIES.register(
@@ -618,9 +639,11 @@ def ssf(
     needs="weights of a transformer",
     typical_lr="3e-4 with Adam",
 )
-def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64) -> Plan:
+def houlsby(groups: LayerGroups, epochs: int, *, width: Width = 64, top: Top = None) -> Plan:
     """Train bottlenecks behind attention and MLP of each block, all layer norms, and the head."""
-    return _adapted(epochs, "houlsby", *_norms(groups), width=width)
+    own = groups if top is None else _top(groups, top, "houlsby")
+    norms = (rule for rule in _norms(groups) if rule.pattern.partition("/")[0] in own)
+    return _adapted(groups, epochs, "houlsby", *norms, top=top, width=width)
 
 
 @STRATEGIES.register(
@@ -640,9 +663,11 @@ def adaptformer(
         Field(gt=0, le=100, description="What is added counts so many times.", examples=[0.1]),
     ] = 0.1,
     dropout: Dropout = 0.1,
+    top: Top = None,
 ) -> Plan:
     """Train a bottleneck beside the MLP of each block, and the head; freeze the backbone."""
-    return _adapted(epochs, "adaptformer", width=width, scale=scale, dropout=dropout)
+    options = {"width": width, "scale": scale, "dropout": dropout}
+    return _adapted(groups, epochs, "adaptformer", top=top, **options)
 
 
 @STRATEGIES.register(
@@ -667,9 +692,10 @@ def vpt(
             examples=[False],
         ),
     ] = True,
+    top: Top = None,
 ) -> Plan:
     """Train tokens that are put among those of the image, and the head; freeze the backbone."""
-    return _adapted(epochs, "vpt", tokens=tokens, deep=deep)
+    return _adapted(groups, epochs, "vpt", top=top, tokens=tokens, deep=deep)
 
 
 @STRATEGIES.register(
@@ -695,4 +721,4 @@ def side_tuning(
 
     a starts at 0. B runs without dropout and with fixed statistics, S as networks that train.
     """
-    return _adapted(epochs, "side_tuning", side=side)
+    return _adapted(groups, epochs, "side_tuning", top=None, side=side)

@@ -103,10 +103,10 @@ def fit_positions(model: Any, state: Mapping[str, Tensor]) -> None:
 def timm_groups(model: Any) -> Groups:
     """Layer groups of a timm model, ordered by timm's own `group_matcher`.
 
-    The network can be cut in front of the head only, except timm's `EfficientNet`s, which run
-    group by group. The head is all that timm calls the classifier: the last layer and, in a few
-    models, a norm or a hidden layer before it. Raises `BenchError` for a model without one linear
-    classifier.
+    The network can be cut in front of the head only, except timm's `EfficientNet`s and
+    `VisionTransformer`s, which run group by group. The head is all that timm calls the classifier:
+    the last layer and, in a few models, a norm or a hidden layer before it. Raises `BenchError` for
+    a model without one linear classifier.
     """
     head = _head_name(model)
     if _is_plain_efficientnet(model):
@@ -126,12 +126,40 @@ def timm_groups(model: Any) -> Groups:
                 steps=() if groups else (_run_trunk,),
             )
         )
-    return (*groups, layer_group(HEAD, partial(_run_head, name=head), owns=[head]))
+    body = _cut_between_blocks(model, groups) if _is_plain_transformer(model, groups) else groups
+    return (*body, layer_group(HEAD, partial(_run_head, name=head), owns=[head]))
 
 
 def _is_plain_efficientnet(model: Any) -> bool:
     efficientnet = importlib.import_module("timm.models.efficientnet").EfficientNet
     return type(model) is efficientnet and not model.drop_rate
+
+
+def _is_plain_transformer(model: Any, groups: Sequence[LayerGroup]) -> bool:
+    transformer = importlib.import_module("timm.models.vision_transformer").VisionTransformer
+    if type(model) is not transformer:
+        return False
+    blocks = [f"blocks.{number}" for number in range(len(model.blocks))]
+    return [group.name for group in groups] == ["stem", *blocks]
+
+
+def _cut_between_blocks(model: Any, groups: Sequence[LayerGroup]) -> Iterator[LayerGroup]:
+    """The same groups, each of which runs what it owns."""
+    stem, *blocks = groups
+    yield layer_group(stem.name, _embed_patches, owns=stem.prefixes)
+    for block in blocks:
+        closing = (_features_of_tokens,) if block is blocks[-1] else ()
+        yield layer_group(block.name, block.name, *closing, owns=block.prefixes)
+
+
+def _embed_patches(model: Any, images: Tensor) -> Tensor:
+    tokens: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    return tokens
+
+
+def _features_of_tokens(model: Any, tokens: Tensor) -> Tensor:
+    features: Tensor = model.forward_head(model.norm(tokens), pre_logits=True)
+    return features
 
 
 def _run_trunk(model: Any, images: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ NOT_IN_LABELS = ("path", "classes")
 
 OPTIONS_ADDED_LATER = (
     "penalty", "objective", "splits", "bits", "split", "group", "channels", "target", "labels",
-    "stoch_norm",
+    "stoch_norm", "top",
 )  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 

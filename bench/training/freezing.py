@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from bench.methods.objectives import OBJECTIVES
-from bench.methods.plan import HEAD, Plan, Stage
+from bench.methods.plan import HEAD, Plan, Stage, adapter_of
 from bench.models import Outline
 
 
@@ -89,6 +89,18 @@ def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool
     """Whether everything in front of `boundary` has its starting weights during `epoch`."""
     prefix = set(outline.groups[: outline.groups.index(boundary)])
     return not moved_groups(outline, plan, epoch + 1) & prefix
+
+
+def adapts_behind(outline: Outline, plan: Plan, boundary: str) -> bool:
+    """Whether the plan has an adapter, which has no part in what flows into `boundary`.
+
+    Activations there are those of the backbone without it.
+    """
+    prefix = set(outline.groups[: outline.groups.index(boundary)])
+    cut = (address.partition("/") for address in outline.parameters)
+    return plan.adapter is not None and not any(
+        group in prefix and adapter_of(name) is not None for group, _, name in cut
+    )
 
 
 def head_epochs(outline: Outline, plan: Plan) -> int:

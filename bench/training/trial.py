@@ -46,7 +46,7 @@ from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
 from bench.system.transfers import RESIDENT_BYTES, on_device
 from bench.training.depthwise import depthwise_gradients
-from bench.training.freezing import epoch_start
+from bench.training.freezing import adapts_behind, epoch_start
 from bench.training.frozen_features import (
     FeatureStore,
     gather,
@@ -71,15 +71,16 @@ class Training:
     """Everything that one trial trains with; the network and optimiser hold its state.
 
     `trunk_key` names the starting weights, the data and the arithmetic (precision, device): what
-    a frozen group's output depends on beside the view; `views_key` names what views depend on, if
-    they are kept for other trainings; `beside_all` is as for `reads_whole_views`. So many
-    `parallel_batches` of a frozen trunk run at once. `start` are copies of the network's starting
-    weights; without them the network has them now. `compute` is where its batches are computed,
-    `memory` measures what that takes. `resident` are
-    frozen activations by name that stay on a GPU for all of its epochs; `fixed_order`: whether all
-    gradients there have a fixed order of additions. In fp16 losses are scaled by `scaler`, as small
-    gradients would be lost. Of regression, `standardised` is how its targets are learned. `rates`
-    are what the plan has measured for the current epoch, by layer group.
+    a frozen group's output depends on beside the view; `bare_trunk_key` the same where the plan's
+    adapter has no part in it; `views_key` names what views depend on, if they are kept for other
+    trainings; `beside_all` is as for `reads_whole_views`. So many `parallel_batches` of a frozen
+    trunk run at once. `start` are copies of the network's starting weights; without them the
+    network has them now. `compute` is where its batches are computed, `memory` measures what that
+    takes. `resident` are frozen activations by name that stay on a GPU for all of its epochs;
+    `fixed_order`: whether all gradients there have a fixed order of additions. In fp16 losses are
+    scaled by `scaler`, as small gradients would be lost. Of regression, `standardised` is how its
+    targets are learned. `rates` are what the plan has measured for the current epoch, by layer
+    group.
     """
 
     network: Network
@@ -94,6 +95,7 @@ class Training:
     precision: str
     compute: Compute
     trunk_key: str = ""
+    bare_trunk_key: str = ""
     views_key: str = ""
     beside_all: bool = False
     features: FeatureStore = field(default_factory=FeatureStore)
@@ -567,7 +569,9 @@ class EpochInputs:
         view = self._views.view(self.epoch)
         assert self.boundary is not None
         digest = samples_digest(universe)
-        key = view_key(training.trunk_key, self.boundary, view, digest)
+        bare = adapts_behind(training.network.outline, training.plan, self.boundary)
+        trunk_key = training.bare_trunk_key if bare else training.trunk_key
+        key = view_key(trunk_key, self.boundary, view, digest)
         if key in training.resident:
             return training.resident[key]
         trunk = training.trunk(self.boundary)

@@ -57,6 +57,10 @@ GRIDS: dict[str, Sequence[dict[str, Any]]] = {
         {"choose": "last", "data": {"val_fraction": 0}, "folds": 2, "fold": fold} for fold in (0, 1)
     ],
     "few shots": [{"shots": 2}, {"shots": 2, "augmentation": "none"}],
+    "whatever is trained behind a boundary": [
+        {"strategy": "lora", "options": {"r": 1, "top": 1}},
+        {"strategy": "partial_finetune", "options": {"top": 1}},
+    ],
     "another boundary": [
         {},
         {"strategy": "partial_finetune", "options": {"top": 1}},

@@ -107,6 +107,7 @@ def test_gradual_unfreeze_ends_with_everything_if_epochs_allow() -> None:
     ("name", "epochs", "options", "message"),
     [
         ("partial_finetune", 6, {"top": 6}, "top must be below the backbone's 6 groups"),
+        ("ssf", 6, {"top": 6}, "ssf: top must be below the backbone's 6 groups"),
         ("lp_ft", 1, {}, "at least one of 1 epoch "),
         ("lp_ft", 4, {"probe_epochs": 4}, "at least one of 4 epochs"),
     ],

@@ -173,14 +173,18 @@ def _trained(name: str, backbone: str, **options: Any) -> int:
         ("lora", {}, "resnet18", 287_384),
         ("lora", {}, "resnet50", 635_544),
         ("lora", {}, VIT, 294_912),
+        ("lora", {"top": 3}, VIT, 294_912 // BLOCKS * 2),
+        ("lora", {"top": 3}, "timm/vit_base_patch16_224", 294_912 // BLOCKS * 3),
         ("ssf", {}, VIT, 205_824),
         ("houlsby", {"width": 8}, VIT, 24 * (2 * 8 * WIDTH + 8 + WIDTH) + 38_400),
+        ("houlsby", {"width": 8, "top": 2}, VIT, 2 * (2 * 8 * WIDTH + 8 + WIDTH) + 6 * WIDTH),
         ("adaptformer", {"width": 64}, VIT, BLOCKS * (2 * WIDTH * 64 + 64 + WIDTH)),
         ("vpt", {"tokens": 5, "deep": False}, VIT, 5 * WIDTH),
         ("vpt", {"tokens": 5, "deep": True}, VIT, BLOCKS * 5 * WIDTH),
         ("side_tuning", {}, "resnet18", 11_689_512 - 513_000 + 1),
         ("side_tuning", {}, VIT, 86_567_656 - 769_000 + 1),
         ("side_tuning", {"side": "small"}, "resnet18", SMALL_SIDE + 129 * 512 + 1),
+        ("vpt", {"tokens": 5, "deep": True, "top": 3}, VIT, 2 * 5 * WIDTH),
     ],
 )
 def test_so_many_parameters_train(
@@ -369,6 +373,23 @@ def test_a_small_side_network_needs_images() -> None:
         attach(model, groups, _term("side_tuning", side="small"), backbone="tiny", seed=0)
 
 
+@pytest.mark.parametrize("network", ["torchvision", "timm"])
+@pytest.mark.parametrize("name", ["lora", "ssf", "houlsby", "adaptformer", "vpt"])
+def test_the_top_groups_alone_get_adapters(network: str, name: str) -> None:
+    plain = NETWORKS[network]().eval()
+    images = _images(plain)
+    (boundary,) = [each.name for each in plain.groups if each.name in ("block2", "blocks.1")]
+    top = [group.name for group in reversed(plain.groups)].index(boundary)
+    with torch.no_grad():
+        before = plain(images, stop=boundary)
+        adapted = attached(plain, name, top=top).eval()
+        assert torch.equal(adapted(images, stop=boundary), before)
+        adapted(before, start=boundary)
+    behind = adapted.groups[-1 - top : -1]
+    assert {adapted.group_of(own) for own in _added(adapted)} <= set(behind)
+    assert _added(adapted)
+
+
 def test_what_a_backbone_has_no_place_for_is_told() -> None:
     for name in ("houlsby", "adaptformer", "vpt"):
         with pytest.raises(PlanError, match=f"{name} needs transformer blocks.*resnet18 has none"):
@@ -380,5 +401,7 @@ def test_what_a_backbone_has_no_place_for_is_told() -> None:
     for backbone in ("swin_t", "vit_b_32"):
         with pytest.raises(PlanError, match="dropout must be 0"):
             outline(backbone, LINEAR, _plan("lora", backbone, dropout=0.1).adapter)
+    with pytest.raises(PlanError, match="vit_b_16 has none in its top 1 group"):
+        outline(VIT, LINEAR, _plan("lora", VIT, top=1).adapter)
     with pytest.raises(PlanError, match="one of lora, ssf, houlsby"):
         outline("resnet18", LINEAR, Term(name="lora2"))

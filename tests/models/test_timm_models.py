@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,29 @@ def test_group_names() -> None:
     vit = layer_group_names("timm/test_vit")
     assert vit == ("stem", *(f"blocks.{number}" for number in range(6)), "head")
     network = small_network("timm/test_vit", image_size=160)
-    assert network.boundaries == ("head",)
     assert network.address_of("blocks.2.norm1.weight") == "blocks.2/norm1.weight"
     assert network.address_of("norm.weight") == "blocks.5/norm.weight"
 
 
-def test_efficientnets_can_be_cut_everywhere() -> None:
-    network = small_network("timm/test_efficientnet", image_size=64)
+@pytest.mark.parametrize("name", ["timm/test_efficientnet", "timm/test_vit"])
+def test_some_can_be_cut_everywhere(name: str) -> None:
+    network = small_network(name, image_size=64).eval()
     assert network.boundaries == tuple(group.name for group in network.groups[1:])
+    images = random_images(64)
+    with torch.no_grad():
+        activations = images
+        for start, stop in pairwise([None, *network.boundaries, None]):
+            activations = network(activations, start=start, stop=stop)
+        assert torch.equal(activations, network.model(images))
+
+
+def test_transformers_with_parts_of_their_own_are_cut_in_front_of_the_head_only() -> None:
+    from timm import create_model
+
+    from bench.models.timm_models import timm_groups
+
+    model = create_model("vit_tiny_patch16_224", depth=1, embed_dim=24, global_pool="map")
+    assert [group.name for group in timm_groups(model) if group.run is not None] == ["stem", "head"]
 
 
 def test_constructors_that_need_values() -> None:

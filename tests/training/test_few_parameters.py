@@ -104,3 +104,23 @@ def test_a_trial_goes_on_and_comes_back_with_the_same_bits(
     assert checkpoint.tensors.keys() == again.tensors.keys()
     assert all(torch.equal(checkpoint.tensors[name], again.tensors[name]) for name in again.tensors)
     checkpoint.network(whole.predictions.classes)
+
+
+def test_adapters_behind_one_frozen_trunk_share_it_with_the_bits_of_each_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [
+        _trial("lora", VIT, {"r": 2, "dropout": 0.5, "top": 1}, epochs=1),
+        _trial("lora", VIT, {"r": 1, "top": 1}, epochs=1, lr=0.01, optimizer="adamw"),
+    ]
+    jobs = [make_job(trial, trial_id=str(number)) for number, trial in enumerate(trials)]
+    alone = [_trained(job, reuse=False) for job in jobs]
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    together = list(InProcessExecutor().run(cut(jobs, reuse=True), lambda _: None))
+    for one, other in zip(alone, sorted(together, key=lambda each: each.trial_id), strict=True):
+        assert one.predictions is not None
+        assert other.predictions is not None
+        assert (one.predictions.probabilities == other.predictions.probabilities).all()
+        assert [r.train for r in one.records] == [r.train for r in other.records]
+    kept = [file for file in (tmp_path / "features").iterdir() if not file.suffix]
+    assert len(kept) == 3, "of the epoch, of validation, of the test split"

@@ -13,6 +13,7 @@ from bench.methods.strategies import STRATEGIES
 from bench.models import Outline, layer_group_names, outline
 from bench.suite import Entry
 from bench.training.freezing import (
+    adapts_behind,
     frozen_boundary,
     head_epochs,
     is_pristine,
@@ -85,6 +86,16 @@ def test_frozen_boundary(
 ) -> None:
     stages = _plan(strategy, 6, **options).stages
     assert [frozen_boundary(_outline(), stage) for stage in stages] == expected
+
+
+def test_an_adapter_trains_behind_what_is_frozen() -> None:
+    for options, boundary in (({}, None), ({"top": 1}, "layer4"), ({"top": 2}, "layer3")):
+        plan = _plan("lora", 1, **options)
+        own = outline("resnet18", Entry(name="linear"), plan.adapter)
+        assert frozen_boundary(own, plan.stages[0]) == boundary
+        bare = [each for each in own.boundaries if adapts_behind(own, plan, each)]
+        assert bare == list(own.boundaries[: own.boundaries.index(boundary) + 1 if boundary else 0])
+        assert not adapts_behind(_outline(), _plan("linear_probe", 1), HEAD)
 
 
 def _stages(*rules: tuple[Rule, ...]) -> Plan:

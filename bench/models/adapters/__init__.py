@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from bench.errors import PlanError
+from bench.errors import PlanError, counted
 from bench.methods.plan import ADAPTER, Term
 from bench.models.adapters.base import Adapter, Body
 from bench.models.adapters.bottlenecks import attach_adaptformer, attach_houlsby
@@ -53,17 +53,21 @@ def attach(
 ) -> Groups:
     """Add an adapter's parameters to `model`, with values that depend on `seed` alone.
 
-    Returns the layer groups that the model has then.
-    Raises `PlanError` where the backbone has nothing that the adapter is defined for.
+    Its option `top` says how many groups below the head get some; without it all do. Returns the
+    layer groups that the model has then. Raises `PlanError` where they have nothing that the
+    adapter is defined for.
     """
     if adapter.name not in _KINDS:
         known = ", ".join(_KINDS)
         raise PlanError(f"the adapter of a plan must be one of {known}, got {adapter.name!r}")
     kind = _KINDS[adapter.name]
+    options = dict(adapter.options)
+    top = options.pop("top", None)
     with keyed_initialisation(seed, adapter.name):
-        found = kind.attach(Body(model, groups), **dict(adapter.options))
+        found = kind.attach(Body(model, groups, top), **options)
     if not found:
-        raise PlanError(f"{adapter.name} needs {kind.needs}: {backbone} has none")
+        where = "" if top is None else f" in its top {counted(top, 'group')}"
+        raise PlanError(f"{adapter.name} needs {kind.needs}: {backbone} has none{where}")
     return kind.groups(groups)
 
 

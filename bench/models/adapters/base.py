@@ -38,10 +38,17 @@ class Block:
 
 
 class Body:
-    """The layers of a model by name, but for those of its head and of branches."""
+    """The layers of a model by name, but for those of its head and of branches.
 
-    def __init__(self, model: nn.Module, groups: Sequence[LayerGroup]) -> None:
-        apart = [group for group in groups if group.branch or group.name == HEAD]
+    With `top`, of so many groups below the head alone.
+    """
+
+    def __init__(
+        self, model: nn.Module, groups: Sequence[LayerGroup], top: int | None = None
+    ) -> None:
+        below = [group for group in groups if not group.branch and group.name != HEAD]
+        chosen = below if top is None else below[-top:]
+        apart = [group for group in groups if group not in chosen]
         self.model, self.groups = model, tuple(groups)
         self.layers = {
             name: layer
