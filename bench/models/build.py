@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.errors import WeightsError
-from bench.methods.plan import HEAD, LayerGroups, Term
+from bench.errors import PlanError, WeightsError
+from bench.methods.plan import FITTED, HEAD, LayerGroups, Term
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
@@ -93,8 +93,7 @@ def build_network(
     if weights.path is not None:
         _load(model, groups, weights, with_classifiers=pretrained)
     if not pretrained:
-        shape = HEADS.get(head.name).function(**head.options)
-        replace_classifiers(model, groups, shape, num_classes, seed)
+        _put_head(model, groups, head, num_classes, seed, backbone)
     if is_timm(backbone):
         from bench.models.timm_models import check_groups, fit_image_size
 
@@ -201,8 +200,7 @@ def valueless_network(
     if head.name == PRETRAINED_HEAD:
         members = [[0]]
     else:
-        shape = HEADS.get(head.name).function(**head.options)
-        replace_classifiers(model, groups, shape, num_classes, seed)
+        _put_head(model, groups, head, num_classes, seed, backbone)
     _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
@@ -210,6 +208,34 @@ def valueless_network(
         image_size=native_size(backbone) or 1,
         class_members=members,
     )
+
+
+def _put_head(
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    head: HeadEntry,
+    num_classes: int,
+    seed: int,
+    backbone: str,
+) -> None:
+    """Raises `PlanError` for a head that is fitted where the classifier takes maps of features."""
+    fitted = head.name == FITTED
+    shape = HeadShape() if fitted else HEADS.get(head.name).function(**head.options)
+    replace_classifiers(model, groups, shape, num_classes, seed)
+    if not fitted:
+        return
+    from torch import nn
+
+    from bench.models.fitted_head import FittedHead
+
+    name = _classifiers(model, groups)[HEAD]
+    replaced = model.get_submodule(name)
+    if not isinstance(replaced, nn.Linear):
+        raise PlanError(
+            f"a head that is fitted takes one vector of features an image, and {backbone} "
+            "classifies maps of them by a convolution; use another backbone"
+        )
+    model.set_submodule(name, FittedHead(replaced.in_features, num_classes))
 
 
 def _attach(

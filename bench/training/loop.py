@@ -19,6 +19,7 @@ from bench.methods.target_tasks import MULTI_LABEL, Standardisation, answers
 from bench.models import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
+from bench.training.fitted import fit_head
 from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_tensors
 from bench.training.random_state import own_random_state
@@ -60,7 +61,8 @@ class Outcome:
     `val_probabilities` are those of the validation split, without rows if there is none. Of
     regression both are predicted values, in the targets' own units, and `standardised` is how they
     were learned; of several labels a sample, `thresholds` are from which probability on each is
-    given. `state` holds what training changed of the starting weights, at the best epoch.
+    given. `state` holds what training changed of the starting weights, at the best epoch. Of a head
+    that is fitted, `chosen` is what validation chose by name, and `fit_seconds` how long it took.
     """
 
     best: Snapshot
@@ -73,6 +75,8 @@ class Outcome:
     total_params: int
     standardised: Standardisation | None = None
     thresholds: tuple[float, ...] | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    fit_seconds: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -198,10 +202,13 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network.
 
-    Validation has been scored at that epoch, and is predicted again unless it was in this process:
+    A head that is fitted is found here. Validation has been scored at that epoch, and is predicted again unless it was in this process:
     keeping what each epoch predicted would cost every state's file the room.
     """
     plan, test = training.plan, training.splits.test
+    fitted = None if plan.fit is None else fit_head(training)
+    if fitted is not None:
+        state = State(model=fitted.tensors, best=fitted.tensors)
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
@@ -241,8 +248,11 @@ def outcome(training: Training, state: State) -> Outcome:
         state=state.best,
         standardised=training.standardised,
         thresholds=thresholds,
+        chosen={} if fitted is None else fitted.chosen,
+        fit_seconds=0.0 if fitted is None else fitted.seconds,
         trainable_params=trainable_parameters(training.network, plan),
-        total_params=sum(parameter.numel() for parameter in training.network.model.parameters()),
+        total_params=sum(each.numel() for each in training.network.model.parameters())
+        + _held(training.network),
     )
 
 
@@ -268,12 +278,21 @@ def _val_scores(training: Training, logits: Tensor) -> Scores | None:
 
 
 def trainable_parameters(network: Network, plan: Plan) -> int:
-    """How many parameters move in some stage: not frozen and with a multiplier above 0."""
-    return sum(
+    """How many parameters move in some stage: not frozen and with a multiplier above 0.
+
+    Of a head that is fitted, how many values it holds.
+    """
+    return _held(network) + sum(
         parameter.numel()
         for name, parameter in network.model.named_parameters()
         if any(stage.rule_for(network.address_of(name)).lr for stage in plan.stages)
     )
+
+
+def _held(network: Network) -> int:
+    """How many values a fitted head holds."""
+    own = network.fitted_head
+    return 0 if own is None else sum(tensor.numel() for tensor in own[1].held().values())
 
 
 def _train_epoch(

@@ -382,7 +382,12 @@ _RESIZE: Mapping[str, Any] = {
 
 def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
     """The values of the library's network; raises `BenchError` where it has no place for some."""
-    adapter = model.spec.adapter
+    adapter, fitted = model.spec.adapter, model.network.fitted_head
+    if fitted is not None and not fitted[1].is_linear:
+        raise BenchError(
+            "safetensors keeps the values of the library's own network, whose classifier is one "
+            "linear layer, and this trial's is not; use --format onnx or --format torch-export"
+        )
     if adapter is None:
         return model.module.state_dict()
     merged = deepcopy(model.module)

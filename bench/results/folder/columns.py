@@ -205,12 +205,13 @@ CHILD_COLUMNS: Mapping[str, Kind] = {
 }
 """Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
 
-THRESHOLDS = "thresholds"
+THRESHOLDS, CHOSEN = "thresholds", "chosen"
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "fold": Kind("int64", 1, 1000),  # from 1; of suites with folds only
         "standardised": TEXT,  # JSON: mean and sd of each target in training; of regression only
         THRESHOLDS: TEXT,  # JSON: of each label; of several labels a sample only
+        CHOSEN: TEXT,  # JSON: of heads that are fitted, what validation chose, such as k
     },
     "predictions": {
         "group": TEXT,  # of data sets with groups only
