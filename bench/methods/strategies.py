@@ -703,7 +703,9 @@ def linear_sweep(
     *,
     steps: Annotated[
         int,
-        Field(ge=1, le=1_000_000, description="Steps of SGD; the paper has 12 500.", examples=[12_500]),
+        Field(
+            ge=1, le=1_000_000, description="Steps of SGD; the paper has 12,500.", examples=[12_500]
+        ),
     ] = 1250,
     batch: Annotated[
         int,

@@ -200,8 +200,10 @@ def _kind(tensors: Held, features: int, outputs: int) -> _Kind:
     }
     for name in found.whole:
         low, high = limits[name]
-        if not tensors[name].numel() or not low <= int(tensors[name].min()) or (
-            int(tensors[name].max()) > high
+        if (
+            not tensors[name].numel()
+            or not low <= int(tensors[name].min())
+            or (int(tensors[name].max()) > high)
         ):
             raise ValueError(f"{name} of a fitted head must lie in [{low}, {high}]")
     for name in set(found.numbers) - set(found.whole):

@@ -280,8 +280,8 @@ def _without_validation(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[st
         given = f"give it a value ({chooses}: …)" if chooses in options else "leave it out"
         yield (
             "strategy",
-            f"strategy {name!r} chooses {chooses} on validation, and val_fraction is 0: {given}, or "
-            f"{mend}",
+            f"strategy {name!r} chooses {chooses} on validation, and val_fraction is 0: {given}, "
+            f"or {mend}",
         )
 
 

@@ -27,8 +27,8 @@ def of_trial(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
     if strategy.target_tasks is not None and task not in strategy.target_tasks:
         yield (
             "strategy",
-            f"strategy {trial.strategy.name!r} tells classes apart, and the suite's task is {task}; "
-            "choose another, such as ridge",
+            f"strategy {trial.strategy.name!r} tells classes apart, and the suite's task is "
+            f"{task}; choose another, such as ridge",
         )
     if PRETRAINED_HEAD in (strategy.head, settings.head.name):
         what = (

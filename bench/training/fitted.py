@@ -20,7 +20,7 @@ from bench.methods.plan import HEAD
 from bench.models.evaluation import evaluation_batch
 from bench.models.fitted_head import FittedHead
 from bench.training import fits
-from bench.training.fits import FITS, Candidate
+from bench.training.fits import FITS, Candidate, prepare
 from bench.training.trial import EpochInputs, Training, score
 
 
@@ -41,6 +41,7 @@ def fit_head(training: Training) -> Fitted:
     fit, own = training.plan.fit, training.network.fitted_head
     assert fit is not None, "the plan fits no head"
     assert own is not None, "the network has another head"
+    prepare(fit)
     started = time.perf_counter()
     training.load({})
     train = training.splits.train

@@ -202,8 +202,9 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network.
 
-    A head that is fitted is found here. Validation has been scored at that epoch, and is predicted again unless it was in this process:
-    keeping what each epoch predicted would cost every state's file the room.
+    A head that is fitted is found here. Validation has been scored at that epoch, and is predicted
+    again unless it was in this process: keeping what each epoch predicted would cost every state's
+    file the room.
     """
     plan, test = training.plan, training.splits.test
     fitted = None if plan.fit is None else fit_head(training)

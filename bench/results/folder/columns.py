@@ -69,6 +69,7 @@ _OTHERS = {name: kind for name, kind in METRICS.items() if name != ACCURACY}
 _OF_METRICS = ("last_val_", "last_test_", "val_", "test_")
 """What precedes a metric's name in `trials`; in `curves` the name stands alone."""
 
+CHOSEN = "chosen"
 COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "trial": TEXT,
@@ -102,6 +103,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "train_seconds": DURATION,
         "reused_epochs": COUNT,
         "peak_memory_mib": DURATION,
+        CHOSEN: TEXT,  # JSON: of a head that is fitted, what validation chose, such as k
         "device": TEXT,
         "precision": TEXT,
         "started": MOMENT,
@@ -205,13 +207,12 @@ CHILD_COLUMNS: Mapping[str, Kind] = {
 }
 """Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
 
-THRESHOLDS, CHOSEN = "thresholds", "chosen"
+THRESHOLDS = "thresholds"
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "fold": Kind("int64", 1, 1000),  # from 1; of suites with folds only
         "standardised": TEXT,  # JSON: mean and sd of each target in training; of regression only
         THRESHOLDS: TEXT,  # JSON: of each label; of several labels a sample only
-        CHOSEN: TEXT,  # JSON: of heads that are fitted, what validation chose, such as k
     },
     "predictions": {
         "group": TEXT,  # of data sets with groups only
@@ -316,4 +317,4 @@ FIRST_SPLITS = 3
 
 def came_later(table: TableName, column: str) -> bool:
     """Whether tables of the first schema version lack the column."""
-    return metric_of(table, column) not in (None, ACCURACY)
+    return column == CHOSEN or metric_of(table, column) not in (None, ACCURACY)

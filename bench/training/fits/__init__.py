@@ -6,6 +6,8 @@ regularised. Validation chooses among several; `bench.training.fitted` asks it.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from bench.methods.plan import Term
 from bench.training.fits.base import Candidate, Fit, Samples, check_installed
 from bench.training.fits.forest import forest
@@ -15,7 +17,7 @@ from bench.training.fits.nearest import class_mean, nearest_neighbours
 from bench.training.fits.ridge import ridge
 from bench.training.fits.svm import svm
 
-__all__ = ["FITS", "Candidate", "Samples", "check_available"]
+__all__ = ["FITS", "Candidate", "Samples", "check_available", "prepare"]
 
 FITS: dict[str, Fit] = {
     "class_mean": class_mean,
@@ -34,3 +36,11 @@ def check_available(fit: Term) -> None:
     """Raise `MissingExtraError` where what the fit needs is not installed."""
     if fit.name in _OF_SCIKIT_LEARN:
         check_installed(f"strategy {fit.name!r}")
+
+
+def prepare(fit: Term) -> None:
+    """Import what the fit needs: that takes seconds, which are none of the first trial's."""
+    if fit.name in _OF_SCIKIT_LEARN:
+        check_available(fit)
+        for part in ("ensemble", "linear_model", "svm"):
+            import_module(f"sklearn.{part}")

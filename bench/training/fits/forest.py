@@ -32,6 +32,7 @@ def forest(samples: Samples, *, trees: int, min_leaf: int) -> Iterator[Candidate
         model.fit(samples.features.numpy(), targets, sample_weight=samples.weights)
     found = [tree.tree_ for tree in model.estimators_]
     starts = np.cumsum([0, *(tree.node_count for tree in found)])
+    classes = samples.task.has_classes
     parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _NODES}
     for start, tree in zip(starts, found, strict=False):
         is_leaf = tree.children_left < 0
@@ -40,7 +41,7 @@ def forest(samples: Samples, *, trees: int, min_leaf: int) -> Iterator[Candidate
         parts["threshold"].append(_rounded_down(tree.threshold))
         parts["left"].append(start + np.where(is_leaf, itself, tree.children_left))
         parts["right"].append(start + np.where(is_leaf, itself, tree.children_right))
-        parts["values"].append(tree.value[:, 0] if samples.task.has_classes else tree.value[:, :, 0])
+        parts["values"].append(tree.value[:, 0] if classes else tree.value[..., 0])
     joined = {name: np.concatenate(each) for name, each in parts.items()}
     yield Candidate(
         chosen={},

@@ -64,7 +64,9 @@ def _trained(samples: Samples, part: Part, steps: int, batch: int) -> tuple[Tens
     return weight.view(len(RATES), outputs, columns), bias
 
 
-def _order(count: int, size: int, seed: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _order(
+    count: int, size: int, seed: int
+) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Batches of `size` samples without end: each pass in an order of its own, whole batches."""
     draw = np.random.default_rng(derive_seed(seed, "order"))
     while True:
