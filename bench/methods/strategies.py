@@ -711,10 +711,22 @@ def linear_sweep(
         int,
         Field(ge=2, le=100_000, description="Samples of a step.", examples=[256]),
     ] = 128,
+    blocks: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Probes read the last block, or so many last ones; of transformers without "
+            "or with the mean of patches, of CNNs the means of the last groups' maps. 1: what is "
+            "in front of the head, alone.",
+            examples=[1],
+        ),
+    ] = 4,
 ) -> Plan:
-    """Train linear probes at 13 learning rates in one pass; validation chooses one.
+    """Train linear probes at 13 learning rates on several features; validation chooses one.
 
     As the linear evaluation of Oquab et al., "DINOv2", 2023, but on kept features, without
     augmentation: SGD, momentum 0.9, cosine, rates of 1e-5 to 0.1 × batch / 256.
     """
-    return _fitted("linear_sweep", steps=steps, batch=batch)
+    plan = _fitted("linear_sweep", steps=steps, batch=batch)
+    return plan if blocks == 1 else replace(plan, adapter=_term("linear_sweep", {"blocks": blocks}))

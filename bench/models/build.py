@@ -18,6 +18,7 @@ from bench.models.catalogue import (
     is_timm,
     native_size,
     outside_traits,
+    sample_shape,
 )
 from bench.models.first_layer import COLOURS, adapt_first_layer
 from bench.models.heads import (
@@ -101,13 +102,15 @@ def build_network(
         check_groups(model, groups, image_size=image_size)
     adapt_first_layer(model, groups, channels, drawn=seed if weights.path is None else None)
     _keep_inputs_intact(model, groups)
-    _attach(adapter, model, groups, backbone, seed)
-    return Network(
+    groups = _attach(adapter, model, groups, backbone, seed)
+    network = Network(
         model,
         groups,
         image_size=image_size,
         class_members=members,
     )
+    _count_features(network, sample_shape(backbone, image_size), channels)
+    return network
 
 
 @remembered
@@ -201,7 +204,7 @@ def valueless_network(
         members = [[0]]
     else:
         _put_head(model, groups, head, num_classes, seed, backbone)
-    _attach(adapter, model, groups, backbone, seed)
+    groups = _attach(adapter, model, groups, backbone, seed)
     return Network(
         model,
         groups,
@@ -244,12 +247,42 @@ def _attach(
     groups: Sequence[LayerGroup],
     backbone: str,
     seed: int,
-) -> None:
+) -> tuple[LayerGroup, ...]:
+    """The groups of the model with what the adapter makes of it."""
     if adapter is None:
-        return
+        return tuple(groups)
+    from bench.models import last_blocks
+
+    if adapter.name == last_blocks.NAME:
+        from bench.models.fitted_head import FittedHead
+
+        (head,) = (each for each in model.modules() if type(each) is FittedHead)
+        count = int(dict(adapter.options)["blocks"])
+        wider, head.columns = last_blocks.with_last_blocks(
+            model, groups, count=count, width=head.features
+        )
+        return wider
     from bench.models.adapters import attach
 
     attach(model, groups, adapter, backbone=backbone, seed=seed)
+    return tuple(groups)
+
+
+def _count_features(network: Network, shape: Sequence[int], channels: int) -> None:
+    """How many features a fitted head is given where they are more than in front of it."""
+    import torch
+
+    if network.fitted_head is None or not network.fitted_head[1].columns:
+        return
+    _, head = network.fitted_head
+    network.eval()
+    with torch.no_grad():
+        sample = torch.zeros(1, *((channels, *shape[1:]) if len(shape) == 3 else shape))
+        found = network(sample, stop=HEAD).shape[1]
+    network.train()
+    if found == head.features:
+        head.columns = ()
+    head.features = found
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:

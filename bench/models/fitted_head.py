@@ -27,8 +27,23 @@ Numbers = Mapping[str, float]
 Compute = Callable[[Held, Numbers, Tensor], Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Features that a head may read without the others: of so many last `blocks`, with the mean of
+    the last one's patches or not (`average`; None: there is no such choice).
+
+    They are the `pieces` `[begin, end)` of a row; an `end` of None is that of the row.
+    """
+
+    blocks: int
+    average: bool | None
+    pieces: tuple[tuple[int, int | None], ...]
+
+
 class FittedHead(nn.Module):
     """Features `[n, features]` to outputs `[n, outputs]`, by the tensors that it holds.
+
+    `columns` says which of the features may be read without the others.
 
     - `weight` `[outputs, features]`, `bias` `[outputs]`: a linear layer.
     - `directions` `[outputs, features]`: their products with features of length 1.
@@ -46,6 +61,7 @@ class FittedHead(nn.Module):
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
         self.features, self.outputs = features, outputs
+        self.columns: tuple[Columns, ...] = ()
         self._compute: Compute | None = None
         self._numbers: dict[str, float] = {}
         # Moves with the network, also while nothing is held.
@@ -111,7 +127,7 @@ def _gaussians(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
 
 
 def _trees(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
-    node = held["roots"].expand(len(features), -1)
+    node = held["roots"].expand(features.shape[0], -1)
     for _ in range(int(numbers["depth"])):
         goes_left = features.gather(1, held["feature"][node]) <= held["threshold"][node]
         node = torch.where(goes_left, held["left"][node], held["right"][node])

@@ -115,8 +115,9 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
     settings, strategy = written.settings, written.strategy.name
     traits = catalogue.strategy.get(strategy).traits
     if not traits.trains and key not in (*UNTRAINED_KEEPS, "backbone", "strategy"):
-        what = "fits its head at once, without epochs" if traits.fits else "trains nothing"
-        return f"strategy {strategy!r} {what}"
+        if traits.fits:
+            return "strategies that fit a head at once have no epochs"
+        return f"strategy {strategy!r} trains nothing"
     if key == "weights" and traits.weights == "ignored":
         return f"strategy {strategy!r} starts at random"
     if key == "head" and traits.head is not None:
@@ -165,7 +166,7 @@ def _tell_shared_options(uses: Uses, each: WrittenTrial, catalogue: Catalogue) -
     for option in entry.given:
         if option in catalogue.strategy.shared_options and entry.options[option] is not None:
             name, place = f"{option} of strategy {entry.name!r}", (*location, option)
-            what = "fits its head as it does" if traits.fits else "trains nothing"
+            what = "minimises what it is made for" if traits.fits else "trains nothing"
             uses.unused(name, place, each.trial, f"no effect, the strategy {what}")
 
 

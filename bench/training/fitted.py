@@ -18,7 +18,7 @@ from bench.keys import derive_seed
 from bench.methods.metrics import metric
 from bench.methods.plan import HEAD
 from bench.models.evaluation import evaluation_batch
-from bench.models.fitted_head import FittedHead
+from bench.models.fitted_head import Columns, FittedHead
 from bench.training import fits
 from bench.training.fits import FITS, Candidate, prepare
 from bench.training.trial import EpochInputs, Training, score
@@ -53,6 +53,7 @@ def fit_head(training: Training) -> Fitted:
         task=training.target_task,
         weights=None if weights is None else _of_mean_one(weights[train]),
         seed=derive_seed(training.settings.seed, fit.name) % 2**32,
+        parts=tuple(_part(columns, own[1].features) for columns in own[1].columns),
     )
     candidates = list(FITS[fit.name](samples, **dict(fit.options)))
     chosen = candidates[0] if len(candidates) == 1 else _best(training, candidates, fit.name)
@@ -62,6 +63,13 @@ def fit_head(training: Training) -> Fitted:
         chosen=chosen.chosen,
         seconds=time.perf_counter() - started,
     )
+
+
+def _part(columns: Columns, features: int) -> fits.Part:
+    """Some columns of so many features."""
+    average = {} if columns.average is None else {"average": float(columns.average)}
+    pieces = [np.arange(start, features if end is None else end) for start, end in columns.pieces]
+    return fits.Part(chosen={"blocks": columns.blocks, **average}, columns=np.concatenate(pieces))
 
 
 def _best(training: Training, candidates: list[Candidate], name: str) -> Candidate:

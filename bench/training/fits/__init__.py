@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from bench.methods.plan import Term
-from bench.training.fits.base import Candidate, Fit, Samples, check_installed
+from bench.training.fits.base import Candidate, Fit, Part, Samples, check_installed
 from bench.training.fits.forest import forest
 from bench.training.fits.linear_sweep import linear_sweep
 from bench.training.fits.logistic import logistic
@@ -17,7 +17,7 @@ from bench.training.fits.nearest import class_mean, nearest_neighbours
 from bench.training.fits.ridge import ridge
 from bench.training.fits.svm import svm
 
-__all__ = ["FITS", "Candidate", "Samples", "check_available", "prepare"]
+__all__ = ["FITS", "Candidate", "Part", "Samples", "check_available", "prepare"]
 
 FITS: dict[str, Fit] = {
     "class_mean": class_mean,
