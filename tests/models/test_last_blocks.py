@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from bench.models import build_network, describe_weights
 from bench.models.evaluation import Trunk
 from bench.models.families import FAMILIES
 from bench.models.last_blocks import with_last_blocks
-from bench.models.network import Network
+from bench.models.network import Network, layer_group
 from bench.suite import Entry
 
 VIT = "timm/test_vit"
@@ -110,12 +111,11 @@ def test_a_transformer_of_timm_gives_tokens() -> None:
 
 
 def test_a_perceptron_has_nothing_beside_what_flows_into_its_head() -> None:
-    from bench.testing.vectors import tiny_mlp, tiny_mlp_groups
-
-    model = tiny_mlp(8)
-    wider, _ = with_last_blocks(model, tiny_mlp_groups(model), count=4, width=32)
-    network = Network(model, wider, image_size=8).eval()
-    plain = Network(model, tiny_mlp_groups(model), image_size=8).eval()
+    layers = {name: nn.Linear(8, 8) for name in ("stem", "block", HEAD)}
+    model = nn.Sequential(OrderedDict(layers))
+    groups = tuple(layer_group(name, name) for name in layers)
+    wider, _ = with_last_blocks(model, groups, count=4, width=8)
+    network, plain = (Network(model, each, image_size=8).eval() for each in (wider, groups))
     batch = torch.randn(3, 8)
     with torch.no_grad():
         assert torch.equal(network(batch, stop=HEAD), plain(batch, stop=HEAD))
