@@ -577,7 +577,7 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         adapter=job.plan.adapter,
         image_size=training.preprocessing.size,
         channels=training.preprocessing.form.depth,
-        boundary=start_of(training, epoch)[0] if epoch >= 0 else None,
+        boundary=start_of(training, epoch if epoch >= 0 else None)[0],
         precision=training.precision,
         threads=settings.cpu_threads,
         numerics=NUMERICS_VERSION,

@@ -74,6 +74,7 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
     Plan: {
         "stages": "the stage of each epoch is hashed as it resolves",
         "adapter": "part of the start",
+        "fit": "part of the start",
     },
     Stage: {
         "epochs": "says how long the path stays in the stage",
@@ -160,6 +161,7 @@ def trial_keys(
     settings = trial.settings
     start = {
         **_trunk(trial, weights, device, precision, fingerprint, plugins, plan.adapter),
+        **({} if plan.fit is None else {"fit": _used_fit(plan.fit, settings)}),
         "plugins": of_training(plugins),
         "seed": settings.seed,
         "head": settings.head.identity(),
@@ -169,7 +171,7 @@ def trial_keys(
             name: samples_digest(part)
             for name, part in splits.named().items()
             # What trains nothing is the same with any number of training samples.
-            if plan.epochs or name != "train"
+            if plan.epochs or plan.fit is not None or name != "train"
         },
     }
     return epoch_keys(
@@ -275,6 +277,11 @@ def _used_settings(settings: Settings) -> dict[str, Any]:
 
 def _used_entry(entry: Entry) -> dict[str, Any]:
     return {**entry.identity(), **_left_over(entry, Entry)}
+
+
+def _used_fit(fit: Term, settings: Settings) -> list[Any]:
+    """What a head that is fitted at once depends on, beside features and splits."""
+    return [_used_term(fit), settings.task, settings.metric]
 
 
 def _used_term(term: Term | None) -> list[Any] | None:

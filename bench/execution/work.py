@@ -10,7 +10,7 @@ from typing import Any
 from bench.data import CENTRAL, Splits, samples_digest, view_name
 from bench.errors import counted as in_words
 from bench.execution.jobs import Job
-from bench.methods.plan import Stage
+from bench.methods.plan import HEAD, Stage
 from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import adapts_behind, epoch_start, moving_groups
@@ -150,7 +150,8 @@ def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
                 total.epoch_work.append(work)
             seen.add(key)
         if job.keys[-1] not in tested:  # trials that end in one state are tested once
-            total.flops_done += _test(counted)
+            fits = job.plan.fit is not None
+            total.flops_done += _fit(counted, views) if fits else _test(counted)
         tested.add(job.keys[-1])
     return total
 
@@ -168,13 +169,19 @@ def _epoch_work(counted: CountedTrial, epoch: int, seen: set[str]) -> EpochWork:
     stage = job.plan.stage_at(epoch)
     if boundary is None or not pristine:
         return EpochWork(counted=counted, stage=stage, boundary=None, views=0)
+    views = _fresh_views(counted, boundary, epoch, seen)
+    return EpochWork(counted=counted, stage=stage, boundary=boundary, views=views)
+
+
+def _fresh_views(counted: CountedTrial, boundary: str, epoch: int, seen: set[str]) -> int:
+    """Samples of views that nobody has looked at before."""
     fresh = 0
     for key, samples in _views(counted, boundary, epoch):
         if key not in seen:
             fresh += samples
         if key is not None:
             seen.add(key)
-    return EpochWork(counted=counted, stage=stage, boundary=boundary, views=fresh)
+    return fresh
 
 
 def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
@@ -226,16 +233,26 @@ def _done(work: EpochWork) -> int:
         eval_samples=counted.val,
     )
     if work.boundary is not None:
-        names = list(flops)
-        prefix = names[: names.index(work.boundary)]
-        total += work.views * sum(flops[name] for name in prefix)
+        total += work.views * _before(work.boundary, flops)
     return total
+
+
+def _fit(counted: CountedTrial, seen: set[str]) -> int:
+    """A head that is fitted looks at all splits once; what it does with features costs nothing."""
+    return _fresh_views(counted, HEAD, 0, seen) * _before(HEAD, _flops(counted))
+
+
+def _before(boundary: str, flops: Mapping[str, int]) -> int:
+    names = list(flops)
+    return sum(flops[name] for name in names[: names.index(boundary)])
 
 
 def _alone(counted: CountedTrial) -> int:
     """Operations of the trial if it shares nothing: all of its network, in every epoch."""
     flops, shape = _flops(counted), counted.job.outline
     total = _test(counted)
+    if counted.job.plan.fit is not None:
+        total += (counted.train + counted.val) * sum(flops.values())
     for stage in counted.job.plan.stages:
         total += stage.epochs * epoch_flops(
             flops,

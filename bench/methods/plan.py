@@ -19,6 +19,9 @@ HEAD = "head"
 ADAPTER = "adapter"
 """What the module of an adapter is called, below the layer whose output it changes."""
 
+FITTED = "fitted"
+"""The head of a plan that fits one."""
+
 NormMode = Literal["update", "fixed"]
 
 
@@ -101,7 +104,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A registered objective, penalty or adapter with all its options."""
+    """A registered objective, penalty, adapter or fit with all its options."""
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -111,7 +114,8 @@ class Term:
 class Plan:
     """The stages of a trial, in order, and what they minimise.
 
-    A plan without stages trains nothing. `objective` None is that of the target task. `adapter` are
+    A plan without stages trains nothing, but for the head that its `fit` finds at once, from
+    features of the backbone as it is. `objective` None is that of the target task. `adapter` are
     the parameters that are added to the backbone, if any are. With `gradient_batches` the rate of
     each layer group that trains is also multiplied by its relative gradient norm over the largest,
     measured at the start of every epoch over so many batches (Auto-RGN). `stoch_norm` is the
@@ -125,8 +129,11 @@ class Plan:
     adapter: Term | None = None
     gradient_batches: int | None = None
     stoch_norm: float | None = None
+    fit: Term | None = None
 
     def __post_init__(self) -> None:
+        if self.fit is not None and self.stages:
+            raise PlanError(f"a plan that fits its head ({self.fit.name}) has no stages")
         for stage in self.stages:
             if stage.epochs < 1:
                 raise PlanError(f"a stage must last at least one epoch, got {stage.epochs}")

@@ -21,6 +21,7 @@ from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import (
     ADAPTER,
+    FITTED,
     HEAD,
     LayerGroups,
     NormMode,
@@ -30,7 +31,7 @@ from bench.methods.plan import (
     Term,
     group_rule,
 )
-from bench.suite import Entry, Settings
+from bench.suite import Entry, Settings, TargetTaskName
 from bench.suite.registry import Registry
 from bench.suite.rules import Count, broken_rule
 
@@ -149,7 +150,9 @@ class StrategyTraits:
 
     `weights` "ignored": it starts at random whatever the suite gives. `why_weights`: what it does
     that makes no sense without weights. `head`: the head that it always has. `trains` False: it
-    trains nothing, so that schedule and augmentation do not apply.
+    trains nothing, so that schedule and augmentation do not apply; `fits`: its head is found at
+    once. `chooses`: the option for which validation chooses a value unless it is given.
+    `target_tasks`: those that it is defined for; None: all.
 
     For people: the `paper` that it comes from, what it `needs`, and the `typical_lr`, with the
     optimiser that it belongs to.
@@ -159,6 +162,9 @@ class StrategyTraits:
     why_weights: str | None = None
     head: str | None = None
     trains: bool = True
+    fits: bool = False
+    chooses: str | None = None
+    target_tasks: tuple[TargetTaskName, ...] | None = None
     paper: str | None = None
     needs: str = "weights"
     typical_lr: str | None = None
@@ -722,3 +728,231 @@ def side_tuning(
     a starts at 0. B runs without dropout and with fixed statistics, S as networks that train.
     """
     return _adapted(groups, epochs, "side_tuning", top=None, side=side)
+
+
+# Heads that are fitted at once ------------------------------------------------------------------
+
+
+_CLASSES: tuple[TargetTaskName, ...] = ("classification",)
+
+
+def _fits(
+    name: str,
+    *,
+    paper: str,
+    needs: str = "weights",
+    chooses: str | None = None,
+    target_tasks: tuple[TargetTaskName, ...] | None = _CLASSES,
+) -> Callable[[Strategy], Strategy]:
+    """Registers a strategy that fits a head on features of the frozen backbone."""
+    return STRATEGIES.register(
+        name,
+        trains=False,
+        fits=True,
+        head=FITTED,
+        why_weights=FREEZES,
+        chooses=chooses,
+        target_tasks=target_tasks,
+        paper=paper,
+        needs=needs,
+        typical_lr="none: its head is fitted at once",
+    )
+
+
+def _fitted(name: str, **options: Any) -> Plan:
+    return Plan(stages=(), fit=_term(name, options))
+
+
+Temperature = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=100,
+        description="Similarities, which lie in [-1, 1], are divided by this.",
+        examples=[0.1],
+    ),
+]
+InversePenalty = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1e12,
+        description="What the sum of the losses counts beside the penalty ½‖w‖², as scikit-learn's "
+        "C. null: validation chooses.",
+        examples=[1.0],
+    ),
+]
+
+
+@_fits(
+    "knn",
+    paper="Wu et al., Unsupervised Feature Learning via Non-Parametric Instance "
+    "Discrimination, 2018, arXiv 1805.01978",
+    chooses="k",
+    target_tasks=None,
+)
+def knn(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    k: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Neighbours that vote. null: validation chooses of 10, 20, 100, 200.",
+            examples=[20],
+        ),
+    ] = None,
+    temperature: Temperature = 0.07,
+) -> Plan:
+    """Let the k training samples with the nearest features vote; nothing is trained.
+
+    They are near by cosine, and each vote counts exp(similarity / temperature).
+    """
+    return _fitted("knn", k=k, temperature=temperature)
+
+
+@_fits(
+    "class_mean",
+    paper="Mensink et al., Distance-Based Image Classification, 2013",
+)
+def class_mean(groups: Sequence[str], epochs: int, *, temperature: Temperature = 0.07) -> Plan:
+    """Take the class whose mean of features is nearest by cosine; nothing is trained."""
+    return _fitted("class_mean", temperature=temperature)
+
+
+@_fits(
+    "ridge",
+    paper="Zhai et al., Scaling Vision Transformers, 2022, arXiv 2106.04560",
+    chooses="l2",
+    target_tasks=None,
+)
+def ridge(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    l2: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e12,
+            description="Weight of the penalty ‖w‖² beside the sum of squares. null: validation "
+            "chooses of the powers of 2 from 2⁻¹⁰ to 2¹⁹.",
+            examples=[1024.0],
+        ),
+    ] = None,
+) -> Plan:
+    """Solve ridge regression on standardised features, for targets of ±1 or numbers.
+
+    As the few-shot evaluation of its paper. Its scores are no probabilities: `after: temperature`
+    calibrates them.
+    """
+    return _fitted("ridge", l2=l2)
+
+
+@_fits(
+    "logistic",
+    paper="Radford et al., Learning Transferable Visual Models From Natural Language "
+    "Supervision, 2021, arXiv 2103.00020",
+    needs="weights; scikit-learn",
+    chooses="c",
+)
+def logistic(groups: Sequence[str], epochs: int, *, c: InversePenalty = None) -> Plan:
+    """Fit logistic regression with an L2 penalty to the end, without a learning rate.
+
+    The linear evaluation of CLIP and DINOv2: L-BFGS along 45 values of C from 1e-6 to 1e5.
+    """
+    return _fitted("logistic", c=c)
+
+
+@_fits(
+    "svm",
+    paper="Cortes and Vapnik, Support-Vector Networks, 1995",
+    needs="weights; scikit-learn",
+    chooses="c",
+)
+def svm(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    kernel: Annotated[
+        Literal["linear", "rbf"],
+        Field(
+            description="`linear`, or Gaussian kernels (`rbf`) with gamma 1 / number of features.",
+            examples=["rbf"],
+        ),
+    ] = "linear",
+    c: InversePenalty = None,
+) -> Plan:
+    """Fit support vector machines on standardised features, one class against the others.
+
+    Along ten values of C from 1e-6 to 1e3. Its scores are no probabilities: `after: temperature`
+    calibrates them.
+    """
+    return _fitted("svm", kernel=kernel, c=c)
+
+
+@_fits(
+    "forest",
+    paper="Breiman, Random Forests, 2001",
+    needs="weights; scikit-learn",
+    target_tasks=None,
+)
+def forest(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    trees: Annotated[
+        int, Field(ge=1, le=10_000, description="How many trees.", examples=[300])
+    ] = 100,
+    min_leaf: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="Training samples that a leaf has.", examples=[5]),
+    ] = 1,
+) -> Plan:
+    """Grow a random forest on the features.
+
+    √features are drawn for each split.
+    """
+    return _fitted("forest", trees=trees, min_leaf=min_leaf)
+
+
+@_fits(
+    "linear_sweep",
+    paper="Oquab et al., DINOv2, 2023, arXiv 2304.07193",
+    chooses="lr",
+)
+def linear_sweep(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    steps: Annotated[
+        int,
+        Field(
+            ge=1, le=1_000_000, description="Steps of SGD; the paper has 12,500.", examples=[12_500]
+        ),
+    ] = 1250,
+    batch: Annotated[
+        int,
+        Field(ge=2, le=100_000, description="Samples of a step.", examples=[256]),
+    ] = 128,
+    blocks: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Probes read the last block, or so many last ones; of transformers without "
+            "or with the mean of patches, of CNNs the means of the last groups' maps. 1: what is "
+            "in front of the head, alone.",
+            examples=[1],
+        ),
+    ] = 4,
+) -> Plan:
+    """Train linear probes at 13 learning rates on several features; validation chooses one.
+
+    As the linear evaluation of its paper, but on kept features, without augmentation: SGD, momentum
+    0.9, cosine, rates of 1e-5 to 0.1 × batch / 256.
+    """
+    plan = _fitted("linear_sweep", steps=steps, batch=batch)
+    return plan if blocks == 1 else replace(plan, adapter=_term("linear_sweep", {"blocks": blocks}))

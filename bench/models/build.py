@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.errors import WeightsError
-from bench.methods.plan import HEAD, LayerGroups, Term
+from bench.errors import PlanError, WeightsError
+from bench.methods.plan import FITTED, HEAD, LayerGroups, Term
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
@@ -19,6 +19,7 @@ from bench.models.catalogue import (
     is_timm,
     native_size,
     outside_traits,
+    sample_shape,
 )
 from bench.models.first_layer import COLOURS, adapt_first_layer
 from bench.models.heads import (
@@ -98,8 +99,7 @@ def build_network(
         _load(backbone, model, groups, weights, with_classifiers=with_classifiers)
     kept = _kept_classifier(model, groups) if source_head else None
     if not pretrained:
-        shape = HEADS.get(head.name).function(**head.options)
-        replace_classifiers(model, groups, shape, num_classes, seed)
+        _put_head(model, groups, head, num_classes, seed, backbone)
     if is_timm(backbone):
         from bench.models.timm_models import check_groups, fit_image_size
 
@@ -110,12 +110,14 @@ def build_network(
     if kept is not None:
         groups = _with_source_head(model, groups, kept)
     groups = _attach(adapter, model, groups, backbone, seed)
-    return Network(
+    network = Network(
         model,
         groups,
         image_size=image_size,
         class_members=members,
     )
+    _count_features(network, sample_shape(backbone, image_size), channels)
+    return network
 
 
 @remembered
@@ -223,8 +225,7 @@ def valueless_network(
     if head.name == PRETRAINED_HEAD:
         members = [[0]]
     else:
-        shape = HEADS.get(head.name).function(**head.options)
-        replace_classifiers(model, groups, shape, num_classes, seed)
+        _put_head(model, groups, head, num_classes, seed, backbone)
     if kept is not None:
         groups = _with_source_head(model, groups, kept)
     groups = _attach(adapter, model, groups, backbone, seed)
@@ -236,6 +237,34 @@ def valueless_network(
     )
 
 
+def _put_head(
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    head: HeadEntry,
+    num_classes: int,
+    seed: int,
+    backbone: str,
+) -> None:
+    """Raises `PlanError` for a head that is fitted where the classifier takes maps of features."""
+    fitted = head.name == FITTED
+    shape = HeadShape() if fitted else HEADS.get(head.name).function(**head.options)
+    replace_classifiers(model, groups, shape, num_classes, seed)
+    if not fitted:
+        return
+    from torch import nn
+
+    from bench.models.fitted_head import FittedHead
+
+    name = _classifiers(model, groups)[HEAD]
+    replaced = model.get_submodule(name)
+    if not isinstance(replaced, nn.Linear):
+        raise PlanError(
+            f"a head that is fitted takes one vector of features an image, and {backbone} "
+            "classifies maps of them by a convolution; use another backbone"
+        )
+    model.set_submodule(name, FittedHead(replaced.in_features, num_classes))
+
+
 def _attach(
     adapter: Term | None,
     model: nn.Module,
@@ -243,9 +272,20 @@ def _attach(
     backbone: str,
     seed: int,
 ) -> tuple[LayerGroup, ...]:
-    """The layer groups of the model with an adapter, which it has then."""
+    """The layer groups of the model with what the adapter makes of it."""
     if adapter is None:
         return groups
+    from bench.models import last_blocks
+
+    if adapter.name == last_blocks.NAME:
+        from bench.models.fitted_head import FittedHead
+
+        (head,) = (each for each in model.modules() if type(each) is FittedHead)
+        count = int(dict(adapter.options)["blocks"])
+        wider, head.columns = last_blocks.with_last_blocks(
+            model, groups, count=count, width=head.features
+        )
+        return wider
     from bench.models.adapters import attach
 
     return attach(model, groups, adapter, backbone=backbone, seed=seed)
@@ -263,6 +303,23 @@ def _with_source_head(
     from bench.models.source_head import attach_source_head
 
     return attach_source_head(model, groups, *kept)
+
+
+def _count_features(network: Network, shape: Sequence[int], channels: int) -> None:
+    """How many features a fitted head is given where they are more than in front of it."""
+    import torch
+
+    if network.fitted_head is None or not network.fitted_head[1].columns:
+        return
+    _, head = network.fitted_head
+    network.eval()
+    with torch.no_grad():
+        sample = torch.zeros(1, *((channels, *shape[1:]) if len(shape) == 3 else shape))
+        found = network(sample, stop=HEAD).shape[1]
+    network.train()
+    if found == head.features:
+        head.columns = ()
+    head.features = found
 
 
 def structure(backbone: str, image_size: int | None = None) -> nn.Module:

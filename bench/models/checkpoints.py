@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
 from bench.keys import known_digest
-from bench.methods.plan import HEAD, Term
+from bench.methods.plan import FITTED, HEAD, Term
 from bench.methods.strategies import STRATEGIES
 from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, Standardisation
 from bench.models.build import build_network
@@ -185,6 +185,7 @@ class Checkpoint:
             ) from error
         if spec.boundary not in (None, HEAD, *network.boundaries):
             raise BenchError(f"{self.path} is damaged (it has no part {spec.boundary!r}); {MEND}")
+        self._fit_head(network)
         own = network.model.state_dict()
         strange = [n for n, t in self.tensors.items() if n not in own or t.shape != own[n].shape]
         if strange:
@@ -201,11 +202,24 @@ class Checkpoint:
         network.load(self.tensors)
         return network
 
+    def _fit_head(self, network: Network) -> None:
+        """Give a head that is fitted its tensors, whose shapes the file alone knows."""
+        if network.fitted_head is None:
+            return
+        prefix, head = network.fitted_head
+        held = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+        try:
+            if not held:
+                raise ValueError("its head holds nothing")
+            head.hold(held)
+        except ValueError as error:
+            raise BenchError(f"{self.path} is damaged ({error}); {MEND}") from error
+
     def _head(self) -> _Head:
         """The head, if it is one, and not larger than what the file holds can explain."""
         spec = self.spec
         options = dict(spec.head_options)
-        if spec.head != PRETRAINED_HEAD:
+        if spec.head not in (PRETRAINED_HEAD, FITTED):
             registered = HEADS.get(spec.head)
             try:
                 options = registered.options.model_validate(options).model_dump()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.methods.plan import HEAD
+from bench.models.fitted_head import FittedHead
 
 Layer = str | Callable[[nn.Module, Tensor], Tensor]
 """A submodule's name, or a function of (model, activations)."""
@@ -145,11 +146,31 @@ class Network(nn.Module):
         return tuple(group.name for group in self.groups[1:] if group.run is not None)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values into the parameters and buffers that `model` calls by these names."""
+        """Copy values into the parameters and buffers that `model` calls by these names.
+
+        A fitted head holds those that are its own among them, and no others any more.
+        """
+        fitted = self._hold(tensors)
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in tensors.items():
-                own[name].copy_(tensor)
+                if name not in fitted:
+                    own[name].copy_(tensor)
+
+    def _hold(self, tensors: Mapping[str, Tensor]) -> frozenset[str]:
+        """Give a fitted head its tensors; returns their names."""
+        if self.fitted_head is None:
+            return frozenset()
+        prefix, head = self.fitted_head
+        names = frozenset(name for name in tensors if name.startswith(prefix))
+        head.hold({name.removeprefix(prefix): tensors[name] for name in names})
+        return names
+
+    @cached_property
+    def fitted_head(self) -> tuple[str, FittedHead] | None:
+        """A head that is fitted, and what the names of its tensors begin with; None without one."""
+        named = self.model.named_modules()
+        return next(((f"{name}.", each) for name, each in named if type(each) is FittedHead), None)
 
     def forward(
         self, batch: Tensor, *, start: str | None = None, stop: str | None = None

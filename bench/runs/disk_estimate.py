@@ -11,8 +11,10 @@ from bench.data import Dataset, ImageDataset, data_fingerprint, kept_bytes, prep
 from bench.execution.engine import SAVE_SECONDS
 from bench.execution.jobs import Job, Task, views_seen
 from bench.execution.work import CountedTrial, Work
+from bench.methods.plan import HEAD, Term
 from bench.models.sizes import activation_bytes, tensor_bytes
 from bench.runs.resolve import ResolvedRun
+from bench.suite import Entry
 from bench.system.cache import cache_root
 from bench.system.cache_content import size_text
 from bench.system.lru_folder import cache_limit
@@ -148,10 +150,24 @@ def _slots(job: Job) -> int:
 
 
 def _moved(job: Job, num_classes: int, epochs: int) -> int:
-    """Bytes of what so many epochs may have changed."""
+    """Bytes of what so many epochs may have changed, or of a head that is fitted."""
     name, head = job.trial.backbone.name, job.trial.settings.head
+    if job.plan.fit is not None:
+        return _fitted(job, job.plan.fit, num_classes)
     sizes = tensor_bytes(name, head, num_classes, job.plan.adapter)
     return sum(sizes[each] for each in moved_tensors(job.outline, job.plan, epochs, sizes))
+
+
+def _fitted(job: Job, fit: Term, num_classes: int) -> int:
+    """About: linear layers, training samples that are kept, or nodes of trees."""
+    linear = Entry(name="linear")
+    sizes = tensor_bytes(job.trial.backbone.name, linear, num_classes, job.plan.adapter)
+    classifier = sum(size for name, size in sizes.items() if name.startswith(f"{HEAD}/"))
+    if fit.name == "forest":
+        nodes = 2 * job.train_samples * int(dict(fit.options)["trees"])
+        return nodes * (28 + 4 * num_classes)
+    rows = job.train_samples if fit.name in ("knn", "svm") else 0
+    return classifier + rows * (classifier // num_classes + 4 * num_classes)
 
 
 def _features(work: Work) -> int:

@@ -83,6 +83,7 @@ from bench.suite import (
 from bench.suite.grid import Places
 from bench.system.download import OnProgress
 from bench.system.machine import resolve_device
+from bench.training.fits import check_available
 from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
@@ -808,10 +809,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _plan(trial: Trial) -> Plan:
-    """Raises `PlanError` where the backbone lacks what the plan adds to, or what it changes."""
+    """Raises `PlanError` where the backbone lacks what the plan adds to, or what it changes, and
+    `MissingExtraError` where what fits its head is not installed."""
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
-    if plan.adapter is not None:
+    if plan.fit is not None:
+        check_available(plan.fit)
+    if plan.adapter is not None or plan.fit is not None:
         outline(name, trial.settings.head, plan.adapter)
     if plan.stoch_norm is not None and not outline(name, trial.settings.head).norms:
         raise PlanError(f"stoch_norm needs batch norm: {name} has none")

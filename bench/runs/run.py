@@ -49,6 +49,7 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.folder.children import has_children
+from bench.results.folder.columns import CHOSEN
 from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
@@ -555,7 +556,8 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
         # Without a start the trial counts as not tried, and the next run tries it.
         "started": None if result.external else result.started,
         "finished": None if result.external else result.finished,
-        "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records),
+        "train_seconds": sum(r.train_seconds + r.val_seconds for r in result.records)
+        + (0.0 if outcome is None else outcome.fit_seconds),
         "peak_memory_mib": result.peak_memory_mib,
     }
     if outcome is None:
@@ -571,6 +573,7 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
         **_figures("last_val", last.val, (ACCURACY, primary)),
         **_figures("last_test", last.test, (ACCURACY, primary)),
         **_of_task(outcome),
+        **({CHOSEN: json.dumps(dict(outcome.chosen))} if outcome.chosen else {}),
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
     }

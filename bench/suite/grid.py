@@ -274,6 +274,15 @@ def _without_validation(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[st
             f"schedule {schedule!r} looks at the validation loss, and val_fraction is 0: give "
             f"another schedule, or {mend}",
         )
+    name, options = trial.strategy.name, trial.strategy.options
+    chooses = catalogue.strategy.get(name).traits.chooses
+    if chooses is not None and options.get(chooses) is None:
+        given = f"give it a value ({chooses}: …)" if chooses in options else "leave it out"
+        yield (
+            "strategy",
+            f"strategy {name!r} chooses {chooses} on validation, and val_fraction is 0: {given}, "
+            f"or {mend}",
+        )
 
 
 def _of_the_whole(suite: Suite) -> Iterator[tuple[Location, str]]:

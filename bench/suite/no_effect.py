@@ -115,6 +115,8 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
     settings, strategy = written.settings, written.strategy.name
     traits = catalogue.strategy.get(strategy).traits
     if not traits.trains and key not in (*UNTRAINED_KEEPS, "backbone", "strategy"):
+        if traits.fits:
+            return "strategies that fit a head at once have no epochs"
         return f"strategy {strategy!r} trains nothing"
     if key == "weights" and traits.weights == "ignored":
         return f"strategy {strategy!r} starts at random"
@@ -158,12 +160,14 @@ def _tell_mix_alpha(uses: Uses, each: WrittenTrial) -> None:
 def _tell_shared_options(uses: Uses, each: WrittenTrial, catalogue: Catalogue) -> None:
     """What a strategy that trains nothing is to minimise."""
     entry, location = each.written.strategy, each.places["strategy"]
-    if catalogue.strategy.get(entry.name).traits.trains:
+    traits = catalogue.strategy.get(entry.name).traits
+    if traits.trains:
         return
     for option in entry.given:
         if option in catalogue.strategy.shared_options and entry.options[option] is not None:
             name, place = f"{option} of strategy {entry.name!r}", (*location, option)
-            uses.unused(name, place, each.trial, "no effect, the strategy trains nothing")
+            what = "minimises what it is made for" if traits.fits else "trains nothing"
+            uses.unused(name, place, each.trial, f"no effect, the strategy {what}")
 
 
 # Overriding -----------------------------------------------------------------------------------

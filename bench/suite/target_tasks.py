@@ -24,6 +24,12 @@ def of_trial(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
     if task == CLASSIFICATION:
         return
     strategy = catalogue.strategy.get(trial.strategy.name).traits
+    if strategy.target_tasks is not None and task not in strategy.target_tasks:
+        yield (
+            "strategy",
+            f"strategy {trial.strategy.name!r} tells classes apart, and the suite's task is "
+            f"{task}; choose another, such as ridge",
+        )
     if PRETRAINED_HEAD in (strategy.head, settings.head.name):
         what = (
             f"strategy {trial.strategy.name!r}"

@@ -21,6 +21,7 @@ from bench.models.source_head import is_of_source_head
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 from bench.training.feature_penalties import held_layers
+from bench.training.fitted import fit_head
 from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_tensors
 from bench.training.random_state import own_random_state
@@ -63,7 +64,8 @@ class Outcome:
     `val_probabilities` are those of the validation split, without rows if there is none. Of
     regression both are predicted values, in the targets' own units, and `standardised` is how they
     were learned; of several labels a sample, `thresholds` are from which probability on each is
-    given. `state` holds what training changed of the starting weights, at the best epoch.
+    given. `state` holds what training changed of the starting weights, at the best epoch. Of a head
+    that is fitted, `chosen` is what validation chose by name, and `fit_seconds` how long it took.
     """
 
     best: Snapshot
@@ -76,6 +78,8 @@ class Outcome:
     total_params: int
     standardised: Standardisation | None = None
     thresholds: tuple[float, ...] | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    fit_seconds: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -201,10 +205,14 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network.
 
-    Validation has been scored at that epoch, and is predicted again unless it was in this process:
-    keeping what each epoch predicted would cost every state's file the room.
+    A head that is fitted is found here. Validation has been scored at that epoch, and is predicted
+    again unless it was in this process: keeping what each epoch predicted would cost every state's
+    file the room.
     """
     plan, test = training.plan, training.splits.test
+    fitted = None if plan.fit is None else fit_head(training)
+    if fitted is not None:
+        state = State(model=fitted.tensors, best=fitted.tensors)
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
     logits = predict(training, test, epoch=last_epoch)
@@ -244,8 +252,11 @@ def outcome(training: Training, state: State) -> Outcome:
         state={name: t for name, t in state.best.items() if not is_of_source_head(name)},
         standardised=training.standardised,
         thresholds=thresholds,
+        chosen={} if fitted is None else fitted.chosen,
+        fit_seconds=0.0 if fitted is None else fitted.seconds,
         trainable_params=trainable_parameters(training.network, plan),
-        total_params=sum(parameter.numel() for _, parameter in _kept_parameters(training.network)),
+        total_params=sum(parameter.numel() for _, parameter in _kept_parameters(training.network))
+        + _held(training.network),
     )
 
 
@@ -271,8 +282,11 @@ def _val_scores(training: Training, logits: Tensor) -> Scores | None:
 
 
 def trainable_parameters(network: Network, plan: Plan) -> int:
-    """How many parameters move in some stage: not frozen and with a multiplier above 0."""
-    return sum(
+    """How many parameters move in some stage: not frozen and with a multiplier above 0.
+
+    Of a head that is fitted, how many values it holds.
+    """
+    return _held(network) + sum(
         parameter.numel()
         for name, parameter in _kept_parameters(network)
         if any(stage.rule_for(network.address_of(name)).lr for stage in plan.stages)
@@ -284,6 +298,12 @@ def _kept_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in network.model.named_parameters():
         if not is_of_source_head(name):
             yield name, parameter
+
+
+def _held(network: Network) -> int:
+    """How many values a fitted head holds."""
+    own = network.fitted_head
+    return 0 if own is None else sum(tensor.numel() for tensor in own[1].held().values())
 
 
 def _train_epoch(

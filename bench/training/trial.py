@@ -235,10 +235,10 @@ def copied_tensors(network: Network) -> dict[str, Tensor]:
 def predict(training: Training, samples: Samples, *, epoch: int | None) -> Tensor:
     """Logits `[samples, classes]` in fp32 on the CPU, in evaluation mode, on the central view.
 
-    What the stage of `epoch` freezes comes from its features; None runs the whole network.
+    What the stage of `epoch` freezes comes from its features; None is a plan without epochs.
     """
     training.network.eval()
-    boundary, pristine = (None, False) if epoch is None else start_of(training, epoch)
+    boundary, pristine = start_of(training, epoch)
     inputs = EpochInputs(
         training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
     )
@@ -260,8 +260,13 @@ def starting_features(training: Training) -> npt.NDArray[np.float64]:
     return np.asarray(means.double().numpy())
 
 
-def start_of(training: Training, epoch: int) -> tuple[str | None, bool]:
-    """Where an epoch starts, as `epoch_start` has it."""
+def start_of(training: Training, epoch: int | None) -> tuple[str | None, bool]:
+    """Where an epoch starts, as `epoch_start` has it; without epochs, where the network does.
+
+    A head that is fitted has a frozen backbone in front of it.
+    """
+    if epoch is None:
+        return (None, False) if training.plan.fit is None else (HEAD, True)
     return epoch_start(training.network.outline, training.plan, epoch)
 
 

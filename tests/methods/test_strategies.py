@@ -18,6 +18,10 @@ EPOCHS = 6
 EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]] = {
     "from_scratch": ({}, [(6, [1, 1, 1, 1, 1, 1])]),
     "pretrained_head": ({}, []),
+    **{
+        name: ({}, [])
+        for name in ("knn", "class_mean", "ridge", "logistic", "svm", "forest", "linear_sweep")
+    },
     "linear_probe": ({}, [(6, [None, None, None, None, None, 1])]),
     "mlp_probe": ({}, [(6, [None, None, None, None, None, 1])]),
     "full_finetune": ({}, [(6, [1, 1, 1, 1, 1, 1])]),

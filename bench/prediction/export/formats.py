@@ -382,7 +382,13 @@ _RESIZE: Mapping[str, Any] = {
 
 def _library_tensors(model: TrainedModel) -> Mapping[str, Tensor]:
     """The values of the library's network; raises `BenchError` where it has no place for some."""
-    adapter = model.spec.adapter
+    adapter, fitted = model.spec.adapter, model.network.fitted_head
+    if fitted is not None and (adapter is not None or not fitted[1].is_linear):
+        raise BenchError(
+            "safetensors keeps the values of the library's own network, whose classifier is one "
+            "linear layer on its features, and this trial's is not; use --format onnx or --format "
+            "torch-export"
+        )
     if adapter is None:
         return model.module.state_dict()
     merged = deepcopy(model.module)
@@ -457,6 +463,10 @@ def _first_layers(model: TrainedModel) -> Iterator[str]:
 
 def _classifier(model: TrainedModel, *, always: bool = False) -> list[str]:
     """The line that puts a classifier on the model that the library does not know."""
+    if model.network.fitted_head is not None:
+        prefix, fitted = model.network.fitted_head
+        linear = f"torch.nn.Linear({fitted.features:d}, {fitted.outputs:d})"
+        return [f"model.set_submodule({prefix[:-1]!r}, {linear})"] if always else []
     head = model.network.groups[-1]
     assert head.name == HEAD
     layers = [

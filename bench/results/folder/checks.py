@@ -26,6 +26,7 @@ from pydantic import (
 from bench.errors import BenchError, bounded
 from bench.results.folder.columns import (
     CHILD_COLUMNS,
+    CHOSEN,
     COLUMNS,
     FINITE,
     LABEL_PREFIX,
@@ -392,10 +393,15 @@ class _Standardised(_Lenient):
 
 
 _Threshold = Annotated[float, Field(ge=0, le=1)]
-_JSON_COLUMNS: Mapping[str, Any] = {"standardised": _Standardised, THRESHOLDS: list[_Threshold]}
+_JSON_COLUMNS: Mapping[str, Any] = {
+    "standardised": _Standardised,
+    THRESHOLDS: list[_Threshold],
+    CHOSEN: dict[str, float],
+}
 _JSON_FORMS = {
     "standardised": "JSON with the mean and the sd of each target",
     THRESHOLDS: "a JSON list of numbers in [0, 1]",
+    CHOSEN: "JSON that maps names to numbers",
 }
 """Columns of `trials` that hold JSON: what fits, and how it is called."""
 

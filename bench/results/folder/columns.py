@@ -69,6 +69,7 @@ _OTHERS = {name: kind for name, kind in METRICS.items() if name != ACCURACY}
 _OF_METRICS = ("last_val_", "last_test_", "val_", "test_")
 """What precedes a metric's name in `trials`; in `curves` the name stands alone."""
 
+CHOSEN = "chosen"
 COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "trial": TEXT,
@@ -102,6 +103,7 @@ COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
         "train_seconds": DURATION,
         "reused_epochs": COUNT,
         "peak_memory_mib": DURATION,
+        CHOSEN: TEXT,  # JSON: of a head that is fitted, what validation chose, such as k
         "device": TEXT,
         "precision": TEXT,
         "started": MOMENT,
@@ -315,4 +317,4 @@ FIRST_SPLITS = 3
 
 def came_later(table: TableName, column: str) -> bool:
     """Whether tables of the first schema version lack the column."""
-    return metric_of(table, column) not in (None, ACCURACY)
+    return column == CHOSEN or metric_of(table, column) not in (None, ACCURACY)

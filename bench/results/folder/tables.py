@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from bench.errors import BenchError
 from bench.results.folder.columns import (
+    CHOSEN,
     COLUMNS,
     FIRST_SPLITS,
     LABEL_PREFIX,
@@ -381,10 +382,11 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
         if "split" in table.column_names:
             table = table.drop_columns("split")
         table = table.append_column(schema.field("split"), pa.repeat(TEST, len(table)))
-    if version == FIRST_VERSION:
-        for field in schema:
-            if field.name not in table.column_names and came_later(name, field.name):
-                table = table.append_column(field, pa.nulls(len(table), field.type))
+    for field in schema:
+        # Heads that are fitted came without a version of their own.
+        later = came_later(name, field.name) if version == FIRST_VERSION else field.name == CHOSEN
+        if field.name not in table.column_names and later:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     names = table.column_names
     missing = [each for each in schema.names if each not in names]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,9 @@ import pandas as pd
 from bench.errors import BenchError, counted, nearest
 from bench.results.folder import Run
 from bench.results.grid import is_missing, read_grid
+
+FITTED = "fitted"
+"""The head of strategies that fit it at once."""
 
 
 def find_trial(run: Run, name: str) -> dict[str, Any]:
@@ -72,8 +76,19 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
             f"validation {run.metric.label} (ties: the lower validation loss, then the earlier "
             "epoch)."
         )
+    elif trial["head"] == FITTED:
+        yield "It has no epochs: its head was fitted at once, on features of the frozen backbone."
+        yield from _chosen(trial)
     else:
         yield "It trains nothing: it was scored as it is."
+
+
+def _chosen(trial: Mapping[str, Any]) -> Iterator[str]:
+    """What validation chose for a head that is fitted."""
+    if not is_missing(trial["chosen"]):
+        values = json.loads(str(trial["chosen"]))
+        told = ", ".join(f"{name} = {value:.4g}" for name, value in values.items())
+        yield f"Validation chose {told} (ties: what is regularised more)."
 
 
 def _epochs(run: Run, trial: Mapping[str, Any]) -> int:

@@ -1,0 +1,111 @@
+"""The head of a plan that fits one: features of the frozen backbone, candidates, what validation
+chooses among them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data import Samples
+from bench.errors import DataError
+from bench.keys import derive_seed
+from bench.methods.metrics import metric
+from bench.methods.plan import HEAD
+from bench.models.evaluation import evaluation_batch
+from bench.models.fitted_head import Columns, FittedHead
+from bench.training import fits
+from bench.training.fits import FITS, Candidate, prepare
+from bench.training.trial import EpochInputs, Training, score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A head: `tensors` by the library's names, what was `chosen`, and how long all of it took."""
+
+    tensors: Mapping[str, Tensor]
+    chosen: Mapping[str, float]
+    seconds: float
+
+
+def fit_head(training: Training) -> Fitted:
+    """Fit the head of the training's plan; the network gives features meanwhile, and afterwards.
+
+    Raises `DataError` where validation has to choose and there is none.
+    """
+    fit, own = training.plan.fit, training.network.fitted_head
+    assert fit is not None, "the plan fits no head"
+    assert own is not None, "the network has another head"
+    prepare(fit)
+    started = time.perf_counter()
+    training.load({})
+    train = training.splits.train
+    weights = training.sample_weights
+    samples = fits.Samples(
+        features=_features(training, train),
+        targets=training.targets[train],
+        outputs=len(training.data.classes),
+        task=training.target_task,
+        weights=None if weights is None else _of_mean_one(weights[train]),
+        seed=derive_seed(training.settings.seed, fit.name) % 2**32,
+        parts=tuple(_part(columns, own[1].features) for columns in own[1].columns),
+    )
+    candidates = list(FITS[fit.name](samples, **dict(fit.options)))
+    chosen = candidates[0] if len(candidates) == 1 else _best(training, candidates, fit.name)
+    prefix, _ = own
+    return Fitted(
+        tensors={f"{prefix}{name}": tensor for name, tensor in chosen.tensors.items()},
+        chosen=chosen.chosen,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _part(columns: Columns, features: int) -> fits.Part:
+    """Some columns of so many features."""
+    average = {} if columns.average is None else {"average": float(columns.average)}
+    pieces = [np.arange(start, features if end is None else end) for start, end in columns.pieces]
+    return fits.Part(chosen={"blocks": columns.blocks, **average}, columns=np.concatenate(pieces))
+
+
+def _best(training: Training, candidates: list[Candidate], name: str) -> Candidate:
+    """By the suite's metric on validation; of equals the first, which is the most regularised."""
+    val = training.splits.val
+    if not val.size:
+        options = ", ".join(candidates[0].chosen)
+        raise DataError(
+            f"strategy {name!r} chooses {options} on validation, and there is no validation split: "
+            f"give the strategy a value of {options}, or the data set a val_fraction above 0"
+        )
+    features = _features(training, val)
+    head = FittedHead(features.shape[1], len(training.data.classes))
+    primary = training.settings.metric
+    merit = metric(primary).merit
+    merits = []
+    for candidate in candidates:
+        head.hold(candidate.tensors)
+        found = merit(score(training, head(features), val).metrics[primary])
+        merits.append(-math.inf if math.isnan(found) else found)
+    return candidates[int(np.argmax(merits))]
+
+
+def _features(training: Training, samples: Samples) -> Tensor:
+    """What flows into the classifier `[n, features]`, in fp32 on the CPU; kept as in training."""
+    network = training.network.eval()
+    inputs = EpochInputs(training, HEAD, training.central, 0, among=samples, pristine=True)
+    size = evaluation_batch(training.device)
+    with torch.no_grad():
+        pieces = [
+            network(inputs.of(samples[at : at + size]).float(), start=HEAD).cpu()
+            for at in range(0, len(samples), size)
+        ]
+    return torch.cat(pieces)
+
+
+def _of_mean_one(weights: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    wide = weights.double().numpy()
+    return np.asarray(wide / wide.mean())

@@ -1,0 +1,159 @@
+"""Heads that are fitted at once, from a suite to tables, predictions and exported files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import bench
+from bench.errors import SuiteError
+from bench.models import OUTSIDE_BACKBONES
+from bench.runs.resolve import resolve_run
+from tests.targets import vectors_loaded
+
+VALUES = {
+    "classification": "vectors",
+    "regression": "vector_values",
+    "multi_label": "vector_labels",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vectors() -> Iterator[None]:
+    with vectors_loaded():
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(vectors: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A perceptron of random values, which keeps what a linear layer could use."""
+    path = tmp_path_factory.mktemp("weights") / "start.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(OUTSIDE_BACKBONES.get("tiny_mlp").function(8).state_dict(), path)
+    return path
+
+
+def suite_of(task: str, weights: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": task.replace("_", "-"),
+        "task": task,
+        "dataset": {"name": VALUES[task], "length": 8},
+        "backbone": "tiny_mlp",
+        "weights": {"file": str(weights)},
+        "strategy": ["knn", "ridge", {"name": "forest", "trees": 8}],
+        "augmentation": "none",
+        "precision": "fp32",
+        "seed": 0,
+        **changes,
+    }
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=() if task == "multi_label" else pytest.mark.campaign)
+        for task in VALUES
+    ],
+)
+def test_a_suite_of_every_task(task: str, weights: Path, tmp_path: Path) -> None:
+    run = bench.run(suite_of(task, weights), out=tmp_path, device="cpu")
+    trials = run.trials.set_index("strategy")
+    assert set(trials["status"]) == {"complete"}
+    assert set(json.loads(trials.loc["knn", "chosen"])) == {"k"}
+    assert set(json.loads(trials.loc["ridge", "chosen"])) == {"l2"}
+    assert pd.isna(trials.loc["forest(trees=8)", "chosen"])
+    assert (trials["epochs"] == 0).all()
+    assert (trials["trainable_params"] > 0).all()
+    if task == "regression":
+        assert trials.loc["ridge", "test_r2"] > 0.5
+    told = "\n".join(bench.why(run.folder, str(trials.loc["knn", "trial"])))
+    assert "Validation chose k = " in told
+
+
+@pytest.mark.usefixtures("no_report")
+def test_what_is_finished_is_not_fitted_again(weights: Path, tmp_path: Path) -> None:
+    suite = suite_of("classification", weights, strategy="knn")
+    first = bench.run(suite, out=tmp_path, device="cpu").trials
+    more = {**suite, "strategy": ["knn", "class_mean"]}
+    second = bench.run(more, out=tmp_path, device="cpu").trials
+    kept = second[second["strategy"] == "knn"]
+    assert list(kept["finished"]) == list(first["finished"])
+    assert len(second) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset": {"name": "fractals", "val_fraction": 0}, "choose": "last"},
+            r"'knn' chooses k on validation, and val_fraction is 0: give it a value \(k: …\)",
+        ),
+        (
+            {"strategy": "logistic", "task": "multi_label"},
+            "'logistic' tells classes apart, and the suite's task is multi_label",
+        ),
+        ({"weights": "none"}, "freezes the backbone, and a random one would never learn"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    suite: dict[str, Any] = {
+        "name": "refused",
+        "dataset": {"name": "fractals", "classes": 2},
+        "backbone": "resnet18",
+        "weights": {"name": "fractals", "classes": 3},
+        "strategy": "knn",
+        **changes,
+    }
+    if suite.get("task") == "multi_label":
+        suite["dataset"] = {"name": "vector_labels"}
+    with pytest.raises(SuiteError, match=message):
+        resolve_run(suite, out=tmp_path, device="cpu")
+
+
+def test_a_missing_package_is_told_with_its_extra(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    suite = suite_of("classification", weights, strategy=["knn", "svm"])
+    with pytest.raises(SuiteError, match=r"'svm' needs the package scikit-learn.*bench\[probes\]"):
+        resolve_run(suite, out=tmp_path, device="cpu")
+    resolve_run({**suite, "strategy": "knn"}, out=tmp_path, device="cpu")
+
+
+BOTH: dict[str, Any] = {
+    "name": "both",
+    "dataset": {
+        "name": "fractals",
+        "classes": 3,
+        "train_per_class": 12,
+        "val_per_class": 6,
+        "test_per_class": 6,
+        "image_size": 32,
+    },
+    "weights": {"name": "fractals", "classes": 3, "images_per_class": 8, "epochs": 1},
+    "strategy": ["class_mean", {"name": "linear_sweep", "steps": 20, "blocks": 1}],
+    "epochs": 1,
+    "precision": "fp32",
+    "seed": 0,
+}
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "timm/test_vit"])
+def test_from_a_suite_to_a_model_that_is_loaded(backbone: str, tmp_path: Path) -> None:
+    run = bench.run({**BOTH, "backbone": backbone}, out=tmp_path, device="cpu")
+    assert set(run.trials["status"]) == {"complete"}
+    for row in run.trials.to_dict("records"):
+        model = bench.load(run.folder, row["trial"], device="cpu")
+        assert len(model.classes) == 3
