@@ -207,7 +207,7 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
         yield f"{stack} {settings.seed} {settings.sampler} {epoch}", counted.train
     else:
         yield None, counted.train
-    bare = adapts_behind(job.outline, job.plan, boundary)
+    bare = adapts_behind(job.outline, boundary)
     trunk_key = job.bare_trunk_key if bare else job.trunk_key
     for split, view in looked_at:
         whole = reads_whole_views(settings, varies=varied != CENTRAL, beside_all=job.beside_all)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.methods.plan import Term
-from bench.models import HeadShape, LayerGroup, Network, check_image_size
+from bench.models import HeadShape, LayerGroup, Network, check_image_size, last_blocks
 from bench.models.build import (
     _attach,
     _library_model,
@@ -82,7 +82,10 @@ def arbitrary_network(
     *,
     device: str,
 ) -> Network:
-    """A network of arbitrary values, or of none on the meta device."""
+    """A network of arbitrary values, or of none on the meta device.
+
+    Reading the last blocks for a head that is fitted costs nothing of its own, so it is left out.
+    """
     with keyed_initialisation(0, "costs"):
         if device == "meta":
             with parameters_on_meta():
@@ -96,7 +99,8 @@ def arbitrary_network(
         from bench.models.timm_models import fit_image_size
 
         fit_image_size(model, backbone, image_size)
-    groups = _attach(adapter, model, groups, backbone, seed=0)
+    if adapter is not None and adapter.name != last_blocks.NAME:
+        groups = _attach(adapter, model, groups, backbone, seed=0)
     return _as_network(model, groups, image_size=image_size)
 
 

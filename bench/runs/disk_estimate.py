@@ -161,7 +161,7 @@ def _moved(job: Job, num_classes: int, epochs: int) -> int:
 def _fitted(job: Job, fit: Term, num_classes: int) -> int:
     """About: linear layers, training samples that are kept, or nodes of trees."""
     linear = Entry(name="linear")
-    sizes = tensor_bytes(job.trial.backbone.name, linear, num_classes, job.plan.adapter)
+    sizes = tensor_bytes(job.trial.backbone.name, linear, num_classes)
     classifier = sum(size for name, size in sizes.items() if name.startswith(f"{HEAD}/"))
     if fit.name == "forest":
         nodes = 2 * job.train_samples * int(dict(fit.options)["trees"])

@@ -91,16 +91,15 @@ def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool
     return not moved_groups(outline, plan, epoch + 1) & prefix
 
 
-def adapts_behind(outline: Outline, plan: Plan, boundary: str) -> bool:
-    """Whether the plan has an adapter, which has no part in what flows into `boundary`.
+def adapts_behind(outline: Outline, boundary: str) -> bool:
+    """Whether the outline has an adapter, which has no part in what flows into `boundary`.
 
     Activations there are those of the backbone without it.
     """
-    prefix = set(outline.groups[: outline.groups.index(boundary)])
     cut = (address.partition("/") for address in outline.parameters)
-    return plan.adapter is not None and not any(
-        group in prefix and adapter_of(name) is not None for group, _, name in cut
-    )
+    adapted = {group for group, _, name in cut if adapter_of(name) is not None}
+    # What has no parameters, as a wider look at the backbone, is in no group, and has its part.
+    return bool(adapted) and adapted.isdisjoint(outline.groups[: outline.groups.index(boundary)])
 
 
 def head_epochs(outline: Outline, plan: Plan) -> int:

@@ -574,7 +574,7 @@ class EpochInputs:
         view = self._views.view(self.epoch)
         assert self.boundary is not None
         digest = samples_digest(universe)
-        bare = adapts_behind(training.network.outline, training.plan, self.boundary)
+        bare = adapts_behind(training.network.outline, self.boundary)
         trunk_key = training.bare_trunk_key if bare else training.trunk_key
         key = view_key(trunk_key, self.boundary, view, digest)
         if key in training.resident:

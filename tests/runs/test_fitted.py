@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import bench
 from bench.errors import SuiteError
+from bench.methods.strategies import STRATEGIES
 from bench.models import OUTSIDE_BACKBONES
 from bench.runs.resolve import resolve_run
+from tests.prediction.test_load import test_images
 from tests.targets import vectors_loaded
 
 VALUES = {
@@ -130,6 +133,7 @@ def test_a_missing_package_is_told_with_its_extra(
     resolve_run({**suite, "strategy": "knn"}, out=tmp_path, device="cpu")
 
 
+FITS = [name for name in STRATEGIES if STRATEGIES.get(name).traits.fits]
 BOTH: dict[str, Any] = {
     "name": "both",
     "dataset": {
@@ -141,19 +145,26 @@ BOTH: dict[str, Any] = {
         "image_size": 32,
     },
     "weights": {"name": "fractals", "classes": 3, "images_per_class": 8, "epochs": 1},
-    "strategy": ["class_mean", {"name": "linear_sweep", "steps": 20, "blocks": 1}],
+    "strategy": FITS,
     "epochs": 1,
     "precision": "fp32",
     "seed": 0,
 }
 
 
+def test_every_fit_is_planned_with_its_defaults(tmp_path: Path) -> None:
+    planned = bench.plan({**BOTH, "backbone": "shufflenet_v2_x0_5"}, out=tmp_path, device="cpu")
+    assert len(FITS) == 7
+    assert str(planned).count(" · constant · none") == len(FITS)
+
+
 @pytest.mark.campaign
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "timm/test_vit"])
-def test_from_a_suite_to_a_model_that_is_loaded(backbone: str, tmp_path: Path) -> None:
+def test_a_loaded_model_gives_what_the_run_has_written(backbone: str, tmp_path: Path) -> None:
     run = bench.run({**BOTH, "backbone": backbone}, out=tmp_path, device="cpu")
-    assert set(run.trials["status"]) == {"complete"}
-    for row in run.trials.to_dict("records"):
-        model = bench.load(run.folder, row["trial"], device="cpu")
-        assert len(model.classes) == 3
+    assert set(run.trials["status"]) == {"complete"}, list(run.trials["error"])
+    for trial in run.trials["trial"]:
+        images, stored = test_images(run, trial)
+        model = bench.load(run.folder, trial, device="cpu")
+        assert np.allclose(model.probabilities(images), stored, atol=1e-6), model
