@@ -45,6 +45,7 @@ CNN: Cases = {
     "norm_only": ({}, ("sign",)),
     "ssf": ({}, ("sign",)),
     "lora": ({}, ("sign", "unseen")),
+    "side_tuning": ({}, ("sign", "unseen")),
 }
 TRANSFORMER: Cases = {
     "linear_probe": ({}, ()),
@@ -58,6 +59,7 @@ TRANSFORMER: Cases = {
     "vpt": ({"tokens": 2}, ("sign",)),
     "lora": ({}, ("sign", "unseen")),
     "adaptformer": ({"width": 4, "scale": 1.0, "dropout": 0.0}, ("sign", "unseen")),
+    "side_tuning": ({}, ("sign", "unseen")),
 }
 
 
@@ -112,7 +114,7 @@ def _learned(made: Made, strategy: str, task: str, **options: Any) -> Tensor:
     network = Network(model, groups, image_size=SIDE)
     plan: Plan = STRATEGIES.get(strategy).function(_names(network), STEPS, **options)
     if plan.adapter is not None:
-        attach(model, groups, plan.adapter, backbone="made up", seed=0)
+        groups = attach(model, groups, plan.adapter, backbone="made up", seed=0)
         network = Network(model, groups, image_size=SIDE)
     apply_stage(network, plan.stages[0])
     optimizer = make_optimizer(network, plan, Settings(optimizer="adam", lr=0.05))
