@@ -20,6 +20,8 @@ from bench.runs.resolve import resolve_run
 from tests.prediction.test_load import test_images
 from tests.targets import vectors_loaded
 
+pytest.importorskip("sklearn")
+
 VALUES = {
     "classification": "vectors",
     "regression": "vector_values",

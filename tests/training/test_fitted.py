@@ -21,6 +21,8 @@ from bench.training.fitted import fit_head
 from bench.training.loop import isolated
 from tests.tiny import make_job, make_trial
 
+pytest.importorskip("sklearn")
+
 CNN, VIT = "shufflenet_v2_x0_5", "timm/test_vit"
 FEW = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
 STRATEGIES: tuple[tuple[str, dict[str, Any]], ...] = (
