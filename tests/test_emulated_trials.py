@@ -68,7 +68,7 @@ FEATURES = {"penalty": {"delta": {"weight": 0.01}, "bss": {"weight": 0.01}}, "st
 CASES = {
     "from_scratch": case("from_scratch"),
     "linear_probe": case("linear_probe"),
-    "linear_probe-fixed-views": case("linear_probe", augmentation="none", quick=True),
+    "linear_probe-fixed-views": case("linear_probe", augmentation="none"),
     "linear_probe-adam": case("linear_probe", optimizer="adam"),
     "linear_probe-mixup": case("linear_probe", mix="mixup"),
     "linear_probe-l2_sp": case("linear_probe", options=L2_SP),

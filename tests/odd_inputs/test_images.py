@@ -194,6 +194,7 @@ def test_broken_exif_costs_no_image(tmp_path: Path) -> None:
     assert_read(root, "a/camera.jpg")
 
 
+@pytest.mark.campaign
 def test_a_scan_of_91_megapixels_is_read(tmp_path: Path) -> None:
     root = fill(tmp_path / "x", {"a": 5, "b": 5})
     write_scan(root / "a" / "map.png", 10_000, 9_100)

@@ -127,7 +127,7 @@ def test_what_does_nothing(tmp_path: Path, change: dict[str, Any], messages: lis
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet18_binary",
+        pytest.param("resnet18_binary", marks=pytest.mark.campaign),
         "resnet18_binary_tuned",
         "smoke",
         pytest.param("strategies", marks=pytest.mark.campaign),

@@ -568,6 +568,7 @@ def test_a_machine_with_an_empty_disk_goes_on_from_the_last_epoch(
     assert earlier == 3 + 2
 
 
+@pytest.mark.campaign
 def test_made_weights_and_features_are_shared(
     memory: MemoryFileSystem, suite: Path, tmp_path: Path, cached: Callable[[str, str], Path]
 ) -> None:

@@ -178,6 +178,7 @@ def test_an_error_of_a_plugin_before_training_is_one_message(place: Path) -> Non
         unload_plugin(plugin.place)
 
 
+@pytest.mark.campaign
 def test_learning_rates_are_searched(place: Path) -> None:
     suite = place / "tuned.yaml"
     head = REUSE.replace("reuse", "tuned").split("strategy:")[0]

@@ -209,6 +209,7 @@ def test_a_real_measurement_leaves_threads_and_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.campaign
 def test_a_wait_for_others_on_the_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     loss = F.cross_entropy
 

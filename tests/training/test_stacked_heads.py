@@ -155,7 +155,7 @@ def _varied(count: int, **common: Any) -> list[Trial]:
         ("sgd", "none", BACKBONE, "linear"),
         ("sgd", "flip_crop", BACKBONE, "linear"),
         pytest.param(*("adam", "none", "mobilenet_v3_small", "linear"), marks=pytest.mark.campaign),
-        ("adamw", "flip_crop", BACKBONE, "mlp"),
+        pytest.param(*("adamw", "flip_crop", BACKBONE, "mlp"), marks=pytest.mark.campaign),
     ],
 )
 def test_a_head_has_the_same_bits_alone_and_among_others(

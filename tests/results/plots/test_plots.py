@@ -138,7 +138,7 @@ def _touches_the_edge(figure: Figure) -> bool:
 
 
 RARE = ("many panels", "one seed", "one epoch", "one strategy", "something not trained",
-        "some failed", "long values", "many columns", "diverged")  # fmt: skip
+        "some failed", "long values", "many columns", "diverged", "another metric")  # fmt: skip
 """Edges that a campaign is for: others in the line are wider, or have as little to draw."""
 
 
