@@ -82,6 +82,8 @@ EDGES: dict[str, dict[str, Any]] = {
     "losses": {"objectives": ({"name": "val_loss", "direction": "minimize"},), "change": _some},
 }
 
+QUICK = ("one study", "long names")
+
 
 def _read(run: Run) -> tuple[list[Study], dict[str, Look]]:
     tuning = read_tuning(run.folder)
