@@ -63,7 +63,8 @@ def feature_terms(plan: Plan) -> tuple[Term, ...]:
 
 def needs_source_head(plan: Plan) -> bool:
     """Whether the plan trains the classifier that came with the weights, beside the new one."""
-    return any(PENALTIES.get(t.name).traits.needs == "source_head" for t in feature_terms(plan))
+    terms = feature_terms(plan) if plan.stages else ()
+    return any(PENALTIES.get(term.name).traits.needs == "source_head" for term in terms)
 
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]

@@ -713,6 +713,10 @@ class Resolver:
             if traits.needs == "source_head" and weights.classes is None:
                 message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
+            adapter = None if plan.adapter is None else plan.adapter.name
+            if traits.needs == "layers" and adapter == "side_tuning":
+                message = f"penalty {term.name!r} holds layers of the backbone, and side_tuning"
+                self._report(trial, "strategy", f"{message} leaves them as they are: leave out one")
             for key in (key for key, cut in cuts.items() if cut and traits.over_samples is None):
                 message = f"penalty {term.name!r} looks at all images of a batch together, and"
                 given = f"{key} {getattr(settings, key)}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from bench.data import Samples
@@ -55,7 +56,8 @@ def fit_head(training: Training) -> Fitted:
         seed=derive_seed(training.settings.seed, fit.name) % 2**32,
         parts=tuple(_part(columns, own[1].features) for columns in own[1].columns),
     )
-    candidates = list(FITS[fit.name](samples, **dict(fit.options)))
+    with threadpool_limits(1):  # no number depends on how many there are
+        candidates = list(FITS[fit.name](samples, **dict(fit.options)))
     chosen = candidates[0] if len(candidates) == 1 else _best(training, candidates, fit.name)
     prefix, _ = own
     return Fitted(

@@ -154,6 +154,17 @@ BOTH: dict[str, Any] = {
 }
 
 
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_heads_without_a_start_are_not_averaged(weights: Path, tmp_path: Path) -> None:
+    suite = suite_of("classification", weights, strategy=["ridge", "logistic"])
+    run = bench.run({**suite, "after": ["soup"]}, out=tmp_path, device="cpu")
+    assert set(run.trials["status"]) == {"complete"}
+    (soup,) = run.children.to_dict("records")
+    assert soup["status"] != "complete"
+    assert "no two trials of a seed start from the same values" in soup["error"]
+
+
 def test_every_fit_is_planned_with_its_defaults(tmp_path: Path) -> None:
     planned = bench.plan({**BOTH, "backbone": "shufflenet_v2_x0_5"}, out=tmp_path, device="cpu")
     assert len(FITS) == 7

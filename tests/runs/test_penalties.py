@@ -50,6 +50,10 @@ BSS, CO_TUNING = {"penalty": {"bss": 0.001}}, {"penalty": {"co_tuning": 1}}
             {**_strategy(stoch_norm=0.5), "backbone": "squeezenet1_1", "image_size": 64},
             "stoch_norm needs batch norm: squeezenet1_1 has none",
         ),
+        (
+            {"strategy": {"name": "side_tuning", "penalty": {"delta": 0.01}}},
+            "penalty 'delta' holds layers of the backbone, and side_tuning leaves them as they are",
+        ),
         (_strategy(stoch_norm=1.5), "stoch_norm must be less than or equal to 1, got 1.5"),
         (_strategy(penalty={"bss": {"k": 0}}), "bss: k must be greater than or equal to 1, got 0"),
     ],

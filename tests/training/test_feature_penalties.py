@@ -298,6 +298,20 @@ def test_classes_are_related_as_the_weights_see_their_images(
     assert value == pytest.approx(-2.3 * (soft * logs).sum(axis=1).mean(), rel=1e-5)
 
 
+def test_the_classifier_of_the_weights_has_no_part_in_measured_rates(
+    weights: dict[str, Entry],
+) -> None:
+    rates = []
+    for weight in (0.0, 1e-9):
+        penalty = {"co_tuning": {"weight": weight}}
+        training = _training(_trial(weights, CNN, penalty, strategy="auto_rgn", epochs=1))
+        with isolated(1):
+            Branch(training=training).train_epoch()
+        rates.append(training.rates)
+    assert rates[0] == rates[1]
+    assert len(rates[0]) > 2
+
+
 @pytest.mark.campaign
 def test_the_classifier_of_the_weights_trains_at_the_rate_of_the_head(
     weights: dict[str, Entry],

@@ -96,6 +96,17 @@ def test_each_layer_group_trains_at_its_rate_and_a_rate_of_zero_stays_zero() -> 
     assert moved == set(training.rates) - {still}
 
 
+def test_losses_that_are_scaled_too_much_are_scaled_less() -> None:
+    """As in fp16, where the first batches may all overflow."""
+    training, scaled = _training(), _training()
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    with isolated(1):
+        plain = relative_rates(training, 0, _steps(training))
+        found = relative_rates(scaled, 0, _steps(scaled))
+    assert scaled.scaler.get_scale() < 2.0**127
+    assert found == pytest.approx(plain, rel=1e-5)
+
+
 def test_batches_without_finite_gradients_and_groups_of_zeros_have_no_part() -> None:
     training = _training()
     with torch.no_grad():

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
 from bench.methods.after import PROBE, Interpolation, Soup, Views
+from bench.methods.plan import FITTED
 from bench.models.adapters import merge
 from bench.models.averaging import (
     State,
@@ -85,8 +86,9 @@ def _nothing() -> Made:
 
 
 def _soups(recipe: Soup, name: str, finished: Finished) -> Iterator[Planned]:
-    """One of each seed's trials that start from the same values."""
-    groups = finished.trials.groupby(list(ALIKE), sort=False, dropna=False)
+    """One of each seed's trials that start from the same values; what is fitted has no start."""
+    trained = finished.trials[finished.trials["head"] != FITTED]
+    groups = trained.groupby(list(ALIKE), sort=False, dropna=False)
     found = [own for _, own in groups if len(own) > 1]
     for own in found:
         trials = tuple(map(str, own["trial"]))
@@ -211,7 +213,8 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
         "standardised",
     )  # fmt: skip
     own = tuple(getattr(spec, name) for name in names)
-    tensors = frozenset(model.network.model.state_dict())
+    held = model.network.model.state_dict()
+    tensors = frozenset((name, tensor.shape) for name, tensor in held.items())
     return (*own, options, spec.weights_classes, model.preprocessing, tensors)
 
 

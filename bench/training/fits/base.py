@@ -124,15 +124,14 @@ def path(given: float | None, values: Sequence[float]) -> Sequence[float]:
 
 @contextmanager
 def scikit_learn(needed_for: str) -> Iterator[None]:
-    """Run what is scikit-learn's with one thread, so that no number depends on how many there are.
+    """Run what is scikit-learn's, which is told as `needed_for` where it is missing.
 
     It warns of paths that end before they have converged, which strong values always do.
     """
     check_installed(needed_for)
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
