@@ -273,19 +273,39 @@ class CellStudy:
             self.study.sampler = self._sampler(left.number, ranges)
             trial = optuna.Trial(self.study, left._trial_id)
         trial.set_user_attr("owner", owner())
-        return self._suggestion(trial, ranges)
+        return self._suggestion(trial, ranges, left=left)
 
     def _suggestion(
-        self, trial: optuna.Trial, ranges: Ranges, why: str | None = None
+        self,
+        trial: optuna.Trial,
+        ranges: Ranges,
+        why: str | None = None,
+        left: FrozenTrial | None = None,
     ) -> Suggestion:
         params: dict[str, Any] = {}
         for name in self.ranges:
             optimizer = params.get("optimizer", self.cell.own[0].settings.optimizer)
             if name in ONLY_WITH_SGD and optimizer != "sgd":
                 continue
+            distribution = self._distribution(name, ranges[name])
             with _quiet():
-                params[name] = _suggest(trial, name, self._distribution(name, ranges[name]))
+                if left is not None and name in left.params:
+                    self._draw_again(trial, left, name, distribution)
+                params[name] = _suggest(trial, name, distribution)
         return Suggestion(study=self, trial=trial, params=params, why=why)
+
+    def _draw_again(
+        self, trial: optuna.Trial, left: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> None:
+        """Let the sampler stand where it stood after this value, which the trial was left with.
+
+        Those of other samplers are one draw of all values.
+        """
+        fixed = left.system_attrs.get("fixed_params", {})
+        if self.method.sampler not in ("tpe", "random", "gp"):
+            return
+        if name not in fixed and name not in trial.relative_params and not distribution.single():
+            self.study.sampler.sample_independent(self.study, left, name, distribution)
 
     def _sampler(self, number: int, ranges: Ranges) -> optuna.samplers.BaseSampler:
         """A sampler for one trial; its draws depend on the trial's number alone."""
@@ -360,7 +380,7 @@ class CellStudy:
         trials = self.study.get_trials(deepcopy=False)
         drawn = [trial.distributions.get(name) for trial in trials]
         fixed = any(isinstance(each, CategoricalDistribution) for each in drawn)
-        return is_range(self.ranges[name], self.method.sampler) and not fixed
+        return is_range(self.cell.space[name], self.ranges[name], self.method.sampler) and not fixed
 
     def _edges_of(
         self, best: FrozenTrial, trials: Sequence[FrozenTrial], ranges: Ranges

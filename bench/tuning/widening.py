@@ -12,14 +12,16 @@ DIGITS = 12
 """Significant digits of a new end, so that 0.1 × 3 is 0.3."""
 
 
-def is_range(values: Range | Choices, sampler: str) -> bool:
+def is_range(item: Searched, values: Range | Choices, sampler: str) -> bool:
     """Whether it is a range of numbers. A list is one to the sampler that walks a grid only.
 
-    To the others a list has no order and no end.
+    To the others a list has no order and no end. A list of whole numbers of an option, such as
+    which layer group trains, says all that there is.
     """
     if isinstance(values, Range):
         return True
-    return sampler == "grid" and all(map(is_number, values.values))
+    named = item.option and item.whole
+    return sampler == "grid" and not named and all(map(is_number, values.values))
 
 
 def ends_of(values: Range | Choices) -> tuple[Number, Number]:

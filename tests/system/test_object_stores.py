@@ -276,7 +276,7 @@ def test_a_search_goes_on_on_another_machine(
     machine("second")
     recorder = Recorder()
     tuned = tune(suite, out="memory://runs", workers=1, trials=3, reporter=recorder)
-    searched = [note for note in recorder.notes if not note.startswith("note: ")]
+    searched = [note for note in recorder.notes if " · trial " in note]
     assert len(searched) == 1, "one trial more"
     assert len(tuned.trials) == 1
     assert memory.exists("/runs/tiny_tuned/tuned.yaml")

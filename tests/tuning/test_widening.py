@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from bench.suite import Choices, Limit, Range, Searched
+from bench.tuning import studies
 from bench.tuning.studies import CellStudy, First
 from bench.tuning.widening import setting_of, wider_ends
 from tests.tuning.test_studies import _params, _perform, _search, _study
@@ -93,6 +94,34 @@ def test_an_interrupted_search_widens_as_one_left_alone(sampler: str, tmp_path: 
     _run(again, score)
     assert _params(again) == _params(undisturbed)
     assert any("edge" in str(t.user_attrs.get("origin")) for t in again.study.trials)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_a_search_that_is_cut_between_two_values_of_a_trial_goes_on_as_one_left_alone(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def storage() -> JournalStorage:
+        return JournalStorage(JournalFileBackend(str(tmp_path / "journal")))
+
+    score, suggest = _peak(lr=2.0), studies._suggest
+    undisturbed = _made(sampler, trials=12)
+    _run(undisturbed, score)
+    for values in (3, 1, 5, 7):
+        left = iter(range(values))
+
+        def cut(*given: Any, left: Iterator[int] = left) -> Any:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return suggest(*given)
+
+        study = _made(sampler, storage(), trials=12)
+        with monkeypatch.context() as patched:
+            patched.setattr(studies, "_suggest", cut)
+            with pytest.raises(KeyboardInterrupt):
+                _run(study, score)
+    again = _made(sampler, storage(), trials=12)
+    _run(again, score)
+    assert _params(again) == _params(undisturbed)
 
 
 def test_all_cells_have_the_same_budget_whether_they_widen_or_not() -> None:
