@@ -144,6 +144,12 @@ def views_key(trial: Trial, *, fingerprint: str, plugins: Mapping[str, str]) -> 
     )
 
 
+def outline_of(trial: Trial, plan: Plan) -> Outline:
+    """That of the trial's network, with all that its plan adds."""
+    source_head = needs_source_head(plan)
+    return outline(trial.backbone.name, trial.settings.head, plan.adapter, source_head=source_head)
+
+
 def trial_keys(
     trial: Trial,
     plan: Plan,
@@ -180,12 +186,7 @@ def trial_keys(
         settings=settings,
         schedule=trial.schedule,
         augmentation=trial.augmentation,
-        outline=outline(
-            trial.backbone.name,
-            settings.head,
-            plan.adapter,
-            source_head=needs_source_head(plan),
-        ),
+        outline=outline_of(trial, plan),
         steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
     )
 
@@ -245,8 +246,8 @@ def epoch_keys(
     fixed = {
         "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
         "minimised": [_used_term(term) for term in (plan.objective, *plan.penalties)],
-        **({} if plan.stoch_norm is None else {"stoch_norm": plan.stoch_norm}),
-        "plan": {**_measured(plan), **_left_over(plan, Plan)},
+        **_given(plan, "stoch_norm"),
+        "plan": {**_given(plan, "gradient_batches"), **_left_over(plan, Plan)},
         "augmentation": _used_entry(augmentation),
     }
     tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
@@ -257,9 +258,10 @@ def epoch_keys(
     return tuple(keys)
 
 
-def _measured(plan: Plan) -> dict[str, int]:
-    batches = plan.gradient_batches
-    return {} if batches is None else {"gradient_batches": batches}
+def _given(plan: Plan, field: str) -> dict[str, Any]:
+    """The field, where it is not None: keys from before it stay what they are."""
+    value = getattr(plan, field)
+    return {} if value is None else {field: value}
 
 
 def _key(content: Any) -> str:

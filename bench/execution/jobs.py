@@ -25,13 +25,12 @@ from bench.data import (
     view_name,
 )
 from bench.errors import DataError
-from bench.execution.epoch_keys import trial_keys, trunk_key, views_key
+from bench.execution.epoch_keys import outline_of, trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
 from bench.execution.tree import grow
 from bench.keys import content_hash
-from bench.methods.penalties import needs_source_head
 from bench.methods.plan import Plan
-from bench.models import Outline, Weights, outline
+from bench.models import Outline, Weights
 from bench.suite import Trial
 from bench.suite.plugins import Plugin
 from bench.training.freezing import head_epochs
@@ -86,13 +85,7 @@ class Job:
     @property
     def outline(self) -> Outline:
         """That of its network."""
-        trial, plan = self.trial, self.plan
-        return outline(
-            trial.backbone.name,
-            trial.settings.head,
-            plan.adapter,
-            source_head=needs_source_head(plan),
-        )
+        return outline_of(self.trial, self.plan)
 
     @property
     def end(self) -> int:

@@ -53,7 +53,12 @@ PENALTIES: Registry[Callable[..., Tensor], PenaltyTraits] = Registry(
 
 
 def feature_terms(plan: Plan) -> tuple[Term, ...]:
-    """The plan's penalties that look at features, but for those that weigh nothing."""
+    """The plan's penalties that look at features, but for those that weigh nothing.
+
+    A plan without stages minimises nothing, and has none.
+    """
+    if not plan.stages:
+        return ()
     return tuple(
         term
         for term in plan.penalties
@@ -63,8 +68,7 @@ def feature_terms(plan: Plan) -> tuple[Term, ...]:
 
 def needs_source_head(plan: Plan) -> bool:
     """Whether the plan trains the classifier that came with the weights, beside the new one."""
-    terms = feature_terms(plan) if plan.stages else ()
-    return any(PENALTIES.get(term.name).traits.needs == "source_head" for term in terms)
+    return any(PENALTIES.get(t.name).traits.needs == "source_head" for t in feature_terms(plan))
 
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]

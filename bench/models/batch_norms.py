@@ -42,7 +42,5 @@ def _found(backbone: str, image_size: int, adapter: Term | None, *, device: str)
         module.register_forward_pre_hook(partial(look, address))
     activations = torch.zeros(1, *sample_shape(backbone, image_size), device=device)
     with torch.no_grad(), torch.device(device):
-        for group in network.groups:
-            if group.run is not None and not group.branch:
-                activations = group.run(network.model, activations)
+        network(activations)
     return frozenset(found)

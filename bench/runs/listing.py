@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from bench.errors import BenchError, nearest
@@ -75,7 +74,7 @@ def _rows(registry: Registry[Any, Any], in_full: bool) -> list[Row]:
             lines += _meanings(own)
         rows.append((name, between.join(_defaults(own)), "\n".join(lines)))
     if registry.shared_options:
-        shared = create_model("shared", **registry.shared_options).model_fields  # type: ignore[call-overload]
+        shared = registry.shared_model.model_fields
         lines = ["options of every entry", *(_meanings(shared) if in_full else ())]
         rows.append(("(all)", between.join(_defaults(shared)), "\n".join(lines)))
     return rows
@@ -92,9 +91,7 @@ def _meanings(options: Mapping[str, FieldInfo]) -> list[str]:
 
 
 def _weights() -> list[Row]:
-    recipe = ", ".join(
-        f"{key}={field.default}" for key, field in FractalWeights.model_fields.items()
-    )
+    recipe = ", ".join(_defaults(FractalWeights.model_fields))
     return [
         ("none", "", "a random start"),
         ("imagenet", "", "the library's default ImageNet weights"),

@@ -229,11 +229,14 @@ def _tell_class_weights(uses: Uses, each: WrittenTrial, facts: _Facts) -> None:
 
 def _tell_features(uses: Uses, each: WrittenTrial, plan: Plan) -> None:
     """Penalties of features, and draws of norms, where nothing in front of the head trains."""
+    terms = feature_terms(plan)
+    if not terms and plan.stoch_norm is None:
+        return
     trial, place = each.trial, each.places["strategy"]
     known = outline(trial.backbone.name, trial.settings.head, plan.adapter)
     trunk = [address for address in known.parameters if not address.startswith(f"{HEAD}/")]
     trains = any(stage.rule_for(own).lr is not None for stage in plan.stages for own in trunk)
-    for term in feature_terms(plan):
+    for term in terms:
         named = f"penalty {term.name} of strategy {trial.strategy.name!r}"
         if trains:
             uses.used(named, (*place, "penalty", term.name))

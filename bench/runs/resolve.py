@@ -704,16 +704,16 @@ class Resolver:
     def _check_penalties(self, trial: Trial, plan: Plan, weights: Weights) -> None:
         """Penalties need weights with a classifier, or batches that are whole."""
         settings = trial.settings
+        adapter = None if plan.adapter is None else plan.adapter.name
         cuts = {
             "micro_batch": (settings.micro_batch or settings.batch_size) < settings.batch_size,
             "devices_per_trial": settings.devices > 1,
         }
-        for term in feature_terms(plan) if plan.stages else ():
+        for term in feature_terms(plan):
             traits = PENALTIES.get(term.name).traits
             if traits.needs == "source_head" and weights.classes is None:
                 message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
-            adapter = None if plan.adapter is None else plan.adapter.name
             if traits.needs == "layers" and adapter == "side_tuning":
                 message = f"penalty {term.name!r} holds layers of the backbone, and side_tuning"
                 self._report(trial, "strategy", f"{message} leaves them as they are: leave out one")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel
 
 from bench.suite.claims import Claims
 from bench.suite.keys import FROM, MEANINGS, SPACE, Key
@@ -205,7 +205,7 @@ def _entries(registry: Registry[Any, Any], *, options: bool) -> Iterator[str]:
                 yield _row(["", *_cells(item)])
     if registry.shared_options:
         yield _row(["(all)", "", "", "", "options of every entry"])
-        shared = described(create_model("shared", **registry.shared_options))  # type: ignore[call-overload]
+        shared = described(registry.shared_model)
         yield from (_row(["", *_cells(item)]) for item in shared)
     yield ""
 

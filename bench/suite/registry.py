@@ -101,6 +101,11 @@ class Registry(Generic[F, T]):
         self._takes = takes
         self._entries: dict[str, Registered[F, T]] = {}
 
+    @property
+    def shared_model(self) -> type[BaseModel]:
+        """The options that every entry accepts, as a model."""
+        return create_model("shared", **self.shared_options)  # type: ignore[call-overload,no-any-return]
+
     def register(self, name: str, **traits: Any) -> Callable[[F], F]:
         """Register the decorated function under `name`; `traits` describe it to its callers.
 

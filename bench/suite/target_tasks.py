@@ -30,13 +30,13 @@ def of_trial(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
             f"strategy {trial.strategy.name!r} tells classes apart, and the suite's task is "
             f"{task}; choose another, such as ridge",
         )
+    meant = "a number" if task == REGRESSION else "a label that may stand beside others"
     if PRETRAINED_HEAD in (strategy.head, settings.head.name):
         what = (
             f"strategy {trial.strategy.name!r}"
             if strategy.head == PRETRAINED_HEAD
             else f"head {PRETRAINED_HEAD!r}"
         )
-        meant = "a number" if task == REGRESSION else "a label that may stand beside others"
         yield (
             "strategy" if strategy.head == PRETRAINED_HEAD else "head",
             f"{what} keeps the classifier of the weights, and none of its classes means {meant}: "
@@ -44,7 +44,6 @@ def of_trial(trial: Trial, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
         )
     for name in trial.strategy.options.get("penalty") or {}:
         if catalogue.penalty.get(name).traits.needs == "source_head":
-            meant = "a number" if task == REGRESSION else "a label that may stand beside others"
             yield (
                 "strategy",
                 f"penalty {name!r} relates the classes of the weights to those of the images, and "

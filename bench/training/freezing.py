@@ -91,6 +91,7 @@ def is_pristine(outline: Outline, plan: Plan, epoch: int, boundary: str) -> bool
     return not moved_groups(outline, plan, epoch + 1) & prefix
 
 
+@lru_cache(maxsize=4096)
 def adapts_behind(outline: Outline, boundary: str) -> bool:
     """Whether the outline has an adapter, which has no part in what flows into `boundary`.
 

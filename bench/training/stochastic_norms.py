@@ -6,7 +6,6 @@ states and checkpoints know batch norm alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,16 +13,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from bench.keys import derive_seed
 from bench.models import Network
 from bench.system.transfers import on_device
+from bench.training.caught_calls import BatchNorm, Caught
 
 
 def stochastic_norms(
     network: Network, probability: float | None, key: tuple[int | str, ...]
-) -> AbstractContextManager[TorchFunctionMode | None]:
+) -> AbstractContextManager[Caught | None]:
     """The context of a forward pass in which batch norms in training mode draw.
 
     A channel is normalised by the batch with this `probability` (1: as ever, to the last bit), else
@@ -33,12 +32,12 @@ def stochastic_norms(
     """
     if probability is None:
         return nullcontext()
-    return _StochasticNorms(network, probability, derive_seed(*key, "norms"))
+    drawn = _StochasticNorms(network, probability, derive_seed(*key, "norms"))
+    return Caught(F.batch_norm, drawn.batch_norm)
 
 
-class _StochasticNorms(TorchFunctionMode):
+class _StochasticNorms:
     def __init__(self, network: Network, probability: float, seed: int) -> None:
-        super().__init__()
         means = [mean for _, norm in network.norm_layers() if (mean := _mean(norm)) is not None]
         # NumPy's, as whatever else draws from torch is split among devices.
         drawn = np.random.default_rng(seed).random(sum(map(len, means))) < probability
@@ -48,37 +47,17 @@ class _StochasticNorms(TorchFunctionMode):
         own = torch.split(of_all, [len(mean) for mean in means])
         self._by_batch = {id(mean): mask for mean, mask in zip(means, own, strict=True)}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        function = self._batch_norm if func is F.batch_norm else func
-        return function(*args, **(kwargs or {}))
-
-    def _batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        by_batch = self._by_batch.get(id(running_mean))
-        if not training or by_batch is None or running_mean is None or running_var is None:
-            return F.batch_norm(
-                input, running_mean, running_var, weight, bias, training, momentum, eps
-            )
+    def batch_norm(self, *args: Any, **kwargs: Any) -> Tensor:
+        """`F.batch_norm`."""
+        call = BatchNorm(*args, **kwargs)
+        mean, var = call.running_mean, call.running_var
+        by_batch = self._by_batch.get(id(mean))
+        if not call.training or by_batch is None or mean is None or var is None:
+            return call.result()
         # Of copies: the backward pass needs these values, and the next call overwrites them.
-        mean, var = running_mean.clone(), running_var.clone()
-        fixed = F.batch_norm(input, mean, var, weight, bias, False, momentum, eps)
-        of_batch = F.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
-        return torch.where(by_batch.view(1, -1, *[1] * (input.ndim - 2)), of_batch, fixed)
+        copies = call._replace(running_mean=mean.clone(), running_var=var.clone(), training=False)
+        fixed, of_batch = copies.result(), call.result()
+        return torch.where(by_batch.view(1, -1, *[1] * (fixed.ndim - 2)), of_batch, fixed)
 
 
 def _mean(norm: torch.nn.Module) -> Tensor | None:

@@ -85,15 +85,15 @@ def first_values(
     params = own_params(trial, known)
     fits = {name: _fits(ranges[name], value, method) for name, value in params.items()}
     kept = {name: value for name, value in params.items() if fits[name]}
-    lost = [f"{name} {value_text(params[name])}" for name, fit in fits.items() if not fit]
+    lost = _listed({name: value for name, value in params.items() if not fits[name]})
     if not kept or (method.sampler == "grid" and len(kept) < len(cell.space)):
-        why = f"{', '.join(lost) or 'what is searched'} cannot be tried in this search"
+        why = f"{lost or 'what is searched'} cannot be tried in this search"
         return None, f"the best of {run.place} has no effect on {cell.label}: {why}"
     said = (
         f"{cell.label} starts with {_listed(kept)}: best of {counted(configs, 'config')} in "
         f"{run.place}"
     )
-    more = f"; left out, as the search has no such value: {', '.join(lost)}" if lost else ""
+    more = f"; left out, as the search has no such value: {lost}" if lost else ""
     return First(params=kept, run=run.place), said + more
 
 

@@ -40,7 +40,7 @@ from bench.errors import MissingExtraError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
 from bench.results.analysis.studies import is_number, number_text
-from bench.results.analysis.tuning import LR, Edge
+from bench.results.analysis.tuning import LR, Edge, edges_at
 from bench.suite import Choices, GoalName, Method, Range, direction
 from bench.training.state import EpochRecord, chosen_record
 from bench.tuning.cells import ONLY_WITH_SGD, Cell, own_params
@@ -180,6 +180,8 @@ class CellStudy:
         first = min((_round_of(trial) for trial in left), default=begun)
         fresh = min(first + self.method.batch - begun, self._wanted())
         suggestions = [self._adopt(trial) for trial in left]
+        if fresh <= 0:
+            return suggestions
         look = self.look(first)
         for number in range(begun, begun + fresh):
             try:
@@ -326,14 +328,16 @@ class CellStudy:
         """What the round that begins with this number draws from: it knows the trials before it."""
         before = [trial for trial in self._begun() if trial.number < first]
         ended = [trial for trial in before if trial.state in ENDED]
-        ranges: Ranges = {name: self._reached(name, before) for name in self.ranges}
+        ranges = self._ranges_of(before)
         best = self._best_of(ended)
+        if best is None or not self.method.widen:
+            return Look(ranges=ranges)
         if self.method.sampler == "grid":
             ready = self._grid_point(ranges, before) is None  # it is walked first
         else:
             ready = len(ended) >= LEAST_ENDED
         ready &= all(trial.number < first for trial in self._firsts())
-        if best is None or not ready or not self.method.widen:
+        if not ready:
             return Look(ranges=ranges)
         probes: list[Probe] = []
         for edge in self._edges_of(best, ended, ranges):
@@ -352,14 +356,20 @@ class CellStudy:
     @property
     def reached(self) -> Ranges:
         """The ranges that trials were drawn from, as wide as they have become."""
-        return {name: self._reached(name, self._begun()) for name in self.ranges}
+        return self._ranges_of(self._begun())
+
+    def _ranges_of(self, trials: Sequence[FrozenTrial]) -> Ranges:
+        firsts = self._firsts()
+        return {name: self._reached(name, trials, firsts) for name in self.ranges}
 
     @property
     def has_ranges(self) -> bool:
         """Whether there is something to widen."""
         return any(map(self._is_range, self.ranges))
 
-    def _reached(self, name: str, trials: Sequence[FrozenTrial]) -> Range | Choices:
+    def _reached(
+        self, name: str, trials: Sequence[FrozenTrial], firsts: Sequence[FrozenTrial]
+    ) -> Range | Choices:
         values = self.ranges[name]
         if not self._is_range(name):
             return values
@@ -370,17 +380,20 @@ class CellStudy:
             lows.append(each.low)
             highs.append(each.high)
         if isinstance(values, Range):
-            given = [trial.user_attrs.get("reach", {}) for trial in self._firsts()]
+            given = [trial.user_attrs.get("reach", {}) for trial in firsts]
             known = [reach[name] for reach in given if name in reach]
             lows, highs = lows + known, highs + known
         return widened(self.cell.space[name], values, (min(lows), max(highs)))
 
     def _is_range(self, name: str) -> bool:
         """Whether it has ends that can be moved: lists that an earlier version searched do not."""
-        trials = self.study.get_trials(deepcopy=False)
-        drawn = [trial.distributions.get(name) for trial in trials]
-        fixed = any(isinstance(each, CategoricalDistribution) for each in drawn)
-        return is_range(self.cell.space[name], self.ranges[name], self.method.sampler) and not fixed
+        values = self.ranges[name]
+        if not is_range(self.cell.space[name], values, self.method.sampler):
+            return False
+        if isinstance(values, Range):
+            return True
+        drawn = [trial.distributions.get(name) for trial in self.study.get_trials(deepcopy=False)]
+        return not any(isinstance(each, CategoricalDistribution) for each in drawn)
 
     def _edges_of(
         self, best: FrozenTrial, trials: Sequence[FrozenTrial], ranges: Ranges
@@ -392,17 +405,7 @@ class CellStudy:
             if value is None or not is_number(value):
                 continue
             setting = setting_of(self.cell.space[name], ranges[name], asked=self.ranges[name])
-            found += [
-                Edge(
-                    study=self.cell.label,
-                    setting=setting,
-                    value=float(value),
-                    side=side,
-                    end=end,
-                    trials=len(trials),
-                )
-                for side, end in setting.open_sides(value, tried)
-            ]
+            found += edges_at(self.cell.label, setting, float(value), tried, len(trials))
         return found
 
     def _probe(
@@ -444,7 +447,7 @@ class CellStudy:
         width = None if values.step is None else float(values.step)
         return FloatDistribution(float(values.low), float(values.high), step=width, log=values.log)
 
-    # Telling ---------------------------------------------------------------------------------
+    # Telling ----------------------------------------------------------------------------------
 
     def take(self, suggestion: Suggestion, records: Records, *, stop: int) -> bool:
         """Note how a suggestion went up to epoch `stop`, by tuning seed; whether it is to go on."""

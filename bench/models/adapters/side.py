@@ -36,7 +36,7 @@ def groups_beside(groups: Sequence[LayerGroup]) -> tuple[LayerGroup, ...]:
     So there is no cut but in front of the head; what a side output is of does not flow by.
     """
     first, *others, head = groups
-    run = partial(_run_both, trunk=_running(groups[:-1]))
+    run = partial(_run_both, trunk=groups[:-1])
     whole = replace(first, prefixes=(ADAPTER, *first.prefixes), run=run, steps=(run,))
     return (whole, *(replace(group, run=None, steps=()) for group in others), head)
 
@@ -65,7 +65,7 @@ class _SideTuned(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Logits of a batch."""
-        return _run(_running(getattr(self, ADAPTER).groups), self, batch)
+        return _run(self, getattr(self, ADAPTER).groups, batch)
 
 
 class _Copy(nn.Module):
@@ -73,7 +73,7 @@ class _Copy(nn.Module):
 
     def __init__(self, model: nn.Module, groups: Sequence[LayerGroup]) -> None:
         super().__init__()
-        self.model, self.trunk = deepcopy(model), _running(groups[:-1])
+        self.model, self.trunk = deepcopy(model), tuple(groups[:-1])
         modules = dict(self.model.named_modules())
         for group in groups:
             for prefix in group.prefixes if group.branch or group.name == HEAD else ():
@@ -81,7 +81,7 @@ class _Copy(nn.Module):
                     self.model.set_submodule(prefix, nn.Identity())
 
     def forward(self, batch: Tensor) -> Tensor:
-        return _run(self.trunk, self.model, batch)
+        return _run(self.model, self.trunk, batch)
 
 
 def _small(body: Body) -> nn.Module:
@@ -107,17 +107,13 @@ def _features(body: Body) -> int:
     return first.in_features if isinstance(first, nn.Linear) else first.in_channels
 
 
-def _running(groups: Sequence[LayerGroup]) -> tuple[LayerGroup, ...]:
-    """Those that run by themselves, one after the other."""
-    return tuple(group for group in groups if group.run is not None and not group.branch)
-
-
-def _run(groups: Sequence[LayerGroup], model: nn.Module, batch: Tensor) -> Tensor:
+def _run(model: nn.Module, groups: Sequence[LayerGroup], batch: Tensor) -> Tensor:
+    """What the groups give, one after the other; side outputs do not run."""
     for group in groups:
-        assert group.run is not None
-        batch = group.run(model, batch)
+        if group.run is not None and not group.branch:
+            batch = group.run(model, batch)
     return batch
 
 
 def _run_both(model: nn.Module, batch: Tensor, *, trunk: Sequence[LayerGroup]) -> Tensor:
-    return cast(Tensor, getattr(model, ADAPTER)(batch, _run(trunk, model, batch)))
+    return cast(Tensor, getattr(model, ADAPTER)(batch, _run(model, trunk, batch)))

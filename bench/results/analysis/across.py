@@ -278,9 +278,8 @@ def trials_by_config(run: Run, metric: Metric) -> Mapping[str, Trials]:
 def _scores(
     run: Run, trials: Trials, joint: JointScores, side: int, metric: Metric
 ) -> Scores | None:
-    if not trials or folds_of(run) is None:
-        return joint.of(side, trials)
-    return scores_of_folds(run, trials, metric)
+    found = scores_of_folds(run, trials, metric) if trials else None
+    return joint.of(side, trials) if found is None else found
 
 
 def _figure(run: Run, trials: Trials, seeds: Sequence[int], metric: Metric) -> float:

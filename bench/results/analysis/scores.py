@@ -209,10 +209,15 @@ def figure_scores(
     return Scores(seeds=tuple(trials), samples=names, values=values, folds=folds, in_units=in_units)
 
 
-def scores_of_folds(run: Run, trials: Mapping[int, tuple[str, ...]], metric: Metric) -> Scores:
-    """Scores of trials of a run with folds, from the figures of each."""
+def scores_of_folds(
+    run: Run, trials: Mapping[int, tuple[str, ...]], metric: Metric
+) -> Scores | None:
+    """Scores of trials of a run with folds, from the figures of each; None for one without."""
+    folds = folds_of(run)
+    if folds is None:
+        return None
     figures = dict(zip(run.trials["trial"], run.trials[metric.test], strict=True))
-    return figure_scores(figures, trials, folds_of(run), in_units=metric.in_target_units)
+    return figure_scores(figures, trials, folds, in_units=metric.in_target_units)
 
 
 def trial_scores(predictions: pd.DataFrame, metric: Metric) -> TrialScores | None:

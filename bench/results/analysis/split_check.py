@@ -18,7 +18,6 @@ from bench.results.analysis.across import trials_by_config
 from bench.results.analysis.intervals import UNKNOWN, Estimate, Interval
 from bench.results.analysis.matching import match_configs, read_cells
 from bench.results.analysis.scores import (
-    Scores,
     TrialScores,
     folds_of,
     scores_of_folds,
@@ -106,11 +105,9 @@ def _estimate(
     if not trials:
         return None
     by_seed = {seed: tuple(own) for seed, own in trials.items()}
-    scores: Scores | None
-    if folds_of(run) is not None:
-        scores = scores_of_folds(run, by_seed, metric)
-    else:
-        scores = None if scored is None else scored.of(by_seed)
+    scores = scores_of_folds(run, by_seed, metric)
+    if scores is None and scored is not None:
+        scores = scored.of(by_seed)
     if scores is None:
         return None
     return Estimate(value=float(scores.values.mean()), interval=figure_interval(scores, metric))

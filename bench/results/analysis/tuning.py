@@ -167,18 +167,25 @@ def edges(studies: Iterable[Study]) -> list[Edge]:
                 continue
             numbers = pd.to_numeric(cells, errors="coerce")
             for value in map(float, numbers[study.trials["number"] == study.best].dropna()):
-                found += [
-                    Edge(
-                        study=study.name,
-                        setting=setting,
-                        value=value,
-                        side=side,
-                        end=end,
-                        trials=len(study.trials),
-                    )
-                    for side, end in setting.open_sides(value, numbers.dropna().tolist())
-                ]
+                tried = numbers.dropna().tolist()
+                found += edges_at(study.name, setting, value, tried, len(study.trials))
     return found
+
+
+def edges_at(
+    study: str, setting: Setting, value: float, tried: Sequence[float], trials: int
+) -> list[Edge]:
+    """Those of one found value, with all that a study has `tried` in so many `trials`."""
+    return [
+        Edge(study=study, setting=setting, value=value, side=side, end=end, trials=trials)
+        for side, end in setting.open_sides(value, tried)
+    ]
+
+
+def even_studies(studies: Iterable[str], found: Iterable[Edge]) -> list[str]:
+    """The studies without an edge: those that are equally tuned."""
+    at_edge = {edge.study for edge in found}
+    return [name for name in studies if name not in at_edge]
 
 
 def evenness(studies: Sequence[str], found: Sequence[Edge]) -> str:
@@ -186,7 +193,7 @@ def evenness(studies: Sequence[str], found: Sequence[Edge]) -> str:
     first: dict[str, Edge] = {}
     for edge in found:
         first.setdefault(edge.study, edge)
-    even = [name for name in studies if name not in first]
+    even = even_studies(studies, found)
     parts = [f"equally tuned: {'; '.join(even)}"] if even else []
     if first:
         told = [f"{name}, whose {edge.text}" for name, edge in first.items()]

@@ -315,6 +315,7 @@ FIRST_SPLITS = 3
 """Tables of earlier schema versions have predictions on the test split alone, which go unnamed."""
 
 
-def came_later(table: TableName, column: str) -> bool:
-    """Whether tables of the first schema version lack the column."""
-    return column == CHOSEN or metric_of(table, column) not in (None, ACCURACY)
+def came_later(table: TableName, column: str, *, first: bool) -> bool:
+    """Whether tables of earlier schema versions lack the column; `first`: of the first one."""
+    # Heads that are fitted came without a version of their own.
+    return column == CHOSEN or (first and metric_of(table, column) not in (None, ACCURACY))

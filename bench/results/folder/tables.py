@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from bench.errors import BenchError
 from bench.results.folder.columns import (
-    CHOSEN,
     COLUMNS,
     FIRST_SPLITS,
     LABEL_PREFIX,
@@ -383,8 +382,7 @@ def _conform(name: TableName, table: pa.Table, path: Path, *, mend: str) -> pa.T
             table = table.drop_columns("split")
         table = table.append_column(schema.field("split"), pa.repeat(TEST, len(table)))
     for field in schema:
-        # Heads that are fitted came without a version of their own.
-        later = came_later(name, field.name) if version == FIRST_VERSION else field.name == CHOSEN
+        later = came_later(name, field.name, first=version == FIRST_VERSION)
         if field.name not in table.column_names and later:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     names = table.column_names

@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, counted, nearest
+from bench.methods.plan import FITTED
 from bench.results.folder import Run
 from bench.results.grid import is_missing, read_grid
-
-FITTED = "fitted"
-"""The head of strategies that fit it at once."""
 
 
 def find_trial(run: Run, name: str) -> dict[str, Any]:

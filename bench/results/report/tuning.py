@@ -19,6 +19,7 @@ from bench.results.analysis import (
     Study,
     budgets,
     edges,
+    even_studies,
     front,
     gains,
     image_gap,
@@ -245,8 +246,7 @@ def _ordered(groups: Sequence[Sequence[str]]) -> str:
 
 def _even(studies: Sequence[Study], found: Sequence[Edge]) -> list[str]:
     """The studies with a best trial that lies at no edge."""
-    not_even = {edge.study for edge in found}
-    return [each.name for each in studies if each.best is not None and each.name not in not_even]
+    return even_studies((each.name for each in studies if each.best is not None), found)
 
 
 def _evenness(studies: Sequence[Study], found: Sequence[Edge]) -> Iterator[Block]:

@@ -8,7 +8,7 @@ states and frozen layers stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.training.caught_calls import BatchNorm, Caught
 from bench.training.data_parallel.ranks import Shard
 
 
@@ -28,46 +28,30 @@ def whole_batch(shard: Shard) -> Iterator[None]:
 
     All ranks must be in it at once, with equal random states.
     """
-    with _BatchStatistics(shard), _Draws(shard):
+    with _batch_statistics(shard), _Draws(shard):
         yield
 
 
 # Batch norm -----------------------------------------------------------------------------------
 
 
-class _BatchStatistics(TorchFunctionMode):
-    def __init__(self, shard: Shard) -> None:
-        super().__init__()
-        self._shard = shard
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        function = self._batch_norm if func is F.batch_norm else func
-        return function(*args, **(kwargs or {}))
-
-    def _batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        if not training:
-            return F.batch_norm(
-                input, running_mean, running_var, weight, bias, False, momentum, eps
-            )
+def _batch_statistics(shard: Shard) -> Caught:
+    def of_all(*args: Any, **kwargs: Any) -> Tensor:
+        call = BatchNorm(*args, **kwargs)
+        if not call.training:
+            return call.result()
         return batch_norm(
-            input, running_mean, running_var, weight, bias, momentum, eps, self._shard.counts
+            call.input,
+            call.running_mean,
+            call.running_var,
+            call.weight,
+            call.bias,
+            call.momentum,
+            call.eps,
+            shard.counts,
         )
+
+    return Caught(F.batch_norm, of_all)
 
 
 def batch_norm(
