@@ -144,7 +144,8 @@ class ConsoleReporter:
         if best.val is not None:
             splits = {"val": best.val.metrics, **splits}
         scores = _scores(job, splits)
-        epoch = f"epoch {best.epoch}" if best.epoch else "untrained"
+        untrained = "untrained" if job.plan.fit is None else "fitted"
+        epoch = f"epoch {best.epoch}" if best.epoch else untrained
         self._console.print(
             f"{count} {label}  [bold]{scores}[/]  [dim]{epoch}, {seconds:.0f} s[/]", highlight=False
         )

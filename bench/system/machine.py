@@ -15,7 +15,9 @@ from typing import Any
 from bench.errors import BenchError
 from bench.system.gpu_arithmetic import policy
 
-PACKAGES = ("bench", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "pillow")
+PACKAGES = (
+    "bench", "torch", "torchvision", "timm", "scikit-learn", "numpy", "pandas", "pyarrow", "pillow",
+)  # fmt: skip
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _GIBIBYTE = 1 << 30

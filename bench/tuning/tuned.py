@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.methods.plan import FITTED
 from bench.suite import AXES, AxisEntry, Entry, GridRule, Settings, Suite, Trial
+from bench.suite.target_tasks import PRETRAINED_HEAD
 
 SUFFIX = "_tuned"
 
@@ -16,12 +18,14 @@ def tuned_suite(suite: Suite, trials: Sequence[Trial]) -> Suite:
     What all trials share stands in the suite's settings. The rest goes with the strategy: an entry
     for each strategy with its values; combinations that were not asked for are excluded.
     """
-    shared = {
-        name: (getattr(trials[0].settings, name),)
-        for name in Settings.model_fields
-        if name != "seed" and len({repr(getattr(t.settings, name)) for t in trials}) == 1
-    }
-    own = [name for name in Settings.model_fields if name not in shared and name != "seed"]
+    shared: dict[str, tuple[Any, ...]] = {}
+    own = []
+    for name in (each for each in Settings.model_fields if each != "seed"):
+        given = [getattr(trial.settings, name) for trial in trials if _gives(trial, name)]
+        if len({*map(repr, given)}) == 1:
+            shared[name] = (given[0],)
+        elif given:
+            own.append(name)
     strategies = [_with_settings(trial, own) for trial in trials]
     entries: dict[str, tuple[AxisEntry, ...]] = {
         axis: _distinct([AxisEntry(entry=getattr(trial, axis)) for trial in trials])
@@ -44,8 +48,13 @@ def tuned_suite(suite: Suite, trials: Sequence[Trial]) -> Suite:
     )
 
 
+def _gives(trial: Trial, setting: str) -> bool:
+    """Whether a suite can give the setting: some heads come with their strategies alone."""
+    return setting != "head" or trial.settings.head.name not in (FITTED, PRETRAINED_HEAD)
+
+
 def _with_settings(trial: Trial, names: Sequence[str]) -> AxisEntry:
-    settings = {name: (getattr(trial.settings, name),) for name in names}
+    settings = {n: (getattr(trial.settings, n),) for n in names if _gives(trial, n)}
     return AxisEntry(entry=trial.strategy, settings=settings)
 
 

@@ -94,6 +94,15 @@ def test_what_is_finished_is_not_fitted_again(weights: Path, tmp_path: Path) -> 
     assert len(second) == 2
 
 
+@pytest.mark.usefixtures("no_report")
+def test_what_the_strategy_gives_was_not_chosen(weights: Path, tmp_path: Path) -> None:
+    suite = suite_of("classification", weights, strategy={"name": "knn", "k": 7})
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    told = "\n".join(bench.why(run.folder, str(run.trials["trial"].item())))
+    assert "It was fitted with k = 7, as the strategy says." in told
+    assert "Validation chose" not in told
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

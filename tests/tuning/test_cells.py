@@ -154,6 +154,32 @@ def test_each_number_of_training_images_has_values_of_its_own(tmp_path: Path) ->
     assert (read.suite.after, read.suite.limits) == (loaded.suite.after, loaded.suite.limits)
 
 
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        ["linear_probe", "mlp_probe", "knn", "{name: ridge, l2: 2.0}", "pretrained_head"],
+        ["linear_probe", "knn"],
+        ["knn", "ridge"],
+    ],
+)
+def test_heads_that_come_with_a_strategy_do_not_stand_in_the_tuned_suite(
+    strategies: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "name: many\ndataset: fractals\nbackbone: resnet18\nweights: fractals\nhead: mlp\n"
+        f"strategy: [{', '.join(strategies)}]\nseed: [0, 1]\ntune: {{space: {{lr: [0.1, 0.01]}}}}\n"
+    )
+    loaded = load_suite(path, catalogue())
+    assert loaded.suite.tune is not None
+    chosen = [cell.own[0] for cell in cells_of(expand(loaded, catalogue()), loaded.suite.tune)]
+    tuned = tmp_path / "tuned.yaml"
+    tuned.write_text(dump_compact(tuned_suite(loaded.suite, chosen)))
+    found = expand(load_suite(tuned, catalogue()), catalogue())
+    assert {trial.config for trial in found} == {trial.config for trial in chosen}
+    assert len(found) == 2 * len(strategies)
+
+
 def _drawn(cell: Cell, draw: random.Random) -> dict[str, object]:
     values: dict[str, object] = {
         "lr": draw.choice([0.05, draw.uniform(1e-3, 0.1)]),

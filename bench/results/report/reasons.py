@@ -82,11 +82,17 @@ def why(run: Run, trial: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _chosen(trial: Mapping[str, Any]) -> Iterator[str]:
-    """What validation chose for a head that is fitted."""
-    if not is_missing(trial["chosen"]):
-        values = json.loads(str(trial["chosen"]))
-        told = ", ".join(f"{name} = {value:.4g}" for name, value in values.items())
-        yield f"Validation chose {told} (ties: what is regularised more)."
+    """What a head was fitted with: what validation chose, and what the strategy gives."""
+    values = {} if is_missing(trial["chosen"]) else json.loads(str(trial["chosen"]))
+    label = str(trial["strategy"])
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for name, value in values.items():
+        given = f"({name}=" in label or f", {name}=" in label
+        told[given].append(f"{name} = {value:.4g}")
+    if told[False]:
+        yield f"Validation chose {', '.join(told[False])} (of equals, what is regularised more)."
+    if told[True]:
+        yield f"It was fitted with {', '.join(told[True])}, as the strategy says."
 
 
 def _epochs(run: Run, trial: Mapping[str, Any]) -> int:
