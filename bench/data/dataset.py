@@ -55,7 +55,7 @@ SampleWeights = npt.NDArray[np.float64]
 
 MAX_CHANNELS = 12
 
-InputKind = Literal["image", "vector"]
+InputKind = Literal["image", "vector", "text"]
 """What a network takes."""
 
 
