@@ -45,7 +45,7 @@ from bench.system.visible_text import reading
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolders:
-    """The samples in the class folders of `root`, a folder or an archive, and what is to be told."""
+    """The samples in class folders of `root`, a folder or an archive, and what is to be told."""
 
     root: Path
     name: str
@@ -53,7 +53,9 @@ class ClassFolders:
     issues: tuple[DataIssue, ...]
 
 
-def open_class_folders(path: str, splits: GivenSplits | None, samples: SampleFiles) -> ClassFolders:
+def open_class_folders(
+    path: str, splits: Mapping[Any, Any] | None, samples: SampleFiles
+) -> ClassFolders:
     """The samples of a folder, or of an archive of one, which is read where it lies.
 
     Raises `DataError` if there is none, if it is not laid out so or can be read in two ways, and if

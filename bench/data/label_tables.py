@@ -127,7 +127,7 @@ def open_table(path: Path, *, content: Role = "path", read: ReadText | None = No
 
 
 def table_of_lists(name: str, lists: Mapping[str, Sequence[Any]]) -> LabelTable:
-    """A table that is no file: the cells of each column; raises `DataError` where some are fewer."""
+    """A table that is no file, as the cells of each column; `DataError` where some have fewer."""
     counts = {column: len(cells) for column, cells in lists.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{visible(column)} has {n:,}" for column, n in counts.items())

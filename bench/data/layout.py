@@ -231,7 +231,8 @@ def _by_train(tree: _Tree) -> Layout | None:
         raise _two_readings(
             tree,
             f"{tree.shown(train)} contains class folders, as a train split does, and "
-            f"{tree.shown(others)} beside it {'have' if len(others) > 1 else 'has'} {tree.samples.noun}s too",
+            f"{tree.shown(others)} beside it {'have' if len(others) > 1 else 'has'} "
+            f"{tree.samples.noun}s too",
             {"train": sample_id(tree.root, train[0])},
         )
     return _splits(tree, [(tree.split[path], path) for path in named])
@@ -274,8 +275,8 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
         train = tree.root / "train" / "CLASS"
         raise DataError(
             f"{tree.root} has the folders {tree.shown(plain)}, but no train folder with class "
-            f"folders in it; put the training {tree.samples.noun}s into {train}. If one of the other "
-            f"folders holds them, name it in the suite, as an option of the data set: "
+            f"folders in it; put the training {tree.samples.noun}s into {train}. If one of the "
+            f"other folders holds them, name it in the suite, as an option of the data set: "
             f"`splits: {{train: FOLDER}}`; `splits: {{}}` takes each folder as a class"
         )
     return None

@@ -285,8 +285,10 @@ def _capitals(classes: Sequence[str]) -> Iterator[DataIssue]:
 def check_splits(
     samples: Sequence[LabelledSample], classes: Sequence[str] | None, kind: RowKind, table: Path
 ) -> None:
-    """Raise `DataError` where a table gives splits and none of its rows trains, or if a class (None:
-    no classes are predicted) has no sample in one of them."""
+    """Raise `DataError` where a table gives splits and none of its rows trains.
+
+    And where a class has no sample in one of them; None: no classes are predicted.
+    """
     given = {sample.split for sample in samples}
     if given - {TRAIN, UNASSIGNED} and TRAIN not in given:
         raise DataError(f"{table} has no row of the train split")

@@ -228,8 +228,8 @@ def _distinct(located: Sequence[Located]) -> tuple[list[Located], list[DataIssue
                 f"{each.place} ({', '.join(_words(each, other, row))})" for each in (other, row)
             )
             raise DataError(
-                f"a file must have one label, split, group, time and weight, but {row.content} is in "
-                f"{shown}; correct or remove one of the rows"
+                "a file must have one label, split, group, time and weight, but "
+                f"{row.content} is in {shown}; correct or remove one of the rows"
             )
         repeated.append(row)
     issues = []
