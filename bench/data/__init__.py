@@ -64,6 +64,8 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
+from bench.data.text import texts
+from bench.data.text.dataset import TextDataset
 from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
@@ -93,6 +95,7 @@ __all__ = [
     "Samples",
     "Splits",
     "Targets",
+    "TextDataset",
     "Times",
     "VectorData",
     "VectorDataset",
@@ -127,6 +130,7 @@ __all__ = [
     "strata_names",
     "table",
     "target_task_of",
+    "texts",
     "time_of",
     "torchvision_sets",
     "view_name",
