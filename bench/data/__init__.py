@@ -66,6 +66,7 @@ from bench.data.splits import (
 from bench.data.targets import Targets, check_targets
 from bench.data.text import texts
 from bench.data.text.dataset import TextDataset
+from bench.data.text.prepared import TextData
 from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
@@ -95,6 +96,7 @@ __all__ = [
     "Samples",
     "Splits",
     "Targets",
+    "TextData",
     "TextDataset",
     "Times",
     "VectorData",
