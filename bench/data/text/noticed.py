@@ -32,8 +32,13 @@ class CleanTexts:
     issues: tuple[DataIssue, ...]
 
 
-def clean_texts(names: Sequence[str], written: Sequence[str], *, unescape: bool) -> CleanTexts:
-    """What `plain_text` makes of the texts, and of their HTML entities where they are unescaped."""
+def clean_texts(
+    ids: Sequence[str], places: Sequence[str], written: Sequence[str], *, unescape: bool
+) -> CleanTexts:
+    """What `plain_text` makes of the texts, and of their HTML entities where they are unescaped.
+
+    `places` say in messages where the texts of these samples (`ids`) stand.
+    """
     marked = {i: found for i, text in enumerate(written) if (found := entities(text))}
     if unescape:
         written = [html.unescape(text) if i in marked else text for i, text in enumerate(written)]
@@ -46,13 +51,13 @@ def clean_texts(names: Sequence[str], written: Sequence[str], *, unescape: bool)
 
     def tell(kind: str, which: Sequence[int], message: str, *, quoted: bool = False) -> None:
         if which:
-            shown = [f"{names[i]}{f' ({_start(texts[i])})' if quoted else ''}" for i in which]
+            shown = [f"{places[i]}{f' ({_start(texts[i])})' if quoted else ''}" for i in which]
             issues.append(
                 DataIssue(
                     kind=kind,
                     message=f"{message}: {naming(shown, at_most=NAMED)}.",
                     count=len(which),
-                    samples=tuple(names[i] for i in which[:MAX_KEPT]),
+                    samples=tuple(ids[i] for i in which[:MAX_KEPT]),
                 )
             )
 

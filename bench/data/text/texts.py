@@ -245,8 +245,12 @@ def _of_tables(
         found, more = rows_of(table, ROWS, split, given, outputs)
         rows += found
         issues += more
+    splits = {table.path: SPLIT_NAMES.get(split, "") for split, table in tables.items()}
     cleaned = clean_texts(
-        [row.shown for row in rows], [row.content for row in rows], unescape=unescape
+        [_id(row, splits[row.table]) for row in rows],
+        [row.shown for row in rows],
+        [row.content for row in rows],
+        unescape=unescape,
     )
     kept = [replace(row, content=own) for row, own in zip(rows, cleaned.texts, strict=True) if own]
     first = next(iter(tables.values())).path
@@ -255,7 +259,6 @@ def _of_tables(
     rows, classes, spelt = classified(kept, outputs)
     samples, left = samples_of(rows)
     check_splits(samples, classes if outputs is None else None, ROWS, first)
-    splits = {table.path: SPLIT_NAMES.get(split, "") for split, table in tables.items()}
     return _dataset(
         name=name_text(first.stem if len(tables) == 1 else first.parent.name),
         sample_ids=[_id(row, splits[row.table]) for row in rows],
@@ -325,12 +328,9 @@ def _of_folder(
     files = sorted(found.files, key=lambda file: sample_id(found.root, file.path))
     names = [sample_id(found.root, file.path) for file in files]
     written, unread, encoded = _contents(found.name, files, names, encoding, progress)
-    cleaned = clean_texts(
-        [name for name in names if name in written],
-        [written[name] for name in names if name in written],
-        unescape=unescape,
-    )
-    texts = dict(zip((name for name in names if name in written), cleaned.texts, strict=True))
+    read = [name for name in names if name in written]
+    cleaned = clean_texts(read, read, [written[name] for name in read], unescape=unescape)
+    texts = dict(zip(read, cleaned.texts, strict=True))
     kept = [(name, file) for name, file in zip(names, files, strict=True) if texts.get(name)]
     classes = sorted({file.class_name for file in files})
     left = [*unread, *cleaned.issues]
