@@ -42,8 +42,8 @@ def clean_texts(
     marked = {i: found for i, text in enumerate(written) if (found := entities(text))}
     if unescape:
         written = [html.unescape(text) if i in marked else text for i, text in enumerate(written)]
-    steering = [i for i, text in enumerate(written) if has_control_characters(text)]
     texts = tuple(map(plain_text, written))
+    steering = [i for i, text in enumerate(texts) if text and has_control_characters(written[i])]
     empty = [i for i, text in enumerate(texts) if not text]
     short = [i for i, text in enumerate(texts) if text and is_one_word(text)]
     kinds = sorted({each for found in marked.values() for each in found})

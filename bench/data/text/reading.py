@@ -29,17 +29,11 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 SAY = "as an option of the data set: `encoding: NAME`, such as cp1252 or gb18030"
 
 
-def decoded(content: bytes, encoding: str | None, what: str) -> tuple[str, str]:
-    """The text, and the name of its encoding: `encoding`, or what the bytes say by themselves.
-
-    Raises `DataError` where it has another encoding than told, or none can be known.
-    """
-    known = told(content, encoding, what)
-    return known or decoded_by(content, fitting_encodings(content, what), what)
-
-
 def told(content: bytes, encoding: str | None, what: str) -> tuple[str, str] | None:
-    """The text and its encoding where somebody says it: the suite, or the bytes themselves."""
+    """The text and its encoding where somebody says it: the suite, or the bytes themselves.
+
+    Raises `DataError` for bytes that are not what is said.
+    """
     if encoding is None:
         try:
             return unicode_text(content)
@@ -55,7 +49,10 @@ def told(content: bytes, encoding: str | None, what: str) -> tuple[str, str] | N
 
 
 def decoded_by(content: bytes, encodings: Sequence[str], what: str) -> tuple[str, str]:
-    """The text in the first of `encodings` that it can have, and the name of that."""
+    """The text in the first of `encodings` that it can have, and the name of that.
+
+    Raises `DataError` where it can have none of them.
+    """
     for encoding in encodings:
         try:
             return content.decode(encoding), encoding
@@ -84,6 +81,11 @@ def fitting_encodings(content: bytes, what: str) -> list[str]:
         for name in {match.encoding, *match.could_be_from_charset} & set(USUAL)
     }
     return [USUAL[place] for *_, place in sorted(fitting)]
+
+
+def detected(content: bytes, what: str) -> tuple[str, str]:
+    """The text and the encoding that fits it best; raises `DataError` where none can be known."""
+    return decoded_by(content, fitting_encodings(content, what), what)
 
 
 def looks_like_text(start: bytes) -> bool:

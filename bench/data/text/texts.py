@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,8 @@ from bench.data.table_targets import Outputs, outputs_of
 from bench.data.text.dataset import TextDataset
 from bench.data.text.noticed import clean_texts
 from bench.data.text.reading import (
-    decoded,
     decoded_by,
+    detected,
     fitting_encodings,
     looks_like_text,
     told,
@@ -56,13 +57,14 @@ Column = Literal["split", "group", "time", "weight"]
 
 
 def _known_encoding(name: str) -> str:
-    try:
-        b"".decode(name)
-    except LookupError:
-        raise ValueError(
-            f"must be the name of an encoding that Python knows, such as utf-8, cp1252, gb18030 "
-            f"or shift_jis, got {name!r}"
-        ) from None
+    with suppress(UnicodeError):  # two blanks alone are not text in every encoding
+        try:
+            b"  ".decode(name)
+        except LookupError:
+            raise ValueError(
+                "must be the name of an encoding of texts that Python knows, such as utf-8, "
+                f"cp1252, gb18030 or shift_jis, got {name!r}"
+            ) from None
     return name
 
 
@@ -220,16 +222,21 @@ def _tables(
 
 def _text_of_table(path: Path, *, encoding: str | None) -> tuple[str, tuple[str, ...]]:
     """The text of a table without zero bytes, at which what reads CSV would stop."""
-    text, found = decoded(path.read_bytes(), encoding, str(path))
+    content = path.read_bytes()
+    known = told(content, encoding, str(path))
+    text, found = known or detected(content, str(path))
     said = encoding is not None or found == UTF_8
-    return text.replace("\0", ""), () if said else (_detected_as(found),)
+    remark = f"it is {_detected_as(found) if known is None else _read_as(found)}"
+    return text.replace("\0", ""), () if said else (remark,)
+
+
+def _read_as(encoding: str) -> str:
+    return f"not UTF-8, and read as {encoding}"
 
 
 def _detected_as(encoding: str) -> str:
-    return (
-        f"not UTF-8, and read as {encoding} (`encoding: NAME`, as an option of the data set, says "
-        "another)"
-    )
+    hint = "`encoding: NAME`, as an option of the data set, says another"
+    return f"{_read_as(encoding)} ({hint})"
 
 
 def _of_tables(
