@@ -15,12 +15,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.data.dataset import naming
 from bench.data.encodings import UTF_8, unicode_text
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Role = Literal["path", "text", "label", "split", "group", "time", "weight"]
 """What a column says of a sample."""
@@ -276,15 +279,13 @@ def _open_text(path: Path, content: Role, read: ReadText) -> LabelTable:
         shown = SHOWN_SEPARATORS.get(separator, repr(separator))
         remarks = (*remarks, f"its columns are separated by {shown}")
     columns = tuple(headers[separator])
+    quoting = _quoting(text, separator, len(columns))
+    if quoting == csv.QUOTE_NONE:
+        remarks = (*remarks, "quotation marks in it are characters like others")
 
     def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        import pandas as pd
-
         try:
-            rows = pd.read_csv(
-                io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
-                index_col=False, header=None, names=list(range(len(columns))),
-            )  # fmt: skip
+            rows = _parsed(text, separator, len(columns), quoting)
         except ValueError as error:
             # `Error tokenizing data. C error: Expected 3 fields in line 5, saw 4`
             reason = str(error).strip().rpartition("C error: ")[2]
@@ -293,6 +294,31 @@ def _open_text(path: Path, content: Role, read: ReadText) -> LabelTable:
         return {name: cell_texts(path, name, found[columns.index(name)].tolist()) for name in names}
 
     return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
+
+
+def _parsed(text: str, separator: str, columns: int, quoting: Any) -> pd.DataFrame:
+    """The rows, that of the names first; raises `ValueError` for what is no table."""
+    import pandas as pd
+
+    return pd.read_csv(
+        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False,
+        header=None, names=list(range(columns)), quoting=quoting,
+    )  # fmt: skip
+
+
+def _quoting(text: str, separator: str, columns: int) -> int:
+    """Whether quotation marks enclose cells: many programs write none around what tabs separate.
+
+    Then a mark at the start of a cell encloses tabs up to the next one, or all that follows.
+    """
+    if separator != "\t" or '"' not in text:
+        return csv.QUOTE_MINIMAL
+    try:
+        rows = _parsed(text, separator, columns, csv.QUOTE_MINIMAL)
+    except ValueError:
+        return csv.QUOTE_NONE
+    swallowed = any(rows[column].str.contains(separator, regex=False).any() for column in rows)
+    return csv.QUOTE_NONE if swallowed else csv.QUOTE_MINIMAL
 
 
 def _header(path: Path, text: str, separator: str) -> list[str]:

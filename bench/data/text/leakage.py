@@ -53,16 +53,22 @@ def text_leakage(
     if data.generated or not splits:
         return []
     copies = _copies(data, progress)
+    if copies is not None and copies.all_found:
+        return copies_told(data, copies, splits)
     if copies is None:
-        told = DataIssue(
-            kind="leakage-not-searched",
-            message="Only identical texts were looked for: nearly identical ones are found with "
-            'the package datasketch (pip install "bench[text]").',
-            count=1,
-        )
         original, near = _originals(list(map(compared, data.texts))), np.empty((0, 2), np.int64)
-        return [*copies_told(data, Copies(original=original, near=near, noun="text"), splits), told]
-    return copies_told(data, copies, splits)
+        copies = Copies(original=original, near=near, noun="text")
+        why = (
+            "Only identical texts were looked for: nearly identical ones are found with the "
+            'package datasketch (pip install "bench[text]").'
+        )
+    else:
+        why = (
+            "There may be more nearly identical texts than were found: so many are alike that the "
+            "search was ended."
+        )
+    told = DataIssue(kind="leakage-not-searched", message=why, count=1)
+    return [*copies_told(data, copies, splits), told]
 
 
 def _copies(data: TextData, progress: OnProgress | None) -> Copies | None:

@@ -52,6 +52,9 @@ LOOKED_AT = 1024
 MAX_BYTES = 16 * 2**20
 """Of a file; a larger one is no text to classify, and is left out."""
 
+LEFT_OUT = ("unreadable", "empty-text")
+"""Kinds of issues that tell of files which are left out."""
+
 Column = Literal["split", "group", "time", "weight"]
 """What a column says of a text, beside the text and its label."""
 
@@ -426,10 +429,10 @@ def _check_none_empty(
             + (f" in the {SPLIT_NAMES[split]} split" if split != UNASSIGNED else "")
             for split, name in lost
         ]
-        why = f" {left[0].message.removesuffix('.')}" if left else ""
+        why = [each.message.removesuffix(".") for each in left if each.kind in LEFT_OUT]
         raise DataError(
             "every class needs texts that can be read and say something, but not one is left of "
-            f"{naming(shown)}.{why}"
+            f"{naming(shown)}. {'; '.join(why)}"
         )
 
 
