@@ -64,6 +64,7 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
+from bench.data.text.augmentations import token_dropout, word_deletion, word_swap
 from bench.data.text.dataset import TextDataset
 from bench.data.text.prepared import TextData
 from bench.data.times import time_of
@@ -132,6 +133,9 @@ __all__ = [
     "table",
     "target_task_of",
     "time_of",
+    "token_dropout",
     "torchvision_sets",
     "view_name",
+    "word_deletion",
+    "word_swap",
 ]
