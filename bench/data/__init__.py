@@ -65,6 +65,7 @@ from bench.data.splits import (
 )
 from bench.data.targets import Targets, check_targets
 from bench.data.text import texts
+from bench.data.text.augmentations import token_dropout, word_deletion, word_swap
 from bench.data.text.dataset import TextDataset
 from bench.data.text.prepared import TextData
 from bench.data.times import time_of
@@ -134,6 +135,9 @@ __all__ = [
     "target_task_of",
     "texts",
     "time_of",
+    "token_dropout",
     "torchvision_sets",
     "view_name",
+    "word_deletion",
+    "word_swap",
 ]

@@ -121,8 +121,15 @@ class TextData:
     def inputs(
         self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
     ) -> Inputs:
-        """The tokens on the device."""
-        return TextInputs(self.tokens, device)
+        """The tokens under an augmentation, with the draws of `seed`."""
+        return TextInputs(
+            self.tokens,
+            self.words,
+            augmentation,
+            num_classes=len(self.classes),
+            seed=seed,
+            device=device,
+        )
 
     def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
         """There are none."""
