@@ -99,6 +99,7 @@ class TextData:
     classes: tuple[str, ...]
     fingerprint: str
     issues: tuple[DataIssue, ...] = ()
+    generated: bool = False
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
@@ -216,6 +217,7 @@ def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
             "labels": dataset.labels.tolist(),
             "given_splits": dataset.splits.tolist(),
             "issues": [asdict(issue) for issue in issues],
+            "generated": dataset.generated,
             "checksums": {name: known_digest(temporary / name) for name in _CHECKED},
             **plain_grouping(dataset),
             **plain_targets(dataset),
