@@ -34,6 +34,7 @@ from bench.models.weights import (
     obtain_weights,
     takes_size,
     usual_size,
+    with_pooling,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ __all__ = [
     "takes",
     "takes_size",
     "usual_size",
+    "with_pooling",
 ]
 
 

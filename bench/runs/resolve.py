@@ -54,6 +54,7 @@ from bench.models import (
     takes,
     takes_size,
     usual_size,
+    with_pooling,
 )
 from bench.models.tensor_files import is_whole
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -564,6 +565,8 @@ class Resolver:
 
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
+        if takes(trial.backbone.name) == "text":
+            return trial.settings.max_length or usual_size(trial.backbone.name)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
@@ -593,6 +596,8 @@ class Resolver:
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
+        if weights.described is not None:
+            return with_pooling(weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
@@ -637,12 +642,23 @@ class Resolver:
             message = f"backbone {trial.backbone.name} takes inputs of kind {wanted}"
             self._report(trial, "backbone", f"{message}, {self._dataset.name} has {given}")
             return
-        if given != "image":
+        if given == "text":
+            self._check_text_views(trial)
+        elif given != "image":
             self._check_no_views(trial, size)
         else:
             self._check_channels(trial)
-        key = "image_size" if trial.settings.image_size is not None else "backbone"
+        settings = trial.settings
+        given_sizes = [key for key in ("image_size", "max_length") if getattr(settings, key)]
+        key = given_sizes[0] if given_sizes else "backbone"
         self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
+
+    def _check_text_views(self, trial: Trial) -> None:
+        """Texts have no pixels to vary."""
+        augmentation = trial.augmentation
+        if augmentation.name != "none" or augmentation.options.get("mix") is not None:
+            message = f"{self._dataset.name} has texts: augmentation must be none"
+            self._report(trial, "augmentation", f"{message}, got {augmentation.label}")
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -788,7 +804,7 @@ class Resolver:
             self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
-        if weights.name == "none" or weights.input_size in (0, size):
+        if weights.name == "none" or weights.input_size in (0, size) or weights.described:
             return
         message = (
             f"{trial.backbone.name} with weights {weights.name!r} was trained at "

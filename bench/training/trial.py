@@ -46,7 +46,7 @@ from bench.methods.target_tasks import (
     chosen_thresholds,
 )
 from bench.models import Network
-from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, frozen_batch
+from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, view_batch
 from bench.models.feature_layers import outputs_of
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
@@ -597,7 +597,7 @@ class EpochInputs:
         if key in training.resident:
             return training.resident[key]
         trunk = training.trunk(self.boundary)
-        size = frozen_batch(training.device)
+        size = view_batch(training.network, training.device)
         chunks = np.array_split(universe, range(size, len(universe), size))
         batches = (self.batch(chunk) for chunk in chunks)
         found = training.features.view(key, lambda: trunk(batches), count=len(universe))
