@@ -15,15 +15,15 @@ from bench.data.text.dataset import TextDataset
 from bench.system.cache import cache_root
 
 WORDS = tuple(f"w{number}" for number in range(40))
-WIDTH, LENGTH = 16, 24
+CHANNELS, LENGTH = 16, 24
 """Channels of a token, and the most tokens of a text."""
 
 _SIZES = {
     "vocab_size": 50,
-    "hidden_size": WIDTH,
+    "hidden_size": CHANNELS,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "intermediate_size": 2 * WIDTH,
+    "intermediate_size": 2 * CHANNELS,
     "max_position_embeddings": LENGTH + 2,
     "pad_token_id": 0,
     "bos_token_id": None,
@@ -35,10 +35,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "electra": {**_SIZES, "embedding_size": 8},
     "distilbert": {
         "vocab_size": 50,
-        "dim": WIDTH,
+        "dim": CHANNELS,
         "n_layers": 2,
         "n_heads": 2,
-        "hidden_dim": 2 * WIDTH,
+        "hidden_dim": 2 * CHANNELS,
         "max_position_embeddings": LENGTH,
     },
     "deberta-v2": {
@@ -51,7 +51,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mpnet": _SIZES,
     "gpt2": {
         "vocab_size": 50,
-        "n_embd": WIDTH,
+        "n_embd": CHANNELS,
         "n_layer": 2,
         "n_head": 2,
         "n_positions": LENGTH,
@@ -63,7 +63,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2": {**_SIZES, "head_dim": 8, "num_key_value_heads": 1},
 }
 """Kinds of models, as transformers calls them, of two blocks."""
-ENCODERS_WITH_POSITIONS = ("bert", "roberta", "electra", "distilbert")
+PROMPTED = ("bert", "roberta", "electra", "distilbert")
 
 
 @cache
@@ -93,7 +93,9 @@ def library_model(kind: str) -> Any:
     config = transformers.CONFIG_MAPPING[kind](**CONFIGS[kind])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return transformers.AutoModel.from_config(config).eval()
+        model = transformers.AutoModel.from_config(config).eval()
+    model.pooler = None  # as text backbones have it
+    return model
 
 
 def text_backbone(kind: str = "bert") -> str:
