@@ -98,8 +98,9 @@ def library_model(kind: str) -> Any:
     return model
 
 
+@cache
 def text_backbone(kind: str = "bert") -> str:
-    """The name of the backbone, whose folder is in the cache."""
+    """The name of the backbone, whose folder is in the cache of who asks first."""
     folder = cache_root() / f"tiny-{kind}"
     if not (folder / "tokenizer.json").is_file():
         library_model(kind).save_pretrained(folder)
