@@ -577,6 +577,5 @@ def _outputs(found: Examined) -> str:
     """What is predicted, in words."""
     if found.task == REGRESSION.name:
         return f"numbers to predict ({', '.join(map(short_name, found.outputs_named))})"
-    return (
-        counted(len(found.outputs_named), "label") + ", of which {_a(found.noun)} may have several,"
-    )
+    labels = counted(len(found.outputs_named), "label")
+    return f"{labels}, of which {_a(found.noun)} may have several,"
