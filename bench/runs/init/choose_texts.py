@@ -14,7 +14,6 @@ from bench.runs.init.choose import (
     IMBALANCED,
     MANY_IMAGES,
     NUMBERS_OF_SEEDS,
-    SHOTS,
     ChosenGrid,
 )
 from bench.runs.init.examine import Examined
@@ -24,12 +23,15 @@ OTHERS = ("hf/bert-base-uncased", "hf/distilroberta-base")
 SCHEDULE = "{name: cosine, warmup_epochs: 0.5}"
 SHORT = 64
 """Tokens of a text where time is short."""
+SHOTS = (500, 200, 100, 50)
+"""Training texts of a class where time is short."""
 
 
 def choices_for_texts(found: Examined) -> Iterator[ChosenGrid]:
     """Grids for these findings, each for less time than the one before.
 
-    First seeds go, then tokens, epochs, strategies, texts.
+    First seeds go, then tokens, texts and strategies. Fewer texts train for more epochs: what
+    counts is steps.
     """
     grid = _richest(found)
     length = choose_length(found.lengths, grid.weights_size)
@@ -37,17 +39,17 @@ def choices_for_texts(found: Examined) -> Iterator[ChosenGrid]:
         for seeds in NUMBERS_OF_SEEDS:
             grid = replace(grid, max_length=tokens, seeds=tuple(range(seeds)))
             yield grid
-    grid = replace(grid, epochs=max(2, grid.epochs // 2))
-    yield grid
+    counts = found.counts["train"].values()
+    for shots in SHOTS:
+        if found.has_classes and shots < max(counts):
+            batch_size, epochs, _ = _pace(sum(min(shots, count) for count in counts))
+            grid = replace(grid, shots=shots, batch_size=batch_size, epochs=epochs)
+            yield grid
     # linear_probe, full_finetune, lora without from_scratch; then the first two.
     for number in (3, 2):
         grid = replace(grid, strategies=grid.strategies[-3:][:number])
         yield grid
-    least = min(found.counts["train"].values()) if found.has_classes else 0
-    for shots in SHOTS:
-        if shots < least:
-            grid = replace(grid, shots=shots)
-            yield grid
+    yield replace(grid, epochs=max(2, grid.epochs // 2))
 
 
 def _richest(found: Examined) -> ChosenGrid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,10 +207,9 @@ def holds_texts(path: Path) -> bool:
         return bool(suffixes & SUFFIXES) and not suffixes & IMAGE_SUFFIXES
     if reader_of(path) != "folder" or not path.is_dir():
         return False
-    files = text_files()
-    return files.below(path, frozenset()) and not image_files(IMAGE_SUFFIXES).below(
-        path, frozenset()
-    )
+    kinds = (image_files(IMAGE_SUFFIXES), text_files())
+    images, texts = (partial(kind.below, path, frozenset()) for kind in kinds)
+    return not images() and texts()
 
 
 def _examine_texts(folder: Path, root: Path, device: str, progress: OnProgress | None) -> Examined:
