@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +145,20 @@ class Network(nn.Module):
     def boundaries(self) -> tuple[str, ...]:
         """Names of the groups in front of which the network can be cut (`start` and `stop`)."""
         return tuple(group.name for group in self.groups[1:] if group.run is not None)
+
+    @property
+    def learns(self) -> bool:
+        """Whether some of its buffers depend on the training samples: `learned` gives them."""
+        return bool(getattr(self.model, "learns", False))
+
+    def learned(self, batch: Tensor) -> dict[str, Tensor]:
+        """Those buffers, by the names of `model`, for all training samples as it takes them.
+
+        They are a function of the batch and the parameters, and stay what they are in training.
+        """
+        assert self.learns, "no buffer of the network depends on samples"
+        found: dict[str, Tensor] = cast(Any, self.model).learned(batch)
+        return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values into the parameters and buffers that `model` calls by these names.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from bench.errors import BenchError, MissingExtraError
+from bench.system.cache import cache_root
 
 AUTO, WORDS, CHARACTERS, JIEBA = "auto", "words", "characters", "jieba"
 UNITS = (WORDS, CHARACTERS, JIEBA)
@@ -93,9 +95,9 @@ class Vocabulary:
             raise ValueError(f"no training text has any n-gram of {ngrams.unit}")
         columns = {name: column for column, name in enumerate(names)}
         having = np.bincount(ngrams.counted(texts, columns).indices, minlength=len(names))
-        return cls(
-            ngrams=ngrams, columns=columns, idf=np.log((1 + len(texts)) / (1 + having)) + 1
-        )
+        # In the precision in which heads keep it.
+        idf = (np.log((1 + len(texts)) / (1 + having)) + 1).astype(np.float32)
+        return cls(ngrams=ngrams, columns=columns, idf=idf.astype(np.float64))
 
     def weighted(self, texts: Sequence[str]) -> sparse.csr_array:
         """Counts times `idf`, every row of length 1, or 0: [texts, n-grams]."""
@@ -195,7 +197,9 @@ def _jieba() -> Callable[[str], Sequence[str]]:
         raise MissingExtraError(
             needed_for="tfidf/jieba", package="jieba", extra="jieba"
         ) from None
+    logging.getLogger("jieba").setLevel(logging.WARNING)
     cutter = jieba.Tokenizer()
+    cutter.tmp_dir = str(cache_root())  # and not where others write
     cutter.initialize()
     return lambda text: cutter.lcut(text)
 

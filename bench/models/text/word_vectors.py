@@ -77,10 +77,13 @@ class WordVectorModel(nn.Module):
             mean = mean - (mean * self.common).sum(dim=1, keepdim=True) * self.common
         return mean
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has buffers that depend on the training texts."""
+        return self.pooling in LEARNING
+
     def learned(self, ids: Tensor) -> dict[str, Tensor]:
-        """The buffers that the training texts `[n, length]` give, by name; none of a plain mean."""
-        if self.pooling not in LEARNING:
-            return {}
+        """The buffers that the training texts `[n, length]` give, by name."""
         table = self.embedding.weight.detach().cpu().double().numpy()
         texts = [row[(row >= 0) & (row < len(table))] for row in ids.cpu().numpy()]
         if self.pooling == TFIDF:
