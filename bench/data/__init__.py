@@ -64,6 +64,8 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
+from bench.data.text.dataset import TextDataset
+from bench.data.text.prepared import TextData
 from bench.data.times import time_of
 from bench.data.vectors import VectorData, VectorDataset
 
@@ -93,6 +95,8 @@ __all__ = [
     "Samples",
     "Splits",
     "Targets",
+    "TextData",
+    "TextDataset",
     "Times",
     "VectorData",
     "VectorDataset",

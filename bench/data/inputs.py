@@ -1,4 +1,4 @@
-"""What a network takes, whatever it is: only `data` and `models` know images from vectors.
+"""What a network takes, whatever it is: only `data` and `models` know images from texts.
 
 A data set is *prepared* once for every size that a suite uses, and opened by every process. From
 what is open, trials get `Inputs`: batches of one trial's views.
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 PREPROCESSING = "preprocessing"
 """What the metadata of a checkpoint calls it."""
 
-MAX_SIDE, MAX_LENGTH, MAX_CLASSES = 8192, 10**7, 100_000
-"""Of what a checkpoint may say: sides of images, lengths of vectors, classes."""
+MAX_SIDE, MAX_LENGTH, MAX_CLASSES, MAX_TOKENIZER = 8192, 10**7, 100_000, 2**26
+"""Of what a checkpoint may say: sides of images, lengths of vectors, classes, tokenizers."""
 
 CENTRAL = ("central",)
 """The name of the views without variation, whatever the epoch."""
@@ -50,7 +50,8 @@ CENTRAL = ("central",)
 class Preprocessing:
     """What turns a sample into the network's input, and what its outputs mean.
 
-    `size` is what the network sees: the side of an image in pixels, or the length of a vector. An
+    `size` is what the network sees: the side of an image in pixels, the length of a vector, or the
+    most tokens of a text, which `tokenizer` cuts it into (JSON of the library `tokenizers`). An
     image is resized by the rule `resize` to `resized_to` pixels, of which the centre is taken,
     scaled to [0, 1] and normalised with `mean` and `std` for each channel. Of the values of 16-bit
     files so many `bits` are used; `channels` and `deep` are those of the `form` of pixels.
@@ -70,6 +71,7 @@ class Preprocessing:
     bits: Annotated[int, Field(ge=1, le=16)] = 16
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] | None = None
     deep: bool = False
+    tokenizer: Annotated[str, Field(max_length=MAX_TOKENIZER)] | None = None
 
     @property
     def form(self) -> PixelForm:
@@ -78,7 +80,9 @@ class Preprocessing:
 
     def described(self) -> dict[str, Any]:
         """The fields as files have them; earlier versions knew RGB alone, which is not said."""
-        unsaid = ("channels", "deep") if self.channels is None else ()
+        unsaid = {"channels", "deep"} if self.channels is None else set()
+        if self.tokenizer is None:
+            unsaid.add("tokenizer")
         return {name: value for name, value in asdict(self).items() if name not in unsaid}
 
     def to_json(self) -> str:
@@ -96,6 +100,8 @@ class Preprocessing:
                 raise ValueError("it does not say how images are resized and normalised")
             if not found.size <= (found.resized_to or 0):
                 raise ValueError("it says that the network sees more than images have")
+        if (found.kind == "text") != (found.tokenizer is not None):
+            raise ValueError("of texts alone it says what cuts them into tokens")
         if len(set(found.classes)) < len(found.classes):
             raise ValueError("it names a class twice")
         return found
@@ -181,7 +187,7 @@ class PreparedData(Protocol):
 
     @property
     def input_size(self) -> int:
-        """The side of an image that a network sees, or the length of a vector."""
+        """The side of an image that a network sees, the length of a vector, or a text's tokens."""
 
     def __len__(self) -> int: ...
 

@@ -24,6 +24,16 @@ from bench.data.images.prepared import (
 from bench.data.inputs import PreparedData, Preprocessing
 from bench.data.leakage import leakage
 from bench.data.splits import Splits
+from bench.data.text.dataset import TextDataset
+from bench.data.text.prepared import FORMAT_VERSION as TEXT_FORMAT_VERSION
+from bench.data.text.prepared import (
+    TOKENS_FILE,
+    TextData,
+    noise_tokens,
+    prepare_texts,
+    text_preprocessing,
+    texts_fingerprint,
+)
 from bench.data.vectors import FORMAT_VERSION as VECTOR_FORMAT_VERSION
 from bench.data.vectors import (
     VECTORS_FILE,
@@ -39,14 +49,29 @@ from bench.system.download import OnProgress
 Floats = Sequence[float]
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How samples are read, which fixes what is prepared: see `prepare`."""
+
+    size: int
+    resize: Resize
+    interpolation: Interpolation
+    tokenizer: str | None
+
+    def cutter(self) -> str:
+        """What cuts texts."""
+        assert self.tokenizer is not None, "texts need a tokenizer"
+        return self.tokenizer
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """What is done with data sets of one kind; sizes and resize rules are those of a suite."""
+    """What is done with data sets of one kind."""
 
     format_version: int
-    prepare: Callable[[Any, int, Resize, Interpolation, OnProgress | None], Path]
-    fingerprint: Callable[[Any, int, Resize, Interpolation], str]
-    preprocessing: Callable[[Any, int, Resize, Interpolation, Floats, Floats], Preprocessing]
+    prepare: Callable[[Any, _Reading, OnProgress | None], Path]
+    fingerprint: Callable[[Any, _Reading], str]
+    preprocessing: Callable[[Any, _Reading, Floats, Floats], Preprocessing]
     open: Callable[[Path], PreparedData]
     sample_bytes: Callable[[Any, int, Resize], int]
     stand_in: Callable[[Any, int, int, Resize], PreparedData]
@@ -59,20 +84,28 @@ def prepare(
     size: int,
     resize: Resize,
     interpolation: Interpolation = BILINEAR,
+    tokenizer: str | None = None,
     progress: OnProgress | None = None,
 ) -> Path:
     """Prepare the data set for networks that see `size`, once; the folder for `open_data`.
 
-    Raises `DataError` as `prepare_images` does.
+    Texts are cut by a `tokenizer`. Raises `DataError` as `prepare_images` does.
     """
-    return _KINDS[dataset.kind].prepare(dataset, size, resize, interpolation, progress)
+    reading = _Reading(size, resize, interpolation, tokenizer)
+    return _KINDS[dataset.kind].prepare(dataset, reading, progress)
 
 
 def data_fingerprint(
-    dataset: Dataset, *, size: int, resize: Resize, interpolation: Interpolation = BILINEAR
+    dataset: Dataset,
+    *,
+    size: int,
+    resize: Resize,
+    interpolation: Interpolation = BILINEAR,
+    tokenizer: str | None = None,
 ) -> str:
     """The fingerprint that the prepared data will have, if every sample can be read."""
-    return _KINDS[dataset.kind].fingerprint(dataset, size, resize, interpolation)
+    reading = _Reading(size, resize, interpolation, tokenizer)
+    return _KINDS[dataset.kind].fingerprint(dataset, reading)
 
 
 def preprocessing_of(
@@ -83,9 +116,11 @@ def preprocessing_of(
     interpolation: Interpolation,
     mean: Floats,
     std: Floats,
+    tokenizer: str | None = None,
 ) -> Preprocessing:
     """The `preprocessing` of the prepared data, before anything is prepared."""
-    return _KINDS[dataset.kind].preprocessing(dataset, size, resize, interpolation, mean, std)
+    reading = _Reading(size, resize, interpolation, tokenizer)
+    return _KINDS[dataset.kind].preprocessing(dataset, reading, mean, std)
 
 
 def prepared_bytes(dataset: Dataset, *, size: int, resize: Resize) -> int:
@@ -95,8 +130,9 @@ def prepared_bytes(dataset: Dataset, *, size: int, resize: Resize) -> int:
 
 def open_data(folder: Path) -> PreparedData:
     """Open what `prepare` returned; raises `DataError` if it is missing or damaged."""
-    kind: InputKind = "vector" if (folder / VECTORS_FILE).is_file() else "image"
-    return _KINDS[kind].open(folder)
+    files: dict[str, InputKind] = {VECTORS_FILE: "vector", TOKENS_FILE: "text"}
+    kinds = (kind for file, kind in files.items() if (folder / file).is_file())
+    return _KINDS[next(kinds, "image")].open(folder)
 
 
 def format_version(dataset: Dataset) -> int:
@@ -113,8 +149,8 @@ def find_leakage(
     data: PreparedData, splits: Sequence[Splits], *, progress: OnProgress | None = None
 ) -> list[DataIssue]:
     """Equal or nearly equal samples on different sides of a split."""
-    kind: InputKind = "image" if isinstance(data, ImageData) else "vector"
-    return _KINDS[kind].leakage(data, splits, progress)
+    kinds: dict[type, InputKind] = {VectorData: "vector", TextData: "text"}
+    return _KINDS[kinds.get(type(data), "image")].leakage(data, splits, progress)
 
 
 def _noise_images(dataset: ImageDataset, count: int, size: int, resize: Resize) -> ImageData:
@@ -160,23 +196,36 @@ def _noise_labels(dataset: Dataset, count: int) -> dict[str, Any]:
     }
 
 
+def _noise_texts(dataset: TextDataset, count: int, size: int, resize: Resize) -> TextData:
+    noise = noise_tokens(count, size)
+    return TextData(
+        folder=Path(),
+        name="noise",
+        texts=("",) * count,
+        tokens=noise.ids,
+        words=noise.words,
+        tokenizer="",
+        **_noise_labels(dataset, count),
+    )
+
+
 _KINDS: Mapping[InputKind, _Kind] = {
     "image": _Kind(
         format_version=FORMAT_VERSION,
-        prepare=lambda dataset, size, resize, interpolation, progress: prepare_images(
+        prepare=lambda dataset, reading, progress: prepare_images(
             dataset,
-            image_size=size,
-            resize=resize,
-            interpolation=interpolation,
+            image_size=reading.size,
+            resize=reading.resize,
+            interpolation=reading.interpolation,
             progress=progress,
         ),
-        fingerprint=lambda dataset, size, resize, interpolation: prepared_fingerprint(
-            dataset, size, resolve_resize(resize, dataset), interpolation
+        fingerprint=lambda dataset, reading: prepared_fingerprint(
+            dataset, reading.size, resolve_resize(reading.resize, dataset), reading.interpolation
         ),
-        preprocessing=lambda dataset, size, resize, interpolation, mean, std: image_preprocessing(
-            size,
-            resolve_resize(resize, dataset),
-            interpolation,
+        preprocessing=lambda dataset, reading, mean, std: image_preprocessing(
+            reading.size,
+            resolve_resize(reading.resize, dataset),
+            reading.interpolation,
             dataset.classes,
             mean,
             std,
@@ -200,5 +249,21 @@ _KINDS: Mapping[InputKind, _Kind] = {
         sample_bytes=lambda dataset, size, resize: 4 * size,
         stand_in=_noise_vectors,
         leakage=lambda data, splits, progress: vector_leakage(data, splits),
+    ),
+    "text": _Kind(
+        format_version=TEXT_FORMAT_VERSION,
+        prepare=lambda dataset, reading, progress: prepare_texts(
+            dataset, length=reading.size, tokenizer=reading.cutter()
+        ),
+        fingerprint=lambda dataset, reading: texts_fingerprint(
+            dataset, reading.size, reading.cutter()
+        ),
+        preprocessing=lambda dataset, reading, mean, std: text_preprocessing(
+            reading.size, reading.cutter(), dataset.classes
+        ),
+        open=TextData.open,
+        sample_bytes=lambda dataset, size, resize: 8 * size,
+        stand_in=_noise_texts,
+        leakage=lambda data, splits, progress: [],
     ),
 }

@@ -575,6 +575,7 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         class_map=job.class_map,
         seed=settings.seed,
         adapter=job.plan.adapter,
+        described=job.weights.described,
         image_size=training.preprocessing.size,
         channels=training.preprocessing.form.depth,
         boundary=start_of(training, epoch if epoch >= 0 else None)[0],

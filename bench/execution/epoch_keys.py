@@ -66,6 +66,8 @@ EXEMPT: Mapping[type, Mapping[str, str]] = {
         "shots": "the start has the samples of every split",
         "folds": "the start has the samples of every split",
         "image_size": "the start has the fingerprint of the prepared data",
+        "max_length": "the start has the fingerprint of the prepared data",
+        "pooling": "the start has what describes the network",
         "resize": "the start has the fingerprint of the prepared data",
         "precision": "part of the start, resolved",
         "threads": "part of the start",
@@ -212,6 +214,7 @@ def _trunk(
         "threads": settings.cpu_threads,
         "data": fingerprint,
         "backbone": trial.backbone.identity(),
+        **({} if weights.described is None else {"described": weights.described}),
         "weights": weights.fingerprint,
         # The recipe of fractal weights leaves their last bits open.
         "made": _made_digest(weights),

@@ -30,6 +30,7 @@ from bench.models.heads import (
     class_members,
 )
 from bench.models.randomness import keyed_initialisation
+from bench.models.text.families import family_of, is_text
 from bench.models.weights import NONE, Weights, check_unchanged, usual_size
 from bench.suite.registry import remembered
 
@@ -90,7 +91,7 @@ def build_network(
     pretrained = head.name == PRETRAINED_HEAD
     members = _members(weights, class_map, classes) if pretrained else None
     with keyed_initialisation(seed, "trunk"):
-        model = _library_model(backbone, image_size)
+        model = _library_model(backbone, image_size, weights.described)
     groups = layer_groups(backbone, model)
     with_classifiers = pretrained or source_head
     if with_classifiers:
@@ -262,7 +263,9 @@ def _put_head(
             f"a head that is fitted takes one vector of features an image, and {backbone} "
             "classifies maps of them by a convolution; use another backbone"
         )
-    model.set_submodule(name, FittedHead(replaced.in_features, num_classes))
+    own = FittedHead(replaced.in_features, num_classes)
+    own.ngrams = getattr(model, "ngrams", None)
+    model.set_submodule(name, own)
 
 
 def _attach(
@@ -361,7 +364,11 @@ def parameters_on_meta() -> Iterator[None]:
         yield
 
 
-def _library_model(backbone: str, image_size: int) -> nn.Module:
+def _library_model(backbone: str, image_size: int, described: str | None = None) -> nn.Module:
+    if is_text(backbone):
+        family = family_of(backbone)
+        made: nn.Module = family.build(described or family.config(backbone), image_size)
+        return made
     if backbone in OUTSIDE_BACKBONES:
         own: nn.Module = OUTSIDE_BACKBONES.get(backbone).function(image_size or 1)
         return own
@@ -391,6 +398,8 @@ def _arguments(backbone: str, image_size: int) -> dict[str, Any]:
 def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
     from bench.models.families import FAMILIES
 
+    if is_text(backbone):
+        return tuple(family_of(backbone).groups(model))
     if backbone in OUTSIDE_BACKBONES:
         return tuple(outside_traits(backbone).groups(model))
     if is_timm(backbone):

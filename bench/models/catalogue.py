@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.errors import BenchError, nearest
+from bench.models.text.families import NAMED, family_of, is_text
 from bench.suite.registry import Registry
 
 TIMM_PREFIX = "timm/"
@@ -118,13 +119,20 @@ def outside_traits(name: str) -> OutsideTraits:
     return OUTSIDE_BACKBONES.get(name).traits
 
 
-def takes(name: str) -> Literal["image", "vector"]:
+def takes(name: str) -> Literal["image", "vector", "text"]:
     """What kind of input the backbone takes."""
+    if is_text(name):
+        return "text"
     return outside_traits(name).inputs if name in OUTSIDE_BACKBONES else "image"
 
 
 def native_size(name: str) -> int:
-    """What the backbone is trained from scratch at if nothing else is said; 0 if only data say."""
+    """What the backbone is trained from scratch at if nothing else is said; 0 if only data say.
+
+    Of texts the most tokens.
+    """
+    if is_text(name):
+        return family_of(name).max_length(name)
     if name in OUTSIDE_BACKBONES:
         return outside_traits(name).input_size or 0
     return BACKBONES[name].input_size if name in BACKBONES else 0
@@ -132,7 +140,7 @@ def native_size(name: str) -> int:
 
 def sample_shape(name: str, input_size: int) -> tuple[int, ...]:
     """The shape of one sample as the backbone takes it."""
-    return (input_size,) if takes(name) == "vector" else (3, input_size, input_size)
+    return (3, input_size, input_size) if takes(name) == "image" else (input_size,)
 
 
 def is_timm(name: str) -> bool:
@@ -142,15 +150,15 @@ def is_timm(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether `name` can name a backbone; what follows `timm/` is only checked when it is built."""
-    return name in BACKBONES or name in OUTSIDE_BACKBONES or is_timm(name)
+    return name in BACKBONES or name in OUTSIDE_BACKBONES or is_timm(name) or is_text(name)
 
 
 def check_backbone(name: str) -> None:
     """Raise `BenchError` with the nearest valid name unless `name` can name a backbone."""
     if not is_known(name):
         raise BenchError(
-            f"backbone must be a known name or timm/NAME, got {name!r}"
-            f"{nearest(name, [*BACKBONES, *OUTSIDE_BACKBONES])}"
+            f"backbone must be a known name, timm/NAME or hf/NAME, got {name!r}"
+            f"{nearest(name, [*BACKBONES, *NAMED, *OUTSIDE_BACKBONES])}"
         )
 
 
@@ -163,10 +171,14 @@ def minimum_image_size(name: str) -> int:
 def check_image_size(name: str, image_size: int) -> None:
     """Raise `BenchError` if the backbone cannot take images of `image_size` × `image_size` pixels.
 
-    Sizes of `timm/NAME` are checked when it is built: only timm knows them.
+    Sizes of `timm/NAME` are checked when it is built: only timm knows them. Of texts it is the most
+    tokens.
     """
     check_backbone(name)
     if is_timm(name):
+        return
+    if is_text(name):
+        _check_length(name, image_size)
         return
     if name in OUTSIDE_BACKBONES:
         fixed = outside_traits(name).input_size
@@ -179,6 +191,12 @@ def check_image_size(name: str, image_size: int) -> None:
             f"image_size must be at least {entry.min_image_size} for {name}, got {image_size}"
         )
     check_multiple(name, image_size, entry.multiple_of)
+
+
+def _check_length(name: str, length: int) -> None:
+    most = family_of(name).most_tokens(name)
+    if most is not None and length > most:
+        raise BenchError(f"max_length must be at most {most} for {name}, got {length}")
 
 
 def check_multiple(name: str, image_size: int, multiple_of: int) -> None:

@@ -46,6 +46,8 @@ START = r"^start-[0-9a-f]{32}(\.[^./\\]+)?$"
 """A name beside the checkpoint, and no path."""
 MAX_CLASSES, MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_THREADS = 100_000, 10**7, 12, 4096
 """Of what a checkpoint may say of its network (the size of vectors is their length)."""
+MAX_DESCRIBED = 2**24
+"""Characters that describe a text backbone."""
 MAX_HEAD = 10**8
 """Values of a head that a checkpoint may ask for without holding as many."""
 
@@ -60,9 +62,10 @@ class ModelSpec:
 
     `weights` names the starting weights, whose file is called `start` (None: there is none, values
     were drawn with `seed`); `weights_classes` are their classifier's, where the head keeps it.
-    `adapter` is what was added to the backbone. `image_size` is in pixels (of vectors their
-    length), and images have so many `channels`. The groups in front of `boundary` were frozen at
-    the epoch that counts; `precision` and `threads` are those of the trial's evaluation.
+    `adapter` is what was added to the backbone. A text backbone is `described` for its family.
+    `image_size` is in pixels (of vectors their length, of texts the most tokens), and images have
+    so many `channels`. The groups in front of `boundary` were frozen at the epoch that counts;
+    `precision` and `threads` are those of the trial's evaluation.
     `versions` are those of the packages that wrote it, `numerics` that of this one's numbers.
 
     Its outputs are those of the target task `task`: of regression, `standardised` says what they
@@ -91,6 +94,7 @@ class ModelSpec:
     versions: Mapping[str, str] = field(default_factory=dict)
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     adapter: Term | None = None
+    described: Annotated[str, Field(max_length=MAX_DESCRIBED)] | None = None
     task: TargetTaskName = CLASSIFICATION.name
     standardised: Standardisation | None = None
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
@@ -114,8 +118,9 @@ class ModelSpec:
         content = asdict(self)
         if self.channels == COLOURS:
             del content["channels"]
-        if self.adapter is None:
-            del content["adapter"]
+        for name in ("adapter", "described"):
+            if content[name] is None:
+                del content[name]
         if self.task == CLASSIFICATION.name:
             for name in OF_OTHER_TASKS:
                 del content[name]
@@ -263,6 +268,7 @@ class Checkpoint:
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),
             classes=spec.weights_classes,
+            described=spec.described,
         )
 
 

@@ -19,6 +19,7 @@ from bench.methods.plan import HEAD
 from bench.models.fused import FusedGroups, fuses
 from bench.models.network import Network
 from bench.system.gpu_arithmetic import gpu_arithmetic
+from bench.system.token_rows import PADDING, width_for
 from bench.system.transfers import on_device
 
 FROZEN_BATCH = 16
@@ -42,9 +43,18 @@ def evaluation_batch(device: torch.device) -> int:
     return EVALUATION_BATCH_ON_CUDA if device.type == "cuda" else EVALUATION_BATCH
 
 
+def view_batch(network: Network, device: torch.device) -> int:
+    """How many samples of a view frozen groups are given at once: texts are sorted among them."""
+    return frozen_batch(device) * (TEXTS_AMONG if network.takes_texts else 1)
+
+
 def frozen_batch(device: torch.device) -> int:
     """How many samples pass frozen groups at once on `device`."""
     return FROZEN_BATCH if device.type == "cpu" else FROZEN_BATCH_ELSEWHERE
+
+
+TEXTS_AMONG = 64
+"""So many times what passes frozen groups at once, texts of one length are looked for among."""
 
 
 @contextmanager
@@ -87,7 +97,7 @@ class Trunk:
         self.parallel_batches = parallel_batches
         self._batch = frozen_batch(self._device)
         self._fused = None
-        if fuses(self._device, precision):
+        if fuses(self._device, precision) and not network.takes_texts:
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             self._fused = FusedGroups(network, boundary, dtype)
 
@@ -100,11 +110,37 @@ class Trunk:
                 self._fused.free()
 
     def _passed(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        pieces = (
+        if self._network.takes_texts:
+            yield from map(self._of_texts, batches)
+            return
+        yield from self._computed_pieces(
             batch[at : at + self._batch]
             for batch in batches
             for at in range(0, len(batch), self._batch)
         )
+
+    def _of_texts(self, ids: Tensor) -> Tensor:
+        """Texts of one width together, so that what a text gives depends on its own tokens alone.
+
+        Beside them stands a row of one token: libraries compute otherwise where nothing is padded.
+        """
+        widths = torch.tensor([width_for(length) for length in (ids >= 0).sum(dim=1).tolist()])
+        pieces = [
+            piece
+            for width in sorted({*widths.tolist()})
+            for piece in (widths == width).nonzero().flatten().split(self._batch - 1)
+        ]
+        beside = torch.full_like(ids[:1], PADDING)
+        beside[:, 0] = 0
+        rows = (
+            torch.cat([ids[on_device(piece, ids.device)], beside])[:, : int(widths[piece[0]])]
+            for piece in pieces
+        )
+        found = torch.cat([each[:-1] for each in self._computed_pieces(rows)])
+        return found[on_device(torch.cat(pieces).argsort(), found.device)]
+
+    def _computed_pieces(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What each piece, of at most as many rows as a batch, gives."""
         if self.parallel_batches == 1:
             yield from map(one_thread()(self._forward), pieces)
             return

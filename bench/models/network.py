@@ -142,6 +142,11 @@ class Network(nn.Module):
         return owners
 
     @property
+    def takes_texts(self) -> bool:
+        """Whether batches are token ids, int32 [n, length]."""
+        return bool(getattr(self.model, "takes_texts", False))
+
+    @property
     def boundaries(self) -> tuple[str, ...]:
         """Names of the groups in front of which the network can be cut (`start` and `stop`)."""
         return tuple(group.name for group in self.groups[1:] if group.run is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from bench.errors import BenchError, MissingExtraError, WeightsError, nearest
 from bench.methods.plan import HEAD
 from bench.models.catalogue import EFFICIENTNET_LITE0, TIMM_PREFIX, check_multiple
 from bench.models.families import Groups, timm_efficientnet
+from bench.models.grouping import prefixes_of, shortest_prefix
 from bench.models.network import LayerGroup, layer_group, save_tensors
 from bench.models.randomness import keyed_initialisation
 
@@ -121,7 +122,7 @@ def timm_groups(model: Any) -> Groups:
         groups.append(
             LayerGroup(
                 name=_group_name(members, others, number),
-                prefixes=_prefixes(members, others),
+                prefixes=prefixes_of(members, others),
                 run=None if groups else _run_trunk,
                 steps=() if groups else (_run_trunk,),
             )
@@ -271,28 +272,10 @@ def _block_number(name: str, blocks: Sequence[str]) -> int:
     return next((at for at, block in enumerate(blocks) if name.startswith(f"{block}.")), 0)
 
 
-def _prefixes(members: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
-    """The shortest module names that cover `members` and none of `others`."""
-    found: dict[str, None] = {}
-    for name in members:
-        found.setdefault(_shortest_prefix(name, others))
-    return tuple(found)
-
-
-def _shortest_prefix(name: str, others: Sequence[str]) -> str:
-    parts = name.split(".")
-    prefixes = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return next(prefix for prefix in prefixes if not _any_below(others, prefix))
-
-
-def _any_below(names: Iterable[str], prefix: str) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for name in names)
-
-
 def _group_name(members: Sequence[str], others: Sequence[str], number: int) -> str:
     if number == 0:
         return "stem"
-    name = _shortest_prefix(members[0], others)
+    name = shortest_prefix(members[0], others)
     return "neck" if name == HEAD else name
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.errors import BenchError, WeightsError, nearest
-from bench.keys import known_digest
+from bench.keys import content_hash, known_digest
 from bench.models.catalogue import (
     BACKBONES,
     EFFICIENTNET_LITE0,
@@ -22,6 +22,7 @@ from bench.models.catalogue import (
     is_timm,
     native_size,
 )
+from bench.models.text.families import LEARNED_POOLINGS, family_of, is_text
 from bench.suite import FileWeights, Interpolation
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
@@ -34,7 +35,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
 _IS_SHA256 = re.compile("[0-9a-f]{64}")
-NONE, IMAGENET, FILE = "none", "imagenet", "file"
+NONE, IMAGENET, PRETRAINED, FILE = "none", "imagenet", "pretrained", "file"
 
 Triple = tuple[float, float, float]
 
@@ -48,6 +49,8 @@ class Weights:
     `input_size` is in pixels, 0 where they ask for none. `classes` names the outputs of the
     classifier that the weights carry, None where that is not known. Of a file of one's own,
     `unknown` names the facts that nobody has told: they have the values of `file_defaults`.
+    Of text backbones, also without values: the `tokenizer` that cuts their texts, the network as it
+    is `described` for its family, and as `input_size` tokens.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Weights:
     classes: tuple[str, ...] | None
     interpolation: Interpolation = "bilinear"
     unknown: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    described: str | None = None
 
 
 class WeightsEntry(Protocol):
@@ -88,6 +93,8 @@ def describe_weights(backbone: str, entry: WeightsEntry) -> Weights:
     torchvision's weight sets such as `IMAGENET1K_V2`. Raises `WeightsError` for any other name.
     """
     check_backbone(backbone)
+    if is_text(backbone):
+        return describe_text_weights(backbone, entry)
     if entry.name == NONE:
         return _no_weights(backbone)
     if entry.name == FILE:
@@ -105,6 +112,8 @@ def obtain_weights(
     check_backbone(backbone)
     if entry.name in (NONE, FILE):
         return describe_weights(backbone, entry)
+    if is_text(backbone):
+        return _obtained_text_weights(backbone, entry)
     origin = _origin(backbone, entry.name)
     fetch_file(origin.destination)
     logger.info(
@@ -133,6 +142,74 @@ def obtain_weights(
     return replace(origin.weights, path=origin.destination)
 
 
+def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
+    """What `entry` means for a text backbone: `pretrained`, `none`, or `file`."""
+    family = family_of(backbone)
+    tokenizer, described = family.tokenizer(backbone), family.config(backbone)
+    made_of = content_hash([described, tokenizer], digits=32)
+    usual = Weights(
+        name=entry.name,
+        path=None,
+        fingerprint=f"{NONE} of {made_of}",
+        input_size=family.max_length(backbone),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        classes=None,
+        tokenizer=tokenizer,
+        described=described,
+    )
+    if entry.name == NONE or (entry.name == PRETRAINED and family.has_no_values):
+        return replace(usual, name=NONE)
+    if entry.name == FILE:
+        path = Path(entry.options["path"]).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"weights file not found: {path}")
+        return replace(usual, name=path.name, path=path, fingerprint=known_digest(path))
+    comes_with = family.weights(backbone)
+    if entry.name != PRETRAINED or comes_with is None:
+        valid = [NONE] if comes_with is None else [PRETRAINED, NONE]
+        raise WeightsError(
+            f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
+            f"got {entry.name!r}{nearest(entry.name, valid)}"
+        )
+    return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
+
+
+def with_pooling(backbone: str, weights: Weights, pooling: str) -> Weights:
+    """Weights of a text backbone that makes one vector a text in this way; `auto` is its own."""
+    assert weights.described is not None, "of text backbones alone"
+    if pooling == "auto" or not family_of(backbone).poolings:
+        return weights
+    described = {**json.loads(weights.described), "pooling": pooling}
+    return replace(weights, described=json.dumps(described, sort_keys=True))
+
+
+def learns(weights: Weights) -> bool:
+    """Whether the network has buffers that depend on the training texts."""
+    if weights.described is None:
+        return False
+    return json.loads(weights.described).get("pooling") in LEARNED_POOLINGS
+
+
+def text_length(backbone: str, max_length: int | None) -> int:
+    """How many of its tokens a text backbone sees, where the suite asks for so many, or not."""
+    family = family_of(backbone)
+    return family.max_length(backbone) if max_length is None else max_length * family.per_token
+
+
+def _obtained_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
+    from bench.models.tensor_files import is_whole
+
+    weights = describe_text_weights(backbone, entry)
+    comes_with = family_of(backbone).weights(backbone)
+    if comes_with is None:
+        return weights
+    destination = _folder() / f"text-{comes_with.fingerprint[:32]}.safetensors"
+    if not is_whole(destination):
+        comes_with.save(destination)
+    return replace(weights, path=destination)
+
+
 def file_weights(
     path: Path,
     *,
@@ -158,7 +235,10 @@ def file_weights(
 
 
 def usual_size(backbone: str) -> int:
-    """The side in pixels of images if neither weights nor data ask for any; 0 if only data can."""
+    """The side in pixels of images if neither weights nor data ask for any; 0 if only data can.
+
+    Of texts the most tokens.
+    """
     return _timm_size(backbone) if is_timm(backbone) else native_size(backbone)
 
 

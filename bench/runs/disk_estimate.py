@@ -208,14 +208,18 @@ def _data(resolved_run: ResolvedRun) -> int:
     """Of what is not prepared yet, once for each size and rule."""
     there = {
         entry.name.rpartition("-")[2]
-        for folder in ("images", "vectors")
+        for folder in ("images", "vectors", "texts")
         for entry in (cache_root() / folder).glob("*-*")
     }
     dataset, sizes = resolved_run.dataset, {}
     for resolved in resolved_run.pending:
         size, resize = resolved.input_size, resolved.trial.settings.resize
         fingerprint = data_fingerprint(
-            dataset, size=size, resize=resize, interpolation=resolved.weights.interpolation
+            dataset,
+            size=size,
+            resize=resize,
+            interpolation=resolved.weights.interpolation,
+            tokenizer=resolved.weights.tokenizer,
         )
         if fingerprint[:16] not in there:
             sizes[fingerprint] = prepared_bytes(dataset, size=size, resize=resize)

@@ -23,6 +23,8 @@ from bench.suite import Entry
 
 SHOWN = 3
 EVALUATION = "evaluation"
+_KEPT_APART = ("classes", "tokenizer")
+"""What is told elsewhere, and what is as long as a book."""
 
 
 def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
@@ -38,6 +40,7 @@ def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
             interpolation=weights.interpolation,
             mean=weights.mean,
             std=weights.std,
+            tokenizer=weights.tokenizer,
         )
         label = suite.weights_label(trial.settings.weights)
         users = rules.setdefault((rule, weights.unknown), {})
@@ -48,7 +51,7 @@ def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
     return [
         {
             "used_by": list(users),
-            **{name: value for name, value in rule.described().items() if name != "classes"},
+            **{name: own for name, own in rule.described().items() if name not in _KEPT_APART},
             "native_size": native,
             "squares": squares,
             "unknown": list(unknown),

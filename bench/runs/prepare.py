@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bench.data import (
     PreparedData,
@@ -58,6 +58,7 @@ def counted_trials(resolved_run: ResolvedRun) -> list[CountedTrial]:
                         size=resolved.input_size,
                         resize=settings.resize,
                         interpolation=resolved.weights.interpolation,
+                        tokenizer=resolved.weights.tokenizer,
                     ),
                     splits=splits,
                     classes=dataset.classes,
@@ -168,10 +169,13 @@ class StartingWeights:
 # Data -----------------------------------------------------------------------------------------
 
 
-def _prepared_by(resolved: ResolvedTrial) -> tuple[int, Resize, Interpolation]:
-    """What fixes the prepared samples of a trial: their size, and how they are resized."""
+_PreparedBy: TypeAlias = tuple[int, Resize, Interpolation, str | None]
+
+
+def _prepared_by(resolved: ResolvedTrial) -> _PreparedBy:
+    """What fixes the prepared samples of a trial: size, and how they are resized, or cut."""
     weights, settings = resolved.weights, resolved.trial.settings
-    return resolved.input_size, settings.resize, weights.interpolation
+    return resolved.input_size, settings.resize, weights.interpolation, weights.tokenizer
 
 
 class PreparedSets:
@@ -179,17 +183,18 @@ class PreparedSets:
 
     def __init__(self, resolved_run: ResolvedRun, progress: OnProgress | None) -> None:
         self._resolved_run = resolved_run
-        self._folders: dict[tuple[int, Resize, Interpolation], Path] = {}
+        self._folders: dict[_PreparedBy, Path] = {}
         for resolved in resolved_run.trials:
             key = _prepared_by(resolved)
             if key not in self._folders:
-                size, resize, interpolation = key
+                size, resize, interpolation, tokenizer = key
                 with data_errors_placed(resolved_run.loaded):
                     self._folders[key] = prepare(
                         resolved_run.dataset,
                         size=size,
                         resize=resize,
                         interpolation=interpolation,
+                        tokenizer=tokenizer,
                         progress=progress,
                     )
         named = (each.trial.settings.metric for each in resolved_run.trials)

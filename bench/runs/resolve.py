@@ -53,7 +53,10 @@ from bench.models import (
     outline,
     takes,
     takes_size,
+    text_family,
+    text_length,
     usual_size,
+    with_pooling,
 )
 from bench.models.tensor_files import is_whole
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -563,6 +566,8 @@ class Resolver:
 
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
+        if takes(trial.backbone.name) == "text":
+            return text_length(trial.backbone.name, trial.settings.max_length)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
@@ -592,6 +597,8 @@ class Resolver:
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
+        if weights.described is not None:
+            return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
@@ -636,12 +643,37 @@ class Resolver:
             message = f"backbone {trial.backbone.name} takes inputs of kind {wanted}"
             self._report(trial, "backbone", f"{message}, {self._dataset.name} has {given}")
             return
-        if given != "image":
+        if given == "text":
+            self._check_text_views(trial)
+            self._check_pooling(trial)
+        elif given != "image":
             self._check_no_views(trial, size)
         else:
             self._check_channels(trial)
-        key = "image_size" if trial.settings.image_size is not None else "backbone"
+        settings = trial.settings
+        given_sizes = [key for key in ("image_size", "max_length") if getattr(settings, key)]
+        key = given_sizes[0] if given_sizes else "backbone"
         self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
+
+    def _check_text_views(self, trial: Trial) -> None:
+        """Texts have no pixels to vary."""
+        augmentation = trial.augmentation
+        if augmentation.name != "none" or augmentation.options.get("mix") is not None:
+            message = f"{self._dataset.name} has texts: augmentation must be none"
+            self._report(trial, "augmentation", f"{message}, got {augmentation.label}")
+
+    def _check_pooling(self, trial: Trial) -> None:
+        name, pooling = trial.backbone.name, trial.settings.pooling
+        if pooling == "auto" or pooling in (known := text_family(name).poolings):
+            return
+        if known:
+            valid = ", ".join(("auto", *known))
+            self._report(
+                trial, "pooling", f"pooling of {name} must be one of {valid}, got {pooling!r}"
+            )
+            return
+        message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
+        self._notes[message] = self._notes.get(message, 0) + 1
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -779,7 +811,7 @@ class Resolver:
             self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
-        if weights.name == "none" or weights.input_size in (0, size):
+        if weights.name == "none" or weights.input_size in (0, size) or weights.described:
             return
         message = (
             f"{trial.backbone.name} with weights {weights.name!r} was trained at "
@@ -817,6 +849,13 @@ def _plan(trial: Trial) -> Plan:
     `MissingExtraError` where what fits its head is not installed."""
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
+    fits = text_family(name).fits if takes(name) == "text" else None
+    if fits is not None and (plan.fit is None or plan.fit.name not in fits):
+        raise PlanError(
+            f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
+            f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "
+            f"of its own: include: [{{backbone: {name}, strategy: {fits[0]}}}]"
+        )
     if plan.fit is not None:
         check_available(plan.fit)
     if plan.adapter is not None or plan.fit is not None:

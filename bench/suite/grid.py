@@ -18,6 +18,8 @@ UNTRAINED_KEEPS = (
     "head",
     "shots",
     "image_size",
+    "max_length",
+    "pooling",
     "resize",
     "precision",
     "threads",

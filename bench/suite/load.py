@@ -64,6 +64,7 @@ LEAST = "{dataset: ./photos, backbone: resnet18, strategy: [linear_probe, full_f
 OF_RUN = frozenset({"task", "metric", "choose", "folds", "diagnose"})
 """Settings that all trials of a suite have in common."""
 DEFAULT_ENTRIES = {"schedule": "constant", "augmentation": "flip_crop"}
+ENTRIES_OF_TEXTS = {"augmentation": "none"}
 
 
 def _adapter(rule: Any) -> TypeAdapter[Any]:
@@ -100,6 +101,7 @@ class Catalogue:
     target_tasks: Mapping[str, Any]
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
+    is_text_backbone: Callable[[str], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,7 @@ class _Checker:
         self.catalogue = catalogue
         self._folder = Path() if yaml_file.path is None else yaml_file.path.parent
         self._selects = selects
+        self._of_texts = False
         self.problems: list[Problem] = []
 
     def suite(self) -> Suite:
@@ -180,6 +183,7 @@ class _Checker:
             self._report((), f"{_no_mapping(data)}; the least that a suite needs: {LEAST}")
             raise SuiteError(self.problems)
         self._refuse_unknown_keys(data)
+        self._of_texts = self._names_text_backbones(data)
         axes = {axis: self._axis(data, axis) for axis in AXES}
         settings = self._all_settings(data)
         suite = Suite(
@@ -200,6 +204,15 @@ class _Checker:
         if self.problems:
             raise SuiteError(self.problems)
         return suite
+
+    def _names_text_backbones(self, data: Mapping[str, Any]) -> bool:
+        """Whether all backbones are of texts, which other defaults suit."""
+        given = data.get("backbone")
+        entries = given if isinstance(given, list) else [given]
+        names = [each.get("name") if isinstance(each, dict) else each for each in entries]
+        return all(
+            isinstance(name, str) and self.catalogue.is_text_backbone(name) for name in names
+        )
 
     def _report(self, location: Location, message: str) -> None:
         self.problems.append(self.yaml_file.problem(location, message))
@@ -268,7 +281,8 @@ class _Checker:
 
     def _axis(self, data: Mapping[str, Any], axis: str) -> tuple[AxisEntry, ...]:
         if axis not in data and axis in DEFAULT_ENTRIES:
-            default = self._entry(getattr(self.catalogue, axis), DEFAULT_ENTRIES[axis], (axis,))
+            usual = {**DEFAULT_ENTRIES, **(ENTRIES_OF_TEXTS if self._of_texts else {})}
+            default = self._entry(getattr(self.catalogue, axis), usual[axis], (axis,))
             return (AxisEntry(entry=default, location=(axis,)),)
         if axis not in data:
             self._require(data, axis, f"{axis} is required")
@@ -482,6 +496,8 @@ class _Checker:
                 settings[key] = self._setting(key, data[key], (key,))
             elif key == "head":
                 settings[key] = (self._entry(self.catalogue.head, defaults.head.name, (key,)),)
+            elif key == "weights" and self._of_texts:
+                settings[key] = (Entry(name="pretrained"),)
             elif key == "metric":
                 settings[key] = (self._default_metric(settings["task"][0]),)
             else:

@@ -21,6 +21,9 @@ DEPENDS_ON = {
 }
 """Settings whose effect depends on another: where that is searched, they have one."""
 
+OF_IMAGES, OF_TEXTS = ("image_size", "resize"), ("max_length", "pooling")
+"""Settings of inputs of one kind."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
@@ -124,6 +127,11 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
         return f"strategy {strategy!r} always has the head {traits.head!r}"
     if key == "momentum" and settings.optimizer != "sgd":
         return f"optimizer {settings.optimizer!r} has no momentum"
+    of_texts = catalogue.is_text_backbone(written.backbone.name)
+    if key in OF_TEXTS and not of_texts:
+        return f"backbone {written.backbone.name!r} takes no texts"
+    if key in OF_IMAGES and of_texts:
+        return f"backbone {written.backbone.name!r} takes texts"
     if key == "weight_decay_on" and settings.weight_decay == 0:
         return "weight_decay is 0"
     if key == "micro_batch" and (settings.micro_batch or settings.batch_size) >= (
@@ -141,6 +149,8 @@ def _is_neutral(key: str, each: WrittenTrial) -> bool:
         return each.written.settings.micro_batch is None
     if key == "weight_decay_on":
         return each.written.settings.weight_decay_on == "all"
+    if key in (*OF_IMAGES, *OF_TEXTS):
+        return bool(getattr(each.written.settings, key) == getattr(Settings(), key))
     if key in ("weights", "head"):
         written, kept = (getattr(trial.settings, key) for trial in (each.written, each.trial))
         return bool(written.name == kept.name)

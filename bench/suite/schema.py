@@ -467,6 +467,25 @@ class Settings(BaseModel):
             examples=[224],
         ),
     ] = None
+    max_length: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | None,
+        Field(
+            description="Tokens of a text that the network sees, at most; the rest of a longer one "
+            "is left out. null: what the backbone's own files say, else 256 or what it can see.",
+            examples=[128],
+        ),
+    ] = None
+    pooling: Annotated[
+        Literal["auto", "cls", "mean", "last", "tfidf", "sif"],
+        Field(
+            description="How a text backbone makes one vector of those of a text's tokens: that of "
+            "the first (`cls`), their `mean`, that of the `last`. `auto`: what the backbone's own "
+            "files say, else `last` where tokens see only those in front of them, else `cls`. "
+            "Of word vectors their `mean` (`auto`), that with the weights of TF-IDF (`tfidf`), or "
+            "`sif`, smooth inverse frequency: both as the training texts have it.",
+            examples=["mean"],
+        ),
+    ] = "auto"
     resize: Annotated[
         Literal["auto", "crop", "squash", "pad"],
         Field(
@@ -573,6 +592,8 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
     "task": ("classification",),
     "metric": ("accuracy",),
     "weight_decay_on": ("all",),
+    "max_length": (None,),
+    "pooling": ("auto",),
     "choose": ("best",),
     "folds": (None,),
     "diagnose": (None,),
@@ -581,6 +602,8 @@ ADDED_LATER: Mapping[str, tuple[Any, ...]] = {
 
 WRITTEN_IF_SET: Mapping[str, Any] = {
     "task": "classification",
+    "max_length": None,
+    "pooling": "auto",
     "choose": "best",
     "folds": None,
     "diagnose": None,

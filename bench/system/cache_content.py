@@ -18,7 +18,7 @@ _FOLDERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "states": (("states",), "states of trials, from which trainings go on"),
     "features": (("features",), "what frozen trunks make of the samples"),
     "views": (("views",), "augmented views of training images"),
-    "data": (("images", "vectors"), "prepared data sets"),
+    "data": (("images", "vectors", "texts"), "prepared data sets"),
     "downloads": (
         ("datasets", "torchvision", "archives"),
         "data sets as they were downloaded, archives without compression",

@@ -15,7 +15,14 @@ import torch
 
 from bench.errors import BenchError
 from bench.methods.objectives import recorded_loss
-from bench.models import OUTSIDE_BACKBONES, Network, build_network, describe_weights, sample_shape
+from bench.models import (
+    OUTSIDE_BACKBONES,
+    Network,
+    build_network,
+    describe_weights,
+    sample_shape,
+    takes,
+)
 from bench.models.evaluation import autocast
 from bench.models.flops import group_flops
 from bench.models.weights import NONE
@@ -137,7 +144,9 @@ def step_seconds(
         network = _random_network(backbone, input_size).to(place)
         network.to(memory_format=torch.channels_last)
         network.train()
-        batch = torch.randn(samples, *sample_shape(backbone, input_size), device=place)
+        shape = sample_shape(backbone, input_size)
+        drawn = torch.zeros if takes(backbone) == "text" else torch.randn
+        batch = drawn(samples, *shape, device=place)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(samples, device=place) % _NUM_CLASSES

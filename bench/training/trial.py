@@ -41,7 +41,14 @@ from bench.methods.target_tasks import (
     chosen_thresholds,
 )
 from bench.models import Network
-from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, frozen_batch, one_thread
+from bench.models.evaluation import (
+    Trunk,
+    as_input,
+    autocast,
+    evaluation_batch,
+    one_thread,
+    view_batch,
+)
 from bench.models.feature_layers import outputs_of
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
@@ -80,8 +87,8 @@ class Training:
     takes. `resident` are frozen activations by name that stay on a GPU for all of its epochs;
     `fixed_order`: whether all gradients there have a fixed order of additions. In fp16 losses are
     scaled by `scaler`, as small gradients would be lost. Of regression, `standardised` is how its
-    targets are learned; `learned` are the network's buffers
-    that depend on the training samples, which are part of `start`. `rates` are what the plan has measured for the current epoch, by layer
+    targets are learned. `learned` are buffers of the network that depend on the training samples,
+    and part of `start`. `rates` are what the plan has measured for the current epoch, by layer
     group.
     """
 
@@ -592,7 +599,7 @@ class EpochInputs:
         if key in training.resident:
             return training.resident[key]
         trunk = training.trunk(self.boundary)
-        size = frozen_batch(training.device)
+        size = view_batch(training.network, training.device)
         chunks = np.array_split(universe, range(size, len(universe), size))
         batches = (self.batch(chunk) for chunk in chunks)
         found = training.features.view(key, lambda: trunk(batches), count=len(universe))

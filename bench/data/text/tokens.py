@@ -2,8 +2,77 @@
 
 from __future__ import annotations
 
-PADDING = -1
-"""What fills a row of tokens behind the text: a batch is int32 [n, length] of token ids and this.
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-A network leaves out the columns that are padding in every row.
-"""
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import DataError, MissingExtraError
+from bench.system.token_rows import PADDING
+
+Tokens = npt.NDArray[np.int32]
+
+_CHUNK = 4096
+"""Texts that are cut at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokenised:
+    """Texts as tokens: `ids` int32 [n, length], `PADDING` behind each text.
+
+    `words` int32 [n, length] says which word of its text a token is of, counted from 0; -1 of
+    padding and of what the tokenizer adds. `cut` says which texts were longer, bool [n].
+    """
+
+    ids: Tokens
+    words: Tokens
+    cut: npt.NDArray[np.bool_]
+
+
+def load_tokenizer(text: str) -> Any:
+    """The tokenizer that the JSON of the library `tokenizers` describes.
+
+    Raises `MissingExtraError` without the library and `DataError` for what is no tokenizer.
+    """
+    try:
+        tokenizers = importlib.import_module("tokenizers")
+    except ModuleNotFoundError as error:
+        if error.name != "tokenizers":
+            raise
+        raise MissingExtraError(
+            needed_for="suites of texts", package="tokenizers", extra="text"
+        ) from None
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain exceptions
+        raise DataError(f"this is no tokenizer of the library tokenizers: {error}") from error
+
+
+def tokenise(texts: Sequence[str], tokenizer: str, *, length: int) -> Tokenised:
+    """The texts as rows of `length` tokens; what is longer loses its end.
+
+    `tokenizer` is JSON of the library `tokenizers`; what it adds at both ends stays.
+    """
+    cutter = load_tokenizer(tokenizer)
+    cutter.no_padding()
+    cutter.enable_truncation(length)
+    ids = np.full((len(texts), length), PADDING, np.int32)
+    words = np.full((len(texts), length), PADDING, np.int32)
+    cut = np.zeros(len(texts), np.bool_)
+    for start in range(0, len(texts), _CHUNK):
+        found = cutter.encode_batch(list(texts[start : start + _CHUNK]))
+        for row, each in enumerate(found, start):
+            count = len(each.ids)
+            ids[row, :count] = each.ids
+            words[row, :count] = [PADDING if word is None else word for word in each.word_ids]
+            cut[row] = bool(each.overflowing)
+    return Tokenised(ids=ids, words=words, cut=cut)
+
+
+def row_lengths(ids: Tokens) -> npt.NDArray[np.int64]:
+    """How many tokens each row has."""
+    lengths: npt.NDArray[np.int64] = (ids != PADDING).sum(axis=1, dtype=np.int64)
+    return lengths

@@ -1,0 +1,1 @@
+"""Text backbones: their families, tokenizers and networks."""

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import chain
 
@@ -29,8 +29,9 @@ UNITS = (WORDS, CHARACTERS, JIEBA)
 USUAL = {WORDS: (1, 2), CHARACTERS: (1, 3), JIEBA: (1, 2)}
 MAX_LENGTH = 10
 
-BYTES = 2048
-"""How many bytes of a text are read at most, if nothing else is said."""
+NAME = "tfidf"
+BYTES, BYTES_PER_TOKEN = 4096, 16
+"""How many bytes of a text are read where nothing else is said, and for each token that is."""
 
 _WORD = re.compile(r"\b\w\w+\b")
 _SPACES = re.compile(r"\s\s+")
@@ -146,6 +147,11 @@ def parse_name(name: str) -> NGrams:
     return NGrams(unit=found[1], shortest=shortest, longest=longest)
 
 
+def describe(name: str) -> str:
+    """The network of this name, as checkpoints keep it."""
+    return json.dumps({"ngrams": asdict(parse_name(name))}, sort_keys=True)
+
+
 def chosen_for(ngrams: NGrams, texts: Sequence[str]) -> NGrams:
     """What `auto` means for these texts; others stay as they are.
 
@@ -166,9 +172,7 @@ def are_unspaced(texts: Sequence[str]) -> bool:
 
 def texts_of(rows: npt.NDArray[np.floating | np.integer]) -> list[str]:
     """Texts of rows of bytes `[n, length]`, in which what is below 0 is none."""
-    return [
-        row[row >= 0].astype(np.uint8).tobytes().decode(errors="ignore") for row in rows
-    ]
+    return [row[row >= 0].astype(np.uint8).tobytes().decode(errors="ignore") for row in rows]
 
 
 # Units ------------------------------------------------------------------------------------------
@@ -194,9 +198,7 @@ def _jieba() -> Callable[[str], Sequence[str]]:
     except ModuleNotFoundError as error:
         if error.name != "jieba":
             raise
-        raise MissingExtraError(
-            needed_for="tfidf/jieba", package="jieba", extra="jieba"
-        ) from None
+        raise MissingExtraError(needed_for="tfidf/jieba", package="jieba", extra="jieba") from None
     logging.getLogger("jieba").setLevel(logging.WARNING)
     cutter = jieba.Tokenizer()
     cutter.tmp_dir = str(cache_root())  # and not where others write

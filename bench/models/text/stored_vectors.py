@@ -1,6 +1,6 @@
-"""Files of word vectors as backbones: converted once, into a folder of the cache; no torch at import.
+"""Files of word vectors as backbones: converted once, into a folder of the cache.
 
-It holds `embedding.safetensors`, `tokenizer.json` and `config.json`.
+It holds `embedding.safetensors`, `tokenizer.json` and `config.json`. No torch at import.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ class StoredVectors:
         """JSON of the library `tokenizers` that cuts texts into these words."""
         path = self.folder / TOKENIZER_FILE
         return _text_of(path, path.stat().st_mtime_ns)
+
+    @property
+    def described(self) -> str:
+        """The network, as checkpoints keep it."""
+        content = {"dimensions": self.dimensions, "pooling": None, "words": self.words}
+        return json.dumps(content, sort_keys=True)
 
     def save(self, destination: Path) -> None:
         """Put the vectors at `destination`, by the names of `WordVectorModel`."""

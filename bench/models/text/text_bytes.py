@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.methods.plan import HEAD
 from bench.models.network import LayerGroup, layer_group
-from bench.models.text.ngrams import NGrams, parse_name
+from bench.models.text.ngrams import NGrams
 
 _CLASSES = 1000
 
@@ -40,13 +39,8 @@ def as_numbers(model: Any, ids: Tensor) -> Tensor:
     return ids.float()
 
 
-def describe(name: str) -> str:
-    """The network of this name, as checkpoints keep it."""
-    return json.dumps({"ngrams": asdict(parse_name(name)), "pooling": None}, sort_keys=True)
-
-
 def build(described: str, length: int) -> TextBytes:
-    """The network that `describe` describes, for texts of at most `length` bytes."""
+    """The network that `ngrams.describe` describes, for texts of at most `length` bytes."""
     return TextBytes(NGrams(**json.loads(described)["ngrams"]), length)
 
 

@@ -113,7 +113,9 @@ class _Rows:
 def _remarks(path: Path, *, repeated: int, unreadable: int = 0) -> tuple[str, ...]:
     found = []
     if repeated:
-        found.append(f"{counted(repeated, 'word')} of {path.name} stand there before, and count once")
+        found.append(
+            f"{counted(repeated, 'word')} of {path.name} stand there before, and count once"
+        )
     if unreadable:
         found.append(
             f"{counted(unreadable, 'word')} of {path.name} are empty or no UTF-8, and left out"

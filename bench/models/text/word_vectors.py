@@ -104,7 +104,7 @@ def _rarity(texts: list[npt.NDArray[np.int32]], words: int) -> Floats:
 
 def _smooth_inverse_frequency(texts: list[npt.NDArray[np.int32]], words: int) -> Floats:
     counts = np.bincount(np.concatenate(texts), minlength=words).astype(np.float64)
-    shares = counts / max(counts.sum(), 1)
+    shares: Floats = counts / max(counts.sum(), 1)
     return SIF_A / (SIF_A + shares)
 
 
@@ -124,20 +124,9 @@ def _single(values: Floats) -> Tensor:
 
 
 def build(described: str) -> WordVectorModel:
-    """The model that `describe` describes, with random vectors."""
+    """The model that `StoredVectors.described` describes, with random vectors."""
     said = json.loads(described)
     return WordVectorModel(said["words"], said["dimensions"], pooling=said["pooling"] or MEAN)
-
-
-def describe(words: int, dimensions: int) -> str:
-    """A model of so many words, as checkpoints keep it."""
-    content = {"dimensions": dimensions, "pooling": None, "words": words}
-    return json.dumps(content, sort_keys=True)
-
-
-def learns(described: str) -> bool:
-    """Whether the model has buffers that depend on the training texts."""
-    return json.loads(described)["pooling"] in LEARNING
 
 
 def groups(model: WordVectorModel) -> tuple[LayerGroup, ...]:

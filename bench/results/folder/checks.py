@@ -349,7 +349,7 @@ def _of_different_names(metrics: list[_Metric]) -> list[_Metric]:
 
 class _Input(_Lenient):
     used_by: Annotated[list[str], Field(max_length=MAX_USERS)]
-    kind: Literal["image", "vector"]
+    kind: Literal["image", "vector", "text"]
     size: Annotated[int, Field(ge=0, le=10**9)]
     resize: Literal["crop", "squash", "pad"] | None = None
     resized_to: _Amount | None = None

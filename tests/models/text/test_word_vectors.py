@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.models.text.word_vectors import SIF_A, WordVectorModel, build, describe, groups
+from bench.models.text.word_vectors import SIF_A, WordVectorModel, build, groups
 
 WORDS, WIDTH = 6, 4
 TEXTS = ([0, 1, 1, 2], [3, 6, 0], [6], [], [4, 4, 5])
@@ -93,7 +93,7 @@ def test_only_training_texts_with_words_say_what_is_common() -> None:
 
 
 def test_a_description_makes_the_same_network() -> None:
-    made = build(describe(WORDS, WIDTH))
+    made = build('{"dimensions": 4, "pooling": null, "words": 6}')
     assert made.pooling == "mean"
     assert made.embedding.weight.shape == (WORDS, WIDTH)
     assert [group.name for group in groups(made)] == ["embeddings", "head"]

@@ -1,0 +1,253 @@
+"""Prepared texts: cut into tokens once, then memory-mapped by every process.
+
+A prepared data set is a folder of the cache with `tokens.npy` and `words.npy` (int32 [n, length]),
+`texts.bin` (UTF-8) with `offsets.npy` (int64 [n + 1]), `tokenizer.json` and `metadata.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.dataset import (
+    MAX_KEPT,
+    DataIssue,
+    Groups,
+    Pixels,
+    SampleWeights,
+    TestSets,
+    Times,
+    grouping_of,
+    naming,
+    plain_grouping,
+    plain_targets,
+    targets_of,
+)
+from bench.data.inputs import Inputs, Preprocessing
+from bench.data.targets import Targets
+from bench.data.text.dataset import TextDataset
+from bench.data.text.inputs import TextInputs
+from bench.data.text.tokens import Tokenised, Tokens, tokenise
+from bench.errors import DataError
+from bench.keys import content_hash, known_digest
+from bench.suite import Entry
+from bench.system.cache import atomic_folder, cache_root, folder_label
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT_VERSION = 1
+"""Part of the fingerprint: raise it with every change that alters a stored token."""
+
+TOKENS_FILE, WORDS_FILE, TEXTS_FILE = "tokens.npy", "words.npy", "texts.bin"
+OFFSETS_FILE, TOKENIZER_FILE, METADATA_FILE = "offsets.npy", "tokenizer.json", "metadata.json"
+_CHECKED = (TOKENS_FILE, WORDS_FILE, TEXTS_FILE, OFFSETS_FILE, TOKENIZER_FILE)
+
+
+class StoredTexts(Sequence[str]):
+    """Texts one after the other in UTF-8, decoded when they are asked for."""
+
+    def __init__(self, content: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+        self._content = content
+        self._offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        position = at % len(self)
+        start, end = self._offsets[position : position + 2]
+        return bytes(self._content[start:end]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.__getitem__, range(len(self)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextData:
+    """A prepared data set of texts, see `PreparedData`.
+
+    `tokens` and `words` are those of `Tokenised`, `tokenizer` is what made them.
+    """
+
+    folder: Path
+    name: str
+    texts: Sequence[str]
+    tokens: Tokens
+    words: Tokens
+    tokenizer: str
+    labels: npt.NDArray[np.int64]
+    given_splits: npt.NDArray[np.int8]
+    sample_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    fingerprint: str
+    issues: tuple[DataIssue, ...] = ()
+    groups: Groups | None = None
+    times: Times | None = None
+    test_sets: TestSets | None = None
+    sample_weights: SampleWeights | None = None
+    targets: Targets | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_size(self) -> int:
+        """How many tokens a network sees of a text at most."""
+        return int(self.tokens.shape[1])
+
+    def preprocessing(self, mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
+        """How these texts were cut."""
+        return text_preprocessing(self.input_size, self.tokenizer, self.classes)
+
+    def inputs(
+        self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
+    ) -> Inputs:
+        """The tokens on the device."""
+        return TextInputs(self.tokens, device)
+
+    def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
+        """There are none."""
+        return {}
+
+    @classmethod
+    def open(cls, folder: Path) -> TextData:
+        """Open what `prepare_texts` returned; raises `DataError` if it is damaged."""
+        try:
+            return cls._open(folder)
+        except Exception as error:  # of a damaged file NumPy raises almost anything
+            raise DataError(
+                f"the prepared texts in {folder} are missing or damaged ({error}); run the same "
+                "command again to rebuild them"
+            ) from error
+
+    @classmethod
+    def _open(cls, folder: Path) -> TextData:
+        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
+        if metadata.pop("metadata_checksum") != _text_digest(json.dumps(metadata)):
+            raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
+        for file, digest in metadata.pop("checksums").items():
+            if known_digest(folder / file) != digest:
+                raise ValueError(f"the checksum of {file} is wrong")
+        content = folder / TEXTS_FILE
+        empty = not content.stat().st_size
+        stored = np.zeros(0, np.uint8) if empty else np.memmap(content, np.uint8, mode="r")
+        grouping = grouping_of(metadata)
+        targets = targets_of(metadata)
+        return cls(
+            folder=folder,
+            **grouping,
+            targets=targets,
+            texts=StoredTexts(stored, np.load(folder / OFFSETS_FILE)),
+            tokens=np.load(folder / TOKENS_FILE, mmap_mode="r"),
+            words=np.load(folder / WORDS_FILE, mmap_mode="r"),
+            tokenizer=(folder / TOKENIZER_FILE).read_text(encoding="utf-8"),
+            labels=np.array(metadata.pop("labels"), np.int64),
+            given_splits=np.array(metadata.pop("given_splits"), np.int8),
+            sample_ids=tuple(metadata.pop("sample_ids")),
+            classes=tuple(metadata.pop("classes")),
+            issues=tuple(
+                DataIssue(**{**issue, "samples": tuple(issue["samples"])})
+                for issue in metadata.pop("issues")
+            ),
+            **metadata,
+        )
+
+
+def text_preprocessing(length: int, tokenizer: str, classes: tuple[str, ...]) -> Preprocessing:
+    """What turns texts into rows of at most `length` tokens."""
+    return Preprocessing(kind="text", size=length, classes=classes, tokenizer=tokenizer)
+
+
+def texts_fingerprint(dataset: TextDataset, length: int, tokenizer: str) -> str:
+    """What names the prepared texts."""
+    content = [FORMAT_VERSION, dataset.fingerprint, "text", length, _text_digest(tokenizer)]
+    return content_hash(content, digits=64)
+
+
+def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
+    """Cut the texts into tokens once; the folder in the cache for `TextData.open`.
+
+    Raises as `load_tokenizer` does.
+    """
+    fingerprint = texts_fingerprint(dataset, length, tokenizer)
+    label = folder_label(dataset.name) or "texts"
+    folder = cache_root() / "texts" / f"{label}-{fingerprint[:16]}"
+    if is_prepared(folder):
+        return folder
+    found = tokenise(dataset.texts, tokenizer, length=length)
+    with atomic_folder(folder, keep=is_prepared) as temporary:
+        encoded = [text.encode() for text in dataset.texts]
+        np.save(temporary / TOKENS_FILE, found.ids)
+        np.save(temporary / WORDS_FILE, found.words)
+        np.save(temporary / OFFSETS_FILE, np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+        (temporary / TEXTS_FILE).write_bytes(b"".join(encoded))
+        (temporary / TOKENIZER_FILE).write_text(tokenizer, encoding="utf-8")
+        issues = (*dataset.issues, *_truncated(dataset, found, length))
+        metadata: dict[str, Any] = {
+            "name": dataset.name,
+            "fingerprint": fingerprint,
+            "classes": dataset.classes,
+            "sample_ids": dataset.sample_ids,
+            "labels": dataset.labels.tolist(),
+            "given_splits": dataset.splits.tolist(),
+            "issues": [asdict(issue) for issue in issues],
+            "checksums": {name: known_digest(temporary / name) for name in _CHECKED},
+            **plain_grouping(dataset),
+            **plain_targets(dataset),
+        }
+        metadata["metadata_checksum"] = _text_digest(json.dumps(metadata))
+        (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
+    return folder
+
+
+def _truncated(dataset: TextDataset, found: Tokenised, length: int) -> Iterator[DataIssue]:
+    """Texts that lose their end."""
+    cut = [dataset.sample_ids[at] for at in np.flatnonzero(found.cut)]
+    if cut:
+        share = len(cut) / len(dataset)
+        yield DataIssue(
+            kind="truncated",
+            message=f"{len(cut):,} of {len(dataset):,} texts ({share:.0%}) have more than {length} "
+            f"tokens, and lose their end ({naming(cut)}): max_length sees more of them",
+            count=len(cut),
+            samples=tuple(cut[:MAX_KEPT]),
+        )
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether the folder holds prepared texts, whole."""
+    try:
+        TextData.open(folder)
+    except DataError:
+        return False
+    return True
+
+
+def noise_tokens(count: int, length: int) -> Tokenised:
+    """Rows of the tokens that every vocabulary has, of all lengths."""
+    draws = np.random.default_rng(0)
+    ids = draws.integers(0, 4, (count, length), np.int32)
+    ids[np.arange(length) >= draws.integers(1, length + 1, count)[:, None]] = -1
+    return Tokenised(ids=ids, words=np.where(ids < 0, -1, 0), cut=np.zeros(count, np.bool_))
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
