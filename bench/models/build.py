@@ -513,11 +513,16 @@ def _fitting(
     model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
 ) -> dict[str, Any]:
     """How the file of the weights is to fit the model."""
+    from bench.models.network import learned_buffers
+
     return {
         "origin": f"the weights file {weights.path}",
         "classifiers": tuple(_classifiers(model, groups).values()),
         "with_classifiers": with_classifiers,
-        "optional": [prefix for group in groups if group.branch for prefix in group.prefixes],
+        "optional": [
+            *(prefix for group in groups if group.branch for prefix in group.prefixes),
+            *learned_buffers(model),
+        ],
     }
 
 

@@ -154,7 +154,7 @@ class Network(nn.Module):
     @property
     def learns(self) -> bool:
         """Whether some of its buffers depend on the training samples: `learned` gives them."""
-        return bool(getattr(self.model, "learns", False))
+        return bool(learned_buffers(self.model))
 
     def learned(self, batch: Tensor) -> dict[str, Tensor]:
         """Those buffers, by the names of `model`, for all training samples as it takes them.
@@ -301,6 +301,11 @@ class Network(nn.Module):
         """The submodules that belong to `group` as a whole: `.eval()` on each covers the group."""
         modules = dict(self.model.named_modules())
         return tuple(modules[prefix] for prefix in group.prefixes if prefix in modules)
+
+
+def learned_buffers(model: nn.Module) -> tuple[str, ...]:
+    """The names of the model's buffers that depend on the training samples: no file has them."""
+    return tuple(getattr(model, "learned_buffers", ()))
 
 
 _PLAIN = (nn.Linear, nn.ReLU, nn.Dropout, nn.Identity)

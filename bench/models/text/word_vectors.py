@@ -15,8 +15,8 @@ from bench.methods.plan import HEAD
 from bench.models.network import LayerGroup, layer_group
 
 MEAN, TFIDF, SIF = "mean", "tfidf", "sif"
-LEARNING = (TFIDF, SIF)
-"""Poolings that depend on the training texts."""
+LEARNED = {MEAN: (), TFIDF: ("word_weights",), SIF: ("word_weights", "common")}
+"""What each pooling knows of the training texts, by the names of buffers."""
 
 SIF_A = 1e-3
 """How rare a word must be to count half (Arora et al., A Simple but Tough-to-Beat Baseline for
@@ -45,13 +45,13 @@ class WordVectorModel(nn.Module):
 
     def __init__(self, words: int, dimensions: int, *, pooling: str) -> None:
         super().__init__()
-        if pooling not in (MEAN, *LEARNING):
+        if pooling not in LEARNED:
             raise ValueError(f"pooling must be {MEAN}, {TFIDF} or {SIF}, got {pooling!r}")
         self.pooling = pooling
         self.embedding = nn.Embedding(words, dimensions)
-        if pooling in LEARNING:
+        if "word_weights" in LEARNED[pooling]:
             self.register_buffer("word_weights", torch.ones(words))
-        if pooling == SIF:
+        if "common" in LEARNED[pooling]:
             self.register_buffer("common", torch.zeros(dimensions))
         self.classifier = nn.Linear(dimensions, _CLASSES)
 
@@ -66,7 +66,7 @@ class WordVectorModel(nn.Module):
         known = (ids >= 0) & (ids < len(table))
         ids = ids.where(known, 0).long()
         weights = known.to(table.dtype)
-        if self.pooling in LEARNING:
+        if "word_weights" in LEARNED[self.pooling]:
             weights = weights * self.word_weights[ids].to(table.dtype)
         # Row by row, so that neither companions nor padding change a bit.
         total = F.embedding_bag(ids, table, mode="sum", per_sample_weights=weights)
@@ -78,9 +78,9 @@ class WordVectorModel(nn.Module):
         return mean
 
     @property
-    def learns(self) -> bool:
-        """Whether it has buffers that depend on the training texts."""
-        return self.pooling in LEARNING
+    def learned_buffers(self) -> tuple[str, ...]:
+        """The names of the buffers that depend on the training texts."""
+        return LEARNED[self.pooling]
 
     def learned(self, ids: Tensor) -> dict[str, Tensor]:
         """The buffers that the training texts `[n, length]` give, by name."""
@@ -131,11 +131,9 @@ def build(described: str) -> WordVectorModel:
 
 def groups(model: WordVectorModel) -> tuple[LayerGroup, ...]:
     """The vectors, with what pools them, and the head."""
-    own = [name for name, _ in model.named_buffers()]
+    own = (EMBEDDING, *model.learned_buffers)
     return (
-        LayerGroup(
-            name="embeddings", prefixes=(EMBEDDING, *own), run=_features, steps=(_features,)
-        ),
+        LayerGroup(name="embeddings", prefixes=own, run=_features, steps=(_features,)),
         layer_group(HEAD, "classifier"),
     )
 

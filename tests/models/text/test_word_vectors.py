@@ -39,7 +39,7 @@ def test_the_mean_leaves_out_words_without_a_vector() -> None:
         for own in (vectors(made, text) for text in TEXTS)
     ]
     np.testing.assert_allclose(made.features(rows(TEXTS)).detach(), wanted, atol=1e-6)
-    assert not made.learns
+    assert not made.learned_buffers
 
 
 def test_rare_words_count_more() -> None:
@@ -77,7 +77,7 @@ def test_neither_companions_nor_padding_change_a_bit(pooling: str) -> None:
     generator = torch.Generator().manual_seed(0)
     made = WordVectorModel(500, 30, pooling=pooling)
     ids = torch.randint(-1, 510, (40, 64), generator=generator, dtype=torch.int32)
-    if made.learns:
+    if made.learned_buffers:
         made.load_state_dict(made.learned(ids), strict=False)
     together = made.features(ids)
     wider = torch.cat([ids, torch.full((40, 24), -1, dtype=torch.int32)], dim=1)
