@@ -498,7 +498,7 @@ def test_bad_outputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="must name a file"):
         write_suite(folder, tmp_path / "work")
     for inside in (folder / "x.yaml", folder / "ants" / "x.yaml"):
-        with pytest.raises(BenchError, match="must lie outside the images"):
+        with pytest.raises(BenchError, match="must lie outside the data"):
             write_suite(folder, inside)
     with pytest.raises(BenchError, match="cannot write"):
         write_suite(folder, Path(f"{'x' * 240}.yaml"))
