@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ class Examined:
     `splits` are its folders of splits, if it has several test sets, `suspicion` is of groups that
     it does not name. `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images,
     `lengths` `[n]` the tokens of texts, `machine` what `describe_machine` says. `noun` is what is
-    counted.
+    counted; `latin` says that most letters of texts are.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Examined:
     outputs_named: tuple[str, ...] = ()
     noun: Noun = "image"
     lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    latin: bool = True
 
     @property
     def has_classes(self) -> bool:
@@ -230,7 +232,19 @@ def _examine_texts(folder: Path, root: Path, device: str, progress: OnProgress |
     )
     data = TextData.open(prepared)
     found = _of_data(folder, data, "text", options, device, progress)
-    return replace(found, noun="text", lengths=(data.tokens >= 0).sum(axis=1), outputs=outputs)
+    return replace(
+        found,
+        noun="text",
+        lengths=(data.tokens >= 0).sum(axis=1),
+        latin=_is_latin(data.texts[:MEASURED]),
+        outputs=outputs,
+    )
+
+
+def _is_latin(texts: Iterable[str]) -> bool:
+    letters = [character for text in texts for character in text if character.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return 2 * latin >= len(letters)
 
 
 def _opened(reader: str, options: Mapping[str, Any], progress: OnProgress | None) -> ImageDataset:

@@ -395,6 +395,11 @@ def _text_network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         f"for other languages hf/xlm-roberta-base. Each adds {len(chosen.strategies)} × "
         f"{len(chosen.seeds)} trials:"
     )
+    if not found.latin:
+        yield from comment(
+            "Most letters here are not Latin: this encoder knows few of these words, and one of "
+            "their language, such as hf/bert-base-chinese, will know more."
+        )
     yield f"# backbone: [{', '.join((chosen.backbone, *chosen.others))}]"
     yield f"backbone: {chosen.backbone}"
     assert chosen.max_length is not None
