@@ -492,6 +492,7 @@ class Resolver:
         if weights is None or plan is None:
             return None
         self._check_sample_weights(trial, plan)
+        self._check_pairs(trial, plan)
         self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
@@ -729,10 +730,18 @@ class Resolver:
             self._report(trial, "augmentation", f"{message}, which mixtures do not have: {mend}")
         usual = TARGET_TASKS[target_task_of(self._dataset)].objective
         name = usual if plan.objective is None else plan.objective.name
-        if not OBJECTIVES.get(name).traits.weighs_samples:
-            message = f"the objective {name!r} does not weigh samples"
+        if plan.pairs is not None or not OBJECTIVES.get(name).traits.weighs_samples:
+            what = f"the objective {name!r}" if plan.pairs is None else "a comparison of pairs"
+            message = f"{what} does not weigh samples"
             reason = f"{message}, and {self._dataset.name} has weights of samples: {mend}"
             self._report(trial, "strategy", reason)
+
+    def _check_pairs(self, trial: Trial, plan: Plan) -> None:
+        """Pairs are of samples that have one class each."""
+        mix, name = trial.augmentation.options.get("mix"), trial.strategy.name
+        if plan.pairs is not None and mix is not None:
+            message = f"{mix!r} mixes samples, and strategy {name!r} compares pairs of them"
+            self._report(trial, "augmentation", f"{message}: leave out one of the two")
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:
@@ -863,7 +872,7 @@ def _plan(trial: Trial) -> Plan:
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
     fits = text_family(name).fits if takes(name) == "text" else None
-    if fits is not None and (plan.fit is None or plan.fit.name not in fits):
+    if fits is not None and (plan.stages or plan.fit is None or plan.fit.name not in fits):
         raise PlanError(
             f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
             f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "
