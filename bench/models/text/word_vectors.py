@@ -50,7 +50,8 @@ class WordVectorModel(nn.Module):
         if pooling not in LEARNED:
             raise ValueError(f"pooling must be {MEAN}, {TFIDF} or {SIF}, got {pooling!r}")
         self.pooling = pooling
-        self.embedding = nn.Embedding(words, dimensions)
+        # Where nothing has values, its own way to draw them would import much of torch.
+        self.embedding = nn.Embedding(words, dimensions, _weight=torch.randn(words, dimensions))
         if "word_weights" in LEARNED[pooling]:
             self.register_buffer("word_weights", torch.ones(words))
         if "common" in LEARNED[pooling]:
