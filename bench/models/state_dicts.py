@@ -128,7 +128,7 @@ def load_weights(
     """Copy `state` into `model`, whose names it must cover exactly.
 
     `classifiers` names the final layers: without `with_classifiers` they are left as they are,
-    whatever the file has for them. What is in `optional`, or below it, may be absent from the file.
+    whatever the file has for them. Submodules and tensors in `optional` may be absent from it.
     Prefixes that wrappers leave (`module.`, `_orig_mod.` …) are dropped, the differences between
     versions of the library evened out, and position embeddings interpolated to the model's size.
 

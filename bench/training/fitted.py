@@ -88,6 +88,14 @@ def _part(columns: Columns, features: int) -> fits.Part:
     return fits.Part(chosen={"blocks": columns.blocks, **average}, columns=np.concatenate(pieces))
 
 
+def _train_scores(training: Training, samples: fits.Samples, candidate: Candidate) -> Scores:
+    """What is recorded of the training split with the candidate's head."""
+    head = FittedHead(samples.features.shape[1], samples.outputs)
+    head.hold(candidate.tensors)
+    found = score(training, head(samples.features), training.splits.train)
+    return Scores(loss=found.loss, metrics={ACCURACY: found.metrics[ACCURACY]})
+
+
 def _vocabulary(ngrams: NGrams, texts: list[str]) -> Vocabulary:
     """Raises `DataError` where the training texts have no n-grams."""
     try:
@@ -97,14 +105,6 @@ def _vocabulary(ngrams: NGrams, texts: list[str]) -> Vocabulary:
             f"{error}: the texts are empty, or too short for these n-grams; use a backbone such as "
             "tfidf/characters"
         ) from error
-
-
-def _train_scores(training: Training, samples: fits.Samples, candidate: Candidate) -> Scores:
-    """What is recorded of the training split with the candidate's head."""
-    head = FittedHead(samples.features.shape[1], samples.outputs)
-    head.hold(candidate.tensors)
-    found = score(training, head(samples.features), training.splits.train)
-    return Scores(loss=found.loss, metrics={ACCURACY: found.metrics[ACCURACY]})
 
 
 def _best(
