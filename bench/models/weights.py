@@ -175,10 +175,10 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
     return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
 
 
-def with_pooling(weights: Weights, pooling: str) -> Weights:
+def with_pooling(backbone: str, weights: Weights, pooling: str) -> Weights:
     """Weights of a text backbone that makes one vector a text in this way; `auto` is its own."""
     assert weights.described is not None, "of text backbones alone"
-    if pooling == "auto":
+    if pooling == "auto" or not family_of(backbone).poolings:
         return weights
     described = {**json.loads(weights.described), "pooling": pooling}
     return replace(weights, described=json.dumps(described, sort_keys=True))

@@ -604,8 +604,7 @@ class Resolver:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.described is not None:
-            has_choice = bool(text_family(trial.backbone.name).poolings)
-            return with_pooling(weights, trial.settings.pooling if has_choice else "auto")
+            return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
