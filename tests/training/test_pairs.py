@@ -19,8 +19,8 @@ from bench.training.loop import Branch, Outcome, isolated, train
 from bench.training.one_device import pieces_of
 from bench.training.pairs import pair_order
 from bench.training.trial import EpochInputs, Step, batch_order
+from tests.texts import text_backbone
 from tests.tiny import entry, make_trial, tiny_training
-from tests.tiny_texts import text_backbone
 
 SAMPLES = np.array([3, 7, 1, 9, 4, 12])
 LABELS = np.array([9, 0, 9, 0, 1, 9, 9, 0, 9, 1, 9, 9, 2])
@@ -138,24 +138,3 @@ def test_images_have_pairs_too() -> None:
     found = trained(pair_trial("timm/test_vit", augmentation="flip_crop"))
     assert len(found.records) == 2
     assert found.trainable_params == found.total_params
-
-
-@pytest.mark.campaign
-def test_it_learns_from_few_what_a_probe_does_not() -> None:
-    """Eight texts a class, and features that say what matters by a few words among many."""
-    shape = {"train": 8, "val": 2, "test": 60, "classes": 2}
-    gains = []
-    for seed in range(3):
-        common: dict[str, Any] = {"data": {**shape, "seed": seed}, "seed": seed}
-        few = pair_trial(epochs=2, iterations=20, lr=3e-3, batch_size=32, **common)
-        probe = make_trial(
-            "logistic",
-            options={"c": 1.0},
-            backbone=few.backbone.name,
-            head=Entry(name="fitted"),
-            **common,
-        )
-        ours, other = (trained(each).last.test.metrics["accuracy"] for each in (few, probe))
-        gains.append(ours - other)
-    assert min(gains) > 0
-    assert np.mean(gains) > 0.1

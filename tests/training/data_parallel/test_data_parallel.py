@@ -38,8 +38,8 @@ from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
 from bench.training.loop import train
 from tests.data.pictures import photograph
 from tests.targets import target_job, target_trial, vectors_loaded
+from tests.texts import text_backbone
 from tests.tiny import entry, make_job, make_trial
-from tests.tiny_texts import text_backbone
 
 SMALL = "shufflenet_v2_x0_5"
 
