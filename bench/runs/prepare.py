@@ -143,17 +143,20 @@ class StartingWeights:
         key = (resolved.trial.backbone.name, resolved.weights.fingerprint)
         if key not in self._obtained:
             self._obtained[key] = self._obtain(resolved)
-        return self._obtained[key]
+        obtained = self._obtained[key]
+        if isinstance(obtained, BenchError):
+            return obtained
+        # What the trial's id says, and what its processes look for: of one file there may be
+        # networks that pool its vectors in several ways.
+        return replace(resolved.weights, path=obtained.path)
 
     def _obtain(self, resolved: ResolvedTrial) -> Weights | BenchError:
         backbone, entry = resolved.trial.backbone.name, resolved.trial.settings.weights
         try:
             check_unchanged(resolved.weights)
-            obtained = obtain_weights(backbone, entry, progress=self._progress)
+            return obtain_weights(backbone, entry, progress=self._progress)
         except BenchError as error:
             return error
-        # What the trial's id says, and what its processes look for.
-        return replace(resolved.weights, path=obtained.path)
 
     def _source_job(self, resolved: ResolvedTrial) -> Job:
         return pretraining_job(

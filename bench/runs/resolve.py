@@ -53,6 +53,8 @@ from bench.models import (
     outline,
     takes,
     takes_size,
+    text_family,
+    text_length,
     usual_size,
     with_pooling,
 )
@@ -566,7 +568,7 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return trial.settings.max_length or usual_size(trial.backbone.name)
+            return text_length(trial.backbone.name, trial.settings.max_length)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
@@ -597,7 +599,7 @@ class Resolver:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.described is not None:
-            return with_pooling(weights, trial.settings.pooling)
+            return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
@@ -644,6 +646,7 @@ class Resolver:
             return
         if given == "text":
             self._check_text_views(trial)
+            self._check_pooling(trial)
         elif given != "image":
             self._check_no_views(trial, size)
         else:
@@ -670,6 +673,19 @@ class Resolver:
             valid = dict.fromkeys(["none", *own])
             message = f"augmentation {name!r} does not vary {kind}s; use one of {', '.join(valid)}"
             self._report(trial, "augmentation", message)
+
+    def _check_pooling(self, trial: Trial) -> None:
+        name, pooling = trial.backbone.name, trial.settings.pooling
+        if pooling == "auto" or pooling in (known := text_family(name).poolings):
+            return
+        if known:
+            valid = ", ".join(("auto", *known))
+            self._report(
+                trial, "pooling", f"pooling of {name} must be one of {valid}, got {pooling!r}"
+            )
+            return
+        message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
+        self._notes[message] = self._notes.get(message, 0) + 1
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -854,6 +870,13 @@ def _plan(trial: Trial) -> Plan:
     `MissingExtraError` where what fits its head is not installed."""
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
+    fits = text_family(name).fits if takes(name) == "text" else None
+    if fits is not None and (plan.fit is None or plan.fit.name not in fits):
+        raise PlanError(
+            f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
+            f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "
+            f"of its own: include: [{{backbone: {name}, strategy: {fits[0]}}}]"
+        )
     if plan.fit is not None:
         check_available(plan.fit)
     if plan.adapter is not None or plan.fit is not None:
