@@ -73,11 +73,11 @@ def _named(
         return
     path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     try:
-        is_folder, is_there = path.is_dir(), path.exists()
+        is_there = bool(name.strip()) and path.exists()
     except (OSError, ValueError):  # longer than any name, or with what no name has
-        is_folder = is_there = False
+        is_there = False
     suffix = path.suffix.lower()
-    if is_folder and name.strip():
+    if is_there and path.is_dir():
         yield from _folder(path)
     elif isinstance(what, str) and not is_there and not (suffix in SUFFIXES and _is_word(name)):
         yield _sample(str(number), name)
