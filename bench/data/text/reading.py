@@ -11,8 +11,8 @@ from bench.data.encodings import unicode_text
 from bench.errors import DataError
 
 USUAL = (
-    "cp1252", "gb18030", "cp932", "euc_jp", "big5", "cp1251", "koi8_r", "cp1250", "cp1254",
-    "cp1253", "cp1256", "cp1255", "cp874", "cp1258", "cp949",
+    "cp1252", "gb18030", "cp932", "euc_jp", "big5", "euc_kr", "cp1251", "koi8_r", "cp1250",
+    "cp1254", "cp1253", "cp1256", "cp1255", "cp1258", "cp949", "cp874",
 )  # fmt: skip
 """Encodings of files that people still have, of those that fit a text alike the likelier first.
 
