@@ -382,8 +382,9 @@ def serve(
 ) -> None:
     """Answer requests with a trained trial, chosen as `load` does, until a signal comes.
 
-    `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
-    `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
+    `GET /` is a page where one drops or photographs an image, or writes a text, `POST /predict` is
+    for programs, and `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if
+    there is one.
     `limits` are those of `bench.prediction.serve.Limits`. `tell` receives the messages.
 
     Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.

@@ -38,7 +38,7 @@ def predict(
             metavar="PATH…",
             help="Images, folders, zip archives, CSV files with a column of paths; - reads paths "
             "from standard input. Of a trial of texts: a text, a file with a text a line (.txt), a "
-            "table (.csv, .tsv, .jsonl), a folder of .txt files; - reads a text a line.",
+            "table (.csv, .tsv, .jsonl, .parquet), a folder of .txt files; - reads a text a line.",
         ),
     ],
     trial: Annotated[

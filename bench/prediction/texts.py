@@ -1,14 +1,12 @@
 """Where texts to classify come from: arguments, files of lines, tables, folders, standard input.
 
-Each is read when it is its turn, so that any number of them takes constant memory. What is no text
-is told as a failure of its name and never ends the rest.
+Files are read as data sets read them, each when it is its turn. What is no text is told as a
+failure of its name and never ends the rest.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,18 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from bench.data.dataset import DecodeFailure, PixelForm
+from bench.data.dataset import DecodeFailure, PixelForm, naming
+from bench.data.label_tables import by_name, open_table
 from bench.data.text.reading import plain_text
-from bench.errors import BenchError, MachineError, nearest
+from bench.data.text.texts import text_of_table
+from bench.errors import BenchError, nearest
 from bench.prediction.samples import STANDARD_INPUT, Sample
 from bench.system.visible_text import visible
 
-SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl")
-TEXT_COLUMNS = (
-    "text", "texts", "sentence", "review", "reviewtext", "comment", "tweet", "message", "content",
-    "body", "document", "文本",
-)  # fmt: skip
-"""Which column of a table has the texts; of a table with one column, that one."""
+SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
 MAX_CHARACTERS = 2**24
 """Of a text; a longer one is no text to classify."""
 
@@ -40,9 +35,10 @@ def texts_of(
 ) -> Iterator[Sample]:
     """The texts that `what` means: a text, the name of a file or folder, or any number of both.
 
-    A string that names a file (`.txt` with a text a line, a table) or a folder (each `.txt` below
-    it is a text) is read; so is a `Path`, and `-` has a text a line on standard input (`listed`).
-    Every other string is a text. `column` is that of the texts in tables.
+    A string that names a file (`.txt` with a text a line, or a table) or a folder (each `.txt`
+    below it is a text) is read; so is a `Path`, and `-` has a text a line on standard input
+    (`listed`). Every other string is a text. `column` is that of the texts in tables; without it
+    the column is recognised by its name.
 
     Raises `BenchError` for a file that is not there or cannot be read, and for anything else.
     """
@@ -69,7 +65,7 @@ def _named(
 ) -> Iterator[Sample]:
     name = os.fspath(what)
     if name == STANDARD_INPUT:
-        yield from _lines(listed or sys.stdin, "standard input")
+        yield from _lines(_in_utf8(listed or sys.stdin), "standard input")
         return
     path = Path(name).expanduser() if name.startswith("~/") else Path(name)
     try:
@@ -91,6 +87,12 @@ def _named(
         yield from _file(path, name, column)
 
 
+def _in_utf8(file: IO[str]) -> IO[str]:
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(encoding="utf-8", errors="replace")
+    return file
+
+
 def _is_word(name: str) -> bool:
     """Whether it looks like the name of a file, and not like a sentence about one."""
     return len(name.split()) == 1
@@ -106,33 +108,18 @@ def _known(found: str | DecodeFailure, _: PixelForm) -> str | DecodeFailure:
 
 
 def _file(path: Path, name: str, column: str | None) -> Iterator[Sample]:
-    suffix = path.suffix.lower()
-    if column is not None and suffix == ".txt":
+    if path.suffix.lower() != ".txt":
+        yield from _table(path, name, column)
+        return
+    if column is not None:
         raise BenchError(f"{visible(name)} has a text a line and no columns: leave out --column")
-    try:
-        with path.open(
-            encoding="utf-8-sig", newline="" if suffix in (".csv", ".tsv") else None
-        ) as file:
-            if suffix == ".txt":
-                yield from _lines(file, name)
-            elif suffix == ".jsonl":
-                yield from _objects(file, name, column)
-            else:
-                yield from _table(file, name, column, "\t" if suffix == ".tsv" else ",")
-    except OSError as error:
-        raise MachineError(error) from error
-    except UnicodeDecodeError as error:
-        raise BenchError(
-            f"{visible(name)} must be UTF-8, and at byte {error.start:,} it is not: save it so"
-        ) from None
+    yield from _lines(io.StringIO(text_of_table(path)[0], newline=None), name)
 
 
 def _lines(file: IO[str], name: str) -> Iterator[Sample]:
     """A text a line; empty lines are none."""
-    if isinstance(file, io.TextIOWrapper) and name == "standard input":
-        file.reconfigure(encoding="utf-8", errors="replace")
     for number, line in enumerate(_bounded(file), 1):
-        if len(line) > MAX_CHARACTERS or line.strip():
+        if line.strip():
             yield _sample(f"{name}:{number}", line)
 
 
@@ -141,65 +128,27 @@ def _bounded(file: IO[str]) -> Iterator[str]:
     while line := file.readline(MAX_CHARACTERS + 1):
         yield line
         while len(line) > MAX_CHARACTERS and not line.endswith("\n"):
-            rest = file.readline(MAX_CHARACTERS)
-            if not rest or rest.endswith("\n"):
-                break
+            line = file.readline(MAX_CHARACTERS + 1)
 
 
-def _table(file: IO[str], name: str, column: str | None, delimiter: str) -> Iterator[Sample]:
-    limit = csv.field_size_limit(MAX_CHARACTERS)
-    try:
-        rows = csv.reader(file, delimiter=delimiter)
-        header = next(rows, None)
-        if not header:
-            raise BenchError(f"{visible(name)} is empty: its first line must name the columns")
-        place = header.index(_column(name, header, column))
-        for number, row in enumerate(rows, 1):
-            if row:
-                cell = (
-                    row[place] if place < len(row) else DecodeFailure("its row has too few cells")
-                )
-                yield _sample(f"{name}:{number}", cell)
-    except csv.Error as error:
-        raise BenchError(f"cannot read {visible(name)} as CSV: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
+def _table(path: Path, name: str, column: str | None) -> Iterator[Sample]:
+    """The cells of a column of a table, which is read as that of a data set."""
+    table = open_table(path, content="text", read=text_of_table)
+    own = _column(name, table.columns) if column is None else column
+    if own not in table.columns:
+        raise BenchError(f"{visible(name)} has no column {own!r}{nearest(own, table.columns)}")
+    for number, cell in enumerate(table.cells([own])[own], 1):
+        yield _sample(f"{name}:{number}", cell)
 
 
-def _objects(file: IO[str], name: str, column: str | None) -> Iterator[Sample]:
-    """An object of JSON a line, all with the same keys."""
-    key = None
-    for number, line in enumerate(_bounded(file), 1):
-        if not line.strip():
-            continue
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            yield _sample(f"{name}:{number}", DecodeFailure("its line is no object of JSON"))
-            continue
-        key = _column(name, list(found), column) if key is None else key
-        text = found.get(key)
-        failure = DecodeFailure(f"it has no text under {visible(key)!r}")
-        yield _sample(f"{name}:{number}", text if isinstance(text, str) else failure)
-
-
-def _column(name: str, header: Sequence[str], column: str | None) -> str:
-    if column is not None:
-        if column not in header:
-            raise BenchError(f"{visible(name)} has no column {column!r}{nearest(column, header)}")
-        return column
-    by_name = {each.strip().lower(): each for each in reversed(header)}
-    known = next((by_name[each] for each in TEXT_COLUMNS if each in by_name), None)
-    if known is None and len(header) == 1:
-        known = header[0]
-    if known is None:
-        raise BenchError(
-            f"it cannot be told which column of {visible(name)} has the texts: give --column NAME; "
-            f"it has {visible(', '.join(header))}"
-        )
-    return known
+def _column(name: str, columns: Sequence[str]) -> str:
+    known = by_name("text", columns)
+    if len(known) == 1 or len(columns) == 1:
+        return known[0] if known else columns[0]
+    raise BenchError(
+        f"it cannot be told which column of {visible(name)} has the texts: give --column NAME; it "
+        f"has {naming([visible(each) for each in columns], at_most=20)}"
+    )
 
 
 def _folder(folder: Path) -> Iterator[Sample]:
@@ -219,12 +168,11 @@ def _folder(folder: Path) -> Iterator[Sample]:
 
 def _read(path: Path) -> str | DecodeFailure:
     try:
-        if not path.is_file():
+        if not path.is_file():  # a pipe may never end
             return DecodeFailure("it is no file")
-        with path.open(encoding="utf-8-sig") as file:
-            return file.read(MAX_CHARACTERS + 1)
-    except UnicodeDecodeError:
-        return DecodeFailure("it is not UTF-8")
+        return text_of_table(path)[0]
+    except BenchError as error:
+        return DecodeFailure(str(error))
     except OSError as error:
         return DecodeFailure(error.strerror or str(error))
 
