@@ -18,16 +18,18 @@ from bench.runs.init.examine import examine, holds_texts
 from bench.runs.init.write import write_suite
 from bench.suite import Suite, expand, load_suite
 from tests.data.pictures import photograph
-from tests.tiny_texts import CONFIGS, LENGTH, WORDS, tokenizer
+from tests.texts import FILLERS, SMALL, tokenizer
 
 COUNT = 40
+LENGTH = 24
+"""Tokens that the tiny encoder sees."""
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a backbone that is described, and never built."""
     folder = tmp_path_factory.mktemp("encoder")
-    config = {"model_type": "bert", **CONFIGS["bert"]}
+    config = {"model_type": "bert", **SMALL, "max_position_embeddings": LENGTH}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(tokenizer())
     save_file({"weight": np.zeros(1, np.float32)}, folder / "model.safetensors")
@@ -44,7 +46,7 @@ def quick(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sentence(number: int) -> str:
     draws = random.Random(number)
-    return " ".join(draws.choice(WORDS) for _ in range(12))
+    return " ".join(draws.choice(FILLERS) for _ in range(12))
 
 
 def table(folder: Path, header: str, cell: Any) -> Path:
@@ -69,7 +71,7 @@ def test_a_table_of_texts_becomes_a_suite_with_a_baseline(tmp_path: Path) -> Non
     names = {entry.entry.name for entry in suite.axes["strategy"]}
     assert names == {"from_scratch", "linear_probe", "full_finetune", "lora"}
     assert suite.settings["optimizer"] == ("adamw",)
-    assert suite.settings["max_length"] == (LENGTH + 2,)
+    assert suite.settings["max_length"] == (LENGTH,)
     assert "- {backbone: tfidf, strategy: logistic}" in text
     assert "Median length 14 tokens" in text
     assert "Texts of one of the 10 groups, such as an author, are alike" in text
