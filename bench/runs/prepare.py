@@ -240,7 +240,10 @@ class PreparedSets:
             self.splits(resolved)
         splits = list(self._splits.values())
         folds = self._resolved_run.trials[0].trial.settings.folds
-        noticed = [each for each in data.issues if folds is None or each.kind != SPLIT_NOTE]
+        # Texts are cut by each backbone's own tokenizer, and what is noticed then is of one alone.
+        opened = map(self.data, self._resolved_run.trials)
+        found = dict.fromkeys(each for own in opened for each in own.issues)
+        noticed = [each for each in found if folds is None or each.kind != SPLIT_NOTE]
         issues = (*noticed, *self._resolved_run.issues, *find_leakage(data, splits))
         # The counts are those of one fold, so that a report says how many images are tested in all.
         in_folds = {} if folds is None else {"folds": folds, "tested_images": len(data)}

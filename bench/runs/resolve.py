@@ -16,6 +16,7 @@ from bench.data import (
     AUGMENTATIONS,
     DataIssue,
     Dataset,
+    TextDataset,
     format_version,
     open_dataset,
     target_task_of,
@@ -59,6 +60,7 @@ from bench.models import (
     with_pooling,
 )
 from bench.models.tensor_files import is_whole
+from bench.models.text import ngrams
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.folder import (
     RemoteFolder,
@@ -91,6 +93,9 @@ from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
+
+TEXTS_LOOKED_AT = 1000
+"""By so many texts it is told in which script they are."""
 
 IMAGE_FACTS = ("mean", "std", "image_size", "interpolation")
 """What may be told of weights in a file, of the images that made them."""
@@ -647,6 +652,7 @@ class Resolver:
         if given == "text":
             self._check_text_views(trial)
             self._check_pooling(trial)
+            self._note_units(trial)
         elif given != "image":
             self._check_no_views(trial, size)
         else:
@@ -686,6 +692,20 @@ class Resolver:
             return
         message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_units(self, trial: Trial) -> None:
+        """What n-grams are made of, where the backbone's name leaves it to the texts."""
+        name = trial.backbone.name
+        if name != ngrams.NAME or not isinstance(self._dataset, TextDataset):
+            return
+        some = self._dataset.texts[:: 1 + len(self._dataset) // TEXTS_LOOKED_AT]
+        if self._once(("unspaced",), lambda: ngrams.are_unspaced(some)):
+            message = (
+                f"{name} counts n-grams of characters here, as most letters are of scripts without "
+                "spaces between words; tfidf/jieba counts words of Chinese, tfidf/words what "
+                "stands between spaces."
+            )
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -871,7 +891,7 @@ def _plan(trial: Trial) -> Plan:
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
     fits = text_family(name).fits if takes(name) == "text" else None
-    if fits is not None and (plan.fit is None or plan.fit.name not in fits):
+    if fits is not None and (plan.stages or plan.fit is None or plan.fit.name not in fits):
         raise PlanError(
             f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
             f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "

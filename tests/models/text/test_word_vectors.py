@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.models.text.word_vectors import SIF_A, WordVectorModel, build, groups
+from bench.system.token_rows import SHARE_ONE
 
 WORDS, WIDTH = 6, 4
 TEXTS = ([0, 1, 1, 2], [3, 6, 0], [6], [], [4, 4, 5])
@@ -83,6 +84,14 @@ def test_neither_companions_nor_padding_change_a_bit(pooling: str) -> None:
     wider = torch.cat([ids, torch.full((40, 24), -1, dtype=torch.int32)], dim=1)
     assert torch.equal(made.features(wider)[7:9], together[7:9])
     assert torch.equal(made.features(ids[11:12]), together[11:12])
+
+
+def test_a_mixture_lies_between_its_two_texts() -> None:
+    made, ids = model("mean"), rows(TEXTS)
+    shares = torch.full_like(ids, SHARE_ONE // 4)
+    alone = made.features(ids)
+    mixed = made.features(torch.stack([ids, ids.roll(1, 0), shares], dim=1))
+    torch.testing.assert_close(mixed, alone / 4 + 3 * alone.roll(1, 0) / 4)
 
 
 def test_only_training_texts_with_words_say_what_is_common() -> None:
