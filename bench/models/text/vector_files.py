@@ -106,21 +106,20 @@ class _Rows:
         return WordVectors(
             words=tuple(self._words),
             vectors=np.frombuffer(self._memory, np.float32).reshape(-1, self.dimensions),
-            remarks=_remarks(path, repeated=self._repeated, unreadable=self._unreadable),
+            remarks=_remarks(repeated=self._repeated, unreadable=self._unreadable),
         )
 
 
-def _remarks(path: Path, *, repeated: int, unreadable: int = 0) -> tuple[str, ...]:
-    found = []
-    if repeated:
-        found.append(
-            f"{counted(repeated, 'word')} of {path.name} stand there before, and count once"
-        )
-    if unreadable:
-        found.append(
-            f"{counted(unreadable, 'word')} of {path.name} are empty or no UTF-8, and left out"
-        )
-    return tuple(found)
+def _remarks(*, repeated: int, unreadable: int = 0) -> tuple[str, ...]:
+    reasons = {
+        "a word that stands there before": repeated,
+        "no word, or one that is no UTF-8": unreadable,
+    }
+    return tuple(
+        f"{counted(rows, 'row')} of its file with {what}: left out"
+        for what, rows in reasons.items()
+        if rows
+    )
 
 
 def _read_lines(path: Path, file: BinaryIO) -> WordVectors:
@@ -251,7 +250,7 @@ def _with_index(path: Path, index: Path) -> WordVectors:
     return WordVectors(
         words=tuple(words[row] for row in kept),
         vectors=array[kept].astype(np.float32, copy=False),
-        remarks=_remarks(index, repeated=len(words) - len(kept)),
+        remarks=_remarks(repeated=len(words) - len(kept)),
     )
 
 
