@@ -505,6 +505,7 @@ class Resolver:
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
+        self._note_remarks(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         key = ("precision", trial.backbone.name, trial.settings.precision, size)
@@ -666,7 +667,6 @@ class Resolver:
             self._check_text_views(trial)
             self._check_pooling(trial)
             self._note_units(trial)
-            self._note_remarks(trial)
         elif given != "image":
             self._check_no_views(trial, size)
         else:
@@ -708,9 +708,9 @@ class Resolver:
         self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_remarks(self, trial: Trial) -> None:
-        """What of the backbone's files is not as usual."""
+        """What of a text backbone's files is not as usual."""
         name = trial.backbone.name
-        for remark in text_family(name).remarks(name):
+        for remark in text_family(name).remarks(name) if takes(name) == "text" else ():
             message = f"{name}: {remark}."
             self._notes[message] = self._notes.get(message, 0) + 1
 

@@ -60,7 +60,7 @@ def suite_of(texts: Path, vectors: Path, **changes: Any) -> dict[str, Any]:
         "dataset": {"name": "text", "path": str(texts), "val_fraction": 0.3},
         "backbone": f"vectors/{vectors}",
         "strategy": ["linear_probe", {"name": "logistic", "c": 1.0}],
-        "pooling": ["mean", "tfidf", "sif"],
+        "pooling": ["mean", "sif"],
         "include": [
             {"backbone": "tfidf", "strategy": {"name": "logistic", "c": 1.0}, "pooling": "auto"}
         ],
@@ -123,7 +123,7 @@ def checkpoint_of(run: Any, trial: str) -> Checkpoint:
 
 def test_each_pooling_and_seed_is_a_network_of_its_own(run: Any) -> None:
     trials = run.trials["trial"]
-    assert len({predicted(run, trial)[1].tobytes() for trial in trials}) == len(trials) == 14
+    assert len({predicted(run, trial)[1].tobytes() for trial in trials}) == len(trials) == 10
 
 
 def test_weights_of_words_come_from_the_training_split(run: Any) -> None:

@@ -255,14 +255,18 @@ def _with_index(path: Path, index: Path) -> WordVectors:
 
 
 def _words_of_text(path: Path) -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8-sig").splitlines())
+    # Words may hold what only Python takes for the end of a line.
+    with path.open(encoding="utf-8-sig", newline=None) as file:
+        return tuple(line.removesuffix("\n") for line in file)
 
 
 def _words_of_json(path: Path) -> tuple[str, ...]:
     """Those of a list, or of an object from words to rows."""
     found = json.loads(path.read_text(encoding="utf-8-sig"))
-    if isinstance(found, dict) and sorted(found.values()) == [*range(len(found))]:
-        found = sorted(found, key=found.__getitem__)
+    if isinstance(found, dict):
+        rows = [*found.values()]
+        whole = all(type(row) is int for row in rows) and sorted(rows) == [*range(len(rows))]
+        found = sorted(found, key=found.__getitem__) if whole else None
     if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
         raise WeightsError(f"{path} must hold a list of words, or an object from words to rows")
     return tuple(found)
@@ -313,7 +317,14 @@ def _damage_told(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, pa.ArrowException) as error:
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        ValueError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{path}, or the index beside it, is damaged ({reason}); get it again"

@@ -17,7 +17,7 @@ import pytest
 from bench.errors import WeightsError
 from bench.models.text.vector_files import index_of, read_vectors
 
-WORDS = ("the", "ночь", "好", ". . .", "n't")
+WORDS = ("the", "ночь\x85", "好", ". . .", "n't")
 ROWS = np.array([[1, -2.5, 3e-3], [0, 1, 2], [4, 5, 6], [7, 8, 9], [-1, 0.5, 0]], np.float32)
 
 
@@ -176,6 +176,11 @@ def test_an_array_needs_one_index_that_fits(tmp_path: Path) -> None:
     assert index_of(path) == own
     with pytest.raises(WeightsError, match=r"names 2 words, and v\.npy has 5 rows"):
         read_vectors(path)
+    own.unlink()
+    for rows in ('{"a": 0, "b": 2}', '{"a": [0]}', '["a", 1]', "[" * 9999):
+        own.with_suffix(".json").write_text(rows)
+        with pytest.raises(WeightsError, match=r"must hold a list of words|is damaged"):
+            read_vectors(path)
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(WeightsError, match="damaged"):
         read_vectors(path)
