@@ -15,7 +15,7 @@ import torch
 import bench
 from bench.data.inputs import PREPROCESSING, Preprocessing
 from bench.data.text.tokens import tokenise
-from bench.errors import SuiteError
+from bench.errors import BenchError, SuiteError
 from bench.methods.target_tasks import CLASSIFICATION, answers
 from bench.models.checkpoints import Checkpoint, read_checkpoint
 from bench.models.evaluation import Evaluation
@@ -165,6 +165,12 @@ def test_tfidf_is_that_of_scikit_learn(run: Any) -> None:
         )
         reference.fit(train, [LABELS[text] for text in train])
         np.testing.assert_allclose(stored, reference.predict_proba(texts), atol=1e-4)
+
+
+def test_ngrams_are_not_exported(run: Any, tmp_path: Path) -> None:
+    trial = run.trials.loc[run.trials["backbone"] == "tfidf", "trial"].iloc[0]
+    with pytest.raises(BenchError, match="tfidf counts n-grams of texts, which is no operation"):
+        bench.export(run.folder, trial=trial, format="safetensors", out=tmp_path / "out")
 
 
 def test_trials_that_share_nothing_have_the_same_bits(
