@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import WeightsError
+from bench.models.text import vector_files
 from bench.models.text.vector_files import index_of, read_vectors
 
 WORDS = ("the", "ночь\x85", "好", ". . .", "n't")
@@ -161,6 +162,13 @@ def test_what_holds_no_vectors_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"words\.txt") as raised:
         read_vectors(path)
     assert message in str(raised.value)
+
+
+def test_there_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_files, "MAX_VALUES", 2)
+    for path in (glove(tmp_path / "a.txt"), array_with_text(tmp_path / "b.vec")):
+        with pytest.raises(WeightsError, match="more than 2 numbers; make a file of its first"):
+            read_vectors(path)
 
 
 def test_an_array_needs_one_index_that_fits(tmp_path: Path) -> None:

@@ -105,5 +105,7 @@ def test_only_training_texts_with_words_say_what_is_common() -> None:
 def test_a_description_makes_the_same_network() -> None:
     made = build('{"dimensions": 4, "pooling": null, "words": 6}')
     assert made.pooling == "mean"
+    with pytest.raises(ValueError, match="at most 1,000,000,000 values"):
+        build('{"dimensions": 1000, "pooling": null, "words": 10000000}')
     assert made.embedding.weight.shape == (WORDS, WIDTH)
     assert [group.name for group in groups(made)] == ["embeddings", "head"]
