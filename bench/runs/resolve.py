@@ -94,6 +94,9 @@ from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
 
+BYTES_STEP = 256
+"""Texts of about one length are read in rows of one width."""
+
 TEXTS_LOOKED_AT = 1000
 """By so many texts it is told in which script they are."""
 
@@ -502,6 +505,7 @@ class Resolver:
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
+        self._note_remarks(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         key = ("precision", trial.backbone.name, trial.settings.precision, size)
@@ -573,11 +577,21 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return text_length(trial.backbone.name, trial.settings.max_length)
+            return self._text_length(trial)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
         return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _text_length(self, trial: Trial) -> int:
+        """How many tokens are seen of a text; of bytes no more than the longest text has."""
+        name = trial.backbone.name
+        most = text_length(name, trial.settings.max_length)
+        if text_family(name).per_token == 1 or not isinstance(self._dataset, TextDataset):
+            return most
+        texts = self._dataset.texts
+        longest = self._once(("bytes",), lambda: max(len(text.encode()) for text in texts))
+        return min(most, max(ngrams.LEAST_BYTES, -(-longest // BYTES_STEP) * BYTES_STEP))
 
     def _size_of_the_data(self, trial: Trial) -> int:
         """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
@@ -692,6 +706,13 @@ class Resolver:
             return
         message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_remarks(self, trial: Trial) -> None:
+        """What of a text backbone's files is not as usual."""
+        name = trial.backbone.name
+        for remark in text_family(name).remarks(name) if takes(name) == "text" else ():
+            message = f"{name}: {remark}."
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_units(self, trial: Trial) -> None:
         """What n-grams are made of, where the backbone's name leaves it to the texts."""

@@ -39,7 +39,8 @@ class TextFamily:
     `poolings` are the ways in which it makes one vector a text; none where that is no choice. What
     it calls a token is so short that as many as `per_token` stand for one of other backbones. A
     network that only a head can learn from which is fitted names the `fits`; None where any can. It
-    `has_no_values` where there is nothing that weights could be.
+    `has_no_values` where there is nothing that weights could be. `remarks` say what of its files is
+    not as usual.
     """
 
     config: Callable[[str], str]
@@ -53,6 +54,7 @@ class TextFamily:
     per_token: int = 1
     fits: tuple[str, ...] | None = None
     has_no_values: bool = False
+    remarks: Callable[[str], Sequence[str]] = lambda name: ()
 
 
 def _transformers_model(config: str, length: int) -> Any:
@@ -119,6 +121,7 @@ def _word_vectors() -> TextFamily:
             fingerprint=stored(name).fingerprint, save=stored(name).save
         ),
         poolings=("mean", *LEARNED_POOLINGS),
+        remarks=lambda name: stored(name).remarks,
     )
 
 
