@@ -1,0 +1,252 @@
+"""Time or memory of every strategy, relative to full fine-tuning.
+
+`time`: the mean seconds of training of an epoch, over all epochs of a trial, as strategies in
+stages do different work in each; of a head that is fitted the seconds of the whole fit. Both over
+the seconds of an epoch of full fine-tuning. `memory`: the peak while the trial is built, trained
+and tested, over what the process had before.
+
+Each trial is measured alone, with every frozen pass its own; and, where a part of the network is
+frozen in front of all that trains, with the features of this part kept, as trials of a grid have
+them from the second learning rate on.
+
+Rounds in turns, in each of them all strategies in an order drawn anew; what keeps features and
+warms up comes before the first. Time is measured in one process, memory in a fork for each trial,
+so that nothing is left of the others. Medians of ratios within a round; smallest and largest. One
+thread, weights and images at random.
+
+    python benchmarks/strategy_costs.py time resnet18:64 timm/vit_tiny_patch16_224:96
+    python benchmarks/strategy_costs.py memory resnet18:224 timm/vit_tiny_patch16_224:224 \\
+        --train 4 --epochs 2 --rounds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.system.machine import keep_large_buffers
+
+if TYPE_CHECKING:
+    from bench.execution.jobs import Job
+
+BASELINE = "full_finetune"
+CLASSES, VAL_PER_CLASS, TEST_PER_CLASS = 4, 4, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one trial: seconds of an epoch or of a fit, MiB above the process's before, how many
+    parameters train."""
+
+    seconds: float
+    mebibytes: float
+    parameters: int
+
+
+@dataclass(kw_only=True)
+class Case:
+    """A backbone at a size: the jobs of its strategies, why others have none, and what they cost.
+
+    Costs are those of each round by strategy and by whether features were kept.
+    """
+
+    backbone: str
+    pixels: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    costs: dict[tuple[str, bool], list[Cost]] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all cases, and print one table of them and what a backbone has no place for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=["time", "memory"])
+    parser.add_argument("cases", nargs="+", help="BACKBONE:PIXELS")
+    parser.add_argument("--train", type=int, default=8, help="training images of each class")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args(arguments)
+    keep_large_buffers()
+    cases = []
+    for text in given.cases:
+        backbone, _, pixels = text.rpartition(":")
+        case = Case(backbone=backbone, pixels=int(pixels))
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["BENCH_CACHE"] = folder
+            add_jobs(case, train=given.train, batch=given.batch, epochs=given.epochs)
+            measure(case, given.what, Path(folder), given.rounds)
+        cases.append(case)
+    print("\n".join(table(cases, given.what)))
+
+
+# Measuring --------------------------------------------------------------------------------------
+
+
+def add_jobs(case: Case, *, train: int, batch: int, epochs: int) -> None:
+    """A trial of each strategy with its options at their defaults."""
+    from bench.errors import BenchError
+    from bench.methods.strategies import STRATEGIES
+    from bench.runs.catalogue import catalogue
+    from bench.suite.grid import normal_form
+    from tests.tiny import make_job, make_trial
+
+    of_each_class = {"train": train, "val": VAL_PER_CLASS, "test": TEST_PER_CLASS}
+    images = {f"{split}_per_class": count for split, count in of_each_class.items()}
+    for name in STRATEGIES:
+        traits = STRATEGIES.get(name).traits
+        if not traits.trains and not traits.fits:
+            case.missing[name] = "nothing is trained or fitted"
+            continue
+        trial = make_trial(
+            name,
+            backbone=case.backbone,
+            data={"classes": CLASSES, "image_size": case.pixels, **images},
+            epochs=epochs,
+            batch_size=batch,
+            lr=1e-3,
+            image_size=case.pixels,
+            threads=1,
+        )
+        try:
+            job = make_job(normal_form(trial, catalogue()), trial_id=name)
+        except BenchError as error:
+            case.missing[name] = str(error)
+            continue
+        case.jobs[name] = replace(job, views_key="")
+
+
+def measure(case: Case, what: str, folder: Path, rounds: int) -> None:
+    """The costs of all strategies of a case in so many rounds."""
+    run = cost_of if what == "time" else cost_in_fork
+    shares = {name: shares_features(job) for name, job in case.jobs.items()}
+    for name, job in case.jobs.items():
+        if what == "time" or shares[name]:
+            run(job, folder)
+    for number in range(rounds):
+        print(f"{case.backbone}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for name in random.Random(number).sample(list(case.jobs), len(case.jobs)):
+            for keeps in (False, True) if shares[name] else (False,):
+                cost = run(case.jobs[name], folder if keeps else None)
+                case.costs.setdefault((name, keeps), []).append(cost)
+
+
+def shares_features(job: Job) -> bool:
+    """Whether some epoch starts from features that other trials have too."""
+    from bench.training.freezing import epoch_start
+
+    epochs = range(job.plan.epochs)
+    starts = (epoch_start(job.outline, job.plan, epoch) for epoch in epochs)
+    return job.plan.fit is not None or any(pristine for _, pristine in starts)
+
+
+def cost_in_fork(job: Job, folder: Path | None) -> Cost:
+    """`cost_of` in a process that holds nothing of an earlier trial."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
+        return process.submit(cost_of, job, folder).result()
+
+
+def cost_of(job: Job, folder: Path | None) -> Cost:
+    """Train the job, from the network that is built to the test split that is read.
+
+    Features are kept in the `folder`, if there is one.
+    """
+    from bench.data import open_data
+    from bench.execution.engine import make_training
+    from bench.execution.jobs import trial_splits
+    from bench.system.machine import PeakMemory
+    from bench.training.frozen_features import FeatureStore
+    from bench.training.loop import train
+
+    data, features = open_data(job.data), FeatureStore(folder)
+    splits = trial_splits(job.trial, data)
+    gc.collect()
+    memory = PeakMemory(job.device)
+    before = memory.mebibytes()
+    outcome = train(make_training(job, data, splits, features=features), lambda _: None)
+    peak = memory.mebibytes()
+    if before is None or peak is None:
+        raise SystemExit("this system tells no peak of memory")
+    fits = job.plan.fit is not None
+    epochs = [record.train_seconds for record in outcome.records]
+    return Cost(
+        seconds=outcome.fit_seconds if fits else statistics.mean(epochs),
+        mebibytes=peak - before,
+        parameters=outcome.trainable_params,
+    )
+
+
+# The table --------------------------------------------------------------------------------------
+
+
+def table(cases: Sequence[Case], what: str) -> list[str]:
+    """Markdown: a row a strategy, three columns a case; below it, what does not exist and why."""
+    titles = [f"{case.backbone}, {case.pixels} px" for case in cases]
+    columns = [
+        f"{title}: parameters that train | alone | features kept"
+        if what == "time"
+        else f"{title}: alone | features kept"
+        for title in titles
+    ]
+    width = 3 if what == "time" else 2
+    lines = [f"| strategy | {' | '.join(columns)} |", f"| --- |{' ---: |' * width * len(cases)}"]
+    names = dict.fromkeys(name for case in cases for name in case.jobs)
+    for name in names:
+        cells = [cell for case in cases for cell in cells_of(case, name, what)]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    lines.append("")
+    for case in cases:
+        lines += [f"{case.backbone}: no `{name}`: {why}" for name, why in case.missing.items()]
+    return lines
+
+
+def cells_of(case: Case, name: str, what: str) -> list[str]:
+    """How many parameters train, where time is measured; the ratio alone, and with features kept.
+
+    The baseline's are no ratios.
+    """
+    if name in case.missing:
+        return ["–"] * (3 if what == "time" else 2)
+    sides = [figures(case, (name, keeps), what) for keeps in (False, True)]
+    alone, kept = (shown(each, unit="") for each in sides)
+    if name == BASELINE:
+        unit = " s" if what == "time" else " MiB"
+        alone = shown([value_of(cost, what) for cost in case.costs[name, False]], unit=unit)
+    parameters = f"{case.costs[name, False][0].parameters:,}"
+    return [parameters, alone, kept] if what == "time" else [alone, kept]
+
+
+def figures(case: Case, side: tuple[str, bool], what: str) -> list[float]:
+    """Ratios to the baseline of the same round; none where the strategy has no such side."""
+    base = case.costs[BASELINE, False]
+    costs = case.costs.get(side, [])
+    return [value_of(a, what) / value_of(b, what) for a, b in zip(costs, base, strict=False)]
+
+
+def value_of(cost: Cost, what: str) -> float:
+    """What is measured."""
+    return cost.seconds if what == "time" else cost.mebibytes
+
+
+def shown(values: Sequence[float], *, unit: str) -> str:
+    """The median, the smallest and the largest."""
+    if not values:
+        return "–"
+    median, low, high = statistics.median(values), min(values), max(values)
+    digits = 0 if median >= 100 else 2 if median >= 0.095 else 3
+    return f"{median:.{digits}f}{unit} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+if __name__ == "__main__":
+    main()
