@@ -10,33 +10,34 @@ Each trial is measured alone, with every frozen pass its own; and, where a part 
 frozen in front of all that trains, with the features of this part kept, as trials of a grid have
 them from the second learning rate on.
 
-Rounds in turns, in each of them all strategies in an order drawn anew; features are kept before the
-first. Time is measured in one process, memory in a fork for each trial, so that nothing is left of
-the others. Medians of ratios within a round; smallest and largest. One thread, weights and images
-at random.
+In turns, in each round all strategies in an order drawn anew. Time is measured in one process,
+memory in a fork for each trial, so that nothing is left of the others. Medians of ratios within a
+round; smallest and largest. One thread, weights and images at random. Finished rounds stay in the
+folder `--work`: a call that was cut short goes on.
 
     python benchmarks/strategy_costs.py time resnet18:64 timm/vit_tiny_patch16_224:96
     python benchmarks/strategy_costs.py memory resnet18:224 timm/vit_tiny_patch16_224:224 \\
-        --train 4 --epochs 2 --rounds 2
+        --train 4 --epochs 2
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import random
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.system.cache import cache_root
 from bench.system.machine import keep_large_buffers
 
 if TYPE_CHECKING:
@@ -75,20 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=["time", "memory"])
     parser.add_argument("cases", nargs="+", help="BACKBONE:PIXELS")
+    parser.add_argument("--work", type=Path, default=Path("results/strategy_costs"))
     parser.add_argument("--train", type=int, default=8, help="training images of each class")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     keep_large_buffers()
+    os.environ["BENCH_CACHE"] = str(given.work / "cache")
     cases = []
     for text in given.cases:
         backbone, _, pixels = text.rpartition(":")
         case = Case(backbone=backbone, pixels=int(pixels))
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["BENCH_CACHE"] = folder
-            add_jobs(case, train=given.train, batch=given.batch, epochs=given.epochs)
-            measure(case, given.what, Path(folder), given.rounds)
+        add_jobs(case, train=given.train, batch=given.batch, epochs=given.epochs)
+        sizes = f"{given.train}-{given.batch}-{given.epochs}"
+        record = given.work / f"{given.what}-{text.replace('/', '-')}-{sizes}.jsonl"
+        measure(case, given.what, record, given.rounds)
         cases.append(case)
     print("\n".join(table(cases, given.what)))
 
@@ -129,19 +132,28 @@ def add_jobs(case: Case, *, train: int, batch: int, epochs: int) -> None:
         case.jobs[name] = replace(job, views_key="")
 
 
-def measure(case: Case, what: str, folder: Path, rounds: int) -> None:
-    """The costs of all strategies of a case in so many rounds."""
+def measure(case: Case, what: str, record: Path, rounds: int) -> None:
+    """The costs of all strategies of a case in so many rounds, those of the record among them."""
     run = cost_of if what == "time" else cost_in_fork
     shares = {name: shares_features(job) for name, job in case.jobs.items()}
-    for name, job in case.jobs.items():
-        if shares[name] or name == BASELINE:
-            run(job, folder)
-    for number in range(rounds):
-        print(f"{case.backbone}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        for name in random.Random(number).sample(list(case.jobs), len(case.jobs)):
+    lines = record.read_text().splitlines() if record.exists() else []
+    if len(lines) < rounds:
+        for name, job in case.jobs.items():
+            if shares[name] or name == BASELINE:
+                run(job, cache_root())
+    while len(lines) < rounds:
+        print(f"{record.stem}: round {len(lines) + 1} of {rounds}", file=sys.stderr, flush=True)
+        costs = []
+        for name in random.Random(len(lines)).sample(list(case.jobs), len(case.jobs)):
             for keeps in (False, True) if shares[name] else (False,):
-                cost = run(case.jobs[name], folder if keeps else None)
-                case.costs.setdefault((name, keeps), []).append(cost)
+                cost = run(case.jobs[name], cache_root() if keeps else None)
+                costs.append({"name": name, "keeps": keeps, **asdict(cost)})
+        lines.append(json.dumps(costs))
+        record.write_text("\n".join(lines))
+    for line in lines[:rounds]:
+        for values in json.loads(line):
+            side = values.pop("name"), values.pop("keeps")
+            case.costs.setdefault(side, []).append(Cost(**values))
 
 
 def shares_features(job: Job) -> bool:
