@@ -208,7 +208,7 @@ def cost_of(job: Job, folder: Path | None) -> Cost:
 
 
 def table(cases: Sequence[Case], what: str) -> list[str]:
-    """Markdown: a row a strategy, three columns a case; below it, what does not exist and why."""
+    """Markdown: a row a strategy, columns for each case; below it, what does not exist and why."""
     titles = [f"{case.backbone}, {case.pixels} px" for case in cases]
     columns = [
         f"{title}: parameters that train | alone | features kept"
@@ -246,9 +246,10 @@ def cells_of(case: Case, name: str, what: str) -> list[str]:
 
 def figures(case: Case, side: tuple[str, bool], what: str) -> list[float]:
     """Ratios to the baseline of the same round; none where the strategy has no such side."""
-    base = case.costs[BASELINE, False]
-    costs = case.costs.get(side, [])
-    return [value_of(a, what) / value_of(b, what) for a, b in zip(costs, base, strict=False)]
+    if side not in case.costs:
+        return []
+    pairs = zip(case.costs[side], case.costs[BASELINE, False], strict=True)
+    return [value_of(own, what) / value_of(base, what) for own, base in pairs]
 
 
 def value_of(cost: Cost, what: str) -> float:
