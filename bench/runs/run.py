@@ -63,6 +63,7 @@ from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, ma
 from bench.runs.race import Race, most_seeds, race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.split_check import checked_split, options_within
+from bench.runs.texts import keep_test_texts
 from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
@@ -177,6 +178,7 @@ def run(
             reporter.status("plots and report")
             if trained is not None:
                 _write_thumbnails(result, trained)
+                keep_test_texts(result, trained, device=resolved_run.device)
             write_report(result)
             for place in trackers.track(result, track):
                 reporter.note(f"tracked: {place}")

@@ -54,6 +54,7 @@ FILES: Mapping[str, str] = {
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
     "inputs.parquet": "a few training images as networks see them",
+    "texts.json": "lengths of the test texts, and those that the report shows",
     "earlier": "tables and reports of suites that this folder had before",
     "split_check": "a run folder of its own: the same configs under a random split",
     "audit": "images and labels to look at: a table, JSON and a contact sheet",
