@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 from bench.data import PreparedData
+from bench.data.text.prepared import TextData
 from bench.errors import (
     BenchError,
     argument_without_secrets,
@@ -168,7 +169,7 @@ def run(
                         train=train,
                         tables=folder.tables,
                         keep=folder.keep_look,
-                        tell=reporter.note,
+                        tell=lambda text: reporter.note(resolved_run.words(text)),
                         started=started,
                     )
                     race.run()
@@ -265,7 +266,9 @@ def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, 
 
 
 def _write_thumbnails(run: Run, data: PreparedData) -> None:
-    """Keep small copies of the samples that the report shows, or an audit."""
+    """Keep small copies of the samples that the report shows, or an audit; texts have none."""
+    if isinstance(data, TextData):
+        return
     write_thumbnails(run.folder, data.pictures(pictured_samples(run)))
 
 

@@ -24,6 +24,7 @@ from bench.results.report.blocks import (
     Table,
     paragraph,
 )
+from bench.results.report.called import called
 from bench.results.report.evidence import Findings, evidence, standing
 from bench.results.report.inputs import inputs_section
 from bench.results.report.tuning import tuning_limits
@@ -81,6 +82,10 @@ def document(
 
     `drawn` says which figures are missing and which names they show as numbers.
     """
+    return called(_document(found, targets, drawn), found.words)
+
+
+def _document(found: Findings, targets: Mapping[str, str], drawn: Drawn | None) -> Iterator[Block]:
     run = found.run
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield Bullets(tuple((Bold(f"{line.about}:"), line.text) for line in found.lines))

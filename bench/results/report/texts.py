@@ -37,8 +37,8 @@ def _by_length(run: Run, texts: TestTexts, choice: Choice, whose: str) -> Iterat
     few = folds or len(choice.trials) < LEAST_SEEDS
     others = "these models on other texts" if few else "other seeds and texts"
     cut = (
-        f" Of {counted(len(texts.cut), 'text')} it sees only the first {texts.most:,}; max_length "
-        "sees more."
+        f" Of {counted(len(texts.cut), 'text')} it sees only the first {texts.most:,} "
+        "tokens; max_length sees more."
         if texts.cut
         else ""
     )
@@ -102,4 +102,4 @@ def _counting(each: ShownText) -> Iterator[Inline]:
 
 
 def _part(each: LeftOut) -> str:
-    return f"{each.part} {ACCURACY.difference(each.falls)}"
+    return f"{each.part} {100 * each.falls:+.2g}"
