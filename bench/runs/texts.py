@@ -99,7 +99,7 @@ def _shown(mistake: Mistake, text: str, model: TrainedModel | None) -> ShownText
 
 def _left_out(model: TrainedModel, text: str, predicted: str) -> Iterator[LeftOut]:
     """The parts without which the probability of the class changes most."""
-    spans = list(_parts(text))
+    spans = list(parts_of(text))
     if len(spans) < 2 or predicted not in model.classes:
         return
     variants = [text, *(text[:start] + text[end:] for start, end in spans)]
@@ -111,8 +111,8 @@ def _left_out(model: TrainedModel, text: str, predicted: str) -> Iterator[LeftOu
         yield LeftOut(part=beginning(text[start:end], MAX_WORD), falls=float(falls[at]))
 
 
-def _parts(text: str) -> Iterator[tuple[int, int]]:
-    """Where they begin and end."""
+def parts_of(text: str) -> Iterator[tuple[int, int]]:
+    """Where the words of a text begin and end, or groups of them: `MOST_PARTS` at most."""
     words = [match.span() for match in _WORD.finditer(text)]
     size = -(-len(words) // MOST_PARTS)
     for at in range(0, len(words), size or 1):
