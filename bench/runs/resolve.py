@@ -69,6 +69,7 @@ from bench.results.folder import (
     read_tuning,
     run_folder,
 )
+from bench.results.sample_words import SampleWords
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
@@ -256,6 +257,11 @@ class ResolvedRun:
         return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
     @property
+    def words(self) -> SampleWords:
+        """What its samples are called."""
+        return SampleWords(kind=self.dataset.kind, names=(self.dataset.name, *self.dataset.classes))
+
+    @property
     def notes(self) -> list[str]:
         """What is told before anything is trained.
 
@@ -266,7 +272,8 @@ class ResolvedRun:
         threads = threads_note(each.trial for each in self.trials)
         in_folds = self.trials[0].trial.settings.folds is not None
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
-        told = [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
+        of_settings = map(self.words, lines(self.issues))
+        told = [*(each.message for each in of_data), *of_settings, *self.damaged]
         return told if threads is None else [*told, threads]
 
 
