@@ -64,6 +64,7 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
+from bench.data.text import language
 from bench.data.text.dataset import TextDataset
 from bench.data.text.prepared import TextData
 from bench.data.times import time_of
@@ -114,6 +115,7 @@ __all__ = [
     "hymenoptera",
     "kept_bytes",
     "label_text",
+    "language",
     "leakage",
     "make_fold_splits",
     "make_splits",

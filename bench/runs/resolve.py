@@ -68,11 +68,13 @@ from bench.results.folder import (
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.source_weights import describe_fractal_weights
 from bench.runs.threads import threads_note, with_threads
 from bench.suite import (
     Entry,
     FractalWeights,
+    LanguageWeights,
     GridRule,
     LoadedSuite,
     SuiteSource,
@@ -620,6 +622,8 @@ class Resolver:
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         def describe() -> Weights:
+            if entry.name == "language":
+                return describe_language_weights(backbone, LanguageWeights(**entry.options))
             if entry.name != "fractals":
                 return describe_weights(backbone, entry)
             recipe = FractalWeights(**entry.options)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.models.text import hugging_face, minilm
+from bench.models.text import hugging_face, language, minilm
 from bench.suite.registry import remembered
 
 
@@ -82,7 +82,26 @@ def _save(folder: Path, destination: Path) -> None:
     save_weights(folder, destination)
 
 
-NAMED: dict[str, TextFamily] = {minilm.NAME: _of_folder(lambda _: minilm.folder())}
+def _language_model(config: str) -> Any:
+    from bench.models.text.encoder import build
+
+    return build(config)
+
+
+_LANGUAGE = TextFamily(
+    config=lambda _: language.config(),
+    build=_language_model,
+    groups=_transformers_groups,
+    tokenizer=lambda _: language.tokenizer(),
+    max_length=lambda _: language.LENGTH,
+    most_tokens=lambda _: language.LENGTH,
+    weights=lambda _: None,
+)
+
+NAMED: dict[str, TextFamily] = {
+    language.NAME: _LANGUAGE,
+    minilm.NAME: _of_folder(lambda _: minilm.folder()),
+}
 """Families of a single backbone, by its name."""
 
 PREFIXED: dict[str, TextFamily] = {
