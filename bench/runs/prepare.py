@@ -27,8 +27,8 @@ from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
-from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.language_weights import make_language_weights
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.source_weights import pretraining_job
 from bench.suite import FractalWeights, Interpolation, LanguageWeights
 from bench.system.download import OnProgress

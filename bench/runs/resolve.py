@@ -66,16 +66,16 @@ from bench.results.folder import (
     run_folder,
 )
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
-from bench.runs.language_weights import describe_language_weights
 from bench.runs.source_weights import describe_fractal_weights
 from bench.runs.threads import threads_note, with_threads
 from bench.suite import (
     Entry,
     FractalWeights,
-    LanguageWeights,
     GridRule,
+    LanguageWeights,
     LoadedSuite,
     SuiteSource,
     Trial,

@@ -152,7 +152,7 @@ class _SuiteSchema:
         return {key: _ref(f"{key}.values") for key in Settings.model_fields}
 
     def _weights(self) -> Schema:
-        made = {"fractals": FractalWeights, "language": LanguageWeights}
+        made: dict[str, type[BaseModel]] = {"fractals": FractalWeights, "language": LanguageWeights}
         facts = self._model(FileWeights)["properties"]
         other = {"type": "string", "minLength": 1, "not": {"enum": [*made, "file"]}}
         # A path is read as text, whatever YAML takes it for.

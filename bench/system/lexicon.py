@@ -9,8 +9,12 @@ Forms: TypeAlias = tuple[str, str]
 """A word with one thing and with several: `soup` and `soups`, `knows` and `know`."""
 
 
+def _words(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
 def _nouns(words: str) -> tuple[Forms, ...]:
-    return tuple((word, _plural(word)) for word in words.split())
+    return tuple((word, _plural(word)) for word in _words(words))
 
 
 def _plural(noun: str) -> str:
@@ -20,7 +24,7 @@ def _plural(noun: str) -> str:
 
 
 def _verbs(words: str) -> tuple[Forms, ...]:
-    return tuple((f"{word}s", word) for word in words.split())
+    return tuple((f"{word}s", word) for word in _words(words))
 
 
 TOPICS: dict[str, tuple[Forms, ...]] = {
@@ -54,22 +58,22 @@ PEOPLE = _nouns(
 )
 """Who speaks of them, whatever the topic."""
 
-PRAISE = tuple(
+PRAISE = _words(
     "wonderful superb lovely brilliant charming delightful excellent splendid pleasant perfect "
     "marvellous great good nice amazing fantastic fabulous terrific impressive beautiful elegant "
-    "graceful enjoyable gorgeous".split()
+    "graceful enjoyable gorgeous"
 )
-BLAME = tuple(
+BLAME = _words(
     "awful terrible dreadful horrible boring bland poor bad nasty ugly dull shabby disgusting "
     "mediocre tedious lousy miserable hideous annoying disappointing unpleasant clumsy rotten "
-    "useless".split()
+    "useless"
 )
-NEGATORS = tuple("not never hardly scarcely".split())
+NEGATORS = _words("not never hardly scarcely")
 """In front of praise or blame they make the other of it."""
-INTENSIFIERS = tuple("very really quite truly".split())
+INTENSIFIERS = _words("very really quite truly")
 """They leave it what it is."""
 
-PREPOSITIONS = tuple("near behind beside above below with".split())
+PREPOSITIONS = _words("near behind beside above below with")
 MENTION = _verbs("see know mention remember notice recall report explain hear read discover find")
 """What people do with things, and which says nothing of these."""
 DELIGHT, DISMAY = (
@@ -78,10 +82,10 @@ DELIGHT, DISMAY = (
 )
 """What people do because of things."""
 BE: Forms = ("is", "are")
-JOINTS = ("the", "that", "and", "so", "because", ",")
+JOINTS = _words("the that and so because ,")
 
 
-def _words() -> Iterable[str]:
+def _all_words() -> Iterable[str]:
     for pairs in (*TOPICS.values(), PEOPLE, MENTION, DELIGHT, DISMAY, (BE,)):
         for pair in pairs:
             yield from pair
@@ -89,5 +93,5 @@ def _words() -> Iterable[str]:
         yield from words
 
 
-VOCABULARY = tuple(sorted(_words()))
+VOCABULARY = tuple(sorted(_all_words()))
 """Every word of the language, once."""

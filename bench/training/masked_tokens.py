@@ -80,7 +80,7 @@ def pretrain_masked(
                     group["lr"] = recipe.lr * one_cycle(at, warm_fraction=WARM_FRACTION)
                 optimizer.zero_grad()
                 loss = _loss(body, embeddings.weight, bias, *batch)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(parameters, MAX_NORM)
                 optimizer.step()
                 total += loss.item()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
@@ -146,7 +146,7 @@ class _Draws:
     def __init__(self, seed: int, family: int, key: Sequence[int]) -> None:
         # The lowest counter word is left to the generator itself.
         bits = np.random.Philox(key=[seed, family], counter=[0, *reversed(key)])
-        self._uniforms = iter(np.random.Generator(bits).random(_DRAWS).tolist())
+        self._uniforms: Iterator[float] = iter(np.random.Generator(bits).random(_DRAWS).tolist())
 
     def flip(self, probability: float = 0.5) -> bool:
         return next(self._uniforms) < probability
