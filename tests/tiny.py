@@ -1,19 +1,22 @@
-"""Tiny real trials: two classes of generated 32-pixel images and a small network."""
+"""Tiny real trials: two classes of generated 32-pixel images, or of texts, and a small network."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from bench.data import open_data, open_dataset, prepare_images
+from bench.data import DATASETS, open_data, open_dataset, prepare_images
+from bench.data.text.prepared import prepare_texts
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
 from bench.methods.strategies import make_plan
-from bench.models import describe_weights, layer_group_names
+from bench.models import layer_group_names, obtain_weights
+from bench.models.text.families import is_text
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
 from bench.suite.registry import Registry
 from bench.training.loop import Training
+from tests.tiny_texts import LENGTH, made_up_texts, tokenizer
 
 SIZE = 32
 DATA = {
@@ -60,8 +63,16 @@ def make_trial(
     **settings: Any,
 ) -> Trial:
     names = catalogue()
+    of_texts = is_text(backbone)
+    if of_texts:
+        usual = {name: default for name, (_, default) in DATASETS.shared_options.items()}
+        dataset = Entry(name="made_up_texts", options={**usual, **(data or {})})
+        augmentation, mix = "none", None
+        settings = {"max_length": LENGTH, **settings}
+    else:
+        dataset = entry(names.dataset, "fractals", **{**DATA, **(data or {})})
     defaults: dict[str, Any] = {
-        "weights": Entry(name="none"),
+        "weights": Entry(name="pretrained" if of_texts else "none"),
         "head": entry(names.head, "linear"),
         "epochs": 2,
         "batch_size": 8,
@@ -71,7 +82,7 @@ def make_trial(
     }
     return Trial(
         suite="tiny",
-        dataset=entry(names.dataset, "fractals", **{**DATA, **(data or {})}),
+        dataset=dataset,
         backbone=Entry(name=backbone),
         strategy=entry(names.strategy, strategy, **(options or {})),
         schedule=schedule or entry(names.schedule, "constant"),
@@ -81,7 +92,20 @@ def make_trial(
     )
 
 
+def _own(trial: Trial) -> dict[str, Any]:
+    """The options of the trial's data set that no other has."""
+    return {
+        name: value
+        for name, value in trial.dataset.options.items()
+        if name not in DATASETS.shared_options
+    }
+
+
 def prepare(trial: Trial) -> Path:
+    if is_text(trial.backbone.name):
+        texts, length = made_up_texts(**_own(trial)), trial.settings.max_length
+        assert length is not None
+        return prepare_texts(texts, length=length, tokenizer=tokenizer())
     dataset = open_dataset(trial.dataset.name, trial.dataset.options)
     size = trial.settings.image_size
     assert size is not None
@@ -95,7 +119,7 @@ def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "t
         plan=make_plan(trial.strategy, layer_group_names(trial.backbone.name), trial.settings),
         data=prepare(trial),
         class_map=None,
-        weights=describe_weights(trial.backbone.name, trial.settings.weights),
+        weights=obtain_weights(trial.backbone.name, trial.settings.weights),
         precision=trial.settings.precision,
         device="cpu",
         checkpoint=checkpoint,

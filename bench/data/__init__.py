@@ -64,7 +64,8 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
-from bench.data.text import language
+from bench.data.text import language, texts
+from bench.data.text.augmentations import token_dropout, word_deletion, word_swap
 from bench.data.text.dataset import TextDataset
 from bench.data.text.prepared import TextData
 from bench.data.times import time_of
@@ -133,7 +134,11 @@ __all__ = [
     "strata_names",
     "table",
     "target_task_of",
+    "texts",
     "time_of",
+    "token_dropout",
     "torchvision_sets",
     "view_name",
+    "word_deletion",
+    "word_swap",
 ]

@@ -25,6 +25,7 @@ from bench.data.inputs import PreparedData, Preprocessing
 from bench.data.leakage import leakage
 from bench.data.splits import Splits
 from bench.data.text.dataset import TextDataset
+from bench.data.text.leakage import text_leakage
 from bench.data.text.prepared import FORMAT_VERSION as TEXT_FORMAT_VERSION
 from bench.data.text.prepared import (
     TOKENS_FILE,
@@ -264,6 +265,6 @@ _KINDS: Mapping[InputKind, _Kind] = {
         open=TextData.open,
         sample_bytes=lambda dataset, size, resize: 8 * size,
         stand_in=_noise_texts,
-        leakage=lambda data, splits, progress: [],
+        leakage=text_leakage,
     ),
 }

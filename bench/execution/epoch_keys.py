@@ -25,7 +25,7 @@ from bench.models import Outline, Weights, outline
 from bench.suite import ADDED_LATER, Entry, Settings, Trial
 from bench.suite.registry import remembered
 from bench.system.machine import arithmetic
-from bench.training.trial import NUMERICS_VERSION, batch_edges
+from bench.training.trial import NUMERICS_VERSION, epoch_edges
 
 HASHED: Mapping[type, tuple[str, ...]] = {
     Settings: (
@@ -46,7 +46,7 @@ HASHED: Mapping[type, tuple[str, ...]] = {
         "diagnose",  # a state keeps the scores of its epochs
     ),
     # The rates that are measured follow from the state before, the samples and this rule.
-    Plan: ("objective", "penalties", "gradient_batches", "stoch_norm"),
+    Plan: ("objective", "penalties", "gradient_batches", "stoch_norm", "pairs"),
     Term: ("name", "options"),
     Stage: (),
     # Resolved for each parameter and norm layer.
@@ -189,7 +189,7 @@ def trial_keys(
         schedule=trial.schedule,
         augmentation=trial.augmentation,
         outline=outline_of(trial, plan),
-        steps_per_epoch=len(batch_edges(len(splits.train), settings.batch_size)),
+        steps_per_epoch=len(epoch_edges(plan, settings, len(splits.train))),
     )
 
 
@@ -250,6 +250,7 @@ def epoch_keys(
         "settings": {**_used_settings(settings), **_left_over(settings, Settings)},
         "minimised": [_used_term(term) for term in (plan.objective, *plan.penalties)],
         **_given(plan, "stoch_norm"),
+        **_given(plan, "pairs"),
         "plan": {**_given(plan, "gradient_batches"), **_left_over(plan, Plan)},
         "augmentation": _used_entry(augmentation),
     }

@@ -38,8 +38,14 @@ class CountedTrial:
     @property
     def derived(self) -> int:
         """Samples whose loss an epoch derives: to train, and to measure rates before that."""
-        batches = self.job.plan.gradient_batches or 0
-        return self.train + min(self.train, batches * self.job.trial.settings.batch_size)
+        plan = self.job.plan
+        rows, batches = plan.rows(self.train), plan.gradient_batches or 0
+        return rows + min(rows, batches * self.job.trial.settings.batch_size)
+
+    @property
+    def evaluated(self) -> int:
+        """Samples that are looked at after an epoch: to validate, and to fit a head before that."""
+        return self.val + (0 if self.job.plan.fit is None else self.train)
 
     @property
     def val(self) -> int:
@@ -150,7 +156,7 @@ def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
                 total.epoch_work.append(work)
             seen.add(key)
         if job.keys[-1] not in tested:  # trials that end in one state are tested once
-            fits = job.plan.fit is not None
+            fits = job.plan.fits_at_once
             total.flops_done += _fit(counted, views) if fits else _test(counted)
         tested.add(job.keys[-1])
     return total
@@ -230,7 +236,7 @@ def _done(work: EpochWork) -> int:
         trained,
         from_boundary=work.boundary is not None,
         train_samples=counted.derived,
-        eval_samples=counted.val,
+        eval_samples=counted.evaluated,
     )
     if work.boundary is not None:
         total += work.views * _before(work.boundary, flops)
@@ -251,15 +257,15 @@ def _alone(counted: CountedTrial) -> int:
     """Operations of the trial if it shares nothing: all of its network, in every epoch."""
     flops, shape = _flops(counted), counted.job.outline
     total = _test(counted)
-    if counted.job.plan.fit is not None:
-        total += (counted.train + counted.val) * sum(flops.values())
+    if counted.job.plan.fits_at_once:
+        total += counted.evaluated * sum(flops.values())
     for stage in counted.job.plan.stages:
         total += stage.epochs * epoch_flops(
             flops,
             moving_groups(shape, stage),
             from_boundary=False,
             train_samples=counted.derived,
-            eval_samples=counted.val,
+            eval_samples=counted.evaluated,
         )
     return total
 

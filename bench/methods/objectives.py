@@ -169,6 +169,31 @@ def focal(
     return CrossEntropy(class_weights=class_weights, label_smoothing=label_smoothing, gamma=gamma)
 
 
+# Pairs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairDistance:
+    """The mean over pairs of (cos(u, v) − t)², with t = 1 for samples of one class, else 0.
+
+    Rows 2i and 2i + 1 are a pair. Tunstall et al., "Efficient Few-Shot Learning Without Prompts",
+    2022 (SetFit). No plan names it: it belongs to plans of pairs.
+    """
+
+    def loss(self, logits: Tensor, targets: Tensor, share: Share | None = None) -> Tensor:
+        """See `Objective`; `logits` are the features in front of a head that holds nothing."""
+        import torch.nn.functional as F
+
+        same = (targets[0::2] == targets[1::2]).to(logits.dtype)
+        similarities = F.cosine_similarity(logits[0::2], logits[1::2])
+        loss = (similarities - same).square().mean()
+        return loss if share is None else loss * share.rows
+
+    def share(self, own: Tensor, of: Tensor, *, times: int = 1) -> Share:
+        """See `Objective`."""
+        return _of_rows(own, of, times)
+
+
 # Numbers --------------------------------------------------------------------------------------
 
 

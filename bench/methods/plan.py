@@ -115,7 +115,10 @@ class Plan:
     """The stages of a trial, in order, and what they minimise.
 
     A plan without stages trains nothing, but for the head that its `fit` finds at once, from
-    features of the backbone as it is. `objective` None is that of the target task. `adapter` are
+    features of the backbone as it is. With `pairs` it has both: batches are pairs of samples, of
+    which every sample begins so many with its own class and as many with others in an epoch, what
+    is minimised is the distance of their cosine similarities from 1 and 0, and the head is fitted
+    after each epoch. `objective` None is that of the target task. `adapter` are
     the parameters that are added to the backbone, if any are. With `gradient_batches` the rate of
     each layer group that trains is also multiplied by its relative gradient norm over the largest,
     measured at the start of every epoch over so many batches (Auto-RGN). `stoch_norm` is the
@@ -130,10 +133,15 @@ class Plan:
     gradient_batches: int | None = None
     stoch_norm: float | None = None
     fit: Term | None = None
+    pairs: int | None = None
 
     def __post_init__(self) -> None:
-        if self.fit is not None and self.stages:
-            raise PlanError(f"a plan that fits its head ({self.fit.name}) has no stages")
+        if self.fit is not None and self.stages and self.pairs is None:
+            raise PlanError(
+                f"a plan that fits its head ({self.fit.name}) has no stages, but of pairs"
+            )
+        if self.pairs is not None and (self.fit is None or self.pairs < 1):
+            raise PlanError(f"a plan of pairs has at least one, and a fit, got {self.pairs}")
         for stage in self.stages:
             if stage.epochs < 1:
                 raise PlanError(f"a stage must last at least one epoch, got {stage.epochs}")
@@ -142,6 +150,20 @@ class Plan:
     def epochs(self) -> int:
         """How many epochs the plan trains."""
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def fits_at_once(self) -> bool:
+        """Whether the head is fitted to the backbone as it is."""
+        return self.fit is not None and not self.stages
+
+    @property
+    def together(self) -> int:
+        """How many neighbouring rows of a batch stay together when it is cut."""
+        return 1 if self.pairs is None else 2
+
+    def rows(self, samples: int) -> int:
+        """How many rows an epoch has where the training split has so many samples."""
+        return samples if self.pairs is None else 4 * self.pairs * samples
 
     def stage_at(self, epoch: int) -> Stage:
         """The stage of `epoch`, counted from 0."""

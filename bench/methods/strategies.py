@@ -200,6 +200,8 @@ def make_plan(strategy: Entry, groups: LayerGroups, settings: Settings) -> Plan:
     plan = STRATEGIES.get(strategy.name).function(groups, settings.epochs, **options)
     terms = tuple(_term(name, own) for name, own in (penalties or {}).items())
     if objective is not None:
+        if plan.pairs is not None:
+            raise PlanError(f"{strategy.name}: it minimises distances of pairs, not an objective")
         own = {key: value for key, value in objective.items() if key != "name"}
         plan = replace(plan, objective=_term(objective["name"], own))
     if settings.weight_decay_on == "matrices":
@@ -864,6 +866,44 @@ def logistic(groups: Sequence[str], epochs: int, *, c: InversePenalty = None) ->
     The linear evaluation of CLIP and DINOv2: L-BFGS along 45 values of C from 1e-6 to 1e5.
     """
     return _fitted("logistic", c=c)
+
+
+@STRATEGIES.register(
+    "setfit",
+    head=FITTED,
+    fits=True,
+    why_weights="starts from what the weights know of similar samples",
+    target_tasks=_CLASSES,
+    chooses="c",
+    paper="Tunstall et al., Efficient Few-Shot Learning Without Prompts, 2022, arXiv 2209.11055",
+    needs="weights; scikit-learn",
+    typical_lr="2e-5 with AdamW, one epoch of 20 iterations",
+)
+def setfit(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    iterations: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Pairs that each training sample begins in an epoch with samples of its "
+            "class, and as many with others. An epoch passes 4 times as many samples as there are, "
+            "times this.",
+            examples=[20],
+        ),
+    ] = 5,
+    c: InversePenalty = 1.0,
+    norm: Norm = "update",
+) -> Plan:
+    """Train everything until samples of one class are alike by cosine, others not; fit a head.
+
+    Batches are pairs, of one class or two by halves; the head is logistic regression on features
+    of the backbone as it is after each epoch.
+    """
+    plan = _one_stage(epochs, _everything(1.0, norm))
+    return replace(plan, pairs=iterations, fit=_term("logistic", {"c": c}))
 
 
 @_fits(

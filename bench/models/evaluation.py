@@ -77,6 +77,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=half, enabled=precision != "fp32")
 
 
+def text_lengths(ids: Tensor) -> list[int]:
+    """How many tokens each text has; of pairs [n, 3, length] that are mixed, the longer one."""
+    texts = ids[:, :2] if ids.ndim == 3 else ids[:, None]
+    found: list[int] = (texts >= 0).sum(dim=2).amax(dim=1).tolist()
+    return found
+
+
 class Trunk:
     """The first groups of a network up to `boundary`, without gradient, in evaluation mode.
 
@@ -124,16 +131,16 @@ class Trunk:
 
         Beside them stands a row of one token: libraries compute otherwise where nothing is padded.
         """
-        widths = torch.tensor([width_for(length) for length in (ids >= 0).sum(dim=1).tolist()])
+        widths = torch.tensor([width_for(length) for length in text_lengths(ids)])
         pieces = [
             piece
             for width in sorted({*widths.tolist()})
             for piece in (widths == width).nonzero().flatten().split(self._batch - 1)
         ]
         beside = torch.full_like(ids[:1], PADDING)
-        beside[:, 0] = 0
+        beside[..., 0] = 0
         rows = (
-            torch.cat([ids[on_device(piece, ids.device)], beside])[:, : int(widths[piece[0]])]
+            torch.cat([ids[on_device(piece, ids.device)], beside])[..., : int(widths[piece[0]])]
             for piece in pieces
         )
         found = torch.cat([each[:-1] for each in self._computed_pieces(rows)])

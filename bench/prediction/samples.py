@@ -21,8 +21,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.archives import bomb_text, is_bomb
 from bench.data.dataset import RGB, Decoded, DecodeFailure, PixelForm
-from bench.data.images.archives import bomb_text, is_bomb
 from bench.data.images.channels import (
     decode_bytes_as,
     decode_file_as,

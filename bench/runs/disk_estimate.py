@@ -150,12 +150,12 @@ def _slots(job: Job) -> int:
 
 
 def _moved(job: Job, num_classes: int, epochs: int) -> int:
-    """Bytes of what so many epochs may have changed, or of a head that is fitted."""
+    """Bytes of what so many epochs may have changed, and of a head that is fitted."""
     name, head = job.trial.backbone.name, job.trial.settings.head
-    if job.plan.fit is not None:
-        return _fitted(job, job.plan.fit, num_classes)
+    fitted = 0 if job.plan.fit is None else _fitted(job, job.plan.fit, num_classes)
     sizes = tensor_bytes(name, head, num_classes, job.plan.adapter)
-    return sum(sizes[each] for each in moved_tensors(job.outline, job.plan, epochs, sizes))
+    moved = moved_tensors(job.outline, job.plan, epochs, sizes)
+    return fitted + sum(sizes[each] for each in moved)
 
 
 def _fitted(job: Job, fit: Term, num_classes: int) -> int:

@@ -34,7 +34,7 @@ from bench.suite import (
     no_effect,
 )
 from bench.suite.no_effect import NO_EFFECT
-from bench.training.trial import batch_edges
+from bench.training.trial import epoch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
 PARTED, BY_TIME = "parted groups", "split by time"
@@ -96,12 +96,12 @@ class _Facts:
         self._dataset = dataset
         self._drawn: dict[object, Splits | None] = {}
 
-    def steps_per_epoch(self, trial: Trial) -> int | None:
+    def steps_per_epoch(self, trial: Trial, plan: Plan) -> int | None:
         """Optimiser steps of an epoch."""
         splits = self.splits(trial)
         if splits is None:
             return None
-        return len(batch_edges(len(splits.train), trial.settings.batch_size))
+        return len(epoch_edges(plan, trial.settings, len(splits.train)))
 
     def is_balanced(self, trial: Trial) -> bool:
         """Whether every class has as many training images."""
@@ -129,7 +129,7 @@ def _tell_schedule(uses: Uses, each: WrittenTrial, plan: Plan, facts: _Facts) ->
     schedule, place = each.trial.schedule, each.places["schedule"]
     if not uses.is_written(place) or (schedule.name == "constant" and not schedule.given):
         return
-    steps = facts.steps_per_epoch(each.trial)
+    steps = facts.steps_per_epoch(each.trial, plan)
     if steps is None:
         return
     start = Progress(step=0, steps_per_epoch=steps, num_epochs=plan.epochs)

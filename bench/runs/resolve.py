@@ -492,6 +492,7 @@ class Resolver:
         if weights is None or plan is None:
             return None
         self._check_sample_weights(trial, plan)
+        self._check_pairs(trial, plan)
         self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
@@ -650,6 +651,7 @@ class Resolver:
         elif given != "image":
             self._check_no_views(trial, size)
         else:
+            self._check_varied(trial, "image")
             self._check_channels(trial)
         settings = trial.settings
         given_sizes = [key for key in ("image_size", "max_length") if getattr(settings, key)]
@@ -657,11 +659,21 @@ class Resolver:
         self._try(trial, key, lambda: check_image_size(trial.backbone.name, size))
 
     def _check_text_views(self, trial: Trial) -> None:
-        """Texts have no pixels to vary."""
-        augmentation = trial.augmentation
-        if augmentation.name != "none" or augmentation.options.get("mix") is not None:
-            message = f"{self._dataset.name} has texts: augmentation must be none"
-            self._report(trial, "augmentation", f"{message}, got {augmentation.label}")
+        """Texts have no pixels to vary, and their embeddings are all that can be mixed."""
+        self._check_varied(trial, "text")
+        mix = trial.augmentation.options.get("mix")
+        if mix not in (None, "mixup"):
+            message = f"{self._dataset.name} has texts, which {mix!r} cannot mix; use mixup"
+            self._report(trial, "augmentation", message)
+
+    def _check_varied(self, trial: Trial, kind: str) -> None:
+        """Whether the augmentation is one of this kind of input."""
+        name = trial.augmentation.name
+        if name != "none" and AUGMENTATIONS.get(name).traits.inputs != kind:
+            own = [each for each in AUGMENTATIONS if AUGMENTATIONS.get(each).traits.inputs == kind]
+            valid = dict.fromkeys(["none", *own])
+            message = f"augmentation {name!r} does not vary {kind}s; use one of {', '.join(valid)}"
+            self._report(trial, "augmentation", message)
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -683,7 +695,8 @@ class Resolver:
         if AUGMENTATIONS.get(name).traits.colours:
             channels = counted(form.depth, "channel")
             depth = f"{form.bits if form.deep else 8} bits"
-            others = [each for each in AUGMENTATIONS if not AUGMENTATIONS.get(each).traits.colours]
+            traits = {each: AUGMENTATIONS.get(each).traits for each in AUGMENTATIONS}
+            others = [n for n, own in traits.items() if own.inputs == "image" and not own.colours]
             self._report(
                 trial,
                 "augmentation",
@@ -704,10 +717,18 @@ class Resolver:
             self._report(trial, "augmentation", f"{message}, which mixtures do not have: {mend}")
         usual = TARGET_TASKS[target_task_of(self._dataset)].objective
         name = usual if plan.objective is None else plan.objective.name
-        if not OBJECTIVES.get(name).traits.weighs_samples:
-            message = f"the objective {name!r} does not weigh samples"
+        if plan.pairs is not None or not OBJECTIVES.get(name).traits.weighs_samples:
+            what = f"the objective {name!r}" if plan.pairs is None else "a comparison of pairs"
+            message = f"{what} does not weigh samples"
             reason = f"{message}, and {self._dataset.name} has weights of samples: {mend}"
             self._report(trial, "strategy", reason)
+
+    def _check_pairs(self, trial: Trial, plan: Plan) -> None:
+        """Pairs are of samples that have one class each."""
+        mix, name = trial.augmentation.options.get("mix"), trial.strategy.name
+        if plan.pairs is not None and mix is not None:
+            message = f"{mix!r} mixes samples, and strategy {name!r} compares pairs of them"
+            self._report(trial, "augmentation", f"{message}: leave out one of the two")
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:

@@ -121,6 +121,8 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
         if traits.fits:
             return "strategies that fit a head at once have no epochs"
         return f"strategy {strategy!r} trains nothing"
+    if traits.fits and key in ("class_weights", "label_smoothing", "sampler"):
+        return f"strategy {strategy!r} compares pairs of samples"
     if key == "weights" and traits.weights == "ignored":
         return f"strategy {strategy!r} starts at random"
     if key == "head" and traits.head is not None:

@@ -43,6 +43,8 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Of archives that data sets read in place."""
 PATH_OPTIONS = ("path", "root")
 """Options of data sets that say where files lie; ids leave them out: contents have a hash."""
+CONTENT_OPTIONS = ("lists",)
+"""Options of data sets that are the data themselves: ids leave them out as well."""
 WHERE_PATHS_START = (
     "a relative path in a suite starts at the folder of the suite, on the command line at the "
     "working folder"
@@ -106,8 +108,9 @@ class Entry(BaseModel):
         return {"name": self.name, **_plain(options)}
 
     def without_paths(self) -> Entry:
-        """The entry without what says where its files lie."""
-        options = {k: v for k, v in self.options.items() if k not in PATH_OPTIONS}
+        """The entry without what says where its files lie, or what is in them."""
+        left = (*PATH_OPTIONS, *CONTENT_OPTIONS)
+        options = {k: v for k, v in self.options.items() if k not in left}
         return self.model_copy(update={"options": options})
 
 

@@ -102,7 +102,7 @@ def of_suite(suite: Suite) -> Iterator[tuple[Location, str]]:
     """(place, message) of what the suite has as a whole that its target task has no meaning for."""
     (task,) = suite.settings["task"]
     dataset = suite.dataset
-    if dataset.name == "table":
+    if dataset.name in ("table", "text"):
         wanted = {REGRESSION: "target", "multi_label": "labels"}.get(task)
         if wanted is not None and dataset.options.get(wanted) is None:
             what = "the number to predict" if task == REGRESSION else "the labels of an image"

@@ -8,6 +8,13 @@ PADDING = -1
 A network leaves out the columns that are padding in every row.
 """
 
+SHARE_ONE = 2**30
+"""What stands for 1 where integers tell shares.
+
+Texts that are mixed in pairs are int32 [n, 3, length]: the tokens of both, and in every column the
+share of the first.
+"""
+
 _STEPS = ((64, 8), (128, 16), (256, 32))
 _LAST_STEP = 64
 

@@ -21,7 +21,8 @@ from bench.data import (
     open_dataset,
     strata_names,
 )
-from bench.data.images.augmentations import Augmenter
+from bench.data.images.augmentations import AUGMENTATIONS, Augmenter
+from bench.data.text.inputs import TextInputs
 from bench.errors import BenchError, PlanError, nearest
 from bench.execution.origins import REGISTRIES
 from bench.methods.metrics import METRICS, metric
@@ -47,6 +48,7 @@ GROUPS = (
 PARAMETERS = ("0.conv.weight", "0.conv.bias", "0.bn.weight", "weight")
 EPOCHS = (1, 2, 5, 12)
 IMAGE_SIDE, STORED_SIDE = 24, 32
+ROW_LENGTH = 20
 
 
 def check(kind: str, name: str, **options: Any) -> None:
@@ -259,6 +261,9 @@ def _objective(name: str, options: dict[str, Any]) -> None:
 def _augmentation(name: str, options: dict[str, Any]) -> None:
     import torch
 
+    if AUGMENTATIONS.get(name).traits.inputs == "text":
+        _text_augmentation(name, options)
+        return
     draw = torch.Generator().manual_seed(0)
     shape = (4, 3, STORED_SIDE, STORED_SIDE)
     images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
@@ -275,6 +280,29 @@ def _augmentation(name: str, options: dict[str, Any]) -> None:
     assert seen.dtype == torch.uint8, f"augmentation {name!r} must give uint8, got {seen.dtype}"
     assert torch.equal(seen[2:3], views(0, [2])), (
         f"augmentation {name!r}: a view depends on what else is drawn; draw from torch alone"
+    )
+
+
+def _text_augmentation(name: str, options: dict[str, Any]) -> None:
+    import torch
+
+    draw = np.random.default_rng(0)
+    words = np.repeat(np.arange(ROW_LENGTH), 2)[:ROW_LENGTH] - 1
+    ids = draw.integers(0, 100, (4, ROW_LENGTH), np.int32)
+    inputs = TextInputs(
+        ids,
+        np.tile(words.astype(np.int32), (4, 1)),
+        Entry(name=name, options=options),
+        num_classes=2,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    seen = inputs.batch(np.arange(4), 1)
+    assert seen.shape == ids.shape, f"augmentation {name!r} changes how long rows are"
+    for row, own in zip(seen.numpy(), ids, strict=True):
+        assert set(row[row >= 0]) <= set(own), f"augmentation {name!r} makes tokens up"
+    assert torch.equal(seen[2:3], inputs.batch(np.array([2]), 1)), (
+        f"augmentation {name!r}: a view depends on what else is drawn; draw from the generator"
     )
 
 

@@ -16,39 +16,44 @@ from torch import Tensor
 from bench.data import Samples
 from bench.errors import DataError
 from bench.keys import derive_seed
-from bench.methods.metrics import metric
-from bench.methods.plan import HEAD
+from bench.methods.metrics import ACCURACY, metric
 from bench.models.evaluation import evaluation_batch
 from bench.models.fitted_head import Columns, FittedHead
 from bench.training import fits
 from bench.training.fits import FITS, Candidate, prepare
-from bench.training.trial import EpochInputs, Training, score
+from bench.training.state import Scores
+from bench.training.trial import EpochInputs, Training, forward, score, start_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A head: `tensors` by the library's names, what was `chosen`, and how long all of it took."""
+    """A head: `tensors` by the library's names, what was `chosen`, and how long all of it took.
+
+    `train` are the scores of the training split, behind an epoch.
+    """
 
     tensors: Mapping[str, Tensor]
     chosen: Mapping[str, float]
+    train: Scores | None
     seconds: float
 
 
-def fit_head(training: Training) -> Fitted:
+def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
     """Fit the head of the training's plan; the network gives features meanwhile, and afterwards.
 
-    Raises `DataError` where validation has to choose and there is none.
+    That are those of the network as it stands behind `epoch`; None: as it starts. Raises
+    `DataError` where validation has to choose and there is none.
     """
     fit, own = training.plan.fit, training.network.fitted_head
     assert fit is not None, "the plan fits no head"
     assert own is not None, "the network has another head"
     prepare(fit)
     started = time.perf_counter()
-    training.load({})
+    own[1].hold({})
     train = training.splits.train
     weights = training.sample_weights
     samples = fits.Samples(
-        features=_features(training, train),
+        features=_features(training, train, epoch),
         targets=training.targets[train],
         outputs=len(training.data.classes),
         task=training.target_task,
@@ -58,11 +63,13 @@ def fit_head(training: Training) -> Fitted:
     )
     with threadpool_limits(1):  # no number depends on how many there are
         candidates = list(FITS[fit.name](samples, **dict(fit.options)))
-    chosen = candidates[0] if len(candidates) == 1 else _best(training, candidates, fit.name)
+    several = len(candidates) > 1
+    chosen = _best(training, candidates, fit.name, epoch) if several else candidates[0]
     prefix, _ = own
     return Fitted(
         tensors={f"{prefix}{name}": tensor for name, tensor in chosen.tensors.items()},
         chosen=chosen.chosen,
+        train=None if epoch is None else _train_scores(training, samples, chosen),
         seconds=time.perf_counter() - started,
     )
 
@@ -74,7 +81,17 @@ def _part(columns: Columns, features: int) -> fits.Part:
     return fits.Part(chosen={"blocks": columns.blocks, **average}, columns=np.concatenate(pieces))
 
 
-def _best(training: Training, candidates: list[Candidate], name: str) -> Candidate:
+def _train_scores(training: Training, samples: fits.Samples, candidate: Candidate) -> Scores:
+    """What is recorded of the training split with the candidate's head."""
+    head = FittedHead(samples.features.shape[1], samples.outputs)
+    head.hold(candidate.tensors)
+    found = score(training, head(samples.features), training.splits.train)
+    return Scores(loss=found.loss, metrics={ACCURACY: found.metrics[ACCURACY]})
+
+
+def _best(
+    training: Training, candidates: list[Candidate], name: str, epoch: int | None
+) -> Candidate:
     """By the suite's metric on validation; of equals the first, which is the most regularised."""
     val = training.splits.val
     if not val.size:
@@ -83,7 +100,7 @@ def _best(training: Training, candidates: list[Candidate], name: str) -> Candida
             f"strategy {name!r} chooses {options} on validation, and there is no validation split: "
             f"give the strategy a value of {options}, or the data set a val_fraction above 0"
         )
-    features = _features(training, val)
+    features = _features(training, val, epoch)
     head = FittedHead(features.shape[1], len(training.data.classes))
     primary = training.settings.metric
     merit = metric(primary).merit
@@ -95,14 +112,17 @@ def _best(training: Training, candidates: list[Candidate], name: str) -> Candida
     return candidates[int(np.argmax(merits))]
 
 
-def _features(training: Training, samples: Samples) -> Tensor:
+def _features(training: Training, samples: Samples, epoch: int | None) -> Tensor:
     """What flows into the classifier `[n, features]`, in fp32 on the CPU; kept as in training."""
-    network = training.network.eval()
-    inputs = EpochInputs(training, HEAD, training.central, 0, among=samples, pristine=True)
+    training.network.eval()
+    boundary, pristine = start_of(training, epoch)
+    inputs = EpochInputs(
+        training, boundary, training.central, epoch or 0, among=samples, pristine=pristine
+    )
     size = evaluation_batch(training.device)
     with torch.no_grad():
         pieces = [
-            network(inputs.of(samples[at : at + size]).float(), start=HEAD).cpu()
+            forward(training, inputs.of(samples[at : at + size]), start=boundary)[0].cpu()
             for at in range(0, len(samples), size)
         ]
     return torch.cat(pieces)

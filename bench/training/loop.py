@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.methods.objectives import recorded_loss
 from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.methods.target_tasks import MULTI_LABEL, Standardisation, answers
@@ -43,6 +42,7 @@ from bench.training.trial import (
     score,
     set_lr,
     start_of,
+    step_loss,
     stops_early,
     train_scores,
 )
@@ -99,6 +99,9 @@ class Branch:
         training, epoch = self.training, len(self.records)
         started = time.perf_counter()
         scores, lr = _train_epoch(training, epoch, val_losses(self.records))
+        if training.plan.fit is not None:
+            check_finite(training.settings.lr, epoch, scores, None)
+            scores = _fit_head(training, epoch)
         trained = time.perf_counter()
         logits = _val_logits(training, epoch=epoch)
         val = _val_scores(training, logits)
@@ -171,10 +174,11 @@ class Branch:
         tensors = network.model.state_dict()
         addresses = {name: network.address_of(name) for name in tensors}
         moved = moved_tensors(network.outline, plan, len(self.records), addresses.values())
+        fitted = network.fitted_head
         return {
             name: tensor.detach().clone()
             for name, tensor in tensors.items()
-            if addresses[name] in moved
+            if addresses[name] in moved or (fitted is not None and name.startswith(fitted[0]))
         }
 
 
@@ -205,13 +209,15 @@ def train(training: Training, on_epoch: Callable[[EpochRecord], None]) -> Outcom
 def outcome(training: Training, state: State) -> Outcome:
     """Choose the epoch of a finished trial and read the test split; changes the network.
 
-    A head that is fitted is found here. Validation has been scored at that epoch, and is predicted
-    again unless it was in this process: keeping what each epoch predicted would cost every state's
-    file the room.
+    A head that is fitted at once is found here. Validation has been scored at that epoch, and is
+    predicted again unless it was in this process: keeping what each epoch predicted would cost
+    every state's file the room.
     """
     plan, test = training.plan, training.splits.test
-    fitted = None if plan.fit is None else fit_head(training)
-    if fitted is not None:
+    fitted = None
+    if plan.fits_at_once:
+        training.load({})
+        fitted = fit_head(training)
         state = State(model=fitted.tensors, best=fitted.tensors)
     training.load(state.model)
     last_epoch = state.epochs - 1 if state.epochs else None
@@ -258,6 +264,17 @@ def outcome(training: Training, state: State) -> Outcome:
         total_params=sum(parameter.numel() for _, parameter in _kept_parameters(training.network))
         + _held(training.network),
     )
+
+
+def _fit_head(training: Training, epoch: int) -> Scores:
+    """Give the network the head that fits it behind `epoch`; returns scores of the training split.
+
+    They are those of a network that stands still, unlike other trainings' own.
+    """
+    fitted = fit_head(training, epoch=epoch)
+    assert fitted.train is not None
+    training.network.load(fitted.tensors)
+    return fitted.train
 
 
 def _diagnosis(training: Training, epoch: int) -> Scores | None:
@@ -309,6 +326,8 @@ def _held(network: Network) -> int:
 def _train_epoch(
     training: Training, epoch: int, val_losses: tuple[float, ...]
 ) -> tuple[Scores, float]:
+    if training.network.fitted_head is not None:
+        training.network.fitted_head[1].hold({})  # gives features on as they are
     capture = apply_stage(training.network, training.plan.stage_at(epoch))
     held = held_layers(training)
     training.compute.begin_epoch(training)
@@ -337,7 +356,7 @@ def _train_epoch(
         logits, targets = train_step(training, step)
         targets = as_recorded(training, targets)
         if len(targets):
-            loss_sum += recorded_loss(logits, targets, training.target_task) * len(targets)
+            loss_sum += step_loss(training, logits, targets) * len(targets)
             correct += hits(training, logits, targets)
     seen = sum(len(step.samples) for step in steps)
     loss, right = training.compute.total(torch.stack([loss_sum, correct])).tolist()

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError, PlanError
-from bench.methods.objectives import recorded_loss
 from bench.training.feature_penalties import held_layers
 from bench.training.loop import isolated, train_step, trainable_parameters
 from bench.training.relative_gradients import relative_rates
@@ -32,6 +31,7 @@ from bench.training.trial import (
     batch_order,
     set_group_lrs,
     start_of,
+    step_loss,
 )
 
 LOW, HIGH, STEPS = 1e-6, 10.0, 100
@@ -158,7 +158,7 @@ def _losses(training: Training, lrs: Sequence[float]) -> Iterator[float]:
         set_group_lrs(training, 0, lr)
         logits, targets = train_step(training, step)
         recorded = as_recorded(training, targets)
-        waiting.append(recorded_loss(logits, recorded, training.target_task))
+        waiting.append(step_loss(training, logits, recorded))
         if len(waiting) == most:
             yield from torch.stack(waiting).tolist()
             waiting.clear()

@@ -72,7 +72,8 @@ class OneDevice:
 def pieces_of(training: Training, step: Step) -> list[slice]:
     """The batch in pieces of `micro_batch`; none is of one sample, as batch statistics need two."""
     count, micro_batch = len(step.samples), training.settings.micro_batch
-    edges = [0] if micro_batch is None else batch_edges(count, micro_batch)
+    together = training.plan.together
+    edges = [0] if micro_batch is None else batch_edges(count, micro_batch, together=together)
     return [slice(start, end) for start, end in pairwise([*edges, count])]
 
 

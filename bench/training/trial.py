@@ -26,7 +26,13 @@ from bench.data import (
 from bench.errors import BenchError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, R2, measure
-from bench.methods.objectives import OBJECTIVES, CrossEntropy, Objective, recorded_loss
+from bench.methods.objectives import (
+    OBJECTIVES,
+    CrossEntropy,
+    Objective,
+    PairDistance,
+    recorded_loss,
+)
 from bench.methods.penalties import PENALTIES
 from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
@@ -55,6 +61,7 @@ from bench.training.frozen_features import (
     view_key,
     viewed_samples,
 )
+from bench.training.pairs import pair_order
 from bench.training.state import EpochRecord, Scores, States, best_record
 from bench.training.stochastic_norms import stochastic_norms
 
@@ -466,23 +473,25 @@ def make_optimizer(network: Network, plan: Plan, settings: Settings) -> torch.op
 
 
 def set_lr(training: Training, epoch: int, progress: Progress) -> float:
-    """Set every group's learning rate for the coming step; returns the head's."""
+    """Set every group's learning rate for the coming step; see `set_group_lrs`."""
     factor = lr_factor(training.schedule, progress)
     return set_group_lrs(training, epoch, training.settings.lr, factor)
 
 
 def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0) -> float:
-    """Give every group its part of `lr` and of the weight decay in `epoch`; returns the head's."""
+    """Give every group its part of `lr` and of the weight decay in `epoch`.
+
+    Returns the head's rate; of a head without parameters, the largest.
+    """
     index = training.plan.stage_index(epoch)
-    head_lr = 0.0
-    for group in training.optimizer.param_groups:
+    groups = training.optimizer.param_groups
+    for group in groups:
         rule = group["rules"][index]
         measured = training.rates.get(group["measured"], 1.0)
         group["lr"] = lr * (rule.lr or 0.0) * factor * measured
         group["weight_decay"] = training.settings.weight_decay * rule.decay(group["dimensions"])
-        if group["head"]:
-            head_lr = group["lr"]
-    return head_lr
+    of_head: list[float] = [group["lr"] for group in groups if group["head"]]
+    return of_head[-1] if of_head else max(group["lr"] for group in groups)
 
 
 # Batches --------------------------------------------------------------------------------------
@@ -491,22 +500,30 @@ def set_group_lrs(training: Training, epoch: int, lr: float, factor: float = 1.0
 def batch_order(training: Training, epoch: int) -> list[Samples]:
     """The samples of every batch of `epoch`; depends on (seed, epoch, split) alone.
 
-    A last batch of one sample joins the one before: batch statistics need two.
+    A last batch of one sample joins the one before: batch statistics need two. In a plan of pairs
+    these stand beside each other.
     """
     samples, settings = training.splits.train, training.settings
     generator = np.random.default_rng(derive_seed(settings.seed, "order", epoch))
-    if settings.sampler == "balanced":
+    if training.plan.pairs is not None:
+        order = pair_order(samples, training.data.labels, training.plan.pairs, generator)
+    elif settings.sampler == "balanced":
         labels = training.data.labels[samples]
         weights = 1 / np.bincount(labels, minlength=len(training.data.classes))[labels]
         order = generator.choice(samples, size=len(samples), p=weights / weights.sum())
     else:
         order = generator.permutation(samples)
-    return np.split(order, batch_edges(len(order), settings.batch_size)[1:])
+    return np.split(order, epoch_edges(training.plan, settings, len(samples))[1:])
 
 
-def batch_edges(count: int, batch_size: int) -> list[int]:
-    """Where the batches of an epoch of `count` samples begin."""
-    edges = list(range(0, count, batch_size))
+def epoch_edges(plan: Plan, settings: Settings, samples: int) -> list[int]:
+    """Where the batches of an epoch begin, where the training split has so many samples."""
+    return batch_edges(plan.rows(samples), settings.batch_size, together=plan.together)
+
+
+def batch_edges(count: int, batch_size: int, *, together: int = 1) -> list[int]:
+    """Where batches of `count` rows begin, of which so many neighbours stay `together`."""
+    edges = list(range(0, count, max(together, batch_size - batch_size % together)))
     if len(edges) > 1 and count - edges[-1] == 1:
         edges.pop()
     return edges
@@ -674,6 +691,13 @@ def as_recorded(training: Training, targets: Tensor) -> Tensor:
     return targets if training.sample_weights is None else targets.argmax(dim=-1)
 
 
+def step_loss(training: Training, logits: Tensor, targets: Tensor) -> Tensor:
+    """What is recorded of a step: the plain loss; of pairs what is minimised."""
+    if training.plan.pairs is not None:
+        return training.objective.loss(logits, targets)
+    return recorded_loss(logits, targets, training.target_task)
+
+
 def targets_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(training.targets[samples])
 
@@ -682,6 +706,8 @@ def targets_of(training: Training, samples: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _objective(training: Training) -> Objective:
+    if training.plan.pairs is not None:
+        return PairDistance()
     term = training.plan.objective or Term(name=training.target_task.objective)
     objective: Objective = OBJECTIVES.get(term.name).function(
         _class_weights(training), training.settings.label_smoothing, **dict(term.options)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ from bench.errors import PlanError
 from bench.execution import engine
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import Job, JobResult, Task, cut, keyed, trial_splits
-from bench.methods.plan import Plan
+from bench.methods.plan import FITTED, Plan
 from bench.methods.strategies import STRATEGIES, make_plan
 from bench.models import layer_group_names, outline
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
 from tests.tiny import entry, make_job, make_trial
+from tests.tiny_texts import text_backbone
 
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
 others make a campaign."""
 GRIDS_PER_TEST = 8
 STOPPED_PER_TEST = 2
-CNN, TRANSFORMER = "timm/test_efficientnet", "timm/test_vit"
+CNN, TRANSFORMER, TEXT = "timm/test_efficientnet", "timm/test_vit", "hf/"
+"""The last stands for a tiny BERT in the cache."""
 DATA = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
 
 VARIATIONS: dict[str, Sequence[dict[str, Any]]] = {
@@ -43,19 +46,23 @@ VARIATIONS: dict[str, Sequence[dict[str, Any]]] = {
     "houlsby": ({"width": 4},),
     "adaptformer": ({"width": 4, "dropout": 0.5},),
     "vpt": ({"tokens": 2},),
+    "setfit": ({"iterations": 1},),
 }
 """Options of strategies that draw other ones than their defaults, or more often than once."""
 
 
 @cache
 def drawn() -> tuple[tuple[str, str, dict[str, Any]], ...]:
-    """Every strategy that trains, on the first network that it is defined for, and its options."""
+    """Every strategy that trains, with its options: on the first network for images that it is
+    defined for, and on one for texts."""
     found = []
     for name in STRATEGIES:
         known = STRATEGIES.get(name)
         if not known.traits.trains or not known.function.__module__.startswith("bench."):
             continue
         for options in VARIATIONS.get(name, ({},)):
+            if find_spec("transformers") is not None:
+                found.append((name, TEXT, options))
             for backbone in (CNN, TRANSFORMER):
                 own = entry(STRATEGIES, name, **options)
                 plan = make_plan(own, layer_group_names(backbone), Settings(epochs=2))
@@ -91,14 +98,19 @@ def draw_trial(draw: random.Random, strategy: str, backbone: str, options: dict[
     changes: dict[str, Any] = {}
     if strategy == "mlp_probe":
         changes["head"] = entry(names.head, "mlp", hidden=8)
+    beside, mix = draw.choice(BESIDE), draw.choice([None, None, None, "mixup"])
+    if backbone == TEXT:
+        backbone, beside = text_backbone(), {} if "stoch_norm" in beside else beside
+    if STRATEGIES.get(strategy).traits.fits:
+        changes["head"], mix = Entry(name=FITTED), None
     return make_trial(
         strategy,
-        options={**options, **draw.choice(BESIDE)},
+        options={**options, **beside},
         backbone=backbone,
         schedule=entry(names.schedule, schedule, **schedule_options),
         augmentation=draw.choice(["none", "flip_crop"]),
-        mix=draw.choice([None, None, None, "mixup"]),
-        data=DATA,
+        mix=mix,
+        data=DATA if backbone in (CNN, TRANSFORMER) else None,
         epochs=draw.choice([2, 3]),
         optimizer=draw.choice(["sgd", "sgd", "adamw"]),
         lr=draw.choice([0.02, 0.1]),

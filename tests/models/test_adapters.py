@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -21,6 +22,8 @@ from bench.models.build import valueless_network
 from bench.models.families import FAMILIES
 from bench.models.network import Network, layer_group
 from bench.suite import Entry
+from bench.system.token_rows import PADDING
+from tests.tiny_texts import CHANNELS, CONFIGS, LENGTH, PROMPTED, library_model
 
 VIT, WIDTH, BLOCKS = "vit_b_16", 768, 12
 LINEAR = Entry(name="linear")
@@ -41,6 +44,8 @@ MERGED: list[tuple[str, dict[str, Any]]] = [
     ("lora", {"r": 2, "layers": "all"}),
     ("ssf", {}),
 ]
+OTHER_NORMS = ("llama", "qwen3", "gemma2")
+"""Networks with norms of transformers' own: what is behind these stays."""
 NEARLY: Kinds = {"ssf": {"spread": 1e-4}, "houlsby": {"width": 4}}
 
 
@@ -111,6 +116,17 @@ def _cnn(backbone: str) -> Network:
     )
 
 
+def _tiny_text(kind: str) -> Network:
+    """A model of transformers: two blocks of 16 channels."""
+    from bench.models.text.transformers_models import TextModel, text_groups
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TextModel(library_model(kind), pooling="mean")
+        model.classifier = nn.Linear(CHANNELS, 3)
+    return Network(model, text_groups(model), image_size=LENGTH)
+
+
 NETWORKS = {
     "torchvision": _tiny_vit,
     "timm": _tiny_timm,
@@ -118,13 +134,27 @@ NETWORKS = {
     "beit": _tiny_beit,
     "cnn": partial(_cnn, "shufflenet_v2_x0_5"),
     "norms with activations": partial(_cnn, "timm/test_efficientnet"),
+    **{kind: partial(_tiny_text, kind) for kind in CONFIGS},
 }
 CNNS = ("cnn", "norms with activations")
+EACH = [
+    pytest.param(name, marks=pytest.mark.campaign)
+    if name in CONFIGS and name not in ("bert", "gpt2")
+    else name
+    for name in NETWORKS
+]
+"""Norms behind and in front of MLPs stand for the other models of texts."""
+TRANSFORMERS = [each for each in EACH if each not in CNNS]
 
 
-def _images(network: Network) -> Tensor:
-    side = network.image_size
-    return torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
+def inputs_of(network: Network) -> Tensor:
+    """Four images, or texts of 9 tokens and fewer."""
+    generator, side = torch.Generator().manual_seed(1), network.image_size
+    if not network.takes_texts:
+        return torch.randn(4, 3, side, side, generator=generator)
+    ids = torch.randint(4, 44, (4, 9), generator=generator, dtype=torch.int32)
+    lengths = torch.tensor([[9], [4], [1], [6]])
+    return ids.where(torch.arange(9) < lengths, PADDING)
 
 
 def attached(network: Network, name: str, **options: Any) -> Network:
@@ -193,12 +223,49 @@ def test_so_many_parameters_train(
     assert _trained(name, backbone, **options) == count
 
 
+MINILM = {
+    "model_type": "bert",
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "vocab_size": 30522,
+}
+MINILM_BIASES = 6 * (4 * 384 + 1536 + 384 + 2 * 384) + 384
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        ("full_finetune", {}, 22_565_376),
+        ("lora", {"r": 8}, 73_728),
+        ("lora", {"r": 8, "layers": "all"}, 6 * 8 * (4 * 768 + 2 * (384 + 1536))),
+        ("houlsby", {"width": 8}, 12 * (2 * 8 * 384 + 8 + 384) + 13 * 768),
+        ("adaptformer", {"width": 64}, 6 * (2 * 384 * 64 + 64 + 384)),
+        ("ssf", {}, 2 * MINILM_BIASES),
+        ("bitfit", {}, MINILM_BIASES),
+        ("norm_only", {}, 13 * 768),
+        ("vpt", {"tokens": 5, "deep": False}, 5 * 384),
+        ("vpt", {"tokens": 5, "deep": True}, 6 * 5 * 384),
+        ("side_tuning", {}, 22_565_376 + 1),
+    ],
+)
+def test_so_many_parameters_of_minilm_train(
+    name: str, options: dict[str, Any], count: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("transformers")
+    folder = tmp_path_factory.getbasetemp() / "minilm"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(MINILM))
+    assert _trained(name, f"hf/{folder}", **options) == count
+
+
 def test_the_two_libraries_have_the_same_transformer() -> None:
     for name in ("bitfit", "norm_only", "lora", "ssf", "houlsby", "adaptformer", "vpt"):
         assert _trained(name, VIT) == _trained(name, "timm/vit_base_patch16_224"), name
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", EACH)
 @pytest.mark.parametrize("name", EXACT)
 def test_at_the_start_nothing_changes(network: str, name: str) -> None:
     plain = NETWORKS[network]().eval()
@@ -206,35 +273,36 @@ def test_at_the_start_nothing_changes(network: str, name: str) -> None:
         with pytest.raises(PlanError, match="adaptformer needs transformer blocks"):
             attached(plain, name)
         return
-    images = _images(plain)
+    images = inputs_of(plain)
     with torch.no_grad():
         before = plain(images)
         after = attached(plain, name, **EXACT[name]).eval()(images)
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("network", ["torchvision", "timm"])
+@pytest.mark.parametrize("network", ["torchvision", "timm", "bert"])
 @pytest.mark.parametrize("name", NEARLY)
 def test_at_the_start_little_changes(network: str, name: str) -> None:
     plain = NETWORKS[network]().eval()
-    images = _images(plain)
+    images = inputs_of(plain)
     with torch.no_grad():
         before = plain(images)
         after = attached(plain, name, **NEARLY[name]).eval()(images)
     assert 0 < (after - before).norm() < 0.1 * before.norm()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", EACH)
 @pytest.mark.parametrize(("name", "options"), MERGED)
 def test_merged_is_unmerged(network: str, name: str, options: dict[str, Any]) -> None:
     adapted = _varied(attached(NETWORKS[network](), name, **options))
     assert _without_effect(adapted) == []
     with torch.no_grad():
-        unmerged = adapted(_images(adapted))
-        plain = _varied(NETWORKS[network]())(_images(adapted))
+        unmerged = adapted(inputs_of(adapted))
+        plain = _varied(NETWORKS[network]())(inputs_of(adapted))
         merge(adapted.model)
-        assert not _added(adapted)
-        merged = adapted(_images(adapted))
+        kept = name == "ssf" and network in OTHER_NORMS
+        assert bool(_added(adapted)) == kept
+        merged = adapted(inputs_of(adapted))
     assert (unmerged - plain).norm() > 1e-2 * plain.norm()
     assert (merged - unmerged).norm() <= 1e-5 * unmerged.norm()
 
@@ -242,13 +310,13 @@ def test_merged_is_unmerged(network: str, name: str, options: dict[str, Any]) ->
 def _without_effect(adapted: Network) -> list[str]:
     """What was added and no output depends on."""
     added = _added(adapted)
-    loss = adapted(_images(adapted)).square().sum()
+    loss = adapted(inputs_of(adapted)).square().sum()
     gradients = torch.autograd.grad(loss, list(added.values()), allow_unused=True)
     found = zip(added, gradients, strict=True)
     return [name for name, gradient in found if gradient is None or not gradient.any()]
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in CNNS])
+@pytest.mark.parametrize("network", TRANSFORMERS)
 @pytest.mark.parametrize("name", ["houlsby", "adaptformer"])
 def test_all_bottlenecks_count(network: str, name: str) -> None:
     assert _without_effect(_varied(attached(NETWORKS[network](), name, width=4))) == []
@@ -325,21 +393,56 @@ def test_prompts_stand_behind_the_class_token_and_are_replaced_in_each_block() -
     for block in network.model.blocks:
         block.norm1.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     with torch.no_grad():
-        network(_images(network))
+        network(inputs_of(network))
     assert [each.shape[1] for each in seen] == [1 + 5 + 4] * 2
     for block, tokens in zip(network.model.blocks, seen, strict=True):
         assert torch.equal(tokens[:, 1:6], block.adapter.tokens.expand(4, -1, -1))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize(
+    "kind", [each for each in EACH if each in PROMPTED or hasattr(each, "marks")]
+)
+def test_prompts_of_texts(kind: str, deep: bool) -> None:
+    """They stand behind the first token, are seen by every text alike, and do not come out."""
+    plain = NETWORKS[kind]().eval()
+    if kind not in PROMPTED:
+        with pytest.raises(PlanError, match="positions that are added in front of them"):
+            attached(plain, "vpt")
+        return
+    adapted = _varied(attached(plain, "vpt", tokens=5, deep=deep))
+    assert _without_effect(adapted) == []
+    seen: list[Tensor] = []
+    body = adapted.model.body
+    blocks = body.transformer.layer if kind == "distilbert" else body.encoder.layer
+    for block in blocks:
+        attention = block.attention
+        attention.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    ids = inputs_of(adapted)
+    with torch.no_grad():
+        together = adapted(ids)
+        assert [each.shape[1] for each in seen] == [9 + 5] * 2
+        for block, tokens in zip(blocks, seen, strict=True):
+            if hasattr(block, "adapter"):
+                assert torch.equal(tokens[:, 1:6], block.adapter.tokens.expand(4, -1, -1))
+        alone = torch.cat([adapted(text[None, : int((text >= 0).sum())]) for text in ids])
+        states = body(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long())
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert states.last_hidden_state.shape == (4, 9, CHANNELS)
+
+
+@pytest.mark.parametrize("network", EACH)
 def test_a_side_network_mixes_its_features_with_those_of_the_backbone(network: str) -> None:
     """σ(a)·B + (1 − σ(a))·S in front of the head: B alone for a → ∞, S alone for a → −∞."""
     plain = NETWORKS[network]().eval()
-    images, cut = _images(plain), "head"
+    images, cut = inputs_of(plain), "head"
     with torch.no_grad():
         base = plain(images, stop=cut)
-        adapted = attached(plain, "side_tuning", side="small").eval()
+        side = "copy" if plain.takes_texts else "small"
+        adapted = attached(plain, "side_tuning", side=side).eval()
         adapter = adapted.model.adapter
+        for parameter in adapter.side.parameters():
+            parameter += 0.1  # a copy would give the same as the backbone
         beside = adapter.side(images)
         for a, share in ((0.0, 0.5), (1.5, 0.8175744762), (200.0, 1.0), (-200.0, 0.0)):
             adapter.mix.fill_(a)
@@ -366,18 +469,27 @@ def test_side_tuning_gradients() -> None:
     assert torch.autograd.gradcheck(mixed, [each.requires_grad_() for each in given.values()])
 
 
-def test_a_small_side_network_needs_images() -> None:
+def test_a_small_side_network_needsinputs_of() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     groups = (layer_group("body", "0"), layer_group("head", "1"))
     with pytest.raises(PlanError, match="side must be copy on this backbone"):
         attach(model, groups, _term("side_tuning", side="small"), backbone="tiny", seed=0)
 
 
+@pytest.mark.parametrize("name", ["lora", "ssf", "houlsby", "adaptformer", "vpt"])
+def test_the_top_groups_of_a_text_backbone_alone_get_adapters(name: str) -> None:
+    plain = NETWORKS["bert"]()
+    adapted = attached(plain, name, top=1)
+    found = {adapted.group_of(own).name for own in _added(adapted)}
+    assert found == {"block2"}
+    assert _without_effect(_varied(adapted)) == []
+
+
 @pytest.mark.parametrize("network", ["torchvision", "timm"])
 @pytest.mark.parametrize("name", ["lora", "ssf", "houlsby", "adaptformer", "vpt"])
 def test_the_top_groups_alone_get_adapters(network: str, name: str) -> None:
     plain = NETWORKS[network]().eval()
-    images = _images(plain)
+    images = inputs_of(plain)
     (boundary,) = [each.name for each in plain.groups if each.name in ("block2", "blocks.1")]
     top = [group.name for group in reversed(plain.groups)].index(boundary)
     with torch.no_grad():

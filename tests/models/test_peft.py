@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from bench.methods.plan import ADAPTER
 from bench.models.adapters import merge
-from bench.models.adapters.base import put
+from bench.models.adapters.base import is_transposed, put
 from bench.models.adapters.lora import LoRA
 from bench.models.adapters.scale_shift import SSF
-from tests.models.test_adapters import NETWORKS, attached
+from tests.models.test_adapters import NETWORKS, attached, inputs_of
 
 # The import alone takes seconds.
 pytestmark = [pytest.mark.campaign, pytest.mark.filterwarnings("ignore:LoRA adapter added to Conv")]
@@ -77,7 +77,12 @@ def _in_peft(peft: Any, model: nn.Module, plain: nn.Module) -> Any:
     """The plain model with PEFT's LoRA where ours has some, and the same values."""
     loras = _adapters(model)
     parts = max(len(lora.parts) for lora in loras.values())
-    config = peft.LoraConfig(r=R * parts, lora_alpha=ALPHA * parts, target_modules=list(loras))
+    config = peft.LoraConfig(
+        r=R * parts,
+        lora_alpha=ALPHA * parts,
+        target_modules=list(loras),
+        fan_in_fan_out=any(is_transposed(model.get_submodule(name)) for name in loras),
+    )
     theirs = peft.inject_adapter_in_model(config, plain)
     for name, lora in loras.items():
         layer = _at_peft(theirs, name)
@@ -126,14 +131,18 @@ def test_lora_of_a_layer(name: str, peft: Any) -> None:
 
 # Of the last layer of torch's attention PEFT 0.21 adds twice what it should.
 @pytest.mark.parametrize(
-    ("network", "layers"), [("torchvision", "auto"), ("timm", "auto"), ("timm", "all")]
+    ("network", "layers"),
+    [
+        *[("torchvision", "auto"), ("timm", "auto"), ("timm", "all")],
+        *[(kind, layers) for kind in ("bert", "deberta-v2", "gpt2") for layers in ("auto", "all")],
+    ],
 )
 def test_lora_of_a_network(network: str, layers: str, peft: Any) -> None:
     plain = NETWORKS[network]().eval().double()
     adapted = attached(NETWORKS[network](), "lora", r=R, alpha=ALPHA, layers=layers)
-    side = plain.image_size
-    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    _assert_equal(peft, adapted.eval().double().model, plain.model, images.double())
+    inputs = inputs_of(plain)
+    inputs = inputs if plain.takes_texts else inputs.double()
+    _assert_equal(peft, adapted.eval().double().model, plain.model, inputs)
 
 
 def test_a_scale_without_a_shift_is_ia3(peft: Any) -> None:

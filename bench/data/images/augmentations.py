@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -64,9 +64,13 @@ MixName = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationTraits:
-    """Whether it changes `colours`: only images in red, green and blue of 8 bits have any."""
+    """What it varies: `inputs` of one kind; whether it changes `colours`.
+
+    Only images in red, green and blue of 8 bits have any.
+    """
 
     colours: bool = False
+    inputs: Literal["image", "text"] = "image"
 
 
 AUGMENTATIONS: Registry[Callable[..., Transform], AugmentationTraits] = Registry(

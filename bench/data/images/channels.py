@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from bench.data.archives import Member, StoredFile, bomb_text, is_bomb
 from bench.data.dataset import MAX_CHANNELS, Decoded, DecodeFailure, PixelForm, Pixels
-from bench.data.images.archives import ImageFile, Member, bomb_text, is_bomb
 from bench.data.images.decode import (
     IMAGE_SUFFIXES,
     IN_SUITE,
@@ -73,7 +73,7 @@ def suffixes_of(channels: int | None) -> frozenset[str]:
 
 
 def read_as(
-    files: Sequence[ImageFile],
+    files: Sequence[StoredFile],
     indices: Sequence[int],
     *,
     form: PixelForm,
@@ -84,7 +84,7 @@ def read_as(
 
 
 def decode_file_as(
-    file: ImageFile, form: PixelForm, *, max_pixels: int = MAX_PIXELS, mend: str = IN_SUITE
+    file: StoredFile, form: PixelForm, *, max_pixels: int = MAX_PIXELS, mend: str = IN_SUITE
 ) -> Decoded:
     """Decode one image file to pixels of that form; never raises on a bad file.
 
@@ -171,7 +171,7 @@ def _told(decode: Callable[[], Pixels], mend: str = IN_SUITE) -> Decoded:
         return DecodeFailure(str(error).partition("\n")[0] or type(error).__name__)
 
 
-def _source(file: ImageFile) -> Path | io.BytesIO:
+def _source(file: StoredFile) -> Path | io.BytesIO:
     if isinstance(file, Member):
         return io.BytesIO(file.content())
     status = file.stat()
@@ -205,14 +205,14 @@ class _Stored:
     read: Callable[[], Pixels]
 
 
-def size_as(file: ImageFile, channels: int) -> tuple[int, int] | None:
+def size_as(file: StoredFile, channels: int) -> tuple[int, int] | None:
     """Width and height in pixels, by what the file says of itself; None where it says nothing."""
     with suppress(Exception), _stored(_source(file), channels, 1 << 40) as stored:
         return stored.width, stored.height
     return None
 
 
-def look_as(file: ImageFile, channels: int) -> tuple[int, int]:
+def look_as(file: StoredFile, channels: int) -> tuple[int, int]:
     """How many pixels a file has, and its largest value if it has more than 8 bits (else 0).
 
     Both 0 where it is no image.

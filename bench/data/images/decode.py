@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from bench.data.archives import Member, StoredFile
 from bench.data.dataset import Converted, Decoded, DecodeFailure, Pixels
-from bench.data.images.archives import ImageFile, Member
 from bench.data.images.png_metadata import has_oversized_metadata, without_metadata
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class TooManyPixelsError(Exception):
 
 
 def decode_file(
-    path: ImageFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS, mend: str = IN_SUITE
+    path: StoredFile, *, bits: int = DEEP, max_pixels: int = MAX_PIXELS, mend: str = IN_SUITE
 ) -> Decoded:
     """Decode one image file to uint8 [height, width, 3]; never raises on a bad file.
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.data.archives import StoredFile, opened
 from bench.data.dataset import DataIssue, naming
-from bench.data.images.archives import ImageFile, opened
 from bench.data.images.channels import look_as
 from bench.data.images.decode import DEEP, MAX_PIXELS, is_deep, is_deep_colour, with_image
 from bench.data.images.file_hashes import UNREADABLE, file_hashes
@@ -74,7 +74,7 @@ class Reading:
 
 def find_reading(
     root: Path,
-    paths: Sequence[ImageFile],
+    paths: Sequence[StoredFile],
     sample_ids: Sequence[str],
     *,
     bits: int | None,
@@ -143,7 +143,7 @@ def _issues(
 
 def file_facts(
     root: Path,
-    paths: Sequence[ImageFile],
+    paths: Sequence[StoredFile],
     hashes: Sequence[str],
     *,
     channels: int | None = None,
@@ -178,7 +178,7 @@ def usual_bits(largest: int) -> int:
     return next(bits for bits in USUAL_BITS if largest < 1 << bits)
 
 
-def _look(path: ImageFile) -> FileFacts:
+def _look(path: StoredFile) -> FileFacts:
     def look(image: Image.Image) -> tuple[int, int]:
         pixels = image.width * image.height
         in_colour = is_deep_colour(image)
@@ -201,7 +201,7 @@ def _look(path: ImageFile) -> FileFacts:
         return NOTHING
 
 
-def _look_as(path: ImageFile, *, channels: int) -> FileFacts:
+def _look_as(path: StoredFile, *, channels: int) -> FileFacts:
     return FileFacts(*look_as(path, channels), stripped=False)
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.data.images.archives import ImageFile, Member
+from bench.data.archives import Member, StoredFile
 from bench.keys import file_digest
 from bench.system.cache import atomic_file, cache_root
 from bench.system.download import OnProgress
@@ -28,7 +28,7 @@ Known = tuple[int, int, str]
 
 
 def file_hashes(
-    root: Path, paths: Sequence[ImageFile], *, progress: OnProgress | None = None
+    root: Path, paths: Sequence[StoredFile], *, progress: OnProgress | None = None
 ) -> list[str]:
     """The hex SHA-256 of each file, or `UNREADABLE`; all `paths` should lie under `root`.
 
@@ -57,7 +57,7 @@ def file_hashes(
     return [current[str(path)][2] if str(path) in current else UNREADABLE for path in paths]
 
 
-def _hashed(path: ImageFile, known: Known | None) -> Known | None:
+def _hashed(path: StoredFile, known: Known | None) -> Known | None:
     try:
         status = (path.archive if isinstance(path, Member) else path).stat()
         if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):

@@ -32,12 +32,12 @@ from bench.data.dataset import (
     naming,
     val_as_test_issue,
 )
+from bench.data.files import existing_folder, name_text
 from bench.data.images.decode import decode_bytes, decode_file, with_image
 from bench.data.images.file_hashes import file_hashes
-from bench.data.images.files import existing_folder, name_text
-from bench.data.images.label_tables import Role, by_name, cell_texts, check_no_lists
-from bench.data.images.layout import split_of_name
 from bench.data.images.sizes import square_sides
+from bench.data.label_tables import Role, by_name, cell_texts, check_no_lists
+from bench.data.layout import split_of_name
 from bench.data.times import as_moment, microseconds
 from bench.errors import BenchError, DataError, MissingExtraError, counted, nearest
 from bench.system.cache import cache_root

@@ -20,8 +20,10 @@ from typing import Annotated
 from pydantic import Field
 
 from bench.data.dataset import DATASETS, TEST, TRAIN, ImageDataset, naming
+from bench.data.files import existing_folder
 from bench.data.images.file_hashes import file_hashes
-from bench.data.images.files import LabelledFile, dataset_from_files, existing_folder
+from bench.data.images.files import dataset_from_files
+from bench.data.samples import LabelledFile
 from bench.errors import DataError, counted
 from bench.system.cache import atomic_folder, cache_root
 from bench.system.download import DownloadError, OnProgress, fetch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from bench.data.images.archives import ImageFile, opened
+from bench.data.archives import StoredFile, opened
 
 TOO_LARGE = (0, 0)
 
@@ -34,7 +34,7 @@ def square_sides(
     return frozenset(sides)
 
 
-def image_size(path: ImageFile) -> tuple[int, int] | None:
+def image_size(path: StoredFile) -> tuple[int, int] | None:
     """Width and height in pixels, as far as the header of the file can be read.
 
     `TOO_LARGE` for an image that Pillow refuses to open for its size.

@@ -11,9 +11,9 @@ import posixpath
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bench.data.archives import Archive, StoredFile, is_archive, open_archive
 from bench.data.dataset import DataIssue
-from bench.data.images.archives import Archive, ImageFile, is_archive, open_archive
-from bench.data.images.files import archive_issues, existing_file, existing_folder
+from bench.data.files import archive_issues, existing_file, existing_folder
 from bench.errors import DataError
 from bench.system.visible_text import visible
 
@@ -48,7 +48,7 @@ class FilesOfFolder:
         self._suffixes = suffixes
         self._known: dict[Path, dict[str, list[str]]] = {}
 
-    def find(self, written: str, where: str) -> tuple[ImageFile | None, bool]:
+    def find(self, written: str, where: str) -> tuple[StoredFile | None, bool]:
         """The file that is meant, and whether it is called as it is written there (`where`)."""
         place = Path(os.path.normpath(self.base / os.path.expanduser(written)))
         if os.path.isfile(place):
@@ -72,7 +72,7 @@ class FilesOfFolder:
             self._known[folder] = _by_stem(names, self._suffixes)
         return self._known[folder]
 
-    def root(self, found: Iterable[ImageFile]) -> Path:
+    def root(self, found: Iterable[StoredFile]) -> Path:
         """What sample ids are relative to: the base, or what lies above all files."""
         files = [file for file in found if isinstance(file, Path)]
         if all(self.base in file.parents for file in files):
@@ -90,7 +90,7 @@ class FilesOfArchive:
         self._archive = archive
         self._names = _by_stem(archive.members, suffixes)
 
-    def find(self, written: str, where: str) -> tuple[ImageFile | None, bool]:
+    def find(self, written: str, where: str) -> tuple[StoredFile | None, bool]:
         """The file that is meant, and whether it is called as it is written there (`where`)."""
         name = posixpath.normpath(written.replace("\\", "/"))
         members, top = self._archive.members, f"{self._archive.top}/"
@@ -100,7 +100,7 @@ class FilesOfArchive:
         completed = _one_of(self._names.get(name, []), written, where)
         return None if completed is None else members[completed], False
 
-    def root(self, found: Iterable[ImageFile]) -> Path:
+    def root(self, found: Iterable[StoredFile]) -> Path:
         """What sample ids are relative to."""
         return self.base
 

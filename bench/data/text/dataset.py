@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +34,7 @@ class TextDataset:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.int8]
     fingerprint: str
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False

@@ -99,6 +99,7 @@ class TextData:
     classes: tuple[str, ...]
     fingerprint: str
     issues: tuple[DataIssue, ...] = ()
+    generated: bool = False
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
@@ -120,8 +121,15 @@ class TextData:
     def inputs(
         self, augmentation: Entry, preprocessing: Preprocessing, *, seed: int, device: torch.device
     ) -> Inputs:
-        """The tokens on the device."""
-        return TextInputs(self.tokens, device)
+        """The tokens under an augmentation, with the draws of `seed`."""
+        return TextInputs(
+            self.tokens,
+            self.words,
+            augmentation,
+            num_classes=len(self.classes),
+            seed=seed,
+            device=device,
+        )
 
     def pictures(self, sample_ids: Sequence[str]) -> dict[str, Pixels]:
         """There are none."""
@@ -209,6 +217,7 @@ def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
             "labels": dataset.labels.tolist(),
             "given_splits": dataset.splits.tolist(),
             "issues": [asdict(issue) for issue in issues],
+            "generated": dataset.generated,
             "checksums": {name: known_digest(temporary / name) for name in _CHECKED},
             **plain_grouping(dataset),
             **plain_targets(dataset),

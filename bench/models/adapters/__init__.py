@@ -37,13 +37,17 @@ class _Kind(NamedTuple):
     groups: Callable[[Sequence[LayerGroup]], Groups] = tuple
 
 
-_BLOCKS = "transformer blocks with a norm in front of attention and MLP"
+_BLOCKS = "transformer blocks of attention and MLP"
 _KINDS = {
     "lora": _Kind(attach_lora, "attention, or convolutions that do not standardise their weights"),
     "ssf": _Kind(attach_ssf, "linear layers, convolutions or norms"),
     "houlsby": _Kind(attach_houlsby, _BLOCKS),
     "adaptformer": _Kind(attach_adaptformer, _BLOCKS),
-    "vpt": _Kind(attach_vpt, f"{_BLOCKS}, and a class token that the head reads"),
+    "vpt": _Kind(
+        attach_vpt,
+        f"{_BLOCKS}, positions that are added in front of them, and a class token that the head "
+        "reads",
+    ),
     "side_tuning": _Kind(attach_side_tuning, "layers", groups_beside),
 }
 

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from bench.methods.plan import ADAPTER, HEAD
 from bench.models.network import LayerGroup
 
-ATTENTIONS, MLP, MLP_NORMS = ("attn", "self_attention"), "mlp", ("norm2", "ln_2")
-"""What transformer blocks call their attention, their MLP, and the norm in front of the MLP."""
+
+class Names(NamedTuple):
+    """What a library calls parts of its transformer blocks, from the block on; see `Block`.
+
+    `mlp_input` None: the norm; `projections` None: attention itself has them.
+    """
+
+    attention: str
+    mlp: str
+    norm: str
+    mlp_input: str | None = None
+    projections: str | None = None
+
+
+BLOCKS = (
+    Names("attn", "mlp", "norm2"),  # timm
+    Names("self_attention", "mlp", "ln_2"),  # torchvision
+    Names("attn", "mlp", "ln_2"),  # GPT-2, and all that follow, in transformers
+    Names("attn", "mlp", "mlp_norm"),  # ModernBERT
+    Names("self_attn", "mlp", "pre_feedforward_layernorm"),  # Gemma 2
+    Names("self_attn", "mlp", "post_attention_layernorm"),  # Llama, Mistral, Qwen
+    Names("attention", "ffn", "output_layer_norm"),  # DistilBERT
+    Names("attention.attn", "output.dense", "output.LayerNorm", "intermediate"),  # MPNet
+    Names(  # BERT, RoBERTa, ELECTRA, DeBERTa
+        "attention.output.dense",
+        "output.dense",
+        "output.LayerNorm",
+        "intermediate",
+        "attention.self",
+    ),
+)
+"""The first of which a block has all parts counts."""
 
 
 class Adapter(nn.Module):
@@ -29,12 +59,19 @@ class Adapter(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A transformer block: its attention, its MLP, and the norm in front of the MLP."""
+    """A transformer block of so many `channels`.
+
+    What `attention` and `mlp` give is added to what flows by; `projections` make queries, keys and
+    values. What `mlp` takes comes out of `mlp_input`: the norm in front of it, or the first half of
+    an MLP in two modules. Where the norm is behind the MLP it may be that one.
+    """
 
     block: nn.Module
     attention: nn.Module
+    projections: nn.Module
     mlp: nn.Module
-    mlp_norm: nn.Module
+    mlp_input: nn.Module
+    channels: int
 
 
 class Body:
@@ -83,15 +120,38 @@ class Body:
 
     def blocks(self) -> list[Block]:
         """The transformer blocks, from input to output: those that work on tokens, not on maps."""
-        found = []
-        for layer in self.layers.values():
-            own = dict(layer.named_children())
-            attention = next((own[name] for name in ATTENTIONS if name in own), None)
-            norm = next((own[name] for name in MLP_NORMS if name in own), None)
-            linear = MLP in own and any(isinstance(each, nn.Linear) for each in own[MLP].modules())
-            if attention is not None and norm is not None and linear:
-                found.append(Block(block=layer, attention=attention, mlp=own[MLP], mlp_norm=norm))
-        return found
+        found = map(_block, self.layers.values())
+        return [block for block in found if block is not None]
+
+
+def _block(layer: nn.Module) -> Block | None:
+    """The layer as a transformer block; None where it is none."""
+    found = (_named(layer, names) for names in BLOCKS)
+    return next((block for block in found if block is not None), None)
+
+
+def _named(layer: nn.Module, names: Names) -> Block | None:
+    """The layer as a block with parts of these names; None where it lacks one."""
+    parts = {own: _below(layer, own) for own in names if own is not None}
+    norm, mlp = parts[names.norm], parts[names.mlp]
+    if None in parts.values() or not any(map(is_linear, cast(nn.Module, mlp).modules())):
+        return None
+    (weight, *_) = cast(nn.Module, norm).parameters(recurse=False)
+    found: dict[str, Any] = {
+        "attention": parts[names.attention],
+        "projections": parts[names.projections or names.attention],
+        "mlp": mlp,
+        "mlp_input": parts[names.mlp_input or names.norm],
+    }
+    return Block(block=layer, channels=len(weight), **found)
+
+
+def _below(layer: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name; None where there is none."""
+    found: nn.Module | None = layer
+    for part in name.split("."):
+        found = None if found is None else found._modules.get(part)
+    return found
 
 
 def put(layer: nn.Module, adapter: Adapter) -> None:
@@ -99,7 +159,7 @@ def put(layer: nn.Module, adapter: Adapter) -> None:
     if type(layer).forward is nn.Sequential.forward:  # which would call it as one of its layers
         layer.__class__ = _Chain
     keep(layer, adapter)
-    layer.register_forward_hook(_adapted)
+    layer.register_forward_hook(_adapted, with_kwargs=True)
 
 
 def keep(layer: nn.Module, adapter: Adapter) -> None:
@@ -117,14 +177,17 @@ class _Chain(nn.Sequential):
         return activations
 
 
-def _adapted(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+def _adapted(
+    layer: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
+) -> Any:
     """What a layer gives with its adapter; attention gives more than one thing."""
     adapter = getattr(layer, ADAPTER, None)
     if adapter is None:
         return output
+    first = inputs[0] if inputs else named["hidden_states"]  # as transformers calls attention
     if isinstance(output, tuple):
-        return (adapter(inputs[0], output[0]), *output[1:])
-    return adapter(inputs[0], output)
+        return (adapter(first, output[0]), *output[1:])
+    return adapter(first, output)
 
 
 def is_standardised(layer: nn.Module) -> bool:
@@ -135,7 +198,18 @@ def is_standardised(layer: nn.Module) -> bool:
     return "StdConv" in type(layer).__name__
 
 
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is linear: torch's, or that of GPT-2, which keeps its weight transposed."""
+    return isinstance(layer, nn.Linear) or is_transposed(layer)
+
+
+def is_transposed(layer: nn.Module) -> bool:
+    """Whether a layer is the linear one of GPT-2 in transformers, which is called `Conv1D`."""
+    return type(layer).__name__ == "Conv1D"
+
+
 def weight_of(layer: nn.Module) -> Tensor:
-    """A layer's own weight, whatever an adapter makes of it."""
+    """A layer's own weight, outputs first, whatever an adapter makes of it."""
     name = "in_proj_weight" if isinstance(layer, nn.MultiheadAttention) else "weight"
-    return cast(Tensor, layer._parameters[name])
+    weight = cast(Tensor, layer._parameters[name])
+    return weight.T if is_transposed(layer) else weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.models.adapters.base import Adapter, Body, put
 
 UNNORMED = "unnormed"
-"""Where the output of a norm keeps what went in: several batches may be on their way at once."""
+"""Where what an MLP takes keeps what it was made of: several batches may be on their way."""
 
 
 def attach_houlsby(body: Body, *, width: int) -> bool:
@@ -19,7 +19,7 @@ def attach_houlsby(body: Body, *, width: int) -> bool:
     blocks = body.blocks()
     for block in blocks:
         for layer in (block.attention, block.mlp):
-            put(layer, Houlsby(_channels(block.mlp_norm), width))
+            put(layer, Houlsby(block.channels, width))
     return bool(blocks)
 
 
@@ -27,8 +27,8 @@ def attach_adaptformer(body: Body, *, width: int, scale: float, dropout: float) 
     """Beside the MLP of every block."""
     blocks = body.blocks()
     for block in blocks:
-        block.mlp_norm.register_forward_hook(_keep_input)
-        put(block.mlp, AdaptFormer(_channels(block.mlp_norm), width, scale, dropout))
+        block.mlp_input.register_forward_hook(_keep_input)
+        put(block.mlp, AdaptFormer(block.channels, width, scale, dropout))
     return bool(blocks)
 
 
@@ -55,7 +55,8 @@ class AdaptFormer(Adapter):
     """MLP(norm(x)) + s·W₂·dropout(ReLU(W₁·x)), with x in front of the norm.
 
     Chen et al., "AdaptFormer", 2022. W₂ is zero at the start. Where the norm is behind the MLP, as
-    in Swin V2, x is what the MLP gets.
+    in Swin V2 and BERT, x is what the MLP gets: the parallel adapter of He et al., "Towards a
+    Unified View of Parameter-Efficient Transfer Learning", 2022.
     """
 
     def __init__(self, channels: int, width: int, scale: float, dropout: float) -> None:
@@ -73,10 +74,5 @@ class AdaptFormer(Adapter):
         return output + added * self.scale
 
 
-def _keep_input(norm: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _keep_input(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
     setattr(output, UNNORMED, inputs[0])
-
-
-def _channels(norm: nn.Module) -> int:
-    (weight, *_) = norm.parameters(recurse=False)
-    return len(cast(Tensor, weight))

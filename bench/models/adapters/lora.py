@@ -13,11 +13,23 @@ from torch import Tensor, nn
 
 from bench.errors import PlanError
 from bench.methods.plan import ADAPTER
-from bench.models.adapters.base import Adapter, Body, is_standardised, keep, put, weight_of
+from bench.models.adapters.base import (
+    Adapter,
+    Body,
+    is_linear,
+    is_standardised,
+    is_transposed,
+    keep,
+    put,
+    weight_of,
+)
 
-FUSED = "qkv"
+FUSED = ("qkv", "Wqkv", "c_attn")
 """What libraries call one linear layer for queries, keys and values."""
-APART = ("q", "v", "query", "value", "q_proj", "v_proj")
+APART = (
+    *("q", "v", "query", "value", "q_proj", "v_proj"),
+    *("q_lin", "v_lin", "query_proj", "value_proj"),
+)
 """What they call layers for queries and for values."""
 
 
@@ -25,7 +37,7 @@ def attach_lora(body: Body, *, r: int, alpha: float, dropout: float, layers: str
     """Beside queries and values of all attention, or beside all dense layers of the backbone."""
     adapted: list[tuple[nn.Module, dict[str, Any]]] = []
     if layers != "all":
-        attentions = [block.attention for block in body.blocks()]
+        attentions = [block.projections for block in body.blocks()]
         adapted = [each for attention in attentions for each in _queries_and_values(attention)]
     if layers == "all" or (layers == "auto" and not adapted):
         dense = [layer for layer in body.layers.values() if _is_dense(layer, r)]
@@ -152,9 +164,9 @@ def _queries_and_values(attention: nn.Module) -> Iterator[tuple[nn.Module, dict[
     if isinstance(attention, nn.MultiheadAttention):
         yield attention, both
     for name, layer in attention.named_children():
-        if isinstance(layer, nn.Linear) and name == FUSED:
+        if is_linear(layer) and name in FUSED:
             yield layer, both
-        elif isinstance(layer, nn.Linear) and name in APART:
+        elif is_linear(layer) and name in APART:
             yield layer, {}
 
 
@@ -162,11 +174,14 @@ def _is_dense(layer: nn.Module, r: int) -> bool:
     """Whether outputs see several inputs, and the groups of a convolution equal shares of `r`."""
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 or (r % layer.groups == 0 and layer.groups < layer.in_channels)
-    return isinstance(layer, nn.Linear | nn.MultiheadAttention)
+    return is_linear(layer) or isinstance(layer, nn.MultiheadAttention)
 
 
 def _narrow(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
     """A layer that looks at inputs as `layer` does, padding included, and has no bias."""
+    if is_transposed(layer):
+        own = weight_of(layer)
+        return nn.Linear(own.shape[1], outputs, bias=False, device=own.device)
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     narrow = copy.deepcopy(layer)
     narrow.weight = nn.Parameter(layer.weight.new_empty(outputs, *layer.weight.shape[1:]))

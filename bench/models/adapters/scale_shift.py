@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.methods.plan import ADAPTER
-from bench.models.adapters.base import Adapter, Body, is_standardised, keep, put, weight_of
+from bench.models.adapters.base import (
+    Adapter,
+    Body,
+    is_linear,
+    is_standardised,
+    keep,
+    put,
+    weight_of,
+)
 
 
 def attach_ssf(body: Body, *, spread: float) -> bool:
@@ -27,7 +35,7 @@ def attach_ssf(body: Body, *, spread: float) -> bool:
         if isinstance(layer, nn.MultiheadAttention):
             put(layer, AttentionSSF(layer.embed_dim, spread))
             layer.__class__ = _SSFAttention
-        elif layer not in apart and (isinstance(layer, nn.Linear | nn.Conv2d) or layer in norms):
+        elif layer not in apart and (_multiplies(layer) or layer in norms):
             adapter = SSF(len(weight_of(layer)), spread, axis=_channel_axis(layer))
             if layer in uncalled or _activates(layer):
                 keep(layer, adapter)
@@ -40,11 +48,15 @@ def attach_ssf(body: Body, *, spread: float) -> bool:
     return found
 
 
+def _multiplies(layer: nn.Module) -> bool:
+    return is_linear(layer) or isinstance(layer, nn.Conv2d)
+
+
 def _channel_axis(layer: nn.Module) -> int:
     """Norms of tokens have channels last; those of images are called `2d`, in all libraries."""
     name = type(layer).__name__
     tokens = any(kind in name for kind in ("LayerNorm", "RMSNorm", "RmsNorm", "SimpleNorm"))
-    last = isinstance(layer, nn.Linear) or (tokens and "2d" not in name)
+    last = is_linear(layer) or (tokens and "2d" not in name)
     return int(getattr(layer, "channel_dim", -1 if last else 1))
 
 
@@ -72,7 +84,7 @@ class SSF(Adapter):
 
     def merge(self, layer: nn.Module) -> bool:
         """See `Adapter`; a layer without a bias gets one."""
-        if is_standardised(layer) or not isinstance(layer, _AFFINE):
+        if is_standardised(layer) or not (is_linear(layer) or isinstance(layer, _AFFINE)):
             return False
         weight, bias = self.weight(weight_of(layer)), self.bias(layer._parameters["bias"])
         with torch.no_grad():
@@ -89,7 +101,7 @@ class SSF(Adapter):
         return self.shift if own is None else own * self.scale + self.shift
 
 
-_AFFINE = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+_AFFINE = (nn.Conv2d, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 """Layers that end with their weight and bias, however their libraries have varied them."""
 
 

@@ -169,7 +169,10 @@ _SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "data2vec-text", "xl
 
 
 def weights_digest(folder: Path) -> str:
-    """A hash of the tensors in a folder; raises `WeightsError` where there are none."""
+    """A hash of the tensors in a folder and of what they are of.
+
+    Raises `WeightsError` where there are none.
+    """
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
         others = [each.name for each in folder.glob("*.bin")]
@@ -180,7 +183,7 @@ def weights_digest(folder: Path) -> str:
             f"{folder} has no weights in safetensors{why}: save them with "
             "model.save_pretrained(FOLDER), or set weights: none"
         )
-    digests = json.dumps([known_digest(part) for part in parts])
+    digests = json.dumps([known_digest(part) for part in (folder / CONFIG_FILE, *parts)])
     return hashlib.sha256(digests.encode()).hexdigest()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError, WeightsError, bounded
 from bench.methods.plan import HEAD
+from bench.models.evaluation import text_lengths
 from bench.models.grouping import prefixes_of
 from bench.models.network import LayerGroup, layer_group, save_tensors
 from bench.models.text.hugging_face import (
@@ -20,7 +21,7 @@ from bench.models.text.hugging_face import (
     import_transformers,
     read_json,
 )
-from bench.system.token_rows import width_for
+from bench.system.token_rows import SHARE_ONE, width_for
 
 BODY, CLASSIFIER = "body", "classifier"
 _CLASSES = 1000
@@ -53,21 +54,39 @@ class TextModel(nn.Module):
     def features(self, ids: Tensor) -> Tensor:
         """One vector a text `[n, features]`; of a text without tokens that of a padding token."""
         ids = narrowed(ids)
-        mask = ids >= 0
-        first = torch.zeros_like(mask)
-        first[:, 0] = True
-        mask = mask | (first & ~mask.any(dim=1, keepdim=True))
-        ids = ids.where(ids >= 0, self.padding_id).long()
-        states = self.body(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        if ids.ndim == 3:
+            mask, given = self._mixed(ids)
+        else:
+            mask = _with_a_token(ids >= 0)
+            given = {"input_ids": self._filled(ids)}
+        states = self.body(**given, attention_mask=mask.long()).last_hidden_state
         return pooled(states, mask, self.pooling)
+
+    def _filled(self, ids: Tensor) -> Tensor:
+        return ids.where(ids >= 0, self.padding_id).long()
+
+    def _mixed(self, pairs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of two texts [n, 3, length] the mask of the longer one, and their embeddings mixed."""
+        first, second, shares = pairs.unbind(dim=1)
+        embed = cast(Any, self.body).get_input_embeddings()
+        one, other = embed(self._filled(first)), embed(self._filled(second))
+        share = (shares.to(one.dtype) / SHARE_ONE)[..., None]
+        mask = _with_a_token((first >= 0) | (second >= 0))
+        return mask, {"inputs_embeds": share * one + (1 - share) * other}
 
 
 def narrowed(ids: Tensor) -> Tensor:
-    """Rows of tokens `[n, length]` without the columns in which all are padding."""
+    """Rows of tokens `[n, length]`, or pairs, without columns in which all are padding."""
     if ids.is_meta or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
         return ids
-    longest = int((ids >= 0).sum(dim=1).max()) if len(ids) else 0
-    return ids[:, : width_for(longest)]
+    return ids[..., : width_for(max(text_lengths(ids), default=0))]
+
+
+def _with_a_token(mask: Tensor) -> Tensor:
+    """The mask `[n, length]`; of a text without tokens its first column counts."""
+    first = torch.zeros_like(mask)
+    first[:, 0] = True
+    return mask | (first & ~mask.any(dim=1, keepdim=True))
 
 
 def pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -197,6 +216,7 @@ def save_weights(folder: Path, destination: Path) -> None:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             torch_dtype=torch.float32,
         )
     except Exception as error:  # transformers raises almost anything

@@ -29,12 +29,13 @@ from bench.data import (
     strata_names,
     target_task_of,
 )
+from bench.data.copies import Pairs
 from bench.data.dataset import NO_GROUPS, naming
-from bench.data.images.layout import GivenSplits, SeveralTestSetsError
 from bench.data.images.prepared import ImageData
 from bench.data.images.sizes import TOO_LARGE
-from bench.data.images.table_guess import guessed_outputs
-from bench.data.leakage import Pairs, alike_pairs
+from bench.data.layout import GivenSplits, SeveralTestSetsError
+from bench.data.leakage import alike_pairs
+from bench.data.table_guess import guessed_outputs
 from bench.errors import DataError, counted
 from bench.methods.target_tasks import CLASSIFICATION
 from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.data.images.archives import is_archive
-from bench.data.images.files import existing_file, existing_folder
+from bench.data.archives import is_archive
+from bench.data.files import existing_file, existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.runs.init.choose import ChosenGrid, choices

@@ -35,7 +35,7 @@ JOINING = timedelta(minutes=2)
 class Shard:
     """The `rows` that one rank computes of a `piece` of a batch, which all ranks share.
 
-    Where there are fewer rows than ranks, a rank without one computes the first row again, so that
+    Where there are fewer rows than ranks, a rank without one computes the first again, so that
     it takes part in whatever the ranks do together; its results do not `count`.
     """
 
@@ -62,13 +62,16 @@ class Ranks:
         """Whether this one decides, and keeps what is to be kept."""
         return self.rank == 0
 
-    def shard(self, piece: slice) -> Shard:
-        """The part of this rank in a piece of a batch; the first ranks get a row that is over."""
-        size, more = divmod(piece.stop - piece.start, self.count)
-        start = piece.start + self.rank * size + min(self.rank, more)
-        rows = slice(start, start + size + (self.rank < more))
+    def shard(self, piece: slice, together: int = 1) -> Shard:
+        """The part of this rank in a piece of a batch, of which so many neighbours stay `together`;
+        the first ranks get what is over.
+        """
+        size, more = divmod((piece.stop - piece.start) // together, self.count)
+        start = piece.start + (self.rank * size + min(self.rank, more)) * together
+        rows = slice(start, start + (size + (self.rank < more)) * together)
         if rows.start == rows.stop:
-            return Shard(piece=piece, rows=slice(piece.start, piece.start + 1), counts=False)
+            rows = slice(piece.start, piece.start + together)
+            return Shard(piece=piece, rows=rows, counts=False)
         return Shard(piece=piece, rows=rows, counts=True)
 
     def total(self, values: Tensor) -> Tensor:

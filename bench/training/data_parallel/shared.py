@@ -30,7 +30,7 @@ class SharedBatches:
     def add_gradients(self, training: Training, step: Step) -> tuple[Tensor, Tensor]:
         """Add the gradients of the mean loss over the whole batch; see `Compute`."""
         pieces = pieces_of(training, step)
-        shards = [self._ranks.shard(piece) for piece in pieces]
+        shards = [self._ranks.shard(piece, training.plan.together) for piece in pieces]
         activations, targets = training_batch(training, step, rows=[s.rows for s in shards])
         of_shards = torch.split(activations, [shard.size for shard in shards])
         logits = [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bench.data import ImageDataset, open_dataset, prepare_images
-from bench.data.images.archives import open_archive
+from bench.data.archives import open_archive
 from bench.errors import DataError
 from tests.data.pictures import photograph, write_folder
 
@@ -233,15 +233,15 @@ def test_a_compressed_archive_is_inflated_once_and_within_limits(
     before = kept.stat().st_mtime_ns
     assert open_archive(tmp_path / "p.tar.gz").members == one.members
     assert kept.stat().st_mtime_ns == before
-    monkeypatch.setattr("bench.data.images.archives.SUSPICIOUS_MEMBER", 1000)
-    monkeypatch.setattr("bench.data.images.archives.MAX_RATIO", 0.1)
+    monkeypatch.setattr("bench.data.archives.SUSPICIOUS_MEMBER", 1000)
+    monkeypatch.setattr("bench.data.archives.MAX_RATIO", 0.1)
     as_tar(photos, tmp_path / "bomb.tar.gz", "w:gz")
     assert "bomb.tar.gz unpacks from" in message_for(tmp_path / "bomb.tar.gz")
     assert list((cache / "archives").iterdir()) == [kept]
 
 
 def test_too_many_files(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.data.images.archives.MAX_MEMBERS", 4)
+    monkeypatch.setattr("bench.data.archives.MAX_MEMBERS", 4)
     for name, pack in (("p.zip", as_zip), ("p.tar", as_tar)):
         pack(photos, tmp_path / name)
         assert "more than 4 files" in message_for(tmp_path / name)

@@ -144,7 +144,7 @@ def test_depths_are_brought_to_one() -> None:
 def test_hostile_files_are_one_sentence_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.data.images.archives.SUSPICIOUS_MEMBER", 2**20)
+    monkeypatch.setattr("bench.data.archives.SUSPICIOUS_MEMBER", 2**20)
 
     def array(name: str, content: Any, **options: Any) -> Path:
         np.save(tmp_path / f"{name}.npy", content, **options)

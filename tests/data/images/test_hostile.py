@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.data import Converted, DecodeFailure, ImageData, open_dataset, prepare_images
+from bench.data.files import files_in
 from bench.data.images import decode as decode_module
 from bench.data.images.decode import decode_file
-from bench.data.images.files import files_in
 from bench.data.images.hymenoptera import MAX_FILE_BYTES, open_hymenoptera
 from bench.data.images.png_metadata import _inflated
 from bench.errors import DataError
@@ -74,7 +74,7 @@ def test_links_that_multiply_are_followed_once(
         looked_at.append(folder)
         return files_in(folder)
 
-    monkeypatch.setattr("bench.data.images.files.files_in", counted)
+    monkeypatch.setattr("bench.data.files.files_in", counted)
     dataset = open_dataset("folder", {"path": str(root)})
     assert len(dataset) == 7
     assert len(looked_at) < 50

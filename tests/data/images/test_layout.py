@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.data import TEST, TRAIN, UNASSIGNED, VAL, ImageDataset, open_dataset
-from bench.data.images.layout import (
+from bench.data.layout import (
     UNLABELLED,
     SeveralTestSetsError,
     is_plain_split_name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.data.images.table_guess import guessed_outputs
+from bench.data.table_guess import guessed_outputs
 from bench.runs.catalogue import catalogue
 from bench.runs.init.write import write_suite
 from bench.suite import expand, load_suite

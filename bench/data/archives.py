@@ -1,4 +1,4 @@
-"""Zip and tar archives of images, read where they lie: no file of them is unpacked to a disk.
+"""Zip and tar archives of files, read where they lie: no file of them is unpacked to a disk.
 
 An archive is a list of names with the place of each content. Whoever has made it may be nobody's
 friend: names that lead out of it, names that are there twice, passwords and bombs are refused.
@@ -100,8 +100,8 @@ class Member:
             raise OSError(0, f"damaged in the archive ({error})") from error
 
 
-ImageFile = Path | Member
-"""An image file on a disk, or in an archive."""
+StoredFile = Path | Member
+"""A file on a disk, or in an archive."""
 
 
 def is_archive(path: str | Path) -> bool:
@@ -119,7 +119,7 @@ def bomb_text(size: int, packed: int) -> str:
     return f"unpacks from {packed / 2**20:.1f} MiB to {size / 2**20:,.0f} MiB"
 
 
-def opened(file: ImageFile) -> Path | io.BytesIO:
+def opened(file: StoredFile) -> Path | io.BytesIO:
     """What Pillow opens; raises `OSError` where a member cannot be read."""
     return file if isinstance(file, Path) else io.BytesIO(file.content())
 

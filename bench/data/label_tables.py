@@ -15,16 +15,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.data.dataset import naming
+from bench.data.encodings import UTF_8, unicode_text
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import visible
 
-Role = Literal["path", "label", "split", "group", "time", "weight"]
-"""What a column says of an image."""
-ROLES: tuple[Role, ...] = get_args(Role)
-REQUIRED: tuple[Role, ...] = ("path", "label")
+if TYPE_CHECKING:
+    import pandas as pd
+
+Role = Literal["path", "text", "label", "split", "group", "time", "weight"]
+"""What a column says of a sample."""
+SAYS: tuple[Role, ...] = ("label", "split", "group", "time", "weight")
+"""What columns may say beside the one that has the content of samples, or names it."""
 
 LINES_OF_JSON = (".jsonl", ".ndjson")
 SEPARATORS = (",", ";", "\t", "|")
@@ -37,10 +41,18 @@ NAMES: Mapping[Role, tuple[tuple[str, ...], ...]] = {
         ("image", "img", "photo", "picture", "imageid", "imgid", "photoid"),
         ("id", "name"),
     ),
+    "text": (
+        ("text", "texts", "文本"),
+        ("sentence", "review", "reviewtext", "comment", "commenttext", "tweet", "message",
+         "document", "content", "body", "内容", "正文", "评论", "评价"),
+        ("textdata", "reviews", "sentences", "comments", "messages", "documents", "question",
+         "utterance", "snippet", "abstract", "description", "email", "sms", "headline", "title"),
+    ),
     "label": (
         ("label", "labels", "class", "target", "category", "groundtruth"),
         ("classname", "labelname", "categoryname", "classlabel", "targetname"),
         ("y", "classid", "labelid", "categoryid", "dx", "diagnosis", "species", "breed"),
+        ("sentiment", "polarity", "intent", "topic", "标签", "类别", "分类"),
     ),
     "split": (
         ("split", "splits", "datasetsplit"),
@@ -69,6 +81,10 @@ EMPTY = frozenset({"", "nan", "NaN"})
 SHOWN_CELL = 60
 
 
+ReadText = Callable[[Path], tuple[str, tuple[str, ...]]]
+"""The text of a file, and remarks on how it was read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
     """A table that has been opened: its columns, and `cells`, which reads some of them as text.
@@ -95,35 +111,59 @@ class Chosen:
         return not self.ambiguous and all(role == name for role, name in self.columns.items())
 
 
-def open_table(path: Path) -> LabelTable:
-    """Look at the columns of a table; raises `DataError` where it cannot be read."""
+def open_table(path: Path, *, content: Role = "path", read: ReadText | None = None) -> LabelTable:
+    """Look at the columns of a table, of which one has the `content` of samples, or names it.
+
+    `read` gives the text of the file, None as that of a table of labels. Raises `DataError` where
+    it cannot be read.
+    """
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         table = _open_parquet(path)
     elif suffix in LINES_OF_JSON:
-        table = _open_lines(path)
+        table = _open_lines(path, read or _read_text)
     else:
-        table = _open_text(path)
+        table = _open_text(path, content, read or _read_text)
     if not table.columns:
-        raise DataError(f"{path} is empty: a table of labels needs columns for path and label")
+        raise DataError(f"{path} is empty: a table of labels needs columns for {content} and label")
     return table
 
 
+def table_of_lists(name: str, lists: Mapping[str, Sequence[Any]]) -> LabelTable:
+    """A table that is no file, as the cells of each column; `DataError` where some have fewer."""
+    counts = {column: len(cells) for column, cells in lists.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{visible(column)} has {n:,}" for column, n in counts.items())
+        raise DataError(f"{name} must have as many values in every column, but {told}")
+    path = Path(name)
+
+    def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {column: cell_texts(path, column, lists[column]) for column in names}
+
+    return LabelTable(path=path, columns=tuple(lists), cells=cells)
+
+
 def choose_columns(
-    table: LabelTable, given: Mapping[Role, str | None], outputs: Sequence[str] = ()
+    table: LabelTable,
+    given: Mapping[Role, str | None],
+    outputs: Sequence[str] = (),
+    *,
+    content: Role = "path",
 ) -> Chosen:
     """Which column has which role: as `given` (None: no column has it), else by the names.
 
     The columns `outputs` say what is predicted, and then none has the role of the label. Raises
-    `DataError` for a column that is not there, and where path or label cannot be known.
+    `DataError` for a column that is not there, and where `content` or label cannot be known.
     """
     chosen: dict[Role, str] = {}
     ambiguous: dict[Role, tuple[str, ...]] = {}
     for role, name in given.items():
         if name is not None:
-            chosen[role] = _existing(table, f"columns: {role}", name)
+            option = role if _has_own_option(role, content) else f"columns: {role}"
+            chosen[role] = _existing(table, option, name)
     taken = {*chosen.values(), *(_existing(table, "target or labels", own) for own in outputs)}
-    for role in ROLES:
+    roles: tuple[Role, ...] = (content, *SAYS)
+    for role in roles:
         if role in given or (role == "label" and outputs):
             continue
         fitting = by_name(role, [name for name in table.columns if name not in taken])
@@ -131,17 +171,18 @@ def choose_columns(
             chosen[role] = fitting[0]
         elif fitting:
             ambiguous[role] = tuple(fitting)
-    _check_required(table, chosen, ambiguous, [*REQUIRED[: 1 if outputs else None]])
+    _check_required(table, chosen, ambiguous, content, with_label=not outputs)
     for name in (*chosen.values(), *outputs):
         if table.columns.count(name) > 1:
             raise DataError(f"{table.path} has two columns {name!r}; rename one of them")
-    return Chosen(columns={role: chosen[role] for role in ROLES if role in chosen},
+    return Chosen(columns={role: chosen[role] for role in roles if role in chosen},
                   ambiguous=ambiguous)  # fmt: skip
 
 
-def recognised(table: LabelTable) -> dict[Role, str]:
+def recognised(table: LabelTable, *, content: Role = "path") -> dict[Role, str]:
     """The column that is known by its name to have a role, of each role that just one may have."""
-    fitting = {role: by_name(role, table.columns) for role in ROLES}
+    roles: tuple[Role, ...] = (content, *SAYS)
+    fitting = {role: by_name(role, table.columns) for role in roles}
     return {role: names[0] for role, names in fitting.items() if len(names) == 1}
 
 
@@ -167,37 +208,62 @@ def _existing(table: LabelTable, option: str, name: str) -> str:
     )
 
 
+def option_text(content: Role, columns: Mapping[Role, str]) -> str:
+    """The options of a data set that say which columns have these roles, as a suite has them."""
+    own = [f"{role}: {name}" for role, name in columns.items() if _has_own_option(role, content)]
+    rest = [f"{role}: {name}" for role, name in columns.items() if f"{role}: {name}" not in own]
+    return ", ".join([*own, *([f"columns: {{{', '.join(rest)}}}"] if rest else [])])
+
+
+def _has_own_option(role: Role, content: Role) -> bool:
+    """Whether a data set has an option for it beside `columns`."""
+    return content == "text" and role in ("text", "label")
+
+
 def _check_required(
     table: LabelTable,
     chosen: Mapping[Role, str],
     ambiguous: Mapping[Role, Sequence[str]],
-    required: Sequence[Role],
+    content: Role,
+    *,
+    with_label: bool,
 ) -> None:
+    required: tuple[Role, ...] = (content, "label") if with_label else (content,)
     for role in required:
         if role in ambiguous:
             options = ambiguous[role]
             raise DataError(
                 f"{table.path} has {len(options)} columns that may be the {role}: "
                 f"{naming(list(options))}; say which one it is, as an option of the data set: "
-                f"`columns: {{{role}: {options[0]}}}`"
+                f"`{option_text(content, {role: options[0]})}`"
             )
     missing = [role for role in required if role not in chosen]
     if missing:
-        option = ", ".join(f"{role}: COLUMN" for role in missing)
+        option = option_text(content, dict.fromkeys(missing, "COLUMN"))
         raise DataError(
             f"{table.path} has no column that is known as the {' or the '.join(missing)}; its "
             f"columns are {naming([visible(name) for name in table.columns], at_most=20)}. Say "
-            f"which one it is, as an option of the data set: `columns: {{{option}}}`. The first "
-            "line of a CSV file must name the columns"
+            f"which one it is, as an option of the data set: `{option}`. The first "
+            f"line of a CSV file must name the columns{_instead(table, missing)}"
         )
+
+
+def _instead(table: LabelTable, missing: Sequence[Role]) -> str:
+    """The other data set that may be meant."""
+    if "path" in missing and (texts := by_name("text", table.columns)):
+        return (
+            f". If {visible(texts[0])!r} holds texts to classify, the data set is `name: text`, "
+            "with the same path"
+        )
+    return ""
 
 
 # Files ----------------------------------------------------------------------------------------
 
 
-def _open_text(path: Path) -> LabelTable:
+def _open_text(path: Path, content: Role, read: ReadText) -> LabelTable:
     """CSV with any usual separator: the one that gives known columns, else most columns."""
-    text, remarks = _decoded(path)
+    text, remarks = read(path)
     if not text.strip():
         return LabelTable(path=path, columns=(), cells=lambda _: {})
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -205,7 +271,7 @@ def _open_text(path: Path) -> LabelTable:
 
     def fit(separator: str) -> tuple[int, int, bool]:
         header = headers[separator]
-        known = sum(bool(by_name(role, header)) for role in REQUIRED)
+        known = bool(by_name(content, header)) + bool(by_name("label", header))
         return known, len(header), separator == usual
 
     separator = max(SEPARATORS, key=fit)
@@ -213,15 +279,13 @@ def _open_text(path: Path) -> LabelTable:
         shown = SHOWN_SEPARATORS.get(separator, repr(separator))
         remarks = (*remarks, f"its columns are separated by {shown}")
     columns = tuple(headers[separator])
+    quoting = _quoting(text, separator, len(columns))
+    if quoting == csv.QUOTE_NONE:
+        remarks = (*remarks, "quotation marks in it are characters like others")
 
     def cells(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        import pandas as pd
-
         try:
-            rows = pd.read_csv(
-                io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
-                index_col=False, header=None, names=list(range(len(columns))),
-            )  # fmt: skip
+            rows = _parsed(text, separator, len(columns), quoting)
         except ValueError as error:
             # `Error tokenizing data. C error: Expected 3 fields in line 5, saw 4`
             reason = str(error).strip().rpartition("C error: ")[2]
@@ -232,6 +296,31 @@ def _open_text(path: Path) -> LabelTable:
     return LabelTable(path=path, columns=columns, cells=cells, remarks=remarks)
 
 
+def _parsed(text: str, separator: str, columns: int, quoting: Any) -> pd.DataFrame:
+    """The rows, that of the names first; raises `ValueError` for what is no table."""
+    import pandas as pd
+
+    return pd.read_csv(
+        io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False,
+        header=None, names=list(range(columns)), quoting=quoting,
+    )  # fmt: skip
+
+
+def _quoting(text: str, separator: str, columns: int) -> int:
+    """Whether quotation marks enclose cells: many programs write none around what tabs separate.
+
+    Then a mark at the start of a cell encloses tabs up to the next one, or all that follows.
+    """
+    if separator != "\t" or '"' not in text:
+        return csv.QUOTE_MINIMAL
+    try:
+        rows = _parsed(text, separator, columns, csv.QUOTE_MINIMAL)
+    except ValueError:
+        return csv.QUOTE_NONE
+    swallowed = any(rows[column].str.contains(separator, regex=False).any() for column in rows)
+    return csv.QUOTE_NONE if swallowed else csv.QUOTE_MINIMAL
+
+
 def _header(path: Path, text: str, separator: str) -> list[str]:
     try:
         header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
@@ -240,23 +329,19 @@ def _header(path: Path, text: str, separator: str) -> list[str]:
     return [name.strip() for name in header]
 
 
-def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
+def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
     """The text of the file without a mark of its encoding, and a remark if it is not UTF-8."""
     content = path.read_bytes()
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for encoding in ["utf-16"] if marked else ["utf-8-sig", "cp1252"]:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        shown = {"utf-16": "UTF-16", "cp1252": "Windows-1252"}.get(encoding)
-        return text, () if shown is None else (f"it is not UTF-8, and read as {shown}",)
-    raise DataError(f"{path} must be UTF-8 text; save it as CSV in UTF-8")
+    try:
+        text, encoding = unicode_text(content) or (content.decode("cp1252"), "Windows-1252")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} must be UTF-8 text; save it as CSV in UTF-8") from None
+    return text, () if encoding == UTF_8 else (f"it is not UTF-8, and read as {encoding}",)
 
 
-def _open_lines(path: Path) -> LabelTable:
+def _open_lines(path: Path, read: ReadText) -> LabelTable:
     """One JSON object a line; empty lines are none."""
-    text, remarks = _decoded(path)
+    text, remarks = read(path)
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -298,7 +383,7 @@ def _open_parquet(path: Path) -> LabelTable:
 
 
 def check_no_lists(path: Path, column: str, labels: Sequence[str], *, mend: str) -> None:
-    """Raise `DataError`, ending with `mend`, where cells are lists: an image has one class."""
+    """Raise `DataError`, ending with `mend`, where cells are lists: a sample has one class."""
     listed = next((row for row, text in enumerate(labels, start=1) if text.startswith("[")), None)
     if listed is not None:
         raise DataError(

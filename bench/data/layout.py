@@ -9,26 +9,17 @@ was taken for what is told, and where two readings are possible, none is chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.data.dataset import SPLIT_NAMES, TEST, TRAIN, UNASSIGNED, VAL, naming
-from bench.data.images.decode import IMAGE_SUFFIXES
-from bench.data.images.files import (
-    files_in,
-    folder_ids,
-    has_image_below,
-    is_image,
-    name_text,
-    sample_id,
-    subfolders,
-)
+from bench.data.files import SampleFiles, files_in, folder_ids, name_text, sample_id, subfolders
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import reading
 
 UNLABELLED = 3
-"""Beside the splits: images whose labels are not there."""
+"""Beside the splits: samples whose labels are not there."""
 
 WORDS: Mapping[str, int] = {
     **dict.fromkeys(("train", "training", "trn", "trainval"), TRAIN),
@@ -42,7 +33,7 @@ WORDS: Mapping[str, int] = {
         UNLABELLED,
     ),
 }  # fmt: skip
-"""What a word in a folder's name says of its images."""
+"""What a word in a folder's name says of its samples."""
 
 FILLERS = frozenset({
     "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "folder",
@@ -61,7 +52,7 @@ ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolder:
-    """A folder with images of one class in one split (or UNASSIGNED), and in which test set."""
+    """A folder with samples of one class in one split (or UNASSIGNED), and in which test set."""
 
     path: Path
     name: str
@@ -73,7 +64,7 @@ class ClassFolder:
 class Layout:
     """What the folders below a root are.
 
-    `parents` hold class folders, by split. `unlabelled` folders have images without labels,
+    `parents` hold class folders, by split. `unlabelled` folders have samples without labels,
     `unused` ones are something else. `taken` says what was taken for what, if that is not plain.
     """
 
@@ -101,23 +92,21 @@ class SeveralTestSetsError(DataError):
         self.splits = splits
 
 
-def find_layout(
-    root: Path, given: GivenSplits | None = None, suffixes: Container[str] = IMAGE_SUFFIXES
-) -> Layout:
+def find_layout(root: Path, given: GivenSplits | None = None, *, samples: SampleFiles) -> Layout:
     """What the folders below `root` are; `given` names the folder of each split, and `{}` says that
-    there are none. Files with one of `suffixes` are images.
+    there are none. Which files are `samples` is said by these.
 
     Raises `DataError` where that cannot be known, with all readings that are possible.
     """
-    tree = _Tree(root, suffixes)
+    tree = _Tree(root, samples)
     if not tree.folders:
         files = files_in(root)
-        count = sum(map(tree.is_image, files))
+        count = sum(map(tree.is_sample, files))
         archives = [path.name for path in files if path.suffix.lower() in ARCHIVES]
         unpack = f"; unpack {naming(sorted(archives))} first" if archives else ""
         raise DataError(
-            f"{root} holds {counted(count, 'image')} but no class folders; put the images of each "
-            f"class into a folder named after it ({root / 'CLASS'}){unpack}"
+            f"{root} holds {counted(count, samples.noun)} but no class folders; put the "
+            f"{samples.noun}s of each class into a folder named after it ({root / 'CLASS'}){unpack}"
         )
     if given is not None:
         return _as_given(tree, given) if given else _flat(tree)
@@ -166,9 +155,9 @@ def _reading(folder: Path) -> str:
 class _Tree:
     """The two upper levels of folders below a root."""
 
-    def __init__(self, root: Path, suffixes: Container[str]) -> None:
+    def __init__(self, root: Path, samples: SampleFiles) -> None:
         self.root = root
-        self._suffixes = suffixes
+        self.samples = samples
         self._above = folder_ids(root)
         self.folders = subfolders(root, self._above)
         self.split = {path: split_of_name(path.name) for path in self.folders}
@@ -181,19 +170,19 @@ class _Tree:
             self._inner[folder] = subfolders(folder, self._above)
         return self._inner[folder]
 
-    def is_image(self, path: Path) -> bool:
-        """Whether the file is one of the images of the data set."""
-        return is_image(path, self._suffixes)
+    def is_sample(self, path: Path) -> bool:
+        """Whether the file is one of the samples of the data set."""
+        return self.samples.is_one(path)
 
-    def holds_images(self, folder: Path) -> bool:
-        """Whether there is an image anywhere in the folder."""
+    def holds_samples(self, folder: Path) -> bool:
+        """Whether there is a sample anywhere in the folder."""
         if folder not in self._holds:
-            self._holds[folder] = has_image_below(folder, self._above, self._suffixes)
+            self._holds[folder] = self.samples.below(folder, self._above)
         return self._holds[folder]
 
-    def with_images(self, *, but: Sequence[Path] = ()) -> list[Path]:
-        """Those of `folders` that hold images."""
-        return [path for path in self.folders if path not in but and self.holds_images(path)]
+    def filled(self, *, but: Sequence[Path] = ()) -> list[Path]:
+        """Those of `folders` that hold samples."""
+        return [path for path in self.folders if path not in but and self.holds_samples(path)]
 
     def readings(self, folder: Path) -> set[str]:
         """The names of the folders inside, as they are compared."""
@@ -212,7 +201,7 @@ class _Tree:
         while True:
             inner = self.inner(folder)
             seen |= folder_ids(folder)
-            if len(inner) != 1 or any(map(self.is_image, files_in(folder))):
+            if len(inner) != 1 or any(map(self.is_sample, files_in(folder))):
                 return folder
             if folder_ids(inner[0]) <= seen:  # a link back
                 return folder
@@ -232,7 +221,7 @@ def _by_train(tree: _Tree) -> Layout | None:
         return None
     others = [
         path
-        for path in tree.with_images(but=named)
+        for path in tree.filled(but=named)
         if not any(split_of_name(inner.name) is not None for inner in tree.inner(path))
     ]
     plain = any(is_plain_split_name(path.name) for path in train)
@@ -242,7 +231,8 @@ def _by_train(tree: _Tree) -> Layout | None:
         raise _two_readings(
             tree,
             f"{tree.shown(train)} contains class folders, as a train split does, and "
-            f"{tree.shown(others)} beside it {'have' if len(others) > 1 else 'has'} images too",
+            f"{tree.shown(others)} beside it {'have' if len(others) > 1 else 'has'} "
+            f"{tree.samples.noun}s too",
             {"train": sample_id(tree.root, train[0])},
         )
     return _splits(tree, [(tree.split[path], path) for path in named])
@@ -274,7 +264,7 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
     nested = [path for path in plain if tree.split[path] in (VAL, TEST) and tree.inner(path)]
     if nested:
         wanted = set.union(*(tree.readings(tree.descend(path)) for path in nested))
-        others = tree.with_images(but=named)
+        others = tree.filled(but=named)
         alike = [path for path in others if len(wanted & tree.readings(path)) >= ALIKE]
         found = [(tree.split[path], path) for path in named]
         if len(alike) == 1 and alike == others:
@@ -285,8 +275,8 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
         train = tree.root / "train" / "CLASS"
         raise DataError(
             f"{tree.root} has the folders {tree.shown(plain)}, but no train folder with class "
-            f"folders in it; put the training images into {train}. If one of the other folders "
-            f"holds them, name it in the suite, as an option of the data set: "
+            f"folders in it; put the training {tree.samples.noun}s into {train}. If one of the "
+            f"other folders holds them, name it in the suite, as an option of the data set: "
             f"`splits: {{train: FOLDER}}`; `splits: {{}}` takes each folder as a class"
         )
     return None
@@ -294,7 +284,7 @@ def _by_other_splits(tree: _Tree) -> Layout | None:
 
 def _inside_classes(tree: _Tree) -> Layout | None:
     """`ants/train`, `ants/test`, `bees/train`, …: split folders inside the class folders."""
-    filled = tree.with_images()
+    filled = tree.filled()
     parted = [path for path in filled if _has_splits_inside(tree, path)]
     if not parted or len(filled) == 1:
         return None
@@ -329,20 +319,20 @@ def _has_splits_inside(tree: _Tree, folder: Path) -> bool:
 
 
 def _has_more_inside(tree: _Tree, folder: Path) -> bool:
-    return any(map(tree.is_image, files_in(folder))) or any(
-        split_of_name(inner.name) is None and tree.holds_images(inner)
+    return any(map(tree.is_sample, files_in(folder))) or any(
+        split_of_name(inner.name) is None and tree.holds_samples(inner)
         for inner in tree.inner(folder)
     )
 
 
 def _as_classes(tree: _Tree) -> Layout:
     """Every folder is a class, unless something speaks against it."""
-    filled = tree.with_images()
+    filled = tree.filled()
     for path in filled:
         if _may_be_unlabelled(path) and len(filled) > ALIKE:
             raise _two_readings(
                 tree,
-                f"{tree.shown([path])} may be a class, or hold images without labels",
+                f"{tree.shown([path])} may be a class, or hold {tree.samples.noun}s without labels",
                 {"train": "."},
             )
     _refuse_copies(tree, filled)
@@ -463,7 +453,7 @@ def _given_folder(tree: _Tree, name: str, folder: str, others: Mapping[str, Path
     for other, known in others.items():
         if known == path or (tree.root not in (known, path) and _overlap(known, path)):
             raise DataError(
-                "splits must name folders without images in common, got "
+                f"splits must name folders without {tree.samples.noun}s in common, got "
                 f"{other}: {sample_id(tree.root, known)} and {name}: {folder}"
             )
     return path
@@ -523,14 +513,14 @@ def _one_for_each(
 ) -> tuple[dict[int, Path], list[Path]]:
     """The folder of each split, and folders without labels; raises `DataError` where several fit.
 
-    Of several, one without images is none, nor one that has no class folders.
+    Of several, one without samples is none, nor one that has no class folders.
     """
     unlabelled = [path for split, path in found if split == UNLABELLED]
     by_split: dict[int, Path] = {}
     for split in (TRAIN, VAL, TEST):
         fitting = [path for own, path in found if own == split]
         if len(fitting) > 1:
-            filled = [path for path in fitting if path == tree.root or tree.holds_images(path)]
+            filled = [path for path in fitting if path == tree.root or tree.holds_samples(path)]
             fitting = [path for path in filled if path == tree.root or tree.inner(path)] or filled
             unlabelled += [path for path in filled if path not in fitting]
         if len(fitting) > 1:
@@ -591,10 +581,10 @@ def _is_unlabelled(
     split: str,
     classes: Sequence[Path],
 ) -> bool:
-    """Whether the images of a split lie in no folder of a class, but all together somewhere."""
-    if any(_reading(path) in known for path in inner) or not tree.holds_images(folder):
+    """Whether the samples of a split lie in no folder of a class, but all together somewhere."""
+    if any(_reading(path) in known for path in inner) or not tree.holds_samples(folder):
         return False
-    filled = [path for path in inner if tree.holds_images(path)]
+    filled = [path for path in inner if tree.holds_samples(path)]
     if len(filled) < ALIKE:
         return True
     raise DataError(
@@ -625,7 +615,7 @@ def _class_folders(parent: Path, folders: Sequence[Path], split: int) -> list[Cl
             forms = f"{other.name!a} and {path.name!a}"
             raise DataError(
                 f"{parent} holds two classes whose names look the same, {name_text(path.name)!r} "
-                f"({forms}); rename one, or move its images into the other"
+                f"({forms}); rename one, or move its files into the other"
             )
     return [ClassFolder(path=path, name=name_text(path.name), split=split) for path in folders]
 

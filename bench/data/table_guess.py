@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.data.images.label_tables import open_table, recognised
-from bench.data.images.table_targets import SEPARATORS
+from bench.data.label_tables import open_table, recognised
+from bench.data.table_targets import SEPARATORS
 
 FEW_CLASSES = 20
 """Whole numbers of no more than so many values are classes, as ratings and codes are."""

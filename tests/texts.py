@@ -1,0 +1,78 @@
+"""Texts to try things with: a tiny transformer in a folder as others write it, and sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.data import TextDataset
+
+GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "dull")
+FILLERS = ("the", "film", "was", "and", "plot", "quite", "actor", "very", "a", "of", "scene", "end")
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS)
+WIDTH = 16
+
+
+def sentences(count: int, *, seed: int = 0) -> TextDataset:
+    """So many texts of 2 to 30 words; the class is that of the one word of praise or blame."""
+    draw = np.random.default_rng(seed)
+    texts, labels = [], []
+    for index in range(count):
+        label = index % 2
+        words = list(draw.choice(FILLERS, draw.integers(1, 30)))
+        words.insert(int(draw.integers(len(words) + 1)), str(draw.choice((BAD, GOOD)[label])))
+        texts.append(" ".join(words))
+        labels.append(label)
+    return TextDataset(
+        name="sentences",
+        classes=("bad", "good"),
+        sample_ids=tuple(f"text-{index:03d}" for index in range(count)),
+        labels=np.array(labels, np.int64),
+        splits=np.full(count, -1, np.int8),
+        fingerprint=f"sentences of {count}, {seed}",
+        texts=tuple(texts),
+    )
+
+
+def tokenizer() -> str:
+    """A tokenizer of whole words with BERT's marks at both ends, as JSON."""
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: at for at, word in enumerate(VOCABULARY)}, "[UNK]")
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return str(made.to_str())
+
+
+def bert_folder(folder: Path, **changes: Any) -> Path:
+    """A BERT of two narrow blocks with random values, as `save_pretrained` writes it."""
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(
+        **{
+            **sizes,
+            "intermediate_size": 2 * WIDTH,
+            "vocab_size": len(VOCABULARY),
+            "max_position_embeddings": 64,
+            **changes,
+        }
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    return folder
+
+
+def with_config(folder: Path, **changes: Any) -> None:
+    """Change what the folder's config says."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
