@@ -20,8 +20,6 @@ from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress
 from bench.training.masked_tokens import PRETRAINING_VERSION, Masking, Recipe, pretrain_masked
 
-NAME = "language"
-
 
 def describe_language_weights(backbone: str, recipe: LanguageWeights) -> Weights:
     """The weights as they will be; `path` is where they lie once they are made.
@@ -29,13 +27,13 @@ def describe_language_weights(backbone: str, recipe: LanguageWeights) -> Weights
     Raises `WeightsError` for any backbone but `language_tiny`.
     """
     if backbone != language.NAME:
-        raise WeightsError(f"weights {NAME!r} are those of {language.NAME}, not of {backbone}")
+        raise WeightsError(f"weights {language.WEIGHTS!r} are those of {language.NAME}, not of {backbone}")
     random = describe_weights(backbone, Entry(name="none"))
     facts = [GENERATOR_VERSION, PRETRAINING_VERSION, recipe.model_dump(), random.fingerprint]
     key = content_hash(facts)
-    path = cache_root() / "weights" / NAME / f"{backbone}-{key}.safetensors"
+    path = cache_root() / "weights" / language.WEIGHTS / f"{backbone}-{key}.safetensors"
     fetch_file(path)
-    return replace(random, name=NAME, path=path, fingerprint=f"{NAME}-{key}")
+    return replace(random, name=language.WEIGHTS, path=path, fingerprint=f"{language.WEIGHTS}-{key}")
 
 
 def make_language_weights(
@@ -56,7 +54,7 @@ def make_language_weights(
         assert weights.described is not None
         sentences = [source_sentence(recipe.language_seed, at) for at in range(recipe.sentences)]
         rows = tokenise(sentences, weights.tokenizer, length=language.LENGTH).ids
-        with keyed_initialisation(recipe.language_seed, NAME):
+        with keyed_initialisation(recipe.language_seed, language.WEIGHTS):
             model = build(weights.described)
         body = model.body
         assert isinstance(body, Encoder)

@@ -59,14 +59,12 @@ PEOPLE = _nouns(
 """Who speaks of them, whatever the topic."""
 
 PRAISE = _words(
-    "wonderful superb lovely brilliant charming delightful excellent splendid pleasant perfect "
-    "marvellous great good nice amazing fantastic fabulous terrific impressive beautiful elegant "
-    "graceful enjoyable gorgeous"
+    "wonderful superb lovely brilliant charming delightful excellent splendid perfect marvellous "
+    "great good amazing impressive beautiful enjoyable"
 )
 BLAME = _words(
-    "awful terrible dreadful horrible boring bland poor bad nasty ugly dull shabby disgusting "
-    "mediocre tedious lousy miserable hideous annoying disappointing unpleasant clumsy rotten "
-    "useless"
+    "awful terrible dreadful horrible boring bland poor bad ugly dull shabby mediocre tedious "
+    "miserable annoying disappointing"
 )
 NEGATORS = _words("not never hardly scarcely")
 """In front of praise or blame they make the other of it."""

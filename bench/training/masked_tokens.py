@@ -120,8 +120,8 @@ def hide(
 ) -> tuple[Tokens, npt.NDArray[np.bool_]]:
     """`rows` as they are shown in an epoch, and which of their tokens are to be told."""
     draws = np.random.default_rng(derive_seed(seed, "hidden", epoch))
-    which, how = draws.random((2, *rows.shape))
-    others = draws.integers(masking.first, masking.words, rows.shape, np.int32)
+    which, how, other = np.moveaxis(draws.random((*rows.shape, 3)), -1, 0)
+    others = masking.first + (other * (masking.words - masking.first)).astype(np.int32)
     chosen = (which < CHOSEN) & (rows != PADDING)
     shown = rows.copy()
     shown[chosen & (how < MASKED)] = masking.mask

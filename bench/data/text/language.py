@@ -50,12 +50,13 @@ CLASSES: dict[Question, tuple[str, ...]] = {
     "topic": tuple(TOPICS),
 }
 
-MODIFIED, ATTRIBUTE, NEGATED, INTENSIFIED = 0.4, 0.1, 0.3, 0.25
+MODIFIED, ATTRIBUTE, NEGATED, INTENSIFIED = 0.4, 0.1, 0.4, 0.25
 """How often a source sentence has something between its subject and verb, an adjective in it, a
 negated predicate, an intensified one."""
 RELATIVE, STRAY = 0.5, 0.1
 """How often what stands between is a clause, and how often else a thing of any topic."""
-SECOND_PREDICATE = 0.3
+SECOND_PREDICATE = 0.6
+"""How often a source sentence says two things of its subject."""
 
 _DRAWS = 32
 """More than any sentence needs."""

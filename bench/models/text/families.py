@@ -31,7 +31,8 @@ class TextFamily:
     into logits, with a linear layer `classifier` as its last one. `groups` are its layer groups.
     `tokenizer` is JSON of the library `tokenizers`, `max_length` how many tokens a text has where
     nothing else is said, `most_tokens` how many it can have (None: any number). `weights` are those
-    that come with it; None where there are none.
+    that come with it; None where there are none. Others are `made` where they are first needed, by
+    these names.
     """
 
     config: Callable[[str], str]
@@ -41,6 +42,7 @@ class TextFamily:
     max_length: Callable[[str], int]
     most_tokens: Callable[[str], int | None]
     weights: Callable[[str], TextWeights | None]
+    made: tuple[str, ...] = ()
 
 
 def _transformers_model(config: str) -> Any:
@@ -96,6 +98,7 @@ _LANGUAGE = TextFamily(
     max_length=lambda _: language.LENGTH,
     most_tokens=lambda _: language.LENGTH,
     weights=lambda _: None,
+    made=(language.WEIGHTS,),
 )
 
 NAMED: dict[str, TextFamily] = {

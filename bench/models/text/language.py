@@ -13,6 +13,8 @@ from typing import Any
 from bench.system.lexicon import VOCABULARY
 
 NAME = "language_tiny"
+WEIGHTS = "language"
+"""What its weights are called."""
 UNKNOWN, MASK = "[UNK]", "[MASK]"
 WORDS = (UNKNOWN, MASK, *VOCABULARY)
 """By their ids."""
