@@ -213,7 +213,7 @@ def init(
     minutes: float = 10.0,
     reporter: Reporter | None = None,
 ) -> WrittenSuite:
-    """Look at a folder of images, or at a table of labels, and write a suite for it, ready to run.
+    """Look at a folder or table of images or texts, and write a suite for it, ready to run.
 
     `output` is the suite's file (default: named like the folder, in the current one); `force`
     replaces one that exists. The suite takes about `minutes` to train on this machine.

@@ -587,7 +587,8 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         standardised=result.standardised,
         thresholds=result.thresholds,
     )
-    tensors = result.state if weights is not None else {**training.start, **result.state}
+    start = training.learned if weights is not None else training.start
+    tensors = {**start, **result.state}
     write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})
 
 

@@ -21,7 +21,7 @@ from bench.keys import content_hash, known_digest
 from bench.methods.penalties import needs_source_head
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
-from bench.models import Outline, Weights, outline
+from bench.models import Outline, Weights, learns, outline
 from bench.suite import ADDED_LATER, Entry, Settings, Trial
 from bench.suite.registry import remembered
 from bench.system.machine import arithmetic
@@ -120,14 +120,15 @@ def trunk_key(
     precision: str,
     fingerprint: str,
     plugins: Mapping[str, str],
+    splits: Splits,
     adapter: Term | None = None,
 ) -> str:
     """What the output of a frozen group depends on, beside the view of the samples.
 
     `fingerprint` is that of the prepared data, `plugins` as `used_plugins` has them; an `adapter`
-    changes what groups give.
+    changes what groups give. Where buffers depend on the training samples, so does the key.
     """
-    return _key(_trunk(trial, weights, device, precision, fingerprint, plugins, adapter))
+    return _key(_trunk(trial, weights, device, precision, fingerprint, plugins, splits, adapter))
 
 
 def views_key(trial: Trial, *, fingerprint: str, plugins: Mapping[str, str]) -> str:
@@ -168,7 +169,7 @@ def trial_keys(
     """The epoch keys of a trial; `fingerprint` is that of the prepared data."""
     settings = trial.settings
     start = {
-        **_trunk(trial, weights, device, precision, fingerprint, plugins, plan.adapter),
+        **_trunk(trial, weights, device, precision, fingerprint, plugins, splits, plan.adapter),
         **({} if plan.fit is None else {"fit": _used_fit(plan.fit, settings)}),
         "plugins": of_training(plugins),
         "seed": settings.seed,
@@ -200,10 +201,12 @@ def _trunk(
     precision: str,
     fingerprint: str,
     plugins: Mapping[str, str],
+    splits: Splits,
     adapter: Term | None,
 ) -> dict[str, Any]:
     settings = trial.settings
     return {
+        **({"learned from": samples_digest(splits.train)} if learns(weights) else {}),
         **({} if adapter is None else {"adapter": _used_term(adapter)}),
         "numerics": NUMERICS_VERSION,
         "arithmetic": arithmetic(device),

@@ -199,8 +199,8 @@ def keyed(job: Job, *, fingerprint: str, splits: Splits, classes: Sequence[str])
     return replace(
         job,
         plugins=sent_with(used),
-        trunk_key=trunk_key(trial, job.weights, **meets, adapter=job.plan.adapter),
-        bare_trunk_key=trunk_key(trial, job.weights, **meets),
+        trunk_key=trunk_key(trial, job.weights, **meets, splits=splits, adapter=job.plan.adapter),
+        bare_trunk_key=trunk_key(trial, job.weights, **meets, splits=splits),
         views_key=views_key(trial, fingerprint=fingerprint, plugins=used),
         head_epochs=head_epochs(job.outline, job.plan),
         train_samples=len(splits.train),

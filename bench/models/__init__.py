@@ -26,13 +26,16 @@ from bench.models.catalogue import (
     takes,
 )
 from bench.models.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
+from bench.models.text.families import family_of as text_family
 from bench.models.weights import (
     Weights,
     check_unchanged,
     describe_weights,
     file_weights,
+    learns,
     obtain_weights,
     takes_size,
+    text_length,
     usual_size,
     with_pooling,
 )
@@ -62,6 +65,7 @@ __all__ = [
     "head_start",
     "is_known",
     "layer_group_names",
+    "learns",
     "minimum_image_size",
     "obtain_weights",
     "outline",
@@ -69,6 +73,8 @@ __all__ = [
     "save_tensors",
     "takes",
     "takes_size",
+    "text_family",
+    "text_length",
     "usual_size",
     "with_pooling",
 ]

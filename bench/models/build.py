@@ -263,7 +263,9 @@ def _put_head(
             f"a head that is fitted takes one vector of features an image, and {backbone} "
             "classifies maps of them by a convolution; use another backbone"
         )
-    model.set_submodule(name, FittedHead(replaced.in_features, num_classes))
+    own = FittedHead(replaced.in_features, num_classes)
+    own.ngrams = getattr(model, "ngrams", None)
+    model.set_submodule(name, own)
 
 
 def _attach(
@@ -365,7 +367,7 @@ def parameters_on_meta() -> Iterator[None]:
 def _library_model(backbone: str, image_size: int, described: str | None = None) -> nn.Module:
     if is_text(backbone):
         family = family_of(backbone)
-        made: nn.Module = family.build(described or family.config(backbone))
+        made: nn.Module = family.build(described or family.config(backbone), image_size)
         return made
     if backbone in OUTSIDE_BACKBONES:
         own: nn.Module = OUTSIDE_BACKBONES.get(backbone).function(image_size or 1)
@@ -511,11 +513,16 @@ def _fitting(
     model: nn.Module, groups: Sequence[LayerGroup], weights: Weights, *, with_classifiers: bool
 ) -> dict[str, Any]:
     """How the file of the weights is to fit the model."""
+    from bench.models.network import learned_buffers
+
     return {
         "origin": f"the weights file {weights.path}",
         "classifiers": tuple(_classifiers(model, groups).values()),
         "with_classifiers": with_classifiers,
-        "optional": [prefix for group in groups if group.branch for prefix in group.prefixes],
+        "optional": [
+            *(prefix for group in groups if group.branch for prefix in group.prefixes),
+            *learned_buffers(model),
+        ],
     }
 
 

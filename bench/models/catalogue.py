@@ -157,7 +157,7 @@ def check_backbone(name: str) -> None:
     """Raise `BenchError` with the nearest valid name unless `name` can name a backbone."""
     if not is_known(name):
         raise BenchError(
-            f"backbone must be a known name, timm/NAME or hf/NAME, got {name!r}"
+            f"backbone must be a known name, timm/NAME, hf/NAME or vectors/FILE, got {name!r}"
             f"{nearest(name, [*BACKBONES, *NAMED, *OUTSIDE_BACKBONES])}"
         )
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.models.text.ngrams import MAX_LENGTH, UNITS, NGrams, Vocabulary, texts_of
 
 AS_IT_IS, LOG, LOGIT = 0, 1, 2
 """The values of `link`: what is made of the mean of answers before it is given."""
@@ -43,7 +47,8 @@ class Columns:
 class FittedHead(nn.Module):
     """Features `[n, features]` to outputs `[n, outputs]`, by the tensors that it holds.
 
-    `columns` says which of the features may be read without the others.
+    `columns` says which of the features may be read without the others. Where features are the
+    bytes of a text, `ngrams` says which n-grams of it are fitted.
 
     - `weight` `[outputs, features]`, `bias` `[outputs]`: a linear layer.
     - `directions` `[outputs, features]`: their products with features of length 1.
@@ -54,6 +59,9 @@ class FittedHead(nn.Module):
       (of features): a sum of Gaussian kernels.
     - `feature`, `threshold`, `left`, `right` `[nodes]`, `roots` `[trees]`, `values`
       `[nodes, outputs]`, `depth`, `link`: the mean of trees. Leaves are their own children.
+    - `terms` (bytes of so many n-grams, as `Vocabulary.stored`), `idf` `[n-grams]`, `unit` (of
+      `UNITS`), `shortest`, `longest`, `weight` `[outputs, n-grams]`, `bias`: a linear layer on the
+      weighted n-grams of texts, which are few in each.
     """
 
     place: Tensor
@@ -62,6 +70,7 @@ class FittedHead(nn.Module):
         super().__init__()
         self.features, self.outputs = features, outputs
         self.columns: tuple[Columns, ...] = ()
+        self.ngrams: NGrams | None = None
         self._compute: Compute | None = None
         self._numbers: dict[str, float] = {}
         # Moves with the network, also while nothing is held.
@@ -82,7 +91,7 @@ class FittedHead(nn.Module):
             self.register_buffer(name, tensor.detach().clone().to(self.place.device))
         # As numbers they do not have to come from a device, and files for others know them.
         self._numbers = {name: tensors[name].item() for name in kind.numbers}
-        self._compute = kind.compute
+        self._compute = kind.compute if kind.compute is not None else _of_ngrams(tensors)
 
     def held(self) -> dict[str, Tensor]:
         """The tensors that it holds."""
@@ -141,6 +150,39 @@ def _linked(means: Tensor, link: float) -> Tensor:
     return means.clamp(FLOOR, 1 - FLOOR).logit() if link == LOGIT else means
 
 
+def linear_of_rows(held: Held, rows: Any) -> Tensor:
+    """What a linear layer with `weight` and `bias` makes of sparse rows `[n, features]`."""
+    weight, bias = (held[name].double().cpu().numpy() for name in ("weight", "bias"))
+    return torch.from_numpy((rows @ weight.T + bias).astype(np.float32))
+
+
+def ngram_tensors(vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """What a head holds of n-grams, beside its linear layer."""
+    own = vocabulary.ngrams
+    numbers = {"unit": UNITS.index(own.unit), "shortest": own.shortest, "longest": own.longest}
+    return {
+        "terms": torch.from_numpy(vocabulary.stored().copy()),
+        "idf": torch.from_numpy(vocabulary.idf.astype(np.float32)),
+        **{name: torch.tensor(number) for name, number in numbers.items()},
+    }
+
+
+def _of_ngrams(tensors: Held) -> Compute:
+    """Computes by a vocabulary that is read once; raises `ValueError` where it cannot be."""
+    unit, shortest, longest = (int(tensors[name]) for name in ("unit", "shortest", "longest"))
+    vocabulary = Vocabulary.restored(
+        NGrams(unit=UNITS[unit], shortest=shortest, longest=longest),
+        tensors["terms"].cpu().numpy(),
+        tensors["idf"].double().cpu().numpy(),
+    )
+
+    def compute(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
+        rows = vocabulary.weighted(texts_of(features.cpu().numpy()))
+        return linear_of_rows(held, rows).to(features.device)
+
+    return compute
+
+
 # What it may hold -------------------------------------------------------------------------------
 
 
@@ -148,12 +190,14 @@ def _linked(means: Tensor, link: float) -> Tensor:
 class _Kind:
     """Tensors that belong together: their sizes in letters, by name, and which are whole numbers.
 
-    Equal letters are equal sizes; what has none is a number.
+    Equal letters are equal sizes; what has none is a number. Without `compute` it is what n-grams
+    of texts give.
     """
 
-    compute: Compute
+    compute: Compute | None
     shapes: Mapping[str, str]
     whole: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -190,6 +234,18 @@ _KINDS = (
         shapes={**_NODES, "roots": "t", "values": "no", "depth": "", "link": ""},
         whole=("feature", "left", "right", "roots", "depth", "link"),
     ),
+    _Kind(
+        compute=None,
+        shapes={
+            "terms": "b",
+            "idf": "t",
+            "weight": "ot",
+            "bias": "o",
+            **dict.fromkeys(("unit", "shortest", "longest"), ""),
+        },
+        whole=("unit", "shortest", "longest"),
+        text=("terms",),
+    ),
 )
 
 
@@ -205,7 +261,8 @@ def _kind(tensors: Held, features: int, outputs: int) -> _Kind:
             sizes.setdefault(letter, size) == size
             for letter, size in zip(letters, tensor.shape, strict=True)
         )
-        if not fits or (tensor.dtype == torch.int64) != (name in found.whole):
+        kinds = (tensor.dtype == torch.int64, tensor.dtype == torch.uint8)
+        if not fits or kinds != (name in found.whole, name in found.text):
             raise ValueError(f"{name} of a fitted head has the wrong shape or type")
     limits = {
         "feature": (0, features - 1),
@@ -213,6 +270,8 @@ def _kind(tensors: Held, features: int, outputs: int) -> _Kind:
         "k": (1, sizes.get("m", 0)),
         "link": (AS_IT_IS, LOGIT),
         "depth": (0, MAX_DEPTH),
+        "unit": (0, len(UNITS) - 1),
+        **dict.fromkeys(("shortest", "longest"), (1, MAX_LENGTH)),
     }
     for name in found.whole:
         low, high = limits[name]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +151,20 @@ class Network(nn.Module):
         """Names of the groups in front of which the network can be cut (`start` and `stop`)."""
         return tuple(group.name for group in self.groups[1:] if group.run is not None)
 
+    @property
+    def learns(self) -> bool:
+        """Whether some of its buffers depend on the training samples: `learned` gives them."""
+        return bool(learned_buffers(self.model))
+
+    def learned(self, batch: Tensor) -> dict[str, Tensor]:
+        """Those buffers, by the names of `model`, for all training samples as it takes them.
+
+        They are a function of the batch and the parameters, and stay what they are in training.
+        """
+        assert self.learns, "no buffer of the network depends on samples"
+        found: dict[str, Tensor] = cast(Any, self.model).learned(batch)
+        return found
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values into the parameters and buffers that `model` calls by these names.
 
@@ -286,6 +301,11 @@ class Network(nn.Module):
         """The submodules that belong to `group` as a whole: `.eval()` on each covers the group."""
         modules = dict(self.model.named_modules())
         return tuple(modules[prefix] for prefix in group.prefixes if prefix in modules)
+
+
+def learned_buffers(model: nn.Module) -> tuple[str, ...]:
+    """The names of the model's buffers that depend on the training samples: no file has them."""
+    return tuple(getattr(model, "learned_buffers", ()))
 
 
 _PLAIN = (nn.Linear, nn.ReLU, nn.Dropout, nn.Identity)

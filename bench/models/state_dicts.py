@@ -128,7 +128,7 @@ def load_weights(
     """Copy `state` into `model`, whose names it must cover exactly.
 
     `classifiers` names the final layers: without `with_classifiers` they are left as they are,
-    whatever the file has for them. Submodules in `optional` may be absent from the file as a whole.
+    whatever the file has for them. Submodules and tensors in `optional` may be absent from it.
     Prefixes that wrappers leave (`module.`, `_orig_mod.` …) are dropped, the differences between
     versions of the library evened out, and position embeddings interpolated to the model's size.
 
@@ -188,7 +188,7 @@ def _without(named: Mapping[str, Tensor], parts: Collection[str]) -> dict[str, T
 
 
 def _below(name: str, part: str) -> bool:
-    return name.startswith(f"{part}.")
+    return f"{name}.".startswith(f"{part}.")
 
 
 def _renamed(state: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

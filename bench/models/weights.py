@@ -22,7 +22,7 @@ from bench.models.catalogue import (
     is_timm,
     native_size,
 )
-from bench.models.text.families import family_of, is_text
+from bench.models.text.families import LEARNED_POOLINGS, family_of, is_text
 from bench.suite import FileWeights, Interpolation
 from bench.system.cache import cache_root
 from bench.system.cache_mirror import fetch_file
@@ -158,8 +158,8 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         tokenizer=tokenizer,
         described=described,
     )
-    if entry.name == NONE:
-        return usual
+    if entry.name == NONE or (entry.name == PRETRAINED and family.has_no_values):
+        return replace(usual, name=NONE)
     if entry.name == FILE:
         path = Path(entry.options["path"]).expanduser()
         if not path.is_file():
@@ -175,13 +175,26 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
     return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
 
 
-def with_pooling(weights: Weights, pooling: str) -> Weights:
+def with_pooling(backbone: str, weights: Weights, pooling: str) -> Weights:
     """Weights of a text backbone that makes one vector a text in this way; `auto` is its own."""
     assert weights.described is not None, "of text backbones alone"
-    if pooling == "auto":
+    if pooling == "auto" or not family_of(backbone).poolings:
         return weights
     described = {**json.loads(weights.described), "pooling": pooling}
     return replace(weights, described=json.dumps(described, sort_keys=True))
+
+
+def learns(weights: Weights) -> bool:
+    """Whether the network has buffers that depend on the training texts."""
+    if weights.described is None:
+        return False
+    return json.loads(weights.described).get("pooling") in LEARNED_POOLINGS
+
+
+def text_length(backbone: str, max_length: int | None) -> int:
+    """How many of its tokens a text backbone sees, where the suite asks for so many, or not."""
+    family = family_of(backbone)
+    return family.max_length(backbone) if max_length is None else max_length * family.per_token
 
 
 def _obtained_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
@@ -189,7 +202,8 @@ def _obtained_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
 
     weights = describe_text_weights(backbone, entry)
     comes_with = family_of(backbone).weights(backbone)
-    assert comes_with is not None, "they were described"
+    if comes_with is None:
+        return weights
     destination = _folder() / f"text-{comes_with.fingerprint[:32]}.safetensors"
     if not is_whole(destination):
         comes_with.save(destination)

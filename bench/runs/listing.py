@@ -45,9 +45,21 @@ def listings(*, in_full: bool = False) -> dict[str, list[Row]]:
         "after": _rows(names.after, in_full),
         "dataset": _rows(names.dataset, in_full),
         "weights": _weights(),
-        "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],
+        "backbone": [*((name, "", "") for name in names.backbones), *_NAMED_BY_PREFIX],
         "setting": _settings(),
     }
+
+
+_NAMED_BY_PREFIX = (
+    ("timm/NAME", "", "timm's"),
+    ("hf/NAME", "", "text models of transformers, from the hub or a folder"),
+    ("vectors/FILE", "", "word vectors: GloVe, word2vec, fastText, or an array with an index"),
+    (
+        "tfidf/words",
+        "",
+        "n-grams of words, or of characters (tfidf/characters), or of jieba's words",
+    ),
+)
 
 
 def plural(kind: str) -> str:

@@ -144,7 +144,12 @@ class StartingWeights:
         key = (resolved.trial.backbone.name, resolved.weights.fingerprint)
         if key not in self._obtained:
             self._obtained[key] = self._obtain(resolved)
-        return self._obtained[key]
+        obtained = self._obtained[key]
+        if isinstance(obtained, BenchError):
+            return obtained
+        # What the trial's id says, and what its processes look for: of one file there may be
+        # networks that pool its vectors in several ways.
+        return replace(resolved.weights, path=obtained.path)
 
     def _obtain(self, resolved: ResolvedTrial) -> Weights | BenchError:
         backbone, entry = resolved.trial.backbone.name, resolved.trial.settings.weights
@@ -154,11 +159,9 @@ class StartingWeights:
                 make_language_weights(resolved.weights, recipe, progress=self._progress)
                 return resolved.weights
             check_unchanged(resolved.weights)
-            obtained = obtain_weights(backbone, entry, progress=self._progress)
+            return obtain_weights(backbone, entry, progress=self._progress)
         except BenchError as error:
             return error
-        # What the trial's id says, and what its processes look for.
-        return replace(resolved.weights, path=obtained.path)
 
     def _source_job(self, resolved: ResolvedTrial) -> Job:
         return pretraining_job(
@@ -242,7 +245,10 @@ class PreparedSets:
             self.splits(resolved)
         splits = list(self._splits.values())
         folds = self._resolved_run.trials[0].trial.settings.folds
-        noticed = [each for each in data.issues if folds is None or each.kind != SPLIT_NOTE]
+        # Texts are cut by each backbone's own tokenizer, and what is noticed then is of one alone.
+        opened = map(self.data, self._resolved_run.trials)
+        found = dict.fromkeys(each for own in opened for each in own.issues)
+        noticed = [each for each in found if folds is None or each.kind != SPLIT_NOTE]
         issues = (*noticed, *self._resolved_run.issues, *find_leakage(data, splits))
         # The counts are those of one fold, so that a report says how many images are tested in all.
         in_folds = {} if folds is None else {"folds": folds, "tested_images": len(data)}

@@ -16,6 +16,7 @@ from bench.data import (
     AUGMENTATIONS,
     DataIssue,
     Dataset,
+    TextDataset,
     format_version,
     open_dataset,
     target_task_of,
@@ -53,10 +54,13 @@ from bench.models import (
     outline,
     takes,
     takes_size,
+    text_family,
+    text_length,
     usual_size,
     with_pooling,
 )
 from bench.models.tensor_files import is_whole
+from bench.models.text import ngrams
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.folder import (
     RemoteFolder,
@@ -91,6 +95,9 @@ from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
+
+TEXTS_LOOKED_AT = 1000
+"""By so many texts it is told in which script they are."""
 
 IMAGE_FACTS = ("mean", "std", "image_size", "interpolation")
 """What may be told of weights in a file, of the images that made them."""
@@ -568,7 +575,7 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return trial.settings.max_length or usual_size(trial.backbone.name)
+            return text_length(trial.backbone.name, trial.settings.max_length)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
@@ -599,7 +606,7 @@ class Resolver:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.described is not None:
-            return with_pooling(weights, trial.settings.pooling)
+            return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
         peer = next(self._peers_with_weights(trial, size), weights)
@@ -648,6 +655,8 @@ class Resolver:
             return
         if given == "text":
             self._check_text_views(trial)
+            self._check_pooling(trial)
+            self._note_units(trial)
         elif given != "image":
             self._check_no_views(trial, size)
         else:
@@ -674,6 +683,33 @@ class Resolver:
             valid = dict.fromkeys(["none", *own])
             message = f"augmentation {name!r} does not vary {kind}s; use one of {', '.join(valid)}"
             self._report(trial, "augmentation", message)
+
+    def _check_pooling(self, trial: Trial) -> None:
+        name, pooling = trial.backbone.name, trial.settings.pooling
+        if pooling == "auto" or pooling in (known := text_family(name).poolings):
+            return
+        if known:
+            valid = ", ".join(("auto", *known))
+            self._report(
+                trial, "pooling", f"pooling of {name} must be one of {valid}, got {pooling!r}"
+            )
+            return
+        message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
+        self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_units(self, trial: Trial) -> None:
+        """What n-grams are made of, where the backbone's name leaves it to the texts."""
+        name = trial.backbone.name
+        if name != ngrams.NAME or not isinstance(self._dataset, TextDataset):
+            return
+        some = self._dataset.texts[:: 1 + len(self._dataset) // TEXTS_LOOKED_AT]
+        if self._once(("unspaced",), lambda: ngrams.are_unspaced(some)):
+            message = (
+                f"{name} counts n-grams of characters here, as most letters are of scripts without "
+                "spaces between words; tfidf/jieba counts words of Chinese, tfidf/words what "
+                "stands between spaces."
+            )
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -858,6 +894,13 @@ def _plan(trial: Trial) -> Plan:
     `MissingExtraError` where what fits its head is not installed."""
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
+    fits = text_family(name).fits if takes(name) == "text" else None
+    if fits is not None and (plan.stages or plan.fit is None or plan.fit.name not in fits):
+        raise PlanError(
+            f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
+            f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "
+            f"of its own: include: [{{backbone: {name}, strategy: {fits[0]}}}]"
+        )
     if plan.fit is not None:
         check_available(plan.fit)
     if plan.adapter is not None or plan.fit is not None:

@@ -507,11 +507,13 @@ class Settings(BaseModel):
         ),
     ] = None
     pooling: Annotated[
-        Literal["auto", "cls", "mean", "last"],
+        Literal["auto", "cls", "mean", "last", "tfidf", "sif"],
         Field(
             description="How a text backbone makes one vector of those of a text's tokens: that of "
             "the first (`cls`), their `mean`, that of the `last`. `auto`: what the backbone's own "
-            "files say, else `last` where tokens see only those in front of them, else `cls`.",
+            "files say, else `last` where tokens see only those in front of them, else `cls`. "
+            "Of word vectors their `mean` (`auto`), that with the weights of TF-IDF (`tfidf`), or "
+            "`sif`, smooth inverse frequency: both as the training texts have it.",
             examples=["mean"],
         ),
     ] = "auto"

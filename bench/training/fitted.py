@@ -18,7 +18,8 @@ from bench.errors import DataError
 from bench.keys import derive_seed
 from bench.methods.metrics import ACCURACY, metric
 from bench.models.evaluation import evaluation_batch
-from bench.models.fitted_head import Columns, FittedHead
+from bench.models.fitted_head import Columns, FittedHead, linear_of_rows, ngram_tensors
+from bench.models.text.ngrams import NGrams, Vocabulary, chosen_for, texts_of
 from bench.training import fits
 from bench.training.fits import FITS, Candidate, prepare
 from bench.training.state import Scores
@@ -52,8 +53,13 @@ def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
     own[1].hold({})
     train = training.splits.train
     weights = training.sample_weights
+    features, vocabulary = _features(training, train, epoch), None
+    if own[1].ngrams is not None:
+        texts = texts_of(features.numpy())
+        vocabulary = _vocabulary(own[1].ngrams, texts)
+        features = vocabulary.weighted(texts)
     samples = fits.Samples(
-        features=_features(training, train, epoch),
+        features=features,
         targets=training.targets[train],
         outputs=len(training.data.classes),
         task=training.target_task,
@@ -64,10 +70,11 @@ def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
     with threadpool_limits(1):  # no number depends on how many there are
         candidates = list(FITS[fit.name](samples, **dict(fit.options)))
     several = len(candidates) > 1
-    chosen = _best(training, candidates, fit.name, epoch) if several else candidates[0]
+    chosen = _best(training, candidates, fit.name, epoch, vocabulary) if several else candidates[0]
+    read = {} if vocabulary is None else ngram_tensors(vocabulary)
     prefix, _ = own
     return Fitted(
-        tensors={f"{prefix}{name}": tensor for name, tensor in chosen.tensors.items()},
+        tensors={f"{prefix}{name}": own for name, own in {**read, **chosen.tensors}.items()},
         chosen=chosen.chosen,
         train=None if epoch is None else _train_scores(training, samples, chosen),
         seconds=time.perf_counter() - started,
@@ -89,8 +96,23 @@ def _train_scores(training: Training, samples: fits.Samples, candidate: Candidat
     return Scores(loss=found.loss, metrics={ACCURACY: found.metrics[ACCURACY]})
 
 
+def _vocabulary(ngrams: NGrams, texts: list[str]) -> Vocabulary:
+    """Raises `DataError` where the training texts have no n-grams."""
+    try:
+        return Vocabulary.of(chosen_for(ngrams, texts), texts)
+    except ValueError as error:
+        raise DataError(
+            f"{error}: the texts are empty, or too short for these n-grams; use a backbone such as "
+            "tfidf/characters"
+        ) from error
+
+
 def _best(
-    training: Training, candidates: list[Candidate], name: str, epoch: int | None
+    training: Training,
+    candidates: list[Candidate],
+    name: str,
+    epoch: int | None,
+    vocabulary: Vocabulary | None,
 ) -> Candidate:
     """By the suite's metric on validation; of equals the first, which is the most regularised."""
     val = training.splits.val
@@ -101,13 +123,18 @@ def _best(
             f"give the strategy a value of {options}, or the data set a val_fraction above 0"
         )
     features = _features(training, val, epoch)
+    rows = None if vocabulary is None else vocabulary.weighted(texts_of(features.numpy()))
     head = FittedHead(features.shape[1], len(training.data.classes))
     primary = training.settings.metric
     merit = metric(primary).merit
     merits = []
     for candidate in candidates:
-        head.hold(candidate.tensors)
-        found = merit(score(training, head(features), val).metrics[primary])
+        if rows is None:
+            head.hold(candidate.tensors)
+            logits = head(features)
+        else:
+            logits = linear_of_rows(candidate.tensors, rows)
+        found = merit(score(training, logits, val).metrics[primary])
         merits.append(-math.inf if math.isnan(found) else found)
     return candidates[int(np.argmax(merits))]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from bench.data import (
@@ -46,7 +47,14 @@ from bench.methods.target_tasks import (
     chosen_thresholds,
 )
 from bench.models import Network
-from bench.models.evaluation import Trunk, as_input, autocast, evaluation_batch, view_batch
+from bench.models.evaluation import (
+    Trunk,
+    as_input,
+    autocast,
+    evaluation_batch,
+    one_thread,
+    view_batch,
+)
 from bench.models.feature_layers import outputs_of
 from bench.suite import Entry, Settings
 from bench.system.machine import PeakMemory
@@ -86,7 +94,8 @@ class Training:
     takes. `resident` are frozen activations by name that stay on a GPU for all of its epochs;
     `fixed_order`: whether all gradients there have a fixed order of additions. In fp16 losses are
     scaled by `scaler`, as small gradients would be lost. Of regression, `standardised` is how its
-    targets are learned. `rates` are what the plan has measured for the current epoch, by layer
+    targets are learned. `learned` are buffers of the network that depend on the training samples,
+    and part of `start`. `rates` are what the plan has measured for the current epoch, by layer
     group.
     """
 
@@ -111,6 +120,7 @@ class Training:
     memory: PeakMemory | None = None
     resident: dict[str, Tensor] = field(init=False, default_factory=dict)
     trunks: dict[str, Trunk] = field(init=False, default_factory=dict)
+    learned: Mapping[str, Tensor] = field(init=False, default_factory=dict)
     fixed_order: bool = field(init=False, default=True)
     rates: Mapping[str, float] = field(init=False, default_factory=dict)
     views: Inputs = field(init=False)
@@ -128,6 +138,9 @@ class Training:
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.start is None:
             self.start = copied_tensors(self.network)
+        if self.network.learns:
+            self.learned = self._learned()
+            self.start = {**self.start, **self.learned}
         self.views = self._inputs(self.augmentation)
         if self.views_key and isinstance(self.views, KeepsViews):
             self.views.keep_views(self.views_key, self._viewed, epochs=self.plan.epochs)
@@ -140,6 +153,12 @@ class Training:
         """Give the network its starting weights, but for the tensors that have `moved`."""
         assert self.start is not None
         self.network.load({**self.start, **moved})
+
+    def _learned(self) -> dict[str, Tensor]:
+        """What the starting weights make of the training samples, without their targets."""
+        self.load({})  # an earlier trial may have left the network in another state
+        with threadpool_limits(1), one_thread():  # no bit depends on how many there are
+            return self.network.learned(self.central.batch(self.splits.train, 0))
 
     def peak_memory_mib(self) -> float | None:
         """The peak so far of the task that it is trained in; None if it is not known."""

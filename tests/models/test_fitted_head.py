@@ -9,7 +9,8 @@ import torch
 
 from bench.errors import PlanError
 from bench.models import build_network, describe_weights, outline
-from bench.models.fitted_head import FittedHead
+from bench.models.fitted_head import FittedHead, ngram_tensors
+from bench.models.text.ngrams import Vocabulary, parse_name
 from bench.suite import Entry
 
 FITTED = Entry(name="fitted")
@@ -33,6 +34,12 @@ TREES = {
     "link": torch.tensor(0),
 }
 
+NGRAMS = {
+    **ngram_tensors(Vocabulary.of(parse_name("tfidf/words-1-1"), ["good film", "bad film"])),
+    "weight": torch.tensor([[1.0, 0, -1], [-1, 0, 1]]),
+    "bias": torch.tensor([0.5, 0]),
+}
+
 
 def test_it_gives_features_until_it_holds_something() -> None:
     head, features = FittedHead(3, 2), torch.tensor([[0.0, 1, 2], [1, 0, 0]])
@@ -47,6 +54,14 @@ def test_it_gives_features_until_it_holds_something() -> None:
     assert not head.state_dict()
 
 
+def test_ngrams_of_bytes_are_weighted() -> None:
+    head = FittedHead(12, 2)
+    head.hold(NGRAMS)
+    texts = [text.encode() for text in ("Good, good!", "unheard of", "")]
+    rows = torch.tensor([[*text, *[-1] * (12 - len(text))] for text in texts]).float()
+    assert head(rows).tolist() == [[-0.5, 1], [0.5, 0], [0.5, 0]]
+
+
 @pytest.mark.parametrize(
     ("tensors", "changes", "message"),
     [
@@ -58,6 +73,10 @@ def test_it_gives_features_until_it_holds_something() -> None:
         (NEIGHBOURS, {"link": torch.tensor(3)}, r"link .* must lie in \[0, 2\]"),
         (TREES, {"left": torch.tensor([1, 1, 3])}, r"left .* must lie in \[0, 2\]"),
         (TREES, {"feature": torch.tensor([3, 0, 0])}, r"feature .* must lie in \[0, 2\]"),
+        (NGRAMS, {"terms": NGRAMS["terms"][:4]}, "2 n-grams with 3 weights"),
+        (NGRAMS, {"terms": NGRAMS["terms"].float()}, "terms of a fitted head has the wrong"),
+        (NGRAMS, {"unit": torch.tensor(3)}, r"unit .* must lie in \[0, 2\]"),
+        (NGRAMS, {"longest": torch.tensor(11)}, r"longest .* must lie in \[1, 10\]"),
         (TREES, {"roots": torch.zeros(0, dtype=torch.int64)}, "roots of a fitted head"),
     ],
 )

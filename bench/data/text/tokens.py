@@ -24,12 +24,14 @@ class Tokenised:
     """Texts as tokens: `ids` int32 [n, length], `PADDING` behind each text.
 
     `words` int32 [n, length] says which word of its text a token is of, counted from 0; -1 of
-    padding and of what the tokenizer adds. `cut` says which texts were longer, bool [n].
+    padding and of what the tokenizer adds. `cut` says which texts were longer, `unknown` which have
+    no word that the tokenizer knows, bool [n].
     """
 
     ids: Tokens
     words: Tokens
     cut: npt.NDArray[np.bool_]
+    unknown: npt.NDArray[np.bool_]
 
 
 def load_tokenizer(text: str) -> Any:
@@ -69,7 +71,10 @@ def tokenise(texts: Sequence[str], tokenizer: str, *, length: int) -> Tokenised:
             ids[row, :count] = each.ids
             words[row, :count] = [PADDING if word is None else word for word in each.word_ids]
             cut[row] = bool(each.overflowing)
-    return Tokenised(ids=ids, words=words, cut=cut)
+    nothing = getattr(cutter.model, "unk_token", None)
+    of_unknown = None if nothing is None else cutter.token_to_id(nothing)
+    known = (words != PADDING) & (ids != (PADDING if of_unknown is None else of_unknown))
+    return Tokenised(ids=ids, words=words, cut=cut, unknown=~known.any(axis=1))
 
 
 def row_lengths(ids: Tokens) -> npt.NDArray[np.int64]:

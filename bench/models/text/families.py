@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.models.text import hugging_face, language, minilm
+from bench.models.text import hugging_face, language, minilm, ngrams, stored_vectors
 from bench.suite.registry import remembered
+
+LEARNED_POOLINGS = ("tfidf", "sif")
+"""Those that depend on the training texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +30,34 @@ class TextFamily:
     """Text backbones that are made alike; functions take the backbone's name.
 
     `config` describes the network, as a text that checkpoints keep, so that `build` makes it
-    again without the files that the name stands for: a module that turns token ids `[n, length]`
-    into logits, with a linear layer `classifier` as its last one. `groups` are its layer groups.
-    `tokenizer` is JSON of the library `tokenizers`, `max_length` how many tokens a text has where
-    nothing else is said, `most_tokens` how many it can have (None: any number). `weights` are those
-    that come with it; None where there are none. Others are `made` where they are first needed, by
-    these names.
+    again, for texts of so many tokens at most, without the files that the name stands for: a module
+    that turns token ids `[n, length]` into logits, with a linear layer `classifier` as its last
+    one. `groups` are its layer groups. `tokenizer` is JSON of the library `tokenizers`,
+    `max_length` how many tokens a text has where nothing else is said, `most_tokens` how many it
+    can have (None: any number). `weights` are those that come with it; None where there are none.
+    Others are `made` where they are first needed, by these names.
+
+    `poolings` are the ways in which it makes one vector a text; none where that is no choice. What
+    it calls a token is so short that as many as `per_token` stand for one of other backbones. A
+    network that only a head can learn from which is fitted names the `fits`; None where any can. It
+    `has_no_values` where there is nothing that weights could be.
     """
 
     config: Callable[[str], str]
-    build: Callable[[str], Any]
+    build: Callable[[str, int], Any]
     groups: Callable[[Any], Sequence[Any]]
     tokenizer: Callable[[str], str]
     max_length: Callable[[str], int]
     most_tokens: Callable[[str], int | None]
     weights: Callable[[str], TextWeights | None]
+    poolings: tuple[str, ...] = ("cls", "mean", "last")
+    per_token: int = 1
+    fits: tuple[str, ...] | None = None
+    has_no_values: bool = False
     made: tuple[str, ...] = ()
 
 
-def _transformers_model(config: str) -> Any:
+def _transformers_model(config: str, length: int) -> Any:
     from bench.models.text.transformers_models import build
 
     return build(config)
@@ -84,31 +96,94 @@ def _save(folder: Path, destination: Path) -> None:
     save_weights(folder, destination)
 
 
-def _language_model(config: str) -> Any:
-    from bench.models.text.encoder import build
+def _word_vectors() -> TextFamily:
+    """Files of word vectors."""
+    stored = stored_vectors.stored
 
-    return build(config)
+    def build(described: str, length: int) -> Any:
+        from bench.models.text.word_vectors import build
+
+        return build(described)
+
+    def groups(model: Any) -> Any:
+        from bench.models.text.word_vectors import groups
+
+        return groups(model)
+
+    return TextFamily(
+        config=lambda name: stored(name).described,
+        build=build,
+        groups=groups,
+        tokenizer=lambda name: stored(name).tokenizer,
+        max_length=lambda name: stored_vectors.USUAL_LENGTH,
+        most_tokens=lambda name: None,
+        weights=lambda name: TextWeights(
+            fingerprint=stored(name).fingerprint, save=stored(name).save
+        ),
+        poolings=("mean", *LEARNED_POOLINGS),
+    )
 
 
-_LANGUAGE = TextFamily(
-    config=lambda _: language.config(),
-    build=_language_model,
-    groups=_transformers_groups,
-    tokenizer=lambda _: language.tokenizer(),
-    max_length=lambda _: language.LENGTH,
-    most_tokens=lambda _: language.LENGTH,
-    weights=lambda _: None,
-    made=(language.WEIGHTS,),
-)
+def _ngrams() -> TextFamily:
+    """N-grams with a head that is fitted."""
+
+    def build(described: str, length: int) -> Any:
+        from bench.models.text.text_bytes import build
+
+        return build(described, length)
+
+    def groups(model: Any) -> Any:
+        from bench.models.text.text_bytes import groups
+
+        return groups(model)
+
+    return TextFamily(
+        config=ngrams.describe,
+        build=build,
+        groups=groups,
+        tokenizer=lambda name: ngrams.byte_tokenizer(),
+        max_length=lambda name: ngrams.BYTES,
+        most_tokens=lambda name: None,
+        weights=lambda name: None,
+        poolings=(),
+        per_token=ngrams.BYTES_PER_TOKEN,
+        fits=("logistic",),
+        has_no_values=True,
+    )
+
+
+def _language() -> TextFamily:
+    """The transformer of the embedded language."""
+
+    def build(described: str, length: int) -> Any:
+        from bench.models.text.encoder import build
+
+        return build(described)
+
+    return TextFamily(
+        config=lambda _: language.config(),
+        build=build,
+        groups=_transformers_groups,
+        tokenizer=lambda _: language.tokenizer(),
+        max_length=lambda _: language.LENGTH,
+        most_tokens=lambda _: language.LENGTH,
+        weights=lambda _: None,
+        made=(language.WEIGHTS,),
+    )
+
 
 NAMED: dict[str, TextFamily] = {
-    language.NAME: _LANGUAGE,
+    language.NAME: _language(),
     minilm.NAME: _of_folder(lambda _: minilm.folder()),
+    stored_vectors.GLOVE: _word_vectors(),
+    ngrams.NAME: _ngrams(),
 }
 """Families of a single backbone, by its name."""
 
 PREFIXED: dict[str, TextFamily] = {
     hugging_face.PREFIX: _of_folder(lambda name: hugging_face.folder_of(name)),
+    stored_vectors.PREFIX: _word_vectors(),
+    f"{ngrams.NAME}/": _ngrams(),
 }
 """Families by what the names of their backbones begin with."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 
 from bench.errors import MissingExtraError
@@ -35,19 +36,25 @@ class Part:
 class Samples:
     """The training split as the head sees it, on the CPU.
 
-    `features` `[n, features]` in single precision; `targets` are classes `[n]`, or `[n, outputs]`:
+    `features` `[n, features]` in single precision, or sparse rows of n-grams, which fits that
+    `READ_NGRAMS` take; `targets` are classes `[n]`, or `[n, outputs]`:
     standardised numbers, or labels (1 and 0). `weights` `[n]` are what each sample counts, 1 in the
     mean; None where all count alike. What is drawn depends on `seed`. `parts` are the columns of
     features that may be used without the others, and what they are; none where all are of one kind.
     """
 
-    features: Tensor
+    features: Any
     targets: npt.NDArray[Any]
     outputs: int
     task: TargetTask
     weights: Floats | None = None
     seed: int = 0
     parts: tuple[Part, ...] = ()
+
+    @property
+    def doubles(self) -> Any:
+        """The features in double precision."""
+        return self.features if issparse(self.features) else self.features.double().numpy()
 
     @property
     def answers(self) -> Floats:
@@ -89,12 +96,13 @@ def of_two(weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
     return half * weight, half[:, 0] * bias
 
 
-def spanned(features: Floats) -> tuple[Floats, Floats | None]:
+def spanned(features: Any) -> tuple[Any, Floats | None]:
     """Coordinates in the space that the samples span, and the way back, where they are few.
 
-    A penalty on squares does not see the rotation: weights times the way back are the same.
+    A penalty on squares does not see the rotation: weights times the way back are the same. Sparse
+    rows stay as they are.
     """
-    if len(features) >= features.shape[1]:
+    if issparse(features) or features.shape[0] >= features.shape[1]:
         return features, None
     left, sizes, back = np.linalg.svd(features, full_matrices=False)
     return left * sizes, back

@@ -25,7 +25,7 @@ def logistic(samples: Samples, *, c: float | None) -> Iterator[Candidate]:
     with scikit_learn("strategy 'logistic'"):
         from sklearn.linear_model import LogisticRegression
 
-        features, back = spanned(samples.features.double().numpy())
+        features, back = spanned(samples.doubles)
         model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
         for strength in path(c, INVERSE_PENALTIES):
             model.C = strength

@@ -59,7 +59,8 @@ def test_the_network_is_that_of_its_version() -> None:
 
 
 def test_pooling_is_as_the_suite_says() -> None:
-    weights = with_pooling(describe_weights(language.NAME, Entry(name="none")), "last")
+    random = describe_weights(language.NAME, Entry(name="none"))
+    weights = with_pooling(language.NAME, random, "last")
     network = build_network(
         language.NAME,
         weights=weights,

@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def network_of(backbone: str, pooling: str = "auto") -> Network:
-    weights = with_pooling(obtain_weights(backbone, PRETRAINED), pooling)
+    weights = with_pooling(backbone, obtain_weights(backbone, PRETRAINED), pooling)
     network = build_network(
         backbone, weights=weights, head=Entry(name="linear"), num_classes=2, seed=0
     )
