@@ -27,13 +27,17 @@ def describe_language_weights(backbone: str, recipe: LanguageWeights) -> Weights
     Raises `WeightsError` for any backbone but `language_tiny`.
     """
     if backbone != language.NAME:
-        raise WeightsError(f"weights {language.WEIGHTS!r} are those of {language.NAME}, not of {backbone}")
+        raise WeightsError(
+            f"weights {language.WEIGHTS!r} are those of {language.NAME}, not of {backbone}"
+        )
     random = describe_weights(backbone, Entry(name="none"))
     facts = [GENERATOR_VERSION, PRETRAINING_VERSION, recipe.model_dump(), random.fingerprint]
     key = content_hash(facts)
     path = cache_root() / "weights" / language.WEIGHTS / f"{backbone}-{key}.safetensors"
     fetch_file(path)
-    return replace(random, name=language.WEIGHTS, path=path, fingerprint=f"{language.WEIGHTS}-{key}")
+    return replace(
+        random, name=language.WEIGHTS, path=path, fingerprint=f"{language.WEIGHTS}-{key}"
+    )
 
 
 def make_language_weights(

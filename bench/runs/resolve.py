@@ -144,8 +144,17 @@ class ResolvedTrial:
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
+        return self.weights.name == "fractals" and self._lacks_weights
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether its weights are still to be made from generated sentences."""
+        return self.weights.name == "language" and self._lacks_weights
+
+    @property
+    def _lacks_weights(self) -> bool:
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
+        return path is None or not is_whole(path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,10 @@ def test_a_run_starts_from_them(tmp_path: Path, no_report: None) -> None:
     [
         ({"weights": {"name": "language", "sentence": 4}}, "unknown key 'sentence'"),
         ({"dataset": {"name": "language", "question": "mood"}}, "must be 'sentiment', 'agreement'"),
-        ({"weights": "pretrained"}, "weights of language_tiny must be one of language, none or {file"),
+        (
+            {"weights": "pretrained"},
+            "weights of language_tiny must be one of language, none or {file",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(change: dict[str, Any], told: str) -> None:

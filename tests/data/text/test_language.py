@@ -67,9 +67,7 @@ def test_source_sentences_tell_what_comes_of_praise() -> None:
     dismay = {form for pair in DISMAY for form in pair}
     for sentence in SOURCE:
         first, joint, second = next(
-            sentence.partition(joint)
-            for joint in (" because ", " , so ")
-            if joint in sentence
+            sentence.partition(joint) for joint in (" because ", " , so ") if joint in sentence
         )
         said, done = (second, first) if joint == " because " else (first, second)
         found = {word for word in done.split() if word in delight | dismay}
