@@ -62,10 +62,10 @@ def estimate(
         counted = epoch.counted
         train, evaluate = timings.seconds_per_sample(by_id[counted.job.trial_id], epoch.stage)
         epochs += 1
-        trained += counted.train
-        evaluated += counted.val
+        trained += counted.job.plan.rows(counted.train)
+        evaluated += counted.evaluated
         if epoch.boundary is None:
-            seconds += (counted.derived * train + counted.val * evaluate) / workers
+            seconds += (counted.derived * train + counted.evaluated * evaluate) / workers
         else:
             # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
             rest = max(0.0, train - evaluate)
@@ -137,6 +137,8 @@ class Timings:
         trial = resolved.trial.model_copy(update={"fold": None}).with_settings(
             seed=0, lr=1e-9, weights=Entry(name="none"), class_weights="none"
         )
+        if resolved.plan.fit is not None:  # a linear head takes as long as an empty one
+            trial = trial.with_settings(head=Entry(name="linear"))
         # Neither the number of epochs and images nor the rates make a sample take longer.
         alike = trial.with_settings(epochs=1, shots=None, precision=resolved.precision).model_copy(
             update={"schedule": Entry(name="none"), "strategy": Entry(name="none")}

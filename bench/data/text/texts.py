@@ -219,12 +219,14 @@ def _tables(
         if "train" not in path or len(path) < 2:
             raise DataError(f"path must name a table, or those of train and test, got {path}")
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
-    read = partial(_text_of_table, encoding=encoding)
+    read = partial(text_of_table, encoding=encoding)
     return {split: open_table(own, content=ROWS.content, read=read) for split, own in paths.items()}
 
 
-def _text_of_table(path: Path, *, encoding: str | None) -> tuple[str, tuple[str, ...]]:
-    """The text of a table without zero bytes, at which what reads CSV would stop."""
+def text_of_table(path: Path, *, encoding: str | None = None) -> tuple[str, tuple[str, ...]]:
+    """The text of a file, and remarks on how it was read; without zero bytes, at which what reads
+    CSV would stop. Raises `DataError` where its encoding cannot be known.
+    """
     content = path.read_bytes()
     known = told(content, encoding, str(path))
     text, found = known or detected(content, str(path))

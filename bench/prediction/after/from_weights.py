@@ -280,8 +280,8 @@ def _viewed(recipe: Views, finished: Finished, trial: str) -> Made:
 
 def _views(recipe: Views, data: TrialData, model: TrainedModel) -> list[Batches]:
     """The plain view and those beside it."""
-    if model.preprocessing.kind == "vector":
-        raise CannotBeError("its samples are vectors, which have one view only")
+    if (kind := model.preprocessing.kind) != "image":
+        raise CannotBeError(f"its samples are {kind}s, which have one view only")
     plain = _plain(data, model)
     if recipe.kind == "random":
         keyed = Entry(name="flip_crop", options={"mix": None, "min_scale": 0.7})
