@@ -27,7 +27,7 @@ SUITE: dict[str, Any] = {
     },
     "backbone": language.NAME,
     "weights": TINY,
-    "strategy": ["from_scratch", "linear_probe", "lora"],
+    "strategy": ["from_scratch", "lora"],
     "epochs": 1,
     "optimizer": "adamw",
     "lr": 0.003,
