@@ -50,7 +50,7 @@ CLASSES: dict[Question, tuple[str, ...]] = {
     "topic": tuple(TOPICS),
 }
 
-MODIFIED, ATTRIBUTE, NEGATED, INTENSIFIED = 0.4, 0.1, 0.4, 0.25
+MODIFIED, ATTRIBUTE, NEGATED, INTENSIFIED = 0.4, 0.1, 0.2, 0.25
 """How often a source sentence has something between its subject and verb, an adjective in it, a
 negated predicate, an intensified one."""
 RELATIVE, STRAY = 0.5, 0.1
