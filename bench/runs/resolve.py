@@ -71,6 +71,7 @@ from bench.results.folder import (
 )
 from bench.results.sample_words import SampleWords
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
@@ -79,6 +80,7 @@ from bench.suite import (
     Entry,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     LoadedSuite,
     SuiteSource,
     Trial,
@@ -146,8 +148,17 @@ class ResolvedTrial:
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
+        return self.weights.name == "fractals" and self._lacks_weights
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether its weights are still to be made from generated sentences."""
+        return self.weights.name == "language" and self._lacks_weights
+
+    @property
+    def _lacks_weights(self) -> bool:
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
+        return path is None or not is_whole(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -649,6 +660,8 @@ class Resolver:
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         def describe() -> Weights:
+            if entry.name == "language":
+                return describe_language_weights(backbone, LanguageWeights(**entry.options))
             if entry.name != "fractals":
                 return describe_weights(backbone, entry)
             recipe = FractalWeights(**entry.options)
