@@ -1,7 +1,7 @@
 """`weights: language`: the small text backbone pretrained on generated sentences, once, cached.
 
 It fills gaps in sentences of the source family of the embedded language: no sentence of the data
-set `language` is among them. That takes less than a minute on one CPU thread.
+set `language` is among them. That takes about a minute on one CPU thread.
 """
 
 from __future__ import annotations

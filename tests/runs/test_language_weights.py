@@ -80,15 +80,15 @@ def test_other_backbones_have_none() -> None:
 
 @pytest.mark.campaign
 def test_who_has_read_much_learns_from_few(tmp_path: Path, no_report: None) -> None:
-    """Where predicates are seldom negated, knowing which words praise is most of it."""
+    """40 texts do not show all words: which of them praise has to be known already."""
     suite = {
         **SUITE,
-        "dataset": {"name": "language", "difficulty": 0.2},
+        "dataset": {"name": "language", "train_per_class": 20, "difficulty": 0.2},
         "weights": {"name": "language", "sentences": 8000, "epochs": 4},
         "strategy": ["from_scratch", "full_finetune"],
         "schedule": "one_cycle",
-        "epochs": 10,
-        "batch_size": 16,
+        "epochs": 20,
+        "batch_size": 8,
         "seed": [0, 1],
     }
     trials = bench.run(suite, out=tmp_path).trials
