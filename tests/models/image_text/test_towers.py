@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,9 @@ import torch
 from bench.errors import BenchError, WeightsError
 from bench.models import build_network, describe_weights, layer_group_names, obtain_weights
 from bench.models.fitted_head import FittedHead
-from bench.models.image_text.folders import CONFIG_FILE, WEIGHTS_FILE, folder_of
+from bench.models.image_text.folders import CONFIG_FILE, WEIGHTS_FILE, folder_of, weights_digest
 from bench.models.image_text.towers import tensors_of_images
 from bench.suite import Entry
-from tests.http_server import Site, serving
 from tests.tiny_clip import CONFIG, FEATURES, SIDE, clip_backbone, library_model, write_folder
 
 open_clip = pytest.importorskip("open_clip")
@@ -131,35 +135,90 @@ def test_names_of_the_library_are_looked_up_in_it() -> None:
         folder_of("clip/ViT-B-32/laion2b")
 
 
+COMMIT = "1".zfill(40)
+
+
+@contextmanager
+def hub(folder: Path, asked: list[str]) -> Iterator[str]:
+    """As much of the hub as its client asks for, with one model `some/model`."""
+    names = sorted(each.name for each in folder.iterdir())
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            path = self.path.partition("?")[0]
+            name = path.rpartition("/")[2]
+            if path.startswith("/api/models/some/model"):
+                siblings = [{"rfilename": name} for name in names]
+                content = {"id": "some/model", "sha": COMMIT, "siblings": siblings}
+                self._send(200, json.dumps(content).encode())
+            elif path.startswith("/some/model/resolve/") and name in names:
+                body = (folder / name).read_bytes()
+                tag = hashlib.sha1(body).hexdigest()
+                self._send(200, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+            else:
+                self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for header, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+                self.send_header(header, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+FETCHED = """
+from bench.models.image_text.folders import folder_of, weights_digest
+
+for name in ("some/model", "some/other"):
+    try:
+        print(weights_digest(folder_of(f"clip/{name}")), *sorted(
+            each.name for each in folder_of(f"clip/{name}").iterdir()))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
 @pytest.mark.campaign
 def test_a_model_of_the_hub_is_fetched_without_what_is_pickled(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "made")
-    names = (CONFIG_FILE, WEIGHTS_FILE, "open_clip_pytorch_model.bin")
-    (folder / names[2]).write_bytes(b"\x80never read")
-    commit = "0" * 40
-    files = {f"/some/model/resolve/{commit}/{name}": (folder / name).read_bytes() for name in names}
-    content = {
-        "id": "some/model",
-        "sha": commit,
-        "siblings": [{"rfilename": name} for name in names],
-    }
-    for path in ("/api/models/some/model", "/api/models/some/model/revision/main"):
-        files[path] = json.dumps(content).encode()
-    code = (
-        "from bench.models.image_text.folders import folder_of; print(folder_of('clip/some/model'))"
-    )
-    with serving(Site(files)) as site:
-        environment = {**os.environ, "HF_ENDPOINT": site.address, "HF_HOME": str(tmp_path / "hub")}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
+    expected = weights_digest(folder)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"\x80never read")
+    asked: list[str] = []
+    with hub(folder, asked) as address:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        ended = subprocess.run(
+            [sys.executable, "-c", FETCHED],
             env=environment,
             capture_output=True,
             text=True,
-            check=False,
+            check=True,
         )
-    if done.returncode:  # this server's answers have no ETag, which the client says
-        assert "cannot fetch 'some/model' from the hub" in done.stderr
-        assert "backbone: clip/PATH" in done.stderr
-    asked = [path for path, _ in site.requests]
-    assert any(path.startswith("/api/models/some/model") for path in asked)
-    assert not any(path.endswith(".bin") for path in asked)
+    found, none = ended.stdout.splitlines()
+    assert found == f"{expected} {CONFIG_FILE} {WEIGHTS_FILE}"
+    assert none.startswith("WeightsError cannot fetch 'some/other' from the hub")
+    assert none.endswith("name its folder: backbone: clip/PATH")
+    assert not any(".bin" in path for path in asked)
