@@ -36,7 +36,8 @@ from bench.execution.origins import used_plugins
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES, feature_terms
 from bench.methods.plan import Plan
-from bench.methods.strategies import make_plan
+from bench.methods.prompts import check_said
+from bench.methods.strategies import STRATEGIES, make_plan
 from bench.methods.target_tasks import (
     CLASSIFICATION,
     MULTI_LABEL,
@@ -59,6 +60,7 @@ from bench.models import (
     usual_size,
     with_pooling,
 )
+from bench.models.image_text.folders import is_image_text
 from bench.models.tensor_files import is_whole
 from bench.models.text import ngrams
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -519,6 +521,7 @@ class Resolver:
             return None
         self._check_sample_weights(trial, plan)
         self._check_pairs(trial, plan)
+        self._check_texts(trial, weights)
         self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
@@ -635,7 +638,7 @@ class Resolver:
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
-        if weights.described is not None:
+        if weights.tokenizer is not None:
             return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
@@ -803,6 +806,23 @@ class Resolver:
             message = f"{mix!r} mixes samples, and strategy {name!r} compares pairs of them"
             self._report(trial, "augmentation", f"{message}: leave out one of the two")
 
+    def _check_texts(self, trial: Trial, weights: Weights) -> None:
+        """What compares samples with texts needs a network that knows them, and classes."""
+        name, backbone = trial.strategy.name, trial.backbone.name
+        reads = STRATEGIES.get(name).traits.reads
+        if reads is None:
+            return
+        of_images = is_image_text(backbone)
+        if not of_images and (reads == "text_tower" or takes(backbone) != "text"):
+            encoder = " or a text encoder (hf/NAME)" if reads == "texts" else ""
+            message = f"strategy {name!r} needs an image–text model (clip/NAME){encoder}"
+            self._report(trial, "strategy", f"{message}, got {backbone}")
+        elif of_images and weights.name == "fractals":
+            message = f"strategy {name!r} compares images with texts"
+            self._report(trial, "weights", f"{message}, which {weights.name} do not know")
+        said = {key: trial.strategy.options.get(key, {}) for key in ("names", "prompts")}
+        self._try(trial, "strategy", lambda: check_said(self._dataset.classes, **said))
+
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:
             return
@@ -893,7 +913,7 @@ class Resolver:
             self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
-        if weights.name == "none" or weights.input_size in (0, size) or weights.described:
+        if weights.name == "none" or weights.input_size in (0, size) or weights.tokenizer:
             return
         message = (
             f"{trial.backbone.name} with weights {weights.name!r} was trained at "

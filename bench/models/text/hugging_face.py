@@ -65,20 +65,24 @@ def folder_of(backbone: str) -> Path:
         return local
     if local.exists() or place.startswith((".", "/", "~")):
         raise WeightsError(f"{local} is no folder of a transformers model: it has no {CONFIG_FILE}")
-    return _fetched(place)
+    import_transformers(backbone)
+    return fetch_folder(place, _FETCHED, mend=f"backbone: {PREFIX}PATH")
 
 
 @lru_cache(maxsize=64)
-def _fetched(name: str) -> Path:
-    import_transformers(PREFIX + name)
+def fetch_folder(name: str, files: tuple[str, ...], *, mend: str) -> Path:
+    """The folder of such files of a model of the hub, fetched once.
+
+    Raises `WeightsError` with what to write instead, `mend`, if it cannot be had.
+    """
     hub = importlib.import_module("huggingface_hub")
     try:
-        found = hub.snapshot_download(name, allow_patterns=list(_FETCHED))
+        found = hub.snapshot_download(name, allow_patterns=list(files))
     except Exception as error:  # the hub's client raises errors of several network libraries
         reason = bounded(str(error).partition("\n")[0], 300)
         raise WeightsError(
             f"cannot fetch {name!r} from the hub: {type(error).__name__}: {reason}. Download it "
-            "elsewhere and name its folder: backbone: hf/PATH"
+            f"elsewhere and name its folder: {mend}"
         ) from error
     return Path(found)
 
