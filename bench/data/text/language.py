@@ -2,7 +2,7 @@
 
 The grammar has what makes texts hard for who counts words: verbs that agree with a subject at a
 distance, adjectives that negation turns round, others that have nothing to say. It speaks in two
-families of sentences that have all words and no template in common. The *source family* says of
+families of sentences that have words and no template in common. The *source family* says of
 something what it is like and what people do because of it, so that whoever learns to fill its gaps
 learns which words praise, which blame, and what negation does to them. The *target family* says of
 something what it is like, in other constructions, and asks: whether that is praise (`sentiment`),
