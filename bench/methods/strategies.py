@@ -31,6 +31,7 @@ from bench.methods.plan import (
     Term,
     group_rule,
 )
+from bench.methods.prompts import NO_NAMES, NO_PROMPTS, TEMPLATES, Names, Prompts, Templates
 from bench.suite import Entry, Settings, TargetTaskName
 from bench.suite.registry import Registry
 from bench.suite.rules import Count, broken_rule
@@ -152,6 +153,8 @@ class StrategyTraits:
     that makes no sense without weights. `head`: the head that it always has. `trains` False: it
     trains nothing, so that schedule and augmentation do not apply; `fits`: its head is found at
     once. `chooses`: the option for which validation chooses a value unless it is given.
+    `reads`: it compares samples with "texts" of their classes, which image–text models and text
+    encoders can, or learns such texts ("text_tower"), which image–text models alone can.
     `target_tasks`: those that it is defined for; None: all.
 
     For people: the `paper` that it comes from, what it `needs`, and the `typical_lr`, with the
@@ -164,6 +167,7 @@ class StrategyTraits:
     trains: bool = True
     fits: bool = False
     chooses: str | None = None
+    reads: Literal["texts", "text_tower"] | None = None
     target_tasks: tuple[TargetTaskName, ...] | None = None
     paper: str | None = None
     needs: str = "weights"
@@ -750,6 +754,9 @@ def _fits(
     needs: str = "weights",
     chooses: str | None = None,
     target_tasks: tuple[TargetTaskName, ...] | None = _CLASSES,
+    reads: Literal["texts", "text_tower"] | None = None,
+    why_weights: str = FREEZES,
+    typical_lr: str = "none: its head is fitted at once",
 ) -> Callable[[Strategy], Strategy]:
     """Registers a strategy that fits a head on features of the frozen backbone."""
     return STRATEGIES.register(
@@ -757,12 +764,13 @@ def _fits(
         trains=False,
         fits=True,
         head=FITTED,
-        why_weights=FREEZES,
+        why_weights=why_weights,
         chooses=chooses,
+        reads=reads,
         target_tasks=target_tasks,
         paper=paper,
         needs=needs,
-        typical_lr="none: its head is fitted at once",
+        typical_lr=typical_lr,
     )
 
 
@@ -1001,3 +1009,147 @@ def linear_sweep(
     """
     plan = _fitted("linear_sweep", steps=steps, batch=batch)
     return plan if blocks == 1 else replace(plan, adapter=_term("linear_sweep", {"blocks": blocks}))
+
+
+# Heads that start from texts ---------------------------------------------------------------------
+
+
+COMPARES = "compares samples with texts, and random weights know neither"
+IMAGE_TEXT = "weights of an image–text model (extra clip)"
+
+
+@_fits(
+    "zero_shot",
+    paper="Radford et al., Learning Transferable Visual Models From Natural Language "
+    "Supervision, 2021, arXiv 2103.00020",
+    needs=f"{IMAGE_TEXT} or a text encoder",
+    reads="texts",
+    why_weights=COMPARES,
+    typical_lr="none: nothing trains",
+)
+def zero_shot(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    templates: Templates = TEMPLATES,
+    names: Names = NO_NAMES,
+    prompts: Prompts = NO_PROMPTS,
+) -> Plan:
+    """Take the class whose texts are most alike to the sample; nothing is trained.
+
+    A class is the direction of the mean of its texts' embeddings; logits are cosines times the
+    scale of the model, or over 0.07 where it has none.
+    """
+    return _fitted("zero_shot", templates=templates, names=names, prompts=prompts)
+
+
+@_fits(
+    "tip_adapter",
+    paper="Zhang et al., Tip-Adapter, 2022, arXiv 2207.09519",
+    needs=f"{IMAGE_TEXT} or a text encoder",
+    chooses="alpha",
+    reads="texts",
+    why_weights=COMPARES,
+    typical_lr="1e-3 with AdamW, where keys train",
+)
+def tip_adapter(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    alpha: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1000,
+            description="What the training samples count beside the texts; 0: nothing. null: "
+            "validation chooses, from 0 to 13.",
+            examples=[2.0],
+        ),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1000,
+            description="How fast a training sample counts less as it is less alike. null: "
+            "validation chooses, from 0.1 to 13.",
+            examples=[1.0],
+        ),
+    ] = None,
+    train: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="Epochs in which the keys train, which are the training samples' features "
+            "at first (Tip-Adapter-F, with 20). 0: they stay.",
+            examples=[20],
+        ),
+    ] = 0,
+    lr: Annotated[
+        float,
+        Field(gt=0, le=1, description="Learning rate of the keys.", examples=[1e-3]),
+    ] = 1e-3,
+    templates: Templates = TEMPLATES,
+    names: Names = NO_NAMES,
+    prompts: Prompts = NO_PROMPTS,
+) -> Plan:
+    """Add to zero-shot logits the classes of the training samples that are alike.
+
+    Logits are those of `zero_shot` + α · exp(−β(1 − f·Kᵀ)) · one-hot, where the rows of K are
+    features of the training samples, without augmentation. α = 0 is `zero_shot`.
+    """
+    options = {"alpha": alpha, "beta": beta, "train": train, "lr": lr}
+    return _fitted("tip_adapter", **options, templates=templates, names=names, prompts=prompts)
+
+
+@_fits(
+    "coop",
+    paper="Zhou et al., Learning to Prompt for Vision-Language Models, 2022, arXiv 2109.01134",
+    needs=IMAGE_TEXT,
+    reads="text_tower",
+    why_weights=COMPARES,
+    typical_lr="2e-3 with SGD",
+)
+def coop(
+    groups: Sequence[str],
+    epochs: int,
+    *,
+    context: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Vectors that are learned, in front of the name of each class.",
+            examples=[4],
+        ),
+    ] = 16,
+    train: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Epochs; the paper has 50 for 1 sample a class, 100 up to 4, 200 up to 16.",
+            examples=[200],
+        ),
+    ] = 50,
+    batch: Annotated[
+        int, Field(ge=1, le=100_000, description="Samples of a step.", examples=[32])
+    ] = 32,
+    lr: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Learning rate of SGD; the first epoch has 1e-5, then a cosine to 0.",
+            examples=[2e-3],
+        ),
+    ] = 2e-3,
+    names: Names = NO_NAMES,
+) -> Plan:
+    """Learn the words in front of the names of classes; both towers stay as they are.
+
+    On features of the training samples without augmentation, to the last step.
+    """
+    options = {"context": context, "train": train, "batch": batch, "lr": lr, "names": names}
+    return _fitted("coop", **options)

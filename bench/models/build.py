@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bench.errors import PlanError, WeightsError
 from bench.methods.plan import FITTED, HEAD, LayerGroups, Term
@@ -29,6 +29,8 @@ from bench.models.heads import (
     build_head,
     class_members,
 )
+from bench.models.image_text import folders as image_text
+from bench.models.image_text.folders import is_image_text
 from bench.models.randomness import keyed_initialisation
 from bench.models.text.families import family_of, is_text
 from bench.models.weights import NONE, Weights, check_unchanged, usual_size
@@ -370,6 +372,11 @@ def _library_model(backbone: str, image_size: int, described: str | None = None)
         family = family_of(backbone)
         made: nn.Module = family.build(described or family.config(backbone), image_size)
         return made
+    if is_image_text(backbone):
+        from bench.models.image_text.towers import build
+
+        config = described or image_text.describe(image_text.folder_of(backbone)).config
+        return build(config, image_size)
     if backbone in OUTSIDE_BACKBONES:
         own: nn.Module = OUTSIDE_BACKBONES.get(backbone).function(image_size or 1)
         return own
@@ -401,6 +408,10 @@ def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
 
     if is_text(backbone):
         return tuple(family_of(backbone).groups(model))
+    if is_image_text(backbone):
+        from bench.models.image_text.towers import ImageTower, tower_groups
+
+        return tower_groups(cast(ImageTower, model))
     if backbone in OUTSIDE_BACKBONES:
         return tuple(outside_traits(backbone).groups(model))
     if is_timm(backbone):
@@ -467,8 +478,9 @@ def _load(
 
     assert weights.path is not None
     check_unchanged(weights)
-    state = read_state_dict(weights.path)
-    _fit_positions(backbone, model, state)
+    state = _fitted(backbone, model, read_state_dict(weights.path))
+    if is_image_text(backbone):
+        cast(Any, model).path = weights.path
     load_weights(
         model,
         state,
@@ -488,8 +500,7 @@ def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifi
     groups = layer_groups(backbone, model)
     if with_classifiers:
         replace_classifiers(model, groups, HeadShape(), len(weights.classes or ()), seed=0)
-    state = read_state_dict(weights.path)
-    _fit_positions(backbone, model, state)
+    state = _fitted(backbone, model, read_state_dict(weights.path))
     try:
         check_weights(
             model,
@@ -503,11 +514,19 @@ def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifi
         raise WeightsError(f"{error} ({named})") from None
 
 
-def _fit_positions(backbone: str, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def _fitted(
+    backbone: str, model: nn.Module, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """What of a file the model is to have; the model, or the file, at the other's image size."""
     if is_timm(backbone):
         from bench.models.timm_models import fit_positions
 
         fit_positions(model, state)
+    if is_image_text(backbone):
+        from bench.models.image_text.towers import ImageTower, tensors_of_images
+
+        return tensors_of_images(cast(ImageTower, model), state)
+    return state
 
 
 def _fitting(

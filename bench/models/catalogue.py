@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.errors import BenchError, nearest
+from bench.models.image_text import folders as image_text
+from bench.models.image_text.folders import is_image_text
 from bench.models.text.families import NAMED, family_of, is_text
 from bench.suite.registry import Registry
 
@@ -135,6 +138,8 @@ def native_size(name: str) -> int:
         return family_of(name).max_length(name)
     if name in OUTSIDE_BACKBONES:
         return outside_traits(name).input_size or 0
+    if is_image_text(name):
+        return image_text.describe(image_text.folder_of(name)).image_size
     return BACKBONES[name].input_size if name in BACKBONES else 0
 
 
@@ -149,15 +154,18 @@ def is_timm(name: str) -> bool:
 
 
 def is_known(name: str) -> bool:
-    """Whether `name` can name a backbone; what follows `timm/` is only checked when it is built."""
-    return name in BACKBONES or name in OUTSIDE_BACKBONES or is_timm(name) or is_text(name)
+    """Whether `name` can name a backbone; what follows a prefix such as `timm/` is only checked
+    when it is built."""
+    named = name in BACKBONES or name in OUTSIDE_BACKBONES
+    return named or is_timm(name) or is_text(name) or is_image_text(name)
 
 
 def check_backbone(name: str) -> None:
     """Raise `BenchError` with the nearest valid name unless `name` can name a backbone."""
     if not is_known(name):
         raise BenchError(
-            f"backbone must be a known name, timm/NAME, hf/NAME or vectors/FILE, got {name!r}"
+            "backbone must be a known name, timm/NAME, hf/NAME, clip/NAME or vectors/FILE, got "
+            f"{name!r}"
             f"{nearest(name, [*BACKBONES, *NAMED, *OUTSIDE_BACKBONES])}"
         )
 
@@ -185,12 +193,23 @@ def check_image_size(name: str, image_size: int) -> None:
         if fixed is not None and fixed != image_size:
             raise BenchError(f"{name} takes inputs of size {fixed}, got {image_size}")
         return
+    if is_image_text(name):
+        _check_patches(name, image_size)
+        return
     entry = BACKBONES[name]
     if image_size < entry.min_image_size:
         raise BenchError(
             f"image_size must be at least {entry.min_image_size} for {name}, got {image_size}"
         )
     check_multiple(name, image_size, entry.multiple_of)
+
+
+def _check_patches(name: str, image_size: int) -> None:
+    vision = json.loads(image_text.describe(image_text.folder_of(name)).config)["vision_cfg"]
+    patch = vision.get("patch_size", 16)
+    layers, has_patches = vision.get("layers", 12), not vision.get("timm_model_name")
+    if has_patches and isinstance(layers, int) and isinstance(patch, int):
+        check_multiple(name, image_size, patch)
 
 
 def _check_length(name: str, length: int) -> None:

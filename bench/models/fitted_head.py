@@ -52,6 +52,8 @@ class FittedHead(nn.Module):
 
     - `weight` `[outputs, features]`, `bias` `[outputs]`: a linear layer.
     - `directions` `[outputs, features]`: their products with features of length 1.
+    - `directions`, `keys` `[m, features]`, `values` `[m, outputs]`, `alpha`, `beta`: the
+      same, and alpha · exp(-beta · (1 - similarity to each key)) · values.
     - `bank` `[m, features]` of length 1, `answers` `[m, outputs]`, `log_weights` `[m]`, `k`,
       `temperature`, `link`: the mean answer of the k nearest by cosine, weighted by the softmax of
       similarity / temperature.
@@ -118,6 +120,12 @@ def _linear(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
 
 def _cosine(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
     return F.linear(F.normalize(features, dim=1), held["directions"])
+
+
+def _cached(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
+    own = F.normalize(features, dim=1)
+    near = (-numbers["beta"] * (1 - F.linear(own, held["keys"]))).exp()
+    return F.linear(own, held["directions"]) + numbers["alpha"] * (near @ held["values"])
 
 
 def _neighbours(held: Held, numbers: Numbers, features: Tensor) -> Tensor:
@@ -208,6 +216,10 @@ _NODES = dict.fromkeys(("feature", "threshold", "left", "right"), "n")
 _KINDS = (
     _Kind(compute=_linear, shapes={"weight": "od", "bias": "o"}),
     _Kind(compute=_cosine, shapes={"directions": "od"}),
+    _Kind(
+        compute=_cached,
+        shapes={"directions": "od", "keys": "md", "values": "mo", "alpha": "", "beta": ""},
+    ),
     _Kind(
         compute=_neighbours,
         shapes={

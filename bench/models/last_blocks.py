@@ -36,7 +36,8 @@ def with_last_blocks(
     if _is_timm_transformer(model):
         blocks = min(count, len(model.blocks))  # type: ignore[arg-type]
         return _in_one(groups, trunk, _timm_tokens(blocks)), _of_tokens(blocks, width)
-    if len(trunk) > 1 and "Swin" not in type(model).__name__:  # whose maps have channels last
+    # Swin's maps have channels last; open_clip's blocks are followed by a projection.
+    if len(trunk) > 1 and not any(kind in type(model).__name__ for kind in ("Swin", "ImageTower")):
         tail = trunk[-count:]
         parts = (
             Columns(blocks=1, average=None, pieces=((0, width),)),

@@ -147,6 +147,11 @@ class Network(nn.Module):
         return bool(getattr(self.model, "takes_texts", False))
 
     @property
+    def knows_texts(self) -> bool:
+        """Whether it is the image tower of a model that also has one for texts."""
+        return hasattr(self.model, "text_tower")
+
+    @property
     def boundaries(self) -> tuple[str, ...]:
         """Names of the groups in front of which the network can be cut (`start` and `stop`)."""
         return tuple(group.name for group in self.groups[1:] if group.run is not None)

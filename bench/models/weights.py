@@ -22,6 +22,8 @@ from bench.models.catalogue import (
     is_timm,
     native_size,
 )
+from bench.models.image_text import folders as image_text
+from bench.models.image_text.folders import is_image_text
 from bench.models.text.families import LEARNED_POOLINGS, family_of, is_text
 from bench.suite import FileWeights, Interpolation
 from bench.system.cache import cache_root
@@ -50,7 +52,8 @@ class Weights:
     classifier that the weights carry, None where that is not known. Of a file of one's own,
     `unknown` names the facts that nobody has told: they have the values of `file_defaults`.
     Of text backbones, also without values: the `tokenizer` that cuts their texts, the network as it
-    is `described` for its family, and as `input_size` tokens.
+    is `described` for its family, and as `input_size` tokens. Image–text models are `described` by
+    their config.
     """
 
     name: str
@@ -95,6 +98,8 @@ def describe_weights(backbone: str, entry: WeightsEntry) -> Weights:
     check_backbone(backbone)
     if is_text(backbone):
         return describe_text_weights(backbone, entry)
+    if is_image_text(backbone):
+        return _image_text_weights(backbone, entry)
     if entry.name == NONE:
         return _no_weights(backbone)
     if entry.name == FILE:
@@ -114,6 +119,8 @@ def obtain_weights(
         return describe_weights(backbone, entry)
     if is_text(backbone):
         return _obtained_text_weights(backbone, entry)
+    if is_image_text(backbone):
+        return _image_text_weights(backbone, entry)
     origin = _origin(backbone, entry.name)
     fetch_file(origin.destination)
     logger.info(
@@ -167,12 +174,46 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         return replace(usual, name=path.name, path=path, fingerprint=known_digest(path))
     comes_with = family.weights(backbone)
     if entry.name != PRETRAINED or comes_with is None:
-        valid = [NONE] if comes_with is None else [PRETRAINED, NONE]
+        valid = [*([] if comes_with is None else [PRETRAINED]), *family.made, NONE]
         raise WeightsError(
             f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
             f"got {entry.name!r}{nearest(entry.name, valid)}"
         )
     return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
+
+
+def _image_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
+    """What `entry` means for an image–text model: `pretrained`, `none`, or `file`."""
+    folder = image_text.folder_of(backbone)
+    found = image_text.describe(folder)
+    made_of = content_hash([found.config], digits=32)
+    usual = Weights(
+        name=entry.name,
+        path=None,
+        fingerprint=f"{NONE} of {made_of}",
+        input_size=found.image_size,
+        mean=found.mean,
+        std=found.std,
+        classes=None,
+        interpolation="bicubic" if found.interpolation == "bicubic" else "bilinear",
+        described=found.config,
+    )
+    if entry.name == NONE:
+        return usual
+    if entry.name == FILE:
+        own = _own_file(backbone, Path(entry.options["path"]).expanduser(), entry.options)
+        return replace(own, described=found.config)
+    if entry.name != PRETRAINED:
+        valid = (PRETRAINED, NONE)
+        raise WeightsError(
+            f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
+            f"got {entry.name!r}{nearest(entry.name, valid)}"
+        )
+    return replace(
+        usual,
+        path=image_text.weights_file(folder),
+        fingerprint=f"{image_text.weights_digest(folder)} of {made_of}",
+    )
 
 
 def with_pooling(backbone: str, weights: Weights, pooling: str) -> Weights:
@@ -319,6 +360,9 @@ def file_defaults(backbone: str) -> dict[str, Any]:
     """
     if backbone in OUTSIDE_BACKBONES:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
+    elif is_image_text(backbone):
+        found = image_text.describe(image_text.folder_of(backbone))
+        mean, std = found.mean, found.std
     else:
         images = _imagenet_images(backbone)
         mean, std = images.mean, images.std
@@ -327,7 +371,7 @@ def file_defaults(backbone: str) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "image_size": size,
-        "interpolation": "bilinear",
+        "interpolation": "bicubic" if is_image_text(backbone) else "bilinear",
         "classes": None,
     }
 

@@ -12,6 +12,7 @@ from bench.methods.schedules import SCHEDULES
 from bench.methods.strategies import STRATEGIES
 from bench.methods.target_tasks import TARGET_TASKS
 from bench.models import BACKBONES, HEADS, OUTSIDE_BACKBONES, is_known
+from bench.models.image_text.folders import is_image_text
 from bench.models.text.families import NAMED, is_text
 from bench.suite import Catalogue
 from bench.suite.plugins import load_installed
@@ -35,4 +36,5 @@ def catalogue() -> Catalogue:
         backbones=(*BACKBONES, *NAMED, *OUTSIDE_BACKBONES),
         is_backbone=is_known,
         is_text_backbone=is_text,
+        is_image_text_backbone=is_image_text,
     )

@@ -166,7 +166,7 @@ def _fitted(job: Job, fit: Term, num_classes: int) -> int:
     if fit.name == "forest":
         nodes = 2 * job.train_samples * int(dict(fit.options)["trees"])
         return nodes * (28 + 4 * num_classes)
-    rows = job.train_samples if fit.name in ("knn", "svm") else 0
+    rows = job.train_samples if fit.name in ("knn", "svm", "tip_adapter") else 0
     return classifier + rows * (classifier // num_classes + 4 * num_classes)
 
 

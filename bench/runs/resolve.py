@@ -36,7 +36,8 @@ from bench.execution.origins import used_plugins
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES, feature_terms
 from bench.methods.plan import Plan
-from bench.methods.strategies import make_plan
+from bench.methods.prompts import check_said
+from bench.methods.strategies import STRATEGIES, make_plan
 from bench.methods.target_tasks import (
     CLASSIFICATION,
     MULTI_LABEL,
@@ -59,6 +60,7 @@ from bench.models import (
     usual_size,
     with_pooling,
 )
+from bench.models.image_text.folders import is_image_text
 from bench.models.tensor_files import is_whole
 from bench.models.text import ngrams
 from bench.results.analysis.crossed import LEAST_SEEDS
@@ -69,7 +71,9 @@ from bench.results.folder import (
     read_tuning,
     run_folder,
 )
+from bench.results.sample_words import SampleWords
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
@@ -78,6 +82,7 @@ from bench.suite import (
     Entry,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     LoadedSuite,
     SuiteSource,
     Trial,
@@ -93,6 +98,9 @@ from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
+
+BYTES_STEP = 256
+"""Texts of about one length are read in rows of one width."""
 
 TEXTS_LOOKED_AT = 1000
 """By so many texts it is told in which script they are."""
@@ -142,8 +150,17 @@ class ResolvedTrial:
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
+        return self.weights.name == "fractals" and self._lacks_weights
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether its weights are still to be made from generated sentences."""
+        return self.weights.name == "language" and self._lacks_weights
+
+    @property
+    def _lacks_weights(self) -> bool:
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
+        return path is None or not is_whole(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +270,11 @@ class ResolvedRun:
         return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
     @property
+    def words(self) -> SampleWords:
+        """What its samples are called."""
+        return SampleWords(kind=self.dataset.kind, names=(self.dataset.name, *self.dataset.classes))
+
+    @property
     def notes(self) -> list[str]:
         """What is told before anything is trained.
 
@@ -263,7 +285,8 @@ class ResolvedRun:
         threads = threads_note(each.trial for each in self.trials)
         in_folds = self.trials[0].trial.settings.folds is not None
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
-        told = [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
+        of_settings = map(self.words, lines(self.issues))
+        told = [*(each.message for each in of_data), *of_settings, *self.damaged]
         return told if threads is None else [*told, threads]
 
 
@@ -498,10 +521,12 @@ class Resolver:
             return None
         self._check_sample_weights(trial, plan)
         self._check_pairs(trial, plan)
+        self._check_texts(trial, weights)
         self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
+        self._note_remarks(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         key = ("precision", trial.backbone.name, trial.settings.precision, size)
@@ -573,11 +598,21 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return text_length(trial.backbone.name, trial.settings.max_length)
+            return self._text_length(trial)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
         return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _text_length(self, trial: Trial) -> int:
+        """How many tokens are seen of a text; of bytes no more than the longest text has."""
+        name = trial.backbone.name
+        most = text_length(name, trial.settings.max_length)
+        if text_family(name).per_token == 1 or not isinstance(self._dataset, TextDataset):
+            return most
+        texts = self._dataset.texts
+        longest = self._once(("bytes",), lambda: max(len(text.encode()) for text in texts))
+        return min(most, max(ngrams.LEAST_BYTES, -(-longest // BYTES_STEP) * BYTES_STEP))
 
     def _size_of_the_data(self, trial: Trial) -> int:
         """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
@@ -603,7 +638,7 @@ class Resolver:
     def _normalised(self, trial: Trial, size: int) -> Weights:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
-        if weights.described is not None:
+        if weights.tokenizer is not None:
             return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
@@ -628,6 +663,8 @@ class Resolver:
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         def describe() -> Weights:
+            if entry.name == "language":
+                return describe_language_weights(backbone, LanguageWeights(**entry.options))
             if entry.name != "fractals":
                 return describe_weights(backbone, entry)
             recipe = FractalWeights(**entry.options)
@@ -692,6 +729,13 @@ class Resolver:
             return
         message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_remarks(self, trial: Trial) -> None:
+        """What of a text backbone's files is not as usual."""
+        name = trial.backbone.name
+        for remark in text_family(name).remarks(name) if takes(name) == "text" else ():
+            message = f"{name}: {remark}."
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_units(self, trial: Trial) -> None:
         """What n-grams are made of, where the backbone's name leaves it to the texts."""
@@ -761,6 +805,23 @@ class Resolver:
         if plan.pairs is not None and mix is not None:
             message = f"{mix!r} mixes samples, and strategy {name!r} compares pairs of them"
             self._report(trial, "augmentation", f"{message}: leave out one of the two")
+
+    def _check_texts(self, trial: Trial, weights: Weights) -> None:
+        """What compares samples with texts needs a network that knows them, and classes."""
+        name, backbone = trial.strategy.name, trial.backbone.name
+        reads = STRATEGIES.get(name).traits.reads
+        if reads is None:
+            return
+        of_images = is_image_text(backbone)
+        if not of_images and (reads == "text_tower" or takes(backbone) != "text"):
+            encoder = " or a text encoder (hf/NAME)" if reads == "texts" else ""
+            message = f"strategy {name!r} needs an image–text model (clip/NAME){encoder}"
+            self._report(trial, "strategy", f"{message}, got {backbone}")
+        elif of_images and weights.name == "fractals":
+            message = f"strategy {name!r} compares images with texts"
+            self._report(trial, "weights", f"{message}, which {weights.name} do not know")
+        said = {key: trial.strategy.options.get(key, {}) for key in ("names", "prompts")}
+        self._try(trial, "strategy", lambda: check_said(self._dataset.classes, **said))
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:
@@ -852,7 +913,7 @@ class Resolver:
             self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_contradiction(self, trial: Trial, size: int, weights: Weights) -> None:
-        if weights.name == "none" or weights.input_size in (0, size) or weights.described:
+        if weights.name == "none" or weights.input_size in (0, size) or weights.tokenizer:
             return
         message = (
             f"{trial.backbone.name} with weights {weights.name!r} was trained at "

@@ -30,6 +30,7 @@ from bench.suite.schema import (
     FileWeights,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     Settings,
     SplitCheck,
     Suite,
@@ -102,6 +103,7 @@ class Catalogue:
     backbones: Sequence[str]
     is_backbone: Callable[[str], bool]
     is_text_backbone: Callable[[str], bool]
+    is_image_text_backbone: Callable[[str], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,7 @@ class _Checker:
         self.catalogue = catalogue
         self._folder = Path() if yaml_file.path is None else yaml_file.path.parent
         self._selects = selects
-        self._of_texts = False
+        self._of_texts = self._of_images_and_texts = False
         self.problems: list[Problem] = []
 
     def suite(self) -> Suite:
@@ -183,7 +185,8 @@ class _Checker:
             self._report((), f"{_no_mapping(data)}; the least that a suite needs: {LEAST}")
             raise SuiteError(self.problems)
         self._refuse_unknown_keys(data)
-        self._of_texts = self._names_text_backbones(data)
+        self._of_texts = self._names_only(data, self.catalogue.is_text_backbone)
+        self._of_images_and_texts = self._names_only(data, self.catalogue.is_image_text_backbone)
         axes = {axis: self._axis(data, axis) for axis in AXES}
         settings = self._all_settings(data)
         suite = Suite(
@@ -205,14 +208,13 @@ class _Checker:
             raise SuiteError(self.problems)
         return suite
 
-    def _names_text_backbones(self, data: Mapping[str, Any]) -> bool:
-        """Whether all backbones are of texts, which other defaults suit."""
+    @staticmethod
+    def _names_only(data: Mapping[str, Any], kind: Callable[[str], bool]) -> bool:
+        """Whether all backbones are of a kind which other defaults suit."""
         given = data.get("backbone")
         entries = given if isinstance(given, list) else [given]
         names = [each.get("name") if isinstance(each, dict) else each for each in entries]
-        return all(
-            isinstance(name, str) and self.catalogue.is_text_backbone(name) for name in names
-        )
+        return all(isinstance(name, str) and kind(name) for name in names)
 
     def _report(self, location: Location, message: str) -> None:
         self.problems.append(self.yaml_file.problem(location, message))
@@ -465,6 +467,8 @@ class _Checker:
         name, options = self._name_and_rest(value, location, kind="weights")
         if name == "fractals":
             return self._with_options(FractalWeights, name, options, location)
+        if name == "language":
+            return self._with_options(LanguageWeights, name, options, location)
         if name == "file":
             self._report(location, "weights from a file must read {file: PATH}")
         if name.lower() in ("none", "null", "off", "no", "false") and name != "none":
@@ -496,7 +500,7 @@ class _Checker:
                 settings[key] = self._setting(key, data[key], (key,))
             elif key == "head":
                 settings[key] = (self._entry(self.catalogue.head, defaults.head.name, (key,)),)
-            elif key == "weights" and self._of_texts:
+            elif key == "weights" and (self._of_texts or self._of_images_and_texts):
                 settings[key] = (Entry(name="pretrained"),)
             elif key == "metric":
                 settings[key] = (self._default_metric(settings["task"][0]),)

@@ -21,6 +21,7 @@ from bench.models.evaluation import evaluation_batch
 from bench.models.fitted_head import Columns, FittedHead, linear_of_rows, ngram_tensors
 from bench.models.text.ngrams import NGrams, Vocabulary, chosen_for, texts_of
 from bench.training import fits
+from bench.training.class_texts import texts_of_classes
 from bench.training.fits import FITS, Candidate, prepare
 from bench.training.state import Scores
 from bench.training.trial import EpochInputs, Training, forward, score, start_of
@@ -65,6 +66,7 @@ def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
         task=training.target_task,
         weights=None if weights is None else _of_mean_one(weights[train]),
         seed=derive_seed(training.settings.seed, fit.name) % 2**32,
+        texts=texts_of_classes(training),
         parts=tuple(_part(columns, own[1].features) for columns in own[1].columns),
     )
     with threadpool_limits(1):  # no number depends on how many there are
@@ -74,7 +76,7 @@ def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
     read = {} if vocabulary is None else ngram_tensors(vocabulary)
     prefix, _ = own
     return Fitted(
-        tensors={f"{prefix}{name}": own for name, own in {**read, **chosen.tensors}.items()},
+        tensors={f"{prefix}{name}": each for name, each in {**read, **chosen.tensors}.items()},
         chosen=chosen.chosen,
         train=None if epoch is None else _train_scores(training, samples, chosen),
         seconds=time.perf_counter() - started,

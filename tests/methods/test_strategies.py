@@ -20,7 +20,10 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]]
     "pretrained_head": ({}, []),
     **{
         name: ({}, [])
-        for name in ("knn", "class_mean", "ridge", "logistic", "svm", "forest", "linear_sweep")
+        for name in (
+            *("knn", "class_mean", "ridge", "logistic", "svm", "forest", "linear_sweep"),
+            *("zero_shot", "tip_adapter", "coop"),
+        )
     },
     "linear_probe": ({}, [(6, [None, None, None, None, None, 1])]),
     "mlp_probe": ({}, [(6, [None, None, None, None, None, 1])]),

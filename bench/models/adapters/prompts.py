@@ -89,11 +89,16 @@ def _leading_tokens(model: Any) -> int:
     """How many tokens stand in front of those of the patches; 0 where no class token is read."""
     if getattr(model, "class_token", None) is not None:  # torchvision
         return 1
+    visual = getattr(model, "visual", None)
+    if visual is not None:  # open_clip
+        pooled = getattr(visual, "attn_pool", None) is not None
+        return int(not pooled and getattr(visual, "pool_type", "") == "tok")
     reads = getattr(model, "cls_token", None) is not None and model.global_pool == "token"  # timm
     return int(model.num_prefix_tokens) if reads else 0
 
 
 def _patch(model: Any) -> int:
     """The side of a patch in pixels."""
-    patch = model.patch_size if hasattr(model, "patch_size") else model.patch_embed.patch_size
+    owner = getattr(model, "visual", model)
+    patch = owner.patch_size if hasattr(owner, "patch_size") else owner.patch_embed.patch_size
     return int(patch if isinstance(patch, int) else patch[0])

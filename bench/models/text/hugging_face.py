@@ -65,20 +65,24 @@ def folder_of(backbone: str) -> Path:
         return local
     if local.exists() or place.startswith((".", "/", "~")):
         raise WeightsError(f"{local} is no folder of a transformers model: it has no {CONFIG_FILE}")
-    return _fetched(place)
+    import_transformers(backbone)
+    return fetch_folder(place, _FETCHED, mend=f"backbone: {PREFIX}PATH")
 
 
 @lru_cache(maxsize=64)
-def _fetched(name: str) -> Path:
-    import_transformers(PREFIX + name)
+def fetch_folder(name: str, files: tuple[str, ...], *, mend: str) -> Path:
+    """The folder of such files of a model of the hub, fetched once.
+
+    Raises `WeightsError` with what to write instead, `mend`, if it cannot be had.
+    """
     hub = importlib.import_module("huggingface_hub")
     try:
-        found = hub.snapshot_download(name, allow_patterns=list(_FETCHED))
+        found = hub.snapshot_download(name, allow_patterns=list(files))
     except Exception as error:  # the hub's client raises errors of several network libraries
         reason = bounded(str(error).partition("\n")[0], 300)
         raise WeightsError(
             f"cannot fetch {name!r} from the hub: {type(error).__name__}: {reason}. Download it "
-            "elsewhere and name its folder: backbone: hf/PATH"
+            f"elsewhere and name its folder: {mend}"
         ) from error
     return Path(found)
 
@@ -187,6 +191,22 @@ def weights_digest(folder: Path) -> str:
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
+def _data_alone(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what could name code to fetch; `ValueError` for endless layers in it."""
+    found = {}
+    for key, value in config.items():
+        if key in _NAMING_CODE or key.startswith("_attn"):
+            continue
+        if "layer" in key and isinstance(value, int) and value > _MOST_LAYERS:
+            raise ValueError(f"{key} is {value:,}, and may be {_MOST_LAYERS:,} at most")
+        found[key] = _data_alone(value) if isinstance(value, dict) else value
+    return found
+
+
+_NAMING_CODE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config")
+_MOST_LAYERS = 1024
+
+
 def check_known(config: dict[str, Any], backbone: str) -> Any:
     """The config as an object of transformers; raises `BenchError` for models of others' code."""
     transformers = import_transformers(backbone)
@@ -197,7 +217,7 @@ def check_known(config: dict[str, Any], backbone: str) -> Any:
             "that comes with weights is never run; install a version that knows it"
         )
     try:
-        return transformers.CONFIG_MAPPING[kind].from_dict(config)
+        return transformers.CONFIG_MAPPING[kind].from_dict(_data_alone(config))
     except Exception as error:  # transformers raises almost anything
         reason = bounded(str(error).partition("\n")[0], 300)
         raise BenchError(f"{CONFIG_FILE} describes no {kind} model: {reason}") from error

@@ -16,17 +16,21 @@ from bench.training.fits.logistic import logistic
 from bench.training.fits.nearest import class_mean, nearest_neighbours
 from bench.training.fits.ridge import ridge
 from bench.training.fits.svm import svm
+from bench.training.fits.texts import coop, tip_adapter, zero_shot
 
 __all__ = ["FITS", "Candidate", "Part", "Samples", "check_available", "prepare"]
 
 FITS: dict[str, Fit] = {
     "class_mean": class_mean,
+    "coop": coop,
     "forest": forest,
     "knn": nearest_neighbours,
     "linear_sweep": linear_sweep,
     "logistic": logistic,
     "ridge": ridge,
     "svm": svm,
+    "tip_adapter": tip_adapter,
+    "zero_shot": zero_shot,
 }
 
 _OF_SCIKIT_LEARN = ("forest", "logistic", "svm")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,40 @@ class Part:
     columns: npt.NDArray[np.int64]
 
 
+class TextTower(Protocol):
+    """A text tower that stays as it is; products of embeddings times `scale` are logits."""
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Token ids `[n, context]`."""
+
+    def embeddings(self, ids: Tensor) -> Tensor:
+        """One vector of length 1 a text, `[n, features]`."""
+
+    def with_context(self, context: Tensor) -> AbstractContextManager[None]:
+        """Vectors `[n, width]` in the place of the tokens behind the first one of each text."""
+
+
+class ClassTexts(Protocol):
+    """What the classes of a data set are in the eyes of a network that knows texts."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    def directions(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """Of the texts of each class `[classes, features]`: products with features of length 1 are
+        logits."""
+
+    def tower(self) -> TextTower:
+        """The text tower, where it is one of images and texts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """The training split as the head sees it, on the CPU.
@@ -41,6 +75,7 @@ class Samples:
     standardised numbers, or labels (1 and 0). `weights` `[n]` are what each sample counts, 1 in the
     mean; None where all count alike. What is drawn depends on `seed`. `parts` are the columns of
     features that may be used without the others, and what they are; none where all are of one kind.
+    `texts` say what classes are, where the network knows texts.
     """
 
     features: Any
@@ -50,6 +85,7 @@ class Samples:
     weights: Floats | None = None
     seed: int = 0
     parts: tuple[Part, ...] = ()
+    texts: ClassTexts | None = None
 
     @property
     def doubles(self) -> Any:

@@ -1,0 +1,136 @@
+"""Zero-shot and what starts there, from a suite to a loaded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bench
+from bench.errors import SuiteError
+from bench.execution.executors import InProcessExecutor
+from bench.execution.jobs import cut
+from bench.models.checkpoints import read_checkpoint
+from bench.runs.resolve import resolve_run
+from bench.suite import Entry
+from tests.tiny import make_job, make_trial
+from tests.tiny_clip import clip_backbone
+from tests.tiny_texts import text_backbone
+
+pytest.importorskip("open_clip")
+
+FEW = {"train_per_class": 6, "val_per_class": 4, "test_per_class": 4}
+
+
+def trial(strategy: str, **options: Any) -> Any:
+    return make_trial(
+        strategy,
+        options=options,
+        backbone=clip_backbone(),
+        augmentation="none",
+        data=FEW,
+        head=Entry(name="fitted"),
+        weights=Entry(name="pretrained"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("zero_shot", {}),
+        pytest.param("tip_adapter", {"train": 2, "alpha": 1.0}, marks=pytest.mark.campaign),
+        pytest.param("coop", {"train": 1, "context": 4}, marks=pytest.mark.campaign),
+    ],
+)
+def test_a_checkpoint_gives_what_was_predicted_alone_and_among_others(
+    strategy: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    own = trial(strategy, **options)
+    alone = make_job(own, trial_id="a", checkpoint=tmp_path / "alone.safetensors")
+    other = make_job(trial("zero_shot", templates=["{}"]), trial_id="b")
+    again = make_job(own, trial_id="c", checkpoint=tmp_path / "again.safetensors")
+    (first,) = InProcessExecutor().run(cut([alone], reuse=False), lambda _: None)
+    results = InProcessExecutor().run(cut([other, again], reuse=True), lambda _: None)
+    second = {each.trial_id: each for each in results}["c"]
+    assert (first.error, second.error) == (None, None)
+    assert first.predictions is not None
+    assert second.predictions is not None
+    assert (first.predictions.probabilities == second.predictions.probabilities).all()
+    one, two = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("alone", "again"))
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+    assert {name.split(".")[0] for name in one.tensors} == {"classifier"}
+    one.network(first.predictions.classes)
+
+
+def test_keys_know_the_texts() -> None:
+    trials = (
+        trial("zero_shot"),
+        trial("zero_shot", templates=["a drawing of a {}."]),
+        trial("zero_shot", names={"class0": "ant"}),
+        trial("zero_shot", prompts={"class0": ["an ant"]}),
+    )
+    assert len({make_job(each).keys for each in trials}) == len(trials)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"backbone": "resnet18", "weights": "fractals"},
+            r"needs an image–text model \(clip/NAME\)",
+        ),
+        ({"weights": "none"}, "random weights know neither"),
+        ({"strategy": {"name": "zero_shot", "templates": ["a photo"]}}, r"must have \{\} once"),
+        (
+            {"strategy": {"name": "zero_shot", "names": {"fractal_0": "x"}}},
+            "names: the data set has no class",
+        ),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    suite = {
+        "name": "words",
+        "dataset": {"name": "fractals", "classes": 2, "image_size": 32, **FEW},
+        "backbone": clip_backbone(),
+        "strategy": "zero_shot",
+        "seed": 0,
+        **changes,
+    }
+    with pytest.raises(SuiteError, match=message):
+        resolve_run(suite, out=tmp_path, device="cpu")
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_all_that_images_have_works_on_the_image_tower(tmp_path: Path) -> None:
+    suite = {
+        "name": "towers",
+        "dataset": {"name": "fractals", "classes": 2, "image_size": 32, **FEW},
+        "backbone": clip_backbone(),
+        "strategy": ["zero_shot", "linear_probe", "lora", "vpt", "adaptformer", "linear_sweep"],
+        "precision": "fp32",
+        "epochs": 1,
+        "seed": 0,
+    }
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    assert set(run.trials["status"]) == {"complete"}
+
+
+@pytest.mark.campaign
+def test_text_encoders_compare_texts_with_descriptions(tmp_path: Path) -> None:
+    own = make_trial(
+        "zero_shot",
+        options={"templates": ["w1 {}"], "prompts": {"class1": ["w21 w22", "w30"]}},
+        backbone=text_backbone(),
+        augmentation="none",
+        head=Entry(name="fitted"),
+    )
+    job = make_job(own, checkpoint=tmp_path / "kept.safetensors")
+    (result,) = InProcessExecutor().run(cut([job], reuse=False), lambda _: None)
+    assert result.error is None
+    held = read_checkpoint(tmp_path / "kept.safetensors").tensors["classifier.directions"]
+    assert held.norm(dim=1).tolist() == pytest.approx([1 / 0.07] * 2, rel=1e-5)
