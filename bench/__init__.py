@@ -213,7 +213,7 @@ def init(
     minutes: float = 10.0,
     reporter: Reporter | None = None,
 ) -> WrittenSuite:
-    """Look at a folder of images, or at a table of labels, and write a suite for it, ready to run.
+    """Look at a folder or table of images or texts, and write a suite for it, ready to run.
 
     `output` is the suite's file (default: named like the folder, in the current one); `force`
     replaces one that exists. The suite takes about `minutes` to train on this machine.
@@ -312,14 +312,17 @@ def predict(
     what: Any,
     *,
     trial: str | None = None,
+    column: str | None = None,
     out: str | Path | None = None,
     min_confidence: float = 0.0,
     device: str = "auto",
 ) -> Predictions:
-    """Classify images with a trained trial of a run, chosen as `load` does.
+    """Classify images or texts with a trained trial of a run, chosen as `load` does.
 
     `what` is one path or several (image files, folders with their subfolders, zip archives, CSV
-    files with a column of paths, `-` for paths on standard input), or the images themselves. With
+    files with a column of paths, `-` for paths on standard input), or the images themselves. For a
+    trial of texts it is a text or several; a string that names a folder, or a file (.txt with a
+    text a line, .csv, .tsv or .jsonl with texts in `column`), stands for the texts in it. With
     `out` (.csv, .parquet or .jsonl), memory does not grow with the number of files. A class that is
     less probable than `min_confidence` becomes `unsure`. Files that cannot be read are named in the
     result, and the rest is classified.
@@ -328,7 +331,15 @@ def predict(
     """
     from bench.prediction.classify import predict as classify
 
-    return classify(run, what, trial=trial, out=out, min_confidence=min_confidence, device=device)
+    return classify(
+        run,
+        what,
+        trial=trial,
+        column=column,
+        out=out,
+        min_confidence=min_confidence,
+        device=device,
+    )
 
 
 def export(
@@ -371,8 +382,9 @@ def serve(
 ) -> None:
     """Answer requests with a trained trial, chosen as `load` does, until a signal comes.
 
-    `GET /` is a page where one drops or photographs an image, `POST /predict` is for programs, and
-    `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if there is one.
+    `GET /` is a page where one drops or photographs an image, or writes a text, `POST /predict` is
+    for programs, and `/docs`, `/healthz` and `/metrics` are there. Clients must send `token`, if
+    there is one.
     `limits` are those of `bench.prediction.serve.Limits`. `tell` receives the messages.
 
     Raises `BenchError` as `load` does, where the address cannot be had, and for the missing extra.

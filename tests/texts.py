@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,35 @@ import numpy as np
 import pytest
 
 from bench.data import TextDataset
+from bench.system.cache import cache_root
 
 GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "dull")
 FILLERS = ("the", "film", "was", "and", "plot", "quite", "actor", "very", "a", "of", "scene", "end")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *FILLERS)
 WIDTH = 16
+SMALL = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "dim": WIDTH,
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_dim": 32,
+    "n_embd": WIDTH,
+    "n_layer": 2,
+    "n_head": 2,
+    "embedding_size": WIDTH,
+    "head_dim": 8,
+    "vocab_size": len(VOCABULARY),
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+}
+"""What configs of transformers call the sizes of a model, and the tokens that it knows."""
 
 
 def sentences(count: int, *, seed: int = 0) -> TextDataset:
@@ -70,6 +95,22 @@ def bert_folder(folder: Path, **changes: Any) -> Path:
     transformers.BertModel(config).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
     return folder
+
+
+def small_model(kind: str, **changes: Any) -> Any:
+    """A model of two narrow blocks, of the kind that transformers calls so, with random values."""
+    transformers = pytest.importorskip("transformers")
+    usual = transformers.AutoConfig.for_model(kind)
+    own = {name: value for name, value in SMALL.items() if hasattr(usual, name)}
+    config = transformers.AutoConfig.for_model(kind, **{**own, **changes})
+    return transformers.AutoModel.from_config(config)
+
+
+@cache
+def text_backbone() -> str:
+    """The name of a tiny BERT, in the cache of who asks first."""
+    folder = cache_root() / "tiny-bert"
+    return f"hf/{folder if folder.is_dir() else bert_folder(folder)}"
 
 
 def with_config(folder: Path, **changes: Any) -> None:

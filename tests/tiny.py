@@ -5,20 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.data import DATASETS, open_data, open_dataset, prepare_images
-from bench.data.text.prepared import prepare_texts
+from bench.data import open_data, open_dataset
+from bench.data import prepare as prepare_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
 from bench.methods.strategies import make_plan
 from bench.models import layer_group_names, obtain_weights
-from bench.models.text.families import is_text
+from bench.models.text.families import family_of, is_text
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
 from bench.suite.registry import Registry
 from bench.training.loop import Training
-from tests.tiny_texts import LENGTH, made_up_texts, tokenizer
+from tests.texts import sentences
 
 SIZE = 32
+LENGTH = 24
+"""Tokens of a text, at most: some are longer."""
 DATA = {
     "classes": 2,
     "train_per_class": 8,
@@ -65,9 +67,8 @@ def make_trial(
     names = catalogue()
     of_texts = is_text(backbone)
     if of_texts:
-        usual = {name: default for name, (_, default) in DATASETS.shared_options.items()}
-        dataset = Entry(name="made_up_texts", options={**usual, **(data or {})})
-        augmentation, mix = "none", None
+        dataset = entry(names.dataset, "text", lists=_lists(**(data or {})))
+        augmentation = "none" if augmentation == "flip_crop" else augmentation
         settings = {"max_length": LENGTH, **settings}
     else:
         dataset = entry(names.dataset, "fractals", **{**DATA, **(data or {})})
@@ -92,24 +93,19 @@ def make_trial(
     )
 
 
-def _own(trial: Trial) -> dict[str, Any]:
-    """The options of the trial's data set that no other has."""
-    return {
-        name: value
-        for name, value in trial.dataset.options.items()
-        if name not in DATASETS.shared_options
-    }
+def _lists(count: int = 28, seed: int = 0) -> dict[str, list[str]]:
+    """Sentences as lists."""
+    made = sentences(count, seed=seed)
+    return {"text": list(made.texts), "label": [made.classes[label] for label in made.labels]}
 
 
 def prepare(trial: Trial) -> Path:
-    if is_text(trial.backbone.name):
-        texts, length = made_up_texts(**_own(trial)), trial.settings.max_length
-        assert length is not None
-        return prepare_texts(texts, length=length, tokenizer=tokenizer())
     dataset = open_dataset(trial.dataset.name, trial.dataset.options)
-    size = trial.settings.image_size
+    settings, name = trial.settings, trial.backbone.name
+    size = settings.max_length if is_text(name) else settings.image_size
     assert size is not None
-    return prepare_images(dataset, image_size=size, resize=trial.settings.resize)
+    cutter = family_of(name).tokenizer(name) if is_text(name) else None
+    return prepare_data(dataset, size=size, resize=settings.resize, tokenizer=cutter)
 
 
 def make_job(trial: Trial, *, checkpoint: Path | None = None, trial_id: str = "tiny") -> Job:

@@ -18,7 +18,8 @@ def init(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="Your folder of images, an archive of one, or a table of labels."
+            metavar="FOLDER",
+            help="Your folder of images or of .txt files, an archive of one, or a table of labels.",
         ),
     ],
     output: Annotated[
@@ -29,7 +30,7 @@ def init(
         float, typer.Option(help="Minutes that the suite may train on this machine.")
     ] = 10.0,
 ) -> None:
-    """Look at a folder of images or a table of labels and write a suite for it, ready to run."""
+    """Look at a folder or table of images or texts and write a suite for it, ready to run."""
     with ConsoleReporter(out_console) as reporter:
         written = bench.init(folder, output=output, force=force, minutes=minutes, reporter=reporter)
     out_console.print(written.summary, markup=False, emoji=False, highlight=False)

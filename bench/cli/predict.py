@@ -1,4 +1,4 @@
-"""`bench predict`: classify images with a trained trial."""
+"""`bench predict`: classify images or texts with a trained trial."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.table import Table
 from bench.cli.console import error_console, out_console
 from bench.cli.options import Plugins, RunArgument, load_plugins
 from bench.cli.outcome import interruptible
+from bench.errors import counted
+from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
     from bench.prediction.classify import Predictions
@@ -35,7 +37,8 @@ def predict(
         typer.Argument(
             metavar="PATH…",
             help="Images, folders, zip archives, CSV files with a column of paths; - reads paths "
-            "from standard input.",
+            "from standard input. Of a trial of texts: a text, a file with a text a line (.txt), a "
+            "table (.csv, .tsv, .jsonl, .parquet), a folder of .txt files; - reads a text a line.",
         ),
     ],
     trial: Annotated[
@@ -43,6 +46,10 @@ def predict(
         typer.Option(
             metavar="TRIAL", help="First characters of a trial's id. Default: the recommended one."
         ),
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The column of a table that has the texts."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -62,14 +69,13 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Classify images with a trained trial: by default the one that the verdict recommends.
+    """Classify images or texts with a trained trial: by default the one of the verdict.
 
-    A trial of another task says numbers, or all labels of an image.
+    A trial of another task says numbers, or all labels of a sample.
     """
     load_plugins(plugin)
     from bench.prediction.classify import check_out, classify
     from bench.prediction.load import load
-    from bench.prediction.samples import samples_of
 
     def tell(done: int) -> None:
         if done % TOLD_EVERY == 0:
@@ -85,12 +91,19 @@ def predict(
         with error_console.status("") as status:
             found = classify(
                 model,
-                samples_of(paths, model.preprocessing.form),
+                model.samples(paths, column=column),
                 out=out,
                 min_confidence=min_confidence,
                 progress=tell,
             )
     _show(found, top)
+    if found.cut:
+        most = model.preprocessing.size
+        error_console.print(
+            f"of {found.cut:,} of {counted(found.count, 'text')} the network does not see the end: "
+            f"it takes {most:,} tokens",
+            highlight=False,
+        )
     if found.failures:
         raise typer.Exit(1)
 
@@ -132,14 +145,14 @@ def _table_of_classes(found: Predictions, shown: Sequence[Predicted], top: int) 
     from bench.prediction.outputs import UNSURE
 
     table = Table(box=None, pad_edge=False)
-    for name in ("file", "class", "confidence"):
+    for name in (_what(shown), "class", "confidence"):
         table.add_column(name, justify="right" if name == "confidence" else "left")
     for each in shown:
         best = ranked(each, found.classes, top)
         for number, (name, probability) in enumerate(best):
             unsure = number == 0 and probability < found.min_confidence
             text = f"{UNSURE} ({name}?)" if unsure else name
-            first = _shortened(each.name) if number == 0 else ""
+            first = _shortened(each) if number == 0 else ""
             table.add_row(escape(first), escape(text), f"{100 * probability:.1f} %")
     return table
 
@@ -147,12 +160,12 @@ def _table_of_classes(found: Predictions, shown: Sequence[Predicted], top: int) 
 def _table_of_values(found: Predictions, shown: Sequence[Predicted], top: int) -> Table:
     """A column for each target."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("file")
+    table.add_column(_what(shown))
     for name in found.outputs.names[:MAX_TARGETS]:
         table.add_column(escape(name), justify="right")
     for each in shown:
         values = () if each.probabilities is None else each.probabilities[:MAX_TARGETS]
-        table.add_row(escape(_shortened(each.name)), *(f"{value:.5g}" for value in values))
+        table.add_row(escape(_shortened(each)), *(f"{value:.5g}" for value in values))
     return table
 
 
@@ -161,7 +174,7 @@ def _table_of_labels(found: Predictions, shown: Sequence[Predicted], top: int) -
     from bench.prediction.classify import ranked
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("file")
+    table.add_column(_what(shown))
     table.add_column("labels")
     if top > 1:
         table.add_column("most probable")
@@ -172,20 +185,28 @@ def _table_of_labels(found: Predictions, shown: Sequence[Predicted], top: int) -
             f"{name} {100 * probability:.1f} %"
             for name, probability in ranked(each, found.classes, top)
         )
-        cells = (_shortened(each.name), given, *([best] if top > 1 else ()))
+        cells = (_shortened(each), given, *([best] if top > 1 else ()))
         table.add_row(*map(escape, cells))
     return table
 
 
-def _shortened(name: str) -> str:
-    """The end of a long path, which tells it apart from others."""
+def _what(shown: Sequence[Predicted]) -> str:
+    return "file" if shown[0].text is None else "text"
+
+
+def _shortened(each: Predicted) -> str:
+    """The end of a long path, which tells it apart from others; of a text its beginning."""
+    if each.text is not None:
+        start = visible(" ".join(each.text[: 4 * MAX_NAME].split()))
+        return start if len(start) <= MAX_NAME else f"{start[: MAX_NAME - 1]}…"
+    name = each.name
     return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
 def _show_counts(found: Predictions) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column(found.outputs.task.output)
-    table.add_column("files", justify="right")
+    table.add_column(f"{_what(found.first)}s", justify="right")
     for name, number in found.by_class.most_common():
         table.add_row(escape(name), f"{number:,}")
     out_console.print(table, highlight=False)

@@ -29,13 +29,14 @@ def serve(
     ] = None,
     max_mib: Annotated[float, typer.Option(help="The largest request, in MiB.")] = 20,
     max_pixels: Annotated[int, typer.Option(help="The largest image, in pixels.")] = 50_000_000,
+    max_characters: Annotated[int, typer.Option(help="The longest text, in characters.")] = 100_000,
     max_requests: Annotated[
         int, typer.Option(help="The most requests at once; others get status 429.")
     ] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     plugin: Plugins = None,
 ) -> None:
-    """Serve a trained trial: a page to drop images on, and POST /predict for programs."""
+    """Serve a trained trial: a page for images or texts, and POST /predict for programs."""
     load_plugins(plugin)
     # It has answered all requests by then.
     with suppress(KeyboardInterrupt):
@@ -47,6 +48,7 @@ def serve(
             token=token,
             request_bytes=round(max_mib * 2**20),
             pixels=max_pixels,
+            characters=max_characters,
             requests=max_requests,
             device=device,
             tell=lambda text: error_console.print(escape(text), highlight=False),

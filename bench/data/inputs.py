@@ -6,9 +6,11 @@ what is open, trials get `Inputs`: batches of one trial's views.
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -86,13 +88,18 @@ class Preprocessing:
         return {name: value for name, value in asdict(self).items() if name not in unsaid}
 
     def to_json(self) -> str:
-        """As checkpoints keep it."""
-        return json.dumps(self.described())
+        """As checkpoints keep it: with its tokenizer packed, which may be as long as a book."""
+        content = self.described()
+        if self.tokenizer is not None:
+            content["tokenizer"] = _packed(self.tokenizer)
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
         """What `to_json` gave; raises `ValueError` for anything else."""
         found = checked_json(cls, text)
+        if found.tokenizer is not None:
+            found = replace(found, tokenizer=_unpacked(found.tokenizer))
         if found.kind == "image":
             known = (found.resize, found.resized_to, found.interpolation)
             depth = found.form.depth
@@ -105,6 +112,22 @@ class Preprocessing:
         if len(set(found.classes)) < len(found.classes):
             raise ValueError("it names a class twice")
         return found
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
+
+
+def _unpacked(packed: str) -> str:
+    """What was packed; raises `ValueError` for anything else, and for more than is allowed."""
+    reader = zlib.decompressobj()
+    try:
+        content = reader.decompress(base64.b64decode(packed, validate=True), MAX_TOKENIZER)
+    except zlib.error as error:
+        raise ValueError(f"its tokenizer cannot be unpacked ({error})") from error
+    if not reader.eof:
+        raise ValueError("its tokenizer ends too early, or never")
+    return content.decode()
 
 
 class Inputs(Protocol):

@@ -186,10 +186,11 @@ def recognised(table: LabelTable, *, content: Role = "path") -> dict[Role, str]:
     return {role: names[0] for role, names in fitting.items() if len(names) == 1}
 
 
-def by_name(role: Role, columns: Sequence[str]) -> list[str]:
-    """The columns that have the plainest of the usual names of a role."""
+def by_name(role: Role, columns: Sequence[str], *, but: Sequence[str] = ()) -> list[str]:
+    """The columns that have the plainest of the usual names of a role, `but` for some names."""
     for names in NAMES[role]:
-        found = [name for name in dict.fromkeys(columns) if _plain_name(name) in names]
+        known = set(names) - set(but)
+        found = [name for name in dict.fromkeys(columns) if _plain_name(name) in known]
         if found:
             return found
     return []

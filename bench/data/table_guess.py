@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.data.label_tables import open_table, recognised
+from bench.data.label_tables import Role, by_name, open_table, recognised
 from bench.data.table_targets import SEPARATORS
 
 FEW_CLASSES = 20
@@ -19,10 +19,19 @@ FEW_CLASSES = 20
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def guessed_outputs(path: Path) -> dict[str, Any]:
-    """The option `target` or `labels` of the data set `table`; nothing where it names classes."""
-    table = open_table(path)
-    roles = recognised(table)
+def has_texts(path: Path) -> bool:
+    """Whether a table has a column that is known as that of texts, and none as that of files.
+
+    `id` and `name` may be columns of either.
+    """
+    columns = open_table(path).columns
+    return bool(by_name("text", columns)) and not by_name("path", columns, but=("id", "name"))
+
+
+def guessed_outputs(path: Path, *, content: Role = "path") -> dict[str, Any]:
+    """The option `target` or `labels` of a table's data set; nothing where it names classes."""
+    table = open_table(path, content=content)
+    roles = recognised(table, content=content)
     if (label := roles.get("label")) is not None:
         return _of_column(label, table.cells([label])[label])
     others = [name for name in dict.fromkeys(table.columns) if name not in roles.values()]

@@ -302,7 +302,7 @@ def full_finetune(groups: Sequence[str], epochs: int, *, norm: Norm = "update") 
     "two_rates",
     paper="Long et al., Learning Transferable Features with Deep Adaptation Networks, 2015, arXiv "
     "1502.02791",
-    typical_lr="1e-2 with SGD",
+    typical_lr="1e-2 with SGD; on transformers 1e-4 to 1e-3 with AdamW",
 )
 def two_rates(
     groups: Sequence[str],
@@ -358,7 +358,7 @@ def layerwise_decay(
     why_weights=FREEZES,
     paper="Yosinski et al., How Transferable Are Features in Deep Neural Networks?, 2014, arXiv "
     "1411.1792",
-    typical_lr="1e-3 to 1e-2 with SGD",
+    typical_lr="1e-3 to 1e-2 with SGD; on transformers 1e-5 to 1e-4 with AdamW",
 )
 def partial_finetune(
     groups: Sequence[str],
@@ -390,7 +390,7 @@ def _top(groups: Sequence[str], top: int, strategy: str) -> Sequence[str]:
     "gradual_unfreeze",
     why_weights=FREEZES,
     paper="Howard and Ruder, ULMFiT, 2018, arXiv 1801.06146",
-    typical_lr="1e-2 with Adam",
+    typical_lr="1e-2 with Adam; on transformers 1e-5 to 1e-4 with AdamW",
 )
 def gradual_unfreeze(
     groups: Sequence[str],
@@ -420,7 +420,7 @@ def gradual_unfreeze(
     why_weights=FREEZES,
     paper="Kumar et al., Fine-Tuning Can Distort Pretrained Features and Underperform "
     "Out-of-Distribution, 2022, arXiv 2202.10054",
-    typical_lr="3e-7 to 1e-2 after the probe, with SGD",
+    typical_lr="3e-7 to 1e-2 after the probe, with SGD; on transformers 1e-3 with AdamW",
 )
 def lp_ft(
     groups: Sequence[str],
@@ -686,7 +686,7 @@ def adaptformer(
     "vpt",
     why_weights=FREEZES,
     paper="Jia et al., Visual Prompt Tuning, 2022, arXiv 2203.12119",
-    needs="weights of a transformer that reads a class token",
+    needs="weights of a transformer that reads a class token, or of BERT and its kin",
     typical_lr="0.05 to 50, × batch_size / 256, with SGD",
 )
 def vpt(
@@ -695,7 +695,12 @@ def vpt(
     *,
     tokens: Annotated[
         int,
-        Field(ge=1, le=10_000, description="Trained tokens among the image's.", examples=[50]),
+        Field(
+            ge=1,
+            le=10_000,
+            description="Trained tokens among the others.",
+            examples=[50],
+        ),
     ] = 10,
     deep: Annotated[
         bool,
@@ -706,7 +711,7 @@ def vpt(
     ] = True,
     top: Top = None,
 ) -> Plan:
-    """Train tokens that are put among those of the image, and the head; freeze the backbone."""
+    """Train tokens that are put among those of each sample, and the head; freeze the backbone."""
     return _adapted(groups, epochs, "vpt", top=top, tokens=tokens, deep=deep)
 
 

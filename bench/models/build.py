@@ -89,7 +89,8 @@ def build_network(
     assert weights.path is not None or weights.name == NONE, f"{weights.name} was not obtained"
     if image_size is None:
         image_size = weights.input_size or usual_size(backbone)
-    check_image_size(backbone, image_size)
+    if weights.described is None:  # else what its name stands for need not be here any more
+        check_image_size(backbone, image_size)
     pretrained = head.name == PRETRAINED_HEAD
     members = _members(weights, class_map, classes) if pretrained else None
     with keyed_initialisation(seed, "trunk"):

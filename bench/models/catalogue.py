@@ -164,7 +164,8 @@ def check_backbone(name: str) -> None:
     """Raise `BenchError` with the nearest valid name unless `name` can name a backbone."""
     if not is_known(name):
         raise BenchError(
-            f"backbone must be a known name, timm/NAME, hf/NAME or clip/NAME, got {name!r}"
+            f"backbone must be a known name, timm/NAME, clip/NAME, hf/NAME or vectors/FILE, "
+            f"got {name!r}"
             f"{nearest(name, [*BACKBONES, *NAMED, *OUTSIDE_BACKBONES])}"
         )
 

@@ -30,6 +30,7 @@ from bench.models.first_layer import COLOURS
 from bench.models.heads import HEADS, PRETRAINED_HEAD
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
+from bench.models.text.families import family_of, is_text
 from bench.models.weights import NONE, Weights
 from bench.suite import TargetTaskName
 from bench.system.cache import atomic_file, cache_root
@@ -48,6 +49,8 @@ MAX_CLASSES, MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_THREADS = 100_000, 10**7, 12, 409
 """Of what a checkpoint may say of its network (the size of vectors is their length)."""
 MAX_DESCRIBED = 2**24
 """Characters that describe a text backbone."""
+MAX_TEXT_NETWORK = 5 * 10**8
+"""Values of a text network that a checkpoint may describe without holding as many."""
 MAX_HEAD = 10**8
 """Values of a head that a checkpoint may ask for without holding as many."""
 
@@ -168,6 +171,7 @@ class Checkpoint:
             )
         weights = self._weights()
         try:
+            self._check_described(weights)
             network = build_network(
                 spec.backbone,
                 weights=weights,
@@ -235,6 +239,26 @@ class Checkpoint:
             if sum(map(mul, widths, widths[1:])) > max(MAX_HEAD, held):
                 raise ValueError(f"a head of the widths {list(widths)}")
         return _Head(spec.head, options)
+
+    def _check_described(self, weights: Weights) -> None:
+        """Raise `ValueError` for a text network that is much larger than what the files hold.
+
+        It is made without memory for that. One that is not described would be looked for elsewhere.
+        """
+        spec = self.spec
+        if is_text(spec.backbone) != (spec.described is not None):
+            raise ValueError("of text backbones, and of these alone, it describes the network")
+        if spec.described is None:
+            return
+        import torch
+
+        with torch.device("meta"):
+            made = family_of(spec.backbone).build(spec.described, spec.image_size)
+        values = sum(tensor.numel() for tensor in (*made.parameters(), *made.buffers()))
+        beside = 0 if weights.path is None else weights.path.stat().st_size
+        held = sum(tensor.numel() for tensor in self.tensors.values()) + beside
+        if values > max(MAX_TEXT_NETWORK, held):
+            raise ValueError(f"a network of {values:,} values, of which the files hold {held:,}")
 
     def _adapter(self) -> Term | None:
         """What the file says was added to the backbone, if that is what a strategy adds."""

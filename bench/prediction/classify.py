@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, without_secrets
 from bench.prediction.load import load
 from bench.prediction.outputs import Outputs
-from bench.prediction.samples import Predicted, Sample, samples_of
+from bench.prediction.samples import Predicted, Sample
 from bench.prediction.table import check_name, row_of, to_frame, writing
 from bench.system.object_store import is_url
 
@@ -37,7 +37,7 @@ class Predictions:
     `chosen` is the trial that was used. `first` are the first samples (all of them, where no file
     was asked for), `count` how many there were, `by_class` how often each class was predicted (or
     `unsure`; of several labels a sample, how often each was given), `failed` the first of those
-    that could not be read and `failures` how many these are.
+    that could not be read and `failures` how many these are. Of `cut` texts the end was not seen.
     Where folders are named like classes, `labelled` counts (folder, predicted) pairs. `outputs` say
     what is predicted.
     """
@@ -51,6 +51,7 @@ class Predictions:
     by_class: Counter[str] = field(default_factory=Counter)
     failed: list[Predicted] = field(default_factory=list)
     failures: int = 0
+    cut: int = 0
     labelled: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
@@ -88,6 +89,7 @@ def predict(
     what: Any,
     *,
     trial: str | None = None,
+    column: str | None = None,
     out: str | Path | None = None,
     min_confidence: float = 0.0,
     device: str = "auto",
@@ -102,7 +104,7 @@ def predict(
     model.outputs.check_confidence("min_confidence", min_confidence)
     return classify(
         model,
-        samples_of(what, model.preprocessing.form),
+        model.samples(what, column=column),
         out=out,
         min_confidence=min_confidence,
         progress=progress,
@@ -173,7 +175,7 @@ def _at_least_one(samples: Iterable[Sample]) -> Iterator[Sample]:
         none = False
         yield sample
     if none:
-        raise BenchError("there is nothing to classify: no file was named")
+        raise BenchError("there is nothing to classify: nothing was named")
 
 
 def _note(found: Predictions, each: Predicted, predicted: str | None, *, keep: bool) -> None:
@@ -185,6 +187,7 @@ def _note(found: Predictions, each: Predicted, predicted: str | None, *, keep: b
         if len(found.failed) < MAX_KEPT:
             found.failed.append(each)
         return
+    found.cut += each.cut
     if not found.outputs.task.has_classes:
         assert each.probabilities is not None
         if predicted is not None:

@@ -6,9 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from bench.data.dataset import Converted, Decoded, DecodeFailure, Pixels
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.prepared import resize_image
 from bench.data.inputs import Preprocessing
-from bench.errors import BenchError
+from bench.data.text.tokens import Cutter, Tokenised
+from bench.errors import BenchError, bounded
 from bench.methods.target_tasks import REGRESSION
 from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import Evaluation, evaluation_batch
@@ -35,10 +36,15 @@ from bench.prediction.samples import (
     samples_of,
 )
 from bench.prediction.table import to_frame
+from bench.prediction.texts import as_text, texts_of
 from bench.suite import Entry, Interpolation
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Samples: TypeAlias = Sequence[Pixels] | Sequence[str] | npt.NDArray[Any]
+"""Images, texts, or vectors [n, length]."""
 
 
 class TrainedModel:
@@ -66,6 +72,11 @@ class TrainedModel:
         self.preprocessing = preprocessing
         self.chosen = chosen
         self.parallel_batches = parallel_batches
+        self._cutter = (
+            None
+            if preprocessing.tokenizer is None
+            else Cutter(preprocessing.tokenizer, length=preprocessing.size)
+        )
         evaluation = partial(
             Evaluation,
             network,
@@ -98,21 +109,34 @@ class TrainedModel:
         """Where it computes."""
         return next(self.network.parameters()).device
 
-    def inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
+    def inputs(self, samples: Samples) -> Tensor:
         """What the network takes `[n, ...]`, on the CPU.
 
         `samples` are images [height, width, channels] of any size, of the form that the
-        preprocessing says (RGB in 8 bits, as a rule), or vectors [n, length].
+        preprocessing says (RGB in 8 bits, as a rule), vectors [n, length], or texts. Of a text
+        these are int32 `[n, length]` of token ids, with `PADDING` behind them.
         """
         return self._inputs(samples).cpu()
 
-    def _inputs(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Tensor:
+    def _inputs(self, samples: Samples) -> Tensor:
         """The same; images are where the network computes."""
         if self.preprocessing.kind == "vector":
             return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+        if self.preprocessing.kind == "text":
+            return torch.from_numpy(self.tokens([_checked_text(each) for each in samples]).ids)
         return self._normalised(np.stack([self.prepared(pixels) for pixels in samples]))
 
-    def probabilities(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> Probabilities:
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        """Texts as the tokens that the network was trained on; `cut` says which lose their end."""
+        assert self._cutter is not None, "only texts have tokens"
+        try:
+            return self._cutter(texts)
+        except Exception as error:  # of a damaged tokenizer the library raises almost anything
+            raise BenchError(
+                f"the tokenizer in the trial's checkpoint cannot cut this text: {_reason(error)}"
+            ) from error
+
+    def probabilities(self, samples: Samples) -> Probabilities:
         """The probability of each class, or of each label, `[n, outputs]` of what `inputs` takes.
 
         Raises `BenchError` where numbers are predicted.
@@ -121,7 +145,7 @@ class TrainedModel:
             raise BenchError("regression predicts values, which have no probabilities: use values")
         return self._answers(samples)
 
-    def values(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def values(self, samples: Samples) -> npt.NDArray[np.float64]:
         """The predicted value of each target `[n, targets]`, in its own units.
 
         Raises `BenchError` where no numbers are predicted.
@@ -133,53 +157,84 @@ class TrainedModel:
             )
         return self._answers(samples)
 
-    def _answers(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _answers(self, samples: Samples) -> npt.NDArray[Any]:
+        samples = [samples] if isinstance(samples, str) else samples
         self._check(samples)
         size = evaluation_batch(self.device)
         parts = range(0, len(samples), size)
         batches = (self._inputs(samples[at : at + size]) for at in parts)
-        logits = list(self._evaluation(batches))
+        logits = list(self._logits(batches))
         if not logits:
             return np.zeros((0, len(self.classes)), np.float32)
         return self.outputs.of_logits(torch.cat(logits))
 
-    def prepared(self, pixels: Pixels) -> Pixels:
-        """An image as it is kept: resized, not yet normalised."""
+    def _logits(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Those of the trial's own evaluation."""
+        try:
+            yield from self._evaluation(batches)
+        except IndexError as error:
+            if self.preprocessing.kind != "text":
+                raise
+            raise BenchError(
+                "the trial's checkpoint is damaged: its network does not know what its tokenizer "
+                f"makes of this text ({_reason(error)})"
+            ) from error
+
+    def prepared(self, sample: Pixels | str) -> npt.NDArray[Any]:
+        """An image as it is kept: resized, not yet normalised; a text as its row of tokens."""
+        if isinstance(sample, str):
+            row: npt.NDArray[np.int32] = self.tokens([sample]).ids[0]
+            return row
         rule = self.preprocessing
         assert rule.resized_to is not None
         assert rule.resize is not None
         interpolation = cast(Interpolation, rule.interpolation)
-        return resize_image(np.asarray(pixels), rule.resized_to, rule.resize, interpolation)
+        return resize_image(np.asarray(sample), rule.resized_to, rule.resize, interpolation)
 
-    def answers_of_prepared(self, stored: Pixels) -> npt.NDArray[Any]:
-        """What is predicted `[n, outputs]` of a few images of `prepared`, within rounding."""
+    def answers_of_prepared(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What is predicted `[n, outputs]` of a few samples of `prepared`, within rounding."""
         pieces = np.array_split(stored, min(self.parallel_batches, len(stored)))
-        logits = list(self._quick(map(self._normalised, pieces)))
+        logits = list(self._quick(map(self._batch, pieces)))
         return self.outputs.of_logits(torch.cat(logits))
 
-    def predict(self, what: Any) -> pd.DataFrame:
+    def predict(self, what: Any, *, column: str | None = None) -> pd.DataFrame:
         """A row a sample: `path`, `predicted`, `confidence`, and `probability_CLASS` of each class.
 
         Of several labels a sample, `predicted` joins those that it gets with "|", and there is no
         `confidence`; of regression there are `predicted_TARGET` of each target alone.
 
         `what` is a file, a folder, an archive or a list of them; an image (of Pillow, or an array
-        [height, width, channels]) or several; or vectors. Files that cannot be read have a row too,
-        with the reason in the column `failure`.
+        [height, width, channels]) or several; vectors; or of texts what `texts_of` takes, with the
+        `column` of tables. Samples that cannot be read have a row too, with the reason in the
+        column `failure`.
         """
         if self.preprocessing.kind == "vector":
             rows = np.atleast_2d(np.asarray(what, dtype=np.float32))
             found = self._answers(rows)
             named = [Predicted(name=str(i), probabilities=own) for i, own in enumerate(found)]
             return to_frame(named, self.outputs)
-        return to_frame(self.stream(samples_of(what, self.preprocessing.form)), self.outputs)
+        return to_frame(self.stream(self.samples(what, column=column)), self.outputs)
+
+    def samples(self, what: Any, *, column: str | None = None) -> Iterator[Sample]:
+        """What `what` names, of the kind that the network takes.
+
+        Raises `BenchError` as `samples_of` and `texts_of`, and for vectors, which no file has.
+        """
+        if self.preprocessing.kind == "text":
+            return texts_of(what, column)
+        if column is not None:
+            raise BenchError(
+                f"column {column!r} would be that of texts in a table, and this trial takes "
+                f"{self.preprocessing.kind}s; leave it out"
+            )
+        if self.preprocessing.kind == "vector":
+            raise BenchError("only networks that take images or texts read files; give it vectors")
+        return samples_of(what, self.preprocessing.form)
 
     def stream(self, samples: Iterable[Sample]) -> Iterator[Predicted]:
         """Each sample in its order, in constant memory: files are read ahead in threads."""
-        if self.preprocessing.kind != "image":
-            raise BenchError("only networks that take images read files; give it vectors")
         told: deque[list[Predicted]] = deque()
-        for logits in self._evaluation(self._batches(samples, told)):
+        for logits in self._logits(self._batches(samples, told)):
             rows = iter(self.outputs.of_logits(logits))
             for each in told.popleft():
                 yield each if each.failure else _answered(each, next(rows))
@@ -189,29 +244,37 @@ class TrainedModel:
     def _batches(self, samples: Iterable[Sample], told: deque[list[Predicted]]) -> Iterator[Tensor]:
         """Full batches of what can be read; `told` gets what each one is of, and what cannot be."""
         size = evaluation_batch(self.device)
-        stored: list[Pixels] = []
+        stored: list[npt.NDArray[Any]] = []
         names: list[Predicted] = []
-        for sample, decoded in self._read_ahead(samples):
+        for sample, found in self._read_ahead(samples):
             known = Predicted(name=sample.name, probabilities=None, folder=sample.folder)
-            if isinstance(decoded, DecodeFailure):
-                names.append(replace(known, failure=decoded.reason))
+            if isinstance(found, DecodeFailure):
+                names.append(replace(known, failure=found.reason))
                 continue
-            note = decoded.note if isinstance(decoded, Converted) else None
-            names.append(replace(known, note=note))
-            stored.append(decoded.pixels if isinstance(decoded, Converted) else decoded)
+            names.append(replace(known, note=found.note, text=found.text, cut=found.cut))
+            stored.append(found.stored)
             if len(stored) == size:
                 told.append(names)
-                yield self._normalised(np.stack(stored))
+                yield self._batch(np.stack(stored))
                 stored, names = [], []
         if names:
             told.append(names)
         if stored:
-            yield self._normalised(np.stack(stored))
+            yield self._batch(np.stack(stored))
 
-    def _read_ahead(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Decoded]]:
-        """Decoded and resized; a few at most wait in memory."""
+    def _batch(self, stored: npt.NDArray[Any]) -> Tensor:
+        return (
+            torch.from_numpy(stored)
+            if self.preprocessing.kind == "text"
+            else self._normalised(stored)
+        )
 
-        def read(sample: Sample) -> Decoded:
+    def _read_ahead(
+        self, samples: Iterable[Sample]
+    ) -> Iterator[tuple[Sample, _Prepared | DecodeFailure]]:
+        """As they are kept; a few at most wait in memory."""
+
+        def read(sample: Sample) -> _Prepared | DecodeFailure:
             try:
                 return self._prepared(sample.read(self.preprocessing.form))
             except MemoryError:
@@ -219,7 +282,7 @@ class TrainedModel:
 
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
-            ahead: deque[tuple[Sample, Future[Decoded]]] = deque()
+            ahead: deque[tuple[Sample, Future[_Prepared | DecodeFailure]]] = deque()
             for sample in samples:
                 ahead.append((sample, pool.submit(read, sample)))
                 if len(ahead) > 4 * workers:
@@ -229,12 +292,15 @@ class TrainedModel:
                 first, future = ahead.popleft()
                 yield first, future.result()
 
-    def _prepared(self, decoded: Decoded) -> Decoded:
+    def _prepared(self, decoded: Decoded | str) -> _Prepared | DecodeFailure:
         if isinstance(decoded, DecodeFailure):
             return decoded
+        if isinstance(decoded, str):
+            found = self.tokens([decoded])
+            return _Prepared(stored=found.ids[0], text=decoded, cut=bool(found.cut[0]))
         if isinstance(decoded, Converted):
-            return Converted(self.prepared(decoded.pixels), decoded.note)
-        return self.prepared(decoded)
+            return _Prepared(stored=self.prepared(decoded.pixels), note=decoded.note)
+        return _Prepared(stored=self.prepared(decoded))
 
     def _normalised(self, stored: Pixels) -> Tensor:
         inputs = ImageInputs(
@@ -242,7 +308,9 @@ class TrainedModel:
         )
         return inputs.batch(np.arange(len(stored)), 0)
 
-    def _check(self, samples: Sequence[Pixels] | npt.NDArray[Any]) -> None:
+    def _check(self, samples: Samples) -> None:
+        if self.preprocessing.kind == "text":
+            return  # each is checked when it is its turn
         if self.preprocessing.kind == "vector":
             shape = np.shape(samples)
             if len(shape) != 2 or shape[1] != self.preprocessing.size:
@@ -251,6 +319,30 @@ class TrainedModel:
             return
         for pixels in samples:
             check_array(pixels, self.preprocessing.form)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """A sample as it is kept, and what is told of it: see `Predicted`."""
+
+    stored: npt.NDArray[Any]
+    note: str | None = None
+    text: str | None = None
+    cut: bool = False
+
+
+def _reason(error: Exception) -> str:
+    return bounded(str(error).partition("\n")[0], 200) or type(error).__name__
+
+
+def _checked_text(given: Any) -> str:
+    """A text as data sets keep it; raises `BenchError` for what is none."""
+    if not isinstance(given, str):
+        raise BenchError(f"a text must be a str, got {type(given).__name__}")
+    found = as_text(given)
+    if isinstance(found, DecodeFailure):
+        raise BenchError(f"a text cannot be classified: {found.reason}")
+    return found
 
 
 def _answered(each: Predicted, probabilities: Probabilities) -> Predicted:

@@ -49,24 +49,29 @@ MAX_LINE = 2**16
 class Sample:
     """Something to classify: its name, and what decodes it, in a thread of its own.
 
-    `read` takes the form that pixels are to have. `folder` is the name of the folder that it
-    lies in, which may be its class.
+    `read` takes the form that pixels are to have; of a text it gives that. `folder` is the name of
+    the folder that it lies in, which may be its class.
     """
 
     name: str
-    read: Callable[[PixelForm], Decoded]
+    read: Callable[[PixelForm], Decoded | str]
     folder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predicted:
-    """A sample with the probability of each class, or why it could not be read."""
+    """A sample with the probability of each class, or why it could not be read.
+
+    `text` is the sample where that is one, and `cut` whether the network did not see its end.
+    """
 
     name: str
     probabilities: Probabilities | None
     folder: str | None = None
     failure: str | None = None
     note: str | None = None
+    text: str | None = None
+    cut: bool = False
 
 
 def samples_of(what: Any, form: PixelForm = RGB) -> Iterator[Sample]:

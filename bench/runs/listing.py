@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from bench.errors import BenchError, nearest
 from bench.runs.catalogue import catalogue
-from bench.suite import FractalWeights
+from bench.suite import FractalWeights, LanguageWeights
 from bench.suite.reference import described_settings
 from bench.suite.registry import Registry
 
@@ -45,9 +45,21 @@ def listings(*, in_full: bool = False) -> dict[str, list[Row]]:
         "after": _rows(names.after, in_full),
         "dataset": _rows(names.dataset, in_full),
         "weights": _weights(),
-        "backbone": [*((name, "", "") for name in names.backbones), ("timm/NAME", "", "timm's")],
+        "backbone": [*((name, "", "") for name in names.backbones), *_NAMED_BY_PREFIX],
         "setting": _settings(),
     }
+
+
+_NAMED_BY_PREFIX = (
+    ("timm/NAME", "", "timm's"),
+    ("hf/NAME", "", "text models of transformers, from the hub or a folder"),
+    ("vectors/FILE", "", "word vectors: GloVe, word2vec, fastText, or an array with an index"),
+    (
+        "tfidf/words",
+        "",
+        "n-grams of words, or of characters (tfidf/characters), or of jieba's words",
+    ),
+)
 
 
 def plural(kind: str) -> str:
@@ -91,13 +103,16 @@ def _meanings(options: Mapping[str, FieldInfo]) -> list[str]:
 
 
 def _weights() -> list[Row]:
-    recipe = ", ".join(_defaults(FractalWeights.model_fields))
+    of_fractals, of_language = (
+        ", ".join(_defaults(recipe.model_fields)) for recipe in (FractalWeights, LanguageWeights)
+    )
     return [
         ("none", "", "a random start"),
         ("imagenet", "", "the library's default ImageNet weights"),
         ("IMAGENET1K_V1, …", "", "a weight set that torchvision names"),
         ("{file: PATH}", "", "a state dict or safetensors file"),
-        ("fractals", recipe, "pretrained here on fractals, once, without any files"),
+        ("fractals", of_fractals, "pretrained here on fractals, once, without any files"),
+        ("language", of_language, "language_tiny, pretrained here on sentences, in the same way"),
     ]
 
 

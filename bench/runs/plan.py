@@ -68,6 +68,7 @@ class RunPlan:
     after: str | None = None
     search: str | None = None
     inputs: tuple[str, ...] = ()
+    sample: str = "image"
 
     @property
     def sentences(self) -> Iterator[str]:
@@ -77,7 +78,7 @@ class RunPlan:
         if self.outlook is not None:
             yield self.outlook
         time = self.time
-        trained = counted(time.trained_samples, "image")
+        trained = counted(time.trained_samples, self.sample)
         yield (
             f"{counted(time.epochs, 'epoch')}, {trained} to train on and "
             f"{time.evaluated_samples:,} to evaluate; about {duration(time.seconds)} "
@@ -140,6 +141,12 @@ def plan_run(
     reporter.resolved(resolved_run)
     reporter.status("timing a few batches on this machine")
     time = estimate(resolved_run, work, workers=workers, timings=timings)
+    words = resolved_run.words
+    outlook = _outlook(
+        trials_of(resolved_run),
+        max((len(c.splits.test) for c in counted), default=0),
+        _groups_tested(resolved_run, counted),
+    )
     return RunPlan(
         suite=resolved_run.loaded.suite.name,
         folder=resolved_run.folder,
@@ -157,16 +164,13 @@ def plan_run(
         disk=disk_estimate(
             resolved_run, counted, work, tasks, epoch_seconds=time.epoch_seconds(workers)
         ),
-        outlook=_outlook(
-            trials_of(resolved_run),
-            max((len(c.splits.test) for c in counted), default=0),
-            _groups_tested(resolved_run, counted),
-        ),
+        outlook=None if outlook is None else words(outlook),
         inputs=tuple(input_sentences([*map(InputRule.of, describe_inputs(resolved_run))])),
         after=_after(resolved_run),
         check=check_sentence(
             resolved_run.loaded.suite, trials_of(resolved_run), _all_seconds(resolved_run, time)
         ),
+        sample=words("image"),
     )
 
 

@@ -27,9 +27,10 @@ from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
+from bench.runs.language_weights import make_language_weights
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.source_weights import pretraining_job
-from bench.suite import FractalWeights, Interpolation
+from bench.suite import FractalWeights, Interpolation, LanguageWeights
 from bench.system.download import OnProgress
 
 
@@ -153,6 +154,10 @@ class StartingWeights:
     def _obtain(self, resolved: ResolvedTrial) -> Weights | BenchError:
         backbone, entry = resolved.trial.backbone.name, resolved.trial.settings.weights
         try:
+            if entry.name == "language":
+                recipe = LanguageWeights(**entry.options)
+                make_language_weights(resolved.weights, recipe, progress=self._progress)
+                return resolved.weights
             check_unchanged(resolved.weights)
             return obtain_weights(backbone, entry, progress=self._progress)
         except BenchError as error:
@@ -240,7 +245,10 @@ class PreparedSets:
             self.splits(resolved)
         splits = list(self._splits.values())
         folds = self._resolved_run.trials[0].trial.settings.folds
-        noticed = [each for each in data.issues if folds is None or each.kind != SPLIT_NOTE]
+        # Texts are cut by each backbone's own tokenizer, and what is noticed then is of one alone.
+        opened = map(self.data, self._resolved_run.trials)
+        found = dict.fromkeys(each for own in opened for each in own.issues)
+        noticed = [each for each in found if folds is None or each.kind != SPLIT_NOTE]
         issues = (*noticed, *self._resolved_run.issues, *find_leakage(data, splits))
         # The counts are those of one fold, so that a report says how many images are tested in all.
         in_folds = {} if folds is None else {"folds": folds, "tested_images": len(data)}

@@ -16,6 +16,7 @@ from bench.data import (
     AUGMENTATIONS,
     DataIssue,
     Dataset,
+    TextDataset,
     format_version,
     open_dataset,
     target_task_of,
@@ -61,6 +62,7 @@ from bench.models import (
 )
 from bench.models.image_text.folders import is_image_text
 from bench.models.tensor_files import is_whole
+from bench.models.text import ngrams
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.folder import (
     RemoteFolder,
@@ -69,7 +71,9 @@ from bench.results.folder import (
     read_tuning,
     run_folder,
 )
+from bench.results.sample_words import SampleWords
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
@@ -78,6 +82,7 @@ from bench.suite import (
     Entry,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     LoadedSuite,
     SuiteSource,
     Trial,
@@ -93,6 +98,12 @@ from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
+
+BYTES_STEP = 256
+"""Texts of about one length are read in rows of one width."""
+
+TEXTS_LOOKED_AT = 1000
+"""By so many texts it is told in which script they are."""
 
 IMAGE_FACTS = ("mean", "std", "image_size", "interpolation")
 """What may be told of weights in a file, of the images that made them."""
@@ -139,8 +150,17 @@ class ResolvedTrial:
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
+        return self.weights.name == "fractals" and self._lacks_weights
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether its weights are still to be made from generated sentences."""
+        return self.weights.name == "language" and self._lacks_weights
+
+    @property
+    def _lacks_weights(self) -> bool:
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
+        return path is None or not is_whole(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +270,11 @@ class ResolvedRun:
         return tuple(resolved for resolved in self.trials if resolved.stays_failed)
 
     @property
+    def words(self) -> SampleWords:
+        """What its samples are called."""
+        return SampleWords(kind=self.dataset.kind, names=(self.dataset.name, *self.dataset.classes))
+
+    @property
     def notes(self) -> list[str]:
         """What is told before anything is trained.
 
@@ -260,7 +285,8 @@ class ResolvedRun:
         threads = threads_note(each.trial for each in self.trials)
         in_folds = self.trials[0].trial.settings.folds is not None
         of_data = (each for each in self.dataset.issues if not in_folds or each.kind != SPLIT_NOTE)
-        told = [*(each.message for each in of_data), *lines(self.issues), *self.damaged]
+        of_settings = map(self.words, lines(self.issues))
+        told = [*(each.message for each in of_data), *of_settings, *self.damaged]
         return told if threads is None else [*told, threads]
 
 
@@ -500,6 +526,7 @@ class Resolver:
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
+        self._note_remarks(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         key = ("precision", trial.backbone.name, trial.settings.precision, size)
@@ -571,11 +598,21 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return text_length(trial.backbone.name, trial.settings.max_length)
+            return self._text_length(trial)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
         return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _text_length(self, trial: Trial) -> int:
+        """How many tokens are seen of a text; of bytes no more than the longest text has."""
+        name = trial.backbone.name
+        most = text_length(name, trial.settings.max_length)
+        if text_family(name).per_token == 1 or not isinstance(self._dataset, TextDataset):
+            return most
+        texts = self._dataset.texts
+        longest = self._once(("bytes",), lambda: max(len(text.encode()) for text in texts))
+        return min(most, max(ngrams.LEAST_BYTES, -(-longest // BYTES_STEP) * BYTES_STEP))
 
     def _size_of_the_data(self, trial: Trial) -> int:
         """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
@@ -626,6 +663,8 @@ class Resolver:
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         def describe() -> Weights:
+            if entry.name == "language":
+                return describe_language_weights(backbone, LanguageWeights(**entry.options))
             if entry.name != "fractals":
                 return describe_weights(backbone, entry)
             recipe = FractalWeights(**entry.options)
@@ -650,6 +689,7 @@ class Resolver:
         if given == "text":
             self._check_text_views(trial)
             self._check_pooling(trial)
+            self._note_units(trial)
         elif given != "image":
             self._check_no_views(trial, size)
         else:
@@ -689,6 +729,27 @@ class Resolver:
             return
         message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_remarks(self, trial: Trial) -> None:
+        """What of a text backbone's files is not as usual."""
+        name = trial.backbone.name
+        for remark in text_family(name).remarks(name) if takes(name) == "text" else ():
+            message = f"{name}: {remark}."
+            self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_units(self, trial: Trial) -> None:
+        """What n-grams are made of, where the backbone's name leaves it to the texts."""
+        name = trial.backbone.name
+        if name != ngrams.NAME or not isinstance(self._dataset, TextDataset):
+            return
+        some = self._dataset.texts[:: 1 + len(self._dataset) // TEXTS_LOOKED_AT]
+        if self._once(("unspaced",), lambda: ngrams.are_unspaced(some)):
+            message = (
+                f"{name} counts n-grams of characters here, as most letters are of scripts without "
+                "spaces between words; tfidf/jieba counts words of Chinese, tfidf/words what "
+                "stands between spaces."
+            )
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _check_no_views(self, trial: Trial, size: int) -> None:
         """Samples that are no images are taken as they are."""
@@ -891,7 +952,7 @@ def _plan(trial: Trial) -> Plan:
     name = trial.backbone.name
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
     fits = text_family(name).fits if takes(name) == "text" else None
-    if fits is not None and (plan.fit is None or plan.fit.name not in fits):
+    if fits is not None and (plan.stages or plan.fit is None or plan.fit.name not in fits):
         raise PlanError(
             f"{name} gives the few n-grams that a text has of very many, and no vector: strategy "
             f"{trial.strategy.name!r} cannot learn from them. Use {' or '.join(fits)}, in a cell "

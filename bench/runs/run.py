@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, Unpack
 
 from bench.data import PreparedData
+from bench.data.text.prepared import TextData
 from bench.errors import (
     BenchError,
     argument_without_secrets,
@@ -63,6 +64,7 @@ from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, ma
 from bench.runs.race import Race, most_seeds, race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.split_check import checked_split, options_within
+from bench.runs.texts import keep_test_texts
 from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
@@ -167,7 +169,7 @@ def run(
                         train=train,
                         tables=folder.tables,
                         keep=folder.keep_look,
-                        tell=reporter.note,
+                        tell=lambda text: reporter.note(resolved_run.words(text)),
                         started=started,
                     )
                     race.run()
@@ -177,6 +179,7 @@ def run(
             reporter.status("plots and report")
             if trained is not None:
                 _write_thumbnails(result, trained)
+                keep_test_texts(result, trained, device=resolved_run.device)
             write_report(result)
             for place in trackers.track(result, track):
                 reporter.note(f"tracked: {place}")
@@ -263,7 +266,9 @@ def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, 
 
 
 def _write_thumbnails(run: Run, data: PreparedData) -> None:
-    """Keep small copies of the samples that the report shows, or an audit."""
+    """Keep small copies of the samples that the report shows, or an audit; texts have none."""
+    if isinstance(data, TextData):
+        return
     write_thumbnails(run.folder, data.pictures(pictured_samples(run)))
 
 

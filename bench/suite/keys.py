@@ -35,7 +35,7 @@ MEANINGS: Mapping[str, Key] = {
     ),
     "backbone": Key(
         meaning="The network below the head: a classifier of torchvision by its name, or "
-        "`timm/NAME`. Required.",
+        "`timm/NAME`; of texts `hf/NAME`, `vectors/FILE` or `tfidf`. Required.",
         examples=("resnet18", ["resnet18", {"name": "efficientnet_b0", "lr": 0.003}]),
     ),
     "strategy": Key(

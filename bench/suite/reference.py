@@ -15,7 +15,14 @@ from bench.suite.limits import Limits
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import DEFAULT_AXES, Entry, FileWeights, FractalWeights, Settings
+from bench.suite.schema import (
+    DEFAULT_AXES,
+    Entry,
+    FileWeights,
+    FractalWeights,
+    LanguageWeights,
+    Settings,
+)
 from bench.suite.tune import FoundRange, Method, Range
 
 
@@ -69,7 +76,8 @@ def yaml_text(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {yaml_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(yaml_text(item) for item in value) + "]"
-    return value if isinstance(value, str) else json.dumps(value)
+    is_plain = isinstance(value, str) and not set("{}") & set(value)
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _plain_default(value: Any) -> Any:
@@ -178,6 +186,8 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
     yield from _table(described(FileWeights))
     yield "## Weights: `{name: fractals, …}`\n"
     yield from _table(described(FractalWeights))
+    yield "## Weights: `{name: language, …}`\n"
+    yield from _table(described(LanguageWeights))
     yield "## Claims: `claims`\n"
     yield from _table(described(Claims))
     yield "## Limits: `resources`\n"

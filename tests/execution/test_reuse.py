@@ -24,8 +24,8 @@ from bench.methods.strategies import STRATEGIES, make_plan
 from bench.models import layer_group_names, outline
 from bench.runs.catalogue import catalogue
 from bench.suite import Entry, Settings, Trial
+from tests.texts import text_backbone
 from tests.tiny import entry, make_job, make_trial
-from tests.tiny_texts import text_backbone
 
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the

@@ -9,7 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.methods.objectives import OBJECTIVES, CrossEntropy, Objective, StackedCrossEntropy
+from bench.methods.objectives import (
+    OBJECTIVES,
+    CrossEntropy,
+    Objective,
+    PairDistance,
+    StackedCrossEntropy,
+)
 from tests.written_loss import written_loss
 
 SAMPLES, CLASSES = 13, 4
@@ -128,3 +134,26 @@ def test_a_batch_of_mixes_weighs_as_much_as_any_other() -> None:
     expected = pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-6)
     assert objective.loss(logits, hard).item() == expected
     assert objective.loss(logits, soft).item() == expected
+
+
+def test_pairs_are_measured_by_the_cosines_of_their_features() -> None:
+    """cos = 1/√2 of one class and 3/5 of two, by hand; the length of a vector does not count."""
+    features = torch.tensor([[2.0, 0], [1, 1], [0, 5], [4, 3]], dtype=torch.float64)
+    classes = torch.tensor([1, 1, 0, 2])
+    expected = ((1 - 2**-0.5) ** 2 + 0.6**2) / 2
+    assert PairDistance().loss(features, classes).item() == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.gradcheck(
+        lambda each: PairDistance().loss(each, classes), features.requires_grad_()
+    )
+
+
+def test_pieces_of_pairs_add_up_to_the_batch() -> None:
+    features, classes = _batch(soft=False)
+    objective, features, classes = PairDistance(), features[:12], classes[:12]
+    whole = objective.loss(features, classes).item()
+    pieces = [slice(0, 4), slice(4, 6), slice(6, 12)]
+    parts = [
+        objective.loss(features[p], classes[p], objective.share(classes[p], classes))
+        for p in pieces
+    ]
+    assert sum(parts).item() == pytest.approx(whole, rel=1e-12)

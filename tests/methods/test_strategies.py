@@ -45,6 +45,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[tuple[int, list[float | None]]]]]
     ),
     "surgical": ({"group": 2}, [(6, [None, 1, None, None, None, 1])]),
     "auto_rgn": ({}, [(6, [1, 1, 1, 1, 1, 1])]),
+    "setfit": ({}, [(6, [1, 1, 1, 1, 1, 1])]),
     "freeze_embed": ({}, [(6, [None, 1, 1, 1, 1, 1])]),
     **{
         name: ({}, [(6, [None, None, None, None, None, 1])])

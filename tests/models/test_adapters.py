@@ -23,7 +23,8 @@ from bench.models.families import FAMILIES
 from bench.models.network import Network, layer_group
 from bench.suite import Entry
 from bench.system.token_rows import PADDING
-from tests.tiny_texts import CHANNELS, CONFIGS, LENGTH, PROMPTED, library_model
+from tests.texts import VOCABULARY, small_model
+from tests.texts import WIDTH as CHANNELS
 
 VIT, WIDTH, BLOCKS = "vit_b_16", 768, 12
 LINEAR = Entry(name="linear")
@@ -32,6 +33,7 @@ SMALL_SIDE = sum((9 * a + 3) * b for a, b in ((3, 32), (32, 64), (64, 128)))
 """Convolutions with biases, and scales and shifts of their norms."""
 
 Kinds = dict[str, dict[str, Any]]
+PROMPTED = ("bert", "roberta", "electra", "distilbert")
 EXACT: Kinds = {
     "lora": {"r": 2, "alpha": 4.0},
     "ssf": {"spread": 0.0},
@@ -116,15 +118,30 @@ def _cnn(backbone: str) -> Network:
     )
 
 
+TEXTS: dict[str, dict[str, Any]] = {
+    **{kind: {} for kind in PROMPTED},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c"], "conv_kernel_size": 3},
+    "modernbert": {},
+    "mpnet": {},
+    "gpt2": {},
+    "llama": {},
+    "qwen3": {"num_key_value_heads": 1},
+    "gemma2": {"num_key_value_heads": 1},
+}
+"""Kinds of models of transformers, with more of what they are."""
+
+
 def _tiny_text(kind: str) -> Network:
     """A model of transformers: two blocks of 16 channels."""
     from bench.models.text.transformers_models import TextModel, text_groups
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = TextModel(library_model(kind), pooling="mean")
+        body = small_model(kind, **TEXTS[kind])
+        body.pooler = None
+        model = TextModel(body, pooling="mean")
         model.classifier = nn.Linear(CHANNELS, 3)
-    return Network(model, text_groups(model), image_size=LENGTH)
+    return Network(model, text_groups(model), image_size=16)
 
 
 NETWORKS = {
@@ -134,12 +151,12 @@ NETWORKS = {
     "beit": _tiny_beit,
     "cnn": partial(_cnn, "shufflenet_v2_x0_5"),
     "norms with activations": partial(_cnn, "timm/test_efficientnet"),
-    **{kind: partial(_tiny_text, kind) for kind in CONFIGS},
+    **{kind: partial(_tiny_text, kind) for kind in TEXTS},
 }
 CNNS = ("cnn", "norms with activations")
 EACH = [
     pytest.param(name, marks=pytest.mark.campaign)
-    if name in CONFIGS and name not in ("bert", "gpt2")
+    if name in TEXTS and name not in ("bert", "gpt2")
     else name
     for name in NETWORKS
 ]
@@ -152,7 +169,7 @@ def inputs_of(network: Network) -> Tensor:
     generator, side = torch.Generator().manual_seed(1), network.image_size
     if not network.takes_texts:
         return torch.randn(4, 3, side, side, generator=generator)
-    ids = torch.randint(4, 44, (4, 9), generator=generator, dtype=torch.int32)
+    ids = torch.randint(5, len(VOCABULARY), (4, 9), generator=generator, dtype=torch.int32)
     lengths = torch.tensor([[9], [4], [1], [6]])
     return ids.where(torch.arange(9) < lengths, PADDING)
 

@@ -83,6 +83,30 @@ def test_a_suite_of_every_task(task: str, weights: Path, tmp_path: Path) -> None
     assert "Validation chose k = " in told
 
 
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_pairs_teach_from_few_samples_what_no_probe_reads(weights: Path, tmp_path: Path) -> None:
+    """Each class lies around two opposite points: features have to bring them together first."""
+    suite = suite_of(
+        "classification",
+        weights,
+        dataset={"name": "vectors", "length": 8, "train_per_class": 10, "test_per_class": 60},
+        strategy=[{"name": "logistic", "c": 1.0}, {"name": "setfit", "iterations": 20}],
+        seed=[0, 1, 2],
+        epochs=2,
+        lr=0.003,
+        optimizer="adamw",
+        batch_size=32,
+    )
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    trials = run.trials.set_index(["strategy", "seed"])
+    assert (trials["status"] == "complete").all()
+    ours, probe = (
+        trials.loc[name, "test_accuracy"] for name in ("setfit(iterations=20)", "logistic(c=1)")
+    )
+    assert (ours > probe + 0.05).all()
+
+
 @pytest.mark.usefixtures("no_report")
 def test_what_is_finished_is_not_fitted_again(weights: Path, tmp_path: Path) -> None:
     suite = suite_of("classification", weights, strategy="knn")
@@ -144,10 +168,9 @@ def test_a_missing_package_is_told_with_its_extra(
     resolve_run({**suite, "strategy": "knn"}, out=tmp_path, device="cpu")
 
 
+KNOWN = {name: STRATEGIES.get(name).traits for name in STRATEGIES}
 FITS = [
-    name
-    for name in STRATEGIES
-    if STRATEGIES.get(name).traits.fits and STRATEGIES.get(name).traits.reads is None
+    name for name, traits in KNOWN.items() if traits.fits and not traits.trains and not traits.reads
 ]
 BOTH: dict[str, Any] = {
     "name": "both",
@@ -184,11 +207,23 @@ def test_every_fit_is_planned_with_its_defaults(tmp_path: Path) -> None:
     assert str(planned).count(" · constant · none") == len(FITS)
 
 
+def test_what_pairs_take_is_planned(weights: Path, tmp_path: Path) -> None:
+    """3 epochs, in each of which 60 samples begin 4 pairs, and 90 are looked at afterwards."""
+    pairs = {"name": "setfit", "iterations": 2}
+    planned = bench.plan(
+        suite_of("classification", weights, strategy=pairs, epochs=3), device="cpu"
+    )
+    assert planned.time is not None
+    assert (planned.time.trained_samples, planned.time.evaluated_samples) == (3 * 480, 3 * 90)
+
+
 @pytest.mark.campaign
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "timm/test_vit"])
 def test_a_loaded_model_gives_what_the_run_has_written(backbone: str, tmp_path: Path) -> None:
-    run = bench.run({**BOTH, "backbone": backbone}, out=tmp_path, device="cpu")
+    strategies = [*FITS, {"name": "setfit", "iterations": 1}]
+    suite = {**BOTH, "backbone": backbone, "strategy": strategies}
+    run = bench.run(suite, out=tmp_path, device="cpu")
     assert set(run.trials["status"]) == {"complete"}, list(run.trials["error"])
     for trial in run.trials["trial"]:
         images, stored = test_images(run, trial)

@@ -21,7 +21,7 @@ from bench.testing import check, check_plugin
 from tests.outside import BESIDE, PLUGIN
 
 NEEDED: dict[str, dict[str, Any]] = {"multistep": {"milestones": (2, 4)}}
-FILES = ("folder", "hf", "hymenoptera", "table", "torchvision")
+FILES = ("folder", "hf", "hymenoptera", "table", "text", "torchvision")
 """Data sets that read files: they have tests of their own."""
 
 OWN = [

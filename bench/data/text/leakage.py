@@ -7,7 +7,7 @@ sets), which asks nothing of a language: Broder, "On the Resemblance and Contain
 
 The limit was set on 10,070 review snippets of films: of 50.7 million pairs none reaches it, and the
 nearest ("one of the best movies of the year", "… worst …") share 0.67. A changed word is found in a
-text of a dozen words, a changed character in one of 25 characters.
+text of a dozen words, a changed character in one of 26 characters.
 """
 
 from __future__ import annotations

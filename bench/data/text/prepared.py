@@ -208,7 +208,7 @@ def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
         np.save(temporary / OFFSETS_FILE, np.cumsum([0, *map(len, encoded)], dtype=np.int64))
         (temporary / TEXTS_FILE).write_bytes(b"".join(encoded))
         (temporary / TOKENIZER_FILE).write_text(tokenizer, encoding="utf-8")
-        issues = (*dataset.issues, *_truncated(dataset, found, length))
+        issues = (*dataset.issues, *_truncated(dataset, found, length), *_unknown(dataset, found))
         metadata: dict[str, Any] = {
             "name": dataset.name,
             "fingerprint": fingerprint,
@@ -241,6 +241,21 @@ def _truncated(dataset: TextDataset, found: Tokenised, length: int) -> Iterator[
         )
 
 
+def _unknown(dataset: TextDataset, found: Tokenised) -> Iterator[DataIssue]:
+    """Texts of which a network sees nothing."""
+    lost = [dataset.sample_ids[at] for at in np.flatnonzero(found.unknown)]
+    if lost:
+        share = len(lost) / len(dataset)
+        yield DataIssue(
+            kind="unknown-words",
+            message=f"{len(lost):,} of {len(dataset):,} texts ({share:.0%}) have no word that the "
+            f"backbone's tokenizer knows, and look all alike to it ({naming(lost)}): a backbone of "
+            "their language, or tfidf, sees more",
+            count=len(lost),
+            samples=tuple(lost[:MAX_KEPT]),
+        )
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether the folder holds prepared texts, whole."""
     try:
@@ -255,7 +270,8 @@ def noise_tokens(count: int, length: int) -> Tokenised:
     draws = np.random.default_rng(0)
     ids = draws.integers(0, 4, (count, length), np.int32)
     ids[np.arange(length) >= draws.integers(1, length + 1, count)[:, None]] = -1
-    return Tokenised(ids=ids, words=np.where(ids < 0, -1, 0), cut=np.zeros(count, np.bool_))
+    none = np.zeros(count, np.bool_)
+    return Tokenised(ids=ids, words=np.where(ids < 0, -1, 0), cut=none, unknown=none)
 
 
 def _text_digest(text: str) -> str:

@@ -191,6 +191,22 @@ def weights_digest(folder: Path) -> str:
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
+def _data_alone(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what could name code to fetch; `ValueError` for endless layers in it."""
+    found = {}
+    for key, value in config.items():
+        if key in _NAMING_CODE or key.startswith("_attn"):
+            continue
+        if "layer" in key and isinstance(value, int) and value > _MOST_LAYERS:
+            raise ValueError(f"{key} is {value:,}, and may be {_MOST_LAYERS:,} at most")
+        found[key] = _data_alone(value) if isinstance(value, dict) else value
+    return found
+
+
+_NAMING_CODE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config")
+_MOST_LAYERS = 1024
+
+
 def check_known(config: dict[str, Any], backbone: str) -> Any:
     """The config as an object of transformers; raises `BenchError` for models of others' code."""
     transformers = import_transformers(backbone)
@@ -201,7 +217,7 @@ def check_known(config: dict[str, Any], backbone: str) -> Any:
             "that comes with weights is never run; install a version that knows it"
         )
     try:
-        return transformers.CONFIG_MAPPING[kind].from_dict(config)
+        return transformers.CONFIG_MAPPING[kind].from_dict(_data_alone(config))
     except Exception as error:  # transformers raises almost anything
         reason = bounded(str(error).partition("\n")[0], 300)
         raise BenchError(f"{CONFIG_FILE} describes no {kind} model: {reason}") from error

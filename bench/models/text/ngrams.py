@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import chain
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from bench.errors import BenchError, MissingExtraError
 from bench.system.cache import cache_root
@@ -26,12 +26,13 @@ AUTO, WORDS, CHARACTERS, JIEBA = "auto", "words", "characters", "jieba"
 UNITS = (WORDS, CHARACTERS, JIEBA)
 """What n-grams are made of; checkpoints say it by its place here."""
 
-USUAL = {WORDS: (1, 2), CHARACTERS: (1, 3), JIEBA: (1, 2)}
-MAX_LENGTH = 10
+USUAL, MAX_LENGTH = (1, 2), 10
+"""Units of an n-gram where the name does not say, and at most."""
 
 NAME = "tfidf"
-BYTES, BYTES_PER_TOKEN = 4096, 16
-"""How many bytes of a text are read where nothing else is said, and for each token that is."""
+BYTES, BYTES_PER_TOKEN, LEAST_BYTES = 4096, 16, 1024
+"""How many bytes of a text are read at most where nothing else is said, how many for each token
+that is, and how many where all texts of the data set are short: other texts may be longer."""
 
 _WORD = re.compile(r"\b\w\w+\b")
 _SPACES = re.compile(r"\s\s+")
@@ -45,6 +46,10 @@ Chinese."""
 
 _SEPARATOR = b"\xff"
 """Stands between stored n-grams: no byte of UTF-8."""
+
+
+Rows: TypeAlias = Any
+"""Of scipy a `csr_array` in double precision: most of what it holds is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +70,10 @@ class NGrams:
             for start in range(len(units) - size + 1):
                 yield join.join(units[start : start + size])
 
-    def counted(self, texts: Sequence[str], columns: Mapping[str, int]) -> sparse.csr_array:
+    def counted(self, texts: Sequence[str], columns: Mapping[str, int]) -> Rows:
         """How often each text has each n-gram that is one of `columns`, [texts, columns]."""
+        from scipy import sparse
+
         found: list[npt.NDArray[np.int64]] = []
         for text in texts:
             places = (columns.get(each) for each in self.of(text))
@@ -100,7 +107,7 @@ class Vocabulary:
         idf = (np.log((1 + len(texts)) / (1 + having)) + 1).astype(np.float32)
         return cls(ngrams=ngrams, columns=columns, idf=idf.astype(np.float64))
 
-    def weighted(self, texts: Sequence[str]) -> sparse.csr_array:
+    def weighted(self, texts: Sequence[str]) -> Rows:
         """Counts times `idf`, every row of length 1, or 0: [texts, n-grams]."""
         rows = self.ngrams.counted(texts, self.columns)
         rows.data *= self.idf[rows.indices]
@@ -138,8 +145,7 @@ def parse_name(name: str) -> NGrams:
             f"backbone must be tfidf, tfidf/words, tfidf/characters or tfidf/jieba, perhaps with "
             f"the lengths of n-grams, as tfidf/characters-2-5; got {name!r}"
         )
-    usual = USUAL.get(found[1], (0, 0))
-    shortest, longest = (int(found[2]), int(found[3])) if found[2] else usual
+    shortest, longest = (int(found[2]), int(found[3])) if found[2] else USUAL
     if found[2] and not 1 <= shortest <= longest <= MAX_LENGTH:
         raise BenchError(
             f"lengths of n-grams must rise from 1 to {MAX_LENGTH} at most, got {name!r}"
@@ -159,9 +165,7 @@ def chosen_for(ngrams: NGrams, texts: Sequence[str]) -> NGrams:
     """
     if ngrams.unit != AUTO:
         return ngrams
-    unit = CHARACTERS if are_unspaced(texts) else WORDS
-    shortest, longest = USUAL[unit]
-    return replace(ngrams, unit=unit, shortest=shortest, longest=longest)
+    return replace(ngrams, unit=CHARACTERS if are_unspaced(texts) else WORDS)
 
 
 def are_unspaced(texts: Sequence[str]) -> bool:

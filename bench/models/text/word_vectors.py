@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from bench.methods.plan import HEAD
 from bench.models.network import LayerGroup, layer_group
+from bench.models.text.vector_files import MAX_VALUES
+from bench.system.token_rows import SHARE_ONE
 
 MEAN, TFIDF, SIF = "mean", "tfidf", "sif"
 LEARNED = {MEAN: (), TFIDF: ("word_weights",), SIF: ("word_weights", "common")}
@@ -32,7 +34,8 @@ Floats = npt.NDArray[np.float64]
 class WordVectorModel(nn.Module):
     """Vectors of `words` words, pooled, and a linear `classifier`.
 
-    Takes int32 `[n, length]` of token ids; what is no word's (padding, and words without a vector)
+    Takes int32 `[n, length]` of token ids, or `[n, 3, length]` of two texts and the share of the
+    first (`bench.system.token_rows`); what is no word's (padding, and words without a vector)
     counts for nothing, and a text without words is 0. `pooling` is their `mean`; the mean weighted
     by how rare a word is among the training texts (`tfidf`); or `sif`, the mean of a / (a + p) with
     the word's share p of all training words, without the direction that training texts have most
@@ -48,7 +51,8 @@ class WordVectorModel(nn.Module):
         if pooling not in LEARNED:
             raise ValueError(f"pooling must be {MEAN}, {TFIDF} or {SIF}, got {pooling!r}")
         self.pooling = pooling
-        self.embedding = nn.Embedding(words, dimensions)
+        # Where nothing has values, its own way to draw them would import much of torch.
+        self.embedding = nn.Embedding(words, dimensions, _weight=torch.randn(words, dimensions))
         if "word_weights" in LEARNED[pooling]:
             self.register_buffer("word_weights", torch.ones(words))
         if "common" in LEARNED[pooling]:
@@ -61,7 +65,11 @@ class WordVectorModel(nn.Module):
         return logits
 
     def features(self, ids: Tensor) -> Tensor:
-        """One vector a text `[n, dimensions]`."""
+        """One vector a text `[n, dimensions]`; of two that are mixed, the mixture of both."""
+        if ids.ndim == 3:
+            first, second, shares = ids.unbind(dim=1)
+            share = shares[:, :1].to(self.embedding.weight.dtype) / SHARE_ONE
+            return share * self.features(first) + (1 - share) * self.features(second)
         table = self.embedding.weight
         known = (ids >= 0) & (ids < len(table))
         ids = ids.where(known, 0).long()
@@ -124,8 +132,13 @@ def _single(values: Floats) -> Tensor:
 
 
 def build(described: str) -> WordVectorModel:
-    """The model that `StoredVectors.described` describes, with random vectors."""
+    """The model that `StoredVectors.described` describes, with random vectors.
+
+    Raises `ValueError` for what describes none, or one of more than `MAX_VALUES`.
+    """
     said = json.loads(described)
+    if not 1 <= said["words"] * said["dimensions"] <= MAX_VALUES:
+        raise ValueError(f"word vectors have at most {MAX_VALUES:,} values in all")
     return WordVectorModel(said["words"], said["dimensions"], pooling=said["pooling"] or MEAN)
 
 

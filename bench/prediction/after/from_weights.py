@@ -210,7 +210,7 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
     options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
     names = (
         "backbone", "head", "num_classes", "weights", "start", "seed", "image_size", "task",
-        "standardised",
+        "standardised", "described",
     )  # fmt: skip
     own = tuple(getattr(spec, name) for name in names)
     held = model.network.model.state_dict()
@@ -280,8 +280,8 @@ def _viewed(recipe: Views, finished: Finished, trial: str) -> Made:
 
 def _views(recipe: Views, data: TrialData, model: TrainedModel) -> list[Batches]:
     """The plain view and those beside it."""
-    if model.preprocessing.kind == "vector":
-        raise CannotBeError("its samples are vectors, which have one view only")
+    if (kind := model.preprocessing.kind) != "image":
+        raise CannotBeError(f"its samples are {kind}s, which have one view only")
     plain = _plain(data, model)
     if recipe.kind == "random":
         keyed = Entry(name="flip_crop", options={"mix": None, "min_scale": 0.7})

@@ -18,6 +18,7 @@ import numpy as np
 from bench.methods.target_tasks import MULTI_LABEL, REGRESSION
 from bench.models.weights import FILE, NONE
 from bench.prediction.export.check import LOGIT_TOLERANCE, PROBABILITY_TOLERANCE
+from bench.prediction.export.formats import TOKENIZER_FILE
 from bench.prediction.export.held_out import test_rows
 from bench.prediction.export.reading import Reading
 from bench.results.analysis import mean_interval, trial_scores
@@ -33,9 +34,11 @@ from bench.results.folder.columns import FINITE, FRACTION, TASK_METRICS
 from bench.results.grid import complete_trials, is_missing, spread
 from bench.results.metric import Metric
 from bench.results.report.markup import fence, table, text
+from bench.system.token_rows import PADDING
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
+    from bench.data.dataset import InputKind
     from bench.models.checkpoints import ModelSpec
     from bench.prediction.choice import Chosen
     from bench.prediction.export.check import Check
@@ -80,7 +83,7 @@ def describe(
         },
         "classes": list(model.classes),
         "outputs": _outputs(model),
-        "preprocessing": {"where": wish.place, **model.preprocessing.described()},
+        "preprocessing": {"where": wish.place, **_preprocessing(model)},
         "data": _data(run),
         "metrics": list(_metrics(run, chosen)),
         "by_class": list(_by_class(run, model)),
@@ -98,7 +101,10 @@ def describe(
         },
         "limits": list(_limits(run, model, wish, check)),
         "code": code,
-        "versions": {"written by": dict(_versions()), "trained by": dict(spec.versions)},
+        "versions": {
+            "written by": dict(_versions(model.preprocessing.kind)),
+            "trained by": dict(spec.versions),
+        },
     }
 
 
@@ -123,11 +129,21 @@ def _input(model: TrainedModel, wish: Wish) -> str:
     size, form = model.preprocessing.size, model.preprocessing.form
     if model.preprocessing.kind == "vector":
         return f"{wish.input_name}, float32 [batch, {size}]"
+    if model.preprocessing.kind == "text":
+        return (
+            f"{wish.input_name}, int64 [batch, length] of token ids, {PADDING} behind each text; "
+            f"at most {size:,} tokens"
+        )
     if wish.place == "inside":
         in_rgb = ", RGB" if form.channels is None else ""
         return f"{wish.input_name}, uint8 [batch, height, width, {form.depth}]{in_rgb}, of any size"
     shape = f"[batch, {form.depth}, {size}, {size}]"
     return f"{wish.input_name}, float32 {shape}, as in preprocessing.json"
+
+
+def _preprocessing(model: TrainedModel) -> dict[str, Any]:
+    told = model.preprocessing.described()
+    return {**told, "tokenizer": TOKENIZER_FILE} if "tokenizer" in told else told
 
 
 def _output(model: TrainedModel) -> str:
@@ -265,8 +281,8 @@ def licence_of_weights(spec: ModelSpec, name: str) -> str:
 
     if spec.start is None or name == NONE:
         return "no licence of others applies, as values were drawn at random"
-    if name.startswith("fractals"):
-        return "no licence of others applies, as the run itself trained them, on generated images"
+    if name.startswith(("fractals", "language")):
+        return "no licence of others applies, as the run itself trained them, on generated data"
     if name.startswith(FILE) or spec.backbone == EFFICIENTNET_LITE0:
         return UNKNOWN_LICENCE
     if is_timm(spec.backbone):
@@ -283,14 +299,15 @@ def licence_of_weights(spec: ModelSpec, name: str) -> str:
 
 
 def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator[str]:
-    images = "images" if model.preprocessing.kind == "image" else "samples"
+    kind = model.preprocessing.kind
+    images = "samples" if kind == "vector" else f"{kind}s"
     counts = run.data.get("counts", {})
     yield f"{_answers_always(model)} for every input, even for {images} of something else."
     train, test = (sum(counts.get(split, {}).values()) for split in ("train", "test"))
     yield (
         f"It was trained on {train:,} {images} and tested on {test:,} that come from the same "
-        "source. Its results on other sources (another camera, place or time) were not measured "
-        "and are usually worse."
+        f"source. Its results on other sources ({_OTHERS[kind]}) were not measured and are usually "
+        "worse."
     )
     yield (
         "The intervals cover the choice of test samples from that source. They do not cover that "
@@ -312,7 +329,9 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
             "Its probabilities are not calibrated: on the test split they were off by "
             f"{100 * error:.1f} points on average."
         )
-    if model.preprocessing.kind == "image":
+    if kind == "text":
+        yield f"Of a text it sees {model.preprocessing.size:,} tokens, and nothing behind them."
+    if kind == "image":
         compared = Reading(outputs=model.outputs).compared
         yield (
             f"Files were decoded by Pillow {version('pillow')}, upright by their EXIF entry. Other "
@@ -327,6 +346,13 @@ def _limits(run: Run, model: TrainedModel, wish: Wish, check: Check) -> Iterator
         )
 
 
+_OTHERS = {
+    "image": "another camera, place or time",
+    "vector": "another instrument, place or time",
+    "text": "other authors, subjects or times",
+}
+
+
 def _answers_always(model: TrainedModel) -> str:
     count = len(model.classes)
     if model.outputs.task is REGRESSION:
@@ -336,8 +362,9 @@ def _answers_always(model: TrainedModel) -> str:
     return f"It answers with one of its {count} classes"
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in ("bench", "torch", "torchvision", "pillow"):
+def _versions(kind: InputKind) -> Iterator[tuple[str, str]]:
+    of_kind = ("tokenizers", "transformers") if kind == "text" else ("torchvision", "pillow")
+    for name in ("bench", "torch", *of_kind):
         yield name, version(name)
 
 

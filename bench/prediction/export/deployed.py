@@ -73,15 +73,19 @@ class Deployed(nn.Module):
             self.register_buffer(name, torch.tensor(getattr(known, name), dtype=torch.float64))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """The answer to images (uint8 [n, height, width, 3]), or to what the network takes."""
-        logits: Tensor = self.network(self.preprocess(samples).to(self._dtype))
+        """The answer to images (uint8 [n, height, width, 3]), or to what the network takes.
+
+        Texts are int64 `[n, length]` of token ids, with `PADDING` behind them.
+        """
+        given = samples if self.network.takes_texts else self.preprocess(samples).to(self._dtype)
+        logits: Tensor = self.network(given)
         if self._in_units:
             return logits.double() * self.sd + self.mean
         return logits.float()
 
 
 def kept(model: TrainedModel, samples: Sequence[Pixels] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Samples as training kept them: images [n, side, side, 3] resized by Pillow, or vectors."""
+    """As training kept samples: images [n, side, side, 3] resized by Pillow, vectors, texts."""
     side, rule = model.preprocessing.resized_to, model.preprocessing.resize
     if side is None or rule is None:
         return np.asarray(samples)
@@ -89,8 +93,8 @@ def kept(model: TrainedModel, samples: Sequence[Pixels] | npt.NDArray[Any]) -> n
 
 
 def given(model: TrainedModel, samples: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
-    """What a file gets of samples that are as training kept them."""
-    if place == "inside":
+    """What a file gets of samples that are as training kept them; texts its card makes ready."""
+    if place == "inside" or model.preprocessing.kind == "text":
         return samples
     return np.asarray(model.inputs(samples).contiguous().numpy())
 
@@ -99,6 +103,8 @@ def example(model: TrainedModel, place: Place) -> Tensor:
     """Two samples as a file takes them."""
     size, kept = model.preprocessing.size, model.preprocessing.resized_to
     channels = model.preprocessing.form.depth
+    if model.preprocessing.kind == "text":
+        return torch.zeros(2, min(size, 7), dtype=torch.int64)
     if model.preprocessing.kind == "vector":
         return torch.zeros(2, size)
     if place == "beside":

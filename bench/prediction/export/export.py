@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, nearest, without_secrets
 from bench.prediction.choice import Chosen, chosen_trial
@@ -15,11 +15,13 @@ from bench.prediction.load import open_trial
 from bench.results.folder import read_run
 from bench.system.cache import atomic_folder, flush_to_disk
 from bench.system.object_store import is_url
+from bench.system.token_rows import PADDING
 
 if TYPE_CHECKING:
     from bench.data.inputs import Preprocessing
     from bench.prediction.export.check import Check
     from bench.prediction.export.formats import Format, Wish
+    from bench.prediction.model import TrainedModel
 
 CARD, CARD_JSON, PREPROCESSING_FILE = "card.md", "card.json", "preprocessing.json"
 FORMATS = ("safetensors", "torch-export", "onnx")
@@ -69,22 +71,21 @@ def export(
 
     from bench.prediction.export.check import check_file
     from bench.prediction.export.formats import FORMATS as WRITERS
+    from bench.prediction.export.formats import TOKENIZER_FILE
 
     file = WRITERS[format]
     file.check_installed()
     model = open_trial(found, chosen, device="cpu")
+    _check_computes(model)
     wish = _wish(file, model.preprocessing, preprocessing, dtype)
     with _replacing(folder, file) as temporary:
         file.write(model, wish, temporary)
+        if model.preprocessing.tokenizer is not None:
+            (temporary / TOKENIZER_FILE).write_text(model.preprocessing.tokenizer, encoding="utf-8")
         check, code = check_file(found, model, file, wish, temporary)
         files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
         if wish.place == "beside":
-            content = {
-                "layout": "nchw",
-                "scale": model.preprocessing.form.white,
-                **model.preprocessing.described(),
-            }
-            _write_json(temporary / PREPROCESSING_FILE, content)
+            _write_json(temporary / PREPROCESSING_FILE, _described(model.preprocessing))
 
         from bench.prediction.export.card import describe, to_markdown
 
@@ -106,6 +107,16 @@ def export(
     )
 
 
+def _described(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What `preprocessing.json` says."""
+    from bench.prediction.export.formats import TOKENIZER_FILE
+
+    told = preprocessing.described()
+    if preprocessing.tokenizer is not None:
+        return {**told, "tokenizer": TOKENIZER_FILE, "padding": PADDING}
+    return {"layout": "nchw", "scale": preprocessing.form.white, **told}
+
+
 def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise BenchError(
@@ -113,16 +124,31 @@ def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
         )
 
 
+def _check_computes(model: TrainedModel) -> None:
+    """Raise `BenchError` where the network is more than operations on tensors."""
+    fitted = model.network.fitted_head
+    if fitted is not None and fitted[1].ngrams is not None:
+        raise BenchError(
+            f"{model.spec.backbone} counts n-grams of texts, which is no operation of the formats "
+            "that can be exported; use the run folder itself (bench predict, bench.load)"
+        )
+
+
 def _wish(file: Format, preprocessing: Preprocessing, place: str | None, dtype: str) -> Wish:
     from bench.prediction.export.formats import Wish
 
     kind = preprocessing.kind
-    usual = "beside" if kind == "vector" or preprocessing.deep else file.places[0]
+    usual = "beside" if kind != "image" or preprocessing.deep else file.places[0]
     chosen = usual if place is None else place
     if kind == "vector" and chosen == "inside":
         raise BenchError(
             "vectors have no preprocessing that a file could contain; leave out "
             "--preprocessing inside"
+        )
+    if kind == "text" and chosen == "inside":
+        raise BenchError(
+            "a file cannot contain the tokenizer of texts, which lies beside it as tokenizer.json; "
+            "leave out --preprocessing inside"
         )
     if preprocessing.deep and chosen == "inside":
         raise BenchError(
@@ -134,7 +160,7 @@ def _wish(file: Format, preprocessing: Preprocessing, place: str | None, dtype: 
             f"a file of --format {file.name} holds values only, so --preprocessing can be "
             f"{' or '.join(file.places)}, not {chosen}"
         )
-    return Wish(place="inside" if chosen == "inside" else "beside", dtype=dtype)
+    return Wish(place="inside" if chosen == "inside" else "beside", dtype=dtype, kind=kind)
 
 
 def _folder(run: Path, format: str, dtype: str, out: str | Path | None) -> Path:
@@ -173,9 +199,17 @@ def _replacing(folder: Path, file: Format) -> Iterator[Path]:
 
 def _written_names() -> set[str]:
     from bench.prediction.export.formats import FORMATS as WRITERS
+    from bench.prediction.export.formats import TOKENIZER_FILE
 
     models = {each.file for each in WRITERS.values()}
-    return {CARD, CARD_JSON, PREPROCESSING_FILE, *models, *(f"{name}.data" for name in models)}
+    return {
+        CARD,
+        CARD_JSON,
+        PREPROCESSING_FILE,
+        TOKENIZER_FILE,
+        *models,
+        *(f"{name}.data" for name in models),
+    }
 
 
 def _write_json(path: Path, content: object) -> None:

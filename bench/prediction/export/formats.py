@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from bench.data.dataset import InputKind
 from bench.data.inputs import PREPROCESSING, Preprocessing
 from bench.errors import BenchError, MissingExtraError, bounded
 from bench.methods.plan import HEAD, adapter_of
@@ -31,24 +32,29 @@ from bench.prediction.export.deployed import DTYPES, Deployed, Place, example
 from bench.prediction.export.reading import Reading
 from bench.prediction.model import TrainedModel
 from bench.suite.plugins import entries_of, loaded_plugins
+from bench.system.token_rows import PADDING
 from bench.system.visible_text import visible
 
 INSIDE: Place = "inside"
 BESIDE: Place = "beside"
+TOKENIZER_FILE = "tokenizer.json"
 LARGEST_ONNX = 1_900_000_000
 """Bytes of values that one file in the format of ONNX can hold: a little less than 2 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What somebody wants of a file, complete: see `Format`."""
+    """What somebody wants of a file, complete: see `Format`. `kind` is that of the samples."""
 
     place: Place
     dtype: str
+    kind: InputKind = "image"
 
     @property
     def input_name(self) -> str:
         """What the input of the file is called."""
+        if self.kind == "text":
+            return "input_ids"
         return "images" if self.place == INSIDE else "inputs"
 
 
@@ -103,6 +109,12 @@ class _Safetensors:
         pass
 
     def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
+        if wish.kind == "text":
+            raise BenchError(
+                "safetensors keeps the values of an image library's own network, and one of texts "
+                "is a library's with pooling and a head of its own; use --format onnx or --format "
+                "torch-export"
+            )
         dtype = DTYPES[wish.dtype]
         tensors = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -153,7 +165,7 @@ class _TorchExport:
         pass
 
     def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
-        with _exporter_quiet(self.name):
+        with _exporter_quiet(self.name, wish):
             torch.export.save(_program(model, wish), folder / self.file)
 
     def usage(self, model: TrainedModel, wish: Wish) -> Code:
@@ -188,7 +200,7 @@ class _Onnx:
     def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
         program = _program(model, wish)
         size = sum(value.nbytes for value in program.state_dict.values())
-        with _exporter_quiet(self.name):
+        with _exporter_quiet(self.name, wish):
             torch.onnx.export(
                 program,
                 (),
@@ -223,13 +235,15 @@ def _program(model: TrainedModel, wish: Wish) -> torch.export.ExportedProgram:
     deployed = Deployed(model, place=wish.place, dtype=wish.dtype).eval()
     names = ("batch", "height", "width") if wish.place == INSIDE else ("batch",)
     sizes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(names)}
+    if wish.kind == "text":
+        sizes[1] = torch.export.Dim("length", min=1, max=model.preprocessing.size)
     sample = example(model, wish.place)
-    with _exporter_quiet("torch.export"), torch.no_grad():
+    with _exporter_quiet("torch.export", wish), torch.no_grad():
         return torch.export.export(deployed, (sample,), dynamic_shapes=(sizes,))
 
 
 @contextmanager
-def _exporter_quiet(name: str) -> Iterator[None]:
+def _exporter_quiet(name: str, wish: Wish) -> Iterator[None]:
     """Neither what torch's exporters say to their makers, nor a traceback of theirs."""
     loggers = [logging.getLogger(each) for each in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
@@ -244,9 +258,10 @@ def _exporter_quiet(name: str) -> Iterator[None]:
     except Exception as error:
         cause = _first_cause(error)
         said = next((line for line in str(cause).splitlines() if line.strip()), "")
+        mend = "" if wish.kind == "text" else "; --format safetensors works for any network"
         raise BenchError(
             f"the network cannot be exported: {name} says {type(cause).__name__}: "
-            f"{visible(bounded(said, 500))}; --format safetensors works for any network"
+            f"{visible(bounded(said, 500))}{mend}"
         ) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -264,7 +279,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def usage_code(file: Format, model: TrainedModel, wish: Wish) -> str:
-    """Python code that defines `prepare(image)` (not of vectors) and `logits(batch)`.
+    """Python code that defines `prepare(image)` (or `texts`; not of vectors) and `logits(batch)`.
 
     Of regression it is `values(batch)` instead, in the targets' own units.
     """
@@ -294,9 +309,11 @@ def _import_order(line: str) -> tuple[bool, str]:
 
 
 def _prepare(preprocessing: Preprocessing, place: Place) -> Code:
-    """A Pillow image (of other channels than RGB an array) as a batch of one."""
+    """A Pillow image (of other channels than RGB an array) as a batch of one; of texts a list."""
     if preprocessing.kind == "vector":
         return _code(())
+    if preprocessing.kind == "text":
+        return _prepare_texts(preprocessing)
     if preprocessing.channels is not None:
         return _prepare_array(preprocessing, place)
     if place == INSIDE:
@@ -319,6 +336,24 @@ def _prepare(preprocessing: Preprocessing, place: Place) -> Code:
         *([] if size == kept else [f"    image = image.crop({box})"]),
         "    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)",
         *_normalise(preprocessing),
+    )
+
+
+def _prepare_texts(preprocessing: Preprocessing) -> Code:
+    """Texts as rows of token ids, with padding behind them."""
+    return _code(
+        ("import numpy as np", "from tokenizers import Tokenizer"),
+        f'tokenizer = Tokenizer.from_file("{TOKENIZER_FILE}")',
+        "tokenizer.no_padding()",
+        f"tokenizer.enable_truncation({preprocessing.size:d})",
+        "",
+        "",
+        "def prepare(texts):",
+        "    rows = [each.ids for each in tokenizer.encode_batch(texts)]",
+        f"    batch = np.full((len(rows), max(map(len, rows), default=0) or 1), {PADDING:d})",
+        "    for own, ids in zip(batch, rows):",
+        "        own[: len(ids)] = ids",
+        "    return batch.astype(np.int64)",
     )
 
 

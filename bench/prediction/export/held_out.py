@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
 from bench.data.images.channels import in_form
+from bench.data.text.reading import plain_text
+from bench.data.text.tokens import load_tokenizer
 from bench.errors import BenchError, DataError, MachineError
 from bench.results.analysis.predicted import output_arrays
 from bench.results.folder import target_task_of
@@ -30,7 +32,7 @@ GENERATED = 48
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """So many samples: `read` gives some of them, RGB images of any size or vectors.
+    """So many samples: `read` gives some of them, RGB images of any size, vectors or texts.
 
     `truth` and `predicted` (what the run's own evaluation said) are indices of classes; of other
     tasks targets or labels, and values or probabilities, both `[n, outputs]`. They are None for
@@ -85,6 +87,8 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
         own = index[some.start : some.stop]
         if preprocessing.kind == "vector":
             return found.vectors[own]
+        if preprocessing.kind == "text":
+            return np.array([plain_text(found.texts[at]) for at in own], object)
         return [_pixels(each) for each in found.read(own.tolist())]
 
     read(range(1))  # where the files are gone, it is known now
@@ -147,10 +151,24 @@ def generated(preprocessing: Preprocessing, *, missing: str) -> HeldOut:
         return HeldOut(
             count=GENERATED, read=lambda some: vectors[some.start : some.stop], missing=missing
         )
+    if preprocessing.tokenizer is not None:
+        texts = _generated_texts(preprocessing.tokenizer, preprocessing.size)
+        return HeldOut(
+            count=GENERATED, read=lambda some: texts[some.start : some.stop], missing=missing
+        )
     images = generated_images(preprocessing, GENERATED)
     return HeldOut(
         count=GENERATED, read=lambda some: images[some.start : some.stop], missing=missing
     )
+
+
+def _generated_texts(tokenizer: str, length: int) -> npt.NDArray[Any]:
+    """Words of the vocabulary in any order, of all lengths, too long ones among them."""
+    known = sorted(each for each in load_tokenizer(tokenizer).get_vocab() if each.isalpha())
+    draws = np.random.default_rng(0)
+    lengths = draws.integers(1, 2 * length, GENERATED)
+    texts = [" ".join(draws.choice(known or ["a"], size=own)) for own in lengths]
+    return np.array(texts, object)
 
 
 def generated_images(preprocessing: Preprocessing, count: int) -> list[Pixels]:

@@ -6,13 +6,15 @@ import asyncio
 import hmac
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
@@ -24,7 +26,16 @@ from bench.prediction.samples import NO_NUMBERS
 from bench.prediction.serve.batching import Batcher
 from bench.prediction.serve.limits import Limits
 from bench.prediction.serve.measured import Measured
-from bench.prediction.serve.uploads import RefusedError, Room, Upload, decoded, uploads_of
+from bench.prediction.serve.uploads import (
+    RefusedError,
+    Room,
+    SentText,
+    Upload,
+    decoded,
+    read_text,
+    texts_of,
+    uploads_of,
+)
 
 if TYPE_CHECKING:
     from bench.prediction.model import TrainedModel
@@ -38,45 +49,70 @@ PAGES = {
     "/app.js": ("app.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
 }
-BODIES = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
-            },
-        }
+_STRINGS = {"type": "array", "items": {"type": "string"}}
+BODIES: dict[str, dict[str, Any]] = {
+    "image": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                },
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "images": {
+                        "type": "array",
+                        "items": {"type": "string", "contentEncoding": "base64"},
+                    }
+                },
+            }
+        },
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
     },
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                "images": {
-                    "type": "array",
-                    "items": {"type": "string", "contentEncoding": "base64"},
-                }
-            },
-        }
+    "text": {
+        "application/json": {"schema": {"type": "object", "properties": {"texts": _STRINGS}}},
+        "text/plain": {"schema": {"type": "string"}},
     },
-    "image/*": {"schema": {"type": "string", "format": "binary"}},
 }
+"""What a request may have, by the kind of sample."""
+
 ANSWERS: dict[int | str, dict[str, Any]] = {
     401: {"description": "The token is missing or wrong."},
     408: {"description": "The request took too long to arrive."},
-    413: {"description": "Too many bytes, images or pixels."},
     415: {"description": "The type of the body is not supported."},
-    422: {"description": "No image, or one that cannot be read."},
     429: {"description": "Too much at once: try again after `Retry-After` seconds."},
     503: {"description": "It took too long, or the service is ending."},
 }
-
+ANSWERS_OF: dict[str, dict[int | str, dict[str, Any]]] = {
+    "image": {
+        413: {"description": "Too many bytes, images or pixels."},
+        422: {"description": "No image, or one that cannot be read."},
+    },
+    "text": {
+        413: {"description": "Too many bytes, texts or characters."},
+        422: {"description": "No text, or one that says nothing."},
+    },
+}
+"""Those that name what samples are."""
 
 _DOES = {
-    "classification": "Classifies images",
-    "regression": "Predicts numbers of images",
-    "multi_label": "Labels images",
+    "classification": "Classifies {}",
+    "regression": "Predicts numbers of {}",
+    "multi_label": "Labels {}",
 }
-"""What a service does, by its target task."""
+"""What a service does with samples, by its target task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answered:
+    """What was predicted of a sample; of a text, whether the network did not see its end."""
+
+    outputs: npt.NDArray[Any]
+    cut: bool | None = None
 
 
 class Service:
@@ -85,7 +121,8 @@ class Service:
     def __init__(self, model: TrainedModel, limits: Limits, token: str | None) -> None:
         self.model = model
         self.limits = limits
-        self.measured = Measured()
+        self.kind = model.preprocessing.kind
+        self.measured = Measured(f"{self.kind}s")
         self.room = Room(limits)
         self.batcher = Batcher(
             model.answers_of_prepared,
@@ -94,6 +131,11 @@ class Service:
         )
         self._token = token
         self._readers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    @property
+    def does(self) -> str:
+        """What it does, in words."""
+        return _DOES[self.model.outputs.task.name].format(f"{self.kind}s")
 
     def check_token(self, header: str | None) -> None:
         """Raise `RefusedError` unless the header bears the token."""
@@ -106,10 +148,10 @@ class Service:
     async def answer(
         self, request: Request, *, top: int | None, min_confidence: float
     ) -> dict[str, Any]:
-        """What `POST /predict` returns; of several images each has its own error."""
+        """What `POST /predict` returns; of several samples each has its own error."""
         self._check_asked(top, min_confidence)
         async with self.room.entered(), self.room.holding(request) as body:
-            uploads = await uploads_of(request, body, self.limits)
+            uploads = await self._sent(request, body)
             try:
                 async with asyncio.timeout(self.limits.answer_seconds):
                     found = await asyncio.gather(*map(self._classified, uploads))
@@ -118,29 +160,41 @@ class Service:
         if len(found) == 1 and isinstance(found[0], RefusedError):
             raise found[0]
         if all(isinstance(each, RefusedError) for each in found):
-            raise RefusedError(422, "none of the images can be read")
+            raise RefusedError(422, f"none of the {self.kind}s can be read")
         rows = [
             self._row(upload, each, top, min_confidence)
             for upload, each in zip(uploads, found, strict=True)
         ]
         return {"trial": self.model.chosen.id, "predictions": rows}
 
-    async def _classified(self, upload: Upload) -> Any:
+    async def _sent(self, request: Request, body: bytes) -> Sequence[Upload | SentText]:
+        if self.kind == "text":
+            return texts_of(request, body, self.limits)
+        return await uploads_of(request, body, self.limits)
+
+    async def _classified(self, upload: Upload | SentText) -> _Answered | RefusedError:
         """Its outputs, or why there are none."""
         loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(self._readers, self._prepared, upload)
-            probabilities = await self.batcher.probabilities(prepared)
-            if not np.isfinite(probabilities).all():
+            prepared, cut = await loop.run_in_executor(self._readers, self._prepared, upload)
+            outputs = await self.batcher.probabilities(prepared)
+            if not np.isfinite(outputs).all():
                 raise RefusedError(422, NO_NUMBERS)
         except RefusedError as refused:
-            self.measured.image("refused")
+            self.measured.sample("refused")
             return refused
-        self.measured.image("classified")
-        return probabilities
+        except BenchError as error:  # of a checkpoint whose parts do not belong together
+            self.measured.sample("refused")
+            return RefusedError(422, str(error))
+        self.measured.sample("classified")
+        return _Answered(outputs=outputs, cut=cut)
 
-    def _prepared(self, upload: Upload) -> Any:
-        return self.model.prepared(decoded(upload, self.limits, form=self.model.preprocessing.form))
+    def _prepared(self, upload: Upload | SentText) -> tuple[npt.NDArray[Any], bool | None]:
+        if isinstance(upload, SentText):
+            tokens = self.model.tokens([read_text(upload, self.limits)])
+            return tokens.ids[0], bool(tokens.cut[0])
+        form = self.model.preprocessing.form
+        return self.model.prepared(decoded(upload, self.limits, form=form)), None
 
     def _check_asked(self, top: int | None, min_confidence: float) -> None:
         """Raise `RefusedError` where the question has no meaning for what is predicted."""
@@ -151,22 +205,27 @@ class Service:
             raise RefusedError(422, str(error)) from None
 
     def _row(
-        self, upload: Upload, found: Any, top: int | None, min_confidence: float
+        self,
+        upload: Upload | SentText,
+        found: _Answered | RefusedError,
+        top: int | None,
+        min_confidence: float,
     ) -> dict[str, Any]:
         if isinstance(found, RefusedError):
             return {"name": upload.name, "error": found.reason}
+        told = {"name": upload.name, **({} if found.cut is None else {"truncated": found.cut})}
         outputs = self.model.outputs
-        named = dict(zip(outputs.names, map(float, found), strict=True))
+        named = dict(zip(outputs.names, map(float, found.outputs), strict=True))
         if outputs.task is REGRESSION:
-            return {"name": upload.name, "values": named}
+            return {**told, "values": named}
         best = sorted(named, key=lambda name: -named[name])[: top or len(named)]
         probabilities = {name: named[name] for name in best}
         if outputs.task is MULTI_LABEL:
-            given = list(outputs.labels(found))
-            return {"name": upload.name, "predicted": given, "probabilities": probabilities}
+            given = list(outputs.labels(found.outputs))
+            return {**told, "predicted": given, "probabilities": probabilities}
         sure = named[best[0]] >= min_confidence
         return {
-            "name": upload.name,
+            **told,
             "predicted": best[0] if sure else UNSURE,
             "confidence": named[best[0]],
             "probabilities": probabilities,
@@ -187,7 +246,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
 
     app = FastAPI(
         title="bench",
-        description=f"{_DOES[model.outputs.task.name]}: {model.chosen.label}.",
+        description=f"{service.does}: {model.chosen.label}.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -212,9 +271,9 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
 
     @app.post(
         "/predict",
-        summary="Classify images",
-        responses=ANSWERS,
-        openapi_extra={"requestBody": {"required": True, "content": BODIES}},
+        summary=f"Classify {service.kind}s",
+        responses=dict(sorted({**ANSWERS, **ANSWERS_OF[service.kind]}.items())),
+        openapi_extra={"requestBody": {"required": True, "content": BODIES[service.kind]}},
     )
     async def predict(
         request: Request,
@@ -232,7 +291,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
         ] = 0.0,
         authorization: Annotated[str | None, Header()] = None,
     ) -> dict[str, Any]:
-        """Several files in a form, base64 in JSON, or the bytes of one image."""
+        """Several samples in a form or in JSON, or a single one as the whole body."""
         service.check_token(authorization)
         return await service.answer(request, top=top, min_confidence=min_confidence)
 
@@ -243,6 +302,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
             "label": model.chosen.label,
             "why": model.chosen.why,
             "classes": list(model.classes),
+            **({} if service.kind == "image" else {"takes": service.kind}),
             **_told_of(model.outputs),
             "needs_token": token is not None,
             "limits": vars(limits),
@@ -261,7 +321,7 @@ def make_app(model: TrainedModel, *, limits: Limits, token: str | None = None) -
     async def docs() -> Response:
         from bench.prediction.serve.docs import docs_page
 
-        return Response(docs_page(app.openapi()), media_type="text/html")
+        return Response(docs_page(app.openapi(), service.kind), media_type="text/html")
 
     for address, (name, kind) in PAGES.items():
         content = (resources.files(__package__) / "page" / name).read_bytes()

@@ -6,22 +6,30 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-EXAMPLES = """\
+EXAMPLES = {
+    "image": """\
 curl -F file=@photo.jpg http://HOST:PORT/predict
 curl -F file=@one.jpg -F file=@two.jpg http://HOST:PORT/predict?top=3
 curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://HOST:PORT/predict
-"""
+""",
+    "text": """\
+curl --json '{"text": "what a film"}' http://HOST:PORT/predict
+curl --json '{"texts": ["what a film", "a bore"]}' http://HOST:PORT/predict?top=3
+curl --data-binary @letter.txt -H "Content-Type: text/plain" http://HOST:PORT/predict
+""",
+}
+"""By the kind of sample."""
 
 
-def docs_page(schema: Mapping[str, Any]) -> str:
-    """The page of an OpenAPI schema."""
+def docs_page(schema: Mapping[str, Any], kind: str = "image") -> str:
+    """The page of an OpenAPI schema; `kind` is that of the samples."""
     rows = "\n".join(_rows(schema))
     title = escape(str(schema["info"]["description"]))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>bench serve</title>'
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" '
         f'href="style.css"></head><body><main><h1>bench serve</h1><p>{title}</p>'
-        f"<pre>{escape(EXAMPLES)}</pre>{rows}<p>The same for programs: "
+        f"<pre>{escape(EXAMPLES[kind])}</pre>{rows}<p>The same for programs: "
         '<a href="openapi.json">openapi.json</a>.</p></main></body></html>\n'
     )
 

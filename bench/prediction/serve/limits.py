@@ -9,7 +9,8 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bytes of a request, and of all at once; images of a request; pixels of an image.
+    """Bytes of a request, and of all at once; images or texts of a request; pixels of an image,
+    characters of a text.
 
     So many `requests` are answered at once, others are told to try again. A client has so many
     seconds to send the head of its request, and so many for the rest, an answer so many until it is
@@ -20,6 +21,8 @@ class Limits:
     bytes_at_once: int = 2**30
     images: int = 64
     pixels: int = 50_000_000
+    texts: int = 256
+    characters: int = 100_000
     requests: int = 512
     spare_connections: int = 288
     head_seconds: float = 10.0

@@ -10,9 +10,12 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Measured:
-    """Counters of one service: requests by status and time, images, batches, who waits."""
+    """Counters of one service: requests by status and time, samples, batches, who waits.
 
-    def __init__(self) -> None:
+    `noun` is what samples are called, in the plural.
+    """
+
+    def __init__(self, noun: str) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "bench_requests", "Requests to /predict.", ["status"], registry=self._registry
@@ -23,17 +26,22 @@ class Measured:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._images = Counter(
-            "bench_images", "Images by outcome.", ["outcome"], registry=self._registry
+        self._samples = Counter(
+            f"bench_{noun}",
+            f"{noun.capitalize()} by outcome.",
+            ["outcome"],
+            registry=self._registry,
         )
         self._batches = Histogram(
-            "bench_batch_images",
-            "Images that passed the network together.",
+            f"bench_batch_{noun}",
+            f"{noun.capitalize()} that passed the network together.",
             buckets=SIZES,
             registry=self._registry,
         )
         self._waiting = Gauge(
-            "bench_waiting_images", "Images that wait for the network.", registry=self._registry
+            f"bench_waiting_{noun}",
+            f"{noun.capitalize()} that wait for the network.",
+            registry=self._registry,
         )
 
     def request(self, status: int, seconds: float) -> None:
@@ -41,9 +49,9 @@ class Measured:
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
 
-    def image(self, outcome: str) -> None:
-        """An image was classified or refused."""
-        self._images.labels(outcome).inc()
+    def sample(self, outcome: str) -> None:
+        """A sample was classified or refused."""
+        self._samples.labels(outcome).inc()
 
     def batch(self, size: int) -> None:
         """A batch passes the network."""

@@ -41,8 +41,8 @@ def serve(
         ) from error
     listening = _listening(host, port)
     model = load(run, trial, device=device)
-    if model.preprocessing.kind != "image":
-        raise BenchError("only networks that take images can be served")
+    if model.preprocessing.kind == "vector":
+        raise BenchError("only networks that take images or texts can be served")
     limits = limits or Limits()
     app = make_app(model, limits=limits, token=token)
     server = uvicorn.Server(

@@ -1,4 +1,4 @@
-"""What clients send: bodies of several kinds, read within limits, and the images in them."""
+"""What clients send: bodies of several kinds, read within limits, and the samples in them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bench.data.images.decode import available_formats
 from bench.errors import counted
 from bench.prediction.samples import SMALLER
 from bench.prediction.serve.limits import Limits
+from bench.prediction.texts import as_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -87,12 +88,62 @@ class Room:
             raise RefusedError(429, "too much is being uploaded at once; try again in a moment")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SentText:
+    """A text as it was sent; the name is its number."""
+
+    name: str
+    content: str
+
+
+def texts_of(request: Request, body: bytes, limits: Limits) -> list[SentText]:
+    """The texts in a request: JSON, or a plain text as the whole of it.
+
+    Raises `RefusedError`.
+    """
+    kind = _content_type(request)
+    if kind == "application/json":
+        found = _strings(body, "text", "TEXT")
+    elif kind == "text/plain":
+        found = [body.decode("utf-8", "replace")]
+    else:
+        raise RefusedError(
+            415,
+            'send JSON {"texts": ["TEXT"]} as application/json, or a text as text/plain; got '
+            f"{kind[:MAX_NAME] or 'no type'}",
+        )
+    if not found:
+        raise RefusedError(422, "the request contains no text")
+    if len(found) > limits.texts:
+        raise RefusedError(
+            413, f"a request may have at most {counted(limits.texts, 'text')}, got {len(found)}"
+        )
+    return [SentText(name=str(number), content=each) for number, each in enumerate(found)]
+
+
+def read_text(sent: SentText, limits: Limits) -> str:
+    """The text as data sets keep it; raises `RefusedError` (413, or 422 for what says nothing)."""
+    if len(sent.content) > limits.characters:
+        raise RefusedError(
+            413,
+            f"a text may have at most {limits.characters:,} characters, got {len(sent.content):,}",
+        )
+    found = as_text(sent.content)
+    if isinstance(found, DecodeFailure):
+        raise RefusedError(422, found.reason)
+    return found
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def uploads_of(request: Request, body: bytes, limits: Limits) -> list[Upload]:
     """The images in a request: form files, JSON with base64, or the bytes of one image.
 
     Raises `RefusedError`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _content_type(request)
     if kind == "multipart/form-data":
         found = await _form(request, body, limits)
     elif kind == "application/json":
@@ -148,15 +199,23 @@ def _name(given: str | None) -> str:
 
 
 def _json(body: bytes) -> list[Upload]:
+    images = _strings(body, "image", "BASE64")
+    return [Upload(name=str(number), content=_base64(text)) for number, text in enumerate(images)]
+
+
+def _strings(body: bytes, one: str, each: str) -> list[str]:
+    """Those in JSON, under the name of `one` or of several, or as a list."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         raise RefusedError(422, "the body is not valid JSON") from None
-    images = content.get("images", content.get("image")) if isinstance(content, dict) else content
-    images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not all(isinstance(each, str) for each in images):
-        raise RefusedError(422, 'JSON must be {"images": ["BASE64", …]} or {"image": "BASE64"}')
-    return [Upload(name=str(number), content=_base64(text)) for number, text in enumerate(images)]
+    found = content.get(f"{one}s", content.get(one)) if isinstance(content, dict) else content
+    found = [found] if isinstance(found, str) else found
+    if not isinstance(found, list) or not all(isinstance(own, str) for own in found):
+        raise RefusedError(
+            422, f'JSON must be {{"{one}s": ["{each}", …]}} or {{"{one}": "{each}"}}'
+        )
+    return found
 
 
 def _base64(text: str) -> bytes:

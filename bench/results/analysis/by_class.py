@@ -65,7 +65,7 @@ def class_figures(
     other seeds and images, with fewer, or for `of_models`, of these models on other images.
     """
     classes = class_names(predictions)
-    samples, labels, predicted = _by_seed(predictions, trials, classes)
+    samples, labels, predicted = by_seed(predictions, trials, classes)
     groups = groups_of(predictions, samples)
     crossed = not of_models and len(predicted) >= LEAST_SEEDS
     found = []
@@ -148,7 +148,7 @@ def _models_half(linear: Numbers, *, grouped: bool) -> float:
     return float(reach * np.sqrt(np.square(linear.mean(axis=0)).sum()) / number)
 
 
-def _by_seed(
+def by_seed(
     predictions: pd.DataFrame, trials: Mapping[int, Sequence[str]], classes: Sequence[str]
 ) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The images that all seeds have, their labels `[images]`, predictions `[seeds, images]`."""

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.keys import content_hash
 from bench.results.folder.outliers import FILE as OUTLIERS
 from bench.results.folder.tables import read_table
+from bench.results.folder.texts import FILE as TEXTS
 from bench.system.cache import flush_to_disk
 
 FOLDER = "earlier"
@@ -25,6 +26,7 @@ _KEPT = (
     "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
     "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
     "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", "split_check", OUTLIERS,
+    TEXTS,
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
 

@@ -63,6 +63,7 @@ from bench.results.plots.tuning import (
     tuning_curves,
     tuning_history,
 )
+from bench.results.sample_words import SampleWords, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -257,7 +258,7 @@ def _write(figure: _Figure) -> bool:
 
 
 def _run_figures(run: Run, folder: Path, keys: FigureKeys | None) -> Iterator[_Figure]:
-    figures = _figures(run)
+    figures = _worded_figures(run)
     key = keys.of_run(run) if keys is not None and figures else None
     for name, draw in figures.items():
         yield _Figure(name=name, path=folder / f"{name}.png", draw=draw, key=key)
@@ -271,8 +272,24 @@ def why_undrawn(error: Exception) -> str:
 def draw_figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """The figures of `run` by name, in the order of `captions`, of those that apply to it."""
     with standing_in(numbered_names(run)):
-        drawn = [(name, draw()) for name, draw in _figures(run).items()]
+        drawn = [(name, draw()) for name, draw in _worded_figures(run).items()]
     yield from ((name, figure) for name, figure in drawn if figure is not None)
+
+
+def _worded_figures(run: Run) -> dict[str, Callable[[], Figure | None]]:
+    """How to draw each figure, whose words call samples what they are."""
+    words = words_of(run)
+    return {name: partial(_worded, draw, words) for name, draw in _figures(run).items()}
+
+
+def _worded(draw: Callable[[], Figure | None], words: SampleWords) -> Figure | None:
+    from matplotlib.text import Text
+
+    figure = draw()
+    if figure is not None and words.kind != "image":
+        for text in figure.findobj(Text):
+            text.set_text(words(text.get_text()))
+    return figure
 
 
 def _figures(run: Run) -> dict[str, Callable[[], Figure | None]]:

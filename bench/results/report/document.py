@@ -24,6 +24,7 @@ from bench.results.report.blocks import (
     Table,
     paragraph,
 )
+from bench.results.report.called import called
 from bench.results.report.evidence import Findings, evidence, standing
 from bench.results.report.inputs import inputs_section
 from bench.results.report.tuning import tuning_limits
@@ -54,6 +55,7 @@ FILES: Mapping[str, str] = {
     "environment.json": "versions, processor, device, command",
     "thumbnails.parquet": "small copies of the test images that the report shows",
     "inputs.parquet": "a few training images as networks see them",
+    "texts.json": "lengths of the test texts, and those that the report shows",
     "earlier": "tables and reports of suites that this folder had before",
     "split_check": "a run folder of its own: the same configs under a random split",
     "audit": "images and labels to look at: a table, JSON and a contact sheet",
@@ -80,6 +82,10 @@ def document(
 
     `drawn` says which figures are missing and which names they show as numbers.
     """
+    return called(_document(found, targets, drawn), found.words)
+
+
+def _document(found: Findings, targets: Mapping[str, str], drawn: Drawn | None) -> Iterator[Block]:
     run = found.run
     yield Heading(f"Results of {run.suite.get('name', run.folder.name)}", 1)
     yield Bullets(tuple((Bold(f"{line.about}:"), line.text) for line in found.lines))

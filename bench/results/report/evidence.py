@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -75,6 +75,7 @@ from bench.results.report.wording import (
     or_unknown,
     verdict_word,
 )
+from bench.results.sample_words import SampleWords, words_of
 
 LEAST_SHARE = 0.005
 MAX_PAIRS = 45
@@ -112,11 +113,17 @@ class Findings:
     @cached_property
     def lines(self) -> list[Line]:
         """The verdict in words."""
-        return answer(
+        found = answer(
             self.verdict,
             self.grid,
             doubts=doubts(self.run, self.verdict, self.tuning, self.test_sets),
         )
+        return [replace(line, text=self.words(line.text)) for line in found]
+
+    @cached_property
+    def words(self) -> SampleWords:
+        """What its samples are called."""
+        return words_of(self.run)
 
     @cached_property
     def verdict_json(self) -> dict[str, Any]:

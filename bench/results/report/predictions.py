@@ -27,6 +27,7 @@ from bench.results.folder import Run
 from bench.results.grid import UNKNOWN, Grid
 from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.report.blocks import Block, Heading, Table, paragraph
+from bench.results.report.texts import texts_sections
 from bench.results.report.wording import (
     difference,
     difference_interval,
@@ -50,6 +51,7 @@ def predictions_sections(run: Run, grid: Grid, verdict: Verdict) -> Iterator[Blo
     match run.target_task:
         case "classification":
             yield from _by_class(run, choice, trials)
+            yield from texts_sections(run, grid, choice, trials)
             yield from _calibration(run, choice, trials, verdict.look)
         case "regression":
             yield from _by_target(run, choice, trials)

@@ -39,7 +39,9 @@ SHOTS = (50, 20, 10, 5)
 class ChosenGrid:
     """The grid. `strategies` holds (why, YAML entry); `image_size` is None for the weights' own.
 
-    `others` are backbones that the suite only suggests. `shots` is None where all images train.
+    `others` are backbones that the suite only suggests. `shots` is None where all samples train.
+    `max_length` is the tokens of a text, and `baseline` the strategy of a further cell without a
+    network.
     """
 
     backbone: str
@@ -54,6 +56,8 @@ class ChosenGrid:
     balanced: bool
     seeds: tuple[int, ...]
     shots: int | None = None
+    max_length: int | None = None
+    baseline: str | None = None
 
     @property
     def size(self) -> int:
@@ -63,7 +67,13 @@ class ChosenGrid:
     @property
     def num_trials(self) -> int:
         """Cells of the grid times seeds."""
-        return len(self.strategies) * len(self.schedules) * len(self.seeds)
+        cells = len(self.strategies) * len(self.schedules) + (self.baseline is not None)
+        return cells * len(self.seeds)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that trials of networks train, all together."""
+        return len(self.strategies) * len(self.schedules) * len(self.seeds) * self.epochs
 
 
 def choices(found: Examined) -> Iterator[ChosenGrid]:

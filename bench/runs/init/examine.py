@@ -1,12 +1,14 @@
-"""Looking: what is in a folder of images, and what this machine trains on."""
+"""Looking: what is in a folder of images or texts, and what this machine trains on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from bench.data import (
     ImageDataset,
     PreparedData,
     Splits,
+    TextData,
     class_counts,
     find_leakage,
     groups_on_both_sides,
@@ -29,21 +32,34 @@ from bench.data import (
     strata_names,
     target_task_of,
 )
+from bench.data.archives import is_archive, open_archive
 from bench.data.copies import Pairs
 from bench.data.dataset import NO_GROUPS, naming
+from bench.data.images.decode import IMAGE_SUFFIXES
+from bench.data.images.files import image_files
 from bench.data.images.prepared import ImageData
 from bench.data.images.sizes import TOO_LARGE
 from bench.data.layout import GivenSplits, SeveralTestSetsError
 from bench.data.leakage import alike_pairs
-from bench.data.table_guess import guessed_outputs
+from bench.data.table_guess import guessed_outputs, has_texts
+from bench.data.text.texts import SUFFIXES, text_files
 from bench.errors import DataError, counted
 from bench.methods.target_tasks import CLASSIFICATION
-from bench.runs.init.backbone import SEEDS, backbones_for, choose_image_size, size_of_weights
+from bench.models import describe_weights
+from bench.models.weights import PRETRAINED
+from bench.runs.init.backbone import (
+    SEEDS,
+    TEXT_BACKBONE,
+    backbones_for,
+    choose_image_size,
+    size_of_weights,
+)
 from bench.runs.init.groups import Suspicion, in_copies, in_exif, in_names, with_pairs
-from bench.suite import Settings, TargetTaskName, reader_of
+from bench.suite import Entry, Settings, TargetTaskName, reader_of
 from bench.system.download import OnProgress
 from bench.system.machine import describe_machine, half_precision, resolve_device
 
+Noun = Literal["image", "text"]
 MEASURED = 500
 SUSPECTED = "suspected-groups"
 """The kind of issue that tells what may be groups."""
@@ -59,8 +75,8 @@ class Examined:
     there are any.
     `splits` are its folders of splits, if it has several test sets, `suspicion` is of groups that
     it does not name. `sizes` `[m, 2]` holds width and height in pixels of up to `MEASURED` images,
-    `machine` what
-    `describe_machine` says.
+    `lengths` `[n]` the tokens of texts, `machine` what `describe_machine` says. `noun` is what is
+    counted; `latin` says that most letters of texts are.
     """
 
     folder: Path
@@ -78,6 +94,9 @@ class Examined:
     task: TargetTaskName = CLASSIFICATION.name
     outputs: Mapping[str, Any] = field(default_factory=dict)
     outputs_named: tuple[str, ...] = ()
+    noun: Noun = "image"
+    lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    latin: bool = True
 
     @property
     def has_classes(self) -> bool:
@@ -85,30 +104,32 @@ class Examined:
         return self.task == CLASSIFICATION.name
 
     def total(self, split: str) -> int:
-        """How many images a split has."""
+        """How many images, or texts, a split has."""
         return sum(self.counts[split].values())
 
     @property
     def imbalance(self) -> float:
-        """Training images of the largest class over those of the smallest."""
+        """Training samples of the largest class over those of the smallest."""
         train = self.counts["train"].values()
         return max(train) / min(train)
 
     @property
-    def balanced_test_images(self) -> float:
-        """How many test images of equal classes would tell as much of balanced accuracy.
+    def balanced_test_samples(self) -> float:
+        """How many test samples of equal classes would tell as much of balanced accuracy.
 
-        That is the mean of C shares of n images each, whose variance is a sum of those over 1/n.
+        That is the mean of C shares of n samples each, whose variance is a sum of those over 1/n.
         """
         counts = [count for count in self.counts["test"].values() if count]
         return len(counts) ** 2 / sum(1 / count for count in counts)
 
 
 def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
-    """Decode the folder or table as a run would, and count, measure and compare what is in it."""
+    """Read the folder or table as a run would, and count, measure and compare what is in it."""
     device = resolve_device("auto")
-    # A suite's path is resolved too, so that the run finds these images in the cache.
+    # A suite's path is resolved too, so that the run finds these samples in the cache.
     root = folder.resolve()
+    if holds_texts(root):
+        return _examine_texts(folder, root, device, progress)
     reader = reader_of(root)
     outputs = guessed_outputs(root) if reader == "table" else {}
     options = DATASETS.get(reader).options(path=str(root), **outputs).model_dump()
@@ -132,6 +153,26 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         if suspicion.sure:
             dataset = _opened(reader, {**options, "group": suspicion.pattern}, progress)
             data = _prepared(dataset, device, sizes, progress)
+    found = _of_data(folder, data, reader, options, device, progress)
+    suspected = _suspected(dataset, data, suspicion, alike)
+    return replace(
+        found,
+        sizes=sizes,
+        issues=(*found.issues, *suspected),
+        suspicion=suspicion,
+        outputs=outputs,
+    )
+
+
+def _of_data(
+    folder: Path,
+    data: PreparedData,
+    reader: str,
+    options: Mapping[str, Any],
+    device: str,
+    progress: OnProgress | None,
+) -> Examined:
+    """What can be said of prepared data of any kind."""
     fractions = {key: options[key] for key in ("val_fraction", "test_fraction", "split_seed")}
     drawn = _drawn(data.given_splits)
     splits, told = _splits(data, fractions, by_group=bool(drawn) and data.groups is not None)
@@ -140,13 +181,12 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         folder=folder,
         counts=class_counts(data.labels, splits[0], strata_names(data)),
         drawn=drawn,
-        sizes=sizes,
+        sizes=np.zeros((0, 2), np.int64),
         issues=(
             *data.issues,
             *told,
             *_parted(data, splits),
             *find_leakage(data, splits, progress=progress),
-            *_suspected(dataset, data, suspicion, alike),
         ),
         device=device,
         precision=half_precision(device) or "fp32",
@@ -154,11 +194,57 @@ def examine(folder: Path, *, progress: OnProgress | None = None) -> Examined:
         reader=reader,
         groups=len(set(data.groups or ())) if by_group else 0,
         splits=options.get("splits"),
-        suspicion=suspicion,
         task=target_task_of(data),
-        outputs=outputs,
         outputs_named=data.classes,
     )
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether a table has a column of texts and none of image files, or a folder or an archive
+    files of text and no images."""
+    if reader_of(path) == "table":
+        return has_texts(path)
+    if is_archive(path) and path.is_file():
+        suffixes = {Path(name).suffix.lower() for name in open_archive(path).members}
+        return bool(suffixes & SUFFIXES) and not suffixes & IMAGE_SUFFIXES
+    if reader_of(path) != "folder" or not path.is_dir():
+        return False
+    kinds = (image_files(IMAGE_SUFFIXES), text_files())
+    images, texts = (partial(kind.below, path, frozenset()) for kind in kinds)
+    return not images() and texts()
+
+
+def _examine_texts(folder: Path, root: Path, device: str, progress: OnProgress | None) -> Examined:
+    outputs = guessed_outputs(root, content="text") if reader_of(root) == "table" else {}
+    options = DATASETS.get("text").options(path=str(root), **outputs).model_dump()
+    try:
+        dataset = open_dataset("text", options, progress=progress)
+    except SeveralTestSetsError as error:
+        options["splits"] = error.splits
+        dataset = open_dataset("text", options, progress=progress)
+    weights = describe_weights(TEXT_BACKBONE, Entry(name=PRETRAINED))
+    prepared = prepare(
+        dataset,
+        size=weights.input_size,
+        resize=Settings().resize,
+        tokenizer=weights.tokenizer,
+        progress=progress,
+    )
+    data = TextData.open(prepared)
+    found = _of_data(folder, data, "text", options, device, progress)
+    return replace(
+        found,
+        noun="text",
+        lengths=(data.tokens >= 0).sum(axis=1),
+        latin=_is_latin(data.texts[:MEASURED]),
+        outputs=outputs,
+    )
+
+
+def _is_latin(texts: Iterable[str]) -> bool:
+    letters = [character for text in texts for character in text if character.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return 2 * latin >= len(letters)
 
 
 def _opened(reader: str, options: Mapping[str, Any], progress: OnProgress | None) -> ImageDataset:

@@ -14,6 +14,7 @@ import numpy as np
 from bench.data import CROP_MARGIN, DATASETS
 from bench.errors import counted
 from bench.methods.target_tasks import MULTI_LABEL, REGRESSION
+from bench.runs.init.backbone import TEXT_BASELINE
 from bench.runs.init.choose import MANY_IMAGES, ChosenGrid
 from bench.runs.init.comments import WIDTH, comment, item, printable, quoted, short_name
 from bench.runs.init.examine import MEASURED, Examined, wilson_half_width
@@ -22,12 +23,12 @@ from bench.runs.time_estimate import duration
 
 SHOWN_CLASSES, SHOWN_ISSUES = 20, 6
 FEW_TO_CHOOSE_BY = 100
-"""Validation images; with fewer the choice of the epoch is mentioned."""
+"""Validation samples; with fewer the choice of the epoch is mentioned."""
 SHOTS = 50
 VOTE_FACTOR = 5
 """Between the rates of a vote, as in FewTrans."""
 FEW_LABELS = 10
-"""Labelled images of a class; with fewer a vote over learning rates is mentioned."""
+"""Labelled samples of a class; with fewer a vote over learning rates is mentioned."""
 
 
 def suite_text(found: Examined, proposal: Proposal, *, path: Path, name: str, dataset: str) -> str:
@@ -48,7 +49,7 @@ def settings_text(found: Examined, chosen: ChosenGrid, *, name: str | None, data
         ],
         list(_network(found, chosen)),
         list(_strategies(chosen)),
-        list(_variation(chosen)),
+        list(_variation(found, chosen)),
         list(_training(found, chosen)),
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -119,17 +120,19 @@ def _found(found: Examined) -> Iterator[str]:
         yield _predicted(found)
     if len(found.sizes):
         yield _sizes(found)
+    if len(found.lengths):
+        yield _lengths(found)
     yield from (issue.message for issue in found.issues)
     if any(issue.kind.startswith("leakage") for issue in found.issues):
         yield (
-            "Images on both sides of a split make a test accuracy too good: remove one of each "
-            "pair."
+            f"{found.noun.capitalize()}s on both sides of a split make a test accuracy too good: "
+            "remove one of each pair."
         )
     yield _machine(found)
 
 
 def _predicted(found: Examined) -> str:
-    """What the table seems to say of an image."""
+    """What the table seems to say of a sample."""
     (option, columns), names = next(iter(found.outputs.items())), found.outputs_named
     given = columns if isinstance(columns, str) else ", ".join(columns)
     if found.task == REGRESSION.name:
@@ -140,7 +143,19 @@ def _predicted(found: Examined) -> str:
     shown = ", ".join(map(short_name, names[:SHOWN_CLASSES])) + (
         f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
     )
-    return f"An image may have several of {counted(len(names), 'label')}: {shown}."
+    one = _a(found.noun).capitalize()
+    return f"{one} may have several of {counted(len(names), 'label')}: {shown}."
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun == 'image' else 'a'} {noun}"
+
+
+def _lengths(found: Examined) -> str:
+    middle, large, most = (int(np.quantile(found.lengths, share)) for share in (0.5, 0.95, 1))
+    return (
+        f"Median length {middle} tokens, 95% of the texts have at most {large}, the longest {most}."
+    )
 
 
 def _sizes(found: Examined) -> str:
@@ -176,49 +191,50 @@ def _certainty(found: Examined, *, balanced: bool) -> Iterator[str]:
         return
     largest, count = max(found.counts["test"].items(), key=lambda pair: pair[1])
     yield (
-        f"{counted(num_test, 'test image')}: an accuracy of 90% is known to about "
-        f"{_half_width(num_test)} (half of the 95% Wilson score interval); one image is "
-        f"{100 / num_test:.2g} points. All strategies see the same test images, so a difference is "
-        "usually surer than either."
+        f"{counted(num_test, f'test {found.noun}')}: an accuracy of 90% is known to about "
+        f"{_half_width(num_test)} (half of the 95% Wilson score interval); one "
+        f"{found.noun} is {100 / num_test:.2g} points. All strategies see the same test "
+        f"{found.noun}s, so a difference is usually surer than either."
     )
     if balanced:
-        worth = found.balanced_test_images
+        worth = found.balanced_test_samples
         yield (
             f"A balanced accuracy of 90% is known to about {_half_width(worth)}: for it, these "
-            f"images count as much as {worth:.0f} images in classes of equal size. Differences of "
-            f"it show if they are {math.sqrt(num_test / worth):.1f} times as large as those below."
+            f"{found.noun}s count as much as {worth:.0f} {found.noun}s in classes of equal size. "
+            f"Differences of it show if they are {math.sqrt(num_test / worth):.1f} times as large "
+            "as those below."
         )
     yield f"Always answering {short_name(largest)!r} would be right for {count / num_test:.0%}."
     if num_val < FEW_TO_CHOOSE_BY:
-        images = counted(num_val, "validation image")
-        yield f"The epoch is chosen on {images}, so chance plays a part in that choice."
+        few = counted(num_val, f"validation {found.noun}")
+        yield f"The epoch is chosen on {few}, so chance plays a part in that choice."
 
 
 def _certainty_of_outputs(found: Examined) -> Iterator[str]:
     num_test, num_val = found.total("test"), found.total("val")
-    images = counted(num_test, "test image")
+    tested = counted(num_test, f"test {found.noun}")
     if found.task == REGRESSION.name:
         share = 1.96 / math.sqrt(2 * num_test)
         yield (
-            f"{images}: a root mean squared error is known to about ± {share:.0%} of itself (95%, "
-            "for errors like normal ones). All strategies see the same test images, so a "
+            f"{tested}: a root mean squared error is known to about ± {share:.0%} of itself (95%, "
+            f"for errors like normal ones). All strategies see the same test {found.noun}s, so a "
             "difference is usually surer than either."
         )
     else:
         yield (
-            f"{images}, and of rare labels far fewer: their average precision hangs on a handful "
-            "of images. All strategies see the same test images, so a difference is usually surer "
-            "than either."
+            f"{tested}, and of rare labels far fewer: their average precision hangs on a handful "
+            f"of {found.noun}s. All strategies see the same test {found.noun}s, so a difference is "
+            "usually surer than either."
         )
     if num_val < FEW_TO_CHOOSE_BY:
         yield (
-            f"The epoch is chosen on {counted(num_val, 'validation image')}, so chance plays a "
-            "part in that choice."
+            f"The epoch is chosen on {counted(num_val, f'validation {found.noun}')}, so chance "
+            "plays a part in that choice."
         )
 
 
-def _half_width(images: float) -> str:
-    return f"± {100 * wilson_half_width(0.9, images):.1f} points"
+def _half_width(samples: float) -> str:
+    return f"± {100 * wilson_half_width(0.9, samples):.1f} points"
 
 
 def _work(found: Examined, chosen: ChosenGrid) -> str:
@@ -228,15 +244,16 @@ def _work(found: Examined, chosen: ChosenGrid) -> str:
         (len(chosen.seeds), "seeds"),
     )
     grid = " × ".join(f"{count} {what}" for count, what in factors)
-    epochs = chosen.num_trials * chosen.epochs
+    more = "" if chosen.baseline is None else f", and {len(chosen.seeds)} of the baseline"
+    epochs = chosen.num_epochs
     return (
-        f"{chosen.num_trials} trials ({grid}) of {chosen.epochs} epochs: {epochs:,} epochs, "
-        f"{epochs * _num_train(found, chosen):,} images to train on."
+        f"{chosen.num_trials} trials ({grid}{more}) of {chosen.epochs} epochs: {epochs:,} epochs, "
+        f"{epochs * _num_train(found, chosen):,} {found.noun}s to train on."
     )
 
 
 def _num_train(found: Examined, chosen: ChosenGrid) -> int:
-    """Images that a trial trains on."""
+    """Samples that a trial trains on."""
     counts = found.counts["train"].values()
     return sum(counts if chosen.shots is None else (min(chosen.shots, each) for each in counts))
 
@@ -254,7 +271,7 @@ def _more(found: Examined, proposal: Proposal) -> str:
     return (
         f"More: bench init {folder} --minutes {longer} --force proposes a grid for {longer} "
         "minutes; bench run with --decide adds seeds to what is still open; smaller differences "
-        "than these need more test images."
+        f"than these need more test {found.noun}s."
     )
 
 
@@ -287,9 +304,9 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         yield f"  {option}: {shown if isinstance(columns, str) else f'[{shown}]'}"
     if found.groups:
         yield from comment(
-            f"Images of one of the {found.groups:,} groups, such as a patient, are alike: none of "
-            "them is on both sides of a split, or a network could know the group. Without this "
-            "line, images are drawn one by one.",
+            f"{found.noun.capitalize()}s of one of the {found.groups:,} groups, such as "
+            f"{_GROUPS[found.noun]}, are alike: none of them is on both sides of a split, or a "
+            f"network could know the group. Without this line, {found.noun}s are drawn one by one.",
             indent="  ",
         )
         yield "  split: {by: group}"
@@ -300,7 +317,7 @@ def _dataset(found: Examined, dataset: str) -> Iterator[str]:
         "test": f"The {what} has no test split: this fraction of {each} becomes it, the same "
         "for every seed.",
         "val": f"The {what} has no split to choose the epoch by: this fraction of the remaining "
-        f"images of {each} becomes it, drawn separately for every seed.",
+        f"{found.noun}s of {each} becomes it, drawn separately for every seed.",
     }
     for split in found.drawn:
         yield from comment(reasons[split], indent="  ")
@@ -326,7 +343,13 @@ def _suspected(found: Examined) -> Iterator[str]:
         yield "  # split: {by: group}"
 
 
+_GROUPS = {"image": "a patient", "text": "an author"}
+
+
 def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    if found.noun == "text":
+        yield from _text_network(found, chosen)
+        return
     size = (
         "A common size to compare with, fast on a GPU"
         if found.device.startswith("cuda")
@@ -365,14 +388,58 @@ def _network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         yield f"image_size: {chosen.image_size}"
 
 
+def _text_network(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    yield from comment(
+        "A small encoder of English sentences, with its weights (84 MB, fetched once). Any encoder "
+        "of transformers by its name on the Hugging Face hub or in a folder is hf/NAME or hf/PATH; "
+        f"for other languages hf/xlm-roberta-base. Each adds {len(chosen.strategies)} × "
+        f"{len(chosen.seeds)} trials:"
+    )
+    if not found.latin:
+        yield from comment(
+            "Most letters here are not Latin: this encoder knows few of these words, and one of "
+            "their language, such as hf/bert-base-chinese, will know more."
+        )
+    yield f"# backbone: [{', '.join((chosen.backbone, *chosen.others))}]"
+    yield f"backbone: {chosen.backbone}"
+    assert chosen.max_length is not None
+    cut = int((found.lengths > chosen.max_length).sum())
+    yield from comment(
+        f"Tokens of a text that the network sees: {cut:,} of {len(found.lengths):,} texts lose "
+        "their end. Attention costs more with every one:"
+    )
+    if chosen.max_length < chosen.weights_size:
+        yield f"# max_length: [{chosen.max_length}, {chosen.weights_size}]"
+    yield f"max_length: {chosen.max_length}"
+
+
 def _strategies(chosen: ChosenGrid) -> Iterator[str]:
     yield "strategy:"
     for why, entry in chosen.strategies:
         yield from comment(why, indent="  ")
         yield f"  - {entry}"
+    if chosen.baseline is not None:
+        needs = ' (pip install "bench[probes]")' if chosen.baseline == "logistic" else ""
+        yield from comment(
+            f"The baseline without a network, in seconds: n-grams weighted by TF-IDF{needs}. What "
+            "does not beat it is not worth its training."
+        )
+        yield "include:"
+        yield f"  - {{backbone: {TEXT_BASELINE}, strategy: {chosen.baseline}}}"
 
 
-def _variation(chosen: ChosenGrid) -> Iterator[str]:
+def _variation(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
+    if found.noun == "text":
+        yield from comment(
+            "Small steps while the new layer is arbitrary, then large ones, small ones at the end."
+        )
+        yield f"schedule: {chosen.schedules[0]}"
+        yield from comment(
+            "Texts as they are. To compare with words left out or exchanged at random (EDA):"
+        )
+        yield "# augmentation: [none, word_deletion, word_swap]"
+        yield "augmentation: none"
+        return
     if len(chosen.schedules) == 1:
         yield from comment(
             "Large steps first, small ones at the end. To compare, for twice the trials:"
@@ -394,22 +461,26 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     num_train = _num_train(found, chosen)
     steps = math.ceil(num_train / chosen.batch_size)
     yield from comment(
-        f"{counted(num_train, 'training image')} in batches of {chosen.batch_size}: "
+        f"{counted(num_train, f'training {found.noun}')} in batches of {chosen.batch_size}: "
         f"{counted(steps, 'step')} an epoch, {steps * chosen.epochs:,} in all. The epoch that is "
         "best on the validation split counts."
     )
     yield f"batch_size: {chosen.batch_size}"
     yield f"epochs: {chosen.epochs}"
     if chosen.shots is not None:
-        yield from comment("To fit the time, this many training images of each class:")
+        yield from comment(f"To fit the time, this many training {found.noun}s of each class:")
         yield f"shots: {chosen.shots}"
     elif num_train >= MANY_IMAGES:
-        yield from comment("For a first look, this many training images of each class:")
+        yield from comment(f"For a first look, this many training {found.noun}s of each class:")
         yield f"# shots: {min(SHOTS, *found.counts['train'].values())}"
     yield from comment(
         "For strategies without an lr of their own above: small steps keep what the weights know."
     )
     yield f"lr: {chosen.lr:g}"
+    if found.noun == "text":
+        yield from comment("As transformers are fine-tuned; plain SGD hardly moves them.")
+        yield "optimizer: adamw"
+        yield "weight_decay: 0.01"
     yield from _vote(found, chosen)
     if chosen.balanced:
         yield from comment(_why_balanced(found))
@@ -418,14 +489,14 @@ def _training(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
         yield "# metric: macro_f1"
         yield "metric: balanced_accuracy"
     yield from comment(
-        "Repetitions show how much is luck: the order of the images, the new layer, the "
+        f"Repetitions show how much is luck: the order of the {found.noun}s, the new layer, the "
         "augmentation" + (", the validation split." if found.drawn else ".")
     )
     yield f"seed: [{', '.join(map(str, chosen.seeds))}]"
 
 
 def _vote(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
-    """Instead of a choice by validation, where the images that are drawn for it are very few."""
+    """Instead of a choice by validation, where the samples that are drawn for it are very few."""
     if "val" not in found.drawn:
         return
     train, val = found.counts["train"], found.counts["val"]
@@ -434,7 +505,7 @@ def _vote(found: Examined, chosen: ChosenGrid) -> Iterator[str]:
     if labelled >= FEW_LABELS:
         return
     yield from comment(
-        f"{short_name(least)!r} has {counted(labelled, 'image')} to train on and to choose by. "
+        f"{short_name(least)!r} has {counted(labelled, found.noun)} to train on and to choose by. "
         f"{val[least]} of them cannot say which epoch or rate is best, and are missing in "
         "training. With these three lines, and a val_fraction of 0 above, all of them train, at "
         "three rates that vote; the first one stands for the strategy. A strategy with an lr of "
@@ -449,9 +520,9 @@ def _why_balanced(found: Examined) -> str:
     train = found.counts["train"]
     small, large = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
     return (
-        f"{short_name(large)!r} has {train[large]:,} training images, {found.imbalance:.1f} times "
-        f"as many as {short_name(small)!r} ({train[small]:,}): unweighted, the loss would hardly "
-        "notice rare classes."
+        f"{short_name(large)!r} has {train[large]:,} training {found.noun}s, "
+        f"{found.imbalance:.1f} times as many as {short_name(small)!r} ({train[small]:,}): "
+        "unweighted, the loss would hardly notice rare classes."
     )
 
 
@@ -459,12 +530,12 @@ def _why_metric(found: Examined) -> str:
     test = found.counts["test"]
     largest = max(test, key=test.__getitem__)
     return (
-        f"It chooses the epoch and ranks the strategies. Accuracy counts every image alike: always "
-        f"answering {short_name(largest)!r} would be right for "
+        f"It chooses the epoch and ranks the strategies. Accuracy counts every {found.noun} alike: "
+        f"always answering {short_name(largest)!r} would be right for "
         f"{test[largest] / found.total('test'):.0%}. Balanced accuracy is the mean recall over "
         "the classes: every class counts alike, as in the weighted loss. It hardly notices when a "
-        "few of many images are mistaken for a rare class; if such false alarms are as bad as "
-        "misses:"
+        f"few of many {found.noun}s are mistaken for a rare class; if such false alarms are as bad "
+        "as misses:"
     )
 
 
@@ -476,7 +547,7 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
     splits = ", ".join(f"{found.total(split):,} {split}" for split in found.counts)
     classes = len(found.counts["train"])
     what = f"{classes} classes" if found.has_classes else _outputs(found)
-    yield f"found {what} in {short_name(found.folder.name)}; images: {splits}"
+    yield f"found {what} in {short_name(found.folder.name)}; {found.noun}s: {splits}"
     for issue in found.issues[:SHOWN_ISSUES]:
         yield textwrap.shorten(f"note: {printable(issue.message)}", 2 * WIDTH, placeholder=" …")
     if len(found.issues) > SHOWN_ISSUES:
@@ -487,15 +558,18 @@ def _summary(found: Examined, proposal: Proposal, path: Path) -> Iterator[str]:
             "and balanced accuracy chooses"
         )
     if found.has_classes:
-        images = found.balanced_test_images if chosen.balanced else found.total("test")
+        tested = found.balanced_test_samples if chosen.balanced else found.total("test")
         of = "a balanced accuracy" if chosen.balanced else "an accuracy"
-        yield f"{of} of 90% on the test images is known to about {_half_width(images)}"
-    yield (
-        f"chose {chosen.backbone} with ImageNet weights at "
-        f"{chosen.image_size or chosen.weights_size} px, to train on {found.device} in "
-        f"{found.precision}"
+        yield f"{of} of 90% on the test {found.noun}s is known to about {_half_width(tested)}"
+    size = (
+        f"ImageNet weights at {chosen.image_size or chosen.weights_size} px"
+        if chosen.max_length is None
+        else f"its weights at {chosen.max_length} tokens"
     )
+    yield (f"chose {chosen.backbone} with {size}, to train on {found.device} in {found.precision}")
     names = [re.findall(r"\w+", entry.removeprefix("{name: "))[0] for _, entry in chosen.strategies]
+    if chosen.baseline is not None:
+        names.append(f"{chosen.baseline} on {TEXT_BASELINE}")
     yield f"strategies: {', '.join(names)}"
     yield f"{chosen.num_trials} trials of {chosen.epochs} epochs: {_time(found, proposal)}"
     if found.has_classes:
@@ -508,4 +582,5 @@ def _outputs(found: Examined) -> str:
     """What is predicted, in words."""
     if found.task == REGRESSION.name:
         return f"numbers to predict ({', '.join(map(short_name, found.outputs_named))})"
-    return counted(len(found.outputs_named), "label") + ", of which an image may have several,"
+    labels = counted(len(found.outputs_named), "label")
+    return f"{labels}, of which {_a(found.noun)} may have several,"

@@ -1,4 +1,4 @@
-"""From a folder of images to a suite file that is checked before it appears."""
+"""From a folder of images or texts to a suite file that is checked before it appears."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench.data.files import existing_file, existing_folder
 from bench.errors import BenchError, DataError
 from bench.runs.catalogue import catalogue
 from bench.runs.init.choose import ChosenGrid, choices
+from bench.runs.init.choose_texts import choices_for_texts
 from bench.runs.init.comments import quoted
 from bench.runs.init.examine import Examined, examine
 from bench.runs.init.fit import MINUTES, SecondsOf, fitting, timed
@@ -46,7 +47,7 @@ def write_suite(
     The default of `output` is named after it.
 
     The suite is the one that shows most of those that this machine trains in about `minutes`.
-    All images are decoded into the cache on the way, where the later run finds them. Raises
+    All samples are prepared in the cache on the way, where the later run finds them. Raises
     `DataError` for a folder that is missing or unusable, `BenchError` if `output` exists (unless
     `force`) or cannot be written.
     """
@@ -61,7 +62,8 @@ def write_suite(
     found = examine(folder, progress=progress)
     name = safe_name(path.stem)
     status("timing a few batches on this machine")
-    proposal = fitting(choices(found), _seconds_of(found, folder, path), minutes=minutes)
+    grids = choices_for_texts(found) if found.noun == "text" else choices(found)
+    proposal = fitting(grids, _seconds_of(found, folder, path), minutes=minutes)
     text = suite_text(
         found, proposal, path=path, name=name, dataset=dataset_path(folder, path.parent)
     )
@@ -139,7 +141,7 @@ def _check_output(path: Path, folder: Path, *, force: bool) -> None:
         raise BenchError(f"--output must name a file, got the folder {path}")
     if path.parent.resolve().is_relative_to(folder.resolve()):
         raise BenchError(
-            f"the suite must lie outside the images, got {path} in {folder}: the results of a run "
+            f"the suite must lie outside the data, got {path} in {folder}: the results of a run "
             "there would be read as a class; go to another folder, or name a file with --output"
         )
     _refuse_existing(path, force=force)

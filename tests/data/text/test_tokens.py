@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from dataclasses import replace
@@ -98,6 +99,26 @@ def test_damage_is_found_and_mended(file: str) -> None:
     with pytest.raises(DataError, match="missing or damaged"):
         open_data(data.folder)
     assert list(prepared().texts) == list(sentences(12).texts)
+
+
+def test_texts_without_a_known_word_are_told() -> None:
+    dataset = replace(sentences(3), texts=("good film", "très bon", ""), fingerprint="unknown")
+    folder = prepare(dataset, size=LENGTH, resize="auto", tokenizer=tokenizer())
+    (issue,) = open_data(folder).issues
+    assert (issue.kind, issue.samples) == ("unknown-words", dataset.sample_ids[1:])
+
+
+def test_a_packed_tokenizer_is_checked() -> None:
+    rule = prepared().preprocessing((), ())
+    kept = json.loads(rule.to_json())
+    assert len(kept["tokenizer"]) < len(tokenizer())
+    for wrong, message in (
+        (kept["tokenizer"][:-8], "ends too early"),
+        ("AAAA", "cannot be unpacked"),
+        ("?", "base64|padding"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Preprocessing.from_json(json.dumps({**kept, "tokenizer": wrong}))
 
 
 def test_what_is_no_tokenizer_is_told() -> None:

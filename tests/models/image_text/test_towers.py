@@ -148,7 +148,14 @@ def hub(folder: Path, asked: list[str]) -> Iterator[str]:
             asked.append(self.path)
             path = self.path.partition("?")[0]
             name = path.rpartition("/")[2]
-            if path.startswith("/api/models/some/model"):
+            if path.startswith(f"/api/models/some/model/tree/{COMMIT}"):
+                sizes = {name: (folder / name).stat().st_size for name in names}
+                rows = [
+                    {"type": "file", "path": name, "size": size, "oid": "1"}
+                    for name, size in sizes.items()
+                ]
+                self._send(200, json.dumps(rows).encode())
+            elif path.startswith("/api/models/some/model"):
                 siblings = [{"rfilename": name} for name in names]
                 content = {"id": "some/model", "sha": COMMIT, "siblings": siblings}
                 self._send(200, json.dumps(content).encode())

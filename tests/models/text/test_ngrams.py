@@ -82,11 +82,12 @@ def test_scripts_without_spaces_are_read_by_character() -> None:
     assert not are_unspaced(mixed)
     assert not are_unspaced(["안녕하세요 세계", "123 !?", ""])
     auto = parse_name("tfidf")
-    assert chosen_for(auto, chinese) == NGrams(unit=CHARACTERS, shortest=1, longest=3)
+    assert chosen_for(auto, chinese) == NGrams(unit=CHARACTERS, shortest=1, longest=2)
     assert chosen_for(auto, mixed) == parse_name("tfidf/words")
     assert chosen_for(parse_name("tfidf/words"), chinese).unit == WORDS
 
 
+@pytest.mark.campaign
 def test_words_of_jieba() -> None:
     pytest.importorskip("jieba")
     found = NGrams(unit=JIEBA, shortest=1, longest=2).of("酒店的优点 OK")

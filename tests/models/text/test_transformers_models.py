@@ -25,33 +25,11 @@ from bench.models import (
 from bench.models.evaluation import Trunk
 from bench.suite import Entry
 from bench.system.token_rows import PADDING, SHARE_ONE
-from tests.texts import VOCABULARY, WIDTH, bert_folder, sentences, tokenizer, with_config
+from tests.texts import WIDTH, bert_folder, sentences, small_model, tokenizer, with_config
 
 transformers = pytest.importorskip("transformers")
 
 PRETRAINED = Entry(name="pretrained")
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
-    "dim": 16,
-    "n_layers": 2,
-    "n_heads": 2,
-    "hidden_dim": 32,
-    "n_embd": 16,
-    "n_layer": 2,
-    "n_head": 2,
-    "embedding_size": 16,
-    "head_dim": 8,
-    "vocab_size": len(VOCABULARY),
-    "pad_token_id": 0,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-    "cls_token_id": 2,
-    "sep_token_id": 3,
-}
 ENCODERS = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet")
 KINDS = (*ENCODERS, "albert", "gpt2", "llama")
 
@@ -70,10 +48,7 @@ def network_of(backbone: str, pooling: str = "auto") -> Network:
 
 
 def folder_of(kind: str, folder: Path) -> Path:
-    usual = transformers.AutoConfig.for_model(kind)
-    own = {name: value for name, value in SMALL.items() if hasattr(usual, name)}
-    config = transformers.AutoConfig.for_model(kind, **own)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    small_model(kind).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer())
     return folder
 

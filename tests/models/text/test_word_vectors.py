@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.models.text.word_vectors import SIF_A, WordVectorModel, build, groups
+from bench.system.token_rows import SHARE_ONE
 
 WORDS, WIDTH = 6, 4
 TEXTS = ([0, 1, 1, 2], [3, 6, 0], [6], [], [4, 4, 5])
@@ -85,6 +86,15 @@ def test_neither_companions_nor_padding_change_a_bit(pooling: str) -> None:
     assert torch.equal(made.features(ids[11:12]), together[11:12])
 
 
+def test_a_mixture_lies_between_its_two_texts() -> None:
+    made, ids = model("mean"), rows(TEXTS)
+    shares = torch.full_like(ids, SHARE_ONE // 4)
+    alone = made.features(ids)
+    mixed = made.features(torch.stack([ids, ids.roll(1, 0), shares], dim=1))
+    wanted = alone / 4 + 3 * alone.roll(1, 0) / 4
+    np.testing.assert_allclose(mixed.detach(), wanted.detach(), atol=1e-6)
+
+
 def test_only_training_texts_with_words_say_what_is_common() -> None:
     made = model("sif")
     assert not made.learned(rows([[6], []]))["common"].any()
@@ -95,5 +105,7 @@ def test_only_training_texts_with_words_say_what_is_common() -> None:
 def test_a_description_makes_the_same_network() -> None:
     made = build('{"dimensions": 4, "pooling": null, "words": 6}')
     assert made.pooling == "mean"
+    with pytest.raises(ValueError, match="at most 1,000,000,000 values"):
+        build('{"dimensions": 1000, "pooling": null, "words": 10000000}')
     assert made.embedding.weight.shape == (WORDS, WIDTH)
     assert [group.name for group in groups(made)] == ["embeddings", "head"]

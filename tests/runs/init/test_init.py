@@ -335,13 +335,13 @@ def test_how_well_balanced_accuracy_is_known() -> None:
     rng = np.random.default_rng(0)
     recalls = [rng.binomial(n, 0.9, size=20_000) / n for n in names.values()]
     spread = np.mean(recalls, axis=0).std()
-    assert found.balanced_test_images == pytest.approx(0.09 / spread**2, rel=0.05)
+    assert found.balanced_test_samples == pytest.approx(0.09 / spread**2, rel=0.05)
     even_counts = made_up(even(4, train=20))
-    assert even_counts.balanced_test_images == pytest.approx(even_counts.total("test"))
+    assert even_counts.balanced_test_samples == pytest.approx(even_counts.total("test"))
     text = suite_text(found, proposed(found), path=Path("s.yaml"), name="s", dataset="/data/x")
     plain = re.sub(r"\s+#\s+", " ", text)
     assert (
-        f"count as much as {found.balanced_test_images:.0f} images in classes of equal size"
+        f"count as much as {found.balanced_test_samples:.0f} images in classes of equal size"
         in plain
     )
 
@@ -498,7 +498,7 @@ def test_bad_outputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="must name a file"):
         write_suite(folder, tmp_path / "work")
     for inside in (folder / "x.yaml", folder / "ants" / "x.yaml"):
-        with pytest.raises(BenchError, match="must lie outside the images"):
+        with pytest.raises(BenchError, match="must lie outside the data"):
             write_suite(folder, inside)
     with pytest.raises(BenchError, match="cannot write"):
         write_suite(folder, Path(f"{'x' * 240}.yaml"))

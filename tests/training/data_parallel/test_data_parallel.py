@@ -29,7 +29,7 @@ from bench.execution.engine import Engine, make_training
 from bench.execution.executors import Executor, InProcessExecutor, ProcessPoolExecutor, Where
 from bench.execution.jobs import EpochDone, Event, Job, JobResult, cut, trial_splits
 from bench.runs.catalogue import catalogue
-from bench.suite import Resources, Trial
+from bench.suite import Entry, Resources, Trial
 from bench.system.machine import check_devices, device_of_rank
 from bench.system.processes import start_process
 from bench.training.data_parallel import SharedBatches
@@ -38,6 +38,7 @@ from bench.training.data_parallel.whole_batch import batch_norm, whole_batch
 from bench.training.loop import train
 from tests.data.pictures import photograph
 from tests.targets import target_job, target_trial, vectors_loaded
+from tests.texts import text_backbone
 from tests.tiny import entry, make_job, make_trial
 
 SMALL = "shufflenet_v2_x0_5"
@@ -224,6 +225,17 @@ CURVES: dict[str, dict[str, Any]] = {
     "pieces": {"batch_size": 10, "micro_batch": 5, "options": {"penalty": {"l2_sp": 0.1}}},
     "measured rates": {"strategy": "auto_rgn", "options": {"batches": 1}, "epochs": 1},
     "auxiliary": {"backbone": "googlenet", "epochs": 1},
+    "texts": {"backbone": "hf/", "strategy": "lora", "data": None, "optimizer": "adamw"},
+    "pairs": {
+        "backbone": "hf/",
+        "strategy": "setfit",
+        "options": {"iterations": 1, "c": 1.0},
+        "data": None,
+        "head": Entry(name="fitted"),
+        "batch_size": 6,
+        "micro_batch": 5,
+        "optimizer": "adamw",
+    },
     "features": {
         "backbone": SMALL,
         "epochs": 1,
@@ -242,6 +254,8 @@ IN_THE_LINE = ("batch norm", "one row on one rank", "frozen boundary", "mixup", 
 def test_the_curve_is_that_of_one_process(engine: Engine, case: str) -> None:
     """Losses within 1e-4: single precision, and a few steps that each round otherwise."""
     settings = {**GENTLE, **CURVES[case]}
+    if settings["backbone"] == "hf/":
+        settings["backbone"] = text_backbone()
     one, two = (
         trained(engine, make_trial(**settings, devices_per_trial=devices)) for devices in (None, 2)
     )

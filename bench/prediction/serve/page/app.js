@@ -27,11 +27,15 @@ function number(name, value) {
   return row;
 }
 
-function shown(file, answer) {
+function picture(file) {
+  const image = element("img", { alt: file.name, src: URL.createObjectURL(file) });
+  image.addEventListener("error", () => image.remove());
+  return image;
+}
+
+function shown(sample, answer) {
   const card = element("section", { class: "card" });
-  const picture = element("img", { alt: file.name, src: URL.createObjectURL(file) });
-  picture.addEventListener("error", () => picture.remove());
-  card.append(picture);
+  card.append(sample);
   const rows = element("div", { class: "rows" });
   card.append(rows);
   if (answer.error) {
@@ -44,6 +48,9 @@ function shown(file, answer) {
   }
   const given = [answer.predicted].flat().join(", ");
   rows.append(element("h2", { dir: "auto" }, given || "no label"));
+  if (answer.truncated) {
+    rows.append(element("p", { class: "small" }, "The text is longer than what the model takes: it did not see the end."));
+  }
   const classes = Object.entries(answer.probabilities);
   for (const [name, probability] of classes.slice(0, SHOWN)) rows.append(bar(name, probability));
   if (classes.length > SHOWN) {
@@ -52,12 +59,10 @@ function shown(file, answer) {
   return card;
 }
 
-async function classify(file) {
-  const form = new FormData();
-  form.append("file", file);
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+async function classify(body, type = {}) {
+  const headers = token ? { ...type, Authorization: `Bearer ${token}` } : type;
   try {
-    const response = await fetch("predict", { method: "POST", body: form, headers });
+    const response = await fetch("predict", { method: "POST", body, headers });
     const answer = await response.json();
     if (response.status === 401) at("token-line").hidden = false;
     return response.ok ? answer.predictions[0] : { error: answer.error || response.statusText };
@@ -71,11 +76,23 @@ async function take(files) {
   if (!images.length) return;
   at("status").textContent = images.length > 1 ? `Sending ${images.length} images …` : "Sending …";
   at("results").replaceChildren();
-  for (const file of images) at("results").append(shown(file, await classify(file)));
+  for (const file of images) {
+    const form = new FormData();
+    form.append("file", file);
+    at("results").append(shown(picture(file), await classify(form)));
+  }
   const first = at("results").querySelector("h2, strong");
   at("status").textContent = images.length > 1 ? `${images.length} images` : first ? "" : "The image could not be classified.";
 }
 
+at("say").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = at("text").value;
+  at("status").textContent = "Sending …";
+  const answer = await classify(JSON.stringify({ text }), { "Content-Type": "application/json" });
+  at("results").replaceChildren(shown(element("p", { class: "said", dir: "auto" }, text), answer));
+  at("status").textContent = answer.error ? "The text could not be classified." : "";
+});
 for (const id of ["choose", "photo"]) {
   at(id).addEventListener("change", (event) => {
     take(event.target.files);
@@ -93,7 +110,9 @@ drop.addEventListener("drop", (event) => {
   drop.classList.remove("over");
   take(event.dataTransfer.files);
 });
-document.addEventListener("paste", (event) => take(event.clipboardData.files));
+document.addEventListener("paste", (event) => {
+  if (!at("drop").hidden) take(event.clipboardData.files);
+});
 at("token").addEventListener("change", (event) => {
   token = event.target.value.trim();
 });
@@ -105,5 +124,7 @@ fetch("model")
     const [one, several] = names[model.task] || ["class", "classes"];
     const count = model.classes.length;
     at("about").textContent = `${model.label}: ${count} ${count === 1 ? one : several}.`;
+    at("drop").hidden = model.takes === "text";
+    at("say").hidden = model.takes !== "text";
     at("token-line").hidden = !model.needs_token;
   });
