@@ -114,6 +114,9 @@ def add_jobs(case: Case, *, train: int, batch: int, epochs: int) -> None:
         if not traits.trains and not traits.fits:
             case.missing[name] = "nothing is trained or fitted"
             continue
+        if traits.reads is not None:
+            case.missing[name] = "it compares samples with texts"
+            continue
         trial = make_trial(
             name,
             backbone=case.backbone,

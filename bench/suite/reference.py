@@ -76,7 +76,8 @@ def yaml_text(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {yaml_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(yaml_text(item) for item in value) + "]"
-    return value if isinstance(value, str) else json.dumps(value)
+    is_plain = isinstance(value, str) and not set("{}") & set(value)
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _plain_default(value: Any) -> Any:

@@ -15,9 +15,9 @@ from bench.execution.jobs import cut
 from bench.models.checkpoints import read_checkpoint
 from bench.runs.resolve import resolve_run
 from bench.suite import Entry
+from tests.texts import text_backbone
 from tests.tiny import make_job, make_trial
 from tests.tiny_clip import clip_backbone
-from tests.tiny_texts import text_backbone
 
 pytest.importorskip("open_clip")
 

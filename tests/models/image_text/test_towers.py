@@ -19,7 +19,13 @@ import pytest
 import torch
 
 from bench.errors import BenchError, WeightsError
-from bench.models import build_network, describe_weights, layer_group_names, obtain_weights
+from bench.models import (
+    build_network,
+    check_image_size,
+    describe_weights,
+    layer_group_names,
+    obtain_weights,
+)
 from bench.models.fitted_head import FittedHead
 from bench.models.image_text.folders import CONFIG_FILE, WEIGHTS_FILE, folder_of, weights_digest
 from bench.models.image_text.towers import tensors_of_images
@@ -110,7 +116,7 @@ def test_other_sizes_have_interpolated_positions() -> None:
     assert own.shape == (17, CONFIG["vision_cfg"]["width"])
     assert torch.equal(own, expected)
     with pytest.raises(BenchError, match="multiple of 16"):
-        network_of(clip_backbone(), image_size=SIDE + 1)
+        check_image_size(clip_backbone(), SIDE + 1)
 
 
 def test_what_a_folder_must_not_ask_for(tmp_path: Path) -> None:
@@ -148,7 +154,14 @@ def hub(folder: Path, asked: list[str]) -> Iterator[str]:
             asked.append(self.path)
             path = self.path.partition("?")[0]
             name = path.rpartition("/")[2]
-            if path.startswith("/api/models/some/model"):
+            if path.startswith(f"/api/models/some/model/tree/{COMMIT}"):
+                sizes = {name: (folder / name).stat().st_size for name in names}
+                rows = [
+                    {"type": "file", "path": name, "size": size, "oid": "1"}
+                    for name, size in sizes.items()
+                ]
+                self._send(200, json.dumps(rows).encode())
+            elif path.startswith("/api/models/some/model"):
                 siblings = [{"rfilename": name} for name in names]
                 content = {"id": "some/model", "sha": COMMIT, "siblings": siblings}
                 self._send(200, json.dumps(content).encode())
