@@ -64,7 +64,7 @@ from bench.data.splits import (
     samples_digest,
 )
 from bench.data.targets import Targets, check_targets
-from bench.data.text import texts
+from bench.data.text import language, texts
 from bench.data.text.augmentations import token_dropout, word_deletion, word_swap
 from bench.data.text.dataset import TextDataset
 from bench.data.text.prepared import TextData
@@ -116,6 +116,7 @@ __all__ = [
     "hymenoptera",
     "kept_bytes",
     "label_text",
+    "language",
     "leakage",
     "make_fold_splits",
     "make_splits",

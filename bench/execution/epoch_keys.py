@@ -216,7 +216,7 @@ def _trunk(
         "backbone": trial.backbone.identity(),
         **({} if weights.described is None else {"described": weights.described}),
         "weights": weights.fingerprint,
-        # The recipe of fractal weights leaves their last bits open.
+        # The recipe of weights that are made leaves their last bits open.
         "made": _made_digest(weights),
         # A trunk without weights is drawn from the seed.
         "drawn": settings.seed if weights.path is None else None,
@@ -227,7 +227,7 @@ def _trunk(
 
 def _made_digest(weights: Weights) -> str | None:
     """Of the file of weights that are made, once there is one."""
-    path = weights.path if weights.name == "fractals" else None
+    path = weights.path if weights.name in ("fractals", "language") else None
     return known_digest(path) if path is not None and path.is_file() else None
 
 

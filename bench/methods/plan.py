@@ -118,12 +118,13 @@ class Plan:
     features of the backbone as it is. With `pairs` it has both: batches are pairs of samples, of
     which every sample begins so many with its own class and as many with others in an epoch, what
     is minimised is the distance of their cosine similarities from 1 and 0, and the head is fitted
-    after each epoch. `objective` None is that of the target task. `adapter` are
-    the parameters that are added to the backbone, if any are. With `gradient_batches` the rate of
-    each layer group that trains is also multiplied by its relative gradient norm over the largest,
-    measured at the start of every epoch over so many batches (Auto-RGN). `stoch_norm` is the
-    probability with which a channel of a batch norm that trains is normalised by the batch, and not
-    by running statistics; None: always.
+    after each epoch.
+
+    `objective` None is that of the target task. `adapter` are the parameters that are added to the
+    backbone, if any are. With `gradient_batches` the rate of each layer group that trains is also
+    multiplied by its relative gradient norm over the largest, measured at the start of every epoch
+    over so many batches (Auto-RGN). `stoch_norm` is the probability with which a channel of a batch
+    norm that trains is normalised by the batch, and not by running statistics; None: always.
     """
 
     stages: tuple[Stage, ...]

@@ -167,7 +167,7 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         return replace(usual, name=path.name, path=path, fingerprint=known_digest(path))
     comes_with = family.weights(backbone)
     if entry.name != PRETRAINED or comes_with is None:
-        valid = [NONE] if comes_with is None else [PRETRAINED, NONE]
+        valid = [*([] if comes_with is None else [PRETRAINED]), *family.made, NONE]
         raise WeightsError(
             f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
             f"got {entry.name!r}{nearest(entry.name, valid)}"

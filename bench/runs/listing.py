@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from bench.errors import BenchError, nearest
 from bench.runs.catalogue import catalogue
-from bench.suite import FractalWeights
+from bench.suite import FractalWeights, LanguageWeights
 from bench.suite.reference import described_settings
 from bench.suite.registry import Registry
 
@@ -103,13 +103,16 @@ def _meanings(options: Mapping[str, FieldInfo]) -> list[str]:
 
 
 def _weights() -> list[Row]:
-    recipe = ", ".join(_defaults(FractalWeights.model_fields))
+    of_fractals, of_language = (
+        ", ".join(_defaults(recipe.model_fields)) for recipe in (FractalWeights, LanguageWeights)
+    )
     return [
         ("none", "", "a random start"),
         ("imagenet", "", "the library's default ImageNet weights"),
         ("IMAGENET1K_V1, …", "", "a weight set that torchvision names"),
         ("{file: PATH}", "", "a state dict or safetensors file"),
-        ("fractals", recipe, "pretrained here on fractals, once, without any files"),
+        ("fractals", of_fractals, "pretrained here on fractals, once, without any files"),
+        ("language", of_language, "language_tiny, pretrained here on sentences, in the same way"),
     ]
 
 

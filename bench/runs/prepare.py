@@ -27,9 +27,10 @@ from bench.models import Weights, check_unchanged, obtain_weights
 from bench.results.folder import InputView
 from bench.runs.checkpoints import checkpoint_path
 from bench.runs.inputs import describe_inputs, input_views
+from bench.runs.language_weights import make_language_weights
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, data_errors_placed, view_read
 from bench.runs.source_weights import pretraining_job
-from bench.suite import FractalWeights, Interpolation
+from bench.suite import FractalWeights, Interpolation, LanguageWeights
 from bench.system.download import OnProgress
 
 
@@ -153,6 +154,10 @@ class StartingWeights:
     def _obtain(self, resolved: ResolvedTrial) -> Weights | BenchError:
         backbone, entry = resolved.trial.backbone.name, resolved.trial.settings.weights
         try:
+            if entry.name == "language":
+                recipe = LanguageWeights(**entry.options)
+                make_language_weights(resolved.weights, recipe, progress=self._progress)
+                return resolved.weights
             check_unchanged(resolved.weights)
             return obtain_weights(backbone, entry, progress=self._progress)
         except BenchError as error:

@@ -71,6 +71,7 @@ from bench.results.folder import (
 )
 from bench.results.sample_words import SampleWords
 from bench.runs.check import CheckedSuite, check_suite
+from bench.runs.language_weights import describe_language_weights
 from bench.runs.notes import lines, notes
 from bench.runs.options import FAILED, RunKeywords, RunOptions
 from bench.runs.source_weights import describe_fractal_weights
@@ -79,6 +80,7 @@ from bench.suite import (
     Entry,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     LoadedSuite,
     SuiteSource,
     Trial,
@@ -94,6 +96,9 @@ from bench.training.precision import resolve_precision, samples_at_once
 from bench.training.trial import NUMERICS_VERSION
 
 T = TypeVar("T")
+
+BYTES_STEP = 256
+"""Texts of about one length are read in rows of one width."""
 
 TEXTS_LOOKED_AT = 1000
 """By so many texts it is told in which script they are."""
@@ -143,8 +148,17 @@ class ResolvedTrial:
     @property
     def needs_source_task(self) -> bool:
         """Whether its weights are still to be made from fractals."""
+        return self.weights.name == "fractals" and self._lacks_weights
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether its weights are still to be made from generated sentences."""
+        return self.weights.name == "language" and self._lacks_weights
+
+    @property
+    def _lacks_weights(self) -> bool:
         path = self.weights.path
-        return self.weights.name == "fractals" and not (path is not None and is_whole(path))
+        return path is None or not is_whole(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -509,6 +523,7 @@ class Resolver:
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
         self._note_idle(trial)
+        self._note_remarks(trial)
         if self.problems:
             return None  # nothing is measured for a suite that cannot run
         key = ("precision", trial.backbone.name, trial.settings.precision, size)
@@ -580,11 +595,21 @@ class Resolver:
         All trials of the backbone are looked at, so that from_scratch sees the same samples.
         """
         if takes(trial.backbone.name) == "text":
-            return text_length(trial.backbone.name, trial.settings.max_length)
+            return self._text_length(trial)
         if trial.settings.image_size is not None:
             return trial.settings.image_size
         largest = max(self._asked_sizes(trial), default=0)
         return largest or self._size_of_the_data(trial) or usual_size(trial.backbone.name)
+
+    def _text_length(self, trial: Trial) -> int:
+        """How many tokens are seen of a text; of bytes no more than the longest text has."""
+        name = trial.backbone.name
+        most = text_length(name, trial.settings.max_length)
+        if text_family(name).per_token == 1 or not isinstance(self._dataset, TextDataset):
+            return most
+        texts = self._dataset.texts
+        longest = self._once(("bytes",), lambda: max(len(text.encode()) for text in texts))
+        return min(most, max(ngrams.LEAST_BYTES, -(-longest // BYTES_STEP) * BYTES_STEP))
 
     def _size_of_the_data(self, trial: Trial) -> int:
         """The size that all samples have, if the backbone takes it and it is not huge; else 0."""
@@ -635,6 +660,8 @@ class Resolver:
 
     def _weights(self, backbone: str, entry: Entry, size: int) -> Weights:
         def describe() -> Weights:
+            if entry.name == "language":
+                return describe_language_weights(backbone, LanguageWeights(**entry.options))
             if entry.name != "fractals":
                 return describe_weights(backbone, entry)
             recipe = FractalWeights(**entry.options)
@@ -699,6 +726,13 @@ class Resolver:
             return
         message = f"pooling {pooling!r}: no effect on {name}, which makes no vector of a text."
         self._notes[message] = self._notes.get(message, 0) + 1
+
+    def _note_remarks(self, trial: Trial) -> None:
+        """What of a text backbone's files is not as usual."""
+        name = trial.backbone.name
+        for remark in text_family(name).remarks(name) if takes(name) == "text" else ():
+            message = f"{name}: {remark}."
+            self._notes[message] = self._notes.get(message, 0) + 1
 
     def _note_units(self, trial: Trial) -> None:
         """What n-grams are made of, where the backbone's name leaves it to the texts."""

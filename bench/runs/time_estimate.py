@@ -16,7 +16,7 @@ from bench.methods.plan import Plan, Rule, Stage
 from bench.models import describe_weights
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.runs.source_weights import source_trial
-from bench.suite import Entry, FractalWeights, Trial
+from bench.suite import Entry, FractalWeights, LanguageWeights, Trial
 from bench.training.loop import train
 
 TIMED_BATCHES = 2
@@ -25,7 +25,7 @@ TIMED_SAMPLES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class TimeEstimate:
-    """What is left to do, source tasks of `weights: fractals` included, and about how long."""
+    """What is left to do, the making of weights included, and about how long."""
 
     epochs: int
     trained_samples: int
@@ -81,6 +81,14 @@ def estimate(
         trained += settings.epochs * sizes[0]
         evaluated += settings.epochs * sizes[1]
         seconds += settings.epochs * (sizes[0] * train + sizes[1] * evaluate) / share
+    for resolved, recipe in _pretrainings(resolved_run):
+        everything = Stage(epochs=recipe.epochs, rules=(Rule(pattern="*", lr=1.0),))
+        batches = resolved.trial.with_settings(batch_size=recipe.batch_size)
+        resolved = replace(resolved, trial=batches, plan=Plan(stages=(everything,)))
+        train, _ = timings.seconds_per_sample(resolved, everything)
+        epochs += recipe.epochs
+        trained += recipe.epochs * recipe.sentences
+        seconds += recipe.epochs * recipe.sentences * train
     return TimeEstimate(
         epochs=epochs, trained_samples=trained, evaluated_samples=evaluated, seconds=seconds
     )
@@ -99,6 +107,15 @@ def _source_tasks(
             sources[resolved.weights.fingerprint] = (resolved, source)
     for resolved, source in sources.values():
         yield resolved, source, min(workers, len(sources))
+
+
+def _pretrainings(resolved_run: ResolvedRun) -> Iterator[tuple[ResolvedTrial, LanguageWeights]]:
+    """Of all weights that are to be made from sentences: a trial that needs them, and how."""
+    lacking = {
+        each.weights.fingerprint: each for each in resolved_run.pending if each.needs_sentences
+    }
+    for resolved in lacking.values():
+        yield resolved, LanguageWeights(**resolved.trial.settings.weights.options)
 
 
 def _alike(rules: tuple[Rule, ...]) -> tuple[tuple[str, float | None, str], ...]:

@@ -25,6 +25,7 @@ from bench.suite.schema import (
     Checkpoints,
     FileWeights,
     FractalWeights,
+    LanguageWeights,
     Settings,
 )
 from bench.suite.tune import SEARCHABLE, SEARCHABLE_AXES, FoundRange, Method, Range
@@ -60,8 +61,8 @@ class _SuiteSchema:
         self._catalogue = catalogue
         self._registries = {kind: getattr(catalogue, kind) for kind in WITH_OPTIONS}
         models: list[type[BaseModel]] = [
-            Settings, FileWeights, FractalWeights, Claims, Resources, Limits, Method, Range,
-            FoundRange,
+            Settings, FileWeights, FractalWeights, LanguageWeights, Claims, Resources, Limits,
+            Method, Range, FoundRange,
             *(registry.get(name).options for registry in self._registries.values()
               for name in registry),
         ]  # fmt: skip
@@ -151,17 +152,22 @@ class _SuiteSchema:
         return {key: _ref(f"{key}.values") for key in Settings.model_fields}
 
     def _weights(self) -> Schema:
-        recipe = self._model(FractalWeights)["properties"]
+        made: dict[str, type[BaseModel]] = {"fractals": FractalWeights, "language": LanguageWeights}
         facts = self._model(FileWeights)["properties"]
-        other = {"type": "string", "minLength": 1, "not": {"enum": ["fractals", "file"]}}
+        other = {"type": "string", "minLength": 1, "not": {"enum": [*made, "file"]}}
         # A path is read as text, whatever YAML takes it for.
         file = {"type": ["string", "number", "boolean", "null"]}
         return {
             "anyOf": [
-                {"enum": ["none", "imagenet", "fractals"]},
+                {"enum": ["none", "imagenet", *made]},
                 other,
                 _mapping({"file": file, **facts}, ["file"]),
-                _mapping({"name": {"const": "fractals"}, **recipe}, ["name"]),
+                *(
+                    _mapping(
+                        {"name": {"const": name}, **self._model(recipe)["properties"]}, ["name"]
+                    )
+                    for name, recipe in made.items()
+                ),
                 _mapping({"name": other}, ["name"]),
             ]
         }

@@ -30,6 +30,7 @@ from bench.suite.schema import (
     FileWeights,
     FractalWeights,
     GridRule,
+    LanguageWeights,
     Settings,
     SplitCheck,
     Suite,
@@ -465,6 +466,8 @@ class _Checker:
         name, options = self._name_and_rest(value, location, kind="weights")
         if name == "fractals":
             return self._with_options(FractalWeights, name, options, location)
+        if name == "language":
+            return self._with_options(LanguageWeights, name, options, location)
         if name == "file":
             self._report(location, "weights from a file must read {file: PATH}")
         if name.lower() in ("none", "null", "off", "no", "false") and name != "none":

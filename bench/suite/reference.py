@@ -15,7 +15,14 @@ from bench.suite.limits import Limits
 from bench.suite.load import Catalogue
 from bench.suite.registry import Registry
 from bench.suite.resources import Resources
-from bench.suite.schema import DEFAULT_AXES, Entry, FileWeights, FractalWeights, Settings
+from bench.suite.schema import (
+    DEFAULT_AXES,
+    Entry,
+    FileWeights,
+    FractalWeights,
+    LanguageWeights,
+    Settings,
+)
 from bench.suite.tune import FoundRange, Method, Range
 
 
@@ -178,6 +185,8 @@ def _sections(catalogue: Catalogue) -> Iterator[str]:
     yield from _table(described(FileWeights))
     yield "## Weights: `{name: fractals, …}`\n"
     yield from _table(described(FractalWeights))
+    yield "## Weights: `{name: language, …}`\n"
+    yield from _table(described(LanguageWeights))
     yield "## Claims: `claims`\n"
     yield from _table(described(Claims))
     yield "## Limits: `resources`\n"

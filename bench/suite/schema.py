@@ -214,6 +214,34 @@ class FractalWeights(BaseModel):
     ] = 64
 
 
+class LanguageWeights(BaseModel):
+    """How `weights: language` are made: the backbone `language_tiny` fills gaps in sentences.
+
+    They are of the source family of the embedded language, of which the data set `language` has no
+    sentence.
+    """
+
+    model_config = STRICT
+
+    sentences: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Source sentences.", examples=[16_000])
+    ] = 16_000
+    language_seed: Annotated[
+        int, Field(ge=0, lt=2**32, description="Which sentences are drawn.", examples=[0])
+    ] = 0
+    epochs: Annotated[Epochs, Field(description="Epochs of pretraining.", examples=[8])] = 8
+    lr: Annotated[
+        Positive,
+        Field(
+            description="Learning rate of pretraining: the peak of a `one_cycle` schedule.",
+            examples=[0.003],
+        ),
+    ] = 0.003
+    batch_size: Annotated[
+        BatchSize, Field(description="Sentences in a batch of pretraining.", examples=[64])
+    ] = 64
+
+
 TargetTaskName = Literal["classification", "regression", "multi_label"]
 """What a suite predicts: see `bench.methods.target_tasks`."""
 
@@ -317,7 +345,7 @@ class Settings(BaseModel):
             description="Where the parameters of the backbone start: `none` (at random), "
             "`imagenet` (the library's default), a weight set by its name, `{file: PATH}` (a "
             "state dict; relative paths start at the suite's folder; options give facts about it) "
-            "or `fractals` (pretrained here, once).",
+            "`fractals`, or for `language_tiny` `language` (pretrained here, once).",
             examples=["imagenet", {"file": "resnet18.pth"}, {"name": "fractals", "classes": 40}],
         ),
     ] = Entry(name="imagenet")

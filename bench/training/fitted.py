@@ -74,7 +74,7 @@ def fit_head(training: Training, *, epoch: int | None = None) -> Fitted:
     read = {} if vocabulary is None else ngram_tensors(vocabulary)
     prefix, _ = own
     return Fitted(
-        tensors={f"{prefix}{name}": own for name, own in {**read, **chosen.tensors}.items()},
+        tensors={f"{prefix}{name}": each for name, each in {**read, **chosen.tensors}.items()},
         chosen=chosen.chosen,
         train=None if epoch is None else _train_scores(training, samples, chosen),
         seconds=time.perf_counter() - started,

@@ -15,29 +15,31 @@ import torch
 import bench
 from bench.data.inputs import PREPROCESSING, Preprocessing
 from bench.data.text.tokens import tokenise
-from bench.errors import SuiteError
+from bench.errors import BenchError, SuiteError
 from bench.methods.target_tasks import CLASSIFICATION, answers
 from bench.models.checkpoints import Checkpoint, read_checkpoint
 from bench.models.evaluation import Evaluation
 from bench.models.text.word_vectors import SIF_A
 from bench.results.folder.columns import PROBABILITY_PREFIX
-from tests.tiny_texts import LENGTH, WORDS, made_up_texts
+from tests.texts import BAD, FILLERS, GOOD, sentences
 
 pytest.importorskip("sklearn")
 pytest.importorskip("tokenizers")
 
 pytestmark = pytest.mark.xdist_group("words")
 
-TEXTS = made_up_texts(train=16, val=8, test=12)
+WORDS, LENGTH = (*GOOD, *BAD, *FILLERS), 24
+MADE = sentences(80)
+LABELS = {text: MADE.classes[at] for text, at in zip(MADE.texts, MADE.labels, strict=True)}
+TEXTS = tuple(LABELS)
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of made-up texts; its first rows train and validate."""
     folder = tmp_path_factory.mktemp("texts")
-    names = [TEXTS.classes[label] for label in TEXTS.labels]
-    tested = np.where(TEXTS.splits == 2, "test", "train")
-    table = pd.DataFrame({"text": TEXTS.texts, "label": names, "split": tested})
+    split = ["train"] * 50 + ["test"] * (len(TEXTS) - 50)
+    table = pd.DataFrame({"text": TEXTS, "label": LABELS.values(), "split": split})
     table.to_csv(folder / "texts.csv", index=False)
     return folder / "texts.csv"
 
@@ -58,7 +60,7 @@ def suite_of(texts: Path, vectors: Path, **changes: Any) -> dict[str, Any]:
         "dataset": {"name": "text", "path": str(texts), "val_fraction": 0.3},
         "backbone": f"vectors/{vectors}",
         "strategy": ["linear_probe", {"name": "logistic", "c": 1.0}],
-        "pooling": ["mean", "tfidf", "sif"],
+        "pooling": ["mean", "sif"],
         "include": [
             {"backbone": "tfidf", "strategy": {"name": "logistic", "c": 1.0}, "pooling": "auto"}
         ],
@@ -87,20 +89,20 @@ def run_of(suite: dict[str, Any], out: Path, **options: Any) -> Any:
 
 
 def text_of(sample: str) -> str:
-    return TEXTS.texts[int(sample.rpartition(":")[2]) - 1]
+    return TEXTS[int(sample.rpartition(":")[2]) - 1]
 
 
 def predicted(run: Any, trial: str, split: str = "test") -> tuple[list[str], np.ndarray]:
     """The texts of a split, and the probabilities that were stored of them."""
     rows = pd.read_parquet(run.folder / "predictions.parquet")
     rows = rows[(rows["trial"] == trial) & (rows["split"] == split)]
-    columns = [PROBABILITY_PREFIX + name for name in TEXTS.classes]
+    columns = [PROBABILITY_PREFIX + name for name in MADE.classes]
     return [text_of(sample) for sample in rows["sample"]], rows[columns].to_numpy()
 
 
 def trained_on(run: Any, trial: str) -> list[str]:
     other = {text for split in ("val", "test") for text in predicted(run, trial, split)[0]}
-    return [text for text in TEXTS.texts if text not in other]
+    return [text for text in TEXTS if text not in other]
 
 
 def trials_of(run: Any, **wanted: str) -> list[str]:
@@ -121,7 +123,7 @@ def checkpoint_of(run: Any, trial: str) -> Checkpoint:
 
 def test_each_pooling_and_seed_is_a_network_of_its_own(run: Any) -> None:
     trials = run.trials["trial"]
-    assert len({predicted(run, trial)[1].tobytes() for trial in trials}) == len(trials) == 14
+    assert len({predicted(run, trial)[1].tobytes() for trial in trials}) == len(trials) == 10
 
 
 def test_weights_of_words_come_from_the_training_split(run: Any) -> None:
@@ -156,14 +158,19 @@ def test_tfidf_is_that_of_scikit_learn(run: Any) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    by_text = dict(zip(TEXTS.texts, TEXTS.labels, strict=True))
     for trial in run.trials.loc[run.trials["backbone"] == "tfidf", "trial"]:
         train, (texts, stored) = trained_on(run, trial), predicted(run, trial)
         reference = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(tol=1e-8, max_iter=1000)
         )
-        reference.fit(train, [by_text[text] for text in train])
+        reference.fit(train, [LABELS[text] for text in train])
         np.testing.assert_allclose(stored, reference.predict_proba(texts), atol=1e-4)
+
+
+def test_ngrams_are_not_exported(run: Any, tmp_path: Path) -> None:
+    trial = run.trials.loc[run.trials["backbone"] == "tfidf", "trial"].iloc[0]
+    with pytest.raises(BenchError, match="tfidf counts n-grams of texts, which is no operation"):
+        bench.export(run.folder, trial=trial, format="safetensors", out=tmp_path / "out")
 
 
 def test_trials_that_share_nothing_have_the_same_bits(

@@ -6,7 +6,7 @@ Nobody reads thousands of texts, so each is looked at once, when it is read.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.data.dataset import MAX_KEPT, DataIssue, naming
@@ -46,38 +46,34 @@ def clean_texts(
     steering = [i for i, text in enumerate(texts) if text and has_control_characters(written[i])]
     empty = [i for i, text in enumerate(texts) if not text]
     short = [i for i, text in enumerate(texts) if text and is_one_word(text)]
-    kinds = sorted({each for found in marked.values() for each in found})
-    issues: list[DataIssue] = []
-
-    def tell(kind: str, which: Sequence[int], message: str, *, quoted: bool = False) -> None:
-        if which:
-            shown = [f"{places[i]}{f' ({_start(texts[i])})' if quoted else ''}" for i in which]
-            issues.append(
-                DataIssue(
-                    kind=kind,
-                    message=f"{message}: {naming(shown, at_most=NAMED)}.",
-                    count=len(which),
-                    samples=tuple(ids[i] for i in which[:MAX_KEPT]),
-                )
-            )
-
-    number = counted(len(empty), "text")
-    tell("empty-text", empty, f"{number} left out (empty, or nothing but blanks and signs that "
-         "show nothing)")  # fmt: skip
-    tell("one-word", short, f"{counted(len(short), 'text')} of one word or none", quoted=True)
-    number = counted(len(steering), "text")
-    tell("control-characters", steering, f"Control characters were taken out of {number}")
-    number = counted(len(marked), "text")
-    some = naming(kinds, at_most=3)
-    if unescape:
-        tell("html", list(marked), f"HTML entities ({some}) became characters in {number}")
-    else:
-        stay = (
-            f"HTML entities ({some}) stay as they are in {number}; `unescape: true`, as an option"
+    quoted = {i: f"{places[i]} ({visible(bounded(texts[i], SHOWN))})" for i in short}
+    told = (
+        ("empty-text", empty, places, f"{counted(len(empty), 'text')} left out (empty, or nothing "
+         "but blanks and signs that show nothing)"),
+        ("one-word", short, quoted, f"{counted(len(short), 'text')} of one word or none"),
+        ("control-characters", steering, places,
+         f"Control characters were taken out of {counted(len(steering), 'text')}"),
+        ("html", list(marked), places, _html_text(marked, unescape=unescape)),
+    )  # fmt: skip
+    issues = tuple(
+        DataIssue(
+            kind=kind,
+            message=f"{message}: {naming([shown[i] for i in which], at_most=NAMED)}.",
+            count=len(which),
+            samples=tuple(ids[i] for i in which[:MAX_KEPT]),
         )
-        tell("html", list(marked), f"{stay} of the data set, makes characters of them")
-    return CleanTexts(texts=texts, issues=tuple(issues))
+        for kind, which, shown, message in told
+        if which
+    )
+    return CleanTexts(texts=texts, issues=issues)
 
 
-def _start(text: str) -> str:
-    return visible(bounded(text, SHOWN))
+def _html_text(marked: Mapping[int, Sequence[str]], *, unescape: bool) -> str:
+    some = naming(sorted({each for found in marked.values() for each in found}), at_most=3)
+    number = counted(len(marked), "text")
+    if unescape:
+        return f"HTML entities ({some}) became characters in {number}"
+    return (
+        f"HTML entities ({some}) stay as they are in {number}; `unescape: true`, as an option of "
+        "the data set, makes characters of them"
+    )

@@ -41,7 +41,7 @@ from bench.data.text.reading import (
 )
 from bench.errors import DataError, counted
 from bench.suite import TargetTaskName
-from bench.suite.schema import reader_of
+from bench.suite.schema import TABLE_SUFFIXES, reader_of
 from bench.system.download import OnProgress
 from bench.system.visible_text import visible
 
@@ -167,18 +167,13 @@ def text(
             "text needs one of path (a table, or a folder of .txt files in class folders) and "
             "lists (the texts and labels themselves)"
         )
-    own = {"text": text, "label": label}
-    of_table = {
-        **{name: value for name, value in own.items() if value is not None},
-        **({"columns": columns} if columns else {}),
-        **({"target": target} if target is not None else {}),
-        **({"labels": labels} if labels is not None else {}),
-    }
     if isinstance(path, str) and reader_of(path) != "table":
-        if of_table:
+        of_table = {"text": text, "label": label, "columns": columns, "target": target,
+                    "labels": labels}  # fmt: skip
+        if useless := [name for name, value in of_table.items() if value is not None]:
             raise DataError(
-                f"{path} is a folder of texts, which has no columns: leave out "
-                f"{naming(list(of_table))}, or give the path of a table ({', '.join(TABLES)})"
+                f"{path} is a folder of texts, which has no columns: leave out {naming(useless)}, "
+                f"or give the path of a table ({', '.join(TABLE_SUFFIXES)})"
             )
         return _of_folder(path, splits, encoding, unescape=unescape, progress=progress)
     if splits is not None:
@@ -192,15 +187,14 @@ def text(
             "label names the class of a text, and target or labels what else is predicted: give "
             "one of them"
         )
+    named = {"text": text, "label": label}
     given = cast(
-        Mapping[Role, str | None], {**(columns or {}), **{k: v for k, v in own.items() if v}}
+        Mapping[Role, str | None],
+        {**(columns or {}), **{role: name for role, name in named.items() if name is not None}},
     )
     with reading_errors_told("the table"):
         tables = _tables(path, lists, encoding)
         return _of_tables(tables, given, outputs, unescape=unescape)
-
-
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def _tables(
@@ -210,6 +204,8 @@ def _tables(
 ) -> dict[int, LabelTable]:
     """The tables by the split that each is; one alone has no split that is known."""
     if lists is not None:
+        if encoding is not None:
+            raise DataError("encoding is that of files, and lists hold texts: leave it out")
         return {UNASSIGNED: table_of_lists("lists", lists)}
     assert path is not None
     if isinstance(path, str):
@@ -257,9 +253,9 @@ def _of_tables(
         found, more = rows_of(table, ROWS, split, given, outputs)
         rows += found
         issues += more
-    splits = {table.path: SPLIT_NAMES.get(split, "") for split, table in tables.items()}
+    one = len(tables) == 1
     cleaned = clean_texts(
-        [_id(row, splits[row.table]) for row in rows],
+        [_id(row, one_table=one) for row in rows],
         [row.shown for row in rows],
         [row.content for row in rows],
         unescape=unescape,
@@ -272,8 +268,8 @@ def _of_tables(
     samples, left = samples_of(rows)
     check_splits(samples, classes if outputs is None else None, ROWS, first)
     return _dataset(
-        name=name_text(first.stem if len(tables) == 1 else first.parent.name),
-        sample_ids=[_id(row, splits[row.table]) for row in rows],
+        name=name_text(first.stem if one else first.parent.name),
+        sample_ids=[_id(row, one_table=one) for row in rows],
         texts=[row.content for row in rows],
         samples=samples,
         classes=classes,
@@ -282,9 +278,9 @@ def _of_tables(
     )
 
 
-def _id(row: Row, split: str) -> str:
+def _id(row: Row, *, one_table: bool) -> str:
     """The number of the row, after the split where that has a table of its own."""
-    return f"{split}/{row.number:06}" if split else f"{row.number:06}"
+    return f"{row.number:06}" if one_table else f"{SPLIT_NAMES[row.split]}/{row.number:06}"
 
 
 # Files ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.models.text import hugging_face, minilm, ngrams, stored_vectors
+from bench.models.text import hugging_face, language, minilm, ngrams, stored_vectors
 from bench.suite.registry import remembered
 
 LEARNED_POOLINGS = ("tfidf", "sif")
@@ -35,11 +35,13 @@ class TextFamily:
     one. `groups` are its layer groups. `tokenizer` is JSON of the library `tokenizers`,
     `max_length` how many tokens a text has where nothing else is said, `most_tokens` how many it
     can have (None: any number). `weights` are those that come with it; None where there are none.
+    Others are `made` where they are first needed, by these names.
 
     `poolings` are the ways in which it makes one vector a text; none where that is no choice. What
     it calls a token is so short that as many as `per_token` stand for one of other backbones. A
     network that only a head can learn from which is fitted names the `fits`; None where any can. It
-    `has_no_values` where there is nothing that weights could be.
+    `has_no_values` where there is nothing that weights could be. `remarks` say what of its files is
+    not as usual.
     """
 
     config: Callable[[str], str]
@@ -53,6 +55,8 @@ class TextFamily:
     per_token: int = 1
     fits: tuple[str, ...] | None = None
     has_no_values: bool = False
+    remarks: Callable[[str], Sequence[str]] = lambda name: ()
+    made: tuple[str, ...] = ()
 
 
 def _transformers_model(config: str, length: int) -> Any:
@@ -119,6 +123,7 @@ def _word_vectors() -> TextFamily:
             fingerprint=stored(name).fingerprint, save=stored(name).save
         ),
         poolings=("mean", *LEARNED_POOLINGS),
+        remarks=lambda name: stored(name).remarks,
     )
 
 
@@ -150,7 +155,28 @@ def _ngrams() -> TextFamily:
     )
 
 
+def _language() -> TextFamily:
+    """The transformer of the embedded language."""
+
+    def build(described: str, length: int) -> Any:
+        from bench.models.text.encoder import build
+
+        return build(described)
+
+    return TextFamily(
+        config=lambda _: language.config(),
+        build=build,
+        groups=_transformers_groups,
+        tokenizer=lambda _: language.tokenizer(),
+        max_length=lambda _: language.LENGTH,
+        most_tokens=lambda _: language.LENGTH,
+        weights=lambda _: None,
+        made=(language.WEIGHTS,),
+    )
+
+
 NAMED: dict[str, TextFamily] = {
+    language.NAME: _language(),
     minilm.NAME: _of_folder(lambda _: minilm.folder()),
     stored_vectors.GLOVE: _word_vectors(),
     ngrams.NAME: _ngrams(),

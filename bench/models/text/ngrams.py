@@ -30,8 +30,9 @@ USUAL, MAX_LENGTH = (1, 2), 10
 """Units of an n-gram where the name does not say, and at most."""
 
 NAME = "tfidf"
-BYTES, BYTES_PER_TOKEN = 4096, 16
-"""How many bytes of a text are read where nothing else is said, and for each token that is."""
+BYTES, BYTES_PER_TOKEN, LEAST_BYTES = 4096, 16, 1024
+"""How many bytes of a text are read at most where nothing else is said, how many for each token
+that is, and how many where all texts of the data set are short: other texts may be longer."""
 
 _WORD = re.compile(r"\b\w\w+\b")
 _SPACES = re.compile(r"\s\s+")

@@ -76,10 +76,14 @@ class TextModel(nn.Module):
 
 
 def narrowed(ids: Tensor) -> Tensor:
-    """Rows of tokens `[n, length]`, or pairs, without columns in which all are padding."""
+    """Rows of tokens `[n, length]`, or pairs, without columns in which all are padding.
+
+    Without gradients as wide as `width_for` says: see there.
+    """
     if ids.is_meta or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
         return ids
-    return ids[..., : width_for(max(text_lengths(ids), default=0))]
+    longest = max(1, *text_lengths(ids))
+    return ids[..., : longest if torch.is_grad_enabled() else width_for(longest)]
 
 
 def _with_a_token(mask: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 INDEX_SUFFIXES = (".parquet", ".json", ".txt")
 """Of the file beside an array that says which word each row is of."""
 
-MAX_DIMENSIONS, MAX_WORD_BYTES = 10_000, 4096
+MAX_DIMENSIONS, MAX_WORD_BYTES, MAX_VALUES = 10_000, 4096, 10**9
 
 _GZIP, _ZIP, _PICKLE = b"\x1f\x8b", b"PK\x03\x04", b"\x80"
 _FASTTEXT_MODEL = (793712314).to_bytes(4, "little")
@@ -51,9 +51,13 @@ def read_vectors(path: Path) -> WordVectors:
         raise WeightsError(f"there is no file of word vectors {path}")
     with _damage_told(path):
         if path.suffix == ".npy":
-            return _with_index(path, index_of(path))
-        with _opened(path) as file:
-            return _read_lines(path, file)
+            found = _with_index(path, index_of(path))
+        else:
+            with _opened(path) as file:
+                found = _read_lines(path, file)
+    if found.vectors.size > MAX_VALUES:
+        raise _too_many(path)
+    return found
 
 
 def index_of(path: Path) -> Path:
@@ -86,7 +90,7 @@ class _Rows:
         self._memory = bytearray()
         self._repeated = self._unreadable = 0
 
-    def add(self, word: bytes, numbers: Floats) -> None:
+    def add(self, path: Path, word: bytes, numbers: Floats) -> None:
         self.read += 1
         try:
             text = word.decode()
@@ -96,6 +100,8 @@ class _Rows:
             self._unreadable += 1
         elif text in self._words:
             self._repeated += 1
+        elif len(self._memory) > 4 * MAX_VALUES:
+            raise _too_many(path)
         else:
             self._words[text] = None
             self._memory += numbers.tobytes()
@@ -106,21 +112,20 @@ class _Rows:
         return WordVectors(
             words=tuple(self._words),
             vectors=np.frombuffer(self._memory, np.float32).reshape(-1, self.dimensions),
-            remarks=_remarks(path, repeated=self._repeated, unreadable=self._unreadable),
+            remarks=_remarks(repeated=self._repeated, unreadable=self._unreadable),
         )
 
 
-def _remarks(path: Path, *, repeated: int, unreadable: int = 0) -> tuple[str, ...]:
-    found = []
-    if repeated:
-        found.append(
-            f"{counted(repeated, 'word')} of {path.name} stand there before, and count once"
-        )
-    if unreadable:
-        found.append(
-            f"{counted(unreadable, 'word')} of {path.name} are empty or no UTF-8, and left out"
-        )
-    return tuple(found)
+def _remarks(*, repeated: int, unreadable: int = 0) -> tuple[str, ...]:
+    reasons = {
+        "a word that stands there before": repeated,
+        "no word, or one that is no UTF-8": unreadable,
+    }
+    return tuple(
+        f"{counted(rows, 'row')} of its file with {what}: left out"
+        for what, rows in reasons.items()
+        if rows
+    )
 
 
 def _read_lines(path: Path, file: BinaryIO) -> WordVectors:
@@ -178,7 +183,7 @@ def _add_text(
             raise WeightsError(
                 f"{path}:{number} has a number that is not finite; mend the line or leave it out"
             )
-        rows.add(parts[0], numbers)
+        rows.add(path, parts[0], numbers)
 
 
 def _separator(line: bytes) -> bytes:
@@ -215,7 +220,7 @@ def _add_binary(path: Path, file: BinaryIO, rows: _Rows, count: int) -> None:
                 f"word {number:,} of {path} has a number that is not finite: the file is damaged, "
                 "or no binary file of word2vec"
             )
-        rows.add(word, numbers)
+        rows.add(path, word, numbers)
 
 
 def _word_in(file: BinaryIO) -> bytes | None:
@@ -251,19 +256,23 @@ def _with_index(path: Path, index: Path) -> WordVectors:
     return WordVectors(
         words=tuple(words[row] for row in kept),
         vectors=array[kept].astype(np.float32, copy=False),
-        remarks=_remarks(index, repeated=len(words) - len(kept)),
+        remarks=_remarks(repeated=len(words) - len(kept)),
     )
 
 
 def _words_of_text(path: Path) -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8-sig").splitlines())
+    # Words may hold what only Python takes for the end of a line.
+    with path.open(encoding="utf-8-sig", newline=None) as file:
+        return tuple(line.removesuffix("\n") for line in file)
 
 
 def _words_of_json(path: Path) -> tuple[str, ...]:
     """Those of a list, or of an object from words to rows."""
     found = json.loads(path.read_text(encoding="utf-8-sig"))
-    if isinstance(found, dict) and sorted(found.values()) == [*range(len(found))]:
-        found = sorted(found, key=found.__getitem__)
+    if isinstance(found, dict):
+        rows = [*found.values()]
+        whole = all(type(row) is int for row in rows) and sorted(rows) == [*range(len(rows))]
+        found = sorted(found, key=found.__getitem__) if whole else None
     if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
         raise WeightsError(f"{path} must hold a list of words, or an object from words to rows")
     return tuple(found)
@@ -314,7 +323,14 @@ def _damage_told(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, pa.ArrowException) as error:
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        ValueError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{path}, or the index beside it, is damaged ({reason}); get it again"
@@ -337,6 +353,13 @@ def _refuse_others(path: Path, start: bytes) -> None:
             f"{path} is a pickle, which could run any code; write the vectors as text, with "
             "gensim by model.wv.save_word2vec_format(FILE)"
         )
+
+
+def _too_many(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path} has more than {MAX_VALUES:,} numbers; make a file of its first lines, which hold "
+        "the words that occur most"
+    )
 
 
 def _not_vectors(path: Path, reason: str) -> WeightsError:

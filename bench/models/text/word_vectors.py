@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.methods.plan import HEAD
 from bench.models.network import LayerGroup, layer_group
+from bench.models.text.vector_files import MAX_VALUES
 from bench.system.token_rows import SHARE_ONE
 
 MEAN, TFIDF, SIF = "mean", "tfidf", "sif"
@@ -131,8 +132,13 @@ def _single(values: Floats) -> Tensor:
 
 
 def build(described: str) -> WordVectorModel:
-    """The model that `StoredVectors.described` describes, with random vectors."""
+    """The model that `StoredVectors.described` describes, with random vectors.
+
+    Raises `ValueError` for what describes none, or one of more than `MAX_VALUES`.
+    """
     said = json.loads(described)
+    if not 1 <= said["words"] * said["dimensions"] <= MAX_VALUES:
+        raise ValueError(f"word vectors have at most {MAX_VALUES:,} values in all")
     return WordVectorModel(said["words"], said["dimensions"], pooling=said["pooling"] or MEAN)
 
 

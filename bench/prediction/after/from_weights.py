@@ -210,7 +210,7 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
     options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
     names = (
         "backbone", "head", "num_classes", "weights", "start", "seed", "image_size", "task",
-        "standardised",
+        "standardised", "described",
     )  # fmt: skip
     own = tuple(getattr(spec, name) for name in names)
     held = model.network.model.state_dict()

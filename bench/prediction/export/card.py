@@ -281,8 +281,8 @@ def licence_of_weights(spec: ModelSpec, name: str) -> str:
 
     if spec.start is None or name == NONE:
         return "no licence of others applies, as values were drawn at random"
-    if name.startswith("fractals"):
-        return "no licence of others applies, as the run itself trained them, on generated images"
+    if name.startswith(("fractals", "language")):
+        return "no licence of others applies, as the run itself trained them, on generated data"
     if name.startswith(FILE) or spec.backbone == EFFICIENTNET_LITE0:
         return UNKNOWN_LICENCE
     if is_timm(spec.backbone):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.data.inputs import Preprocessing
     from bench.prediction.export.check import Check
     from bench.prediction.export.formats import Format, Wish
+    from bench.prediction.model import TrainedModel
 
 CARD, CARD_JSON, PREPROCESSING_FILE = "card.md", "card.json", "preprocessing.json"
 FORMATS = ("safetensors", "torch-export", "onnx")
@@ -75,6 +76,7 @@ def export(
     file = WRITERS[format]
     file.check_installed()
     model = open_trial(found, chosen, device="cpu")
+    _check_computes(model)
     wish = _wish(file, model.preprocessing, preprocessing, dtype)
     with _replacing(folder, file) as temporary:
         file.write(model, wish, temporary)
@@ -119,6 +121,16 @@ def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise BenchError(
             f"--{name} must be one of {', '.join(valid)}, got {value!r}{nearest(value, valid)}"
+        )
+
+
+def _check_computes(model: TrainedModel) -> None:
+    """Raise `BenchError` where the network is more than operations on tensors."""
+    fitted = model.network.fitted_head
+    if fitted is not None and fitted[1].ngrams is not None:
+        raise BenchError(
+            f"{model.spec.backbone} counts n-grams of texts, which is no operation of the formats "
+            "that can be exported; use the run folder itself (bench predict, bench.load)"
         )
 
 

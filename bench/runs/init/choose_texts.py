@@ -86,7 +86,7 @@ def _strategies(lr: float, *, numbers: bool) -> Iterator[tuple[str, str]]:
     yield (
         "No pretrained weights: what these texts alone teach a transformer, mostly little. There "
         "is nothing to preserve, so the steps are larger.",
-        f"{{name: from_scratch, lr: {10 * lr:g}}}",
+        f"{{name: from_scratch, lr: {4 * lr:g}}}",
     )
     yield (
         "The backbone stays as it is, only a linear classifier trains on its vector of each text: "

@@ -99,6 +99,7 @@ def test_one_table_a_split_has_ids_of_its_own(tmp_path: Path) -> None:
     assert dataset.sample_ids[3:5] == ("train/000004", "test/000001")
     assert dataset.splits.tolist() == [TRAIN] * 4 + [TEST] * 4
     assert "val split" not in str(told(dataset))
+    assert len(opened(dict.fromkeys(paths, paths["train"]))) == 8
     FRAME[:2].to_csv(tmp_path / "test.csv", index=False)
     assert "class 'bad' has no text in the test split" in message_for(paths)
 
@@ -185,6 +186,7 @@ def test_what_cannot_be_read_has_one_clear_message(tmp_path: Path) -> None:
     assert "column 'text' of lists must hold text" in message_for(
         lists={"text": [{}, "b"], "label": ["x", "y"]}
     )
+    assert "leave it out" in message_for(lists=FRAME.to_dict("list"), encoding="utf-8")
     both = {"text": TEXTS, "label": LABELS, "stars": [1, 2, 3, 4]}
     assert "give one of them" in message_for(lists=both, label="label", target="stars")
     with pytest.raises(ValueError, match="got 'klingon'"):

@@ -87,6 +87,7 @@ def test_scripts_without_spaces_are_read_by_character() -> None:
     assert chosen_for(parse_name("tfidf/words"), chinese).unit == WORDS
 
 
+@pytest.mark.campaign
 def test_words_of_jieba() -> None:
     pytest.importorskip("jieba")
     found = NGrams(unit=JIEBA, shortest=1, longest=2).of("酒店的优点 OK")

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.errors import WeightsError
+from bench.models.text import vector_files
 from bench.models.text.vector_files import index_of, read_vectors
 
-WORDS = ("the", "ночь", "好", ". . .", "n't")
+WORDS = ("the", "ночь\x85", "好", ". . .", "n't")
 ROWS = np.array([[1, -2.5, 3e-3], [0, 1, 2], [4, 5, 6], [7, 8, 9], [-1, 0.5, 0]], np.float32)
 
 
@@ -163,6 +164,13 @@ def test_what_holds_no_vectors_is_refused(name: str, tmp_path: Path) -> None:
     assert message in str(raised.value)
 
 
+def test_there_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_files, "MAX_VALUES", 2)
+    for path in (glove(tmp_path / "a.txt"), array_with_text(tmp_path / "b.vec")):
+        with pytest.raises(WeightsError, match="more than 2 numbers; make a file of its first"):
+            read_vectors(path)
+
+
 def test_an_array_needs_one_index_that_fits(tmp_path: Path) -> None:
     path = array(tmp_path / "v.npy")
     with pytest.raises(WeightsError, match=r"need one file that names their rows: v\.txt"):
@@ -176,6 +184,11 @@ def test_an_array_needs_one_index_that_fits(tmp_path: Path) -> None:
     assert index_of(path) == own
     with pytest.raises(WeightsError, match=r"names 2 words, and v\.npy has 5 rows"):
         read_vectors(path)
+    own.unlink()
+    for rows in ('{"a": 0, "b": 2}', '{"a": [0]}', '["a", 1]', "[" * 9999):
+        own.with_suffix(".json").write_text(rows)
+        with pytest.raises(WeightsError, match=r"must hold a list of words|is damaged"):
+            read_vectors(path)
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(WeightsError, match="damaged"):
         read_vectors(path)
