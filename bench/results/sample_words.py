@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.results.folder import Run, output_names
-from bench.results.folder.texts import read_texts
 from bench.results.grid import read_grid
 
 _WRITTEN = re.compile(r"\b(?:([Aa])n )?([Ii])mage(s?)\b")
@@ -50,15 +49,10 @@ def words_of(run: Run) -> SampleWords:
     if kind_of(run) != "text":
         return SampleWords()
     grid = read_grid(run.trials, run.metric) if len(run.trials) else None
-    texts = read_texts(run.folder)
-    shown = () if texts is None else texts.shown
     names: Iterable[str] = (
         *output_names(run.predictions),
         *(value for axis in (grid.axes.values() if grid else ()) for value in map(str, axis)),
         *map(str, run.trials["dataset"].dropna().unique()),
-        *(each.text for each in shown),
-        *(part.part for each in shown for part in each.parts),
-        *(each.sample for each in shown),
     )
     return SampleWords(kind="text", names=tuple(dict.fromkeys(names)))
 

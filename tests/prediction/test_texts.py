@@ -15,11 +15,12 @@ import pytest
 
 import bench
 from bench.data.dataset import RGB, DecodeFailure
+from bench.data.inputs import Preprocessing
 from bench.errors import BenchError
 from bench.models.tensor_files import read_tensor_file, write_tensor_file
 from bench.prediction import chosen_trial
 from bench.prediction.load import open_trial
-from bench.prediction.texts import EMPTY, MAX_CHARACTERS, TOO_LONG, texts_of
+from bench.prediction.texts import EMPTY, TOO_LONG, texts_of
 from tests.cli.test_cli import call
 from tests.prediction.texts import LENGTH, stored, trial_of
 from tests.texts import tokenizer
@@ -99,8 +100,11 @@ def test_what_has_no_texts_is_one_message(
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_text_that_is_too_long_ends_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a" * (2 * MAX_CHARACTERS + 5) + "\nshort")
+def test_a_text_that_is_too_long_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.prediction.texts.MAX_CHARACTERS", 100)
+    (tmp_path / "a.txt").write_text("a" * 205 + "\nshort")
     assert list(given(tmp_path / "a.txt").values()) == [TOO_LONG, "short"]
 
 
@@ -203,8 +207,11 @@ def test_a_tokenizer_of_another_network_is_a_message(text_run: bench.Run, tmp_pa
     """Ids far above all that the network knows: it has no vector for them."""
     own = json.loads(tokenizer())
     own["model"]["vocab"] = {word: at + 10**6 for word, at in own["model"]["vocab"].items()}
+    other = Preprocessing(
+        kind="text", size=LENGTH, classes=("bad", "good"), tokenizer=json.dumps(own)
+    )
     run, chosen, path = _strangers(text_run, tmp_path)
-    _rewritten(path, "preprocessing", lambda content: content.update(tokenizer=json.dumps(own)))
+    _rewritten(path, "preprocessing", lambda content: content.update(json.loads(other.to_json())))
     model = open_trial(run, chosen, device="cpu")
     assert np.isfinite(model.probabilities(["good"])).all()
 

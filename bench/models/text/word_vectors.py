@@ -77,7 +77,10 @@ class WordVectorModel(nn.Module):
         if "word_weights" in LEARNED[self.pooling]:
             weights = weights * self.word_weights[ids].to(table.dtype)
         # Row by row, so that neither companions nor padding change a bit.
-        total = F.embedding_bag(ids, table, mode="sum", per_sample_weights=weights)
+        if torch.compiler.is_exporting():  # which would take no batch of a single text
+            total = (table[ids] * weights[..., None]).sum(dim=1)
+        else:
+            total = F.embedding_bag(ids, table, mode="sum", per_sample_weights=weights)
         shares = weights if self.pooling == TFIDF else known.to(table.dtype)
         counts = shares.double().sum(dim=1, keepdim=True).to(table.dtype)
         mean = total / counts.where(counts > 0, 1.0)

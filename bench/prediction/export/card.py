@@ -34,6 +34,7 @@ from bench.results.folder.columns import FINITE, FRACTION, TASK_METRICS
 from bench.results.grid import complete_trials, is_missing, spread
 from bench.results.metric import Metric
 from bench.results.report.markup import fence, table, text
+from bench.results.sample_words import words_of
 from bench.system.token_rows import PADDING
 from bench.system.visible_text import visible
 
@@ -176,12 +177,13 @@ def _compared(model: TrainedModel, wish: Wish) -> str:
 def _data(run: Run) -> dict[str, Any]:
     described = run.suite.get("dataset")
     options = {} if not isinstance(described, Mapping) else dict(described)
+    words = words_of(run)
     return {
         "name": run.data.get("dataset"),
         "options": {k: v for k, v in options.items() if k != "name" and v is not None},
         "fingerprint": run.data.get("fingerprint"),
         "counts": run.data.get("counts", {}),
-        "noticed": [issue["message"] for issue in run.data.get("issues", [])],
+        "noticed": [words(issue["message"]) for issue in run.data.get("issues", [])],
         "licence": UNKNOWN_LICENCE,
     }
 

@@ -20,7 +20,14 @@ class Link:
     target: str
 
 
-Inline = str | Bold | Link
+@dataclass(frozen=True)
+class Quote:
+    """What others have written, as it is, in any script."""
+
+    text: str
+
+
+Inline = str | Bold | Link | Quote
 
 
 @dataclass(frozen=True)

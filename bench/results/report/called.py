@@ -16,6 +16,7 @@ from bench.results.report.blocks import (
     Link,
     Paragraph,
     Picture,
+    Quote,
     Table,
 )
 from bench.results.sample_words import SampleWords
@@ -53,6 +54,6 @@ def _inlines(content: tuple[Inline, ...], words: SampleWords) -> tuple[Inline, .
 
 
 def _inline(each: Inline, words: SampleWords) -> Inline:
-    if isinstance(each, Link):
+    if isinstance(each, Link | Quote):
         return each
     return Bold(words(each.text)) if isinstance(each, Bold) else words(each)

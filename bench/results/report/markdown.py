@@ -15,6 +15,7 @@ from bench.results.report.blocks import (
     Link,
     Paragraph,
     Picture,
+    Quote,
     Table,
 )
 from bench.results.report.markup import fence, image, link, table, text
@@ -58,4 +59,4 @@ def _piece(piece: Inline) -> str:
         return f"**{text(piece.text)}**"
     if isinstance(piece, Link):
         return link(piece.label, piece.target)
-    return text(piece)
+    return text(piece.text if isinstance(piece, Quote) else piece)

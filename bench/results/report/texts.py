@@ -14,7 +14,16 @@ from bench.results.folder import Run
 from bench.results.folder.texts import LeftOut, ShownText, TestTexts, read_texts
 from bench.results.grid import Grid
 from bench.results.metric import ACCURACY
-from bench.results.report.blocks import Block, Bold, Bullets, Heading, Inline, Table, paragraph
+from bench.results.report.blocks import (
+    Block,
+    Bold,
+    Bullets,
+    Heading,
+    Inline,
+    Quote,
+    Table,
+    paragraph,
+)
 from bench.results.report.wording import ends, number
 
 
@@ -91,14 +100,15 @@ def _wrong(run: Run, grid: Grid, texts: TestTexts) -> Iterator[Block]:
     for each in shown:
         own_mistake = mistakes[each.sample]
         sure = f"{ACCURACY.number(own_mistake.confidence)} %"
-        about = f"{own_mistake.label}, taken for {own_mistake.predicted} ({sure}), {each.sample}:"
-        items.append((Bold(about), f"“{each.text}”", *_counting(each)))
+        about = f"{own_mistake.label}, taken for {own_mistake.predicted} ({sure}):"
+        quoted = (Quote(f"“{each.text}”"), *_counting(each), Quote(f"({each.sample})"))
+        items.append((Bold(about), *quoted))
     yield Bullets(tuple(items))
 
 
 def _counting(each: ShownText) -> Iterator[Inline]:
     if each.parts:
-        yield f"[{'; '.join(map(_part, each.parts))}]"
+        yield Quote(f"[{'; '.join(map(_part, each.parts))}]")
 
 
 def _part(each: LeftOut) -> str:

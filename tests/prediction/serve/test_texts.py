@@ -40,7 +40,7 @@ def client(model: TrainedModel) -> Iterator[TestClient]:
 def test_every_kind_of_body_gives_the_models_probabilities(
     client: TestClient, model: TrainedModel
 ) -> None:
-    texts = ["a good film", "bad <b>plot</b> \ud83d\ude00 فيلم", "the end " * LENGTH]
+    texts = ["a good film", "bad <b>plot</b> 😀 فيلم", "the end " * LENGTH]
     rows = client.post("/predict", json={"texts": texts}).json()["predictions"]
     for row, text, wanted in zip(rows, texts, model.probabilities(texts), strict=True):
         found = [row["probabilities"][name] for name in model.classes]
@@ -82,7 +82,7 @@ def test_what_is_refused(
 def test_bodies_that_were_changed_at_random_are_answered_or_refused(client: TestClient) -> None:
     draw = random.Random(5)
     body = json.dumps({"texts": ["a good film", "\ud800", "é"]})
-    for _ in range(60):
+    for _ in range(30):
         content = mutated_text(body, draw).encode("utf-8", "surrogatepass")
         headers = draw.choice([PLAIN, {"Content-Type": "application/json"}])
         answer = client.post("/predict", content=content, headers=headers)

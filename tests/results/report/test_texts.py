@@ -34,9 +34,8 @@ def of_texts(tmp_path: Path) -> Run:
     made = made_up_run(
         tmp_path / "r", strategies=["full_finetune"], schedules=["cosine"], seeds=1, epochs=2
     )
-    description = json.loads((made.folder / "data.json").read_text())
-    description.pop("checksum", None)
-    run = Run(**{**vars(made), "data": {**made.data, "inputs": [{"kind": "text", "size": 32}]}})
+    rule = {"used_by": ["bert · none"], "kind": "text", "size": 32}
+    run = Run(**{**vars(made), "data": {**made.data, "inputs": [rule]}})
     trial = str(run.trials["trial"].iloc[0])
     worst = confident_mistakes(run.judged, [trial], count=2)
     samples = list(run.judged["sample"])
@@ -91,12 +90,13 @@ def test_texts_that_are_wrong_are_shown_as_text(of_texts: Run) -> None:
     assert "\\[image +25; 很好 -12\\]" in report
     assert "فيلم رائع" in report
     assert "unseen" not in report
-    assert r"\u202egnp" in report
+    assert "\u202e" not in report
     assert "<script>" not in report
     page = render_html(blocks, found, {})
     assert "<script>alert" not in page
+    assert "\u202e" not in page
     assert "&lt;script&gt;alert(1)" in page
-    plain = report.replace("an image", "").replace("[image", "")
+    plain = report.replace("an image", "").replace("[image", "").replace("imagenet", "")
     assert "image" not in plain.lower().partition("## how it was obtained")[0]
     assert "image" not in " ".join(map(str, found.lines))
 
