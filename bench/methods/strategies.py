@@ -1086,7 +1086,7 @@ def tip_adapter(
             examples=[20],
         ),
     ] = 0,
-    lr: Annotated[
+    rate: Annotated[
         float,
         Field(gt=0, le=1, description="Learning rate of the keys.", examples=[1e-3]),
     ] = 1e-3,
@@ -1099,7 +1099,7 @@ def tip_adapter(
     Logits are those of `zero_shot` + α · exp(−β(1 − f·Kᵀ)) · one-hot, where the rows of K are
     features of the training samples, without augmentation. α = 0 is `zero_shot`.
     """
-    options = {"alpha": alpha, "beta": beta, "train": train, "lr": lr}
+    options = {"alpha": alpha, "beta": beta, "train": train, "rate": rate}
     return _fitted("tip_adapter", **options, templates=templates, names=names, prompts=prompts)
 
 
@@ -1136,7 +1136,7 @@ def coop(
     batch: Annotated[
         int, Field(ge=1, le=100_000, description="Samples of a step.", examples=[32])
     ] = 32,
-    lr: Annotated[
+    rate: Annotated[
         float,
         Field(
             gt=0,
@@ -1151,5 +1151,5 @@ def coop(
 
     On features of the training samples without augmentation, to the last step.
     """
-    options = {"context": context, "train": train, "batch": batch, "lr": lr, "names": names}
+    options = {"context": context, "train": train, "batch": batch, "rate": rate, "names": names}
     return _fitted("coop", **options)

@@ -17,6 +17,7 @@ from bench.data import (
     Converted,
     Dataset,
     ImageDataset,
+    TextDataset,
     VectorDataset,
     open_dataset,
     strata_names,
@@ -339,6 +340,9 @@ def _dataset(name: str, options: dict[str, Any]) -> None:
 def _samples(name: str, dataset: Dataset) -> None:
     if isinstance(dataset, VectorDataset):
         assert np.isfinite(dataset.vectors).all(), f"data set {name!r} has values not finite"
+        return
+    if isinstance(dataset, TextDataset):
+        assert all(dataset.texts), f"data set {name!r} has texts that say nothing"
         return
     assert isinstance(dataset, ImageDataset), f"data set {name!r} must return a Dataset"
     some = list(range(min(4, len(dataset))))

@@ -31,10 +31,12 @@ from tests.tiny import entry, make_job, make_trial
 
 TASKS = ("regression", "multi_label")
 OF_TRANSFORMERS = ("houlsby", "adaptformer", "vpt")
+TRAITS = {name: STRATEGIES.get(name).traits for name in STRATEGIES}
 TRAINING = [
-    name
-    for name in STRATEGIES
-    if STRATEGIES.get(name).traits.trains and name not in OF_TRANSFORMERS
+    (task, name)
+    for task in TASKS
+    for name, traits in TRAITS.items()
+    if traits.trains and task in (traits.target_tasks or TASKS) and name not in OF_TRANSFORMERS
 ]
 
 
@@ -49,8 +51,7 @@ def _trained(task: str, *arguments: Any, **changes: Any) -> Outcome:
     return train(training, lambda _: None)
 
 
-@pytest.mark.parametrize("strategy", TRAINING)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "strategy"), TRAINING)
 def test_every_strategy_that_trains_does_so(task: str, strategy: str) -> None:
     outcome = _trained(task, strategy)
     assert outcome.probabilities.shape == (16, OUTPUTS)

@@ -52,7 +52,7 @@ def tip_adapter(
     alpha: float | None,
     beta: float | None,
     train: int,
-    lr: float,
+    rate: float,
     templates: Sequence[str],
     names: Mapping[str, str],
     prompts: Mapping[str, Sequence[str]],
@@ -65,7 +65,7 @@ def tip_adapter(
     start["beta"] = START_BETA if beta is None else beta
     keys = F.normalize(samples.features, dim=1)
     if train and start["alpha"]:
-        keys = _trained_keys(samples, keys, values, directions, epochs=train, lr=lr, **start)
+        keys = _trained_keys(samples, keys, values, directions, epochs=train, lr=rate, **start)
     for count in path(alpha, ALPHAS):
         if not count:  # every β gives the same
             yield Candidate(
@@ -141,7 +141,7 @@ def coop(
     context: int,
     train: int,
     batch: int,
-    lr: float,
+    rate: float,
     names: Mapping[str, str],
 ) -> Iterator[Candidate]:
     """Learned vectors in front of the names of all classes, as the text tower reads them."""
@@ -149,12 +149,12 @@ def coop(
     prompts = Prompted(texts.tower(), class_names(texts.classes, names), context, samples.seed)
     features = F.normalize(samples.features, dim=1)
     wanted = torch.from_numpy(samples.answers).float()
-    optimizer = torch.optim.SGD([prompts.context], lr=lr, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD([prompts.context], lr=rate, momentum=0.9, weight_decay=5e-4)
     draw = np.random.default_rng(derive_seed(samples.seed, "order"))
     for epoch in range(train):
         # The first epoch warms up; as long as it is the only one, it trains.
         first = epoch == 0 and train > 1
-        optimizer.param_groups[0]["lr"] = _FIRST_RATE if first else lr * _cosine(epoch, train)
+        optimizer.param_groups[0]["lr"] = _FIRST_RATE if first else rate * _cosine(epoch, train)
         order = draw.permutation(len(features))
         for at in range(0, len(features), batch):
             rows = torch.from_numpy(order[at : at + batch])

@@ -22,8 +22,8 @@ pytest.importorskip("open_clip")
 
 NAMES = ("ant", "bee", "wasp")
 WORDING: dict[str, Any] = {"templates": ["a {}."], "names": {}, "prompts": {}}
-TIP: dict[str, Any] = {"alpha": None, "beta": None, "train": 0, "lr": 1e-3, **WORDING}
-COOP: dict[str, Any] = {"context": 16, "train": 2, "batch": 32, "lr": 2e-3, "names": {}}
+TIP: dict[str, Any] = {"alpha": None, "beta": None, "train": 0, "rate": 1e-3, **WORDING}
+COOP: dict[str, Any] = {"context": 16, "train": 2, "batch": 32, "rate": 2e-3, "names": {}}
 
 
 def text_tower() -> Any:
@@ -112,7 +112,7 @@ def test_coop_learns_its_vectors_and_nothing_else() -> None:
     assert torch.equal(first, again)
     after = own.texts.tower().text.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(before[name], after[name]) for name in before)
-    (longer,) = FITS["coop"](own, **{**COOP, "train": 20, "lr": 0.1})
+    (longer,) = FITS["coop"](own, **{**COOP, "train": 20, "rate": 0.1})
     targets = torch.from_numpy(own.targets)
     losses = [
         F.cross_entropy(
