@@ -109,11 +109,11 @@ class _Safetensors:
         pass
 
     def write(self, model: TrainedModel, wish: Wish, folder: Path) -> None:
-        if wish.kind == "text":
+        if model.spec.described is not None:
             raise BenchError(
                 "safetensors keeps the values of an image library's own network, and one of texts "
-                "is a library's with pooling and a head of its own; use --format onnx or --format "
-                "torch-export"
+                "or of an image–text model has pooling or a head of its own around it; use "
+                "--format onnx or --format torch-export"
             )
         dtype = DTYPES[wish.dtype]
         tensors = {
