@@ -122,6 +122,7 @@ def test_a_packed_tokenizer_is_checked() -> None:
 
 
 def test_what_is_no_tokenizer_is_told() -> None:
+    pytest.importorskip("tokenizers")
     with pytest.raises(DataError, match="no tokenizer"):
         prepare(sentences(2), size=8, resize="auto", tokenizer="{}")
     rule = Preprocessing(kind="text", size=4, classes=("a",)).to_json()
