@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.data import PREPROCESSING, PreparedData, Samples, Splits, open_data
 from bench.execution import PRELOADED
+from bench.execution.epoch_keys import LIBRARIES
 from bench.execution.jobs import (
     EpochDone,
     Event,
@@ -36,7 +37,7 @@ from bench.models import PRETRAINED_HEAD, Network, build_network, head_start
 from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
 from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
-from bench.system.machine import PeakMemory
+from bench.system.machine import PeakMemory, installed_versions
 from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches
 from bench.training.failures import (
     DeviceLostError,
@@ -582,7 +583,10 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         precision=training.precision,
         threads=settings.cpu_threads,
         numerics=NUMERICS_VERSION,
-        versions={name: version(name) for name in ("torch", "torchvision")},
+        versions={
+            **{name: version(name) for name in ("torch", "torchvision")},
+            **({} if job.weights.described is None else installed_versions(*LIBRARIES)),
+        },
         task=training.target_task.name,
         standardised=result.standardised,
         thresholds=result.thresholds,

@@ -24,8 +24,11 @@ from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, learns, outline
 from bench.suite import ADDED_LATER, Entry, Settings, Trial
 from bench.suite.registry import remembered
-from bench.system.machine import arithmetic
+from bench.system.machine import arithmetic, installed_versions
 from bench.training.trial import NUMERICS_VERSION, epoch_edges
+
+LIBRARIES = ("transformers", "open_clip_torch", "tokenizers")
+"""What builds networks that are described, and cuts texts."""
 
 HASHED: Mapping[type, tuple[str, ...]] = {
     Settings: (
@@ -214,7 +217,7 @@ def _trunk(
         "threads": settings.cpu_threads,
         "data": fingerprint,
         "backbone": trial.backbone.identity(),
-        **({} if weights.described is None else {"described": weights.described}),
+        **({} if weights.described is None else _described(weights.described)),
         "weights": weights.fingerprint,
         # The recipe of weights that are made leaves their last bits open.
         "made": _made_digest(weights),
@@ -223,6 +226,11 @@ def _trunk(
         "normalisation": (weights.mean, weights.std),
         "code from outside": of_inputs(plugins),
     }
+
+
+def _described(network: str) -> dict[str, Any]:
+    """A network that is described by a text, and the versions of what may build it."""
+    return {"described": network, "libraries": installed_versions(*LIBRARIES)}
 
 
 def _made_digest(weights: Weights) -> str | None:

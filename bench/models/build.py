@@ -518,6 +518,10 @@ def _fitted(
     backbone: str, model: nn.Module, state: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """What of a file the model is to have; the model, or the file, at the other's image size."""
+    if is_text(backbone) and not state.keys() & model.state_dict().keys():
+        # A file of transformers itself, whose pooler has no part in the network.
+        body = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+        return {f"body.{name}": tensor for name, tensor in body.items()}
     if is_timm(backbone):
         from bench.models.timm_models import fit_positions
 

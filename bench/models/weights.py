@@ -26,7 +26,7 @@ from bench.models.image_text import folders as image_text
 from bench.models.image_text.folders import is_image_text
 from bench.models.text.families import LEARNED_POOLINGS, family_of, is_text
 from bench.suite import FileWeights, Interpolation
-from bench.system.cache import cache_root
+from bench.system.cache import cache_lock, cache_root
 from bench.system.cache_mirror import fetch_file
 from bench.system.download import OnProgress, fetch
 from bench.system.tensor_metadata import tensor_metadata
@@ -246,8 +246,9 @@ def _obtained_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
     if comes_with is None:
         return weights
     destination = _folder() / f"text-{comes_with.fingerprint[:32]}.safetensors"
-    if not is_whole(destination):
-        comes_with.save(destination)
+    with cache_lock(destination.with_suffix(".lock")):
+        if not is_whole(destination):
+            comes_with.save(destination)
     return replace(weights, path=destination)
 
 

@@ -33,6 +33,7 @@ from bench.errors import (
 )
 from bench.execution.jobs import dataset_splits, splits_key
 from bench.execution.origins import used_plugins
+from bench.keys import content_hash
 from bench.methods.objectives import OBJECTIVES
 from bench.methods.penalties import PENALTIES, feature_terms
 from bench.methods.plan import Plan
@@ -545,6 +546,9 @@ class Resolver:
             "device": self._device.partition(":")[0],
             "numerics": NUMERICS_VERSION,
         }
+        if weights.described is not None:
+            read_by = [weights.described, weights.tokenizer]
+            context["described"] = content_hash(read_by, digits=32)
         used = used_plugins(trial, plan)
         if used:
             context["plugins"] = used

@@ -268,8 +268,14 @@ NUMERIC = ("torch", "torchvision", "timm", "numpy", "pillow")
 @cache
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages among those that numbers depend on."""
+    return installed_versions(*PACKAGES)
+
+
+@cache
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Versions of those of the packages that are installed."""
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

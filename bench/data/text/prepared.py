@@ -39,6 +39,7 @@ from bench.errors import DataError
 from bench.keys import content_hash, known_digest
 from bench.suite import Entry
 from bench.system.cache import atomic_folder, cache_root, folder_label
+from bench.system.machine import installed_versions
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +187,8 @@ def text_preprocessing(length: int, tokenizer: str, classes: tuple[str, ...]) ->
 
 def texts_fingerprint(dataset: TextDataset, length: int, tokenizer: str) -> str:
     """What names the prepared texts."""
-    content = [FORMAT_VERSION, dataset.fingerprint, "text", length, _text_digest(tokenizer)]
+    made_by = [_text_digest(tokenizer), installed_versions("tokenizers")]
+    content = [FORMAT_VERSION, dataset.fingerprint, "text", length, made_by]
     return content_hash(content, digits=64)
 
 

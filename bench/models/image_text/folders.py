@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -145,8 +146,35 @@ def _check_towers(model: dict[str, Any], path: Path) -> None:
             f"the text tower of {path.parent} is one of transformers ({text['hf_model_name']}), "
             "which its folder does not describe; use a model whose text tower is open_clip's own"
         )
+    tokenizer_options(text)
     if model.get("multimodal_cfg"):
         raise BenchError(f"{path.parent} is a model that writes captions; use one that compares")
+
+
+def tokenizer_options(text: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config says of its tokenizer; raises `BenchError` for what may name code."""
+    given = text.get("tokenizer_kwargs") or {}
+    strange = set(given) - _OF_TOKENIZERS if isinstance(given, dict) else {"tokenizer_kwargs"}
+    if strange:
+        raise BenchError(
+            f"the tokenizer of this model has options that are not taken from others: "
+            f"{', '.join(sorted(map(str, strange)))}; use a model without them"
+        )
+    return dict(given)
+
+
+def check_tower(config: Mapping[str, Any]) -> None:
+    """Raise `BenchError` for a tower of endless layers, or one that is looked for elsewhere."""
+    layers = config.get("layers", 0)
+    several = layers if isinstance(layers, list) else [layers]
+    if any(not isinstance(count, int) or count > _MOST_LAYERS for count in several):
+        raise BenchError(f"a tower may have {_MOST_LAYERS:,} layers at most, got {layers!r}")
+    if ":" in str(config.get("timm_model_name") or ""):
+        raise BenchError(f"a tower must be one of timm's own, got {config['timm_model_name']!r}")
+
+
+_OF_TOKENIZERS = {"clean", "strip_sep_token", "reduction_mask"}
+_MOST_LAYERS = 1024
 
 
 def weights_file(folder: Path) -> Path:

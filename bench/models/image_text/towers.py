@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from bench.errors import BenchError, WeightsError, bounded
 from bench.methods.plan import HEAD
 from bench.models.grouping import prefixes_of
-from bench.models.image_text.folders import PREFIX, import_open_clip
+from bench.models.image_text.folders import (
+    PREFIX,
+    check_tower,
+    import_open_clip,
+    tokenizer_options,
+)
 from bench.models.network import LayerGroup, layer_group
 from bench.models.tensor_files import read_if_whole
 
@@ -74,6 +79,7 @@ def build(described: str, image_size: int) -> ImageTower:
 
 def _built(function: str, model: Mapping[str, Any], tower: Mapping[str, Any]) -> nn.Module:
     library = import_open_clip(PREFIX + "…").model
+    check_tower(tower)
     try:
         made: nn.Module = getattr(library, function)(
             int(model["embed_dim"]), dict(tower), bool(model.get("quick_gelu", False))
@@ -264,12 +270,13 @@ def read_text_tower(described: str, path: Path) -> TextTower:
 def _tokenizer(text: Mapping[str, Any], folder: Path) -> Any:
     """What cuts texts: open_clip's own, or one of transformers in the folder."""
     open_clip = import_open_clip(PREFIX + "…")
+    tokenizer_options(text)
     try:
         if text.get("hf_tokenizer_name"):
             return open_clip.get_tokenizer(f"local-dir:{folder}")
         return open_clip.SimpleTokenizer(
             context_length=int(text.get("context_length", 77)),
-            **dict(text.get("tokenizer_kwargs") or {}),
+            **tokenizer_options(text),
         )
     except Exception as error:  # of several libraries
         reason = bounded(str(error).partition("\n")[0], 300)

@@ -18,7 +18,7 @@ from bench.keys import known_digest
 PREFIX = "hf/"
 """`hf/NAME` is a model of the hub, `hf/PATH` a local folder."""
 
-CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "config.json", "tokenizer.json", "model.safetensors"
+CONFIG_FILE, TOKENIZER_FILE = "config.json", "tokenizer.json"
 INDEX_FILE = "model.safetensors.index.json"
 POOLING_FILE, LENGTH_FILE = "1_Pooling/config.json", "sentence_bert_config.json"
 _FETCHED = (

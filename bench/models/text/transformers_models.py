@@ -78,12 +78,11 @@ class TextModel(nn.Module):
 def narrowed(ids: Tensor) -> Tensor:
     """Rows of tokens `[n, length]`, or pairs, without columns in which all are padding.
 
-    Without gradients as wide as `width_for` says: see there.
+    As wide as `width_for` says, so that rows have the same bits wherever they are computed.
     """
     if ids.is_meta or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export():
         return ids
-    longest = max(1, *text_lengths(ids))
-    return ids[..., : longest if torch.is_grad_enabled() else width_for(longest)]
+    return ids[..., : width_for(max(text_lengths(ids), default=0))]
 
 
 def _with_a_token(mask: Tensor) -> Tensor:

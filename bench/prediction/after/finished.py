@@ -93,6 +93,10 @@ def refused(reason: str) -> Made:
     raise CannotBeError(reason)
 
 
+OF_INPUTS = ("image_size", "resize", "max_length", "pooling")
+"""Settings that say what of a sample is seen, and what becomes of it."""
+
+
 class Finished:
     """The complete trials of a run; `data_of` finds the data of one, `device` computes."""
 
@@ -106,10 +110,10 @@ class Finished:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """A row each, with `image_size` and `resize` of its settings."""
+        """A row each, with the settings of its inputs."""
         own = complete_trials(self.run.trials).copy()
         settings = [json.loads(text) for text in own["settings"]]
-        for name in ("image_size", "resize"):
+        for name in OF_INPUTS:
             own[name] = [each.get(name) for each in settings]
         return own
 

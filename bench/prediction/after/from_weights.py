@@ -27,6 +27,7 @@ from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import EVALUATION_BATCH, Evaluation
 from bench.models.network import Network
 from bench.prediction.after.finished import (
+    OF_INPUTS,
     CannotBeError,
     Finished,
     Made,
@@ -40,7 +41,7 @@ from bench.prediction.model import TrainedModel
 from bench.results.analysis.predicted import Predicted
 from bench.suite import Entry
 
-ALIKE = ("backbone", "weights", "head", "image_size", "resize", "seed")
+ALIKE = ("backbone", "weights", "head", *OF_INPUTS, "seed")
 """Columns in which trials agree that start from the same values."""
 
 Batches = Callable[[Samples], Iterable[Tensor]]

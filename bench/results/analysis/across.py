@@ -346,7 +346,7 @@ def _differing_inputs(before: Run, after: Run) -> Iterator[Difference]:
 
 FACTS = ("kind", "size", "resize", "interpolation", "mean", "std", "channels", "deep")
 """The fingerprint of inputs: what turns the same image into another input."""
-CHOSEN_BY = ("backbone", "weights", "image_size", "resize", "dataset")
+CHOSEN_BY = ("backbone", "weights", "image_size", "max_length", "resize", "dataset")
 """What a suite says that decides them; what differs there is meant to be compared."""
 
 

@@ -27,7 +27,13 @@ from bench.models import (
     obtain_weights,
 )
 from bench.models.fitted_head import FittedHead
-from bench.models.image_text.folders import CONFIG_FILE, WEIGHTS_FILE, folder_of, weights_digest
+from bench.models.image_text.folders import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_tower,
+    folder_of,
+    weights_digest,
+)
 from bench.models.image_text.towers import tensors_of_images
 from bench.suite import Entry
 from tests.tiny_clip import CONFIG, FEATURES, SIDE, clip_backbone, library_model, write_folder
@@ -130,6 +136,17 @@ def test_what_a_folder_must_not_ask_for(tmp_path: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps({**content, "model_cfg": elsewhere}))
     with pytest.raises(BenchError, match="is one of transformers"):
         describe_weights(f"clip/{folder}", PRETRAINED)
+    options = copy.deepcopy(CONFIG)
+    options["text_cfg"]["tokenizer_kwargs"] = {"clean": "lower", "trust_remote_code": True}
+    (folder / CONFIG_FILE).write_text(json.dumps({**content, "model_cfg": options}))
+    with pytest.raises(BenchError, match="not taken from others: trust_remote_code"):
+        describe_weights(f"clip/{folder}", PRETRAINED)
+    for changes, told in (
+        ({"layers": 10**9}, "1,024 layers"),
+        ({"timm_model_name": "hub:a"}, "timm"),
+    ):
+        with pytest.raises(BenchError, match=told):
+            check_tower({**CONFIG["vision_cfg"], **changes})
     (folder / CONFIG_FILE).write_text(json.dumps(content))
     (folder / WEIGHTS_FILE).rename(folder / "open_clip_pytorch_model.bin")
     with pytest.raises(WeightsError, match="is pickled, which could run code"):

@@ -23,6 +23,7 @@ from bench.models import (
     with_pooling,
 )
 from bench.models.evaluation import Trunk
+from bench.runs.resolve import resolve_run
 from bench.suite import Entry
 from bench.system.token_rows import PADDING, SHARE_ONE
 from tests.texts import WIDTH, bert_folder, sentences, small_model, tokenizer, with_config
@@ -219,3 +220,29 @@ def test_other_content_is_another_fingerprint(tmp_path: Path) -> None:
     assert describe_weights(backbone, PRETRAINED).fingerprint == before.fingerprint
     path.write_text(path.read_text().replace("lovely", "lively"))
     assert describe_weights(backbone, PRETRAINED).fingerprint != before.fingerprint
+
+
+def test_ids_know_the_tokenizer_beside_weights_of_ones_own(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path)
+    suite = {
+        "name": "own",
+        "dataset": {
+            "name": "text",
+            "lists": {"text": ["so good", "so bad"] * 8, "label": [1, 0] * 8},
+        },
+        "backbone": f"hf/{folder}",
+        "weights": {"file": str(folder / "model.safetensors")},
+        "strategy": "linear_probe",
+        "precision": "fp32",
+        "seed": [0],
+    }
+
+    def trial() -> str:
+        (resolved,) = resolve_run(suite, out=tmp_path / "out", device="cpu").trials
+        return resolved.id
+
+    before = trial()
+    assert trial() == before
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace("lovely", "lively"))
+    assert trial() != before
