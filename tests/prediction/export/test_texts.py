@@ -44,7 +44,7 @@ def test_word_vectors_as_torch_export(text_run: bench.Run, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "safetensors"}, "one of texts is a library's with pooling"),
+        ({"format": "safetensors"}, "one of texts or of an image–text model has pooling"),
         ({"format": "torch-export", "preprocessing": "inside"}, "cannot contain the tokenizer"),
     ],
 )
