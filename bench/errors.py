@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import shlex
@@ -209,6 +210,21 @@ class MissingExtraError(BenchError):
             f"{needed_for} needs the package {package}; install it with: "
             f'pip install "bench[{extra}]"'
         )
+
+
+def import_extra(module: str, *, needed_for: str, extra: str, package: str | None = None) -> Any:
+    """The module of a `package` (None: of the same name) that an extra installs.
+
+    Raises `MissingExtraError` if it is not installed, and what it raises itself if it is broken.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise MissingExtraError(
+            needed_for=needed_for, package=package or module, extra=extra
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ Reader = Callable[[Sequence[int]], Sequence[Decoded]]
 class Dataset(Protocol):
     """A labelled data set of any kind of input, before anything is read of it.
 
-    The fields are those of `ImageDataset`; `native_size` is the length of vectors.
+    The fields are those of `LabelledSamples`; `native_size` is the length of vectors.
     """
 
     kind: ClassVar[InputKind]
@@ -183,8 +183,8 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageDataset:
-    """A labelled image data set before anything is decoded.
+class LabelledSamples:
+    """What data sets of all kinds have, beside the samples.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
     leaves the split to us. `groups`, `times` and `sample_weights` are there if every sample has
@@ -192,22 +192,9 @@ class ImageDataset:
     where that are not classes: `labels` are strata then, and `classes` the names of targets, or
     labels. `fingerprint` is a hex hash of contents, labels, targets and splits (for generated data,
     of the recipe and its code version); `open_dataset` adds groups, times, weights and test sets to
-    it. `native_size` is the side in pixels if all images are squares of one size, `squares` says
-    that they are squares, whatever their sizes. Of the values of 16-bit files so many `bits` are
-    used; with `channels`, and `deep`, pixels have the `form` that these say.
-    `class_map` names, per class, ImageNet classes (indices or names) that mean the same. `current`
-    tells the fingerprint that the data have by now, where they can change. `limited(limits=…)` is
-    the same data set under the `limits` of a suite, where it has files that these concern.
-    `size_of` tells width and height by the header of a file, as far as there is one to read, and
-    `source_of` gives what Pillow opens.
-
-    `read` returns, for each index, the full-size image [height, width, channels], or why there is
-    none. It must give the same pixels for the same index whatever else is read with it. A
-    `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
-    not looked for; any other data set is read from several threads at once, few indices at a time.
+    it. `class_map` names, per class, ImageNet classes (indices or names) that mean the same. What
+    is `generated` was made and not collected.
     """
-
-    kind: ClassVar[InputKind] = "image"
 
     name: str
     classes: tuple[str, ...]
@@ -215,19 +202,9 @@ class ImageDataset:
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.int8]
     fingerprint: str
-    native_size: int | None
-    read: Reader
     class_map: ClassMap | None = None
     issues: tuple[DataIssue, ...] = ()
     generated: bool = False
-    squares: bool = False
-    bits: int = 16
-    channels: int | None = None
-    deep: bool = False
-    current: Callable[[], str] | None = None
-    limited: Callable[..., ImageDataset] | None = None
-    size_of: Callable[[int], tuple[int, int] | None] | None = None
-    source_of: Callable[[int], Path | io.BytesIO] | None = None
     groups: Groups | None = None
     times: Times | None = None
     test_sets: TestSets | None = None
@@ -240,13 +217,45 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset(LabelledSamples):
+    """A labelled image data set before anything is decoded.
+
+    `native_size` is the side in pixels if all images are squares of one size, `squares` says
+    that they are squares, whatever their sizes. Of the values of 16-bit files so many `bits` are
+    used; with `channels`, and `deep`, pixels have the `form` that these say. `current` tells the
+    fingerprint that the data have by now, where they can change. `limited(limits=…)` is the same
+    data set under the `limits` of a suite, where it has files that these concern. `size_of` tells
+    width and height by the header of a file, as far as there is one to read, and `source_of` gives
+    what Pillow opens.
+
+    `read` returns, for each index, the full-size image [height, width, channels], or why there is
+    none. It must give the same pixels for the same index whatever else is read with it. A
+    `generated` data set is read from one thread in chunks of a few hundred indices, and leakage is
+    not looked for; any other data set is read from several threads at once, few indices at a time.
+    """
+
+    kind: ClassVar[InputKind] = "image"
+
+    native_size: int | None
+    read: Reader
+    squares: bool = False
+    bits: int = 16
+    channels: int | None = None
+    deep: bool = False
+    current: Callable[[], str] | None = None
+    limited: Callable[..., ImageDataset] | None = None
+    size_of: Callable[[int], tuple[int, int] | None] | None = None
+    source_of: Callable[[int], Path | io.BytesIO] | None = None
+
     @property
     def form(self) -> PixelForm:
         """How pixels are kept."""
         return PixelForm(channels=self.channels, bits=self.bits, deep=self.deep)
 
 
-def check_samples(dataset: Dataset) -> None:
+def check_samples(dataset: LabelledSamples) -> None:
     """What must hold of a data set of any kind, or whoever has written it has made a mistake."""
     count = len(dataset.sample_ids)
     assert dataset.labels.shape == dataset.splits.shape == (count,)

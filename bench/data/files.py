@@ -68,13 +68,7 @@ def existing_folder(path: str) -> Path:
         return alike
     if root.exists():
         raise DataError(f"path must be a folder, got the file {root}")
-    if not root.parent.is_dir():
-        raise DataError(
-            f"there is no folder {root}; {root.parent} does not exist either ({WHERE_PATHS_START})"
-        )
-    siblings = [entry.name for entry in os.scandir(root.parent) if entry.is_dir()]
-    hint = nearest(root.name, siblings)
-    raise DataError(f"there is no folder {root}{hint} ({WHERE_PATHS_START})")
+    raise _nowhere(root, "folder", os.DirEntry.is_dir)
 
 
 def existing_file(path: str) -> Path:
@@ -84,13 +78,17 @@ def existing_file(path: str) -> Path:
         return file
     if file.exists():
         raise DataError(f"path must be a file, got {file}")
-    if not file.parent.is_dir():
-        raise DataError(
-            f"there is no file {file}; {file.parent} does not exist either ({WHERE_PATHS_START})"
-        )
-    siblings = [entry.name for entry in os.scandir(file.parent) if entry.is_file()]
-    hint = nearest(file.name, siblings)
-    raise DataError(f"there is no file {file}{hint} ({WHERE_PATHS_START})")
+    raise _nowhere(file, "file", os.DirEntry.is_file)
+
+
+def _nowhere(path: Path, kind: str, alike: Callable[[os.DirEntry[str]], bool]) -> DataError:
+    """That there is no such file or folder, with the nearest name of its kind."""
+    if not path.parent.is_dir():
+        place = f"; {path.parent} does not exist either"
+    else:
+        siblings = [entry.name for entry in os.scandir(path.parent) if alike(entry)]
+        place = nearest(path.name, siblings)
+    return DataError(f"there is no {kind} {path}{place} ({WHERE_PATHS_START})")
 
 
 def _read_alike(path: Path) -> Path | None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,24 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data.dataset import (
-    ClassMap,
     DataIssue,
-    Groups,
     InputKind,
+    LabelledSamples,
     Pixels,
-    SampleWeights,
-    TestSets,
-    Times,
-    check_samples,
-    grouping_of,
     naming,
-    plain_grouping,
-    plain_targets,
-    targets_of,
 )
 from bench.data.inputs import CENTRAL, Inputs, Preprocessing
+from bench.data.prepared import PreparedSamples, opening, plain_samples, samples_of
 from bench.data.splits import Samples, Splits
-from bench.data.targets import Targets
 from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite import Entry
@@ -56,35 +47,18 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class VectorDataset:
-    """A labelled data set of vectors `[n, length]`; other fields are those of `ImageDataset`."""
+class VectorDataset(LabelledSamples):
+    """A labelled data set of vectors `[n, length]`."""
 
     kind: ClassVar[InputKind] = "vector"
 
-    name: str
-    classes: tuple[str, ...]
-    sample_ids: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    splits: npt.NDArray[np.int8]
-    fingerprint: str
     vectors: Vectors
-    class_map: ClassMap | None = None
-    issues: tuple[DataIssue, ...] = ()
-    generated: bool = False
-    groups: Groups | None = None
-    times: Times | None = None
-    test_sets: TestSets | None = None
-    sample_weights: SampleWeights | None = None
-    targets: Targets | None = None
 
     def __post_init__(self) -> None:
-        check_samples(self)
+        super().__post_init__()
         assert self.vectors.ndim == 2
         assert self.vectors.shape[0] == len(self.sample_ids)
         assert self.vectors.dtype == np.float32
-
-    def __len__(self) -> int:
-        return len(self.sample_ids)
 
     @property
     def native_size(self) -> int:
@@ -93,61 +67,23 @@ class VectorDataset:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class VectorData:
+class VectorData(PreparedSamples):
     """A prepared data set of vectors, see `PreparedData`."""
 
-    folder: Path
-    name: str
     vectors: Vectors
-    labels: npt.NDArray[np.int64]
-    given_splits: npt.NDArray[np.int8]
-    sample_ids: tuple[str, ...]
-    classes: tuple[str, ...]
-    fingerprint: str
-    issues: tuple[DataIssue, ...] = ()
-    groups: Groups | None = None
-    times: Times | None = None
-    test_sets: TestSets | None = None
-    sample_weights: SampleWeights | None = None
-    targets: Targets | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @classmethod
     def open(cls, folder: Path) -> VectorData:
         """Open what `prepare_vectors` returned; raises `DataError` if it is damaged."""
-        try:
-            text = (folder / METADATA_FILE).read_text(encoding="ascii")
-            metadata = json.loads(text)
+        with opening("vectors", folder):
+            metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
             # Those that an earlier version wrote have none.
             if metadata.pop("metadata_checksum", None) not in (None, _metadata_checksum(metadata)):
                 raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
-            grouping = grouping_of(metadata)
-            targets = targets_of(metadata)
             vectors = np.load(folder / VECTORS_FILE, mmap_mode="r")
             if metadata.pop("checksum") != _digest_of_file(folder / VECTORS_FILE):
                 raise ValueError(f"the checksum of {VECTORS_FILE} is wrong")
-            return cls(
-                folder=folder,
-                **grouping,
-                targets=targets,
-                vectors=vectors,
-                labels=np.array(metadata.pop("labels"), np.int64),
-                given_splits=np.array(metadata.pop("given_splits"), np.int8),
-                sample_ids=tuple(metadata.pop("sample_ids")),
-                classes=tuple(metadata.pop("classes")),
-                issues=tuple(
-                    DataIssue(**{**issue, "samples": tuple(issue["samples"])})
-                    for issue in metadata.pop("issues")
-                ),
-                **metadata,
-            )
-        except Exception as error:  # of a damaged file NumPy raises almost anything
-            raise DataError(
-                f"the prepared vectors in {folder} are missing or damaged ({error}); run the same "
-                "command again to rebuild them"
-            ) from error
+            return cls(folder=folder, vectors=vectors, **samples_of(metadata), **metadata)
 
     @property
     def input_size(self) -> int:
@@ -208,18 +144,8 @@ def prepare_vectors(dataset: VectorDataset) -> Path:
     if not is_prepared(folder):
         with atomic_folder(folder, keep=is_prepared) as temporary:
             np.save(temporary / VECTORS_FILE, dataset.vectors)
-            metadata: dict[str, Any] = {
-                "name": dataset.name,
-                "fingerprint": fingerprint,
-                "classes": dataset.classes,
-                "sample_ids": dataset.sample_ids,
-                "labels": dataset.labels.tolist(),
-                "given_splits": dataset.splits.tolist(),
-                "issues": [asdict(issue) for issue in dataset.issues],
-                "checksum": _digest(dataset.vectors),
-                **plain_grouping(dataset),
-                **plain_targets(dataset),
-            }
+            metadata = plain_samples(dataset, fingerprint=fingerprint, issues=dataset.issues)
+            metadata["checksum"] = _digest(dataset.vectors)
             metadata["metadata_checksum"] = _metadata_checksum(metadata)
             (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
     return folder

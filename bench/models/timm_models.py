@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, MissingExtraError, WeightsError, nearest
+from bench.errors import BenchError, MissingExtraError, WeightsError, import_extra, nearest
 from bench.methods.plan import HEAD
 from bench.models.catalogue import EFFICIENTNET_LITE0, TIMM_PREFIX, check_multiple
 from bench.models.families import Groups, timm_efficientnet
@@ -28,15 +28,8 @@ _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 
 def import_timm(backbone: str) -> Any:
     """The module timm; raises `MissingExtraError` if it is not installed."""
-    try:
-        return importlib.import_module("timm")
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        extra = "efficientnet-lite0" if backbone == EFFICIENTNET_LITE0 else "timm"
-        raise MissingExtraError(
-            needed_for=f"the backbone {backbone}", package="timm", extra=extra
-        ) from None
+    extra = "efficientnet-lite0" if backbone == EFFICIENTNET_LITE0 else "timm"
+    return import_extra("timm", needed_for=f"the backbone {backbone}", extra=extra)
 
 
 def timm_name(backbone: str) -> str:

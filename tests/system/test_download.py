@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import pytest
 
 from bench.system.download import ABANDONED_SECONDS, CHUNK_BYTES, DownloadError, fetch
 from tests.damage import LOSSES, flip, lose
-from tests.http_server import Site, serving
+from tests.http_server import Site, answering, serving
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -243,23 +243,15 @@ class Endless(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(**behaviour: str) -> Iterator[str]:
-    handler = type("Handler", (Endless,), behaviour)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/file"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def endless(**behaviour: str) -> Iterator[str]:
+    with answering(type("Handler", (Endless,), behaviour)) as address:
+        yield f"{address}/file"
 
 
 @pytest.mark.parametrize("behaviour", [{}, {"announced": str(10**15)}, {"announced": "-5"}])
 def test_a_server_that_never_ends_is_given_up(behaviour: dict[str, str], tmp_path: Path) -> None:
     received: list[int] = []
-    with answering(**behaviour) as url, pytest.raises(DownloadError, match="more than 1,000,000"):
+    with endless(**behaviour) as url, pytest.raises(DownloadError, match="more than 1,000,000"):
         fetch(
             url, tmp_path / "file", max_bytes=1_000_000,
             progress=lambda _, done, __: received.append(done),
@@ -269,13 +261,13 @@ def test_a_server_that_never_ends_is_given_up(behaviour: dict[str, str], tmp_pat
 
 
 def test_what_comes_after_the_announced_length_is_not_read(tmp_path: Path) -> None:
-    with answering(announced="1000") as url:
+    with endless(announced="1000") as url:
         assert fetch(url, tmp_path / "file").read_bytes() == b"x" * 1000
 
 
 @pytest.mark.parametrize("announced", ["many", "9" * 5000])
 def test_a_length_that_is_no_number(announced: str, tmp_path: Path) -> None:
-    with answering(announced=announced) as url, pytest.raises(DownloadError):
+    with endless(announced=announced) as url, pytest.raises(DownloadError):
         fetch(url, tmp_path / "file", max_bytes=1_000_000)
 
 
@@ -284,6 +276,6 @@ def test_a_server_cannot_lead_to_files_of_this_machine(scheme: str, tmp_path: Pa
     secret = tmp_path / "secret"
     secret.write_text("secret")
     target = {"file": secret.as_uri(), "ftp": "ftp://127.0.0.1:1/x"}.get(scheme, f"{scheme}:x")
-    with answering(location=target) as url, pytest.raises(DownloadError):
+    with endless(location=target) as url, pytest.raises(DownloadError):
         fetch(url, tmp_path / "file")
     assert not (tmp_path / "file").exists()

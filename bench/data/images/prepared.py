@@ -16,16 +16,15 @@ import shutil
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.data.dataset import (
     MAX_KEPT,
@@ -34,26 +33,20 @@ from bench.data.dataset import (
     DataIssue,
     Decoded,
     DecodeFailure,
-    Groups,
     ImageDataset,
     PixelForm,
     Pixels,
-    SampleWeights,
-    TestSets,
-    Times,
-    grouping_of,
     naming,
     plain_grouping,
     plain_targets,
     strata_names,
-    targets_of,
 )
 from bench.data.images.channels import as_bytes, shown
 from bench.data.images.inputs import ImageInputs
 from bench.data.images.noticed import VERSION as LOOK_VERSION
 from bench.data.images.noticed import Look, look_at, noticed
 from bench.data.inputs import Inputs, Preprocessing
-from bench.data.targets import Targets
+from bench.data.prepared import PreparedSamples, opening, plain_issues, samples_of
 from bench.errors import DataError, counted
 from bench.suite import Entry, Interpolation
 from bench.system.cache import atomic_file, atomic_folder, cache_root, folder_label
@@ -85,39 +78,21 @@ BILINEAR: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageData:
+class ImageData(PreparedSamples):
     """A prepared data set. Cheap to open in every process: the pixels are mapped, not read.
 
-    `images` is [n, S, S, channels] of the `form`, read-only; `labels` int64 [n]; `given_splits`
-    int8 [n].
-    `image_size` is what a network sees, S the stored side: larger with `resize` "crop", so that
-    training can crop at random and evaluation takes the centre.
+    `images` is [n, S, S, channels] of the `form`, read-only. `image_size` is what a
+    network sees, S the stored side: larger with `resize` "crop", so that training can crop at
+    random and evaluation takes the centre.
     """
 
-    folder: Path
-    name: str
     images: Pixels
-    labels: npt.NDArray[np.int64]
-    given_splits: npt.NDArray[np.int8]
-    sample_ids: tuple[str, ...]
-    classes: tuple[str, ...]
-    fingerprint: str
     image_size: int
     resize: Resize
-    generated: bool
-    issues: tuple[DataIssue, ...]
     interpolation: Interpolation = BILINEAR
     bits: int = 16
     channels: int | None = None
     deep: bool = False
-    groups: Groups | None = None
-    times: Times | None = None
-    test_sets: TestSets | None = None
-    sample_weights: SampleWeights | None = None
-    targets: Targets | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @property
     def form(self) -> PixelForm:
@@ -149,13 +124,8 @@ class ImageData:
     @classmethod
     def open(cls, folder: Path) -> ImageData:
         """Open what `prepare_images` returned; raises `DataError` if it is damaged."""
-        try:
+        with opening("images", folder):
             return cls._open(folder)
-        except Exception as error:  # of a damaged file NumPy raises almost anything
-            raise DataError(
-                f"the prepared images in {folder} are missing or damaged ({error}); run the same "
-                "command again to rebuild them"
-            ) from error
 
     @classmethod
     def _open(cls, folder: Path) -> ImageData:
@@ -164,25 +134,12 @@ class ImageData:
             raise ValueError(f"the checksum of {METADATA_FILE} is wrong")
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
         metadata.pop("looked", None)
-        grouping = grouping_of(metadata)
-        targets = targets_of(metadata)
         if metadata.pop("format") != FORMAT_VERSION:
             raise ValueError("another format version")
-        data = cls(
-            folder=folder,
-            **grouping,
-            targets=targets,
-            images=np.load(folder / IMAGES_FILE, mmap_mode="r"),
-            labels=np.array(metadata.pop("labels"), np.int64),
-            given_splits=np.array(metadata.pop("source_splits"), np.int8),
-            sample_ids=tuple(metadata.pop("sample_ids")),
-            classes=tuple(metadata.pop("classes")),
-            issues=tuple(
-                DataIssue(**{**issue, "samples": tuple(issue["samples"])})
-                for issue in [*metadata.pop("source_issues"), *metadata.pop("decode_issues")]
-            ),
-            **metadata,
-        )
+        metadata["given_splits"] = metadata.pop("source_splits")
+        metadata["issues"] = [*metadata.pop("source_issues"), *metadata.pop("decode_issues")]
+        images = np.load(folder / IMAGES_FILE, mmap_mode="r")
+        data = cls(folder=folder, images=images, **samples_of(metadata), **metadata)
         side = stored_size(data.image_size, data.resize)
         if data.images.dtype != data.form.dtype or data.images.shape != (
             len(data.sample_ids),
@@ -307,7 +264,7 @@ def _decode(
         "bits": dataset.bits,
         **_told_form(dataset.form),
         "classes": dataset.classes,
-        "source_issues": _plain(dataset.issues),
+        "source_issues": plain_issues(dataset.issues),
         **_write_images(dataset, folder / IMAGES_FILE, image_size, resize, interpolation, progress),
     }
     if interpolation != BILINEAR:  # which earlier versions did not name
@@ -435,7 +392,7 @@ def _write_images(
         "source_splits": dataset.splits[kept].tolist(),
         **plain_grouping(dataset, kept),
         **plain_targets(dataset, kept),
-        "decode_issues": _plain(
+        "decode_issues": plain_issues(
             [
                 *_issue("unreadable", "left out because decoding failed", failed),
                 *_issue(
@@ -568,12 +525,12 @@ def _was_looked_at(folder: Path) -> bool:
 def _renew_source_issues(folder: Path, dataset: ImageDataset) -> None:
     """What lies beside the images may have changed while the images have not."""
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="ascii"))
-    if metadata["source_issues"] == _plain(dataset.issues):
+    if metadata["source_issues"] == plain_issues(dataset.issues):
         return
     # Whoever opens the images meanwhile finds no checksum of the metadata, and no wrong one.
     _write_checksums(folder, IMAGES_FILE)
     with atomic_file(folder / METADATA_FILE) as temporary:
-        changed = metadata | {"source_issues": _plain(dataset.issues)}
+        changed = metadata | {"source_issues": plain_issues(dataset.issues)}
         temporary.write_text(json.dumps(changed), encoding="ascii")
     _write_checksums(folder, IMAGES_FILE, METADATA_FILE)
 
@@ -600,7 +557,3 @@ def _checksum(path: Path) -> int:
         while block := file.read(1 << 20):
             sum_ = zlib.crc32(block, sum_)
     return sum_
-
-
-def _plain(issues: Iterable[DataIssue]) -> list[dict[str, Any]]:
-    return [{**asdict(issue), "samples": list(issue.samples)} for issue in issues]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +19,11 @@ import numpy.typing as npt
 from bench.data.dataset import (
     MAX_KEPT,
     DataIssue,
-    Groups,
     Pixels,
-    SampleWeights,
-    TestSets,
-    Times,
-    grouping_of,
     naming,
-    plain_grouping,
-    plain_targets,
-    targets_of,
 )
 from bench.data.inputs import Inputs, Preprocessing
-from bench.data.targets import Targets
+from bench.data.prepared import PreparedSamples, opening, plain_samples, samples_of
 from bench.data.text.dataset import TextDataset
 from bench.data.text.inputs import TextInputs
 from bench.data.text.tokens import Tokenised, Tokens, tokenise
@@ -82,33 +74,16 @@ class StoredTexts(Sequence[str]):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TextData:
+class TextData(PreparedSamples):
     """A prepared data set of texts, see `PreparedData`.
 
     `tokens` and `words` are those of `Tokenised`, `tokenizer` is what made them.
     """
 
-    folder: Path
-    name: str
     texts: Sequence[str]
     tokens: Tokens
     words: Tokens
     tokenizer: str
-    labels: npt.NDArray[np.int64]
-    given_splits: npt.NDArray[np.int8]
-    sample_ids: tuple[str, ...]
-    classes: tuple[str, ...]
-    fingerprint: str
-    issues: tuple[DataIssue, ...] = ()
-    generated: bool = False
-    groups: Groups | None = None
-    times: Times | None = None
-    test_sets: TestSets | None = None
-    sample_weights: SampleWeights | None = None
-    targets: Targets | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @property
     def input_size(self) -> int:
@@ -139,13 +114,8 @@ class TextData:
     @classmethod
     def open(cls, folder: Path) -> TextData:
         """Open what `prepare_texts` returned; raises `DataError` if it is damaged."""
-        try:
+        with opening("texts", folder):
             return cls._open(folder)
-        except Exception as error:  # of a damaged file NumPy raises almost anything
-            raise DataError(
-                f"the prepared texts in {folder} are missing or damaged ({error}); run the same "
-                "command again to rebuild them"
-            ) from error
 
     @classmethod
     def _open(cls, folder: Path) -> TextData:
@@ -158,24 +128,13 @@ class TextData:
         content = folder / TEXTS_FILE
         empty = not content.stat().st_size
         stored = np.zeros(0, np.uint8) if empty else np.memmap(content, np.uint8, mode="r")
-        grouping = grouping_of(metadata)
-        targets = targets_of(metadata)
         return cls(
             folder=folder,
-            **grouping,
-            targets=targets,
             texts=StoredTexts(stored, np.load(folder / OFFSETS_FILE)),
             tokens=np.load(folder / TOKENS_FILE, mmap_mode="r"),
             words=np.load(folder / WORDS_FILE, mmap_mode="r"),
             tokenizer=(folder / TOKENIZER_FILE).read_text(encoding="utf-8"),
-            labels=np.array(metadata.pop("labels"), np.int64),
-            given_splits=np.array(metadata.pop("given_splits"), np.int8),
-            sample_ids=tuple(metadata.pop("sample_ids")),
-            classes=tuple(metadata.pop("classes")),
-            issues=tuple(
-                DataIssue(**{**issue, "samples": tuple(issue["samples"])})
-                for issue in metadata.pop("issues")
-            ),
+            **samples_of(metadata),
             **metadata,
         )
 
@@ -211,18 +170,10 @@ def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
         (temporary / TEXTS_FILE).write_bytes(b"".join(encoded))
         (temporary / TOKENIZER_FILE).write_text(tokenizer, encoding="utf-8")
         issues = (*dataset.issues, *_truncated(dataset, found, length), *_unknown(dataset, found))
-        metadata: dict[str, Any] = {
-            "name": dataset.name,
-            "fingerprint": fingerprint,
-            "classes": dataset.classes,
-            "sample_ids": dataset.sample_ids,
-            "labels": dataset.labels.tolist(),
-            "given_splits": dataset.splits.tolist(),
-            "issues": [asdict(issue) for issue in issues],
+        metadata = {
+            **plain_samples(dataset, fingerprint=fingerprint, issues=issues),
             "generated": dataset.generated,
             "checksums": {name: known_digest(temporary / name) for name in _CHECKED},
-            **plain_grouping(dataset),
-            **plain_targets(dataset),
         }
         metadata["metadata_checksum"] = _text_digest(json.dumps(metadata))
         (temporary / METADATA_FILE).write_text(json.dumps(metadata), encoding="ascii")
@@ -231,30 +182,45 @@ def prepare_texts(dataset: TextDataset, *, length: int, tokenizer: str) -> Path:
 
 def _truncated(dataset: TextDataset, found: Tokenised, length: int) -> Iterator[DataIssue]:
     """Texts that lose their end."""
-    cut = [dataset.sample_ids[at] for at in np.flatnonzero(found.cut)]
-    if cut:
-        share = len(cut) / len(dataset)
-        yield DataIssue(
-            kind="truncated",
-            message=f"{len(cut):,} of {len(dataset):,} texts ({share:.0%}) have more than {length} "
-            f"tokens, and lose their end ({naming(cut)}): max_length sees more of them",
-            count=len(cut),
-            samples=tuple(cut[:MAX_KEPT]),
-        )
+    yield from _some(
+        "truncated",
+        dataset,
+        found.cut,
+        lambda named: (
+            f"have more than {length} tokens, and lose their end ({named}): max_length sees more "
+            "of them"
+        ),
+    )
 
 
 def _unknown(dataset: TextDataset, found: Tokenised) -> Iterator[DataIssue]:
     """Texts of which a network sees nothing."""
-    lost = [dataset.sample_ids[at] for at in np.flatnonzero(found.unknown)]
-    if lost:
-        share = len(lost) / len(dataset)
+    yield from _some(
+        "unknown-words",
+        dataset,
+        found.unknown,
+        lambda named: (
+            "have no word that the backbone's tokenizer knows, and look all alike to it "
+            f"({named}): a backbone of their language, or tfidf, sees more"
+        ),
+    )
+
+
+def _some(
+    kind: str,
+    dataset: TextDataset,
+    which: npt.NDArray[np.bool_],
+    told: Callable[[str], str],
+) -> Iterator[DataIssue]:
+    """That some texts, of which a few are named, are as they are `told` to be."""
+    own = [dataset.sample_ids[at] for at in np.flatnonzero(which)]
+    if own:
+        share = f"{len(own):,} of {len(dataset):,} texts ({len(own) / len(dataset):.0%})"
         yield DataIssue(
-            kind="unknown-words",
-            message=f"{len(lost):,} of {len(dataset):,} texts ({share:.0%}) have no word that the "
-            f"backbone's tokenizer knows, and look all alike to it ({naming(lost)}): a backbone of "
-            "their language, or tfidf, sees more",
-            count=len(lost),
-            samples=tuple(lost[:MAX_KEPT]),
+            kind=kind,
+            message=f"{share} {told(naming(own))}",
+            count=len(own),
+            samples=tuple(own[:MAX_KEPT]),
         )
 
 

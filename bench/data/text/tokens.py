@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import DataError, MissingExtraError
+from bench.errors import DataError, import_extra
 from bench.system.token_rows import PADDING
 
 Tokens = npt.NDArray[np.int32]
@@ -39,14 +38,7 @@ def load_tokenizer(text: str) -> Any:
 
     Raises `MissingExtraError` without the library and `DataError` for what is no tokenizer.
     """
-    try:
-        tokenizers = importlib.import_module("tokenizers")
-    except ModuleNotFoundError as error:
-        if error.name != "tokenizers":
-            raise
-        raise MissingExtraError(
-            needed_for="suites of texts", package="tokenizers", extra="text"
-        ) from None
+    tokenizers = import_extra("tokenizers", needed_for="suites of texts", extra="text")
     try:
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain exceptions

@@ -6,7 +6,6 @@ Of such a folder only JSON and safetensors are read: nothing in it is executed.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, MissingExtraError, WeightsError, nearest
+from bench.errors import BenchError, WeightsError, import_extra, nearest
 from bench.keys import known_digest
-from bench.models.text.hugging_face import fetch_folder, read_json
+from bench.models.text.hugging_face import fetch_folder, local_folder, read_json
 
 PREFIX = "clip/"
 """`clip/NAME` is a model of the hub, `clip/ARCHITECTURE/TAG` pretrained weights that open_clip
@@ -55,14 +54,12 @@ def is_image_text(backbone: str) -> bool:
 
 def import_open_clip(backbone: str) -> Any:
     """The module open_clip; raises `MissingExtraError` if it is not installed."""
-    try:
-        return importlib.import_module("open_clip")
-    except ModuleNotFoundError as error:
-        if error.name != "open_clip":
-            raise
-        raise MissingExtraError(
-            needed_for=f"the backbone {backbone}", package="open_clip_torch", extra="clip"
-        ) from None
+    return import_extra(
+        "open_clip",
+        needed_for=f"the backbone {backbone}",
+        extra="clip",
+        package="open_clip_torch",
+    )
 
 
 def folder_of(backbone: str) -> Path:
@@ -71,11 +68,9 @@ def folder_of(backbone: str) -> Path:
     Raises `WeightsError` that says how to do without the hub if it cannot be had.
     """
     place = backbone.removeprefix(PREFIX)
-    local = Path(place).expanduser()
-    if (local / CONFIG_FILE).is_file():
+    local = local_folder(place, CONFIG_FILE, of="an open_clip model")
+    if local is not None:
         return local
-    if local.exists() or place.startswith((".", "/", "~")):
-        raise WeightsError(f"{local} is no folder of an open_clip model: it has no {CONFIG_FILE}")
     name = _name_on_the_hub(place)
     import_open_clip(backbone)
     files = (CONFIG_FILE, WEIGHTS_FILE, *_TOKENIZER_FILES)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, MissingExtraError, WeightsError, bounded
+from bench.errors import BenchError, WeightsError, bounded, import_extra
 from bench.keys import known_digest
 
 PREFIX = "hf/"
@@ -42,14 +42,7 @@ _MAX_JSON = 2**26
 
 def import_transformers(backbone: str) -> Any:
     """The module transformers; raises `MissingExtraError` if it is not installed."""
-    try:
-        transformers = importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        if error.name != "transformers":
-            raise
-        raise MissingExtraError(
-            needed_for=f"the backbone {backbone}", package="transformers", extra="text"
-        ) from None
+    transformers = import_extra("transformers", needed_for=f"the backbone {backbone}", extra="text")
     transformers.utils.logging.disable_progress_bar()
     return transformers
 
@@ -60,13 +53,24 @@ def folder_of(backbone: str) -> Path:
     Raises `WeightsError` that says how to do without the hub if it cannot be had.
     """
     place = backbone.removeprefix(PREFIX)
-    local = Path(place).expanduser()
-    if (local / CONFIG_FILE).is_file():
+    local = local_folder(place, CONFIG_FILE, of="a transformers model")
+    if local is not None:
         return local
-    if local.exists() or place.startswith((".", "/", "~")):
-        raise WeightsError(f"{local} is no folder of a transformers model: it has no {CONFIG_FILE}")
     import_transformers(backbone)
     return fetch_folder(place, _FETCHED, mend=f"backbone: {PREFIX}PATH")
+
+
+def local_folder(place: str, config: str, *, of: str) -> Path | None:
+    """The folder at `place` that holds a model's `config`; None for what is a name of the hub.
+
+    Raises `WeightsError` for a place on this machine that is no folder `of` such a model.
+    """
+    local = Path(place).expanduser()
+    if (local / config).is_file():
+        return local
+    if local.exists() or place.startswith((".", "/", "~")):
+        raise WeightsError(f"{local} is no folder of {of}: it has no {config}")
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,6 @@ rare its n-grams are, is a matter of the training texts alone.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import re
@@ -19,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError, MissingExtraError
+from bench.errors import BenchError, import_extra
 from bench.system.cache import cache_root
 
 AUTO, WORDS, CHARACTERS, JIEBA = "auto", "words", "characters", "jieba"
@@ -197,12 +196,7 @@ def _of_jieba(text: str) -> tuple[Sequence[str], str]:
 
 @lru_cache(maxsize=1)
 def _jieba() -> Callable[[str], Sequence[str]]:
-    try:
-        jieba = importlib.import_module("jieba")
-    except ModuleNotFoundError as error:
-        if error.name != "jieba":
-            raise
-        raise MissingExtraError(needed_for="tfidf/jieba", package="jieba", extra="jieba") from None
+    jieba = import_extra("jieba", needed_for="tfidf/jieba", extra="jieba")
     logging.getLogger("jieba").setLevel(logging.WARNING)
     cutter = jieba.Tokenizer()
     cutter.tmp_dir = str(cache_root())  # and not where others write

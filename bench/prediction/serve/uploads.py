@@ -112,12 +112,7 @@ def texts_of(request: Request, body: bytes, limits: Limits) -> list[SentText]:
             'send JSON {"texts": ["TEXT"]} as application/json, or a text as text/plain; got '
             f"{kind[:MAX_NAME] or 'no type'}",
         )
-    if not found:
-        raise RefusedError(422, "the request contains no text")
-    if len(found) > limits.texts:
-        raise RefusedError(
-            413, f"a request may have at most {counted(limits.texts, 'text')}, got {len(found)}"
-        )
+    _check_count(len(found), limits.texts, "text")
     return [SentText(name=str(number), content=each) for number, each in enumerate(found)]
 
 
@@ -156,13 +151,16 @@ async def uploads_of(request: Request, body: bytes, limits: Limits) -> list[Uplo
             'send files as multipart/form-data, JSON {"images": ["BASE64"]}, or the bytes of an '
             f"image as image/* or application/octet-stream; got {kind[:MAX_NAME] or 'no type'}",
         )
-    if not found:
-        raise RefusedError(422, "the request contains no image")
-    if len(found) > limits.images:
-        raise RefusedError(
-            413, f"a request may have at most {counted(limits.images, 'image')}, got {len(found)}"
-        )
+    _check_count(len(found), limits.images, "image")
     return found
+
+
+def _check_count(count: int, most: int, what: str) -> None:
+    """Raise `RefusedError` for a request without samples, or with too many."""
+    if not count:
+        raise RefusedError(422, f"the request contains no {what}")
+    if count > most:
+        raise RefusedError(413, f"a request may have at most {counted(most, what)}, got {count}")
 
 
 async def _form(request: Request, body: bytes, limits: Limits) -> list[Upload]:

@@ -8,10 +8,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from bench.errors import DataError, MissingExtraError
 from bench.runs.catalogue import catalogue
 from bench.suite import load_suite
 from tests.data.pictures import photograph
+from tests.http_server import Whole, answering
 
 datasets = pytest.importorskip("datasets")
 
@@ -250,8 +249,8 @@ def hub(files: dict[str, bytes]) -> Iterator[str]:
     """As much of the hub as the package asks for, with one data set `owner/beans`."""
     api, resolve = "/api/datasets/owner/beans", "/datasets/owner/beans/resolve/"
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Whole):
+        def answer(self) -> None:
             path = self.path.partition("?")[0]
             below = path.removeprefix(f"{api}/tree/{COMMIT}").strip("/")
             name = path.removeprefix(resolve).partition("/")[2]
@@ -273,41 +272,20 @@ def hub(files: dict[str, bytes]) -> Iterator[str]:
             else:
                 self._none("RepoNotFound")
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
         def _json(self, answer: object) -> None:
-            self._send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
+            self.send(json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
         def _file(self, own: bytes | None) -> None:
             if own is None:
                 self._none("EntryNotFound")
             else:
-                self._send(own, {"ETag": f'"{digest(own)}"', "X-Repo-Commit": COMMIT})
+                self.send(own, {"ETag": f'"{digest(own)}"', "X-Repo-Commit": COMMIT})
 
         def _none(self, code: str) -> None:
-            self._send(b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT}, status=404)
+            self.send(b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT}, status=404)
 
-        def _send(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
-            self.send_response(status)
-            for header, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(header, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Handler) as address:
+        yield address
 
 
 def digest(own: bytes) -> str:

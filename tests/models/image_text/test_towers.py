@@ -8,10 +8,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from bench.models.image_text.folders import (
 )
 from bench.models.image_text.towers import tensors_of_images
 from bench.suite import Entry
+from tests.http_server import Whole, answering
 from tests.tiny_clip import CONFIG, FEATURES, SIDE, clip_backbone, library_model, write_folder
 
 open_clip = pytest.importorskip("open_clip")
@@ -166,8 +165,8 @@ def hub(folder: Path, asked: list[str]) -> Iterator[str]:
     """As much of the hub as its client asks for, with one model `some/model`."""
     names = sorted(each.name for each in folder.iterdir())
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Whole):
+        def answer(self) -> None:
             asked.append(self.path)
             path = self.path.partition("?")[0]
             name = path.rpartition("/")[2]
@@ -177,41 +176,20 @@ def hub(folder: Path, asked: list[str]) -> Iterator[str]:
                     {"type": "file", "path": name, "size": size, "oid": "1"}
                     for name, size in sizes.items()
                 ]
-                self._send(200, json.dumps(rows).encode())
+                self.send(json.dumps(rows).encode(), {})
             elif path.startswith("/api/models/some/model"):
                 siblings = [{"rfilename": name} for name in names]
                 content = {"id": "some/model", "sha": COMMIT, "siblings": siblings}
-                self._send(200, json.dumps(content).encode())
+                self.send(json.dumps(content).encode(), {})
             elif path.startswith("/some/model/resolve/") and name in names:
                 body = (folder / name).read_bytes()
                 tag = hashlib.sha1(body).hexdigest()
-                self._send(200, body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+                self.send(body, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
             else:
-                self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
+                self.send(b"", {"X-Error-Code": "RepoNotFound"}, status=404)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for header, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-                self.send_header(header, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(Handler) as address:
+        yield address
 
 
 FETCHED = """
