@@ -16,6 +16,7 @@ from bench.models.catalogue import (
     OUTSIDE_BACKBONES,
     check_backbone,
     check_image_size,
+    described_family,
     is_timm,
     native_size,
     outside_traits,
@@ -29,10 +30,8 @@ from bench.models.heads import (
     build_head,
     class_members,
 )
-from bench.models.image_text import folders as image_text
 from bench.models.image_text.folders import is_image_text
 from bench.models.randomness import keyed_initialisation
-from bench.models.text.families import family_of, is_text
 from bench.models.weights import NONE, Weights, check_unchanged, usual_size
 from bench.suite.registry import remembered
 
@@ -368,15 +367,10 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def _library_model(backbone: str, image_size: int, described: str | None = None) -> nn.Module:
-    if is_text(backbone):
-        family = family_of(backbone)
+    family = described_family(backbone)
+    if family is not None:
         made: nn.Module = family.build(described or family.config(backbone), image_size)
         return made
-    if is_image_text(backbone):
-        from bench.models.image_text.towers import build
-
-        config = described or image_text.describe(image_text.folder_of(backbone)).config
-        return build(config, image_size)
     if backbone in OUTSIDE_BACKBONES:
         own: nn.Module = OUTSIDE_BACKBONES.get(backbone).function(image_size or 1)
         return own
@@ -406,12 +400,9 @@ def _arguments(backbone: str, image_size: int) -> dict[str, Any]:
 def layer_groups(backbone: str, model: nn.Module) -> tuple[LayerGroup, ...]:
     from bench.models.families import FAMILIES
 
-    if is_text(backbone):
-        return tuple(family_of(backbone).groups(model))
-    if is_image_text(backbone):
-        from bench.models.image_text.towers import ImageTower, tower_groups
-
-        return tower_groups(cast(ImageTower, model))
+    family = described_family(backbone)
+    if family is not None:
+        return tuple(family.groups(model))
     if backbone in OUTSIDE_BACKBONES:
         return tuple(outside_traits(backbone).groups(model))
     if is_timm(backbone):
@@ -516,21 +507,14 @@ def check_fit(backbone: str, weights: Weights, *, image_size: int, with_classifi
 
 def _fitted(
     backbone: str, model: nn.Module, state: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+) -> Mapping[str, torch.Tensor]:
     """What of a file the model is to have; the model, or the file, at the other's image size."""
-    if is_text(backbone) and not state.keys() & model.state_dict().keys():
-        # A file of transformers itself, whose pooler has no part in the network.
-        body = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
-        return {f"body.{name}": tensor for name, tensor in body.items()}
     if is_timm(backbone):
         from bench.models.timm_models import fit_positions
 
         fit_positions(model, state)
-    if is_image_text(backbone):
-        from bench.models.image_text.towers import ImageTower, tensors_of_images
-
-        return tensors_of_images(cast(ImageTower, model), state)
-    return state
+    family = described_family(backbone)
+    return state if family is None else family.fitted(model, state)
 
 
 def _fitting(

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bench.errors import BenchError, nearest
+from bench.models.described import DescribedFamily
 from bench.models.image_text import folders as image_text
+from bench.models.image_text.family import FAMILY
 from bench.models.image_text.folders import is_image_text
 from bench.models.text.families import NAMED, family_of, is_text
 from bench.suite.registry import Registry
@@ -122,6 +124,13 @@ def outside_traits(name: str) -> OutsideTraits:
     return OUTSIDE_BACKBONES.get(name).traits
 
 
+def described_family(name: str) -> DescribedFamily | None:
+    """The family of a backbone whose network is described by a text; None of all others."""
+    if is_text(name):
+        return family_of(name)
+    return FAMILY if is_image_text(name) else None
+
+
 def takes(name: str) -> Literal["image", "vector", "text"]:
     """What kind of input the backbone takes."""
     if is_text(name):
@@ -157,7 +166,7 @@ def is_known(name: str) -> bool:
     """Whether `name` can name a backbone; what follows a prefix such as `timm/` is only checked
     when it is built."""
     named = name in BACKBONES or name in OUTSIDE_BACKBONES
-    return named or is_timm(name) or is_text(name) or is_image_text(name)
+    return named or is_timm(name) or described_family(name) is not None
 
 
 def check_backbone(name: str) -> None:

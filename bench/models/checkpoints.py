@@ -25,13 +25,11 @@ from bench.methods.plan import FITTED, HEAD, Term
 from bench.methods.strategies import STRATEGIES
 from bench.methods.target_tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION, Standardisation
 from bench.models.build import build_network, parameters_on_meta
-from bench.models.catalogue import is_known
+from bench.models.catalogue import described_family, is_known
 from bench.models.first_layer import COLOURS
 from bench.models.heads import HEADS, PRETRAINED_HEAD
-from bench.models.image_text.folders import is_image_text
 from bench.models.network import Network, save_tensors
 from bench.models.tensor_files import DamagedFileError, read_tensor_file
-from bench.models.text.families import family_of, is_text
 from bench.models.weights import NONE, Weights
 from bench.suite import TargetTaskName
 from bench.system.cache import atomic_file, cache_root
@@ -247,21 +245,13 @@ class Checkpoint:
         It is made without memory for that. One that is not described would be looked for elsewhere.
         """
         spec = self.spec
-        of_images = is_image_text(spec.backbone)
-        if (of_images or is_text(spec.backbone)) != (spec.described is not None):
+        family = described_family(spec.backbone)
+        if (family is None) != (spec.described is None):
             raise ValueError("of backbones of texts, and of these alone, it describes the network")
-        if spec.described is None:
+        if family is None or spec.described is None:
             return
-        import torch
-
-        if of_images:
-            from bench.models.image_text import towers
-
-            with parameters_on_meta():
-                made = towers.build(spec.described, spec.image_size)
-        else:
-            with torch.device("meta"):
-                made = family_of(spec.backbone).build(spec.described, spec.image_size)
+        with parameters_on_meta():
+            made = family.build(spec.described, spec.image_size)
         values = sum(tensor.numel() for tensor in (*made.parameters(), *made.buffers()))
         beside = 0 if weights.path is None else weights.path.stat().st_size
         held = sum(tensor.numel() for tensor in self.tensors.values()) + beside

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.models.described import DescribedFamily
 from bench.models.text import hugging_face, language, minilm, ngrams, stored_vectors
 from bench.suite.registry import remembered
 
@@ -26,16 +27,13 @@ class TextWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFamily:
+class TextFamily(DescribedFamily):
     """Text backbones that are made alike; functions take the backbone's name.
 
-    `config` describes the network, as a text that checkpoints keep, so that `build` makes it
-    again, for texts of so many tokens at most, without the files that the name stands for: a module
-    that turns token ids `[n, length]` into logits, with a linear layer `classifier` as its last
-    one. `groups` are its layer groups. `tokenizer` is JSON of the library `tokenizers`,
-    `max_length` how many tokens a text has where nothing else is said, `most_tokens` how many it
-    can have (None: any number). `weights` are those that come with it; None where there are none.
-    Others are `made` where they are first needed, by these names.
+    Their networks turn token ids `[n, length]` into logits. `tokenizer` is JSON of the library
+    `tokenizers`, `max_length` how many tokens a text has where nothing else is said, `most_tokens`
+    how many it can have (None: any number). `weights` are those that come with it; None where there
+    are none. Others are `made` where they are first needed, by these names.
 
     `poolings` are the ways in which it makes one vector a text; none where that is no choice. What
     it calls a token is so short that as many as `per_token` stand for one of other backbones. A
@@ -44,9 +42,6 @@ class TextFamily:
     not as usual.
     """
 
-    config: Callable[[str], str]
-    build: Callable[[str, int], Any]
-    groups: Callable[[Any], Sequence[Any]]
     tokenizer: Callable[[str], str]
     max_length: Callable[[str], int]
     most_tokens: Callable[[str], int | None]
@@ -85,11 +80,20 @@ def _of_folder(folder: Callable[[str], Path]) -> TextFamily:
         config=lambda name: hugging_face.read_config(folder(name)),
         build=_transformers_model,
         groups=_transformers_groups,
+        fitted=_in_body,
         tokenizer=lambda name: hugging_face.read_tokenizer(folder(name)),
         max_length=lambda name: hugging_face.usual_length(folder(name)),
         most_tokens=lambda name: hugging_face.most_positions(folder(name)),
         weights=weights,
     )
+
+
+def _in_body(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A file by the network's names, or of transformers itself, whose pooler has no part in it."""
+    if state.keys() & model.state_dict().keys():
+        return state
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+    return {f"body.{name}": tensor for name, tensor in body.items()}
 
 
 def _save(folder: Path, destination: Path) -> None:
