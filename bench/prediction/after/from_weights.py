@@ -231,8 +231,9 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
     for trial, planned in _of_reported(name, finished):
         if trial in probes.index:
             continue
-        own = trials.loc[trial]
-        fitting = probes[(probes[list(ALIKE)] == own[list(ALIKE)]).all(axis=1)]
+        own, those = trials.loc[trial, list(ALIKE)], probes[list(ALIKE)]
+        # What a kind of samples lacks, as images a pooling, is alike too.
+        fitting = probes[((those == own) | (those.isna() & own.isna())).all(axis=1)]
         if fitting.empty:
             reason = (
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
