@@ -67,7 +67,7 @@ def chosen_trial(run: Run, name: str | None = None) -> Chosen:
 def _label(grid: Grid, row: Mapping[str, Any]) -> str:
     """The trial's label, with its backbone where all trials have the same one."""
     label = grid.trial_label(dict(row))
-    return label if "backbone" in grid.varying else f"{row['backbone']} · {label}"
+    return label if len(grid.axes["backbone"]) > 1 else f"{row['backbone']} · {label}"
 
 
 def _config(run: Run, grid: Grid) -> tuple[str, str]:

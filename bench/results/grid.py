@@ -19,6 +19,15 @@ from bench.system.visible_text import visible
 if TYPE_CHECKING:
     import pandas as pd
 
+PIPELINE = "pipeline"
+"""A strategy on a backbone: what a run compares whose strategies cannot be compared on backbones.
+
+Where some backbone has a strategy of its own, as TF-IDF has its logistic regression, no comparison
+within backbones says what it is worth beside the others.
+"""
+
+PIPELINE_OF = ("strategy", "backbone")
+
 AXES = (
     "strategy",
     "backbone",
@@ -64,14 +73,17 @@ class Grid:
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The axes with more than one value."""
-        return tuple(axis for axis, values in self.axes.items() if len(values) > 1)
+        """The axes with more than one value; a pipeline tells its strategy and its backbone."""
+        told = PIPELINE_OF if PIPELINE in self.axes else ()
+        several = (axis for axis, values in self.axes.items() if len(values) > 1)
+        return tuple(axis for axis in several if axis not in told)
 
     @property
     def lead(self) -> str:
-        """The axis that colours stand for: the strategy wherever it varies.
+        """The axis that colours stand for: the strategy where it varies.
 
-        It is never how many images train: more of them are no rival of fewer.
+        It is never how many images train: more of them are no rival of fewer. Where strategies
+        cannot be compared on the same backbones, it is the pipeline.
         """
         return next((key for key in self.keys if key != SHOTS), "strategy")
 
@@ -144,6 +156,8 @@ def read_grid(trials: pd.DataFrame, metric: Metric = ACCURACY) -> Grid:
         str(row["config"]): _cell(row)
         for row in trials.groupby("config", sort=False).first().reset_index().to_dict("records")
     }
+    if _has_lone_backbone(known.values()):
+        known = {config: {PIPELINE: _pipeline(cell), **cell} for config, cell in known.items()}
     names = sorted({axis for cell in known.values() for axis in cell}, key=axis_order)
     axes = {
         axis: tuple(dict.fromkeys(cell[axis] for cell in known.values() if axis in cell))
@@ -207,6 +221,8 @@ def value_text(value: Any) -> str:
 
 def axis_order(axis: str) -> tuple[int, str]:
     """To sort axes by: most telling first, settings after them by name."""
+    if axis == PIPELINE:
+        return (-1, "")
     return (AXES.index(axis) if axis in AXES else len(AXES), axis)
 
 
@@ -229,6 +245,22 @@ def _cell(row: Mapping[Any, Any]) -> dict[str, str]:
     cell |= {name: value for name, value in settings.items() if name not in row}
     texts = {name: visible(value_text(value)) for name, value in cell.items()}
     return {**texts, SHOTS: ALL} if SHOTS in cell and is_missing(cell[SHOTS]) else texts
+
+
+def _has_lone_backbone(cells: Iterable[Mapping[str, str]]) -> bool:
+    """Whether strategies cannot be compared on backbones: one has one strategy, or none has all."""
+    of_backbone: dict[str, set[str]] = {}
+    for cell in cells:
+        of_backbone.setdefault(cell["backbone"], set()).add(cell["strategy"])
+    counts = {len(own) for own in of_backbone.values()}
+    strategies = set().union(*of_backbone.values())
+    if len(of_backbone) < 2 or len(strategies) < 2:
+        return False
+    return min(counts) == 1 or max(counts) < len(strategies)
+
+
+def _pipeline(cell: Mapping[str, str]) -> str:
+    return " on ".join(cell[axis] for axis in PIPELINE_OF)
 
 
 def _keys(

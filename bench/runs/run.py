@@ -520,7 +520,7 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         "batch_size": settings.batch_size,
         "optimizer": settings.optimizer,
         "lr": settings.lr,
-        "settings": _other_settings(resolved),
+        "settings": _other_settings(resolved, resolved_run.dataset.kind),
         "reused_epochs": 0,
         # Parts of one run have the same columns, whatever became of their trials.
         **{f"{part}_{settings.metric}": None for part in ("val", "test", "last_val", "last_test")},
@@ -546,13 +546,15 @@ def _further_metrics(settings: Settings) -> tuple[str, ...]:
     return () if settings.task == CLASSIFICATION.name else measured(settings.metric)
 
 
-def _other_settings(resolved: ResolvedTrial) -> str:
+def _other_settings(resolved: ResolvedTrial, kind: str) -> str:
     settings = resolved.trial.settings
     others = {k: getattr(settings, k) for k in Settings.model_fields if k not in COLUMN_SETTINGS}
     for name, absent in ADDED_LATER.items():
         if others[name] in absent:
             del others[name]
-    return json.dumps({**others, "image_size": resolved.input_size})
+    size, other = ("max_length", "image_size") if kind == "text" else ("image_size", "max_length")
+    others.pop(other, None)
+    return json.dumps({**others, size: resolved.input_size})
 
 
 def _measured(result: JobResult, primary: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from bench.errors import counted
 from bench.results.analysis import Verdict, read_verdict
-from bench.results.analysis.choice import chosen_config
+from bench.results.analysis.choice import Choice, chosen_config
 from bench.results.folder import Run
 from bench.results.folder.split_check import FOLDER
-from bench.results.grid import Grid, complete_trials, read_grid
+from bench.results.grid import PIPELINE, Grid, complete_trials, read_grid
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunKeywords
 from bench.runs.resolve import ResolvedRun
@@ -76,10 +76,15 @@ def check_sentence(suite: Suite, trials: list[Trial], seconds: float) -> str | N
 
 def _standing(verdict: Verdict, grid: Grid) -> set[str]:
     """What validation chooses of each strategy; where there is one, what the verdict names."""
-    if grid.lead != "strategy":
+    if grid.lead not in ("strategy", PIPELINE):
         name = verdict.recommended or verdict.leader
         return set() if name is None else {chosen_config(verdict.contender(name).choices, grid)}
-    return {chosen_config(each.choices, grid) for each in verdict.contenders}
+    by_strategy: dict[str, dict[str, Choice]] = {}
+    for each in verdict.contenders:
+        config = chosen_config(each.choices, grid)
+        own = by_strategy.setdefault(grid.cells[config]["strategy"], {})
+        own |= {f"{each.name} · {block}": choice for block, choice in each.choices.items()}
+    return {chosen_config(own, grid) for own in by_strategy.values()}
 
 
 def _trained(resolved_run: ResolvedRun, result: Run, wanted: set[str]) -> Iterator[Trial]:

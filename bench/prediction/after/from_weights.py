@@ -39,6 +39,7 @@ from bench.prediction.after.finished import (
 from bench.prediction.combine import Probabilities, mean_of
 from bench.prediction.model import TrainedModel
 from bench.results.analysis.predicted import Predicted
+from bench.results.grid import is_missing
 from bench.suite import Entry
 
 ALIKE = ("backbone", "weights", "head", *OF_INPUTS, "seed")
@@ -95,12 +96,13 @@ def _soups(recipe: Soup, name: str, finished: Finished) -> Iterator[Planned]:
         trials = tuple(map(str, own["trial"]))
         first = own.iloc[0]
         labels = [str(first[axis]) for axis in ALIKE[:3]]
-        size = first["image_size"]
+        length, side = first["max_length"], first["image_size"]
+        size = f"{side:.0f} px" if is_missing(length) else f"{length:.0f} tokens"
         vals = own[finished.run.metric.val].astype(float) * finished.run.metric.sign
         best = trials[int(np.argmax(vals.fillna(-np.inf).to_numpy()))]
         yield Planned(
             name=name,
-            of=f"trials of {' · '.join(labels)} · {size} px",
+            of=f"trials of {' · '.join(labels)} · {size}",
             seed=int(first["seed"]),
             candidates=trials,
             base=best,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.results.analysis.label_sizes import at_size, size_compared
-from bench.results.grid import Grid, complete_trials, has_folds
+from bench.results.grid import PIPELINE, Grid, complete_trials, has_folds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     complete = at_size(complete, grid, size_compared(complete, grid))
     if has_folds(complete):
         complete = with_all_folds(complete)
-    in_blocks = BLOCK in grid.varying and grid.lead != BLOCK
+    in_blocks = BLOCK in grid.varying and grid.lead not in (BLOCK, PIPELINE)
     found: dict[str, dict[str, Choice]] = {}
     order = {config: index for index, config in enumerate(grid.cells)}
     cells = complete["config"].map(

@@ -43,8 +43,9 @@ def win_matrix(comparisons: Sequence[Comparison], metric: Metric = ACCURACY) -> 
     for c in comparisons:
         row, column = names.index(c.first), names.index(c.second)
         wins[row, column], wins[column, row] = c.improvement, 1 - c.improvement
-    # Those that win most stand on top.
-    order = np.argsort(-np.nan_to_num(np.nanmean(wins, axis=1)), kind="stable")
+    # Those that win most stand on top; what has no rival has a mean of nothing.
+    known = np.isfinite(wins).sum(axis=1)
+    order = np.argsort(-np.nansum(wins, axis=1) / np.maximum(known, 1), kind="stable")
     names, wins = [names[i] for i in order], wins[np.ix_(order, order)]
     figure = new_figure(2.4 + 0.45 * len(names), title=_wins_message(comparisons))
     ax = figure.subplots()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from bench.results.analysis.choice import ONE_BLOCK, choices, representatives
+from bench.results.analysis.verdict import Verdict, reach_verdict
+from bench.results.folder import Run
 from bench.results.grid import Grid, complete_trials, read_grid
 from tests.made_up_run import made_up_run
 
@@ -111,6 +115,48 @@ def test_strategies_stand_on_each_backbone() -> None:
         "b": {"r18", "r50"},
     }
     assert found["a"]["r50"].trials == {0: ("a-2.0-0",), 1: ("a-2.0-1",)}
+
+
+@pytest.mark.parametrize("lone", ["a", "c"])
+def test_a_backbone_with_one_strategy_competes_as_a_pipeline(lone: str) -> None:
+    """As TF-IDF does, whose logistic regression other backbones may have too, or may not."""
+    cells = {("a", 1.0): [0.7, 0.7], ("b", 1.0): [0.8, 0.8], (lone, 2.0): [0.9, 0.9]}
+    trials, grid = _trials(cells, backbones={(lone, 2.0): "tfidf"})
+    assert (grid.lead, grid.keys) == ("pipeline", ("pipeline",))
+    assert grid.varying == ("pipeline", "lr")
+    best = f"{lone} on tfidf"
+    assert {name: set(own) for name, own in choices(trials, grid).items()} == {
+        name: {ONE_BLOCK} for name in ("a on r18", "b on r18", best)
+    }
+    assert representatives(trials, grid)[best] == f"{lone}-2.0"
+
+
+def test_pipelines_are_compared_though_they_share_no_backbone(tmp_path: Path) -> None:
+    def moved(row: dict[str, Any], _: dict[str, Any]) -> None:
+        if row["strategy"] == "full_finetune":
+            row["backbone"] = "other"
+
+    def compared(run: Run) -> Verdict:
+        return reach_verdict(run.trials, read_grid(run.trials), run.predictions)
+
+    moved_run = compared(made_up_run(tmp_path / "moved", change=moved))
+    plain = compared(made_up_run(tmp_path / "plain"))
+    assert (plain.axis, moved_run.axis) == ("strategy", "pipeline")
+    assert moved_run.recommended == f"{plain.recommended} on resnet18"
+    figures = [
+        [(each.difference, each.interval) for each in run.comparisons] for run in (plain, moved_run)
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_strategies_without_a_common_backbone_compete_as_pipelines() -> None:
+    pairs = [("a", "r18"), ("b", "r18"), ("b", "r50"), ("c", "r50")]
+    cells = {(name, lr): [0.8, 0.8] for lr, (name, _) in enumerate(pairs)}
+    backbones = {(name, lr): backbone for lr, (name, backbone) in enumerate(pairs)}
+    assert _trials(cells, backbones=backbones)[1].lead == "pipeline"
+    # A strategy that one of the backbones cannot have leaves the others comparable.
+    cells |= {("c", 4.0): [0.8, 0.8]}
+    assert _trials(cells, backbones={**backbones, ("c", 4.0): "r18"})[1].lead == "strategy"
 
 
 def test_the_test_split_has_no_say(tmp_path: Path) -> None:
