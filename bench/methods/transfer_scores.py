@@ -120,8 +120,8 @@ def h_score(features: Matrix, labels: Labels) -> float:
     left, singular, _ = _svd(known - known.mean(axis=0))
     if len(singular) == len(known) - 1:
         raise UndefinedScoreError(
-            f"with as few samples as {len(known):,} for features of {known.shape[1]:,} dimensions "
-            f"it is {len(members) - 1} (classes − 1) for any labels"
+            f"{counted(len(known), 'sample')} are too few for so many features: it is "
+            f"{len(members) - 1} (classes − 1) for any labels"
         )
     return float(sum(len(own) * (left[own].mean(axis=0) ** 2).sum() for own in members))
 

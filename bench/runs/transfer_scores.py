@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,13 @@ from bench.models import Weights, layer_group_names, takes, text_family
 from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
 from bench.models.source_head import source_logits
-from bench.results.folder import ScoreRow
-from bench.runs.resolve import ResolvedRun, ResolvedTrial
+from bench.results.folder import ScoreRow, refuse_links, write_transfer_scores
+from bench.runs.check import CheckedSuite
+from bench.runs.options import SelectionKeywords
+from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.run import Reporter, SilentReporter, ready_jobs
 from bench.suite import Entry, FractalWeights
+from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
 from bench.system.machine import usable_cores
 from bench.system.transfers import on_device
@@ -40,6 +43,27 @@ MAX_SAMPLES = 2000
 """Training samples that are scored at most: with more, scores change little and take long."""
 
 AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
+
+
+@plugin_errors_told()
+def score_suite(
+    checked: CheckedSuite,
+    *,
+    reporter: Reporter | None = None,
+    **options: Unpack[SelectionKeywords],
+) -> tuple[ScoreRow, ...]:
+    """Score the backbones of a suite, and keep the table in the run folder.
+
+    Raises `BenchError` as `resolve_run` does.
+    """
+    reporter = reporter or SilentReporter()
+    resolved = resolve_run(checked, progress=reporter.progress, **options)
+    refuse_links(resolved.folder)
+    rows = transfer_scores(resolved, reporter=reporter)
+    write_transfer_scores(resolved.folder, rows)
+    if resolved.remote is not None:
+        resolved.remote.push()
+    return rows
 
 
 def transfer_scores(

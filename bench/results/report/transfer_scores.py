@@ -1,0 +1,102 @@
+"""The report's section "Transfer scores": what was told of the backbones before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from bench.errors import counted
+from bench.methods.transfer_scores import TRANSFER_SCORES
+from bench.results.analysis.transfer_scores import BackboneScores, RunScores, run_scores
+from bench.results.folder import Run
+from bench.results.grid import UNKNOWN
+from bench.results.report.answer import named
+from bench.results.report.blocks import Block, Bold, Bullets, Heading, Table, paragraph
+
+MAX_ROWS = 200
+MAX_REASONS = 20
+
+
+def transfer_scores_section(run: Run) -> Iterator[Block]:
+    """The blocks of a run whose backbones have scores; of others nothing."""
+    found = run_scores(run)
+    if found is None:
+        return
+    yield Heading("Transfer scores", 3)
+    most = max(each.samples for each in found.backbones)
+    yield paragraph(
+        "How well each backbone may suit the data, from one pass of "
+        f"{counted(most, 'training image')} through its frozen weights: the larger, the better. "
+        "Scores rank backbones and predict no accuracy; those of layer groups are of what flows "
+        "out of them, and compare within a column only. No score is better than another in "
+        "general, and a ranking by the size of the backbones is often as good."
+    )
+    yield _table(found)
+    yield from _reasons(found)
+    yield from _correlations(found, run)
+
+
+def _table(found: RunScores) -> Table:
+    shown = [
+        name
+        for name in TRANSFER_SCORES
+        if any(each.last(name) is not None for each in found.backbones)
+    ]
+    rows = tuple(
+        (_called(each, found), group, *(_number(own.get(name)) for name in shown))
+        for each in found.backbones
+        for group, own in each.values.items()
+    )
+    titles = tuple(TRANSFER_SCORES[name].title for name in shown)
+    return Table(
+        "transfer_scores",
+        ("backbone", "layer group", *titles),
+        rows[:MAX_ROWS],
+        tuple(range(2, 2 + len(shown))),
+        terms=tuple((TRANSFER_SCORES[n].title, TRANSFER_SCORES[n].meaning) for n in shown),
+    )
+
+
+def _called(each: BackboneScores, found: RunScores) -> str:
+    """The backbone, with its weights and preprocessing where these tell it from another."""
+    backbone, weights = each.start
+    alike = [other for other in found.backbones if other.start[0] == backbone]
+    name = backbone
+    if len({other.start for other in alike}) > 1:
+        name = f"{name}, {weights}"
+    if sum(other.start == each.start for other in alike) > 1:
+        name = f"{name}, {each.preprocessing}"
+    return name
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def _reasons(found: RunScores) -> Iterator[Block]:
+    """Why scores are missing, each reason once."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for each in found.backbones:
+        for (score, reason), groups in each.reasons.items():
+            title = TRANSFER_SCORES[score].title if score in TRANSFER_SCORES else score
+            where = f" ({', '.join(groups)})" if each.last(score) is not None else ""
+            missing.setdefault((title, reason), []).append(f"{_called(each, found)}{where}")
+    if not missing:
+        return
+    yield paragraph("What has no score:")
+    items = ((Bold(f"{title}, {named(own)}:"), why) for (title, why), own in missing.items())
+    yield Bullets(tuple(islice(items, MAX_REASONS)))
+
+
+def _correlations(found: RunScores, run: Run) -> Iterator[Block]:
+    if not found.correlations:
+        return
+    ordered = sorted(found.correlations.items(), key=lambda item: -item[1])
+    told = [f"{TRANSFER_SCORES[name].title} {tau:+.2f}" for name, tau in ordered]
+    yield paragraph(
+        f"Whether they ranked the {found.ranked} backbones of this run as their results do (test "
+        f"{run.metric.label} of each one's best config on validation; scores of what flows into "
+        f"the head): weighted Kendall τ of {named(told)}. 1 is the same order, −1 the reverse, and "
+        "a disagreement about the best ones weighs most. With so few backbones this is no evidence "
+        "for or against a score."
+    )
