@@ -21,6 +21,8 @@ NAME = "pooled groups"
 class PooledGroups:
     """A `network` that gives, in front of its head, the vectors of its groups in one row.
 
+    It must be in evaluation mode, as whatever passes frozen groups.
+
     `names` are those of the groups; one that holds what several groups give at once has the name of
     the last of them. The last vector is what the head gets, unless that gets a map.
     """
@@ -43,7 +45,7 @@ class PooledGroups:
         found = []
         with torch.no_grad():
             for steps in self.parts:
-                batch = _run(self.network.eval().model, batch, steps)
+                batch = _run(self.network.model, batch, steps)
                 found.append(batch)
         return found
 

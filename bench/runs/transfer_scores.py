@@ -279,6 +279,7 @@ def _seen(job: Job, features: FeatureStore, max_samples: int) -> _Seen:
             features=features,
             parallel_batches=usable_cores() if job.device == "cpu" else 1,
         )
+        training.network.eval()
         rows = _rows(training, samples)
         first = training.central.batch(samples[:1], 0)
         widths, shape = pooled.widths(first), pooled.head_input(first)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.methods.transfer_scores import TRANSFER_SCORES
 from bench.results.folder import Run, ScoreRow, read_transfer_scores
 from bench.results.grid import complete_trials
@@ -108,11 +110,11 @@ def _results(run: Run) -> dict[Start, float]:
     val, test = run.metric.val, run.metric.test
     for start, own in complete.groupby(["backbone", "weights"], sort=False):
         means = own.groupby("config")[[val, test]].mean()
-        order = means[val] * run.metric.sign
-        if len(means) > 1 and not order.notna().any():
+        chosen = (means[val] * run.metric.sign).to_numpy()
+        if len(means) > 1 and np.isnan(chosen).all():
             continue  # nothing has chosen among them
-        best = order.idxmax() if len(means) > 1 else means.index[0]
-        figure = float(means.loc[best, test])
+        best = int(np.nanargmax(chosen)) if len(means) > 1 else 0
+        figure = float(means[test].to_numpy()[best])
         if not math.isnan(figure):
             backbone, weights = map(str, start)
             found[backbone, weights] = figure
