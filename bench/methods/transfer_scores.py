@@ -290,7 +290,7 @@ TRANSFER_SCORES: Mapping[str, TransferScore] = {
         meaning="minus the overlap of classes as round Gaussians; 0 where none overlap",
     ),
     "gbc_diagonal": TransferScore(
-        title="GBC, diagonal",
+        title="diagonal GBC",
         function=_gbc_diagonal,
         of="features",
         meaning="the same with a variance for each dimension",

@@ -250,7 +250,7 @@ def _timed(
 ) -> tuple[float | str, float]:
     """The value, or why there is none, and the seconds that it took."""
     if score.of_classes and seen.targets.ndim > 1:
-        return "it is of samples that have one class each", 0.0
+        return "it is of samples with one class each", 0.0
     if isinstance(given, str):
         return given, 0.0
     started = time.perf_counter()

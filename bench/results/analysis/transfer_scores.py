@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.methods.plan import HEAD
 from bench.methods.transfer_scores import TRANSFER_SCORES
 from bench.results.folder import Run, ScoreRow, read_transfer_scores
 from bench.results.grid import complete_trials
@@ -23,9 +24,9 @@ Start = tuple[str, str]
 class BackboneScores:
     """Scores of one backbone with its weights, seen with one preprocessing (JSON).
 
-    `values` are by layer group, from input to output, and name of the score; `reasons` say why a
-    score has none, and of which groups. `result` is what the backbone reached in the run, None as
-    long as that is not known.
+    `values` are by layer group, from input to output, and name of the score: of the classifier of
+    the weights is the group `head`. `reasons` say why a score has none, and of which groups.
+    `result` is what the backbone reached in the run, None as long as that is not known.
     """
 
     start: Start
@@ -35,10 +36,15 @@ class BackboneScores:
     reasons: Mapping[tuple[str, str], tuple[str, ...]]
     result: float | None
 
-    def last(self, score: str) -> float | None:
+    def has(self, score: str) -> bool:
+        """Whether some layer group has the score."""
+        return any(score in own for own in self.values.values())
+
+    def final(self, score: str) -> float | None:
         """The score of what flows into the head, or of the classifier of the weights."""
-        found = [own[score] for own in self.values.values() if score in own]
-        return found[-1] if found else None
+        source = TRANSFER_SCORES[score].of == "source_probabilities"
+        groups = [group for group in self.values if source == (group == HEAD)]
+        return self.values[groups[-1]].get(score) if groups else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,8 @@ def run_scores(run: Run) -> RunScores | None:
     used = dict.fromkeys(zip(run.trials["backbone"], run.trials["weights"], strict=True))
     by_start: dict[tuple[Start, str], list[ScoreRow]] = {}
     for row in read_transfer_scores(run.folder):
-        if (row.backbone, row.weights) in used:
+        # Tables of later versions may have further scores.
+        if (row.backbone, row.weights) in used and row.score in TRANSFER_SCORES:
             key = ((row.backbone, row.weights), row.preprocessing)
             by_start.setdefault(key, []).append(row)
     if not by_start:
@@ -84,7 +91,7 @@ def _of_backbone(
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         own = values.setdefault(row.group, {}) if row.group is not None else {}
-        if row.value is not None and row.score in TRANSFER_SCORES:
+        if row.value is not None:
             own[row.score] = row.value
         elif row.reason is not None:
             reasons.setdefault((row.score, row.reason), []).append(row.group or "")
@@ -92,7 +99,7 @@ def _of_backbone(
         start=start,
         preprocessing=preprocessing,
         samples=max(row.samples for row in rows),
-        values={group: own for group, own in values.items() if own},
+        values=values,
         reasons={what: tuple(groups) for what, groups in reasons.items()},
         result=result,
     )
@@ -130,7 +137,7 @@ def _correlations(backbones: Sequence[BackboneScores], *, sign: int) -> dict[str
     results = [sign * each.result for each in backbones if each.result is not None]
     found = {}
     for name in TRANSFER_SCORES:
-        scores = [value for each in backbones if (value := each.last(name)) is not None]
+        scores = [value for each in backbones if (value := each.final(name)) is not None]
         if len(scores) == len(results):
             tau = float(weightedtau(scores, results).statistic)
             if not math.isnan(tau):  # where all scores, or all results, are the same

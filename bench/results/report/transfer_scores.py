@@ -37,15 +37,12 @@ def transfer_scores_section(run: Run) -> Iterator[Block]:
 
 
 def _table(found: RunScores) -> Table:
-    shown = [
-        name
-        for name in TRANSFER_SCORES
-        if any(each.last(name) is not None for each in found.backbones)
-    ]
+    shown = [name for name in TRANSFER_SCORES if any(each.has(name) for each in found.backbones)]
     rows = tuple(
         (_called(each, found), group, *(_number(own.get(name)) for name in shown))
         for each in found.backbones
         for group, own in each.values.items()
+        if own
     )
     titles = tuple(TRANSFER_SCORES[name].title for name in shown)
     return Table(
@@ -78,9 +75,10 @@ def _reasons(found: RunScores) -> Iterator[Block]:
     missing: dict[tuple[str, str], list[str]] = {}
     for each in found.backbones:
         for (score, reason), groups in each.reasons.items():
-            title = TRANSFER_SCORES[score].title if score in TRANSFER_SCORES else score
-            where = f" ({', '.join(groups)})" if each.last(score) is not None else ""
-            missing.setdefault((title, reason), []).append(f"{_called(each, found)}{where}")
+            where = f" ({', '.join(groups)})" if each.has(score) else ""
+            missing.setdefault((TRANSFER_SCORES[score].title, reason), []).append(
+                f"{_called(each, found)}{where}"
+            )
     if not missing:
         return
     yield paragraph("What has no score:")
@@ -96,7 +94,7 @@ def _correlations(found: RunScores, run: Run) -> Iterator[Block]:
     yield paragraph(
         f"Whether they ranked the {found.ranked} backbones of this run as their results do (test "
         f"{run.metric.label} of each one's best config on validation; scores of what flows into "
-        f"the head): weighted Kendall τ of {named(told)}. 1 is the same order, −1 the reverse, and "
-        "a disagreement about the best ones weighs most. With so few backbones this is no evidence "
-        "for or against a score."
+        f"the head): weighted Kendall τ of {', '.join(told)}. 1 is the same order, −1 the reverse, "
+        "and a disagreement about the best ones weighs most. With so few backbones this is no "
+        "evidence for or against a score."
     )
