@@ -54,7 +54,7 @@ def earlier_folder(folder: Path) -> Path:
 def keep_earlier(folder: Path) -> Path:
     """Copy the tables and the report as they are now; returns the folder that has them.
 
-    An audit is moved there: it is of the data and the trials of the earlier suite.
+    An audit and transfer scores are moved there: they are of the data of the earlier suite.
     """
     place = earlier_folder(folder)
     partial = place.with_name(f".{place.name}.partial")
