@@ -21,7 +21,7 @@ from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.strategies import make_plan
 from bench.methods.transfer_scores import TRANSFER_SCORES, TransferScore
-from bench.models import Weights, layer_group_names, takes, text_family
+from bench.models import Network, Weights, layer_group_names, takes, text_family
 from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
 from bench.models.source_head import source_logits
@@ -277,7 +277,7 @@ def _seen(job: Job, features: FeatureStore, max_samples: int) -> _Seen:
             splits,
             network=pooled.network,
             features=features,
-            parallel_batches=usable_cores() if job.device == "cpu" else 1,
+            parallel_batches=_parallel_batches(job, pooled.network),
         )
         training.network.eval()
         rows = _rows(training, samples)
@@ -297,6 +297,11 @@ def _seen(job: Job, features: FeatureStore, max_samples: int) -> _Seen:
         vectors=dict(zip(pooled.names, parts, strict=True)),
         source_probabilities=source,
     )
+
+
+def _parallel_batches(job: Job, network: Network) -> int:
+    """How many batches run at once: what blocks make of texts is caught as they run, one by one."""
+    return 1 if network.takes_texts or job.device != "cpu" else usable_cores()
 
 
 def _rows(training: Training, samples: Samples) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,9 @@ from torch import Tensor
 from bench.methods.plan import HEAD
 from bench.models.evaluation import Trunk
 from bench.models.pooled_groups import pooled_groups
+from bench.system.token_rows import PADDING
 from tests.models.small import small_network
+from tests.texts import WIDTH, text_backbone
 
 
 def mean(maps: Tensor) -> Tensor:
@@ -47,6 +51,27 @@ def test_each_group_gives_the_means_of_its_output(backbone: str, size: int) -> N
     torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
     shape = pooled.head_input(images[:1])
     assert shape == (last.shape[1:] if last.ndim == 2 else None)
+
+
+def test_blocks_of_texts_give_vectors_as_the_model_pools_them() -> None:
+    pytest.importorskip("transformers")
+    network = small_network(text_backbone()).eval()
+    model, rows = cast(Any, network.model), [[2, 8, 3, 9], [4, 6, PADDING, PADDING]]
+    ids = torch.tensor(rows, dtype=torch.int32)
+    pooled = pooled_groups(network)
+    pooled.network.eval()
+    assert pooled.names == ("block1", "block2")
+    assert [group.name for group in network.groups] == ["embeddings", *pooled.names, HEAD]
+    with torch.no_grad():
+        states = model.body(
+            input_ids=ids.clamp(min=0), attention_mask=(ids >= 0), output_hidden_states=True
+        ).hidden_states[1:]
+        found = pooled.network(ids, stop=HEAD)
+    assert model.pooling == "cls"
+    torch.testing.assert_close(found, torch.cat([each[:, 0] for each in states], dim=1))
+    trunk = Trunk(pooled.network, HEAD, precision="fp32", parallel_batches=1)
+    torch.testing.assert_close(next(iter(trunk([ids]))), found)
+    assert pooled.widths(ids[:1]) == [WIDTH, WIDTH]
 
 
 @pytest.mark.campaign
