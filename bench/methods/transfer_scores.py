@@ -187,12 +187,10 @@ def nleep(features: Matrix, labels: Labels, *, seed: int = 0) -> float:
     Raises `MissingExtraError` without scikit-learn, and `UndefinedScoreError` for fewer samples
     than components and for features that are all the same.
     """
-    mixture = import_extra(
-        "sklearn.mixture", needed_for="NLEEP", extra="probes", package="scikit-learn"
-    )
-    unconverged = import_extra(
-        "sklearn.exceptions", needed_for="NLEEP", extra="probes", package="scikit-learn"
-    ).ConvergenceWarning
+    import_extra("sklearn", needed_for="NLEEP", extra="probes", package="scikit-learn")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     components = NLEEP_COMPONENTS * len(_members(labels))
     known = _principal(_finite(features))
     if len(known) < components:
@@ -204,9 +202,11 @@ def nleep(features: Matrix, labels: Labels, *, seed: int = 0) -> float:
     if not shares.size:
         raise UndefinedScoreError("the features of all samples are the same")
     kept = int(np.searchsorted(shares, NLEEP_VARIANCE * shares[-1])) + 1
-    fitted = mixture.GaussianMixture(components, covariance_type="diag", random_state=seed)
+    fitted = GaussianMixture(components, covariance_type="diag", random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", unconverged)  # it is as good as found after 100 iterations
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # it is as good as found after 100 iterations
         fitted.fit(known[:, :kept])
     return leep(fitted.predict_proba(known[:, :kept]), labels)
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bench.data import Samples, open_data, samples_digest
-from bench.errors import BenchError
+from bench.data import PreparedData, Samples, open_data, samples_digest
+from bench.errors import BenchError, WeightsError, counted
 from bench.execution.engine import build, make_training
 from bench.execution.jobs import Job, trial_splits
 from bench.keys import derive_seed
@@ -33,7 +33,7 @@ from bench.runs.run import Reporter, SilentReporter, ready_jobs
 from bench.suite import Entry, FractalWeights
 from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
-from bench.system.machine import usable_cores
+from bench.system.machine import keep_large_buffers, usable_cores
 from bench.system.transfers import on_device
 from bench.training.frozen_features import FeatureStore, view_key
 from bench.training.loop import isolated
@@ -81,6 +81,7 @@ def transfer_scores(
     or made first; what the frozen backbones give is kept as the features of trials are. What ends
     with an error, or has no score, is in the rows with the reason.
     """
+    keep_large_buffers()
     reporter = reporter or SilentReporter()
     starts = _starts(resolved_run)
     probes = tuple(each for each in map(_probe, starts) if each is not None)
@@ -94,9 +95,8 @@ def transfer_scores(
             reason = f"{start.trial.backbone.name} gives n-grams, and no vector"
             rows += told.without_scores(reason)
             continue
-        job: Job | BenchError = next(jobs)
         try:
-            rows += _scored(job, told, features, max_samples)
+            rows += tuple(_scored(next(jobs), told, features, max_samples))
         except (BenchError, RuntimeError) as error:  # torch's own, such as too little memory
             rows += told.without_scores(_words(error))
     _tell(reporter, len(starts), len(starts))
@@ -256,8 +256,8 @@ def _timed(
     started = time.perf_counter()
     try:
         value: float | str = score.function(given, seen.targets)
-    except BenchError as error:
-        value = str(error)
+    except (BenchError, np.linalg.LinAlgError) as error:
+        value = _words(error)
     return value, time.perf_counter() - started
 
 
@@ -267,10 +267,9 @@ def _seen(job: Job, features: FeatureStore, max_samples: int) -> _Seen:
     splits = trial_splits(job.trial, data)
     settings = job.trial.settings
     samples = scored_samples(splits.train, data.labels, seed=settings.seed, at_most=max_samples)
-    job = replace(job, weights=_with_classes(job))
-    knows = job.weights.classes is not None
     with isolated(settings.cpu_threads, job.device):
-        pooled = pooled_groups(build(job, data, source_head=knows))
+        network, reason = _network(job, data)
+        pooled = pooled_groups(network)
         training = make_training(
             job,
             data,
@@ -283,13 +282,13 @@ def _seen(job: Job, features: FeatureStore, max_samples: int) -> _Seen:
         rows = _rows(training, samples)
         first = training.central.batch(samples[:1], 0)
         widths, shape = pooled.widths(first), pooled.head_input(first)
-        source: npt.NDArray[np.float64] | str
-        if not knows:
-            source = _no_classifier(job)
-        elif shape is None:
-            source = "its head takes maps of features, of which the means alone are kept"
-        else:
-            source = _source_probabilities(training, rows[:, -widths[-1] :].reshape(-1, *shape))
+        if reason is None and shape is None:
+            reason = "its head takes maps of features, of which the means alone are kept"
+        source = (
+            _source_probabilities(training, rows[:, -widths[-1] :].reshape(-1, *(shape or ())))
+            if reason is None
+            else reason
+        )
     parts = np.split(rows.numpy(), np.cumsum(widths)[:-1], axis=1)
     return _Seen(
         samples=samples,
@@ -314,11 +313,22 @@ def _rows(training: Training, samples: Samples) -> Tensor:
     trunk = training.trunk(HEAD)
     found = training.features.view(key, lambda: trunk(batches), count=len(samples))
     if found is None:
-        raise BenchError("its features are too large to be kept; score fewer samples")
+        raise BenchError(f"its features of {counted(len(samples), 'sample')} are too large")
     return found.cpu()
 
 
 # The classifier of the weights ------------------------------------------------------------------
+
+
+def _network(job: Job, data: PreparedData) -> tuple[Network, str | None]:
+    """The network, with the classifier of the weights or the reason why that is not there."""
+    weights = _with_classes(job)
+    if weights.classes is None:
+        return build(job, data), _no_classifier(job)
+    try:
+        return build(replace(job, weights=weights), data, source_head=True), None
+    except WeightsError as error:  # of what is told of the classifier, or of all of the file
+        return build(job, data), str(error)
 
 
 def _with_classes(job: Job) -> Weights:
@@ -330,7 +340,7 @@ def _with_classes(job: Job) -> Weights:
 
 
 def _no_classifier(job: Job) -> str:
-    """Why the weights have no classifier of source classes."""
+    """Why the weights have no classifier of known classes."""
     if job.weights.path is None:
         return "random weights have no classifier"
     if job.trial.settings.weights.is_file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,23 +137,28 @@ def test_few_of_many_samples_keep_the_shares_of_classes() -> None:
     assert scored_samples(samples, strata, seed=0, at_most=100).tolist() == list(range(100))
 
 
-def test_a_head_that_takes_maps_has_no_scores_of_its_classifier(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "told", "why"),
+    [
+        (64, "classes: [a, b]", "takes maps of features"),
+        (64, "interpolation: bilinear", "nobody has told the classes"),
+        (32, "classes: [a, b, c]", "classes names 3 outputs|of another shape|classifier"),
+    ],
+)
+def test_a_classifier_that_cannot_be_used_leaves_the_scores_of_features(
+    tmp_path: Path, size: int, told: str, why: str
+) -> None:
     path = tmp_path / "own.safetensors"
     save_tensors(small_network("squeezenet1_1", num_classes=2).model.state_dict(), path)
     run = resolved(
-        tmp_path, "backbone=squeezenet1_1", "image_size=64", "strategy=linear_probe",
-        f"weights={{file: {path}, classes: [a, b], mean: 0.5, std: 0.25}}",
+        tmp_path, "backbone=squeezenet1_1", f"image_size={size}", "strategy=linear_probe",
+        f"weights={{file: {path}, {told}}}",
     )  # fmt: skip
-    (reason,) = reasons(transfer_scores(run), "leep")
+    rows = transfer_scores(run)
+    (reason,) = reasons(rows, "leep") & reasons(rows, "nce")
     assert reason is not None
-    assert "takes maps" in reason
-    run = resolved(
-        tmp_path, "backbone=squeezenet1_1", "image_size=64", "strategy=linear_probe",
-        f"weights={{file: {path}}}",
-    )  # fmt: skip
-    (reason,) = reasons(transfer_scores(run), "nce")
-    assert reason is not None
-    assert "nobody has told the classes" in reason
+    assert re.search(why, reason)
+    assert all(row.value is not None for row in rows if row.score == "logme")
 
 
 def test_weights_that_cannot_be_had_are_the_reason(
