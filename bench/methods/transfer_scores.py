@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -37,10 +37,46 @@ class UndefinedScoreError(BenchError):
     """A score has no value, or none that says anything, for these samples."""
 
 
+class Features:
+    """Features `[n, features]` whose decompositions are computed once for all scores.
+
+    Raises `UndefinedScoreError` where they are no finite numbers.
+    """
+
+    def __init__(self, values: Matrix) -> None:
+        self.values = _finite(values)
+
+    @classmethod
+    def of(cls, features: Matrix | Features) -> Features:
+        """The features, with what is known of them."""
+        return features if isinstance(features, Features) else cls(features)
+
+    @cached_property
+    def centred(self) -> Floats:
+        """Each minus the mean of all."""
+        return np.asarray(self.values - self.values.mean(axis=0))
+
+    @cached_property
+    def svd(self) -> tuple[Floats, Floats]:
+        """Left singular vectors `[n, rank]` and singular values, without 0."""
+        return _svd(self.values)
+
+    @cached_property
+    def centred_svd(self) -> tuple[Floats, Floats]:
+        """The same of the centred features."""
+        return _svd(self.centred)
+
+    @property
+    def principal(self) -> Floats:
+        """Principal components `[n, rank]`, by falling variance, without those that have none."""
+        left, singular = self.centred_svd
+        return left * singular
+
+
 # Of features ------------------------------------------------------------------------------------
 
 
-def logme(features: Matrix, targets: Labels) -> float:
+def logme(features: Matrix | Features, targets: Labels) -> float:
     """The largest log evidence of a Bayesian linear model of each class against the rest, per
     sample, mean over classes.
 
@@ -53,9 +89,8 @@ def logme(features: Matrix, targets: Labels) -> float:
     is no maximum.
     """
     wanted = _one_hot(targets) if targets.ndim == 1 else np.asarray(targets, dtype=np.float64)
-    known = _finite(features)
-    left, singular, _ = _svd(known)
-    count, squares = len(known), singular**2
+    left, singular = Features.of(features).svd
+    count, squares = len(left), singular**2
     totals, found = (wanted**2).sum(axis=0), left.T @ wanted
     if not totals.all():
         raise UndefinedScoreError("a target is 0 for all samples")
@@ -106,7 +141,7 @@ def _refined(function: Callable[[float], float], grid: Floats, values: Floats) -
     return float(max(-found.fun, values[at]))
 
 
-def h_score(features: Matrix, labels: Labels) -> float:
+def h_score(features: Matrix | Features, labels: Labels) -> float:
     """tr(cov(F)⁺ cov(E[F|y])): how much of the features' variance lies between classes, whitened.
 
     In [0, min(features, classes − 1)]. Bao et al., An Information-Theoretic Approach to
@@ -116,25 +151,23 @@ def h_score(features: Matrix, labels: Labels) -> float:
     whatever the labels are.
     """
     members = _members(labels)
-    known = _finite(features)
-    left, singular, _ = _svd(known - known.mean(axis=0))
-    if len(singular) == len(known) - 1:
+    left, singular = Features.of(features).centred_svd
+    if len(singular) == len(left) - 1:
         raise UndefinedScoreError(
-            f"{counted(len(known), 'sample')} are too few for so many features: it is "
+            f"{counted(len(left), 'sample')} are too few for so many features: it is "
             f"{len(members) - 1} (classes − 1) for any labels"
         )
     return float(sum(len(own) * (left[own].mean(axis=0) ** 2).sum() for own in members))
 
 
-def transrate(features: Matrix, labels: Labels) -> float:
+def transrate(features: Matrix | Features, labels: Labels) -> float:
     """The coding rate of all features minus the mean of those of each class, ε = 1e-4, in nats.
 
     R(F) = ½ log det(I + FᵀF / (nε)) of features that are centred once. It depends on their scale.
     Huang et al., Frustratingly Easy Transferability Estimation, 2022.
     """
     members = _members(labels)
-    known = _finite(features)
-    known = known - known.mean(axis=0)
+    known = Features.of(features).centred
     return _rate(known) - float(np.mean([_rate(known[own]) for own in members]))
 
 
@@ -146,7 +179,7 @@ def _rate(features: Floats) -> float:
 
 
 def gbc(
-    features: Matrix,
+    features: Matrix | Features,
     labels: Labels,
     *,
     covariance: Literal["spherical", "diagonal"] = "spherical",
@@ -159,9 +192,10 @@ def gbc(
     logarithms of variances count once and not once a dimension, as in the authors' code.
     """
     members = _members(labels)
-    known = _finite(features)
+    own_features = Features.of(features)
+    known = own_features.values
     if known.shape[1] > GBC_DIMENSIONS:
-        known = _principal(known)[:, :GBC_DIMENSIONS]
+        known = own_features.principal[:, :GBC_DIMENSIONS]
     means = np.stack([known[own].mean(axis=0) for own in members])
     variances = np.stack([known[own].var(axis=0) for own in members])
     if covariance == "spherical":
@@ -177,7 +211,7 @@ def gbc(
     return -overlap
 
 
-def nleep(features: Matrix, labels: Labels, *, seed: int = 0) -> float:
+def nleep(features: Matrix | Features, labels: Labels, *, seed: int = 0) -> float:
     """LEEP of a Gaussian mixture in the place of source classes: for features without a classifier.
 
     Of principal components that keep 80 % of the variance, a mixture of 5 components a class, with
@@ -192,7 +226,7 @@ def nleep(features: Matrix, labels: Labels, *, seed: int = 0) -> float:
     from sklearn.mixture import GaussianMixture
 
     components = NLEEP_COMPONENTS * len(_members(labels))
-    known = _principal(_finite(features))
+    known = Features.of(features).principal
     if len(known) < components:
         raise UndefinedScoreError(
             f"its mixture has {components} components ({NLEEP_COMPONENTS} a class), which needs as "
@@ -249,17 +283,18 @@ def nce(probabilities: Matrix, labels: Labels) -> float:
 class TransferScore:
     """A score as it is listed: what it is computed `of`, and what it says, in half a line.
 
-    Its `function` takes that and the classes; where it is not `of_classes` alone, numbers too.
+    Its `function` takes that (features also as `Features`) and the classes; where it is not
+    `of_classes` alone, numbers too.
     """
 
     title: str
-    function: Callable[[Matrix, Labels], float]
+    function: Callable[[Any, Labels], float]
     of: Literal["features", "source_probabilities"]
     meaning: str
     of_classes: bool = True
 
 
-def _gbc_diagonal(features: Matrix, labels: Labels) -> float:
+def _gbc_diagonal(features: Matrix | Features, labels: Labels) -> float:
     return gbc(features, labels, covariance="diagonal")
 
 
@@ -343,17 +378,11 @@ def _one_hot(labels: Labels) -> Floats:
     return found
 
 
-def _svd(features: Floats) -> tuple[Floats, Floats, Floats]:
-    """The singular value decomposition without what is 0 but for rounding."""
+def _svd(features: Floats) -> tuple[Floats, Floats]:
+    """Left singular vectors and singular values, without what is 0 but for rounding."""
     from scipy.linalg import svd
 
-    left, singular, right = svd(features, full_matrices=False, check_finite=False)
+    left, singular, _ = svd(features, full_matrices=False, check_finite=False)
     least = (singular[0] if len(singular) else 0.0) * max(features.shape)
     kept = singular > least * np.finfo(np.float64).eps
-    return left[:, kept], singular[kept], right[kept]
-
-
-def _principal(features: Floats) -> Floats:
-    """The samples in principal components, by falling variance, without those that have none."""
-    left, singular, _ = _svd(features - features.mean(axis=0))
-    return left * singular
+    return left[:, kept], singular[kept]

@@ -20,7 +20,12 @@ from bench.execution.jobs import Job, trial_splits
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
 from bench.methods.strategies import make_plan
-from bench.methods.transfer_scores import TRANSFER_SCORES, TransferScore
+from bench.methods.transfer_scores import (
+    TRANSFER_SCORES,
+    Features,
+    TransferScore,
+    UndefinedScoreError,
+)
 from bench.models import Network, Weights, layer_group_names, takes, text_family
 from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
@@ -224,9 +229,10 @@ def _scored(
     seen = _seen(job, features, max_samples)
     told = replace(told, samples=len(seen.samples), pass_seconds=time.perf_counter() - started)
     for group, vectors in seen.vectors.items():
+        known = _features(vectors)
         for name, score in TRANSFER_SCORES.items():
             if score.of == "features":
-                value, seconds = _timed(score, vectors, seen)
+                value, seconds = _timed(score, known, seen)
                 yield told.row(group, name, value, seconds)
     for name, score in TRANSFER_SCORES.items():
         if score.of == "source_probabilities":
@@ -245,8 +251,15 @@ class _Seen:
     source_probabilities: npt.NDArray[np.float64] | str
 
 
+def _features(vectors: npt.NDArray[Any]) -> Features | str:
+    try:
+        return Features(vectors)
+    except UndefinedScoreError as error:
+        return str(error)
+
+
 def _timed(
-    score: TransferScore, given: npt.NDArray[Any] | str, seen: _Seen
+    score: TransferScore, given: Features | npt.NDArray[Any] | str, seen: _Seen
 ) -> tuple[float | str, float]:
     """The value, or why there is none, and the seconds that it took."""
     if score.of_classes and seen.targets.ndim > 1:

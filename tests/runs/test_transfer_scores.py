@@ -142,7 +142,7 @@ def test_few_of_many_samples_keep_the_shares_of_classes() -> None:
     [
         (64, "classes: [a, b]", "takes maps of features"),
         (64, "interpolation: bilinear", "nobody has told the classes"),
-        (32, "classes: [a, b, c]", "classes names 3 outputs|of another shape|classifier"),
+        (32, "classes: [a, b, c]", r"wrong shape .*classifier"),
     ],
 )
 def test_a_classifier_that_cannot_be_used_leaves_the_scores_of_features(
