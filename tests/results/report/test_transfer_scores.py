@@ -61,11 +61,14 @@ def test_scores_stand_by_backbone_and_layer_group(tmp_path: Path) -> None:
     rows = [row for name, value in LOGME.items() for row in scored(name, value)]
     text = section(run, rows)
     table = table_with(text, "LogME")
-    assert list(table.columns) == ["backbone", "layer group", "LogME", "H-score"]
-    assert table.iloc[1].tolist() == ["resnet18", "layer4", "-0.3", "–"]
-    assert len(table) == 6
+    assert list(table.columns) == ["backbone", "LogME", "test accuracy (%)"]
+    assert table.iloc[1].tolist() == ["resnet34", "-0.2", "90.0"]
+    groups = table_with(text, "layer group")
+    assert list(groups.columns) == ["backbone", "layer group", "LogME", "H-score"]
+    assert groups.iloc[1].tolist() == ["resnet18", "layer4", "-0.3", "–"]
+    assert len(groups) == 6
     assert "195 training images" in text
-    assert "predict no accuracy" in text
+    assert "predict no figure" in text
     assert "LogME: log evidence per sample" in text
     assert "LEEP, resnet18; resnet34; resnet50:** no classifier" in text
     assert "H-score, resnet18 (layer4); resnet34 (layer4); resnet50 (layer4):** too few" in text
@@ -112,3 +115,11 @@ def test_what_tells_two_starts_of_a_backbone_apart_is_named(tmp_path: Path) -> N
     text = section(read_run(run.folder), [*scored("resnet18", -0.3), *larger])
     names = set(table_with(text, "LogME")["backbone"])
     assert names == {'resnet18, {"image_size": 224}', "resnet18, larger"}
+
+
+def test_a_backbone_without_scores_is_named_with_the_reason(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", {"resnet18": 0.7})
+    row = replace(ROW, samples=0, group=None, value=None, reason="no network")
+    text = section(run, [row])
+    assert "LogME, resnet18:** no network" in text
+    assert "|" not in text
