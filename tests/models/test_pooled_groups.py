@@ -54,6 +54,27 @@ def test_each_group_gives_the_means_of_its_output(backbone: str, size: int) -> N
 
 
 def test_blocks_of_texts_give_vectors_as_the_model_pools_them() -> None:
+    network = small_network("language_tiny").eval()
+    body = cast(Any, network.model).body
+    ids = torch.tensor([[2, 8, 3, 9], [4, 6, PADDING, PADDING]], dtype=torch.int32)
+    pooled = pooled_groups(network)
+    pooled.network.eval()
+    assert pooled.names == (*(f"block{n + 1}" for n in range(len(body.blocks))), "norm")
+    expected = []
+    with torch.no_grad():
+        states = body.word_embeddings(ids.clamp(min=0)) + body.position_embeddings(torch.arange(4))
+        for block in body.blocks:
+            states = block(states, (ids >= 0)[:, None, None])
+            expected.append(states)
+        expected.append(body.norm(states))
+        found = pooled.network(ids, stop=HEAD)
+    assert cast(Any, network.model).pooling == "mean"
+    means = [torch.stack([each[0].mean(dim=0), each[1, :2].mean(dim=0)]) for each in expected]
+    torch.testing.assert_close(found, torch.cat(means, dim=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.campaign
+def test_blocks_of_models_of_transformers_do_too() -> None:
     pytest.importorskip("transformers")
     network = small_network(text_backbone()).eval()
     model, rows = cast(Any, network.model), [[2, 8, 3, 9], [4, 6, PADDING, PADDING]]
