@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.prediction.export import Exported
     from bench.prediction.model import TrainedModel
     from bench.results.audit import Audit
-    from bench.results.folder import Run
+    from bench.results.folder import Run, ScoreRow
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
     from bench.results.report.notebook import ShownRun
@@ -67,6 +67,7 @@ __all__ = [
     "schema",
     "serve",
     "show",
+    "transfer_scores",
     "tune",
     "why",
 ]
@@ -176,6 +177,25 @@ def lr_find(
 
     reporter = reporter or _reporter()
     return find(checked, low=low, high=high, steps=steps, reporter=reporter, **options)
+
+
+@lists_options(SelectionKeywords)
+def transfer_scores(
+    suite: SuiteSource,
+    *,
+    reporter: Reporter | None = None,
+    **options: Unpack[SelectionKeywords],
+) -> tuple[ScoreRow, ...]:
+    """Score how well each backbone may suit the data, from one pass of its training split.
+
+    One row a backbone, layer group and score; they also go into the run folder, whose report shows
+    them. Nothing is trained but weights that are to be made. A score that a backbone does not have
+    is in the rows with the reason. Raises `BenchError` for what concerns all backbones.
+    """
+    checked = _checked(suite, options, trains=False)
+    from bench.runs.transfer_scores import score_suite
+
+    return score_suite(checked, reporter=reporter or _reporter(), **options)
 
 
 @lists_options(ProcessKeywords)

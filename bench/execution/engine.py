@@ -596,8 +596,11 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
     write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})
 
 
-def build(job: Job, data: PreparedData) -> Network:
-    """The job's network with its starting weights."""
+def build(job: Job, data: PreparedData, *, source_head: bool = False) -> Network:
+    """The job's network with its starting weights.
+
+    With a `source_head`, or where its plan needs that, with the classifier of the weights.
+    """
     settings = job.trial.settings
     return build_network(
         job.trial.backbone.name,
@@ -610,5 +613,5 @@ def build(job: Job, data: PreparedData) -> Network:
         class_map=job.class_map,
         classes=data.classes,
         adapter=job.plan.adapter,
-        source_head=needs_source_head(job.plan),
+        source_head=source_head or needs_source_head(job.plan),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.errors import BenchError, WeightsError, bounded
 from bench.methods.plan import HEAD
 from bench.models.evaluation import text_lengths
+from bench.models.feature_layers import outputs_of
 from bench.models.grouping import prefixes_of
 from bench.models.network import LayerGroup, layer_group, save_tensors
 from bench.models.text.hugging_face import (
@@ -53,14 +54,33 @@ class TextModel(nn.Module):
 
     def features(self, ids: Tensor) -> Tensor:
         """One vector a text `[n, features]`; of a text without tokens that of a padding token."""
+        return pooled(*self._states(ids), self.pooling)
+
+    def features_of(self, ids: Tensor, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """Such vectors of what `layers` give, in their order, and as `head` the `features`.
+
+        Layers that give other than a vector a token are left out. No other thread may run the model
+        meanwhile.
+        """
+        with outputs_of(layers) as found:
+            states, mask = self._states(ids)
+        of_tokens = {
+            name: found[name]
+            for name in layers
+            if name in found and found[name].shape[:2] == states.shape[:2]
+        }
+        every = {**of_tokens, HEAD: states}
+        return {name: pooled(each, mask, self.pooling) for name, each in every.items()}
+
+    def _states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors of all tokens `[n, length, features]`, and which the text has `[n, length]`."""
         ids = narrowed(ids)
         if ids.ndim == 3:
             mask, given = self._mixed(ids)
         else:
             mask = _with_a_token(ids >= 0)
             given = {"input_ids": self._filled(ids)}
-        states = self.body(**given, attention_mask=mask.long()).last_hidden_state
-        return pooled(states, mask, self.pooling)
+        return self.body(**given, attention_mask=mask.long()).last_hidden_state, mask
 
     def _filled(self, ids: Tensor) -> Tensor:
         return ids.where(ids >= 0, self.padding_id).long()

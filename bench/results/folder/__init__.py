@@ -33,6 +33,11 @@ from bench.results.folder.thumbnails import (
     write_input_views,
     write_thumbnails,
 )
+from bench.results.folder.transfer_scores import (
+    ScoreRow,
+    read_transfer_scores,
+    write_transfer_scores,
+)
 from bench.results.folder.tuning import Tuning, copy_untuned, read_tuning, write_tuning
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "Run",
     "RunLock",
     "RunStore",
+    "ScoreRow",
     "Tuning",
     "class_names",
     "columns_of_task",
@@ -68,6 +74,7 @@ __all__ = [
     "read_outliers",
     "read_run",
     "read_thumbnails",
+    "read_transfer_scores",
     "read_tuning",
     "refuse_links",
     "regression_columns",
@@ -80,5 +87,6 @@ __all__ = [
     "write_lr_ranges",
     "write_outliers",
     "write_thumbnails",
+    "write_transfer_scores",
     "write_tuning",
 ]

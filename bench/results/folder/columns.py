@@ -190,6 +190,20 @@ LR_FIND_COLUMNS: Mapping[str, Kind] = {
     "smoothed": REAL,
 }
 
+TRANSFER_SCORE_COLUMNS: Mapping[str, Kind] = {
+    "backbone": TEXT,
+    "weights": TEXT,
+    "preprocessing": TEXT,  # JSON of the settings that decide what the network sees
+    "seed": COUNT,
+    "samples": COUNT,
+    "group": TEXT,  # null: the backbone has no scores at all
+    "score": TEXT,
+    "value": REAL,  # null: see the reason
+    "reason": TEXT,
+    "seconds": DURATION,
+    "pass_seconds": DURATION,  # of the samples through the network, for all its scores together
+}
+
 CHILD_COLUMNS: Mapping[str, Kind] = {
     "child": TEXT,
     "name": TEXT,  # the entry of the suite's section `after`

@@ -17,6 +17,7 @@ from bench.keys import content_hash
 from bench.results.folder.outliers import FILE as OUTLIERS
 from bench.results.folder.tables import read_table
 from bench.results.folder.texts import FILE as TEXTS
+from bench.results.folder.transfer_scores import FILE as TRANSFER_SCORES
 from bench.system.cache import flush_to_disk
 
 FOLDER = "earlier"
@@ -26,11 +27,11 @@ _KEPT = (
     "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
     "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
     "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", "split_check", OUTLIERS,
-    TEXTS,
+    TEXTS, TRANSFER_SCORES,
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
 
-_NOT_RENEWED = ("audit", OUTLIERS)
+_NOT_RENEWED = ("audit", OUTLIERS, TRANSFER_SCORES)
 """What a run does not write again: in the folder of another suite it would be taken for its own."""
 
 
@@ -53,7 +54,7 @@ def earlier_folder(folder: Path) -> Path:
 def keep_earlier(folder: Path) -> Path:
     """Copy the tables and the report as they are now; returns the folder that has them.
 
-    An audit is moved there: it is of the data and the trials of the earlier suite.
+    An audit and transfer scores are moved there: they are of the data of the earlier suite.
     """
     place = earlier_folder(folder)
     partial = place.with_name(f".{place.name}.partial")

@@ -63,6 +63,7 @@ from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
 from bench.results.report.split_check import split_check_section
 from bench.results.report.test_sets import test_sets_json, test_sets_section
+from bench.results.report.transfer_scores import transfer_scores_section
 from bench.results.report.tuning import tuning_json, tuning_section
 from bench.results.report.wording import (
     claim,
@@ -173,6 +174,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from split_check_section(found.run)
+    yield from transfer_scores_section(found.run)
     yield from _shares(found)
     yield from _fronts(found)
     placed = (metric.test, INPUTS, LABEL_CURVES)

@@ -56,16 +56,19 @@ def test_the_same_trials_have_one_place_however_often_they_are_kept(run: Run) ->
     assert json.loads((first / "data.json").read_text()) == run.data
 
 
-def test_an_audit_goes_with_the_suite_that_it_is_of(run: Run) -> None:
+def test_what_is_told_of_its_data_goes_with_the_suite_that_it_is_of(run: Run) -> None:
     (run.folder / "audit").mkdir(exist_ok=True)
     (run.folder / "audit" / "audit.csv").write_text("suspects")
     (run.folder / "outliers.parquet").write_bytes(b"factors")
+    (run.folder / "transfer_scores.parquet").write_bytes(b"scores")
     for _ in range(2):  # the next suite may be started twice
         place = keep_earlier(run.folder)
         assert (place / "audit" / "audit.csv").read_text() == "suspects"
         assert (place / "outliers.parquet").read_bytes() == b"factors"
+        assert (place / "transfer_scores.parquet").read_bytes() == b"scores"
         assert not (run.folder / "audit").exists()
         assert not (run.folder / "outliers.parquet").exists()
+        assert not (run.folder / "transfer_scores.parquet").exists()
 
 
 def test_what_was_made_of_its_trials_is_kept_with_it(run: Run) -> None:
