@@ -184,8 +184,14 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         raise WeightsError(
             f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
             f"got {entry.name!r}{nearest(entry.name, valid)}"
+            f"{_meant(family.made)}"
         )
     return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
+
+
+def _meant(made: Sequence[str]) -> str:
+    """What somebody means who asks for pretrained weights that are made here."""
+    return f"; weights: {made[0]} pretrains it here, once" if made else ""
 
 
 def _image_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
