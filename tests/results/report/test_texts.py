@@ -82,6 +82,18 @@ def test_accuracy_by_length_is_that_of_the_texts_of_each_length(of_texts: Run) -
     assert table["tokens"].iloc[-1] == "more than 32"
 
 
+def test_lengths_are_told_in_what_the_trial_reads(of_texts: Run) -> None:
+    backbone = of_texts.trials["backbone"].iloc[0]
+    rules = [
+        {"used_by": ["bert · none"], "kind": "text", "size": 32},
+        {"used_by": [f"{backbone} · none"], "kind": "text", "size": 32, "unit": "bytes"},
+    ]
+    run = Run(**{**vars(of_texts), "data": {**of_texts.data, "inputs": rules}})
+    report = render_markdown(list(document(Findings(run=run), {})))
+    assert "lengths, in bytes as the network gets them" in report
+    assert len(table_with(report, "bytes"))
+
+
 def test_texts_that_are_wrong_are_shown_as_text(of_texts: Run) -> None:
     found = Findings(run=of_texts)
     blocks = list(document(found, {}))
