@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_lengths_are_told_in_what_the_trial_reads(of_texts: Run) -> None:
         {"used_by": ["bert · none"], "kind": "text", "size": 32},
         {"used_by": [f"{backbone} · none"], "kind": "text", "size": 32, "unit": "bytes"},
     ]
-    run = Run(**{**vars(of_texts), "data": {**of_texts.data, "inputs": rules}})
+    run = replace(of_texts, data={**of_texts.data, "inputs": rules})
     report = render_markdown(list(document(Findings(run=run), {})))
     assert "lengths, in bytes as the network gets them" in report
     assert len(table_with(report, "bytes"))
