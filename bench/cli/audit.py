@@ -26,7 +26,7 @@ def audit(
     ],
     **options: Unpack[ProcessKeywords],
 ) -> None:
-    """Name labels and images that are likely wrong, with a table and a contact sheet to look at."""
+    """Name labels and samples that are likely wrong, with a table and of images a contact sheet."""
     with interruptible(), ConsoleReporter(out_console) as reporter:
         found = bench.audit(what, reporter=reporter, **options)
     from bench.results.report.terminal import show_audit

@@ -38,6 +38,7 @@ from bench.models.weights import (
     text_length,
     usual_size,
     with_pooling,
+    with_vocabulary,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ __all__ = [
     "text_length",
     "usual_size",
     "with_pooling",
+    "with_vocabulary",
 ]
 
 

@@ -153,7 +153,7 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
     """What `entry` means for a text backbone: `pretrained`, `none`, or `file`."""
     family = family_of(backbone)
     tokenizer, described = family.tokenizer(backbone), family.config(backbone)
-    made_of = content_hash([described, tokenizer], digits=32)
+    made_of = _made_of(described, tokenizer)
     usual = Weights(
         name=entry.name,
         path=None,
@@ -167,6 +167,12 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
     )
     if entry.name == NONE or (entry.name == PRETRAINED and family.has_no_values):
         return replace(usual, name=NONE)
+    if family.made_from is not None:
+        raise WeightsError(
+            f"{backbone} has a vocabulary from the texts of the data set, so it starts at random: "
+            f"strategy from_scratch (weights: none), got weights {entry.name!r}; hf/NAME is "
+            "pretrained"
+        )
     if entry.name == FILE:
         path = Path(entry.options["path"]).expanduser()
         if not path.is_file():
@@ -178,8 +184,14 @@ def describe_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         raise WeightsError(
             f"weights of {backbone} must be one of {', '.join(valid)} or {{file: PATH}}, "
             f"got {entry.name!r}{nearest(entry.name, valid)}"
+            f"{_meant(family.made)}"
         )
     return replace(usual, fingerprint=f"{comes_with.fingerprint} of {made_of}")
+
+
+def _meant(made: Sequence[str]) -> str:
+    """What somebody means who asks for pretrained weights that are made here."""
+    return f"; weights: {made[0]} pretrains it here, once" if made else ""
 
 
 def _image_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
@@ -214,6 +226,20 @@ def _image_text_weights(backbone: str, entry: WeightsEntry) -> Weights:
         path=image_text.weights_file(folder),
         fingerprint=f"{image_text.weights_digest(folder)} of {made_of}",
     )
+
+
+def _made_of(described: str, tokenizer: str) -> str:
+    return content_hash([described, tokenizer], digits=32)
+
+
+def with_vocabulary(backbone: str, weights: Weights, texts: Sequence[str]) -> Weights:
+    """Weights of a text backbone whose vocabulary comes from `texts`; of others as they are."""
+    made_from = family_of(backbone).made_from
+    if made_from is None:
+        return weights
+    tokenizer, described = made_from(backbone, texts)
+    fingerprint = f"{NONE} of {_made_of(described, tokenizer)}"
+    return replace(weights, tokenizer=tokenizer, described=described, fingerprint=fingerprint)
 
 
 def with_pooling(backbone: str, weights: Weights, pooling: str) -> Weights:

@@ -62,7 +62,7 @@ class Audit:
         """The suspects as `audit.csv` has them."""
         import pandas as pd
 
-        return pd.DataFrame(table(self.suspects).rows, columns=list(HEADER))
+        return pd.DataFrame(table(self.suspects, self.found.words).rows, columns=list(HEADER))
 
     @property
     def sheet(self) -> Path | None:
@@ -99,7 +99,7 @@ def audit_run(place: str | Path, *, failed: int = 0) -> Audit:
     pictures = read_thumbnails(run.folder)
     shown = {each.sample for each in to_picture(found.suspects, MAX_SUSPECTS)}
     without = shown - set(pictures)
-    if without:
+    if without and found.words.kind == "image":
         notes.append(
             f"{counted(len(without), 'image')} missing in the contact sheet: the run folder has no "
             "small copy of them"

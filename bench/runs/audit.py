@@ -57,11 +57,11 @@ def audit(
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")
-    reporter.status("comparing the features of all images")
+    reporter.status("comparing the features of all samples")
     try:
         _measure_outliers(resolve_run(checked_own, progress=reporter.progress, **options), result)
     except (BenchError, RuntimeError) as error:  # torch's own, such as too little memory
-        reporter.note(f"note: images unlike all others cannot be looked for: {error}")
+        reporter.note(f"note: samples unlike all others cannot be looked for: {error}")
     try:
         return audit_run(place if is_url(given.out) else result.folder, failed=len(failed))
     except BenchError as error:
@@ -154,7 +154,7 @@ def _told(suite: Suite) -> str:
     (folds,), seeds = suite.settings["folds"], suite.settings["seed"]
     backbone = suite.axes["backbone"][0].entry.label
     return (
-        f"an audit needs predictions of images that were not trained on: "
+        f"an audit needs predictions of samples that were not trained on: "
         f"{counted(folds * len(seeds), 'linear probe')} ({folds} folds × "
         f"{counted(len(seeds), 'seed')}) on frozen features of {backbone} go"
     )

@@ -17,6 +17,7 @@ from bench.data import (
 )
 from bench.data.dataset import PixelForm
 from bench.data.images.channels import shown
+from bench.models import takes, text_family
 from bench.results.folder import InputView
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
 from bench.suite import Entry
@@ -30,7 +31,7 @@ _KEPT_APART = ("classes", "tokenizer")
 def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
     """`inputs` of `data.json`: every rule of preprocessing among the trials, and who uses it."""
     dataset, suite = resolved_run.dataset, resolved_run.loaded.suite
-    rules: dict[tuple[Preprocessing, tuple[str, ...]], dict[str, None]] = {}
+    rules: dict[tuple[Preprocessing, tuple[str, ...], str], dict[str, None]] = {}
     for resolved in resolved_run.trials:
         trial, weights = resolved.trial, resolved.weights
         rule = preprocessing_of(
@@ -43,7 +44,7 @@ def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
             tokenizer=weights.tokenizer,
         )
         label = suite.weights_label(trial.settings.weights)
-        users = rules.setdefault((rule, weights.unknown), {})
+        users = rules.setdefault((rule, weights.unknown, _unit(trial.backbone.name)), {})
         users[f"{trial.backbone.label} · {label}"] = None
     images = isinstance(dataset, ImageDataset)
     native = dataset.native_size if images else None
@@ -55,9 +56,15 @@ def describe_inputs(resolved_run: ResolvedRun) -> list[dict[str, Any]]:
             "native_size": native,
             "squares": squares,
             "unknown": list(unknown),
+            **({"unit": unit} if unit else {}),
         }
-        for (rule, unknown), users in rules.items()
+        for (rule, unknown, unit), users in rules.items()
     ]
+
+
+def _unit(backbone: str) -> str:
+    """What a text is read in, where that is not tokens."""
+    return "bytes" if takes(backbone) == "text" and text_family(backbone).per_token > 1 else ""
 
 
 def input_views(resolved: ResolvedTrial, data: PreparedData, splits: Splits) -> list[InputView]:

@@ -60,6 +60,7 @@ from bench.models import (
     text_length,
     usual_size,
     with_pooling,
+    with_vocabulary,
 )
 from bench.models.image_text.folders import is_image_text
 from bench.models.tensor_files import is_whole
@@ -333,6 +334,7 @@ def resolve_run(
     trials = [on_this_disk(each) for each in resolved if each is not None]
     further = None
     if given.decide and len({each.trial.config for each in trials}) > 1:
+        _check_vocabularies(trials)
         further = FurtherSeeds.after(trials, reserved=_reserved(opened.loaded, folder))
         further.check(given.max_seeds)
         trials = further.with_started(trials, on_this_disk, store)
@@ -354,6 +356,19 @@ def resolve_run(
             for trial, problem in damaged.items()
         ),
     )
+
+
+def _check_vocabularies(trials: Sequence[ResolvedTrial]) -> None:
+    """Raise `BenchError` where a further seed would need a vocabulary that is not made."""
+    for each in trials:
+        name = each.trial.backbone.name
+        if each.trial.fold is None or takes(name) != "text":
+            continue
+        if text_family(name).made_from is not None:
+            raise BenchError(
+                f"--decide cannot add seeds to {name} with folds, as each seed's folds have their "
+                "own vocabulary: list the seeds in the suite"
+            )
 
 
 def _reserved(loaded: LoadedSuite, folder: Path) -> set[int]:
@@ -643,6 +658,7 @@ class Resolver:
         """The trial's weights; without any, images are normalised as its peers' weights ask for."""
         weights = self._weights(trial.backbone.name, trial.settings.weights, size)
         if weights.tokenizer is not None:
+            weights = self._with_vocabulary(trial, weights)
             return with_pooling(trial.backbone.name, weights, trial.settings.pooling)
         if weights.name != "none":
             return weights
@@ -654,6 +670,23 @@ class Resolver:
             interpolation=peer.interpolation,
             unknown=peer.unknown,
         )
+
+    def _with_vocabulary(self, trial: Trial, weights: Weights) -> Weights:
+        """The weights with a vocabulary from all texts but those of the test split, if from any.
+
+        Seeds that share the test split share the vocabulary; of folds each seed has its own.
+        """
+        name, dataset = trial.backbone.name, self._dataset
+        if text_family(name).made_from is None or not isinstance(dataset, TextDataset):
+            return weights
+
+        def make() -> Weights:
+            tested = set(dataset_splits(trial, dataset).test.tolist())
+            texts = [text for at, text in enumerate(dataset.texts) if at not in tested]
+            return with_vocabulary(name, weights, texts)
+
+        of_split = None if trial.fold is None else splits_key(trial)
+        return self._once(("vocabulary", name, of_split), make)
 
     def _peers_with_weights(self, trial: Trial, size: int) -> Iterator[Weights]:
         for entry in self._peer_weights(trial):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from bench.results.analysis import compare_runs, find_suspects
+from bench.results.report.audit import sentences
+from bench.results.report.audit import table as suspect_table
 from bench.results.report.blocks import Bold, Bullets, Code, Details, Link, Table, paragraph
 from bench.results.report.called import called
+from bench.results.report.changes import about
 from bench.results.sample_words import SampleWords
+from tests.results.audited_run import audited_run
 
 WORDS = SampleWords(kind="text", names=("image", "an image (of god)", "pets"))
 
@@ -48,3 +57,22 @@ def test_cells_code_and_links_stay() -> None:
         ),
     ]
     assert list(called(blocks, SampleWords())) == blocks
+
+
+def test_comparisons_and_audits_of_texts_speak_of_texts(tmp_path: Path) -> None:
+    predicted = {f"{at}": (at % 2, 0.9 if at % 2 and at != 7 else 0.1) for at in range(12)}
+    conflict: dict[str, Any] = {"kind": "label-conflict", "count": 1, "samples": ["0", "1"]}
+    conflict["message"] = "two of them"
+    data = {"inputs": [{"kind": "text", "size": 8, "used_by": []}], "issues": [conflict]}
+    run = audited_run(tmp_path, {(0, None): predicted})
+    run = replace(run, data={**run.data, **data})
+    found = find_suspects(run)
+    audit = [
+        *sentences(found),
+        *(row[4] for row in suspect_table(found.suspects, found.words).rows),
+    ]
+    assert "same text, other label" in audit
+    compared = about(compare_runs(run, run))
+    for said in (*audit, *compared):
+        assert "image" not in said
+    assert any("test texts" in said for said in compared)

@@ -64,7 +64,8 @@ def test_a_run_starts_from_them(tmp_path: Path, no_report: None) -> None:
         ({"dataset": {"name": "language", "question": "mood"}}, "must be 'sentiment', 'agreement'"),
         (
             {"weights": "pretrained"},
-            "weights of language_tiny must be one of language, none or {file",
+            "weights of language_tiny must be one of language, none or {file: PATH}, got "
+            "'pretrained'; valid: language, none; weights: language pretrains it here, once",
         ),
     ],
 )

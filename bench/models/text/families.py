@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.models.described import DescribedFamily
-from bench.models.text import hugging_face, language, minilm, ngrams, stored_vectors
+from bench.models.text import (
+    hugging_face,
+    language,
+    minilm,
+    ngrams,
+    stored_vectors,
+    word_pieces,
+)
 from bench.suite.registry import remembered
 
 LEARNED_POOLINGS = ("tfidf", "sif")
@@ -33,7 +40,8 @@ class TextFamily(DescribedFamily):
     Their networks turn token ids `[n, length]` into logits. `tokenizer` is JSON of the library
     `tokenizers`, `max_length` how many tokens a text has where nothing else is said, `most_tokens`
     how many it can have (None: any number). `weights` are those that come with it; None where there
-    are none. Others are `made` where they are first needed, by these names.
+    are none. Others are `made` where they are first needed, by these names. `made_from` gives the
+    tokenizer and the config that a backbone has with texts; None where all have the same.
 
     `poolings` are the ways in which it makes one vector a text; none where that is no choice. What
     it calls a token is so short that as many as `per_token` stand for one of other backbones. A
@@ -52,6 +60,7 @@ class TextFamily(DescribedFamily):
     has_no_values: bool = False
     remarks: Callable[[str], Sequence[str]] = lambda name: ()
     made: tuple[str, ...] = ()
+    made_from: Callable[[str, Sequence[str]], tuple[str, str]] | None = None
 
 
 def _transformers_model(config: str, length: int) -> Any:
@@ -179,8 +188,23 @@ def _language() -> TextFamily:
     )
 
 
+def _word_pieces() -> TextFamily:
+    """Small BERTs with a vocabulary from the data set."""
+    return TextFamily(
+        config=word_pieces.config,
+        build=_transformers_model,
+        groups=_transformers_groups,
+        tokenizer=lambda _: word_pieces.without_texts(),
+        max_length=lambda _: word_pieces.USUAL_LENGTH,
+        most_tokens=lambda _: word_pieces.MOST_POSITIONS,
+        weights=lambda _: None,
+        made_from=word_pieces.made_from,
+    )
+
+
 NAMED: dict[str, TextFamily] = {
     language.NAME: _language(),
+    **dict.fromkeys(word_pieces.BLOCKS_AND_WIDTH, _word_pieces()),
     minilm.NAME: _of_folder(lambda _: minilm.folder()),
     stored_vectors.GLOVE: _word_vectors(),
     ngrams.NAME: _ngrams(),

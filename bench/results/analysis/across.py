@@ -21,6 +21,7 @@ from bench.results.folder.columns import output_names
 from bench.results.folder.inputs import read_inputs
 from bench.results.grid import complete_trials, flat, has_folds, read_grid, value_text
 from bench.results.metric import ACCURACY, Metric
+from bench.results.sample_words import SampleWords, words_of
 from bench.system.visible_text import visible
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class RunComparison:
     `same_data` compares the fingerprints of their data; None where one of them is not known. In
     each of `ambiguous` are labels of configs before and after that could belong together, more than
     one of them; in `only_before` and `only_after` those that have no counterpart.
+    `words` say what samples are called.
     """
 
     metric: Metric
@@ -94,6 +96,7 @@ class RunComparison:
     only_after: tuple[str, ...]
     environment: tuple[Difference, ...]
     suite: tuple[Difference, ...]
+    words: SampleWords
 
     @property
     def compared(self) -> tuple[Change, ...]:
@@ -133,6 +136,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
     trials = trials_by_config(before, metric), trials_by_config(after, metric)
     if folds_of(before) != folds_of(after) or _other_inputs(before, after):
         trials = {}, {}  # what one run tests in a trial is not what the other does
+    words = words_of(before)
     found: list[ScoredPair | Change] = []
     for first, second in matches.joined:
         own = trials[0].get(first, {}), trials[1].get(second, {})
@@ -154,7 +158,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
                     before=_figure(before, own[0], seeds, metric),
                     after=_figure(after, own[1], seeds, metric),
                     comparison=None,
-                    reason=_reason(own, seeds, (before, after), scores),
+                    reason=words(_reason(own, seeds, (before, after), scores)),
                 )
             )
     margin = margin_of(before, metric)
@@ -183,6 +187,7 @@ def compare_runs(before: Run, after: Run) -> RunComparison:
             *_differing_inputs(before, after),
         ),
         suite=tuple(_differences(before.suite, after.suite)),
+        words=words,
     )
 
 

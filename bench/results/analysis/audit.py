@@ -17,6 +17,7 @@ from bench.results.analysis.held_out import HeldOut, held_out
 from bench.results.analysis.label_errors import ConfidentJoint, confident_joint, margins
 from bench.results.analysis.outliers import LEAST_FACTOR
 from bench.results.folder import read_outliers
+from bench.results.sample_words import SampleWords, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,12 +85,14 @@ class Audited:
 
     `unnamed` counts, by reason, what the run folder tells the number of but does not name.
     `measured` is of how many samples it is known how unlike the others they are, None of none.
+    `words` say what samples are called.
     """
 
     held_out: HeldOut
     joint: ConfidentJoint
     suspects: tuple[Suspect, ...]
     unnamed: Mapping[Reason, int]
+    words: SampleWords
     measured: int | None = None
 
 
@@ -120,6 +123,7 @@ def find_suspects(run: Run) -> Audited:
         suspects=suspects,
         unnamed=_unnamed(run),
         measured=None if factors is None else len(factors),
+        words=words_of(run),
     )
 
 

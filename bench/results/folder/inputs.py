@@ -27,7 +27,8 @@ class InputRule:
     length of a vector; `resized_to` the side of which the middle is taken. `native_size` is the
     side of all images where they are squares of one size, `squares` whether they are squares at
     all. `unknown` names what nobody has told of the weights. Images that are not made RGB have so
-    many `channels`, and `deep` ones values of so many `bits`. None and empty: not told.
+    many `channels`, and `deep` ones values of so many `bits`. Texts are read in
+    a `unit`. None and empty: not told.
     """
 
     used_by: tuple[str, ...]
@@ -44,6 +45,7 @@ class InputRule:
     channels: int | None = None
     deep: bool = False
     bits: int = 16
+    unit: str = "tokens"
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> InputRule:

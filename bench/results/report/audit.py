@@ -16,6 +16,7 @@ from bench.results.analysis.held_out import HeldOut
 from bench.results.folder import read_json, write_json
 from bench.results.report.blocks import Block, Picture, Table, paragraph
 from bench.results.report.tables import render_csv
+from bench.results.sample_words import SampleWords
 from bench.system.cache import atomic_file, set_aside
 
 FOLDER = "audit"
@@ -28,6 +29,10 @@ TABLE_KEY = "table_sha256"
 
 def sentences(found: Audited) -> Iterator[str]:
     """What was looked at, how far it can be trusted, and what was found."""
+    return map(found.words, _sentences(found))
+
+
+def _sentences(found: Audited) -> Iterator[str]:
     held, joint = found.held_out, found.joint
     yield _looked_at(held)
     yield (
@@ -82,18 +87,18 @@ def _looked_at(held: HeldOut) -> str:
     )
 
 
-def table(suspects: Sequence[Suspect]) -> Table:
+def table(suspects: Sequence[Suspect], words: SampleWords) -> Table:
     """The suspects, a row each."""
-    return Table("audit", HEADER, tuple(map(_row, suspects)), (3,))
+    return Table("audit", HEADER, tuple(_row(each, words) for each in suspects), (3,))
 
 
-def _row(suspect: Suspect) -> tuple[str, ...]:
+def _row(suspect: Suspect, words: SampleWords) -> tuple[str, ...]:
     return (
         suspect.sample,
         suspect.given or "",
         suspect.suggested or "",
         "" if suspect.score is None else f"{suspect.score:.4f}",
-        suspect.reason,
+        words(suspect.reason),
         "" if suspect.like is None else f"{suspect.like[0]} ({suspect.like[1]})",
     )
 
@@ -103,7 +108,7 @@ def audit_blocks(found: Audited, sheet: Path | None) -> Iterator[Block]:
     for sentence in sentences(found):
         yield paragraph(sentence)
     if found.suspects:
-        yield table(found.suspects[:SHOWN])
+        yield table(found.suspects[:SHOWN], found.words)
     if sheet is not None:
         yield Picture("audit", "The images to look at.", f"{FOLDER}/{sheet.name}")
 
@@ -114,7 +119,7 @@ def write_audit(folder: Path, found: Audited) -> tuple[list[Path], list[str]]:
     A table that somebody has worked in since it was written is kept under another name.
     """
     path, notes = folder / FOLDER / CSV, []
-    text = render_csv(table(found.suspects)).encode("utf-8", "backslashreplace")
+    text = render_csv(table(found.suspects, found.words)).encode("utf-8", "backslashreplace")
     if _was_changed(path, text):
         set_aside(path)
         notes.append(f"{FOLDER}/{CSV} had been changed: it is kept as a file {CSV}.aside beside it")

@@ -73,6 +73,10 @@ def compare(before: str | Path, others: Sequence[str | Path]) -> Changes:
 
 def about(comparison: RunComparison) -> list[str]:
     """What was compared, on what, and what the verdicts mean, in sentences."""
+    return list(map(comparison.words, _about(comparison)))
+
+
+def _about(comparison: RunComparison) -> list[str]:
     metric, known = comparison.metric, comparison.compared
     sentences = []
     if len({each.name for each in comparison.chosen_by}) > 1:

@@ -43,7 +43,7 @@ def input_sentences(rules: Sequence[InputRule]) -> list[str]:
 def sentence(rule: InputRule) -> str:
     """What is done with a sample: size, rule, interpolation, normalisation."""
     if rule.kind == "text":
-        return f"Texts as tokens, at most {rule.size:,} of each; networks see no more of it."
+        return f"Texts as {rule.unit}, at most {rule.size:,} of each; networks see no more of it."
     if rule.kind != "image":
         return f"Vectors of length {rule.size:,}, as they are."
     return " ".join((*_channels(rule), f"{_resized(rule)}.", *_normalised(rule)))

@@ -181,7 +181,7 @@ def show_lr_ranges(cells: Sequence[LrCell]) -> Table:
 
 def show_audit(found: Audited) -> Iterator[RenderableType]:
     """What is likely wrong with the data: the worst suspects, and what was found in words."""
-    shown = suspect_table(found.suspects[:SHOWN])
+    shown = suspect_table(found.suspects[:SHOWN], found.words)
     table = Table(*shown.header, box=None, pad_edge=False)
     table.columns[0].overflow = "fold"
     for column in shown.numbers:

@@ -11,6 +11,7 @@ from bench.results.analysis.choice import Choice
 from bench.results.analysis.crossed import LEAST_SEEDS
 from bench.results.analysis.scores import folds_of
 from bench.results.folder import Run
+from bench.results.folder.inputs import SEPARATOR, read_inputs
 from bench.results.folder.texts import LeftOut, ShownText, TestTexts, read_texts
 from bench.results.grid import Grid
 from bench.results.metric import ACCURACY
@@ -45,20 +46,29 @@ def _by_length(run: Run, texts: TestTexts, choice: Choice, whose: str) -> Iterat
         return
     few = folds or len(choice.trials) < LEAST_SEEDS
     others = "these models on other texts" if few else "other seeds and texts"
+    unit = _unit(run, texts.trial)
     cut = (
         f" Of {counted(len(texts.cut), 'text')} it sees only the first {texts.most:,} "
-        "tokens; max_length sees more."
+        f"{unit}; max_length sees more."
         if texts.cut
         else ""
     )
     yield Heading("By length", 3)
     yield paragraph(
         f"Of {whose}, on the test split, in percent; texts are parted at the quartiles of their "
-        f"lengths, in tokens as the network gets them.{cut} 95 %: the interval of each figure "
+        f"lengths, in {unit} as the network gets them.{cut} 95 %: the interval of each figure "
         f"alone, for {others}."
     )
     rows = tuple(map(_length_row, found))
-    yield Table("by_length", ("tokens", "texts", "accuracy", "95 %"), rows, (1, 2, 3))
+    yield Table("by_length", (unit, "texts", "accuracy", "95 %"), rows, (1, 2, 3))
+
+
+def _unit(run: Run, trial: str) -> str:
+    """What the trial reads texts in."""
+    backbone = run.trials.loc[run.trials["trial"] == trial, "backbone"].iloc[0]
+    users = f"{backbone}{SEPARATOR}"
+    of_trial = (rule for rule in read_inputs(run) if any(u.startswith(users) for u in rule.used_by))
+    return next((rule.unit for rule in of_trial), "tokens")
 
 
 def _length_row(each: LengthFigures) -> tuple[str, ...]:

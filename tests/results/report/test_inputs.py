@@ -44,6 +44,10 @@ def rule(**changes: Any) -> InputRule:
             "ratio; nothing is cropped.",
         ),
         (
+            rule(kind="text", unit="bytes"),
+            "Texts as bytes, at most 64 of each; networks see no more of it.",
+        ),
+        (
             rule(resize="pad"),
             "The longer side of each image is resized to 64 px (bilinear, antialiased), and black "
             "fills the 64 × 64 px; nothing is cropped.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,18 @@ def test_accuracy_by_length_is_that_of_the_texts_of_each_length(of_texts: Run) -
     table = table_with(report, "tokens")
     assert list(table["texts"]) == [str(each.texts) for each in found]
     assert table["tokens"].iloc[-1] == "more than 32"
+
+
+def test_lengths_are_told_in_what_the_trial_reads(of_texts: Run) -> None:
+    backbone = of_texts.trials["backbone"].iloc[0]
+    rules = [
+        {"used_by": ["bert · none"], "kind": "text", "size": 32},
+        {"used_by": [f"{backbone} · none"], "kind": "text", "size": 32, "unit": "bytes"},
+    ]
+    run = replace(of_texts, data={**of_texts.data, "inputs": rules})
+    report = render_markdown(list(document(Findings(run=run), {})))
+    assert "lengths, in bytes as the network gets them" in report
+    assert len(table_with(report, "bytes"))
 
 
 def test_texts_that_are_wrong_are_shown_as_text(of_texts: Run) -> None:
