@@ -39,10 +39,10 @@ def earlier_note(folder: Path, rows: Sequence[Mapping[str, Any]]) -> str | None:
 def _changes(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str:
     """In which settings they differ: `image_size 64, now 48`."""
     old, new = _values(before), _values(now)
-    differing = [name for name in old if set(old[name]) - set(new.get(name, ()))]
+    # A setting that only earlier trials tell is another version's, which is said below.
+    differing = [name for name in old if name in new and set(old[name]) - set(new[name])]
     texts = [
-        f"{name} {_listed(old[name])}, now {_listed(new.get(name, ()))}"
-        for name in differing[:_SHOWN]
+        f"{name} {_listed(old[name])}, now {_listed(new[name])}" for name in differing[:_SHOWN]
     ]
     if len(differing) > _SHOWN:
         texts.append(f"{len(differing) - _SHOWN} more")
