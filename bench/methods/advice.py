@@ -21,10 +21,11 @@ class BackboneFacts:
 
     `neighbour_accuracy` is that of the nearest neighbours among the frozen features of the other
     training samples, a fraction; None where there are no features. `logme` as in transfer scores.
+    `parameters` are None where they are not known.
     """
 
     backbone: str
-    parameters: int
+    parameters: int | None
     pretrained: bool
     neighbour_accuracy: float | None = None
     logme: float | None = None
