@@ -83,9 +83,7 @@ def tutorial_table(facts: Facts) -> Ranking:
     size = "small" if facts.per_class < SMALL_PER_CLASS else "large"
     count = f"{facts.per_class:.0f} training samples a class are {size} data"
     if gain is None:
-        return Ranking(
-            strategies=("from_scratch",), reason=f"{count}, and no backbone is pretrained"
-        )
+        return _without_gain(facts)
     alike = gain >= ALIKE_GAIN
     likeness = f"source and target are {'alike' if alike else 'not alike'} (gain {gain:.2f})"
     table = {
@@ -104,7 +102,7 @@ def knn_gain(facts: Facts) -> Ranking:
     """
     gain = facts.best_gain
     if gain is None:
-        return Ranking(strategies=("from_scratch",), reason="no backbone is pretrained")
+        return _without_gain(facts)
     if gain >= ENOUGH_GAIN:
         order = ("linear_probe", "lp_ft", "full_finetune", "from_scratch")
         why = "frozen features separate the classes already"
@@ -146,6 +144,12 @@ def logme(facts: Facts) -> Ranking:
     """By LogME of the features in front of the head (You et al., 2021)."""
     order = _ordered(facts.backbones, lambda each: each.logme)
     return Ranking(backbones=order, reason="by LogME of the frozen features")
+
+
+def _without_gain(facts: Facts) -> Ranking:
+    if any(each.pretrained for each in facts.backbones):
+        return Ranking(reason="there are no features of a pretrained backbone to judge by")
+    return Ranking(strategies=("from_scratch",), reason="no backbone is pretrained")
 
 
 def _ordered(

@@ -73,6 +73,9 @@ def advise(
     refuse_links(resolved.folder)
     rows = transfer_scores(resolved, reporter=reporter)
     write_transfer_scores(resolved.folder, rows)
+    for row in rows:
+        if row.score == NEIGHBOUR and row.value is None:
+            reporter.note(f"{row.backbone}: no features to judge by ({row.reason})")
     facts, counts = _facts(resolved, rows)
     reporter.status("timing a few batches on this machine")
     advice = Advice(

@@ -50,3 +50,9 @@ def test_order_of_backbones() -> None:
     assert RULES["largest_backbone"](facts()).backbones == ("large", "small")
     assert RULES["logme"](facts()).backbones == ("small", "large")
     assert RULES["knn_gain"](facts(accuracy=None)).backbones == ("large", "small")
+
+
+def test_without_features_nothing_is_said_of_strategies() -> None:
+    bare = BackboneFacts(backbone="lost", parameters=10, pretrained=True)
+    said = RULES["tutorial_table"](Facts(samples=9, classes=3, majority=0.4, backbones=(bare,)))
+    assert (said.strategies, "no features" in said.reason) == ((), True)
