@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bench.results.report.changes import Changes
     from bench.results.report.notebook import ShownRun
     from bench.results.report.shown import Shown
+    from bench.runs.advise import Advice
     from bench.runs.check import CheckedSuite
     from bench.runs.doctor import Checkup
     from bench.runs.init.write import WrittenSuite
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Run",
     "RunOptions",
+    "advise",
     "audit",
     "cache",
     "compare",
@@ -196,6 +198,30 @@ def transfer_scores(
     from bench.runs.transfer_scores import score_suite
 
     return score_suite(checked, reporter=reporter or _reporter(), **options)
+
+
+@lists_options(SelectionKeywords)
+def advise(
+    what: SuiteSource,
+    *,
+    reporter: Reporter | None = None,
+    **options: Unpack[SelectionKeywords],
+) -> Advice:
+    """Tell from the training split what may be worth training, what to expect and what it costs.
+
+    `what` is a suite, or a folder of samples: then of the suite that `init` proposes for it, which
+    is not kept. Transfer scores and `advice.json` go into the run folder; the test split is not
+    looked at. Raises `BenchError` as `run` does, and for tasks without classes.
+    """
+    from pathlib import Path
+
+    if isinstance(what, (str, Path)) and "\n" not in str(what) and Path(what).is_dir():
+        checked = _proposed(Path(what), options, reporter)
+    else:
+        checked = _checked(what, options, trains=False)
+    from bench.runs.advise import advise as tell
+
+    return tell(checked, reporter=reporter or _reporter(), **options)
 
 
 @lists_options(ProcessKeywords)
@@ -482,6 +508,18 @@ def _checked(
     if trains:
         import_for(checked, given)
     return checked
+
+
+def _proposed(folder: Path, options: SelectionKeywords, reporter: Reporter | None) -> CheckedSuite:
+    """The suite that `init` proposes for the folder; its file is gone when this returns."""
+    from tempfile import TemporaryDirectory
+
+    from bench.runs.init.write import safe_name
+
+    with TemporaryDirectory() as place:
+        name = safe_name(folder.resolve().name)
+        written = init(folder, output=f"{place}/{name}.yaml", reporter=reporter)
+        return _checked(written.path, options, trains=False)
 
 
 def _refuse_options(verb: str, options: ProcessKeywords) -> None:

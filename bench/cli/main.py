@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from bench.cli.advise import advise
 from bench.cli.audit import audit
 from bench.cli.cache import cache
 from bench.cli.compare import compare
@@ -79,7 +80,7 @@ def _before_all(
     logger.setLevel(logging.INFO if verbose else logging.NOTSET)
 
 
-for command in (run, tune, plan):
+for command in (run, tune, plan, advise):
     app.command()(command)
 app.command("lr-find")(lr_find)
 for command in (report, show, why, compare, audit):

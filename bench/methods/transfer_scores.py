@@ -276,6 +276,20 @@ def nce(probabilities: Matrix, labels: Labels) -> float:
     return float((joint * np.log(np.where(joint > 0, conditional, 1.0))).sum())
 
 
+def nearest_neighbour(features: Matrix | Features, labels: Labels) -> float:
+    """Share of the samples whose nearest other sample, by cosine, is of their class. In [0, 1].
+
+    The accuracy of the nearest neighbour with one sample left out at a time.
+    """
+    _members(labels)
+    values = Features.of(features).values
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    units = values / np.where(lengths > 0, lengths, 1.0)
+    alike = units @ units.T
+    np.fill_diagonal(alike, -np.inf)
+    return float((labels[alike.argmax(axis=1)] == labels).mean())
+
+
 # All of them ------------------------------------------------------------------------------------
 
 
@@ -335,6 +349,12 @@ TRANSFER_SCORES: Mapping[str, TransferScore] = {
         function=nleep,
         of="features",
         meaning="LEEP with the components of a Gaussian mixture as source classes; at most 0",
+    ),
+    "nearest_neighbour": TransferScore(
+        title="nearest neighbour",
+        function=nearest_neighbour,
+        of="features",
+        meaning="share of the samples whose nearest other sample is of their class",
     ),
     "leep": TransferScore(
         title="LEEP",

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": RunKeywords,
     "tune": ProcessKeywords,
     "plan": RunKeywords,
+    "advise": SelectionKeywords,
     "lr_find": SelectionKeywords,
     "audit": ProcessKeywords,
 }

@@ -231,6 +231,16 @@ def test_what_tells_all_and_what_tells_nothing() -> None:
     assert nce(alike, labels) == pytest.approx(-np.log(3))
 
 
+def test_nearest_neighbour_is_the_classifier_with_one_left_out() -> None:
+    from sklearn.model_selection import LeaveOneOut, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, labels = samples(40, 5, 3)
+    judge = KNeighborsClassifier(1, metric="cosine")
+    expected = cross_val_score(judge, features, labels, cv=LeaveOneOut()).mean()
+    assert TRANSFER_SCORES["nearest_neighbour"].function(features, labels) == expected
+
+
 # Odd samples ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,82 @@
+"""`bench advise`: what is known before training, and what each rule makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Unpack
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import bench
+from bench.cli.console import out_console
+from bench.cli.options import takes_options
+from bench.runs.options import SelectionKeywords
+from bench.runs.progress import ConsoleReporter
+
+if TYPE_CHECKING:
+    from bench.runs.advise import Advice
+
+
+@takes_options(SelectionKeywords)
+def advise(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE|FOLDER", help="A suite file, or a folder as bench init takes it."
+        ),
+    ],
+    **options: Unpack[SelectionKeywords],
+) -> None:
+    """Tell from the training split what may be worth training, what to expect and what it costs."""
+    with ConsoleReporter(out_console) as reporter:
+        advice = bench.advise(what, reporter=reporter, **options)
+    for table in (_expected(advice), _rules(advice), _cells(advice)):
+        out_console.print(table, highlight=False)
+    out_console.print("No rule is scored against results yet, so that none is recommended.")
+    out_console.print(escape(str(advice.path)), highlight=False)
+
+
+def _expected(advice: Advice) -> Table:
+    facts = advice.facts
+    title = (
+        f"{facts.samples:,} training samples, {facts.classes} classes, "
+        f"{facts.majority:.0%} of the largest"
+    )
+    table = _table(title, "backbone", "nearest neighbour", "expect of frozen features", "gain")
+    for each in facts.backbones:
+        interval = advice.expected.get(each.backbone)
+        accuracy, gain = each.neighbour_accuracy, facts.gain(each)
+        table.add_row(
+            escape(each.backbone),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}",
+            "" if gain is None else f"{gain:.2f}",
+        )
+    return table
+
+
+def _rules(advice: Advice) -> Table:
+    table = _table("What each rule says, best first", "rule", "strategies", "backbones", "reason")
+    for name, said in advice.rules.items():
+        table.add_row(
+            name,
+            ", ".join(said.strategies),
+            escape(", ".join(said.backbones)),
+            escape(said.reason),
+        )
+    return table
+
+
+def _cells(advice: Advice) -> Table:
+    from bench.runs.time_estimate import duration
+
+    table = _table("What the suite's cells cost", "backbone", "strategy", "lr", "about")
+    for cell in advice.cells:
+        cost = "unknown" if cell.seconds is None else duration(cell.seconds)
+        table.add_row(escape(cell.backbone), escape(cell.strategy), f"{cell.lr:g}", cost)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)

@@ -1,0 +1,31 @@
+"""`bench advise`: what is told of a suite before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.methods.advice import RULES
+from tests.tiny import SMOKE_SUITE
+
+
+@pytest.mark.campaign
+def test_advice_of_a_suite(tmp_path: Path) -> None:
+    advice = bench.advise(SMOKE_SUITE, out=tmp_path)
+    facts = advice.facts
+    assert (facts.samples, facts.classes, facts.majority) == (16, 2, 0.5)
+    (start,) = facts.backbones
+    assert start.pretrained
+    assert start.parameters
+    assert start.neighbour_accuracy is not None
+    low, high = advice.expected[start.backbone]
+    assert low <= start.neighbour_accuracy <= high
+    assert set(advice.rules) == set(RULES)
+    assert [cell.strategy for cell in advice.cells] == ["from_scratch", "linear_probe"]
+    assert all(cell.seconds for cell in advice.cells)
+    written = json.loads((tmp_path / "tiny" / "advice.json").read_text())
+    assert written["samples"] == 16
+    assert written["rules"]["tutorial_table"]["reason"]
