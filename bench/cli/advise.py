@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
@@ -31,8 +32,10 @@ def advise(
     """Tell from the training split what may be worth training, what to expect and what it costs."""
     with ConsoleReporter(out_console) as reporter:
         advice = bench.advise(what, reporter=reporter, **options)
-    for table in (_expected(advice), _rules(advice), _cells(advice)):
-        out_console.print(table, highlight=False)
+    out_console.print(_expected(advice), highlight=False)
+    for shown in _rules(advice):
+        out_console.print(shown, highlight=False)
+    out_console.print(_cells(advice), highlight=False)
     out_console.print("No rule is scored against results yet, so that none is recommended.")
     out_console.print(escape(str(advice.path)), highlight=False)
 
@@ -56,16 +59,13 @@ def _expected(advice: Advice) -> Table:
     return table
 
 
-def _rules(advice: Advice) -> Table:
-    table = _table("What each rule says, best first", "rule", "strategies", "backbones", "reason")
+def _rules(advice: Advice) -> Iterator[str]:
+    """What each rule says, best first: its reason stands below it."""
+    yield "[italic]What each rule says, best first[/italic]"
     for name, said in advice.rules.items():
-        table.add_row(
-            name,
-            ", ".join(said.strategies),
-            escape(", ".join(said.backbones)),
-            escape(said.reason),
-        )
-    return table
+        ranked = "; ".join(", ".join(each) for each in (said.strategies, said.backbones) if each)
+        yield f"{name}: {escape(ranked) or 'nothing'}"
+        yield f"  {escape(said.reason)}"
 
 
 def _cells(advice: Advice) -> Table:

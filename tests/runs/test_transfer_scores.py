@@ -168,7 +168,9 @@ def test_weights_that_cannot_be_had_are_the_reason(
         "bench.runs.transfer_scores.ready_jobs", lambda *_: [BenchError("no network")]
     )
     rows = transfer_scores(resolved(tmp_path))
-    assert [(row.group, row.value, row.reason) for row in rows] == [(None, None, "no network")] * 8
+    assert [(row.group, row.value, row.reason) for row in rows] == [
+        (None, None, "no network")
+    ] * len(TRANSFER_SCORES)
     assert {row.score for row in rows} == set(TRANSFER_SCORES)
 
 
