@@ -44,6 +44,7 @@ def resolved(folder: Path, **changes: Any) -> tuple[ResolvedTrial, ...]:
 
 @pytest.mark.parametrize("folds", [None, 4])
 def test_no_token_comes_from_tested_texts(tmp_path: Path, folds: int | None) -> None:
+    pytest.importorskip("transformers")
     found = resolve_run(suite(folds=folds), out=tmp_path, device="cpu")
     vocabularies = set()
     for each in found.trials:
