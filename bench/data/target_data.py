@@ -42,12 +42,12 @@ def open_with_target(
     progress: OnProgress | None = None,
 ) -> Dataset:
     """As `open_dataset`, with the option `target_data` beside it if that is there."""
-    dataset = open_dataset(name, options, limits=limits, progress=progress)
     given = options.get("target_data")
+    if given is not None and options.get("split") is not None:
+        raise DataError("target_data beside `split` says twice what is tested; leave one out")
+    dataset = open_dataset(name, options, limits=limits, progress=progress)
     if given is None:
         return dataset
-    if options.get("split") is not None:
-        raise DataError("target_data beside `split` says twice what is tested; leave one out")
     own = {key: value for key, value in given.items() if key != "name"}
     return with_target(dataset, open_dataset(given["name"], own, limits=limits, progress=progress))
 

@@ -229,7 +229,10 @@ class Training:
     def _viewed(self) -> Samples:
         """The samples that trainings with the same views look at."""
         whole = reads_whole_views(self.settings, varies=True, beside_all=self.beside_all)
-        return viewed_samples(self.splits.train, of=len(self.data), whole=whole)
+        among = self.splits.train
+        if aligns(self.plan):
+            among = np.union1d(among, self.splits.unlabelled)
+        return viewed_samples(among, of=len(self.data), whole=whole)
 
     def _inputs(self, augmentation: Entry) -> Inputs:
         return self.data.inputs(
