@@ -338,10 +338,10 @@ def _checked_target(given: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(given)
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in DATASETS:
-        raise ValueError(f"must have the name of a data set, got {name!r}")
+        raise ValueError(f"must have the name of a data set{nearest(str(name), DATASETS)}")
     shared = sorted(options.keys() & DATASETS.shared_options.keys())
     if shared:
-        raise ValueError(f"must have options of {name} alone, got {', '.join(shared)}")
+        raise ValueError(f"must have options of {name} alone, without {', '.join(shared)}")
     try:
         checked = DATASETS.get(name).options.model_validate(options).model_dump()
     except ValidationError as error:
@@ -464,7 +464,7 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
                 description="Another data set of the same classes, by its `name` and options: "
                 "images of what the model is for. Its test split is what is tested, all its other "
                 "images are there without labels, for penalties such as `mcc`. null: none.",
-                examples=[{"name": "image_folder", "path": "./phone"}],
+                examples=[{"name": "folder", "path": "./phone"}],
             ),
         ],
         None,

@@ -6,7 +6,7 @@ a test split. All its other images are there without labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -81,7 +81,7 @@ def with_target(source: Dataset, target: Dataset) -> ImageDataset:
             [source.splits[own], np.where(tests, TEST, UNLABELLED).astype(np.int8)]
         ),
         fingerprint=content_hash([source.fingerprint, target.fingerprint, "target"], digits=64),
-        issues=(*_issues(source, target), _note(tests)),
+        issues=(*_issues(source, target, tested=bool(tests.any())), _note(tests)),
         groups=groups,
         times=None,
         native_size=source.native_size if source.native_size == target.native_size else None,
@@ -123,9 +123,10 @@ def _check(source: Dataset, target: Dataset) -> None:
         raise DataError("target_data has test images alone: none are left without labels")
 
 
-def _issues(source: ImageDataset, target: ImageDataset) -> tuple[DataIssue, ...]:
-    """What is wrong with either; how their own splits are taken is told for both together."""
-    return tuple(each for each in (*source.issues, *target.issues) if each.kind != SPLIT_NOTE)
+def _issues(source: ImageDataset, target: ImageDataset, *, tested: bool) -> Iterator[DataIssue]:
+    """What is wrong with either, without how splits of their own are taken that are not used."""
+    for own, splits in ((source, not tested), (target, False)):
+        yield from (each for each in own.issues if splits or each.kind != SPLIT_NOTE)
 
 
 def _note(tests: np.ndarray[tuple[int], np.dtype[np.bool]]) -> DataIssue:

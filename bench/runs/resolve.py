@@ -853,10 +853,9 @@ class Resolver:
                 message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
             if traits.of_target and UNLABELLED not in self._dataset.splits:
-                message = (
-                    f"penalty {term.name!r} looks at target data without labels, and the suite"
-                )
-                self._report(trial, "strategy", f"{message} has none: say dataset: {{target: …}}")
+                message = f"penalty {term.name!r} looks at target data without labels, and"
+                mend = "the suite has none: say dataset: {target_data: …}"
+                self._report(trial, "strategy", f"{message} {mend}")
             if traits.of_target and plan.pairs is not None:
                 message = f"penalty {term.name!r} looks at single images, and the plan has pairs"
                 self._report(trial, "strategy", f"{message}: leave out one of the two")

@@ -71,6 +71,8 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
         raise DataError("the run kept no predictions of the trial")
     name, options = _data_set(run.suite.get("dataset"))
     _refuse_downloads(name, options)
+    if (target := options.get("target_data")) is not None:
+        _refuse_downloads(target["name"], target)
     dataset = open_with_target(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
         raise DataError(f"the data set {name} no longer has the classes of the run")
