@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.data import open_data, open_dataset
+from bench.data import open_data, open_with_target
 from bench.data import prepare as prepare_data
 from bench.execution.engine import make_training
 from bench.execution.jobs import Job, keyed, trial_splits
@@ -100,7 +100,7 @@ def _lists(count: int = 28, seed: int = 0) -> dict[str, list[str]]:
 
 
 def prepare(trial: Trial) -> Path:
-    dataset = open_dataset(trial.dataset.name, trial.dataset.options)
+    dataset = open_with_target(trial.dataset.name, trial.dataset.options)
     settings, name = trial.settings, trial.backbone.name
     size = settings.max_length if is_text(name) else settings.image_size
     assert size is not None

@@ -25,6 +25,7 @@ from bench.data.images import (
     folder,
     fractal_sites,
     fractals,
+    fractals_shifted,
     hugging_face,
     hymenoptera,
     scenes,
@@ -63,6 +64,7 @@ from bench.data.splits import (
     make_time_splits,
     samples_digest,
 )
+from bench.data.target_data import open_with_target
 from bench.data.targets import Targets, check_targets
 from bench.data.text import language, texts
 from bench.data.text.augmentations import token_dropout, word_deletion, word_swap
@@ -111,6 +113,7 @@ __all__ = [
     "format_version",
     "fractal_sites",
     "fractals",
+    "fractals_shifted",
     "groups_on_both_sides",
     "hugging_face",
     "hymenoptera",
@@ -123,6 +126,7 @@ __all__ = [
     "make_time_splits",
     "open_data",
     "open_dataset",
+    "open_with_target",
     "prepare",
     "prepare_images",
     "prepared_bytes",

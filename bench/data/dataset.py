@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.data.targets import Targets
 from bench.data.times import as_moment
@@ -29,7 +29,7 @@ from bench.suite.schema import TargetTaskName
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
 
-TRAIN, VAL, TEST, UNASSIGNED = 0, 1, 2, -1
+TRAIN, VAL, TEST, UNASSIGNED, UNLABELLED = 0, 1, 2, -1, 3
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 SPLIT_NOTE = "split-note"
 """The kind of issue that says how the data set's own splits are taken; folds take none of them."""
@@ -187,7 +187,8 @@ class LabelledSamples:
     """What data sets of all kinds have, beside the samples.
 
     `labels` is int64 [n], `splits` int8 [n] of TRAIN, VAL, TEST, or UNASSIGNED where the data set
-    leaves the split to us. `groups`, `times` and `sample_weights` are there if every sample has
+    leaves the split to us; or UNLABELLED for target data, whose labels are 0 and mean nothing.
+    `groups`, `times` and `sample_weights` are there if every sample has
     one, `test_sets` if the test split has several parts with names. `targets` are what is predicted
     where that are not classes: `labels` are strata then, and `classes` the names of targets, or
     labels. `fingerprint` is a hex hash of contents, labels, targets and splits (for generated data,
@@ -332,6 +333,25 @@ def _with_one_group(pattern: str) -> str:
     return pattern
 
 
+def _checked_target(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The name of the data set, and all options of its own."""
+    options = dict(given)
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name not in DATASETS:
+        raise ValueError(f"must have the name of a data set{nearest(str(name), DATASETS)}")
+    shared = sorted(options.keys() & DATASETS.shared_options.keys())
+    if shared:
+        raise ValueError(f"must have options of {name} alone, without {', '.join(shared)}")
+    try:
+        checked = DATASETS.get(name).options.model_validate(options).model_dump()
+    except ValidationError as error:
+        (detail, *_) = error.errors()
+        key = ".".join(map(str, detail["loc"]))
+        raise ValueError(f"{name}: {key} {detail['msg']}, got {detail['input']!r}") from None
+    own = {key: value for key, value in checked.items() if key not in DATASETS.shared_options}
+    return {"name": name, **own}
+
+
 def plain_targets(
     dataset: Dataset, samples: Sequence[int] | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -433,6 +453,18 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
                 "below the data set, as what is in the brackets. null: the groups that the data "
                 "set has, if it has any.",
                 examples=["(patient_\\d+)"],
+            ),
+        ],
+        None,
+    ),
+    "target_data": (
+        Annotated[
+            Annotated[dict[str, Any], AfterValidator(_checked_target)] | None,
+            Field(
+                description="Another data set of the same classes, by its `name` and options: "
+                "images of what the model is for. Its test split is what is tested, all its other "
+                "images are there without labels, for penalties such as `mcc`. null: none.",
+                examples=[{"name": "folder", "path": "./phone"}],
             ),
         ],
         None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import SPLIT_NAMES, TEST, VAL, Groups, Times
+from bench.data.dataset import SPLIT_NAMES, TEST, UNLABELLED, VAL, Groups, Times
 from bench.data.group_parts import part_groups
 from bench.data.times import as_text
 from bench.errors import DataError, counted
@@ -26,12 +26,14 @@ DRAWS = 8
 class Splits:
     """The images of each split by their index, ascending; no image is in two of them.
 
-    `val` is empty where no validation split was asked for.
+    `val` is empty where no validation split was asked for. `unlabelled` are those of target data
+    that some plans look at while they train, whose labels nobody knows; they are of no split.
     """
 
     train: Samples
     val: Samples
     test: Samples
+    unlabelled: Samples = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def named(self) -> dict[str, Samples]:
         """The three splits by name, in the order train, val, test."""
@@ -69,7 +71,8 @@ def make_splits(
     if not 0 < test_fraction < 1:
         raise DataError(f"test_fraction must lie in (0, 1), got {test_fraction}")
     own = _with_test(given_splits)
-    test, rest = np.flatnonzero(own == TEST), np.flatnonzero(own != TEST)
+    unlabelled = np.flatnonzero(own == UNLABELLED)
+    test, rest = np.flatnonzero(own == TEST), np.flatnonzero((own != TEST) & (own != UNLABELLED))
     if not test.size:
         test, rest = _draw(
             rest,
@@ -92,7 +95,7 @@ def make_splits(
             seed=seed,
             all_classes=all_classes,
         )
-    splits = Splits(train, val, test)
+    splits = Splits(train, val, test, unlabelled)
     return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
@@ -148,7 +151,7 @@ def _checked(
     """These splits, with so many `shots` to train on, if every class is in each of them."""
     if shots is not None:
         few = _few(splits.train, labels, classes, shots=shots, seed=seed)
-        splits = Splits(few, splits.val, splits.test)
+        splits = replace(splits, train=few)
     if all_classes:
         _check_classes(splits, labels, classes)
     return splits

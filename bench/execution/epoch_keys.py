@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from bench.data import Splits, samples_digest
 from bench.execution.origins import of_inputs, of_training, of_views
 from bench.keys import content_hash, known_digest
-from bench.methods.penalties import needs_source_head
+from bench.methods.penalties import aligns, needs_source_head
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, learns, outline
@@ -185,6 +185,7 @@ def trial_keys(
             # What trains nothing is the same with any number of training samples.
             if plan.epochs or plan.fit is not None or name != "train"
         },
+        **({"unlabelled": samples_digest(splits.unlabelled)} if aligns(plan) else {}),
     }
     return epoch_keys(
         start,

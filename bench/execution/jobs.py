@@ -24,6 +24,7 @@ from bench.data import (
     time_of,
     view_name,
 )
+from bench.data.dataset import UNLABELLED
 from bench.errors import DataError
 from bench.execution.epoch_keys import outline_of, trial_keys, trunk_key, views_key
 from bench.execution.origins import sent_with, used_plugins
@@ -371,6 +372,11 @@ def _drawn_splits(
     together = samples.groups if rule["by"] == "group" else None
     if settings.folds is not None:
         assert trial.fold is not None
+        if np.any(given_splits == UNLABELLED):
+            raise DataError(
+                "folds test every image once, but what is tested here is target data; leave one of "
+                "the two out"
+            )
         if samples.test_sets is not None:
             raise DataError(
                 "folds test every image once, but the data set has test sets with names; leave one "

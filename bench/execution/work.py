@@ -10,6 +10,7 @@ from typing import Any
 from bench.data import CENTRAL, Splits, samples_digest, view_name
 from bench.errors import counted as in_words
 from bench.execution.jobs import Job
+from bench.methods.penalties import aligns
 from bench.methods.plan import HEAD, Stage
 from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
@@ -235,12 +236,20 @@ def _done(work: EpochWork) -> int:
         flops,
         trained,
         from_boundary=work.boundary is not None,
-        train_samples=counted.derived,
+        train_samples=_derived(counted, work.stage),
         eval_samples=counted.evaluated,
     )
     if work.boundary is not None:
         total += work.views * _before(work.boundary, flops)
     return total
+
+
+def _derived(counted: CountedTrial, stage: Stage) -> int:
+    """Samples whose loss an epoch of the stage derives; target data pass with as many others."""
+    plan = counted.job.plan
+    moves_trunk = set(moving_groups(counted.job.outline, stage)) - {HEAD}
+    beside = plan.rows(counted.train) if aligns(plan) and moves_trunk else 0
+    return counted.derived + beside
 
 
 def _fit(counted: CountedTrial, seen: set[str]) -> int:
@@ -264,7 +273,7 @@ def _alone(counted: CountedTrial) -> int:
             flops,
             moving_groups(shape, stage),
             from_boundary=False,
-            train_samples=counted.derived,
+            train_samples=_derived(counted, stage),
             eval_samples=counted.evaluated,
         )
     return total

@@ -9,7 +9,9 @@ is recorded. With a weight of 0, one of features is not there at all.
 - `layers`: what layers give for a batch `[n, channels, positions]`, and the `StartLayer` of each,
   by layer group;
 - `source_head`: logits `[n, source classes]` of the classifier that came with the weights, and the
-  probabilities that these should be, times the weights of samples if they have some.
+  probabilities that these should be, times the weights of samples if they have some;
+- `target_features`, `target_logits`: what the head gets, or gives, of a batch without labels from
+  the target data, and of the batch that trains.
 
 Those of parameters are added once a step, whatever the batch is cut into.
 """
@@ -22,6 +24,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from bench.methods.alignment import (
+    CONFUSION_TEMPERATURE,
+    class_confusion,
+    multi_kernel_discrepancy,
+)
 from bench.methods.plan import HEAD, Plan, Term
 from bench.suite.registry import Registry
 from bench.suite.rules import Count
@@ -38,13 +45,20 @@ class PenaltyTraits:
     batch may be cut. Those of parameters look at no sample.
     """
 
-    needs: Literal["parameters", "features", "layers", "source_head"] = "parameters"
+    needs: Literal[
+        "parameters", "features", "layers", "source_head", "target_features", "target_logits"
+    ] = "parameters"
     over_samples: Literal["sum", "mean"] | None = None
 
     @property
     def of_features(self) -> bool:
         """Whether it looks at what the network makes of samples."""
         return self.needs != "parameters"
+
+    @property
+    def of_target(self) -> bool:
+        """Whether it looks at target data without labels."""
+        return self.needs.startswith("target_")
 
 
 PENALTIES: Registry[Callable[..., Tensor], PenaltyTraits] = Registry(
@@ -69,6 +83,11 @@ def feature_terms(plan: Plan) -> tuple[Term, ...]:
 def needs_source_head(plan: Plan) -> bool:
     """Whether the plan trains the classifier that came with the weights, beside the new one."""
     return any(PENALTIES.get(t.name).traits.needs == "source_head" for t in feature_terms(plan))
+
+
+def aligns(plan: Plan) -> bool:
+    """Whether the plan looks at target data without labels."""
+    return any(PENALTIES.get(term.name).traits.of_target for term in feature_terms(plan))
 
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]
@@ -214,3 +233,44 @@ def co_tuning(
     training images of the class, before training. You et al., "Co-Tuning for Transfer Learning".
     """
     return weight * -(targets * logits.log_softmax(dim=1)).sum() / targets.sum()
+
+
+# Of target data ---------------------------------------------------------------------------------
+
+
+@PENALTIES.register("dan", needs="target_features")
+def dan(
+    target: Tensor,
+    source: Tensor,
+    *,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(description="How much MK-MMD² of a batch counts beside the loss.", examples=[1.0]),
+    ] = 1.0,
+) -> Tensor:
+    """Make features of target images without labels like those that train (DAN: Long et al., 2015).
+
+    Long et al., "Learning Transferable Features with Deep Adaptation Networks".
+    """
+    return weight * multi_kernel_discrepancy(source, target)
+
+
+@PENALTIES.register("mcc", needs="target_logits")
+def mcc(
+    target: Tensor,
+    source: Tensor,
+    *,
+    weight: Annotated[
+        PenaltyWeight,
+        Field(description="How much the confusion of a batch counts.", examples=[1.0]),
+    ] = 1.0,
+    temperature: Annotated[
+        float,
+        Field(gt=0, le=1000, description="What logits are divided by.", examples=[2.5]),
+    ] = CONFUSION_TEMPERATURE,
+) -> Tensor:
+    """Mix classes less in what is predicted for target images (MCC: Jin et al., 2020).
+
+    Jin et al., "Minimum Class Confusion for Versatile Domain Adaptation".
+    """
+    return weight * class_confusion(target, temperature)

@@ -18,10 +18,10 @@ from bench.data import (
     Dataset,
     TextDataset,
     format_version,
-    open_dataset,
+    open_with_target,
     target_task_of,
 )
-from bench.data.dataset import RGB, SPLIT_NOTE, TEST, VAL, ImageDataset
+from bench.data.dataset import RGB, SPLIT_NOTE, TEST, UNLABELLED, VAL, ImageDataset
 from bench.errors import (
     BenchError,
     DataError,
@@ -399,7 +399,7 @@ def open_suite(
     loaded = checked.loaded
     suite = loaded.suite
     with data_errors_placed(loaded):
-        dataset = open_dataset(
+        dataset = open_with_target(
             suite.dataset.name, suite.dataset.options, limits=suite.limits, progress=progress
         )
     _check_task(loaded, dataset)
@@ -885,6 +885,13 @@ class Resolver:
             if traits.needs == "source_head" and weights.classes is None:
                 message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
+            if traits.of_target and UNLABELLED not in self._dataset.splits:
+                message = f"penalty {term.name!r} looks at target data without labels, and"
+                mend = "the suite has none: say dataset: {target_data: …}"
+                self._report(trial, "strategy", f"{message} {mend}")
+            if traits.of_target and plan.pairs is not None:
+                message = f"penalty {term.name!r} looks at single images, and the plan has pairs"
+                self._report(trial, "strategy", f"{message}: leave out one of the two")
             if traits.needs == "layers" and adapter == "side_tuning":
                 message = f"penalty {term.name!r} holds layers of the backbone, and side_tuning"
                 self._report(trial, "strategy", f"{message} leaves them as they are: leave out one")

@@ -439,6 +439,16 @@ class _Checker:
                     if isinstance(path, str) else path
                     for part, path in given.items()
                 }  # fmt: skip
+        target = options.get("target_data")
+        if isinstance(target, str):
+            target = {"path": target}
+        if isinstance(target, dict):
+            target = dict(target)
+            if isinstance(target.get("path"), str):
+                target = {"name": reader_of(target["path"], self._folder), **target}
+                path = self._resolve(target["path"], (*location, "target_data", "path"))
+                target["path"] = str(path)
+            options["target_data"] = target
         return self._checked(self.catalogue.dataset, name, options, location)
 
     def _looks_like_path(self, name: str) -> bool:

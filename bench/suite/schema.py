@@ -56,7 +56,7 @@ NOT_IN_LABELS = ("path", "classes")
 
 OPTIONS_ADDED_LATER = (
     "penalty", "objective", "splits", "bits", "split", "group", "channels", "target", "labels",
-    "stoch_norm", "top",
+    "stoch_norm", "top", "target_data",
 )  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 
@@ -111,6 +111,10 @@ class Entry(BaseModel):
         """The entry without what says where its files lie, or what is in them."""
         left = (*PATH_OPTIONS, *CONTENT_OPTIONS)
         options = {k: v for k, v in self.options.items() if k not in left}
+        if options.get("target_data") is not None:
+            options["target_data"] = {
+                k: v for k, v in options["target_data"].items() if k not in left
+            }
         return self.model_copy(update={"options": options})
 
 

@@ -218,6 +218,8 @@ def _compared(needs: str) -> tuple[torch.Tensor | dict[str, torch.Tensor], Any]:
 
     if needs == "features":
         return drawn(6, 4).requires_grad_(), torch.arange(6) % 2
+    if needs.startswith("target_"):
+        return drawn(6, 4).requires_grad_(), drawn(6, 4)
     if needs == "source_head":
         return drawn(6, 4).requires_grad_(), drawn(6, 4).softmax(dim=1)
     if needs == "layers":

@@ -53,11 +53,20 @@ def _trains_trunk(network: Network) -> bool:
     )
 
 
+class Outputs(NamedTuple):
+    """What flows into the head of some samples, and the logits that it gives."""
+
+    features: Tensor
+    logits: Tensor
+
+
 class Rows(NamedTuple):
     """Some rows of a batch as they have passed the network, and what they count.
 
     `activations` are what flowed in, `outputs` what layers and the trunk (`head`) gave, `dropout`
     is the key of their draws. With `share` they are a part of the batch, whose sum counts `times`.
+    `logits` are theirs, and `target` is of samples without labels that have passed together with
+    them, if any have.
     """
 
     activations: Tensor
@@ -66,6 +75,8 @@ class Rows(NamedTuple):
     dropout: tuple[int | str, ...]
     share: Share | None
     times: int
+    logits: Tensor | None = None
+    target: Outputs | None = None
 
 
 def feature_penalty(training: Training, step: Step, rows: Rows) -> Tensor:
@@ -89,6 +100,12 @@ def _compared(
     """What a penalty takes that `needs` this."""
     if needs == "features":
         return _pooled(rows.outputs[HEAD]), rows.targets
+    if needs.startswith("target_"):
+        assert rows.target is not None
+        assert rows.logits is not None
+        if needs == "target_logits":
+            return rows.target.logits, rows.logits
+        return _pooled(rows.target.features), _pooled(rows.outputs[HEAD])
     if needs == "layers":
         return _layers(training, step, rows)
     references = training.references

@@ -33,7 +33,6 @@ from bench.training.trial import (
     Training,
     apply_stage,
     as_recorded,
-    batch_order,
     check_finite,
     hits,
     label_thresholds,
@@ -43,6 +42,7 @@ from bench.training.trial import (
     set_lr,
     start_of,
     step_loss,
+    steps_of,
     stops_early,
     train_scores,
 )
@@ -336,10 +336,7 @@ def _train_epoch(
         boundary = None  # the starting network begins with other activations than this one
     train = training.splits.train
     inputs = EpochInputs(training, boundary, training.views, epoch, among=train, pristine=pristine)
-    steps = [
-        Step(inputs=inputs, samples=samples, number=number, capture=capture, held=held)
-        for number, samples in enumerate(batch_order(training, epoch))
-    ]
+    steps = steps_of(training, inputs, capture, held)
     training.rates = relative_rates(training, epoch, steps)
     first_lr = 0.0
     loss_sum = torch.zeros((), device=training.device)

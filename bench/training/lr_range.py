@@ -28,10 +28,10 @@ from bench.training.trial import (
     Training,
     apply_stage,
     as_recorded,
-    batch_order,
     set_group_lrs,
     start_of,
     step_loss,
+    steps_of,
 )
 
 LOW, HIGH, STEPS = 1e-6, 10.0, 100
@@ -180,8 +180,7 @@ def _steps(
             among=training.splits.train,
             pristine=pristine,
         )
-        for number, samples in enumerate(batch_order(training, epoch)):
-            yield Step(inputs=inputs, samples=samples, number=number, capture=capture, held=held)
+        yield from steps_of(training, inputs, capture, held)
 
 
 # Losses ---------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bench.data import Samples
 from bench.methods.objectives import Share
+from bench.methods.plan import HEAD
 from bench.models.evaluation import evaluation_batch
-from bench.training.feature_penalties import Rows, feature_penalty
+from bench.training.feature_penalties import Outputs, Rows, feature_penalty
 from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
 from bench.training.trial import (
@@ -95,6 +96,11 @@ def loss_and_logits(
     dropout masks of its own.
     """
     epoch, boundary = step.inputs.epoch, step.inputs.boundary
+    sources, target = len(activations), None
+    if step.beside is not None:
+        assert step.beside_inputs is not None
+        assert share is None, "a batch that is aligned is never cut"
+        activations = torch.cat([activations, step.beside_inputs.of(step.beside)])
     of_step = (training.settings.seed, "dropout", epoch, step.number)
     dropout = of_step if piece is None else (*of_step, piece)
     logits, captured = forward(
@@ -105,13 +111,17 @@ def loss_and_logits(
         held=step.held,
         dropout=dropout,
     )
+    if step.beside is not None:
+        target = Outputs(captured[HEAD][sources:], logits[sources:])
+        activations, logits = activations[:sources], logits[:sources]
+        captured = {name: each[:sources] for name, each in captured.items()}
     loss = training.objective.loss(logits, targets, share)
     for name in step.capture:
         if name in captured:
             own = training.objective.loss(captured[name].float(), targets, share)
             loss = loss + AUXILIARY_WEIGHT * own
     if step.held is not None:
-        rows = Rows(activations, captured, targets, dropout, share, times)
+        rows = Rows(activations, captured, targets, dropout, share, times, logits, target)
         loss = loss + feature_penalty(training, step, rows)
     return loss, logits.detach()
 

@@ -69,7 +69,7 @@ def _norms(training: Training, step: Step, groups: Iterable[Sequence[nn.Paramete
     In fp16 all have the factor that losses are scaled by, which no ratio keeps.
     """
     training.optimizer.zero_grad(set_to_none=True)
-    training.compute.add_gradients(training, replace(step, held=None))
+    training.compute.add_gradients(training, replace(step, held=None, beside=None))
     return torch.stack([get_total_norm(map(_gradient, parameters)) for parameters in groups])
 
 

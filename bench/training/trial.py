@@ -34,7 +34,7 @@ from bench.methods.objectives import (
     PairDistance,
     recorded_loss,
 )
-from bench.methods.penalties import PENALTIES
+from bench.methods.penalties import PENALTIES, aligns
 from bench.methods.plan import HEAD, Plan, Stage, Term, adapter_of
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.target_tasks import (
@@ -229,7 +229,10 @@ class Training:
     def _viewed(self) -> Samples:
         """The samples that trainings with the same views look at."""
         whole = reads_whole_views(self.settings, varies=True, beside_all=self.beside_all)
-        return viewed_samples(self.splits.train, of=len(self.data), whole=whole)
+        among = self.splits.train
+        if aligns(self.plan):
+            among = np.union1d(among, self.splits.unlabelled)
+        return viewed_samples(among, of=len(self.data), whole=whole)
 
     def _inputs(self, augmentation: Entry) -> Inputs:
         return self.data.inputs(
@@ -535,6 +538,20 @@ def batch_order(training: Training, epoch: int) -> list[Samples]:
     return np.split(order, epoch_edges(training.plan, settings, len(samples))[1:])
 
 
+def unlabelled_order(training: Training, epoch: int, sizes: Sequence[int]) -> list[Samples]:
+    """Target samples without labels beside every batch of `epoch`, as many as it has.
+
+    They depend on (seed, epoch, target data) alone, and come again when all have been there. A
+    batch of one gets two, as within a domain samples are compared.
+    """
+    samples, seed = training.splits.unlabelled, training.settings.seed
+    counts = [max(2, size) for size in sizes]
+    generator = np.random.default_rng(derive_seed(seed, "unlabelled order", epoch))
+    rounds = -(-sum(counts) // len(samples))
+    order = np.concatenate([generator.permutation(samples) for _ in range(rounds)])
+    return np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
+
+
 def epoch_edges(plan: Plan, settings: Settings, samples: int) -> list[int]:
     """Where the batches of an epoch begin, where the training split has so many samples."""
     return batch_edges(plan.rows(samples), settings.batch_size, together=plan.together)
@@ -581,6 +598,17 @@ class EpochInputs:
             rows = positions(self._universe, samples)
             return on_device(gather(self._view, rows), self._training.device)
         return self.through_trunk(self.batch(samples))
+
+    def among(self, samples: Samples) -> EpochInputs:
+        """The same of other samples, which will be asked for instead."""
+        return EpochInputs(
+            self._training,
+            self.boundary,
+            self._views,
+            self.epoch,
+            among=samples,
+            pristine=self._keeps,
+        )
 
     def through_trunk(self, batch: Tensor) -> Tensor:
         """Activations of what the network takes."""
@@ -638,7 +666,9 @@ class Step:
     """One optimiser step, the `number`-th of its epoch, on `samples`; the network sees `inputs`.
 
     `capture` names branches, whose logits have a part in the loss; `held` are layers whose outputs
-    have one, by penalties of features (None: there are none of these).
+    have one, by penalties of features (None: there are none of these). `beside` are samples without
+    labels that pass the network together with those that train, and `beside_inputs` what it sees of
+    them; both are there if the plan aligns what trains with target data.
     """
 
     inputs: EpochInputs
@@ -646,6 +676,39 @@ class Step:
     number: int
     capture: tuple[str, ...] = ()
     held: Mapping[str, nn.Module] | None = None
+    beside: Samples | None = None
+    beside_inputs: EpochInputs | None = None
+
+
+def steps_of(
+    training: Training,
+    inputs: EpochInputs,
+    capture: tuple[str, ...],
+    held: Mapping[str, nn.Module] | None,
+) -> list[Step]:
+    """The steps of the epoch of `inputs`, with target data beside them if the plan looks at it.
+
+    Where a stage trains nothing in front of the head nothing is `held`, and nothing is beside.
+    """
+    batches = batch_order(training, inputs.epoch)
+    beside: Sequence[Samples | None] = [None] * len(batches)
+    of_target = None
+    if held is not None and aligns(training.plan):
+        sizes = [len(samples) for samples in batches]
+        beside = unlabelled_order(training, inputs.epoch, sizes)
+        of_target = inputs.among(training.splits.unlabelled)
+    return [
+        Step(
+            inputs=inputs,
+            samples=samples,
+            number=number,
+            capture=capture,
+            held=held,
+            beside=own,
+            beside_inputs=of_target,
+        )
+        for number, (samples, own) in enumerate(zip(batches, beside, strict=True))
+    ]
 
 
 class Compute(Protocol):

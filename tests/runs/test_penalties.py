@@ -54,6 +54,10 @@ BSS, CO_TUNING = {"penalty": {"bss": 0.001}}, {"penalty": {"co_tuning": 1}}
             {"strategy": {"name": "side_tuning", "penalty": {"delta": 0.01}}},
             "penalty 'delta' holds layers of the backbone, and side_tuning leaves them as they are",
         ),
+        (
+            _strategy(penalty={"mcc": 1}),
+            "penalty 'mcc' looks at target data without labels, and the suite has none",
+        ),
         (_strategy(stoch_norm=1.5), "stoch_norm must be less than or equal to 1, got 1.5"),
         (_strategy(penalty={"bss": {"k": 0}}), "bss: k must be greater than or equal to 1, got 0"),
     ],

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bench.data.dataset import DATASETS, TEST, Converted, DecodeFailure, open_dataset
 from bench.data.images.channels import in_form
+from bench.data.target_data import open_with_target
 from bench.data.text.reading import plain_text
 from bench.data.text.tokens import load_tokenizer
 from bench.errors import BenchError, DataError, MachineError
@@ -70,7 +71,9 @@ def _test_split(run: Run, chosen: Chosen, preprocessing: Preprocessing) -> HeldO
         raise DataError("the run kept no predictions of the trial")
     name, options = _data_set(run.suite.get("dataset"))
     _refuse_downloads(name, options)
-    dataset = open_dataset(name, options)
+    if (target := options.get("target_data")) is not None:
+        _refuse_downloads(target["name"], target)
+    dataset = open_with_target(name, options)
     if (dataset.classes, dataset.kind) != (preprocessing.classes, preprocessing.kind):
         raise DataError(f"the data set {name} no longer has the classes of the run")
     places = {sample: place for place, sample in enumerate(dataset.sample_ids)}

@@ -1,0 +1,153 @@
+"""Penalties that look at target data without labels, as trainings meet them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.execution.jobs import cut
+from bench.methods.alignment import class_confusion, multi_kernel_discrepancy
+from bench.models.network import Network
+from bench.suite import Trial
+from bench.training.freezing import epoch_start
+from bench.training.loop import Branch, isolated
+from bench.training.trial import Training, unlabelled_order
+from tests.execution.test_reuse import job_of, numbers, results_of
+from tests.tiny import DATA, make_trial, tiny_training
+
+TARGET = {"name": "fractals_shifted", **DATA}
+DAN, MCC = {"dan": {"weight": 1.0}}, {"mcc": {"weight": 1.0, "temperature": 2.5}}
+
+
+def _trial(penalty: Any = None, strategy: str = "full_finetune", **settings: Any) -> Trial:
+    options = {**settings.pop("options", {}), "penalty": penalty}
+    data = {"target_data": TARGET}
+    own = {"backbone": "timm/test_efficientnet", "data": data, **settings}
+    return make_trial(strategy, options=options, **own)
+
+
+def _state(network: Network) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in network.model.state_dict().items()}
+
+
+def _epoch(trial: Trial) -> tuple[Training, dict[str, Tensor]]:
+    training = tiny_training(trial)
+    with isolated(1):
+        training.load({})
+        Branch(training=training).train_epoch()
+    return training, _state(training.network)
+
+
+def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_weighs_nothing_is_plain_source_training_and_the_rest_is_not() -> None:
+    _, plain = _epoch(_trial())
+    nothing = {"dan": {"weight": 0.0}, "mcc": {"weight": 0.0, "temperature": 2.5}}
+    assert _same(plain, _epoch(_trial(nothing))[1])
+    for penalty in (DAN, MCC):
+        assert not _same(plain, _epoch(_trial(penalty))[1])
+
+
+def test_labels_of_the_target_change_nothing() -> None:
+    training, expected = _epoch(_trial(MCC))
+    other = tiny_training(_trial(MCC))
+    labels = other.data.labels.copy()
+    labels[other.splits.unlabelled] = 1
+    other = replace(other, data=replace(other.data, labels=labels))
+    with isolated(1):
+        other.load({})
+        Branch(training=other).train_epoch()
+    assert len(training.splits.unlabelled) == 28
+    assert _same(expected, _state(other.network))
+
+
+@pytest.mark.parametrize("penalty", [DAN, MCC])
+def test_a_step_has_the_gradient_of_loss_and_penalty_of_both_batches(penalty: Any) -> None:
+    # One step of plain SGD with the rate 1 moves parameters by their gradients.
+    trial = _trial(
+        penalty,
+        batch_size=16,
+        lr=1.0,
+        epochs=1,
+        momentum=0.0,
+        weight_decay=0.0,
+        augmentation="none",
+    )
+    training = tiny_training(trial)
+    with isolated(1):
+        training.load({})
+        before = _state(training.network)
+        Branch(training=training).train_epoch()
+        after = _state(training.network)
+        other = tiny_training(trial)
+        other.load({})
+        network = other.network
+        network.train()
+        source = other.splits.train
+        (target,) = unlabelled_order(other, 0, [len(source)])
+        batch = other.views.batch(np.concatenate([source, target]), 0)
+        features = network(batch, stop="head")
+        logits = network(features.float(), start="head")
+        count = len(source)
+        loss = F.cross_entropy(logits[:count], torch.from_numpy(other.data.labels[source]))
+        if "dan" in penalty:
+            pooled = features.flatten(2).mean(dim=2) if features.ndim > 2 else features
+            loss = loss + multi_kernel_discrepancy(pooled[:count], pooled[count:])
+        else:
+            loss = loss + class_confusion(logits[count:])
+        loss.backward()
+    for name, parameter in network.model.named_parameters():
+        assert parameter.grad is not None
+        moved = before[name] - after[name]
+        torch.testing.assert_close(moved, parameter.grad, rtol=2e-3, atol=2e-5)
+
+
+def test_target_batches_depend_on_seed_and_epoch_and_leave_nothing_out() -> None:
+    training = tiny_training(_trial(MCC))
+    sizes = [8, 8, 8, 1]
+    order = unlabelled_order(training, 0, sizes)
+    assert [len(each) for each in order] == [8, 8, 8, 2]
+    again, later = unlabelled_order(training, 0, sizes), unlabelled_order(training, 1, sizes)
+    assert all(np.array_equal(a, b) for a, b in zip(order, again, strict=True))
+    assert not np.array_equal(order[0], later[0])
+    rounds = np.concatenate(unlabelled_order(training, 0, [28, 28]))
+    assert sorted(rounds[:28]) == sorted(rounds[28:]) == training.splits.unlabelled.tolist()
+
+
+def test_shared_stopped_and_kept_trials_have_the_bits_of_trials_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With views that are kept, behind frozen groups whose features are, and after a head alone."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    trials = [
+        _trial(),
+        _trial(MCC),
+        _trial(DAN, "partial_finetune", options={"top": 2}, augmentation="none"),
+        _trial(MCC, "lp_ft", options={"probe_epochs": 1}),
+    ]
+    jobs = [job_of(trial) for trial in trials]
+    boundary, pristine = epoch_start(jobs[2].outline, jobs[2].plan, 0)
+    assert boundary is not None
+    assert pristine
+    alone = results_of(cut(jobs, reuse=False))
+    results_of(cut([replace(job, stop=1) for job in jobs], reuse=True))
+    together = results_of(cut(jobs, reuse=True))
+    for job in jobs:
+        assert alone[job.trial_id].error is None
+        assert numbers(together[job.trial_id]) == numbers(alone[job.trial_id]), job.trial.label
+
+
+def test_keys_know_the_target_where_the_plan_looks_at_it() -> None:
+    plain, own = job_of(_trial()), job_of(_trial(MCC))
+    assert plain.keys[0] != own.keys[0]
+    nothing = job_of(_trial({"mcc": {"weight": 0.0, "temperature": 2.5}}))
+    assert nothing.keys[0] == plain.keys[0]
