@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +14,7 @@ from bench.data.text.tokens import tokenise
 from bench.keys import content_hash
 from bench.methods.plan import HEAD
 from bench.methods.prompts import class_texts
+from bench.models.fitted_head import linear_of
 from bench.models.image_text.towers import TextTower
 from bench.system.transfers import on_device
 from bench.training.trial import Training
@@ -40,7 +40,7 @@ def zero_shot_head(training: Training) -> dict[str, Tensor]:
     ((name, layer),) = layers
     texts = OfTower(training)
     rows = texts.directions(class_texts(texts.classes, **training.settings.head.options))
-    tensors = {"weight": rows / math.sqrt(rows.shape[1]), "bias": torch.zeros(len(rows))}
+    tensors = linear_of({"directions": rows})
     return {f"{name}.{own}": tensors[own] for own, _ in layer.named_parameters()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,6 +68,7 @@ def test_a_checkpoint_gives_what_was_predicted_alone_and_among_others(
     one.network(first.predictions.classes)
 
 
+WISE: dict[str, Any] = {"templates": ["a drawing of a {}."]}
 WORDS: dict[str, Any] = {"templates": ["a {}", "two {}"], "prompts": {"class1": ["an ant"]}}
 
 
@@ -225,6 +227,41 @@ def test_all_that_images_have_works_on_the_image_tower(tmp_path: Path) -> None:
     }
     run = bench.run(suite, out=tmp_path, device="cpu")
     assert set(run.trials["status"]) == {"complete"}
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_the_ends_of_wise_ft_are_zero_shot_and_what_started_there(tmp_path: Path) -> None:
+    suite = {
+        "name": "ends",
+        "dataset": {"name": "fractals", "classes": 2, "image_size": 32, **FEW},
+        "backbone": clip_backbone(),
+        "strategy": [{"name": "zero_shot", **WISE}, "linear_probe", "lora"],
+        "head": {"name": "zero_shot", **WISE},
+        "after": [{"name": "wise_ft", "alphas": [0.0]}, {"name": "wise_ft", "alphas": [1.0]}],
+        "precision": "fp32",
+        "epochs": 1,
+        "lr": 0.01,
+        "seed": 0,
+    }
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    trials = run.trials.set_index("trial")
+    (zero,) = trials.index[trials["strategy"].str.startswith("zero_shot")]
+    made = run.children[run.children["status"] == "complete"]
+    assert len(made) == 4
+
+    def probabilities(of: str) -> np.ndarray:
+        own = run.predictions if of in trials.index else run.child_predictions
+        rows = own[own["trial"] == of].set_index("sample").filter(like="probability_")
+        return rows.sort_index().to_numpy()
+
+    for row in made.to_dict("records"):
+        found = probabilities(row["child"])
+        if row["name"].endswith("(1.0,))"):
+            assert (found == probabilities(row["base"])).all()
+        else:
+            assert np.abs(found - probabilities(zero)).max() < 1e-6
+            assert np.abs(found - probabilities(row["base"])).max() > 1e-6
 
 
 @pytest.mark.campaign
