@@ -228,8 +228,8 @@ def _state(model: TrainedModel) -> State:
     held = head.held()
     if held.keys() != {"directions"}:
         return state
-    del state[f"{prefix}directions"]
-    return {**state, **{f"{prefix}{name}": own for name, own in linear_of(held).items()}}
+    rest = {name: own for name, own in state.items() if not name.startswith(prefix)}
+    return {**rest, **{f"{prefix}{name}": own for name, own in linear_of(held).items()}}
 
 
 def _kin(model: TrainedModel, held: State, *, with_head: bool) -> tuple[Any, ...]:
@@ -287,7 +287,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
 
 def _zero_shot_of(trials: pd.DataFrame, trial: str) -> str | None:
     """The zero-shot classifier at which the head of a trial started: of the same words."""
-    head = trials.loc[trial, "head"]
+    head = str(trials.loc[trial, "head"])
     if head.partition("(")[0] != ZERO_SHOT_HEAD:
         return None
     own, those = trials.loc[trial, _BUT_HEAD], trials[_BUT_HEAD]
