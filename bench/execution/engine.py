@@ -33,11 +33,12 @@ from bench.execution.jobs import (
 )
 from bench.keys import content_hash
 from bench.methods.penalties import needs_source_head
-from bench.models import PRETRAINED_HEAD, Network, build_network, head_start
+from bench.models import PRETRAINED_HEAD, ZERO_SHOT_HEAD, Network, build_network, head_start
 from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
 from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory, installed_versions
+from bench.training.class_texts import zero_shot_head
 from bench.training.data_parallel import Follow, Followers, Ranks, SharedBatches
 from bench.training.failures import (
     DeviceLostError,
@@ -236,10 +237,12 @@ class _Performance:
                     num_classes=len(self._data.classes),
                     seed=settings.seed,
                 )
+            training = self._training(job, network_of=jobs[0])
+            start = starts[settings.seed]
             trial = HeadTrial(
-                training=self._training(job, network_of=jobs[0]),
+                training=training,
                 epochs=job.heads_end,
-                start=starts[settings.seed],
+                start={name: training.learned.get(name, start[name]) for name in start},
                 keys=job.keys,
             )
             by_trial[id(trial)] = job
@@ -536,7 +539,7 @@ def make_training(
 ) -> Training:
     """The network and everything else that the trainer needs for this job."""
     trial = job.trial
-    return Training(
+    training = Training(
         network=build(job, data) if network is None else network,
         plan=job.plan,
         data=data,
@@ -557,6 +560,10 @@ def make_training(
         start=start,
         memory=memory,
     )
+    if trial.settings.head.name == ZERO_SHOT_HEAD:
+        with isolated(trial.settings.cpu_threads, job.device):
+            training.begin_with(zero_shot_head(training))
+    return training
 
 
 def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome) -> None:

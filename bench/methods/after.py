@@ -160,7 +160,10 @@ def wise_ft(
         ),
     ] = GRID,
 ) -> Interpolation:
-    """Weights between those of a seed's `linear_probe` and of a trial (Wortsman et al., 2022)."""
+    """Weights between those of a seed's `linear_probe` and of a trial (Wortsman et al., 2022).
+
+    Of a trial whose head is `zero_shot`, between the strategy `zero_shot` of the same words and it.
+    """
     return Interpolation(alphas=tuple(alphas))
 
 

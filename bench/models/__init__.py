@@ -25,7 +25,13 @@ from bench.models.catalogue import (
     sample_shape,
     takes,
 )
-from bench.models.heads import HEADS, PRETRAINED_HEAD, HeadShape, class_members
+from bench.models.heads import (
+    HEADS,
+    PRETRAINED_HEAD,
+    ZERO_SHOT_HEAD,
+    HeadShape,
+    class_members,
+)
 from bench.models.text.families import family_of as text_family
 from bench.models.weights import (
     Weights,
@@ -49,6 +55,7 @@ __all__ = [
     "HEADS",
     "OUTSIDE_BACKBONES",
     "PRETRAINED_HEAD",
+    "ZERO_SHOT_HEAD",
     "Backbone",
     "HeadShape",
     "LayerGroup",

@@ -160,8 +160,14 @@ def outline(
 
     Raises `PlanError` for an adapter that the backbone has no place for.
     """
-    options = tuple(sorted(head.options.items()))
-    return _outline(backbone, head.name, options, adapter, source_head)
+    return _outline(backbone, *layers_of(head), adapter, source_head)
+
+
+def layers_of(head: HeadEntry) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """Name and options, which are hashable, of a head with the same layers."""
+    if head.name in HEADS and (like := HEADS.get(head.name).traits.layers_of) is not None:
+        return like, ()
+    return head.name, tuple(sorted(head.options.items()))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,15 @@ class FittedHead(nn.Module):
         if self._compute is None:
             return features
         return self._compute(self.held(), self._numbers, features)
+
+
+def linear_of(held: Held) -> dict[str, Tensor]:
+    """The linear layer that gives the same of features of length √d as `directions` do.
+
+    Image–text models have such features `[n, d]`; logits agree to rounding.
+    """
+    rows = held["directions"]
+    return {"weight": rows / sqrt(rows.shape[1]), "bias": rows.new_zeros(len(rows))}
 
 
 # What it computes -------------------------------------------------------------------------------

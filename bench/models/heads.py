@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from bench.errors import DataError, nearest
+from bench.methods.prompts import NO_NAMES, NO_PROMPTS, TEMPLATES, Names, Prompts, Templates
 from bench.models.randomness import keyed_initialisation
-from bench.suite.registry import NoTraits, Registry
+from bench.suite.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
 PRETRAINED_HEAD = "pretrained"
 """Keeps the classifier that came with the weights and reads the data set's classes from it."""
+
+ZERO_SHOT_HEAD = "zero_shot"
+"""A linear head that starts as the strategy `zero_shot` ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +31,38 @@ class HeadShape:
     dropout: float = 0.0
 
 
-HEADS: Registry[Callable[..., HeadShape], NoTraits] = Registry("head", NoTraits, takes=())
+@dataclass(frozen=True, kw_only=True)
+class HeadTraits:
+    """`layers_of`: the head that has the same layers and starts at random.
+
+    Strategies that always have that one take this one too.
+    """
+
+    layers_of: str | None = None
+
+
+HEADS: Registry[Callable[..., HeadShape], HeadTraits] = Registry("head", HeadTraits, takes=())
 
 
 @HEADS.register("linear")
 def linear() -> HeadShape:
     """One linear layer; dropout in front of it only where the architecture has some."""
+    return HeadShape()
+
+
+@HEADS.register(ZERO_SHOT_HEAD, layers_of="linear")
+def zero_shot(
+    *,
+    templates: Templates = TEMPLATES,
+    names: Names = NO_NAMES,
+    prompts: Prompts = NO_PROMPTS,
+) -> HeadShape:
+    """One linear layer that starts at the texts of the classes, of image–text models alone.
+
+    Before the first step logits are those of the strategy `zero_shot` with the same words, within
+    10⁻⁶ of the model's scale (Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, 2022, arXiv
+    2109.01903).
+    """
     return HeadShape()
 
 

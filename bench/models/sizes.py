@@ -9,7 +9,7 @@ import torch
 
 from bench.methods.plan import Term
 from bench.models import Network
-from bench.models.build import HeadEntry, outline_network
+from bench.models.build import HeadEntry, layers_of, outline_network
 from bench.models.catalogue import sample_shape
 from bench.models.flops import arbitrary_network
 from bench.suite.registry import remembered
@@ -19,8 +19,7 @@ def tensor_bytes(
     backbone: str, head: HeadEntry, num_classes: int, adapter: Term | None = None
 ) -> Mapping[str, int]:
     """Bytes of each parameter and buffer, by address."""
-    options = tuple(sorted(head.options.items()))
-    return _tensor_bytes(backbone, head.name, options, num_classes, adapter)
+    return _tensor_bytes(backbone, *layers_of(head), num_classes, adapter)
 
 
 @remembered

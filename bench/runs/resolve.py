@@ -47,6 +47,7 @@ from bench.methods.target_tasks import (
 )
 from bench.models import (
     PRETRAINED_HEAD,
+    ZERO_SHOT_HEAD,
     Weights,
     check_channels,
     check_fit,
@@ -538,6 +539,7 @@ class Resolver:
         self._check_sample_weights(trial, plan)
         self._check_pairs(trial, plan)
         self._check_texts(trial, weights)
+        self._check_zero_shot_head(trial, weights)
         self._check_penalties(trial, plan, weights)
         self._note_contradiction(trial, size, weights)
         self._note_unknown(trial, size, weights)
@@ -859,6 +861,24 @@ class Resolver:
             self._report(trial, "weights", f"{message}, which {weights.name} do not know")
         said = {key: trial.strategy.options.get(key, {}) for key in ("names", "prompts")}
         self._try(trial, "strategy", lambda: check_said(self._dataset.classes, **said))
+
+    def _check_zero_shot_head(self, trial: Trial, weights: Weights) -> None:
+        """A head that starts at texts needs both towers with their values, and classes."""
+        head = trial.settings.head
+        if head.name != ZERO_SHOT_HEAD:
+            return
+        backbone, message = trial.backbone.name, f"head {head.name!r} starts at texts of classes"
+        if not is_image_text(backbone):
+            reason = f"{message} and needs an image–text model (clip/NAME), got {backbone}"
+            self._report(trial, "head", f"{reason}; use linear")
+        elif weights.name in ("none", "fractals"):
+            reason = f"{message}, which weights {weights.name!r} do not know"
+            self._report(trial, "head", f"{reason}; use linear")
+        elif trial.settings.task != CLASSIFICATION.name:
+            reason = f"{message}, and the suite's task is {trial.settings.task}"
+            self._report(trial, "head", f"{reason}; use linear")
+        said = {key: head.options.get(key, {}) for key in ("names", "prompts")}
+        self._try(trial, "head", lambda: check_said(self._dataset.classes, **said))
 
     def _check_class_map(self, trial: Trial, weights: Weights | None) -> None:
         if trial.settings.head.name != PRETRAINED_HEAD or weights is None:

@@ -375,8 +375,10 @@ def normal_form(trial: Trial, catalogue: Catalogue) -> Trial:
 
 def _head_entry(trial: Trial, name: str, catalogue: Catalogue) -> Entry:
     """The head that the strategy always has, with the suite's options where they are for it."""
-    if trial.settings.head.name == name:
-        return trial.settings.head
+    own = trial.settings.head
+    same = own.name in catalogue.head and catalogue.head.get(own.name).traits.layers_of == name
+    if own.name == name or same:
+        return own
     if name not in catalogue.head:
         return Entry(name=name)
     return Entry(name=name, options=catalogue.head.get(name).options().model_dump())

@@ -125,7 +125,11 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
         return f"strategy {strategy!r} compares pairs of samples"
     if key == "weights" and traits.weights == "ignored":
         return f"strategy {strategy!r} starts at random"
-    if key == "head" and traits.head is not None:
+    if (
+        key == "head"
+        and traits.head is not None
+        and not _has_layers(written, traits.head, catalogue)
+    ):
         return f"strategy {strategy!r} always has the head {traits.head!r}"
     if key == "momentum" and settings.optimizer != "sgd":
         return f"optimizer {settings.optimizer!r} has no momentum"
@@ -141,6 +145,12 @@ def _why_unused(key: str, written: Trial, catalogue: Catalogue) -> str | None:
     ):
         return "batches are no larger"
     return None
+
+
+def _has_layers(written: Trial, head: str, catalogue: Catalogue) -> bool:
+    """Whether the head has the layers of the one called `head`, and another start."""
+    name = written.settings.head.name
+    return name in catalogue.head and catalogue.head.get(name).traits.layers_of == head
 
 
 def _is_neutral(key: str, each: WrittenTrial) -> bool:

@@ -357,7 +357,8 @@ class Settings(BaseModel):
         Entry,
         Field(
             description="The classifier that is put on the backbone. A strategy that always has "
-            "the same head (`linear_probe`, `mlp_probe`, `pretrained_head`) ignores it.",
+            "the same head (`linear_probe`, `mlp_probe`, `pretrained_head`) ignores it, "
+            "but may have `zero_shot` where it has `linear`.",
             examples=["linear", {"name": "mlp", "hidden": 256}],
         ),
     ] = Entry(name="linear")

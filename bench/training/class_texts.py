@@ -13,6 +13,8 @@ from torch import Tensor
 from bench.data.text.tokens import tokenise
 from bench.keys import content_hash
 from bench.methods.plan import HEAD
+from bench.methods.prompts import class_texts
+from bench.models.fitted_head import linear_of
 from bench.models.image_text.towers import TextTower
 from bench.system.transfers import on_device
 from bench.training.trial import Training
@@ -26,6 +28,20 @@ def texts_of_classes(training: Training) -> OfTower | OfEncoder | None:
     if training.network.knows_texts:
         return OfTower(training)
     return OfEncoder(training) if training.network.takes_texts else None
+
+
+def zero_shot_head(training: Training) -> dict[str, Tensor]:
+    """A linear head at the zero-shot classifier of the words in its options, by `model`'s names.
+
+    Features of an image–text model have length √d, so rows are directions times scale, over √d.
+    """
+    layers = training.network.head_layers()
+    assert layers is not None, "the head of an image tower is a linear layer"
+    ((name, layer),) = layers
+    texts = OfTower(training)
+    rows = texts.directions(class_texts(texts.classes, **training.settings.head.options))
+    tensors = linear_of({"directions": rows})
+    return {f"{name}.{own}": tensors[own] for own, _ in layer.named_parameters()}
 
 
 @dataclass(frozen=True)

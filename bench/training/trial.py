@@ -94,9 +94,9 @@ class Training:
     takes. `resident` are frozen activations by name that stay on a GPU for all of its epochs;
     `fixed_order`: whether all gradients there have a fixed order of additions. In fp16 losses are
     scaled by `scaler`, as small gradients would be lost. Of regression, `standardised` is how its
-    targets are learned. `learned` are buffers of the network that depend on the training samples,
-    and part of `start`. `rates` are what the plan has measured for the current epoch, by layer
-    group.
+    targets are learned. `learned` are tensors of the network that neither weights nor the seed give
+    but the training samples, or texts, and part of `start`. `rates` are what the plan has measured
+    for the current epoch, by layer group.
     """
 
     network: Network
@@ -139,8 +139,7 @@ class Training:
         if self.start is None:
             self.start = copied_tensors(self.network)
         if self.network.learns:
-            self.learned = self._learned()
-            self.start = {**self.start, **self.learned}
+            self.begin_with(self._learned())
         self.views = self._inputs(self.augmentation)
         if self.views_key and isinstance(self.views, KeepsViews):
             self.views.keep_views(self.views_key, self._viewed, epochs=self.plan.epochs)
@@ -148,6 +147,12 @@ class Training:
         self.objective = _objective(self)
         scales = self.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.device.type) if scales else None
+
+    def begin_with(self, learned: Mapping[str, Tensor]) -> None:
+        """Have these tensors among those that training starts from; checkpoints keep them."""
+        assert self.start is not None
+        self.learned = {**self.learned, **learned}
+        self.start = {**self.start, **learned}
 
     def load(self, moved: Mapping[str, Tensor]) -> None:
         """Give the network its starting weights, but for the tensors that have `moved`."""

@@ -24,7 +24,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def test_registry() -> None:
-    assert list(HEADS) == ["linear", "mlp"]
+    assert list(HEADS) == ["linear", "zero_shot", "mlp"]
     assert all(HEADS.get(name).summary.endswith(".") for name in HEADS)
     with pytest.raises(ValidationError):
         HEADS.get("mlp").options(hidden=0)

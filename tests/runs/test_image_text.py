@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,11 +14,14 @@ from bench.errors import SuiteError
 from bench.execution.executors import InProcessExecutor
 from bench.execution.jobs import cut
 from bench.models.checkpoints import read_checkpoint
+from bench.runs.catalogue import catalogue
 from bench.runs.resolve import resolve_run
 from bench.suite import Entry
+from bench.training.fitted import fit_head
+from bench.training.loop import trainable_parameters
 from tests.texts import text_backbone
-from tests.tiny import make_job, make_trial
-from tests.tiny_clip import clip_backbone
+from tests.tiny import entry, make_job, make_trial, tiny_training
+from tests.tiny_clip import FEATURES, clip_backbone
 
 pytest.importorskip("open_clip")
 
@@ -64,6 +68,91 @@ def test_a_checkpoint_gives_what_was_predicted_alone_and_among_others(
     one.network(first.predictions.classes)
 
 
+WISE: dict[str, Any] = {"templates": ["a drawing of a {}."]}
+WORDS: dict[str, Any] = {"templates": ["a {}", "two {}"], "prompts": {"class1": ["an ant"]}}
+
+
+def starting(strategy: str, *, words: dict[str, Any] = WORDS, **settings: Any) -> Any:
+    """A trial whose head starts at texts."""
+    return make_trial(
+        strategy,
+        backbone=clip_backbone(),
+        augmentation="none",
+        data=FEW,
+        head=entry(catalogue().head, "zero_shot", **words),
+        weights=Entry(name="pretrained"),
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "lora"])
+def test_a_head_that_starts_at_texts_is_zero_shot_before_the_first_step(strategy: str) -> None:
+    own = make_job(starting(strategy))
+    found = tiny_training(starting(strategy))
+    found.load({})
+    zero = tiny_training(trial("zero_shot", **WORDS))
+    zero.load(fit_head(zero).tensors)
+    images = found.central.batch(found.splits.test, 0)
+    found.network.eval()
+    zero.network.eval()
+    with torch.no_grad():
+        logits, wanted = found.network(images), zero.network(images)
+    scale = float(found.network.model.text_tower().scale)
+    assert (logits - wanted).abs().max() <= 1e-6 * scale
+    assert wanted.std() > 1e-3
+    head = FEATURES * 2 + 2
+    trainable = trainable_parameters(found.network, own.plan)
+    assert trainable == head if strategy == "linear_probe" else trainable > head
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "linear_probe",
+        pytest.param("lp_ft", marks=pytest.mark.campaign),
+        pytest.param("full_finetune", marks=pytest.mark.campaign),
+        pytest.param("lora", marks=pytest.mark.campaign),
+    ],
+)
+def test_what_starts_at_texts_is_the_same_alone_and_among_others(
+    strategy: str, tmp_path: Path
+) -> None:
+    own = starting(strategy)
+    alone = make_job(own, trial_id="a", checkpoint=tmp_path / "alone.safetensors")
+    others = (
+        make_job(starting(strategy, words={}), trial_id="b"),
+        make_job(starting(strategy, seed=1), trial_id="c"),
+        make_job(starting(strategy, epochs=3), trial_id="d"),
+        make_job(own, trial_id="e", checkpoint=tmp_path / "again.safetensors"),
+    )
+    (first,) = InProcessExecutor().run(cut([alone], reuse=False), lambda _: None)
+    results = InProcessExecutor().run(cut(others, reuse=True), lambda _: None)
+    second = {each.trial_id: each for each in results}["e"]
+    assert (first.error, second.error) == (None, None)
+    assert first.predictions is not None
+    assert second.predictions is not None
+    assert (first.predictions.probabilities == second.predictions.probabilities).all()
+    one, two = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("alone", "again"))
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+    one.network(first.predictions.classes)
+
+
+def test_keys_know_the_texts_of_heads() -> None:
+    trials = (
+        starting("linear_probe"),
+        starting("linear_probe", words={}),
+        starting("linear_probe", words={"names": {"class0": "ant"}}),
+        trial_of_random_head(),
+    )
+    assert len({make_job(each).keys for each in trials}) == len(trials)
+
+
+def trial_of_random_head() -> Any:
+    own = starting("linear_probe")
+    head = entry(catalogue().head, "linear")
+    return own.model_copy(update={"settings": own.settings.model_copy(update={"head": head})})
+
+
 def test_keys_know_the_texts() -> None:
     trials = (
         trial("zero_shot"),
@@ -86,6 +175,26 @@ def test_keys_know_the_texts() -> None:
         (
             {"strategy": {"name": "zero_shot", "names": {"fractal_0": "x"}}},
             "names: the data set has no class",
+        ),
+        (
+            {
+                "strategy": "full_finetune",
+                "head": "zero_shot",
+                "backbone": "resnet18",
+                "weights": "fractals",
+            },
+            r"head 'zero_shot' starts at texts of classes and needs an image–text model",
+        ),
+        (
+            {"strategy": "from_scratch", "head": "zero_shot", "weights": "none"},
+            "weights 'none' do not know",
+        ),
+        (
+            {
+                "strategy": "linear_probe",
+                "head": {"name": "zero_shot", "prompts": {"ants": ["x"]}},
+            },
+            "prompts: the data set has no class",
         ),
     ],
 )
@@ -118,6 +227,41 @@ def test_all_that_images_have_works_on_the_image_tower(tmp_path: Path) -> None:
     }
     run = bench.run(suite, out=tmp_path, device="cpu")
     assert set(run.trials["status"]) == {"complete"}
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
+def test_the_ends_of_wise_ft_are_zero_shot_and_what_started_there(tmp_path: Path) -> None:
+    suite = {
+        "name": "ends",
+        "dataset": {"name": "fractals", "classes": 2, "image_size": 32, **FEW},
+        "backbone": clip_backbone(),
+        "strategy": [{"name": "zero_shot", **WISE}, "linear_probe", "lora"],
+        "head": {"name": "zero_shot", **WISE},
+        "after": [{"name": "wise_ft", "alphas": [0.0]}, {"name": "wise_ft", "alphas": [1.0]}],
+        "precision": "fp32",
+        "epochs": 1,
+        "lr": 0.01,
+        "seed": 0,
+    }
+    run = bench.run(suite, out=tmp_path, device="cpu")
+    trials = run.trials.set_index("trial")
+    (zero,) = trials.index[trials["strategy"].str.startswith("zero_shot")]
+    made = run.children[run.children["status"] == "complete"]
+    assert len(made) == 4
+
+    def probabilities(of: str) -> np.ndarray:
+        own = run.predictions if of in trials.index else run.child_predictions
+        rows = own[own["trial"] == of].set_index("sample").filter(like="probability_")
+        return rows.sort_index().to_numpy()
+
+    for row in made.to_dict("records"):
+        found = probabilities(row["child"])
+        if row["name"].endswith("(1.0,))"):
+            assert (found == probabilities(row["base"])).all()
+        else:
+            assert np.abs(found - probabilities(zero)).max() < 1e-6
+            assert np.abs(found - probabilities(row["base"])).max() > 1e-6
 
 
 @pytest.mark.campaign

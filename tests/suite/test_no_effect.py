@@ -122,6 +122,7 @@ def test_an_include_rule_shadows_too(tmp_path: Path) -> None:
         ),
         ({"strategy": "linear_probe", "head": "linear"}, []),
         ({"strategy": ["linear_probe", "full_finetune"], "head": "mlp"}, []),
+        ({"strategy": "linear_probe", "head": "zero_shot"}, []),
         (
             {"augmentation": {"name": "standard", "mix_alpha": 0.2}},
             ["mix_alpha of augmentation 'standard' (s.yaml:2): no effect, nothing is mixed"],

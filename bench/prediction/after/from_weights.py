@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from bench.models.averaging import (
 )
 from bench.models.checkpoints import ModelSpec
 from bench.models.evaluation import EVALUATION_BATCH, Evaluation
+from bench.models.fitted_head import linear_of
+from bench.models.heads import ZERO_SHOT_HEAD
 from bench.models.network import Network
 from bench.prediction.after.finished import (
     OF_INPUTS,
@@ -42,8 +44,12 @@ from bench.results.analysis.predicted import Predicted
 from bench.results.grid import is_missing
 from bench.suite import Entry
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ALIKE = ("backbone", "weights", "head", *OF_INPUTS, "seed")
 """Columns in which trials agree that start from the same values."""
+_BUT_HEAD = [name for name in ALIKE if name != "head"]
 
 Batches = Callable[[Samples], Iterable[Tensor]]
 
@@ -137,21 +143,27 @@ def _merit(finished: Finished, predicted: Predicted) -> float:
 
 
 class _Kitchen:
-    """Trials whose weights are joined: they must have started from the same values."""
+    """Trials whose weights are joined: they must have started from the same values.
 
-    def __init__(self, finished: Finished, trials: Sequence[str]) -> None:
+    With `at_texts` the last one is the zero-shot classifier that the others started at, as the
+    linear layer that gives its logits.
+    """
+
+    def __init__(
+        self, finished: Finished, trials: Sequence[str], *, at_texts: bool = False
+    ) -> None:
         self._finished = finished
         self._models = {trial: finished.open(trial) for trial in trials}
         for model in self._models.values():
             merge(model.network.model)  # factors of a product have no mean that means anything
         self._states: dict[str, State] = {
-            trial: {
-                name: tensor.detach().cpu().clone()
-                for name, tensor in model.network.model.state_dict().items()
-            }
+            trial: {name: each.detach().cpu().clone() for name, each in _state(model).items()}
             for trial, model in self._models.items()
         }
-        first, *others = (_kin(model) for model in self._models.values())
+        first, *others = (
+            _kin(model, self._states[trial], with_head=not at_texts)
+            for trial, model in self._models.items()
+        )
         if any(other != first for other in others):
             raise CannotBeError(
                 "its trials do not start from the same values, or have different inputs"
@@ -207,16 +219,29 @@ class _Kitchen:
             yield from plain(part)
 
 
-def _kin(model: TrainedModel) -> tuple[Any, ...]:
+def _state(model: TrainedModel) -> State:
+    """The tensors of a network, with a linear layer in the place of directions of texts."""
+    state: State = dict(model.network.model.state_dict())
+    if model.network.fitted_head is None:
+        return state
+    prefix, head = model.network.fitted_head
+    held = head.held()
+    if held.keys() != {"directions"}:
+        return state
+    rest = {name: own for name, own in state.items() if not name.startswith(prefix)}
+    return {**rest, **{f"{prefix}{name}": own for name, own in linear_of(held).items()}}
+
+
+def _kin(model: TrainedModel, held: State, *, with_head: bool) -> tuple[Any, ...]:
     """What networks share that start from the same values and see the same inputs."""
     spec: ModelSpec = model.spec
-    options = json.dumps(dict(spec.head_options), sort_keys=True, default=str)
+    head = (spec.head, dict(spec.head_options)) if with_head else None
+    options = json.dumps(head, sort_keys=True, default=str)
     names = (
-        "backbone", "head", "num_classes", "weights", "start", "seed", "image_size", "task",
+        "backbone", "num_classes", "weights", "start", "seed", "image_size", "task",
         "standardised", "described",
     )  # fmt: skip
     own = tuple(getattr(spec, name) for name in names)
-    held = model.network.model.state_dict()
     tensors = frozenset((name, tensor.shape) for name, tensor in held.items())
     return (*own, options, spec.weights_classes, model.preprocessing, tensors)
 
@@ -225,12 +250,21 @@ def _kin(model: TrainedModel) -> tuple[Any, ...]:
 
 
 def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Iterator[Planned]:
-    """Between the probe of a seed and each other trial of it that is reported and starts alike."""
+    """Between the start of each trial that is reported, and the trial.
+
+    That is the zero-shot classifier where its head started there, if the suite has that, else the
+    probe of the seed that starts alike.
+    """
     trials = finished.trials.set_index("trial", drop=False)
     probes = trials[trials["strategy"].str.partition("(")[0] == PROBE]
     vals = probes[finished.run.metric.val].astype(float) * finished.run.metric.sign
     probes = probes.loc[vals.sort_values(ascending=False, kind="stable").index]
     for trial, planned in _of_reported(name, finished):
+        zero = _zero_shot_of(trials, trial)
+        if zero is not None:
+            make = partial(_interpolated, recipe, finished, zero, trial, at_texts=True)
+            yield replace(planned, candidates=(zero, trial), make=make)
+            continue
         if trial in probes.index:
             continue
         own, those = trials.loc[trial, list(ALIKE)], probes[list(ALIKE)]
@@ -251,8 +285,21 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
         )
 
 
-def _interpolated(recipe: Interpolation, finished: Finished, probe: str, trial: str) -> Made:
-    kitchen = _Kitchen(finished, (probe, trial))
+def _zero_shot_of(trials: pd.DataFrame, trial: str) -> str | None:
+    """The zero-shot classifier at which the head of a trial started: of the same words."""
+    head = str(trials.loc[trial, "head"])
+    if head.partition("(")[0] != ZERO_SHOT_HEAD:
+        return None
+    own, those = trials.loc[trial, _BUT_HEAD], trials[_BUT_HEAD]
+    alike = ((those == own) | (those.isna() & own.isna())).all(axis=1)
+    found = trials[alike & (trials["strategy"] == head)]  # their labels have the same options
+    return None if found.empty else str(found["trial"].iloc[0])
+
+
+def _interpolated(
+    recipe: Interpolation, finished: Finished, probe: str, trial: str, *, at_texts: bool = False
+) -> Made:
+    kitchen = _Kitchen(finished, (trial, probe) if at_texts else (probe, trial), at_texts=at_texts)
 
     def merit(alpha: float) -> tuple[float, float]:
         val = kitchen.val((probe, trial), (1 - alpha, alpha))
