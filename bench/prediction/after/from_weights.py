@@ -267,9 +267,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
             continue
         if trial in probes.index:
             continue
-        own, those = trials.loc[trial, list(ALIKE)], probes[list(ALIKE)]
-        # What a kind of samples lacks, as images a pooling, is alike too.
-        fitting = probes[((those == own) | (those.isna() & own.isna())).all(axis=1)]
+        fitting = probes[_alike(probes[list(ALIKE)], trials.loc[trial, list(ALIKE)])]
         if fitting.empty:
             reason = (
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
@@ -285,13 +283,17 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
         )
 
 
+def _alike(those: pd.DataFrame, own: pd.Series) -> pd.Series:
+    """Which rows are like `own`; what a kind of samples lacks, as images a pooling, is alike."""
+    return ((those == own) | (those.isna() & own.isna())).all(axis=1)
+
+
 def _zero_shot_of(trials: pd.DataFrame, trial: str) -> str | None:
     """The zero-shot classifier at which the head of a trial started: of the same words."""
     head = str(trials.loc[trial, "head"])
     if head.partition("(")[0] != ZERO_SHOT_HEAD:
         return None
-    own, those = trials.loc[trial, _BUT_HEAD], trials[_BUT_HEAD]
-    alike = ((those == own) | (those.isna() & own.isna())).all(axis=1)
+    alike = _alike(trials[_BUT_HEAD], trials.loc[trial, _BUT_HEAD])
     found = trials[alike & (trials["strategy"] == head)]  # their labels have the same options
     return None if found.empty else str(found["trial"].iloc[0])
 
