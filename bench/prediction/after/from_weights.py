@@ -267,7 +267,7 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
             continue
         if trial in probes.index:
             continue
-        fitting = probes[_alike(probes[list(ALIKE)], trials.loc[trial, list(ALIKE)])]
+        fitting = probes[_alike(trials, trial, probes, ALIKE)]
         if fitting.empty:
             reason = (
                 f"the suite has no complete {PROBE} of this seed with the same backbone, weights "
@@ -283,8 +283,11 @@ def _interpolations(recipe: Interpolation, name: str, finished: Finished) -> Ite
         )
 
 
-def _alike(those: pd.DataFrame, own: pd.Series) -> pd.Series:
-    """Which rows are like `own`; what a kind of samples lacks, as images a pooling, is alike."""
+def _alike(
+    trials: pd.DataFrame, trial: str, among: pd.DataFrame, names: Sequence[str]
+) -> pd.Series:
+    """Which rows agree with those of `trial`; what a kind of samples lacks is alike too."""
+    own, those = trials.loc[trial, list(names)], among[list(names)]
     return ((those == own) | (those.isna() & own.isna())).all(axis=1)
 
 
@@ -293,7 +296,7 @@ def _zero_shot_of(trials: pd.DataFrame, trial: str) -> str | None:
     head = str(trials.loc[trial, "head"])
     if head.partition("(")[0] != ZERO_SHOT_HEAD:
         return None
-    alike = _alike(trials[_BUT_HEAD], trials.loc[trial, _BUT_HEAD])
+    alike = _alike(trials, trial, trials, _BUT_HEAD)
     found = trials[alike & (trials["strategy"] == head)]  # their labels have the same options
     return None if found.empty else str(found["trial"].iloc[0])
 
