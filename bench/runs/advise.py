@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -73,9 +73,10 @@ def advise(
     refuse_links(resolved.folder)
     rows = transfer_scores(resolved, reporter=reporter)
     write_transfer_scores(resolved.folder, rows)
+    names = start_names(rows)
     for row in rows:
         if row.score == NEIGHBOUR and row.value is None:
-            reporter.note(f"{row.backbone}: no features to judge by ({row.reason})")
+            reporter.note(f"{names[_start(row)]}: no features to judge by ({row.reason})")
     facts, counts = _facts(resolved, rows)
     reporter.status("timing a few batches on this machine")
     advice = Advice(
@@ -99,9 +100,10 @@ def advise(
 
 def _facts(resolved: ResolvedRun, rows: tuple[ScoreRow, ...]) -> tuple[Facts, Mapping[str, int]]:
     """With how many samples each backbone was scored on."""
+    names = start_names(rows)
     starts: dict[str, dict[str, ScoreRow]] = {}
     for row in rows:  # of layer groups from input to output: the last one stands
-        starts.setdefault(row.backbone, {})[row.score] = row
+        starts.setdefault(names[_start(row)], {})[row.score] = row
     seed = min(row.seed for row in rows) if rows else 0
     counted = (c for c in counted_trials(resolved) if c.job.trial.settings.seed == seed)
     labels = resolved.dataset.labels[max((c.splits.train for c in counted), key=len)]
@@ -111,16 +113,32 @@ def _facts(resolved: ResolvedRun, rows: tuple[ScoreRow, ...]) -> tuple[Facts, Ma
         majority=float(np.bincount(labels).max() / len(labels)),
         backbones=tuple(
             BackboneFacts(
-                backbone=backbone,
-                parameters=_parameters(resolved, backbone),
+                backbone=name,
+                parameters=_parameters(resolved, own[NEIGHBOUR].backbone),
                 pretrained=own[NEIGHBOUR].weights != "none",
                 neighbour_accuracy=own[NEIGHBOUR].value,
                 logme=own[LOGME].value,
             )
-            for backbone, own in starts.items()
+            for name, own in starts.items()
         ),
     )
-    return facts, {backbone: own[NEIGHBOUR].samples for backbone, own in starts.items()}
+    return facts, {name: own[NEIGHBOUR].samples for name, own in starts.items()}
+
+
+def _start(row: ScoreRow) -> tuple[str, str, str]:
+    return row.backbone, row.weights, row.preprocessing
+
+
+def start_names(rows: Iterable[ScoreRow]) -> dict[tuple[str, str, str], str]:
+    """The backbone of each start, with as much more as tells it from the others."""
+    starts = list(dict.fromkeys(map(_start, rows)))
+
+    def name(start: tuple[str, str, str]) -> str:
+        parts = range(1, len(start) + 1)
+        alone = (n for n in parts if sum(each[:n] == start[:n] for each in starts) == 1)
+        return ", ".join(start[: next(alone)])
+
+    return {start: name(start) for start in starts}
 
 
 def _parameters(resolved: ResolvedRun, label: str) -> int | None:

@@ -9,6 +9,8 @@ import pytest
 
 import bench
 from bench.methods.advice import RULES
+from bench.results.folder import ScoreRow
+from bench.runs.advise import start_names
 from tests.tiny import SMOKE_SUITE
 
 
@@ -29,3 +31,18 @@ def test_advice_of_a_suite(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "tiny" / "advice.json").read_text())
     assert written["samples"] == 16
     assert written["rules"]["tutorial_table"]["reason"]
+
+
+def test_starts_of_one_backbone_have_names_of_their_own() -> None:
+    starts = [("r18", "imagenet", "64 px"), ("r50", "imagenet", "64 px")]
+    starts += [("r18", "fractals", "64 px"), ("r18", "fractals", "32 px")]
+    rows = [
+        ScoreRow(
+            backbone=backbone, weights=weights, preprocessing=sees, seed=0, samples=8, group=None,
+            score="logme", value=None, reason="none", seconds=0.0, pass_seconds=0.0,
+        )
+        for backbone, weights, sees in starts
+    ]  # fmt: skip
+    assert list(start_names(rows).values()) == [
+        "r18, imagenet", "r50", "r18, fractals, 64 px", "r18, fractals, 32 px",
+    ]  # fmt: skip
