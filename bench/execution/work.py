@@ -123,8 +123,8 @@ class Work:
         return f"Sharing cuts the work to {done} of {asked} TFLOP ({100 * share:.0f} %)."
 
 
-def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
-    """Count `trials`, in the order of the grid."""
+def count_work(trials: Sequence[CountedTrial], *, reuse: bool, from_cache: bool = True) -> Work:
+    """Count `trials`, in the order of the grid; `from_cache`: epochs that are kept are done."""
     total = Work()
     seen: set[str] = set()
     views: set[str] = set()
@@ -143,7 +143,7 @@ def count_work(trials: Sequence[CountedTrial], *, reuse: bool) -> Work:
             total.flops_done += asked
             total.epoch_work += _alone_work(counted)
             continue
-        saved = _saved_epochs(job, states)
+        saved = _saved_epochs(job, states) if from_cache else 0
         for epoch, key in enumerate(job.keys[1:]):
             if epoch < saved:
                 total.earlier += 1

@@ -163,7 +163,7 @@ def _cells(resolved: ResolvedRun) -> Iterator[AdvisedCell]:
         )
         trial = trials[0].trial
         try:
-            work = count_work(counted_trials(own), reuse=own.reuse)
+            work = count_work(counted_trials(own), reuse=own.reuse, from_cache=False)
             seconds = estimate(own, work, workers=1, timings=timings).seconds
         except BenchError:
             seconds = None

@@ -16,6 +16,7 @@ from tests.tiny import SMOKE_SUITE
 
 @pytest.mark.campaign
 def test_advice_of_a_suite(tmp_path: Path) -> None:
+    bench.run(SMOKE_SUITE, out=tmp_path)  # what is trained already costs what it costs
     advice = bench.advise(SMOKE_SUITE, out=tmp_path)
     facts = advice.facts
     assert (facts.samples, facts.classes, facts.majority) == (16, 2, 0.5)
