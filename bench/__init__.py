@@ -213,10 +213,12 @@ def advise(
     is not kept. Transfer scores and `advice.json` go into the run folder; the test split is not
     looked at. Raises `BenchError` as `run` does, and for tasks without classes.
     """
+    import os
     from pathlib import Path
 
-    if isinstance(what, (str, Path)) and "\n" not in str(what) and Path(what).is_dir():
-        checked = _proposed(Path(what), options, reporter)
+    folder = os.path.expanduser(what) if isinstance(what, (str, Path)) else ""
+    if os.path.isdir(folder):  # False for a suite as text, however long it is
+        checked = _proposed(Path(folder), options, reporter)
     else:
         checked = _checked(what, options, trains=False)
     from bench.runs.advise import advise as tell

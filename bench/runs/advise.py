@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,6 +15,7 @@ from bench.methods.advice import RULES, BackboneFacts, Facts, Ranking
 from bench.models import takes
 from bench.models.build import structure
 from bench.results.analysis import wilson_interval
+from bench.results.analysis.transfer_scores import names_of_starts
 from bench.results.folder import ScoreRow, refuse_links, write_json, write_transfer_scores
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
@@ -73,21 +74,19 @@ def advise(
     refuse_links(resolved.folder)
     rows = transfer_scores(resolved, reporter=reporter)
     write_transfer_scores(resolved.folder, rows)
-    names = start_names(rows)
-    for row in rows:
-        if row.score == NEIGHBOUR and row.value is None:
-            reporter.note(f"{names[_start(row)]}: no features to judge by ({row.reason})")
-    facts, counts = _facts(resolved, rows)
+    starts = _by_start(rows)
+    for name, own in starts.items():
+        if own[NEIGHBOUR].value is None:
+            reporter.note(f"{name}: no features to judge by ({own[NEIGHBOUR].reason})")
+    facts = _facts(resolved, starts)
     reporter.status("timing a few batches on this machine")
     advice = Advice(
         path=resolved.folder / FILE,
         facts=facts,
         expected={
-            each.backbone: wilson_interval(
-                round(each.neighbour_accuracy * counts[each.backbone]), counts[each.backbone]
-            )
-            for each in facts.backbones
-            if each.pretrained and each.neighbour_accuracy is not None
+            name: wilson_interval(round(own.value * own.samples), own.samples)
+            for name, own in ((name, own[NEIGHBOUR]) for name, own in starts.items())
+            if own.weights != "none" and own.value is not None
         },
         rules={name: rule(facts) for name, rule in RULES.items()},
         cells=tuple(_cells(resolved)),
@@ -98,16 +97,21 @@ def advise(
     return advice
 
 
-def _facts(resolved: ResolvedRun, rows: tuple[ScoreRow, ...]) -> tuple[Facts, Mapping[str, int]]:
-    """With how many samples each backbone was scored on."""
-    names = start_names(rows)
-    starts: dict[str, dict[str, ScoreRow]] = {}
-    for row in rows:  # of layer groups from input to output: the last one stands
-        starts.setdefault(names[_start(row)], {})[row.score] = row
-    seed = min(row.seed for row in rows) if rows else 0
+def _by_start(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:
+    """Scores by name of the backbone, and their own; the last of its layer groups stands."""
+    keys = [((row.backbone, row.weights), row.preprocessing) for row in rows]
+    names = names_of_starts(keys)
+    found: dict[str, dict[str, ScoreRow]] = {}
+    for key, row in zip(keys, rows, strict=True):  # of layer groups from input to output
+        found.setdefault(names[key], {})[row.score] = row
+    return found
+
+
+def _facts(resolved: ResolvedRun, starts: Mapping[str, Mapping[str, ScoreRow]]) -> Facts:
+    seed = min((own[NEIGHBOUR].seed for own in starts.values()), default=0)
     counted = (c for c in counted_trials(resolved) if c.job.trial.settings.seed == seed)
     labels = resolved.dataset.labels[max((c.splits.train for c in counted), key=len)]
-    facts = Facts(
+    return Facts(
         samples=len(labels),
         classes=len(resolved.dataset.classes),
         majority=float(np.bincount(labels).max() / len(labels)),
@@ -122,23 +126,6 @@ def _facts(resolved: ResolvedRun, rows: tuple[ScoreRow, ...]) -> tuple[Facts, Ma
             for name, own in starts.items()
         ),
     )
-    return facts, {name: own[NEIGHBOUR].samples for name, own in starts.items()}
-
-
-def _start(row: ScoreRow) -> tuple[str, str, str]:
-    return row.backbone, row.weights, row.preprocessing
-
-
-def start_names(rows: Iterable[ScoreRow]) -> dict[tuple[str, str, str], str]:
-    """The backbone of each start, with as much more as tells it from the others."""
-    starts = list(dict.fromkeys(map(_start, rows)))
-
-    def name(start: tuple[str, str, str]) -> str:
-        parts = range(1, len(start) + 1)
-        alone = (n for n in parts if sum(each[:n] == start[:n] for each in starts) == 1)
-        return ", ".join(start[: next(alone)])
-
-    return {start: name(start) for start in starts}
 
 
 def _parameters(resolved: ResolvedRun, label: str) -> int | None:

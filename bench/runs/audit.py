@@ -29,7 +29,12 @@ ENDING = "-audit"
 MAX_NAME = 100
 FOLDS, SEEDS = 5, 3
 """The folds of a suite that has none, and the most seeds."""
-AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
+PROBE = {
+    "strategy": Entry(name="linear_probe"),
+    "schedule": Entry(name="constant"),
+    "augmentation": Entry(name="none"),
+}
+"""The axes of a plain linear probe."""
 KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
 DRAWN = ("val_fraction", "test_fraction", "split_seed")
@@ -111,7 +116,7 @@ def audit_suite(checked: CheckedSuite) -> Suite:
         folds=suite.settings["folds"][0] or FOLDS,
         **{name: getattr(first.settings, name) for name in KEPT},
     )
-    axes = {"backbone": first.backbone, **{name: Entry(name=own) for name, own in AXES.items()}}
+    axes = {"backbone": first.backbone, **PROBE}
     dataset = suite.dataset.model_copy(
         update={
             "options": {**suite.dataset.options, "val_fraction": 0.0},

@@ -31,6 +31,7 @@ from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
 from bench.models.source_head import source_logits
 from bench.results.folder import ScoreRow, refuse_links, write_transfer_scores
+from bench.runs.audit import PROBE
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
@@ -46,8 +47,6 @@ from bench.training.trial import Training
 
 MAX_SAMPLES = 2000
 """Training samples that are scored at most: with more, scores change little and take long."""
-
-AXES = {"strategy": "linear_probe", "schedule": "constant", "augmentation": "none"}
 
 
 @plugin_errors_told()
@@ -149,7 +148,7 @@ def _probe(resolved: ResolvedTrial) -> ResolvedTrial | None:
     if takes(name) == "text" and text_family(name).fits is not None:
         return None
     trial = resolved.trial.with_settings(head=Entry(name="linear"), epochs=1)
-    trial = trial.model_copy(update={axis: Entry(name=own) for axis, own in AXES.items()})
+    trial = trial.model_copy(update=PROBE)
     plan = make_plan(trial.strategy, layer_group_names(name), trial.settings)
     return replace(resolved, trial=trial, plan=plan, reuse=False)
 

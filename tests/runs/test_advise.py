@@ -9,8 +9,7 @@ import pytest
 
 import bench
 from bench.methods.advice import RULES
-from bench.results.folder import ScoreRow
-from bench.runs.advise import start_names
+from bench.results.analysis.transfer_scores import names_of_starts
 from tests.tiny import SMOKE_SUITE
 
 
@@ -35,15 +34,8 @@ def test_advice_of_a_suite(tmp_path: Path) -> None:
 
 
 def test_starts_of_one_backbone_have_names_of_their_own() -> None:
-    starts = [("r18", "imagenet", "64 px"), ("r50", "imagenet", "64 px")]
-    starts += [("r18", "fractals", "64 px"), ("r18", "fractals", "32 px")]
-    rows = [
-        ScoreRow(
-            backbone=backbone, weights=weights, preprocessing=sees, seed=0, samples=8, group=None,
-            score="logme", value=None, reason="none", seconds=0.0, pass_seconds=0.0,
-        )
-        for backbone, weights, sees in starts
-    ]  # fmt: skip
-    assert list(start_names(rows).values()) == [
+    starts = [(("r18", "imagenet"), "64 px"), (("r50", "imagenet"), "64 px")]
+    starts += [(("r18", "fractals"), "64 px"), (("r18", "fractals"), "32 px")]
+    assert list(names_of_starts(starts).values()) == [
         "r18, imagenet", "r50", "r18, fractals, 64 px", "r18, fractals, 32 px",
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,24 @@ def trial(strategy: str, **options: Any) -> Any:
     )
 
 
+def same_alone_and_among(own: Any, others: Sequence[Any], folder: Path) -> Iterable[str]:
+    """Asserts that predictions and checkpoint are, to the bit; names its tensors."""
+    alone = make_job(own, trial_id="alone", checkpoint=folder / "alone.safetensors")
+    again = make_job(own, trial_id="again", checkpoint=folder / "again.safetensors")
+    beside = [make_job(each, trial_id=str(number)) for number, each in enumerate(others)]
+    (first,) = InProcessExecutor().run(cut([alone], reuse=False), lambda _: None)
+    results = InProcessExecutor().run(cut([*beside, again], reuse=True), lambda _: None)
+    second = {each.trial_id: each for each in results}["again"]
+    assert (first.error, second.error) == (None, None)
+    assert first.predictions is not None
+    assert second.predictions is not None
+    assert (first.predictions.probabilities == second.predictions.probabilities).all()
+    one, two = (read_checkpoint(folder / f"{name}.safetensors") for name in ("alone", "again"))
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+    one.network(first.predictions.classes)
+    return one.tensors
+
+
 @pytest.mark.parametrize(
     ("strategy", "options"),
     [
@@ -51,21 +70,9 @@ def trial(strategy: str, **options: Any) -> Any:
 def test_a_checkpoint_gives_what_was_predicted_alone_and_among_others(
     strategy: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    own = trial(strategy, **options)
-    alone = make_job(own, trial_id="a", checkpoint=tmp_path / "alone.safetensors")
-    other = make_job(trial("zero_shot", templates=["{}"]), trial_id="b")
-    again = make_job(own, trial_id="c", checkpoint=tmp_path / "again.safetensors")
-    (first,) = InProcessExecutor().run(cut([alone], reuse=False), lambda _: None)
-    results = InProcessExecutor().run(cut([other, again], reuse=True), lambda _: None)
-    second = {each.trial_id: each for each in results}["c"]
-    assert (first.error, second.error) == (None, None)
-    assert first.predictions is not None
-    assert second.predictions is not None
-    assert (first.predictions.probabilities == second.predictions.probabilities).all()
-    one, two = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("alone", "again"))
-    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
-    assert {name.split(".")[0] for name in one.tensors} == {"classifier"}
-    one.network(first.predictions.classes)
+    other = trial("zero_shot", templates=["{}"])
+    names = same_alone_and_among(trial(strategy, **options), [other], tmp_path)
+    assert {name.split(".")[0] for name in names} == {"classifier"}
 
 
 WISE: dict[str, Any] = {"templates": ["a drawing of a {}."]}
@@ -117,24 +124,12 @@ def test_a_head_that_starts_at_texts_is_zero_shot_before_the_first_step(strategy
 def test_what_starts_at_texts_is_the_same_alone_and_among_others(
     strategy: str, tmp_path: Path
 ) -> None:
-    own = starting(strategy)
-    alone = make_job(own, trial_id="a", checkpoint=tmp_path / "alone.safetensors")
     others = (
-        make_job(starting(strategy, words={}), trial_id="b"),
-        make_job(starting(strategy, seed=1), trial_id="c"),
-        make_job(starting(strategy, epochs=3), trial_id="d"),
-        make_job(own, trial_id="e", checkpoint=tmp_path / "again.safetensors"),
+        starting(strategy, words={}),
+        starting(strategy, seed=1),
+        starting(strategy, epochs=3),
     )
-    (first,) = InProcessExecutor().run(cut([alone], reuse=False), lambda _: None)
-    results = InProcessExecutor().run(cut(others, reuse=True), lambda _: None)
-    second = {each.trial_id: each for each in results}["e"]
-    assert (first.error, second.error) == (None, None)
-    assert first.predictions is not None
-    assert second.predictions is not None
-    assert (first.predictions.probabilities == second.predictions.probabilities).all()
-    one, two = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("alone", "again"))
-    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
-    one.network(first.predictions.classes)
+    same_alone_and_among(starting(strategy), others, tmp_path)
 
 
 def test_keys_know_the_texts_of_heads() -> None:

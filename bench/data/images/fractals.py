@@ -63,9 +63,18 @@ IMAGES_PER_CHUNK = 32
 """At the reference size; fewer of larger images, so that a chunk's points stay near 10 MB."""
 _CLASS_KEY, _IMAGE_KEY = 0, 1
 
-PerClass: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
-
-
+Classes = Annotated[
+    int, Field(ge=2, le=1000, description="How many classes there are.", examples=[2])
+]
+TrainPerClass = Annotated[
+    int, Field(ge=1, le=10_000, description="Training images of each class.", examples=[120])
+]
+ValPerClass = Annotated[
+    int, Field(ge=1, le=10_000, description="Validation images of each class.", examples=[50])
+]
+TestPerClass = Annotated[
+    int, Field(ge=1, le=10_000, description="Test images of each class.", examples=[200])
+]
 GeneratedSide = Annotated[
     int, Field(ge=16, le=512, description="Side of the images in pixels.", examples=[64])
 ]
@@ -85,18 +94,10 @@ def fractals(
     progress: OnProgress | None = None,
     /,
     *,
-    classes: Annotated[
-        int, Field(ge=2, le=1000, description="How many classes there are.", examples=[2])
-    ] = 2,
-    train_per_class: Annotated[
-        PerClass, Field(description="Training images of each class.", examples=[120])
-    ] = 120,
-    val_per_class: Annotated[
-        PerClass, Field(description="Validation images of each class.", examples=[50])
-    ] = 50,
-    test_per_class: Annotated[
-        PerClass, Field(description="Test images of each class.", examples=[200])
-    ] = 200,
+    classes: Classes = 2,
+    train_per_class: TrainPerClass = 120,
+    val_per_class: ValPerClass = 50,
+    test_per_class: TestPerClass = 200,
     image_size: GeneratedSide = 64,
     difficulty: Difficulty = 0.5,
     family_seed: Annotated[

@@ -19,10 +19,13 @@ from pydantic import Field
 from bench.data.dataset import DATASETS, ImageDataset, Pixels, Reader
 from bench.data.images.fractals import (
     MID_GREY,
+    Classes,
     Difficulty,
     Floats,
     GeneratedSide,
-    PerClass,
+    TestPerClass,
+    TrainPerClass,
+    ValPerClass,
     fractals,
     keyed_rng,
 )
@@ -43,18 +46,10 @@ def fractals_shifted(
     progress: OnProgress | None = None,
     /,
     *,
-    classes: Annotated[
-        int, Field(ge=2, le=1000, description="How many classes there are.", examples=[2])
-    ] = 2,
-    train_per_class: Annotated[
-        PerClass, Field(description="Training images of each class.", examples=[120])
-    ] = 120,
-    val_per_class: Annotated[
-        PerClass, Field(description="Validation images of each class.", examples=[50])
-    ] = 50,
-    test_per_class: Annotated[
-        PerClass, Field(description="Test images of each class.", examples=[200])
-    ] = 200,
+    classes: Classes = 2,
+    train_per_class: TrainPerClass = 120,
+    val_per_class: ValPerClass = 50,
+    test_per_class: TestPerClass = 200,
     image_size: GeneratedSide = 64,
     difficulty: Difficulty = 0.5,
     family_seed: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,33 @@ Start = tuple[str, str]
 """A backbone and its weights, as `trials` have them."""
 
 
+def names_of_starts(starts: Iterable[tuple[Start, str]]) -> dict[tuple[Start, str], str]:
+    """The backbone of each start and preprocessing, with what tells it from others of the same."""
+    every = list(dict.fromkeys(starts))
+    found = {}
+    for start, preprocessing in every:
+        backbone, weights = start
+        alike = [own for own, _ in every if own[0] == backbone]
+        parts = [backbone]
+        if len(set(alike)) > 1:
+            parts.append(weights)
+        if alike.count(start) > 1:
+            parts.append(preprocessing)
+        found[start, preprocessing] = ", ".join(parts)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class BackboneScores:
     """Scores of one backbone with its weights, seen with one preprocessing (JSON).
 
-    `values` are by layer group, from input to output, and name of the score: of the classifier of
-    the weights is the group `head`. `reasons` say why a score has none, and of which groups.
-    `result` is what the backbone reached in the run, None as long as that is not known.
+    Its `name` tells it from all others of the run. `values` are by layer group, from input to
+    output, and name of the score: of the classifier of the weights is the group `head`. `reasons`
+    say why a score has none, and of which groups. `result` is what the backbone reached in the run,
+    None as long as that is not known.
     """
 
+    name: str
     start: Start
     preprocessing: str
     samples: int
@@ -71,9 +89,9 @@ def run_scores(run: Run) -> RunScores | None:
             by_start.setdefault(key, []).append(row)
     if not by_start:
         return None
-    results = _results(run)
+    results, names = _results(run), names_of_starts(by_start)
     backbones = tuple(
-        _of_backbone(start, preprocessing, rows, results.get(start))
+        _of_backbone(names[start, preprocessing], start, preprocessing, rows, results.get(start))
         for (start, preprocessing), rows in by_start.items()
     )
     ranked = backbones if len({each.start for each in backbones}) == len(backbones) else ()
@@ -85,7 +103,7 @@ def run_scores(run: Run) -> RunScores | None:
 
 
 def _of_backbone(
-    start: Start, preprocessing: str, rows: Sequence[ScoreRow], result: float | None
+    name: str, start: Start, preprocessing: str, rows: Sequence[ScoreRow], result: float | None
 ) -> BackboneScores:
     values: dict[str, dict[str, float]] = {}
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -96,6 +114,7 @@ def _of_backbone(
         elif row.reason is not None:
             reasons.setdefault((row.score, row.reason), []).append(row.group or "")
     return BackboneScores(
+        name=name,
         start=start,
         preprocessing=preprocessing,
         samples=max(row.samples for row in rows),

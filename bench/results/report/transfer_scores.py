@@ -48,7 +48,7 @@ def _by_backbone(found: RunScores, run: Run) -> Table:
     known = any(each.result is not None for each in found.backbones)
     rows = tuple(
         (
-            _called(each, found),
+            each.name,
             *(_number(each.final(name)) for name in shown),
             *((_result(each, metric),) if known else ()),
         )
@@ -66,7 +66,7 @@ def _by_group(found: RunScores) -> Iterator[Block]:
     of_features = [name for name, own in TRANSFER_SCORES.items() if own.of == "features"]
     shown = [name for name in of_features if any(each.has(name) for each in found.backbones)]
     rows = tuple(
-        (_called(each, found), group, *(_number(own.get(name)) for name in shown))
+        (each.name, group, *(_number(own.get(name)) for name in shown))
         for each in found.backbones
         for group, own in each.values.items()
         if any(name in own for name in shown)
@@ -100,18 +100,6 @@ def _result(each: BackboneScores, metric: Metric) -> str:
     return UNKNOWN if each.result is None else number(each.result, metric)
 
 
-def _called(each: BackboneScores, found: RunScores) -> str:
-    """The backbone, with its weights and preprocessing where these tell it from another."""
-    backbone, weights = each.start
-    alike = [other for other in found.backbones if other.start[0] == backbone]
-    name = backbone
-    if len({other.start for other in alike}) > 1:
-        name = f"{name}, {weights}"
-    if sum(other.start == each.start for other in alike) > 1:
-        name = f"{name}, {each.preprocessing}"
-    return name
-
-
 def _number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4g}"
 
@@ -123,7 +111,7 @@ def _reasons(found: RunScores) -> Iterator[Block]:
         for (score, reason), groups in each.reasons.items():
             where = f" ({', '.join(groups)})" if each.has(score) else ""
             missing.setdefault((TRANSFER_SCORES[score].title, reason), []).append(
-                f"{_called(each, found)}{where}"
+                f"{each.name}{where}"
             )
     if not missing:
         return
