@@ -36,12 +36,14 @@ class CountedTrial:
         """Samples of the training split."""
         return len(self.splits.train)
 
-    @property
-    def derived(self) -> int:
-        """Samples whose loss an epoch derives: to train, and to measure rates before that."""
+    def derived(self, stage: Stage) -> int:
+        """Samples whose loss an epoch of the stage derives: to train, and to measure rates before
+        that; with what trains pass as many of target data where the plan looks at these."""
         plan = self.job.plan
         rows, batches = plan.rows(self.train), plan.gradient_batches or 0
-        return rows + min(rows, batches * self.job.trial.settings.batch_size)
+        moves_trunk = set(moving_groups(self.job.outline, stage)) - {HEAD}
+        beside = rows if aligns(plan) and moves_trunk else 0
+        return rows + min(rows, batches * self.job.trial.settings.batch_size) + beside
 
     @property
     def evaluated(self) -> int:
@@ -236,20 +238,12 @@ def _done(work: EpochWork) -> int:
         flops,
         trained,
         from_boundary=work.boundary is not None,
-        train_samples=_derived(counted, work.stage),
+        train_samples=counted.derived(work.stage),
         eval_samples=counted.evaluated,
     )
     if work.boundary is not None:
         total += work.views * _before(work.boundary, flops)
     return total
-
-
-def _derived(counted: CountedTrial, stage: Stage) -> int:
-    """Samples whose loss an epoch of the stage derives; target data pass with as many others."""
-    plan = counted.job.plan
-    moves_trunk = set(moving_groups(counted.job.outline, stage)) - {HEAD}
-    beside = plan.rows(counted.train) if aligns(plan) and moves_trunk else 0
-    return counted.derived + beside
 
 
 def _fit(counted: CountedTrial, seen: set[str]) -> int:
@@ -273,7 +267,7 @@ def _alone(counted: CountedTrial) -> int:
             flops,
             moving_groups(shape, stage),
             from_boundary=False,
-            train_samples=_derived(counted, stage),
+            train_samples=counted.derived(stage),
             eval_samples=counted.evaluated,
         )
     return total

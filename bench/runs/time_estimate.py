@@ -65,7 +65,8 @@ def estimate(
         trained += counted.job.plan.rows(counted.train)
         evaluated += counted.evaluated
         if epoch.boundary is None:
-            seconds += (counted.derived * train + counted.evaluated * evaluate) / workers
+            derived = counted.derived(epoch.stage)
+            seconds += (derived * train + counted.evaluated * evaluate) / workers
         else:
             # What the frozen trunk costs is close to an evaluation: it is paid once for a view.
             rest = max(0.0, train - evaluate)

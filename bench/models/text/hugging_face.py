@@ -40,9 +40,10 @@ USUAL_LENGTH = 256
 _MAX_JSON = 2**26
 
 
-def import_transformers(backbone: str) -> Any:
+def import_transformers(backbone: str | None = None) -> Any:
     """The module transformers; raises `MissingExtraError` if it is not installed."""
-    transformers = import_extra("transformers", needed_for=f"the backbone {backbone}", extra="text")
+    needed_for = "this text backbone" if backbone is None else f"the backbone {backbone}"
+    transformers = import_extra("transformers", needed_for=needed_for, extra="text")
     transformers.utils.logging.disable_progress_bar()
     return transformers
 
@@ -211,9 +212,9 @@ _NAMING_CODE = ("auto_map", "attn_implementation", "experts_implementation", "qu
 _MOST_LAYERS = 1024
 
 
-def check_known(config: dict[str, Any], backbone: str) -> Any:
+def check_known(config: dict[str, Any]) -> Any:
     """The config as an object of transformers; raises `BenchError` for models of others' code."""
-    transformers = import_transformers(backbone)
+    transformers = import_transformers()
     kind = config.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
         raise BenchError(

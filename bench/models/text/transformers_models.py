@@ -134,8 +134,8 @@ def build(described: str) -> TextModel:
     Raises `BenchError` where no such model can be made.
     """
     said = json.loads(described)
-    config = check_known(said["config"], "hf/…")
-    transformers = import_transformers("hf/…")
+    config = check_known(said["config"])
+    transformers = import_transformers()
     config.use_cache = False
     try:
         body = transformers.AutoModel.from_config(config, trust_remote_code=False)
@@ -152,7 +152,7 @@ def build(described: str) -> TextModel:
 
 def _reads_forward(config: Any, body: nn.Module) -> bool:
     """Whether a token sees only those in front of it, so that the last one has seen all."""
-    transformers = import_transformers("hf/…")
+    transformers = import_transformers()
     causal = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     masked = transformers.MODEL_FOR_MASKED_LM_MAPPING
     kind = type(config)
@@ -229,8 +229,8 @@ def save_weights(folder: Path, destination: Path) -> None:
 
     Raises `WeightsError` where they are not those of the model.
     """
-    config = check_known(read_json(folder / CONFIG_FILE), f"hf/{folder}")
     transformers = import_transformers(f"hf/{folder}")
+    config = check_known(read_json(folder / CONFIG_FILE))
     try:
         body, told = transformers.AutoModel.from_pretrained(
             folder,
