@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -138,14 +139,20 @@ def probes(data: Path, shots: int, trials: int, rounds: int) -> str:
 
     rates = [1e-4 * 1.2**number for number in range(trials)]
 
-    def run(*, reuse: bool) -> None:
+    def run(lr: Sequence[float], *, reuse: bool) -> float:
         with tempfile.TemporaryDirectory() as work:
             os.environ["BENCH_CACHE"] = str(Path(work) / "cache")
-            grid = suite(data, shots, strategy="linear_probe", lr=rates, epochs=12)
+            grid = suite(data, shots, strategy="linear_probe", lr=lr, epochs=12)
+            started = time.perf_counter()
             bench.run(grid, out=Path(work) / "out", workers=1, reuse=reuse)
+            return time.perf_counter() - started
 
-    sides = {"apart": lambda: run(reuse=False), "stacked": lambda: run(reuse=True)}
-    seconds = in_turns(sides, rounds, time.perf_counter)
+    run(rates[:1], reuse=False)  # what a process does once
+    seconds: dict[str, list[float]] = {"apart": [], "stacked": []}
+    for _ in range(rounds):
+        for side, taken in seconds.items():
+            taken.append(run(rates, reuse=side == "stacked"))
+            print(f"{side}: {taken[-1]:.1f} s", file=sys.stderr, flush=True)
     found = ratio(seconds["apart"], seconds["stacked"])
     return f"{trials} linear probes on {BACKBONE}: apart over stacked {found}, n = {rounds}"
 

@@ -30,7 +30,7 @@ from tests.tiny import entry, make_job, make_trial
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
 others make a campaign."""
-GRIDS_PER_TEST = 8
+GRIDS_PER_TEST = 5
 STOPPED_PER_TEST = 2
 CNN, TRANSFORMER, TEXT = "timm/test_efficientnet", "timm/test_vit", "hf/"
 """The last stands for a tiny BERT in the cache."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +31,11 @@ from bench.system.processes import (
 from bench.training.failures import place, took_too_long
 
 MOMENT_SECONDS = 0.001
-"""A worker that tells a result says that it is free right after it."""
+"""So long a result waits for what others say just now."""
 
 LOOK_SECONDS = 1.0
-"""How often the clocks of the workers are looked at."""
+"""How often the clocks of the workers are looked at; so long, too, a result waits for the worker
+that told its last one, which says right after it that it is free."""
 
 
 class ProcessPoolExecutor:
@@ -77,7 +78,7 @@ class ProcessPoolExecutor:
                     return
                 heard = False
                 # Whoever takes a result may take long: until then, others get their next tasks.
-                for worker, messages in self._heard(busy, MOMENT_SECONDS if results else None):
+                for worker, messages in self._heard(busy, _patience(busy, results)):
                     heard = True
                     for message in messages:
                         if isinstance(message, EpochDone):
@@ -137,9 +138,11 @@ class ProcessPoolExecutor:
         """
         limited = self._resources.minutes is not None
         listening = time.monotonic()
+        if seconds is None and limited:
+            seconds = LOOK_SECONDS
         ready = {
             connection
-            for connection in wait(list(busy), seconds or (LOOK_SECONDS if limited else None))
+            for connection in wait(list(busy), seconds)
             if isinstance(connection, Connection)
         }
         passed = min(time.monotonic() - listening, 2 * LOOK_SECONDS)
@@ -158,6 +161,14 @@ class ProcessPoolExecutor:
             for worker in workers:
                 worker.silent_seconds = 0.0
             yield longest, longest.expire()
+
+
+def _patience(busy: Mapping[Connection, _Worker], results: Sequence[JobResult]) -> float | None:
+    """For how many seconds the workers are listened to before a result is handed out."""
+    if not results:
+        return None
+    ends = any(worker.has_told_all for worker in busy.values())
+    return LOOK_SECONDS if ends else MOMENT_SECONDS
 
 
 class _TaskRead:
@@ -234,6 +245,11 @@ class _Worker:
         if isinstance(message, _TaskDone) and message.ends:
             self.stop()
         return [message]
+
+    @property
+    def has_told_all(self) -> bool:
+        """Whether no trial of its task is left, so that it says next that it is free."""
+        return not self._open
 
     def silent_for(self, seconds: float) -> bool:
         """Whether it has not been heard of for longer than that, nor is it just now."""
