@@ -85,8 +85,8 @@ FROZEN = "no effect, the strategy trains nothing in front of the head. (2 trials
         (
             {**_strategy(penalty={"mcc": 1}), "dataset": {**TINY["dataset"], **HALF}},
             [
-                "unlabelled_fraction 0.5: 8 images of the training split are used without labels, "
-                "for penalties such as mcc, and 8 images train; which ones depends on the seed. "
+                "unlabelled_fraction 0.5: 4 images of the training split are used without labels, "
+                "for penalties such as mcc, and 4 images train; which ones depends on the seed. "
                 "(2 trials)"
             ],
         ),

@@ -209,9 +209,9 @@ def test_pooling_of_ngrams_is_told_to_change_nothing(texts: Path, vectors: Path)
 def test_target_texts_have_no_part_in_a_vocabulary(
     texts: Path, vectors: Path, tmp_path: Path
 ) -> None:
-    strategy = {"name": "linear_probe", "penalty": {"mcc": 1}}
-    fields = {"backbone": "tfidf", "strategy": strategy, "pooling": "auto", "include": []}
-    suite = suite_of(texts, vectors, **fields)
+    logistic = {"backbone": "tfidf", "strategy": {"name": "logistic", "c": 1.0}}
+    probe = {"name": "linear_probe", "penalty": {"mcc": 1}}
+    suite = suite_of(texts, vectors, strategy=probe, include=[{**logistic, "pooling": "auto"}])
     lists = {"text": ["zebra"] * 9, "label": ["good"] * 9}
     target = {**suite["dataset"], "target_data": {"name": "text", "lists": lists}}
     beside = resolve_run({**suite, "dataset": target}, out=tmp_path, device="cpu")
