@@ -67,7 +67,9 @@ def make_trial(
     names = catalogue()
     of_texts = is_text(backbone)
     if of_texts:
-        dataset = entry(names.dataset, "text", lists=_lists(**(data or {})))
+        own = dict(data or {})
+        made = {key: own.pop(key) for key in ("count", "seed") if key in own}
+        dataset = entry(names.dataset, "text", lists=sentence_lists(**made), **own)
         augmentation = "none" if augmentation == "flip_crop" else augmentation
         settings = {"max_length": LENGTH, **settings}
     else:
@@ -93,7 +95,7 @@ def make_trial(
     )
 
 
-def _lists(count: int = 28, seed: int = 0) -> dict[str, list[str]]:
+def sentence_lists(count: int = 28, seed: int = 0) -> dict[str, list[str]]:
     """Sentences as lists."""
     made = sentences(count, seed=seed)
     return {"text": list(made.texts), "label": [made.classes[label] for label in made.labels]}

@@ -7,10 +7,10 @@ Symbolic links are followed, but for those to pipes and devices: such a file mig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from bench.data.archives import is_archive, open_archive
 from bench.data.dataset import (
     SPLIT_NAMES,
     SPLIT_NOTE,
+    TEST,
     TRAIN,
     UNASSIGNED,
+    UNLABELLED,
     DataIssue,
     naming,
     val_as_test_issue,
@@ -37,7 +39,7 @@ from bench.data.files import (
     sample_id,
     subfolders,
 )
-from bench.data.layout import Layout, find_layout, split_of_name
+from bench.data.layout import Layout, find_layout, split_of_name, target_test_folders
 from bench.data.samples import LabelledFile
 from bench.errors import DataError, counted
 from bench.system.visible_text import reading
@@ -53,6 +55,10 @@ class ClassFolders:
     issues: tuple[DataIssue, ...]
 
 
+Found: TypeAlias = tuple[list[LabelledFile], list[DataIssue]]
+"""The samples below a folder, and what is to be told."""
+
+
 def open_class_folders(
     path: str, splits: Mapping[Any, Any] | None, samples: SampleFiles
 ) -> ClassFolders:
@@ -61,25 +67,37 @@ def open_class_folders(
     Raises `DataError` if there is none, if it is not laid out so or can be read in two ways, and if
     a class has no sample in one of the splits.
     """
+    return _opened(path, lambda root: _read_folder(root, splits, samples))
+
+
+def open_target_folder(path: str, classes: Sequence[str], samples: SampleFiles) -> ClassFolders:
+    """All samples of a folder, or an archive, of target data, in whatever folders they lie.
+
+    Those of a test split have one of `classes`, that of their folder; all others are without
+    labels, and of the first class, which means nothing. Raises `DataError` where it cannot be known
+    what is tested.
+    """
+    return _opened(path, lambda root: _read_target(root, classes, samples))
+
+
+def _opened(path: str, read: Callable[[Path], Found]) -> ClassFolders:
     packed = is_archive(path) and not Path(path).expanduser().is_dir()
     root = existing_file(path) if packed else existing_folder(path)
     with reading_errors_told(root):
         if packed:
-            return _open_archive(root, splits, samples)
-        files, issues = _read_folder(root, splits, samples)
+            return _open_archive(root, read)
+        files, issues = read(root)
         return ClassFolders(
             root=root, name=name_text(root.name), files=tuple(files), issues=tuple(issues)
         )
 
 
-def _open_archive(
-    path: Path, splits: Mapping[Any, Any] | None, samples: SampleFiles
-) -> ClassFolders:
+def _open_archive(path: Path, read: Callable[[Path], Found]) -> ClassFolders:
     """The archive as if it were unpacked: names alone say what is a split and what a class."""
     archive = open_archive(path)
     with archive.skeleton() as root:
         try:
-            found, issues = _read_folder(root, splits, samples)
+            found, issues = read(root)
         except DataError as error:
             raise DataError(str(error).replace(str(root), str(path))) from error
         files = tuple(
@@ -94,9 +112,7 @@ def _open_archive(
     )
 
 
-def _read_folder(
-    root: Path, splits: Mapping[Any, Any] | None, samples: SampleFiles
-) -> tuple[list[LabelledFile], list[DataIssue]]:
+def _read_folder(root: Path, splits: Mapping[Any, Any] | None, samples: SampleFiles) -> Found:
     layout = find_layout(root, splits, samples=samples)
     files, others = _files(root, layout, samples)
     _check_classes(root, layout, samples, files, others)
@@ -105,6 +121,24 @@ def _read_folder(
         *_left_out(root, layout, samples, others),
         *val_as_test_issue(np.array([each.split for each in layout.class_folders], np.int8)),
     ]
+
+
+def _read_target(root: Path, classes: Sequence[str], samples: SampleFiles) -> Found:
+    spelling = {reading(name): name for name in classes}
+    tested = {each.path: spelling[reading(each.name)]
+              for each in target_test_folders(root, spelling, samples=samples)}  # fmt: skip
+    files, others = [], []
+    for path in files_below(root, frozenset()):
+        name = next((tested[parent] for parent in path.parents if parent in tested), None)
+        if (why := samples.why_none(path)) is not None:
+            others.append((path, why))
+        elif name is not None:
+            files.append(LabelledFile(path=path, class_name=name, split=TEST))
+        else:
+            files.append(LabelledFile(path=path, class_name=classes[0], split=UNLABELLED))
+    if not files:
+        raise DataError(f"{root} holds no {samples.noun}s")
+    return files, [*_reasons(root, samples, others)]
 
 
 def _files(
@@ -216,11 +250,7 @@ def _left_out(
     root: Path, layout: Layout, samples: SampleFiles, others: Sequence[tuple[Path, str]]
 ) -> Iterator[DataIssue]:
     """What is beside the samples of the classes, and why it is left out."""
-    by_reason: dict[str, list[Path]] = {}
-    for path, why in others:
-        by_reason.setdefault(why, []).append(path)
-    for why, paths in by_reason.items():
-        yield _left_out_issue(root, samples.kind, "file", why, paths)
+    yield from _reasons(root, samples, others)
     parents = {root, *(parent for parents in layout.parents.values() for parent in parents)}
     strays = [path for where in parents for path in files_in(where) if samples.is_one(path)]
     unlabelled = [
@@ -249,6 +279,17 @@ def _left_out(
     for kind, found, noun, reason in reasons:
         if found:
             yield _left_out_issue(root, kind, noun, reason, found)
+
+
+def _reasons(
+    root: Path, samples: SampleFiles, others: Sequence[tuple[Path, str]]
+) -> Iterator[DataIssue]:
+    """Files that are no samples, by why."""
+    by_reason: dict[str, list[Path]] = {}
+    for path, why in others:
+        by_reason.setdefault(why, []).append(path)
+    for why, paths in by_reason.items():
+        yield _left_out_issue(root, samples.kind, "file", why, paths)
 
 
 def _why_unlabelled(root: Path, layout: Layout) -> str:

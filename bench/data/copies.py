@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from bench.data.dataset import (
     MAX_KEPT,
+    SPLIT_NAMES,
+    TRAIN,
+    UNLABELLED,
     DataIssue,
     Labelled,
     TestSets,
@@ -108,7 +111,7 @@ def _by_set(
     if issues and data.test_sets is not None:
         sets = np.array(data.test_sets, dtype=object)
         for name in sorted({each for each in data.test_sets if each}):
-            train, own = (assigned >= 0) & (assigned < 2), (assigned == 2) & (sets == name)
+            train, own = (assigned >= 0) & (assigned != 2), (assigned == 2) & (sets == name)
             for issue in crossing(np.where(own, 2, np.where(train, 0, -1)).astype(np.int8)):
                 counts.setdefault(issue.kind, {})[name] = issue.count
     for issue in issues:
@@ -121,15 +124,23 @@ def _by_set(
 
 
 def _assignment(splits: Splits, count: int) -> npt.NDArray[np.int8]:
-    """Which split each sample is in (0, 1, 2 for train, val, test), -1 for none."""
+    """Which split each sample is in (0, 1, 2 for train, val, test), -1 for none.
+
+    UNLABELLED for what some trainings look at without its labels.
+    """
     assigned = np.full(count, -1, np.int8)
     for code, indices in enumerate(splits.named().values()):
         assigned[indices] = code
+    assigned[splits.unlabelled] = UNLABELLED
     return assigned
 
 
 def _crosses(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """Whether any trial (first axis) has both in use and on different sides."""
+    """Whether any trial (first axis) has both in use and on different sides.
+
+    What trains is on one side with what is without labels.
+    """
+    a, b = (np.where(own == UNLABELLED, TRAIN, own) for own in (a, b))
     crosses: npt.NDArray[np.bool_] = ((a != b) & (a >= 0) & (b >= 0)).any(axis=0)
     return crosses
 
@@ -206,8 +217,10 @@ def _pair_issue(
 
 def _shown_pair(data: Compared, pair: Samples, assigned: npt.NDArray[np.int8]) -> str:
     trial = int(np.argmax([_crosses(*row[pair][:, None, None]) for row in assigned]))
-    names = ("train", "val", "test")
-    left, right = (f"{data.sample_ids[index]} ({names[assigned[trial, index]]})" for index in pair)
+    names = {**SPLIT_NAMES, UNLABELLED: "without labels"}
+    left, right = (
+        f"{data.sample_ids[index]} ({names[int(assigned[trial, index])]})" for index in pair
+    )
     return f"{left} and {right}"
 
 

@@ -25,7 +25,7 @@ from bench.errors import DataError, bounded, nearest
 from bench.keys import content_hash
 from bench.suite.limits import Limits
 from bench.suite.registry import NoTraits, Registry
-from bench.suite.schema import TargetTaskName
+from bench.suite.schema import TargetTaskName, reader_of
 from bench.system.download import OnProgress
 from bench.system.visible_text import reading
 
@@ -33,6 +33,8 @@ TRAIN, VAL, TEST, UNASSIGNED, UNLABELLED = 0, 1, 2, -1, 3
 SPLIT_NAMES = {TRAIN: "train", VAL: "val", TEST: "test"}
 SPLIT_NOTE = "split-note"
 """The kind of issue that says how the data set's own splits are taken; folds take none of them."""
+TEST_SET_NOTE, WEIGHTS_NOTE = "test-set", "sample-weights"
+"""The kinds of issues that say what a named test set lacks, and that samples have weights."""
 NO_GROUPS, NO_TIMES = "no-groups", "no-times"
 """The kinds of issues that say why what may be groups, or times, is not taken."""
 
@@ -333,9 +335,9 @@ def _with_one_group(pattern: str) -> str:
     return pattern
 
 
-def _checked_target(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The name of the data set, and all options of its own."""
-    options = dict(given)
+def _checked_target(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The name of the data set, and all options of its own; a path alone says what reads it."""
+    options = {"name": reader_of(given), "path": given} if isinstance(given, str) else dict(given)
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in DATASETS:
         raise ValueError(f"must have the name of a data set{nearest(str(name), DATASETS)}")
@@ -459,12 +461,25 @@ SHARED_OPTIONS: Mapping[str, tuple[Any, Any]] = {
     ),
     "target_data": (
         Annotated[
-            Annotated[dict[str, Any], AfterValidator(_checked_target)] | None,
+            Annotated[dict[str, Any] | str, AfterValidator(_checked_target)] | None,
             Field(
-                description="Another data set of the same classes, by its `name` and options: "
-                "images of what the model is for. Its test split is what is tested, all its other "
-                "images are there without labels, for penalties such as `mcc`. null: none.",
-                examples=[{"name": "folder", "path": "./phone"}],
+                description="What the model is for, mostly without labels: another data set, by "
+                "its path or its `name` and options. Folders and tables need no labels. Its test "
+                "split, if it has one, is what is tested; all its other samples are there without "
+                "labels, for penalties such as `mcc`. null: none.",
+                examples=[{"path": "./phone"}],
+            ),
+        ],
+        None,
+    ),
+    "unlabelled_fraction": (
+        Annotated[
+            SplitFraction | None,
+            Field(
+                description="Share of the training split that gives up its labels, drawn by `seed` "
+                "with equal shares of all classes: it does not train, and is there for penalties "
+                "such as `mcc`, as images of target data are. null: none.",
+                examples=[0.8],
             ),
         ],
         None,
@@ -491,17 +506,19 @@ def open_dataset(
     name: str,
     options: Mapping[str, Any],
     *,
+    function: Callable[..., Any] | None = None,
     limits: Limits | None = None,
     progress: OnProgress | None = None,
 ) -> Dataset:
     """Open the data set `name` with the options of a suite, shared options and limits among them.
 
-    Downloads and hashes what is needed, decodes nothing. Raises `BenchError` for an unknown name
-    and `DataError` for data that is missing or unusable.
+    Downloads and hashes what is needed, decodes nothing. `function` reads it, None: the one that is
+    registered. Raises `BenchError` for an unknown name and `DataError` for data that is missing or
+    unusable.
     """
     registered = DATASETS.get(name)
     own = {key: value for key, value in options.items() if key not in DATASETS.shared_options}
-    dataset: Any = registered.function(progress, **own)
+    dataset: Any = (function or registered.function)(progress, **own)
     if limits is not None and limits != Limits() and takes_limits(dataset):
         dataset = dataset.limited(limits=limits)
     if registered.origin is not None:
@@ -562,7 +579,7 @@ def _of_test_sets(dataset: Dataset) -> Iterator[DataIssue]:
         lacking = [each for label, each in enumerate(dataset.classes) if label not in own]
         if lacking:
             yield DataIssue(
-                kind="test-set",
+                kind=TEST_SET_NOTE,
                 message=f"The test set {name} has no image of {naming(lacking)}: its figures say "
                 "nothing of that.",
                 count=len(lacking),

@@ -149,11 +149,13 @@ def choose_columns(
     outputs: Sequence[str] = (),
     *,
     content: Role = "path",
+    labelled: bool = True,
 ) -> Chosen:
     """Which column has which role: as `given` (None: no column has it), else by the names.
 
     The columns `outputs` say what is predicted, and then none has the role of the label. Raises
-    `DataError` for a column that is not there, and where `content` or label cannot be known.
+    `DataError` for a column that is not there, and where `content` cannot be known, or the label of
+    a table that must be `labelled`.
     """
     chosen: dict[Role, str] = {}
     ambiguous: dict[Role, tuple[str, ...]] = {}
@@ -171,7 +173,7 @@ def choose_columns(
             chosen[role] = fitting[0]
         elif fitting:
             ambiguous[role] = tuple(fitting)
-    _check_required(table, chosen, ambiguous, content, with_label=not outputs)
+    _check_required(table, chosen, ambiguous, content, with_label=labelled and not outputs)
     for name in (*chosen.values(), *outputs):
         if table.columns.count(name) > 1:
             raise DataError(f"{table.path} has two columns {name!r}; rename one of them")

@@ -113,6 +113,61 @@ def find_layout(root: Path, given: GivenSplits | None = None, *, samples: Sample
     return _by_train(tree) or _by_other_splits(tree) or _inside_classes(tree) or _as_classes(tree)
 
 
+def target_test_folders(
+    root: Path, classes: Collection[str], *, samples: SampleFiles
+) -> tuple[ClassFolder, ...]:
+    """The class folders of the test split of target data, whose other samples need no folders.
+
+    `classes` are those of the data set that trains, as they are compared. Nothing is tested where
+    no folder of `root` is called test, or ants/test. Raises `DataError` where a test folder does
+    not have just these classes, and where folders bear the names of some classes alone.
+    """
+    tree = _Tree(root, samples)
+    try:
+        layout = find_layout(root, samples=samples)
+    except SeveralTestSetsError:
+        raise
+    except DataError:  # no layout of class folders: which need not be there
+        layout = None
+    if layout is not None and {reading(each.name) for each in layout.class_folders} == set(classes):
+        return tuple(each for each in layout.class_folders if each.split == TEST)
+    tests = [path for path in tree.filled() if _may_be_test(path) and _reading(path) not in classes]
+    if len(tests) > 1:
+        raise DataError(
+            f"{root} holds several folders that may be the test split, {tree.shown(tests)}: keep "
+            "one of them, as `test`"
+        )
+    for path in tests:
+        inner = [each for each in tree.inner(tree.descend(path)) if tree.holds_samples(each)]
+        if {_reading(each) for each in inner} != set(classes):
+            found = naming([name_text(each.name) for each in inner]) or "none"
+            raise DataError(
+                f"the test folder of target data must have a folder for each class "
+                f"({naming(sorted(classes))}), but {path} has {found}; {samples.noun}s without "
+                f"labels go to another folder, such as {root / 'unlabelled'}"
+            )
+        return tuple(_class_folders(tree.descend(path), inner, TEST))
+    _refuse_some_classes(tree, set(classes))
+    return ()
+
+
+def _may_be_test(folder: Path) -> bool:
+    return split_of_name(folder.name) == TEST and is_plain_split_name(folder.name)
+
+
+def _refuse_some_classes(tree: _Tree, classes: set[str]) -> None:
+    """Folders with the names of some classes, and not of all: are they of another task?"""
+    named = {_reading(path): path for path in tree.filled()}
+    missing = sorted(classes - set(named))
+    if missing and (shared := [path for key, path in named.items() if key in classes]):
+        raise DataError(
+            f"target data must have the classes of the data set, or no class folders, but "
+            f"{tree.root} has {tree.shown(shared)} and not {naming(missing)}; put "
+            f"{tree.samples.noun}s without labels into a folder of another name, such as "
+            f"{tree.root / 'unlabelled'}"
+        )
+
+
 def split_of_name(name: str) -> int | None:
     """The split that a folder's name speaks of, `UNLABELLED`, or None; see `WORDS`."""
     found = {WORDS[word] for word in _words(name) if word in WORDS}

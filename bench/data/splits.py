@@ -18,6 +18,8 @@ Samples = npt.NDArray[np.int64]
 
 ANY = "any"
 """Stands for all strata where they have no say."""
+PURPOSES = {**SPLIT_NAMES, UNLABELLED: "unlabelled"}
+"""What draws are keyed by, by what is drawn."""
 DRAWS = 8
 """How many orders of groups are tried until every part has every class."""
 
@@ -26,8 +28,9 @@ DRAWS = 8
 class Splits:
     """The images of each split by their index, ascending; no image is in two of them.
 
-    `val` is empty where no validation split was asked for. `unlabelled` are those of target data
-    that some plans look at while they train, whose labels nobody knows; they are of no split.
+    `val` is empty where no validation split was asked for. `unlabelled` are those without labels
+    that some plans look at while they train: of target data, whose labels nobody knows, or drawn
+    from what would train, whose labels nobody looks at. They are of no split.
     """
 
     train: Samples
@@ -50,6 +53,7 @@ def make_splits(
     test_fraction: float,
     split_seed: int,
     shots: int | None,
+    unlabelled_fraction: float | None = None,
     groups: Groups | None = None,
     all_classes: bool = True,
 ) -> Splits:
@@ -58,8 +62,10 @@ def make_splits(
     The data set's own test and val splits stay as they are, except that a val split without a test
     split is the test split. What the data set lacks is drawn from the rest: first the test split
     (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
-    (`val_fraction` of what remains, by `seed`). `shots` keeps that many training images per class,
-    by `seed`; the images of fewer shots are among those of more.
+    (`val_fraction` of what remains, by `seed`). Of what is left to train, `unlabelled_fraction` is
+    without labels, by `seed`; the images of a smaller share are among those of a larger one.
+    `shots` keeps that many training images per class, by `seed`; the images of fewer shots are
+    among those of more.
 
     Draws are stratified: each class gives its fraction to within less than one image, but at least
     one image and not all. With `groups`, no draw parts a group: classes give their fraction as far
@@ -95,7 +101,11 @@ def make_splits(
             seed=seed,
             all_classes=all_classes,
         )
-    splits = Splits(train, val, test, unlabelled)
+    drawn, train = _draw_unlabelled(
+        train, labels, classes, groups, fraction=unlabelled_fraction, seed=seed,
+        all_classes=all_classes,
+    )  # fmt: skip
+    splits = Splits(train, val, test, np.union1d(unlabelled, drawn))
     return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
@@ -109,6 +119,7 @@ def make_time_splits(
     seed: int,
     val_fraction: float,
     shots: int | None,
+    unlabelled_fraction: float | None = None,
     all_classes: bool = True,
 ) -> Splits:
     """The splits of a trial that is tested on what is `at` this time or later.
@@ -135,7 +146,11 @@ def make_time_splits(
         )
     start = _start_of_val(times[rest], val_fraction)
     val, train = rest[times[rest] >= start], rest[times[rest] < start]
-    splits = Splits(train, val, test)
+    unlabelled, train = _draw_unlabelled(
+        train, labels, classes, None, fraction=unlabelled_fraction, seed=seed,
+        all_classes=all_classes,
+    )  # fmt: skip
+    splits = Splits(train, val, test, unlabelled)
     return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
@@ -180,6 +195,7 @@ def make_fold_splits(
     fold: int,
     val_fraction: float,
     shots: int | None,
+    unlabelled_fraction: float | None = None,
     groups: Groups | None = None,
     all_classes: bool = True,
 ) -> Splits:
@@ -205,7 +221,11 @@ def make_fold_splits(
         seed=seed,
         all_classes=all_classes,
     )
-    splits = Splits(train, val, test)
+    unlabelled, train = _draw_unlabelled(
+        train, labels, classes, groups, fraction=unlabelled_fraction, seed=seed,
+        all_classes=all_classes,
+    )  # fmt: skip
+    splits = Splits(train, val, test, unlabelled)
     return _checked(splits, labels, classes, shots=shots, seed=seed, all_classes=all_classes)
 
 
@@ -275,6 +295,31 @@ def _draw_val(
     )
 
 
+def _draw_unlabelled(
+    pool: Samples,
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Groups | None,
+    *,
+    fraction: float | None,
+    seed: int,
+    all_classes: bool,
+) -> tuple[Samples, Samples]:
+    """What gives up its labels, and what remains to train; of None there is nothing."""
+    if fraction is None:
+        return pool[:0], pool
+    return _draw(
+        pool,
+        labels,
+        classes,
+        groups,
+        fraction=fraction,
+        split=UNLABELLED,
+        seed=seed,
+        all_classes=all_classes,
+    )
+
+
 def class_counts(
     labels: npt.NDArray[np.int64], splits: Splits, classes: Sequence[str]
 ) -> dict[str, dict[str, int]]:
@@ -306,7 +351,7 @@ def _draw(
 ) -> tuple[Samples, Samples]:
     """`fraction` of each class of `pool`, and what remains."""
     if groups is not None:
-        shares, purpose = [fraction, 1 - fraction], SPLIT_NAMES[split]
+        shares, purpose = [fraction, 1 - fraction], PURPOSES[split]
         part = _parts(pool, labels, classes, groups, shares, purpose, seed, all_classes)
         return pool[part == 0], pool[part == 1]
     drawn = np.zeros(len(labels), bool)
@@ -315,12 +360,13 @@ def _draw(
         if len(members) < 2 and not all_classes:
             continue
         if len(members) < 2:
+            what = "an unlabelled share" if split == UNLABELLED else f"a {PURPOSES[split]} split"
             raise DataError(
-                f"class {name!r} has {counted(len(members), 'image')} left, too few to draw a "
-                f"{SPLIT_NAMES[split]} split from them and keep some to train on"
+                f"class {name!r} has {counted(len(members), 'image')} left, too few to draw "
+                f"{what} from them and keep some to train on"
             )
         count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
-        drawn[_shuffled(members, SPLIT_NAMES[split], seed, name)[:count]] = True
+        drawn[_shuffled(members, PURPOSES[split], seed, name)[:count]] = True
     if not drawn.any():
         whole, any_class = np.zeros_like(labels), (ANY,)
         return _draw(

@@ -16,6 +16,7 @@ from bench.data.dataset import (
     TRAIN,
     UNASSIGNED,
     VAL,
+    WEIGHTS_NOTE,
     DataIssue,
     naming,
 )
@@ -97,16 +98,21 @@ def rows_of(
     split: int,
     given: Mapping[Role, str | None],
     outputs: Outputs | None,
+    *,
+    labelled: bool = True,
 ) -> tuple[list[Row], list[DataIssue]]:
     """The rows that have content and a label, and what is to be told of the others.
 
-    `split` is that of a whole table. Raises `DataError` where a column cannot be known, where it
-    holds what it cannot mean, and where no row is left.
+    `split` is that of a whole table. Where rows need not be `labelled`, those of the test split do.
+    Raises `DataError` where a column cannot be known, where it holds what it cannot mean, and where
+    no row is left.
     """
     of_outputs = () if outputs is None else outputs.columns
     # The split of a whole table is known: a column of it says nothing else.
     given = given if split == UNASSIGNED else {**given, "split": None}
-    chosen = choose_columns(table, given, of_outputs, content=kind.content)
+    # Times and weights of target data have no effect.
+    given = given if labelled else {**given, "time": None, "weight": None}
+    chosen = choose_columns(table, given, of_outputs, content=kind.content, labelled=labelled)
     cells = table.cells(list(dict.fromkeys([*chosen.columns.values(), *of_outputs])))
     by_role = {role: cells[name] for role, name in chosen.columns.items()}
     count = len(by_role[kind.content])
@@ -115,15 +121,21 @@ def rows_of(
     splits, chosen = _splits(table, chosen, by_role.get("split"), split, count, given)
     empty = [""] * count
     said: Sequence[Said | None] = [None] * count
-    if outputs is None:
+    if outputs is None and "label" in chosen.columns:
         column = visible(chosen.columns["label"])
         mend = (
             f"where {kind.noun}s have several labels, say `task: multi_label` and "
             f"`labels: {column}`, as an option of the data set"
         )
         check_no_lists(table.path, column, by_role["label"], mend=mend)
-    else:
+    elif outputs is not None:
         said = said_by_rows(table.path, outputs, cells)
+    elif any(own == TEST for own, _ in splits):
+        raise DataError(
+            f"{table.path} has rows of the test split, but no column of their labels that is known "
+            f"(`{option_text(kind.content, {'label': 'COLUMN'})}`, as an option of the data set, "
+            "names one); rows without labels are of no split, or of train"
+        )
     rows = [
         Row(kind=kind, table=table.path, number=number, content=content, label=label, split=own,
             test_set=test_set, group=group, time=time, weight=weight, outputs=what)
@@ -140,9 +152,10 @@ def rows_of(
     for row in rows:
         missing = "no label" if outputs is None else outputs.missing
         says = bool(row.label) if outputs is None else row.outputs is not None
+        needed = labelled or row.split == TEST
         why = (
-            f"no {kind.content}" if not row.content else missing if not says else
-            "a split without labels" if row.split == UNLABELLED else None
+            f"no {kind.content}" if not row.content else missing if needed and not says else
+            "a split without labels" if needed and row.split == UNLABELLED else None
         )  # fmt: skip
         if why is None:
             usable.append(row)
@@ -150,6 +163,8 @@ def rows_of(
             reasons.setdefault(why, []).append(row)
     for why, left in reasons.items():
         issues.append(left_out("unlabelled", why, [row.shown for row in left]))
+    if not usable and not labelled:
+        raise DataError(f"no row of {table.path} has a {kind.content}")
     if not usable:
         what = "a label" if outputs is None else "a value in " + " and ".join(of_outputs)
         raise DataError(f"no row of {table.path} has both a {kind.content} and {what}")
@@ -251,6 +266,33 @@ def classified(
         )
     rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
     return rows, tuple(classes), list(_capitals(classes))
+
+
+def of_target(rows: Sequence[Row], classes: Sequence[str]) -> list[Row]:
+    """Rows of target data: those of the test split have one of `classes`, others lose their labels.
+
+    Those are of the first class, which means nothing. Raises `DataError` for a tested label that is
+    none of the classes.
+    """
+    known = {_read_as(name): name for name in classes}
+    found = []
+    for row in rows:
+        own = known.get(_read_as(row.label)) if row.split == TEST else classes[0]
+        if own is None:
+            raise DataError(
+                f"the test split of target data must have the classes of the data set "
+                f"({naming([visible(name) for name in classes])}), got {visible(row.label)!r} "
+                f"({row.place})"
+            )
+        split = TEST if row.split == TEST else UNLABELLED
+        found.append(replace(row, label=own, split=split))
+    return found
+
+
+def _read_as(label: str) -> str:
+    """What labels have in common that mean one class."""
+    number = _whole(label)
+    return reading(label) if number is None else str(number)
 
 
 def _label_option(row: Row) -> str:
@@ -370,7 +412,7 @@ def _weighted(weights: Sequence[float | None], rows: Sequence[Row]) -> Iterator[
     noun = rows[0].kind.noun
     if known:
         yield DataIssue(
-            kind="sample-weights",
+            kind=WEIGHTS_NOTE,
             message=f"{noun.capitalize()}s have weights in the training loss, from "
             f"{min(known):g} to {max(known):g} ({rows[0].table.name}); metrics count every {noun} "
             "alike.",

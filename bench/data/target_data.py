@@ -1,7 +1,7 @@
-"""Target data beside the data that trains: other images of the same classes, mostly unlabelled.
+"""Target data beside the data that trains: other samples of the same classes, mostly unlabelled.
 
 What trains and validates comes from the data set, what is tested from the target data, if that has
-a test split. All its other images are there without labels.
+a test split. All its other samples are there without labels.
 """
 
 from __future__ import annotations
@@ -11,18 +11,30 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.data.dataset import (
     SPLIT_NOTE,
     TEST,
+    TEST_SET_NOTE,
     UNLABELLED,
+    WEIGHTS_NOTE,
     DataIssue,
     Dataset,
     Decoded,
+    Groups,
     ImageDataset,
     Reader,
+    SampleWeights,
+    TestSets,
     open_dataset,
 )
+from bench.data.images.folder import target_folder
+from bench.data.images.table import target_table
+from bench.data.splits import Samples
+from bench.data.text.dataset import TextDataset
+from bench.data.text.texts import target_texts
+from bench.data.vectors import VectorDataset
 from bench.errors import DataError, counted
 from bench.keys import content_hash
 from bench.suite.limits import Limits
@@ -30,6 +42,13 @@ from bench.system.download import OnProgress
 
 TARGET_NOTE = "target-data"
 """The kind of issue that says what of the target data is used, and which of its labels."""
+
+_WITHOUT_LABELS: Mapping[str, Callable[..., Dataset]] = {
+    "folder": target_folder,
+    "table": target_table,
+    "text": target_texts,
+}
+"""What reads data sets of which only what is tested needs labels."""
 
 T = TypeVar("T")
 
@@ -41,97 +60,171 @@ def open_with_target(
     limits: Limits | None = None,
     progress: OnProgress | None = None,
 ) -> Dataset:
-    """As `open_dataset`, with the option `target_data` beside it if that is there."""
+    """As `open_dataset`, with what has no labels as the shared options say."""
     given = options.get("target_data")
-    if given is not None and options.get("split") is not None:
-        raise DataError("target_data beside `split` says twice what is tested; leave one out")
+    _check_options(options)
     dataset = open_dataset(name, options, limits=limits, progress=progress)
+    if options.get("unlabelled_fraction") is not None and dataset.targets is not None:
+        raise DataError("unlabelled_fraction is for plain classes: leave it out")
     if given is None:
         return dataset
+    return with_target(dataset, _open_target(given, dataset.classes, limits, progress))
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if options.get("target_data") is None:
+        return
+    if options.get("unlabelled_fraction") is not None:
+        raise DataError(
+            "target_data and unlabelled_fraction both say what has no labels; leave one out"
+        )
+    rule = options.get("split")
+    if rule is not None and rule["by"] == "time":
+        raise DataError("target_data beside `split: {by: time}` says twice what is tested; leave "
+                        "one out")  # fmt: skip
+
+
+def _open_target(
+    given: Mapping[str, Any],
+    classes: Sequence[str],
+    limits: Limits | None,
+    progress: OnProgress | None,
+) -> Dataset:
+    """The target data; files and tables need labels in their test split alone."""
+    name = given["name"]
     own = {key: value for key, value in given.items() if key != "name"}
-    return with_target(dataset, open_dataset(given["name"], own, limits=limits, progress=progress))
+    read = _WITHOUT_LABELS.get(name)
+    says = [own.get(key) for key in ("splits", "target", "labels")]
+    if read is None or any(each is not None for each in says):
+        return open_dataset(name, own, limits=limits, progress=progress)
+
+    def function(progress: OnProgress | None, **options: Any) -> Dataset:
+        return read(progress, classes, **options)
+
+    return open_dataset(name, own, function=function, limits=limits, progress=progress)
 
 
-def with_target(source: Dataset, target: Dataset) -> ImageDataset:
+def with_target(source: Dataset, target: Dataset) -> Dataset:
     """The data set with `target` beside it; raises `DataError` where the two do not fit.
 
     The labels of what is without labels are gone: they are 0 and mean nothing.
     """
     _check(source, target)
-    assert isinstance(source, ImageDataset)
-    assert isinstance(target, ImageDataset)
     tests = target.splits == TEST
-    own = np.flatnonzero(source.splits != TEST) if tests.any() else np.arange(len(source))
+    tested = bool(tests.any())
+    own = np.flatnonzero(source.splits != TEST) if tested else np.arange(len(source))
+    joined: dict[str, Any] = {
+        "sample_ids": (
+            *(source.sample_ids[i] for i in own),
+            *(f"target/{sample}" for sample in target.sample_ids),
+        ),
+        "labels": np.concatenate([source.labels[own], np.where(tests, target.labels, 0)]),
+        "splits": np.concatenate(
+            [source.splits[own], np.where(tests, TEST, UNLABELLED).astype(np.int8)]
+        ),
+        "fingerprint": content_hash([source.fingerprint, target.fingerprint, "target"], digits=64),
+        "issues": (*_issues(source, target, tested=tested), _note(source, tests)),
+        "groups": _groups(source, target, own),
+        "times": None,
+        "test_sets": _test_sets(source, target, own),
+        "sample_weights": _weights(source, target, own),
+    }
+    if isinstance(source, ImageDataset) and isinstance(target, ImageDataset):
+        joined.update(_images(source, target, own))
+    elif isinstance(source, TextDataset) and isinstance(target, TextDataset):
+        joined["generated"] = source.generated and target.generated
+        joined["texts"] = (*(source.texts[i] for i in own), *target.texts)
+    elif isinstance(source, VectorDataset) and isinstance(target, VectorDataset):
+        joined["vectors"] = np.concatenate([source.vectors[own], target.vectors])
+    found: Any = source
+    both: Dataset = replace(found, **joined)
+    return both
+
+
+def _images(source: ImageDataset, target: ImageDataset, own: Samples) -> dict[str, Any]:
+    """What only images have, of both."""
     count = len(own)
 
     def at(index: int) -> int:
         return int(own[index])
 
-    groups = None
-    if source.groups is not None and target.groups is not None:
-        groups = (*(source.groups[i] for i in own), *target.groups)
-    return replace(
-        source,
-        sample_ids=(
-            *(source.sample_ids[i] for i in own),
-            *(f"target/{sample}" for sample in target.sample_ids),
-        ),
-        labels=np.concatenate([source.labels[own], np.where(tests, target.labels, 0)]),
-        splits=np.concatenate(
-            [source.splits[own], np.where(tests, TEST, UNLABELLED).astype(np.int8)]
-        ),
-        fingerprint=content_hash([source.fingerprint, target.fingerprint, "target"], digits=64),
-        issues=(*_issues(source, target, tested=bool(tests.any())), _note(tests)),
-        groups=groups,
-        times=None,
-        native_size=source.native_size if source.native_size == target.native_size else None,
-        squares=source.squares and target.squares,
-        read=_reader(source.read, target.read, own.tolist()),
-        current=_current(source, target),
-        limited=None,
-        size_of=_either(source.size_of, target.size_of, at, count),
-        source_of=_either(source.source_of, target.source_of, at, count),
-    )
+    return {
+        "native_size": source.native_size if source.native_size == target.native_size else None,
+        "squares": source.squares and target.squares,
+        "read": _reader(source.read, target.read, own.tolist()),
+        "current": _current(source, target),
+        "limited": None,
+        "size_of": _either(source.size_of, target.size_of, at, count),
+        "source_of": _either(source.source_of, target.source_of, at, count),
+    }
 
 
 def _check(source: Dataset, target: Dataset) -> None:
-    if not isinstance(source, ImageDataset) or not isinstance(target, ImageDataset):
+    if source.kind != target.kind:
         raise DataError(
-            f"target_data needs images on both sides, {source.name} has {source.kind}s and "
-            f"{target.name} {target.kind}s"
+            f"target_data must be of the kind of the data set, {source.name} has {source.kind}s "
+            f"and {target.name} {target.kind}s"
         )
     for each in (source, target):
-        for what, own in (
-            ("targets that are not classes", each.targets),
-            ("weights of samples", each.sample_weights),
-            ("test sets with names", each.test_sets),
-        ):
-            if own is not None:
-                raise DataError(f"target_data is for plain classes, but {each.name} has {what}")
+        if each.targets is not None:
+            raise DataError(
+                f"target_data is for plain classes, but {each.name} has targets that are not "
+                "classes"
+            )
     if source.classes != target.classes:
         raise DataError(
             f"target_data must have the classes of the data set ({', '.join(source.classes)}), got "
             f"{', '.join(target.classes)}"
         )
-    if source.form != target.form:
-        raise DataError("target_data must have channels and bits of the data set: say both alike")
-    if source.generated != target.generated:
-        raise DataError("target_data is generated if the data set is, and only then")
-    if (source.groups is None) != (target.groups is None):
-        raise DataError("target_data has groups if the data set has, and only then")
+    if source.native_size != target.native_size and source.kind == "vector":
+        raise DataError(
+            f"target_data must have vectors of the length of the data set's, "
+            f"{source.native_size}, got {target.native_size}"
+        )
+    if isinstance(source, ImageDataset) and isinstance(target, ImageDataset):
+        if source.form != target.form:
+            raise DataError(
+                "target_data must have channels and bits of the data set: say both alike"
+            )
+        if source.generated != target.generated:
+            raise DataError("target_data is generated if the data set is, and only then")
     if not (target.splits != TEST).any():
-        raise DataError("target_data has test images alone: none are left without labels")
+        raise DataError(f"target_data has test {source.kind}s alone: none are left without labels")
 
 
-def _issues(source: ImageDataset, target: ImageDataset, *, tested: bool) -> Iterator[DataIssue]:
-    """What is wrong with either, without how splits of their own are taken that are not used."""
-    for own, splits in ((source, not tested), (target, False)):
-        yield from (each for each in own.issues if splits or each.kind != SPLIT_NOTE)
+def _groups(source: Dataset, target: Dataset, own: Samples) -> Groups | None:
+    """Of both, if either has some; what has none is a group of its own."""
+    if source.groups is None and target.groups is None:
+        return None
+    first = source.sample_ids if source.groups is None else source.groups
+    alone = tuple(f"target/{sample}" for sample in target.sample_ids)
+    return (*(first[i] for i in own), *(alone if target.groups is None else target.groups))
 
 
-def _note(tests: np.ndarray[tuple[int], np.dtype[np.bool]]) -> DataIssue:
+def _test_sets(source: Dataset, target: Dataset, own: Samples) -> TestSets | None:
+    """The named sets of what is tested, which is of one of the two."""
+    first, second = source.test_sets or ("",) * len(source), target.test_sets or ("",) * len(target)
+    sets = (*(first[i] for i in own), *second)
+    return sets if any(sets) else None
+
+
+def _weights(source: Dataset, target: Dataset, own: Samples) -> SampleWeights | None:
+    """Those of what trains: nothing of the target does."""
+    if source.sample_weights is None:
+        return None
+    return np.concatenate([source.sample_weights[own], np.ones(len(target))])
+
+
+def _issues(source: Dataset, target: Dataset, *, tested: bool) -> Iterator[DataIssue]:
+    """What is wrong with either, without what is said of splits and weights that are not used."""
+    unused = {SPLIT_NOTE, TEST_SET_NOTE} if tested else set()
+    yield from (each for each in source.issues if each.kind not in unused)
+    yield from (each for each in target.issues if each.kind not in (SPLIT_NOTE, WEIGHTS_NOTE))
+
+
+def _note(source: Dataset, tests: npt.NDArray[np.bool_]) -> DataIssue:
     tested = int(tests.sum())
-    without = counted(len(tests) - tested, "image")
+    without = counted(len(tests) - tested, source.kind)
     if tested:
         message = (
             f"Of the target data {without} are used without labels, and the labels of "

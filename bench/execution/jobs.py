@@ -390,6 +390,7 @@ def _drawn_splits(
             fold=trial.fold,
             val_fraction=options["val_fraction"],
             shots=settings.shots,
+            unlabelled_fraction=options["unlabelled_fraction"],
             groups=together,
             all_classes=all_classes,
         )
@@ -404,6 +405,7 @@ def _drawn_splits(
             seed=settings.seed,
             val_fraction=options["val_fraction"],
             shots=settings.shots,
+            unlabelled_fraction=options["unlabelled_fraction"],
             all_classes=all_classes,
         )
     return make_splits(
@@ -415,6 +417,7 @@ def _drawn_splits(
         test_fraction=options["test_fraction"],
         split_seed=options["split_seed"],
         shots=settings.shots,
+        unlabelled_fraction=options["unlabelled_fraction"],
         groups=together,
         all_classes=all_classes,
     )

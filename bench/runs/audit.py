@@ -37,7 +37,9 @@ PROBE = {
 """The axes of a plain linear probe."""
 KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
-DRAWN = ("val_fraction", "test_fraction", "split_seed")
+WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
+"""Options of data sets that say what has no labels: of what has some, every image is audited."""
+DRAWN = ("val_fraction", "test_fraction", "split_seed", *WITHOUT_LABELS)
 """Options of data sets that say how splits are drawn; with folds only the first has an effect."""
 
 
@@ -119,7 +121,11 @@ def audit_suite(checked: CheckedSuite) -> Suite:
     axes = {"backbone": first.backbone, **PROBE}
     dataset = suite.dataset.model_copy(
         update={
-            "options": {**suite.dataset.options, "val_fraction": 0.0},
+            "options": {
+                **suite.dataset.options,
+                "val_fraction": 0.0,
+                **dict.fromkeys(WITHOUT_LABELS),
+            },
             "given": (*(name for name in suite.dataset.given if name not in DRAWN), "val_fraction"),
         }
     )

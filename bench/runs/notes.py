@@ -37,7 +37,7 @@ from bench.suite.no_effect import NO_EFFECT
 from bench.training.trial import epoch_edges
 
 WILL_FAIL, POOLED, BY_CHANCE = "will fail", "pooled splits", "chosen by chance"
-PARTED, BY_TIME = "parted groups", "split by time"
+PARTED, BY_TIME, UNLABELLED_SHARE = "parted groups", "split by time", "unlabelled share"
 KNOWN_WELL = 0.05
 """Standard error of an accuracy, at 50 % where it is largest, above which its use is told.
 
@@ -77,6 +77,7 @@ def notes(
     found += _unused_limits(loaded, written, dataset)
     found += _pooled(loaded, written, dataset)
     found += _by_time(loaded, plans, dataset, facts)
+    found += _without_labels(loaded, plans, dataset, facts)
     found += _parted_groups(loaded, plans, dataset, facts)
     found += _failing(loaded, written, plans)
     found += _small_validation(loaded, plans, facts)
@@ -272,7 +273,7 @@ def _unused_fractions(
     if rule is not None and rule["by"] == "time":
         dated = "no effect, split: {by: time} says which images test"
         unused |= {"test_fraction": dated, "split_seed": dated}
-    elif has_test and has_val and not folds:
+    elif has_test and has_val and not folds and not _draws_unlabelled(loaded):
         unused["split"] = "no effect, the data set has all splits of its own"
     for option, reason in unused.items():
         if reason is None or option not in loaded.suite.dataset.given:
@@ -286,13 +287,19 @@ def _unused_limits(
     loaded: LoadedSuite, written: Sequence[WrittenTrial], dataset: Dataset
 ) -> Iterator[Note]:
     """Limits of files, for a data set that has none or reads them by itself."""
-    if loaded.suite.limits == Limits() or takes_limits(dataset):
+    # Of two data sets each is opened under the limits by itself.
+    both = loaded.suite.dataset.options.get("target_data") is not None
+    if loaded.suite.limits == Limits() or takes_limits(dataset) or both:
         return
     uses = Uses(loaded.yaml_file)
     for each in written:
         reason = "no effect, the data set is not a folder of image files"
         uses.unused("limits", ("limits",), each.trial, reason)
     yield from uses.notes()
+
+
+def _draws_unlabelled(loaded: LoadedSuite) -> bool:
+    return loaded.suite.dataset.options.get("unlabelled_fraction") is not None
 
 
 def _own_splits(dataset: Dataset) -> tuple[bool, bool]:
@@ -343,6 +350,37 @@ def _by_time(
     named = loaded.yaml_file.problem(("dataset", "split"), "split by time")
     message = f"{named}: {', '.join(told)}; the same test and validation images for every seed"
     yield Note(kind=BY_TIME, message=message, count=len(plans))
+
+
+def _without_labels(
+    loaded: LoadedSuite,
+    plans: Sequence[tuple[Trial, Plan, int]],
+    dataset: Dataset,
+    facts: _Facts,
+) -> Iterator[Note]:
+    """How many samples give up their labels, and how many train."""
+    fraction = loaded.suite.dataset.options.get("unlabelled_fraction")
+    splits = [facts.splits(trial) for trial, _, _ in plans]
+    known = [each for each in splits if each is not None]
+    if not _draws_unlabelled(loaded) or not known:
+        return
+    drawn, trained = (
+        _least_and_most([len(getattr(each, part)) for each in known])
+        for part in ("unlabelled", "train")
+    )
+    named = loaded.yaml_file.problem(
+        ("dataset", "unlabelled_fraction"), f"unlabelled_fraction {fraction:g}"
+    )
+    message = (
+        f"{named}: {drawn} of the training split are used without labels, for penalties such as "
+        f"mcc, and {trained} train; which ones depends on the seed"
+    )
+    yield Note(kind=UNLABELLED_SHARE, message=message, count=len(known))
+
+
+def _least_and_most(sizes: Sequence[int]) -> str:
+    least, most = min(sizes), max(sizes)
+    return counted(least, "image") if least == most else f"{least} to {most} images"
 
 
 def _parted_groups(
@@ -415,9 +453,8 @@ def _standard_error(size: int) -> float:
 
 
 def _by_chance(sizes: Sequence[int], chosen: Sequence[str], *, classes: bool) -> str:
-    least, most = min(sizes), max(sizes)
-    images = counted(least, "image") if least == most else f"{least} to {most} images"
-    error = 100 * _standard_error(least)
+    images = _least_and_most(sizes)
+    error = 100 * _standard_error(min(sizes))
     mends = ["choose: last takes the last epoch"] if "epochs" in chosen else []
     if "configs" in chosen:
         mends.append("one config for each strategy leaves nothing else to choose")

@@ -674,7 +674,7 @@ class Resolver:
         )
 
     def _with_vocabulary(self, trial: Trial, weights: Weights) -> Weights:
-        """The weights with a vocabulary from all texts but those of the test split, if from any.
+        """The weights with a vocabulary from all texts but target data and the test split, if any.
 
         Seeds that share the test split share the vocabulary; of folds each seed has its own.
         """
@@ -683,8 +683,9 @@ class Resolver:
             return weights
 
         def make() -> Weights:
-            tested = set(dataset_splits(trial, dataset).test.tolist())
-            texts = [text for at, text in enumerate(dataset.texts) if at not in tested]
+            left = dataset.splits == UNLABELLED  # plain training knows nothing of target data
+            left[dataset_splits(trial, dataset).test] = True
+            texts = [text for at, text in enumerate(dataset.texts) if not left[at]]
             return with_vocabulary(name, weights, texts)
 
         of_split = None if trial.fold is None else splits_key(trial)
@@ -905,9 +906,11 @@ class Resolver:
             if traits.needs == "source_head" and weights.classes is None:
                 message = f"penalty {term.name!r} needs weights with a classifier of known classes"
                 self._report(trial, "strategy", f"{message}, got {weights.name!r}")
-            if traits.of_target and UNLABELLED not in self._dataset.splits:
+            drawn = trial.dataset.options["unlabelled_fraction"] is not None
+            if traits.of_target and not drawn and UNLABELLED not in self._dataset.splits:
                 message = f"penalty {term.name!r} looks at target data without labels, and"
-                mend = "the suite has none: say dataset: {target_data: …}"
+                given = "{target_data: …} or {unlabelled_fraction: …}"
+                mend = f"the suite has none: say dataset: {given}"
                 self._report(trial, "strategy", f"{message} {mend}")
             if traits.of_target and plan.pairs is not None:
                 message = f"penalty {term.name!r} looks at single images, and the plan has pairs"

@@ -17,7 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from bench.data import open_dataset
+from bench.data import open_with_target
 from bench.errors import BenchError
 from bench.keys import content_hash
 from bench.results.folder import run_folder
@@ -72,7 +72,7 @@ def ending_of(checked: CheckedSuite, given: RunOptions) -> Ending | None:
     if not (folder / "trials.parquet").is_file():
         return None
     try:
-        dataset = open_dataset(suite.dataset.name, suite.dataset.options, limits=suite.limits)
+        dataset = open_with_target(suite.dataset.name, suite.dataset.options, limits=suite.limits)
     except BenchError:
         return None  # which is told in its place
     key = content_hash(

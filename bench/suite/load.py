@@ -429,27 +429,32 @@ class _Checker:
                 name, options = library, {"dataset": member, **options}
             elif self._looks_like_path(name):
                 name, options = reader_of(name, self._folder), {"path": name, **options}
+        options.update(self._resolved_paths(options, location))
+        target = options.get("target_data")
+        target = {"path": target} if isinstance(target, str) else target
+        if isinstance(target, dict):
+            known = {}
+            if name == "text" or "path" in target:
+                of_path = reader_of(target.get("path"), self._folder)
+                known = {"name": name if name == "text" else of_path}
+            paths = self._resolved_paths(target, (*location, "target_data"))
+            options["target_data"] = {**known, **target, **paths}
+        return self._checked(self.catalogue.dataset, name, options, location)
+
+    def _resolved_paths(self, options: Mapping[str, Any], location: Location) -> dict[str, Any]:
+        """Those of the options of a data set that are paths, or have paths by name."""
+        paths: dict[str, Any] = {}
         for key in PATH_OPTIONS:
             given = options.get(key)
             if isinstance(given, str):
-                options[key] = str(self._resolve(given, (*location, key)))
+                paths[key] = str(self._resolve(given, (*location, key)))
             elif isinstance(given, dict):
-                options[key] = {
+                paths[key] = {
                     part: str(self._resolve(path, (*location, key, part)))
                     if isinstance(path, str) else path
                     for part, path in given.items()
                 }  # fmt: skip
-        target = options.get("target_data")
-        if isinstance(target, str):
-            target = {"path": target}
-        if isinstance(target, dict):
-            target = dict(target)
-            if isinstance(target.get("path"), str):
-                target = {"name": reader_of(target["path"], self._folder), **target}
-                path = self._resolve(target["path"], (*location, "target_data", "path"))
-                target["path"] = str(path)
-            options["target_data"] = target
-        return self._checked(self.catalogue.dataset, name, options, location)
+        return paths
 
     def _looks_like_path(self, name: str) -> bool:
         if "/" in name or "\\" in name or name.startswith((".", "~")):

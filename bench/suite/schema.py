@@ -56,7 +56,7 @@ NOT_IN_LABELS = ("path", "classes")
 
 OPTIONS_ADDED_LATER = (
     "penalty", "objective", "splits", "bits", "split", "group", "channels", "target", "labels",
-    "stoch_norm", "top", "target_data",
+    "stoch_norm", "top", "target_data", "unlabelled_fraction",
 )  # fmt: skip
 """Options that older ids do not have: where they are None, nor do newer ones."""
 

@@ -12,6 +12,7 @@ from bench.data import Samples
 from bench.methods.objectives import Share
 from bench.methods.plan import HEAD
 from bench.models.evaluation import evaluation_batch
+from bench.system.token_rows import SHARE_ONE
 from bench.training.feature_penalties import Outputs, Rows, feature_penalty
 from bench.training.fixed_order import in_fixed_order
 from bench.training.state import States
@@ -100,7 +101,8 @@ def loss_and_logits(
     if step.beside is not None:
         assert step.beside_inputs is not None
         assert share is None, "a batch that is aligned is never cut"
-        activations = torch.cat([activations, step.beside_inputs.of(step.beside)])
+        beside = step.beside_inputs.of(step.beside)
+        activations = torch.cat([activations, _as_rows_of(activations, beside)])
     of_step = (training.settings.seed, "dropout", epoch, step.number)
     dropout = of_step if piece is None else (*of_step, piece)
     logits, captured = forward(
@@ -124,6 +126,16 @@ def loss_and_logits(
         rows = Rows(activations, captured, targets, dropout, share, times, logits, target)
         loss = loss + feature_penalty(training, step, rows)
     return loss, logits.detach()
+
+
+def _as_rows_of(activations: Tensor, beside: Tensor) -> Tensor:
+    """What passes together with `activations`: beside texts mixed in pairs, each text with itself.
+
+    See `bench.system.token_rows`.
+    """
+    if activations.ndim == beside.ndim:
+        return beside
+    return torch.stack([beside, beside, torch.full_like(beside, SHARE_ONE)], dim=1)
 
 
 def evaluated(

@@ -368,3 +368,38 @@ def test_images_of_one_time_stay_together() -> None:
 def test_times_that_give_no_splits(times: list[int], changed: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         by_time(times, **changed)
+
+
+# Without labels -------------------------------------------------------------------------------
+
+
+def test_a_share_of_what_would_train_gives_up_its_labels() -> None:
+    labels, plain = [0, 1, 1] * 20, split([0, 1, 1] * 20)
+    drawn = {share: split(labels, unlabelled_fraction=share) for share in (0.25, 0.5, 0.75)}
+    for share, own in drawn.items():
+        assert np.array_equal(own.test, plain.test)
+        assert np.array_equal(own.val, plain.val)
+        assert sorted([*own.train, *own.unlabelled]) == plain.train.tolist()
+        counts = [np.bincount(np.array(labels)[part]) for part in (own.unlabelled, plain.train)]
+        assert np.abs(counts[0] - share * counts[1]).max() < 1
+    assert set(drawn[0.25].unlabelled) < set(drawn[0.5].unlabelled) < set(drawn[0.75].unlabelled)
+    other = split(labels, unlabelled_fraction=0.5, seed=1)
+    assert not np.array_equal(other.unlabelled, drawn[0.5].unlabelled)
+    few = split(labels, unlabelled_fraction=0.5, shots=2)
+    assert np.array_equal(few.unlabelled, drawn[0.5].unlabelled)
+    assert set(few.train) < set(drawn[0.5].train)
+
+
+def test_a_share_without_labels_parts_no_group_and_leaves_every_class_some() -> None:
+    labels, groups = grouped(0)
+    own = split(labels, unlabelled_fraction=0.5, groups=groups)
+    assert not {groups[i] for i in own.unlabelled} & {groups[i] for i in own.train}
+    folds = make_fold_splits(
+        np.array(labels), CLASSES, seed=0, folds=2, fold=0, val_fraction=0.2, shots=None,
+        unlabelled_fraction=0.5, groups=groups,
+    )  # fmt: skip
+    assert folds.unlabelled.size
+    everything = np.concatenate([*folds.named().values(), folds.unlabelled])
+    assert sorted(everything) == list(range(len(labels)))
+    with pytest.raises(DataError, match="too few to draw an unlabelled share from them"):
+        split([0] * 9 + [1] * 3, unlabelled_fraction=0.9)

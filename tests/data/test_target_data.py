@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.data import TEST, ImageDataset, Splits, make_splits, open_dataset, open_with_target
+from bench.data import (
+    DATASETS,
+    TEST,
+    Dataset,
+    ImageDataset,
+    Splits,
+    TextDataset,
+    VectorDataset,
+    make_splits,
+    open_dataset,
+    open_with_target,
+)
 from bench.data.dataset import UNLABELLED
 from bench.data.target_data import TARGET_NOTE, with_target
 from bench.errors import BenchError, DataError
+from tests.data.pictures import write_folder
 
 FEW = {"classes": 2, "train_per_class": 3, "val_per_class": 2, "test_per_class": 2}
 SMALL = {**FEW, "image_size": 16}
@@ -82,8 +96,8 @@ def test_fingerprints_know_the_target() -> None:
     ("options", "message"),
     [
         ({"target_data": {**TARGET, "classes": 3}}, "must have the classes of the data set"),
-        ({"target_data": {"name": "fractal_sites"}}, "has groups if the data set has"),
-        ({"split": {"by": "group"}}, "says twice what is tested"),
+        ({"split": {"by": "time", "at": "2024-06-01"}}, "says twice what is tested"),
+        ({"unlabelled_fraction": 0.5}, "both say what has no labels"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
@@ -95,3 +109,182 @@ def test_target_data_of_test_images_alone_is_refused() -> None:
     target = _plain("fractals_shifted")
     with pytest.raises(DataError, match="test images alone"):
         with_target(_plain(), replace(target, splits=np.full_like(target.splits, TEST)))
+
+
+def test_groups_weights_and_test_sets_are_of_what_has_them() -> None:
+    source, target = _plain(), _plain("fractals_shifted")
+    tests = target.splits == TEST
+    weights = np.linspace(1, 2, len(source))
+    source = replace(source, sample_weights=weights, test_sets=("home",) * len(source))
+    sets = tuple("abroad" if own else "" for own in tests)
+    target = replace(target, groups=("one",) * len(target), test_sets=sets)
+    data = with_target(source, target)
+    of_source = int((source.splits != TEST).sum())
+    assert data.sample_weights is not None
+    assert data.groups is not None
+    assert data.test_sets is not None
+    assert data.sample_weights.tolist() == [*weights[source.splits != TEST], *np.ones(len(target))]
+    assert set(data.groups[of_source:]) == {"one"}
+    assert len(set(data.groups[:of_source])) == of_source
+    assert data.test_sets[of_source:] == sets
+
+
+# Folders and tables ---------------------------------------------------------------------------
+
+HOME = {"ants": 3, "bees": 3}
+
+
+def _beside(tmp_path: Path, target: Any, **options: Any) -> Dataset:
+    """The folder `home`, with target data beside it."""
+    if not (tmp_path / "home").is_dir():
+        write_folder(tmp_path / "home", HOME)
+    given = {"path": str(tmp_path / "home"), "target_data": target, **options}
+    model = _options("folder", given)
+    return open_with_target("folder", model)
+
+
+def _options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = DATASETS.get(name).options(**given).model_dump()
+    return options
+
+
+def _parts(data: Dataset) -> tuple[dict[str, str], list[str]]:
+    """Of target data the class of what is tested, and what is without labels."""
+    tested = {
+        data.sample_ids[at]: data.classes[data.labels[at]]
+        for at in np.flatnonzero(data.splits == TEST)
+    }
+    without = [data.sample_ids[at] for at in np.flatnonzero(data.splits == UNLABELLED)]
+    return tested, without
+
+
+@pytest.mark.parametrize(
+    ("layout", "tested", "without"),
+    [
+        ({".": 2}, 0, 2),
+        ({"unlabelled": 2}, 0, 2),
+        ({"2024/may": 2, "2024/june": 1, "june": 1}, 0, 4),
+        ({"test/ants": 1, "test/bees": 2, "rest": 3}, 3, 3),
+        ({"Test set/ants": 1, "Test set/bees": 1, "train": 2}, 2, 2),
+        ({"train/ants": 1, "train/bees": 1, "test/ants": 1, "test/bees": 1, "unlabelled": 2}, 2, 4),
+        ({"ants": 1, "bees": 1, "others": 1}, 0, 3),
+        ({"ants/test": 1, "bees/test": 1, "ants/train": 1, "bees/train": 1}, 2, 2),
+        ({"val/ants": 1, "val/bees": 1}, 0, 2),
+    ],
+)
+def test_a_folder_of_target_data_needs_no_class_folders(
+    layout: dict[str, int], tested: int, without: int, tmp_path: Path
+) -> None:
+    phone = tmp_path / "phone"
+    phone.mkdir()
+    write_folder(phone / "x", layout)
+    data = _beside(tmp_path, str(phone / "x"))
+    of_tests, others = _parts(data)
+    assert (len(of_tests), len(others)) == (tested, without)
+    assert all(f"/{name}/" in sample for sample, name in of_tests.items())
+    assert not data.labels[data.splits == UNLABELLED].any()
+    (note,) = [each.message for each in data.issues if each.kind == TARGET_NOTE]
+    assert f"{without} images are used without labels" in note
+    assert ("nothing about the target was measured" in note) == (not tested)
+
+
+def test_an_archive_and_what_is_no_image(tmp_path: Path) -> None:
+    phone = write_folder(tmp_path / "phone", {"a": 2, "test/ants": 1, "test/bees": 1})
+    (phone / "a" / "notes.md").write_text("")
+    plain = _parts(_beside(tmp_path, str(phone)))
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", phone)
+    data = _beside(tmp_path, {"name": "folder", "path": packed})
+    assert _parts(data) == plain
+    assert any("notes.md" in each.message for each in data.issues)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"test": 2, "rest": 1}, "must have a folder for each class .ants, bees., but .* has none"),
+        ({"test/ants": 1, "test/wasps": 1}, "but .*test has ants, wasps; images without labels go"),
+        ({"test/ants": 1, "test/bees": 1, "testing/ants": 1, "testing/bees": 1}, "test split"),
+        ({"ants": 1, "wasps": 1}, "has ants and not bees; put images without labels into"),
+        ({"empty": 0}, "holds no images"),
+    ],
+)
+def test_a_folder_that_can_be_read_in_two_ways_is_refused(
+    layout: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    phone = write_folder(tmp_path / "phone", layout)
+    with pytest.raises(DataError, match=message):
+        _beside(tmp_path, str(phone))
+
+
+def test_a_table_of_target_data_needs_labels_of_its_test_split_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path / "phone", {".": 4})
+    table = tmp_path / "phone" / "files.csv"
+    table.write_text("path\n000.png\n001.png\n")
+    assert _parts(_beside(tmp_path, str(table))) == ({}, ["target/000.png", "target/001.png"])
+    rows = "000.png,bees,test\n001.png,ants,test\n002.png,wasps,train\n003.png,,\n"
+    table.write_text(f"path,label,split\n{rows.replace('003.png,,', '003.png,,unlabelled')}")
+    tested, without = _parts(_beside(tmp_path, str(table)))
+    assert tested == {"target/000.png": "bees", "target/001.png": "ants"}
+    assert without == ["target/002.png", "target/003.png"]
+    table.write_text("path,label,split\n000.png,wasps,test\n001.png,ants,train\n")
+    with pytest.raises(DataError, match=r"must have the classes .*, got 'wasps' \(row 1"):
+        _beside(tmp_path, str(table))
+    table.write_text("path,split\n000.png,test\n001.png,train\n")
+    with pytest.raises(DataError, match="test split, but no column of their labels"):
+        _beside(tmp_path, str(table))
+
+
+# Texts and vectors ----------------------------------------------------------------------------
+
+REVIEWS = {"text": [f"it was {word}" for word in "abcdef"], "label": ["good", "bad"] * 3}
+
+
+def _texts(target: dict[str, Any]) -> TextDataset:
+    given = {"lists": REVIEWS, "target_data": {"name": "text", **target}}
+    found = open_with_target("text", _options("text", given))
+    assert isinstance(found, TextDataset)
+    return found
+
+
+def test_texts_of_target_data_need_no_labels(tmp_path: Path) -> None:
+    data = _texts({"lists": {"text": ["new", "newer"]}})
+    assert _parts(data) == ({}, ["target/000001", "target/000002"])
+    assert data.texts[-2:] == ("new", "newer")
+    assert "2 texts are used without labels" in data.issues[-1].message
+    cells = {
+        "text": ["x", "y", "z"],
+        "label": ["good", "bad", ""],
+        "split": ["test", "test", "train"],
+    }
+    assert _parts(_texts({"lists": cells})) == (
+        {"target/000001": "good", "target/000002": "bad"}, ["target/000003"],
+    )  # fmt: skip
+    for name in ("a.txt", "test/good/b.txt", "test/bad/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    tested, without = _parts(_texts({"path": str(tmp_path)}))
+    assert tested == {"target/test/good/b.txt": "good", "target/test/bad/c.txt": "bad"}
+    assert without == ["target/a.txt"]
+
+
+def test_vectors_are_of_one_length_and_kinds_do_not_mix() -> None:
+    source = _vectors(3)
+    data = with_target(source, _vectors(3))
+    assert isinstance(data, VectorDataset)
+    assert data.vectors.shape == (8, 3)
+    with pytest.raises(DataError, match="vectors of the length of the data set's, 3, got 2"):
+        with_target(source, _vectors(2))
+    with pytest.raises(DataError, match="must be of the kind of the data set"):
+        with_target(_plain(), source)
+
+
+def _vectors(length: int) -> VectorDataset:
+    return VectorDataset(
+        name="points",
+        classes=("near", "far"),
+        sample_ids=tuple("abcd"),
+        labels=np.array([0, 1, 0, 1]),
+        splits=np.zeros(4, np.int8),
+        fingerprint="0" * 64,
+        vectors=np.ones((4, length), np.float32),
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.errors import SuiteError
-from tests.runs.test_notes import is_of_validation, said
+from tests.runs.test_notes import TINY, is_of_validation, said
 
 FRACTALS = {"name": "fractals", "classes": 3, "images_per_class": 8, "epochs": 1}
 FULL: dict[str, Any] = {"weights": FRACTALS, "backbone": "shufflenet_v2_x0_5"}
@@ -19,6 +19,7 @@ def _strategy(name: str = "full_finetune", **options: Any) -> dict[str, Any]:
     return {**FULL, "strategy": {"name": name, **options}}
 
 
+HALF = {"unlabelled_fraction": 0.5}
 BSS, CO_TUNING = {"penalty": {"bss": 0.001}}, {"penalty": {"co_tuning": 1}}
 
 
@@ -81,6 +82,14 @@ FROZEN = "no effect, the strategy trains nothing in front of the head. (2 trials
             ["micro_batch: no effect, batches are no larger. (2 trials)"],
         ),
         ({**_strategy(penalty={"delta": 0.01}), "micro_batch": 2}, []),
+        (
+            {**_strategy(penalty={"mcc": 1}), "dataset": {**TINY["dataset"], **HALF}},
+            [
+                "unlabelled_fraction 0.5: 4 images of the training split are used without labels, "
+                "for penalties such as mcc, and 4 images train; which ones depends on the seed. "
+                "(2 trials)"
+            ],
+        ),
         ({**_strategy(penalty={"bss": 0}), "micro_batch": 2}, []),
         (_strategy(penalty={"co_tuning": 0}), []),
         (_strategy("lp_ft", **BSS, stoch_norm=0.5), []),

@@ -21,6 +21,7 @@ from bench.models.checkpoints import Checkpoint, read_checkpoint
 from bench.models.evaluation import Evaluation
 from bench.models.text.word_vectors import SIF_A
 from bench.results.folder.columns import PROBABILITY_PREFIX
+from bench.runs.resolve import resolve_run
 from tests.texts import BAD, FILLERS, GOOD, sentences
 
 pytest.importorskip("sklearn")
@@ -203,3 +204,19 @@ def test_what_has_no_meaning_is_refused(texts: Path, vectors: Path) -> None:
 def test_pooling_of_ngrams_is_told_to_change_nothing(texts: Path, vectors: Path) -> None:
     suite = suite_of(texts, vectors, backbone="tfidf", strategy="logistic", include=[])
     assert "pooling 'sif': no effect on tfidf" in str(bench.plan(suite, device="cpu"))
+
+
+def test_target_texts_have_no_part_in_a_vocabulary(
+    texts: Path, vectors: Path, tmp_path: Path
+) -> None:
+    logistic = {"backbone": "tfidf", "strategy": {"name": "logistic", "c": 1.0}}
+    probe = {"name": "linear_probe", "penalty": {"mcc": 1}}
+    suite = suite_of(texts, vectors, strategy=probe, include=[{**logistic, "pooling": "auto"}])
+    lists = {"text": ["zebra"] * 9, "label": ["good"] * 9}
+    target = {**suite["dataset"], "target_data": {"name": "text", "lists": lists}}
+    beside = resolve_run({**suite, "dataset": target}, out=tmp_path, device="cpu")
+    share = {**suite["dataset"], "unlabelled_fraction": 0.5}
+    plain = resolve_run({**suite, "dataset": share}, out=tmp_path, device="cpu")
+    found = [{each.weights.fingerprint for each in run.trials} for run in (plain, beside)]
+    assert found[0] == found[1]
+    assert any("penalty mcc" in note and "no effect" in note for note in beside.notes)

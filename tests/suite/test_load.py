@@ -220,6 +220,25 @@ def test_dataset_forms(tmp_path: Path) -> None:
     assert dataset.options["root"] == str(tmp_path / "photos")
 
 
+@pytest.mark.parametrize(
+    ("own", "target", "name"),
+    [
+        ({"path": "photos"}, "./phone", "folder"),
+        ({"path": "photos"}, {"path": "phone/files.csv"}, "table"),
+        ({"name": "text", "path": "a.csv"}, "phone", "text"),
+        ({"name": "text", "path": "a.csv"}, {"lists": {"text": ["so"]}}, "text"),
+    ],
+)
+def test_target_data_are_read_as_their_path_says(
+    own: dict[str, Any], target: Any, name: str, tmp_path: Path
+) -> None:
+    dataset = load(tmp_path, {**MINIMAL, "dataset": {**own, "target_data": target}}).suite.dataset
+    given = dataset.options["target_data"]
+    path = target if isinstance(target, str) else target.get("path")
+    assert given["name"] == name
+    assert given["path"] == (None if path is None else str(tmp_path / path))
+
+
 def test_mixes_combine_with_any_augmentation(tmp_path: Path) -> None:
     content = {
         **MINIMAL,

@@ -6,11 +6,12 @@ Either `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with folders of the other
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bench.data.class_folders import open_class_folders
+from bench.data.class_folders import ClassFolders, open_class_folders, open_target_folder
 from bench.data.dataset import DATASETS, ImageDataset
 from bench.data.files import reading_errors_told
 from bench.data.images.channels import ChannelNumber, suffixes_of
@@ -58,11 +59,36 @@ def folder(
     so or can be read in two ways, and if a class has no image in one of the splits.
     """
     found = open_class_folders(path, splits, image_files(suffixes_of(channels)))
+    return _of_files(found, progress, bits=bits, channels=channels)
+
+
+def target_folder(
+    progress: OnProgress | None, classes: Sequence[str], /, **options: Any
+) -> ImageDataset:
+    """All image files of a folder of target data, with labels in the test split alone.
+
+    `options` are those of `folder` without `splits`, `classes` those of the data set that trains.
+    Raises `DataError` as `open_target_folder` does.
+    """
+    bits, channels = options["bits"], options["channels"]
+    found = open_target_folder(options["path"], classes, image_files(suffixes_of(channels)))
+    return _of_files(found, progress, classes, bits=bits, channels=channels)
+
+
+def _of_files(
+    found: ClassFolders,
+    progress: OnProgress | None,
+    classes: Sequence[str] | None = None,
+    *,
+    bits: int | None,
+    channels: int | None,
+) -> ImageDataset:
     with reading_errors_told(found.root):
         return dataset_from_files(
             name=found.name,
             root=found.root,
             files=found.files,
+            classes=classes,
             bits=bits,
             channels=channels,
             progress=progress,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +35,7 @@ from bench.data.table_rows import (
     check_splits,
     classified,
     left_out,
+    of_target,
     rows_of,
     samples_of,
 )
@@ -113,6 +114,35 @@ def table(
     known, where rows contradict each other, if a class has no image in one of the splits, and for
     what is no number, or no label, where that is what the table is to say.
     """
+    return _opened(
+        progress, path=path, columns=columns, root=root, bits=bits, channels=channels,
+        target=target, labels=labels,
+    )  # fmt: skip
+
+
+def target_table(
+    progress: OnProgress | None, classes: Sequence[str], /, **options: Any
+) -> ImageDataset:
+    """A table of target data, whose images need labels in the test split alone.
+
+    `options` are those of `table`, which raises as this does; `classes` are those of the data set
+    that trains.
+    """
+    return _opened(progress, **options, target_classes=classes)
+
+
+def _opened(
+    progress: OnProgress | None,
+    *,
+    path: str | Mapping[Any, str],
+    columns: Mapping[Any, str | None] | None,
+    root: str | None,
+    bits: int | None,
+    channels: int | None,
+    target: str | list[str] | None,
+    labels: str | list[str] | None,
+    target_classes: Sequence[str] | None = None,
+) -> ImageDataset:
     outputs = outputs_of(target, labels)
     if outputs is not None and (columns or {}).get("label") is not None:
         raise DataError(
@@ -129,7 +159,7 @@ def table(
         paths = {codes[name]: existing_file(own) for name, own in path.items()}
     with reading_errors_told("the table"):
         places = files_from(paths.values(), root, suffixes_of(channels))
-        return _open_tables(paths, given, outputs, places, bits, channels, progress)
+        return _open_tables(paths, given, outputs, places, bits, channels, progress, target_classes)
 
 
 def _open_tables(
@@ -140,11 +170,14 @@ def _open_tables(
     bits: int | None,
     channels: int | None,
     progress: OnProgress | None,
+    target_classes: Sequence[str] | None,
 ) -> ImageDataset:
     rows: list[Row] = []
     issues: list[DataIssue] = []
     for split, path in paths.items():
-        found, told = rows_of(open_table(path), ROWS, split, given, outputs)
+        found, told = rows_of(
+            open_table(path), ROWS, split, given, outputs, labelled=target_classes is None
+        )
         rows += found
         issues += told
     located, more = _located(rows, places)
@@ -152,10 +185,15 @@ def _open_tables(
     located, same = _distinct(located)
     issues += same
     first = next(iter(paths.values()))
-    rows, classes, spelt = classified([row for row, _ in located], outputs)
-    issues += spelt
+    rows = [row for row, _ in located]
+    if target_classes is None:
+        rows, classes, spelt = classified(rows, outputs)
+        issues += spelt
+    else:
+        rows, classes = of_target(rows, target_classes), tuple(target_classes)
     samples, left = samples_of(rows)
-    check_splits(samples, classes if outputs is None else None, ROWS, first)
+    if target_classes is None:
+        check_splits(samples, classes if outputs is None else None, ROWS, first)
     files = [
         LabelledFile(path=file, **vars(sample))
         for (_, file), sample in zip(located, samples, strict=True)

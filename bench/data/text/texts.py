@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from bench.data.archives import StoredFile
-from bench.data.class_folders import open_class_folders
+from bench.data.class_folders import ClassFolders, open_class_folders, open_target_folder
 from bench.data.dataset import (
     DATASETS,
     SPLIT_NAMES,
@@ -28,7 +28,15 @@ from bench.data.encodings import UTF_8
 from bench.data.files import SampleFiles, existing_file, name_text, reading_errors_told, sample_id
 from bench.data.label_tables import LabelTable, Role, open_table, table_of_lists
 from bench.data.samples import LabelledFile, LabelledSample, labelled_fields
-from bench.data.table_rows import Row, RowKind, check_splits, classified, rows_of, samples_of
+from bench.data.table_rows import (
+    Row,
+    RowKind,
+    check_splits,
+    classified,
+    of_target,
+    rows_of,
+    samples_of,
+)
 from bench.data.table_targets import Outputs, outputs_of
 from bench.data.text.dataset import TextDataset
 from bench.data.text.noticed import clean_texts
@@ -162,6 +170,38 @@ def text(
     `DataError` where there is no text to read, where a column or an encoding cannot be known, where
     rows say what they cannot mean, and if a class has no text in one of the splits.
     """
+    return _opened(
+        progress, path=path, text=text, label=label, columns=columns, lists=lists, splits=splits,
+        encoding=encoding, unescape=unescape, target=target, labels=labels,
+    )  # fmt: skip
+
+
+def target_texts(
+    progress: OnProgress | None, classes: Sequence[str], /, **options: Any
+) -> TextDataset:
+    """Texts of target data, which need labels in the test split alone.
+
+    `options` are those of `text`, which raises as this does; `classes` are those of the data set
+    that trains.
+    """
+    return _opened(progress, **options, target_classes=classes)
+
+
+def _opened(
+    progress: OnProgress | None,
+    *,
+    path: str | Mapping[Any, str] | None,
+    text: str | None,
+    label: str | None,
+    columns: Mapping[Any, str | None] | None,
+    lists: Mapping[str, Sequence[Any]] | None,
+    splits: Mapping[Any, Any] | None,
+    encoding: str | None,
+    unescape: bool,
+    target: str | list[str] | None,
+    labels: str | list[str] | None,
+    target_classes: Sequence[str] | None = None,
+) -> TextDataset:
     if (path is None) == (lists is None):
         raise DataError(
             "text needs one of path (a table, or a folder of .txt files in class folders) and "
@@ -175,7 +215,11 @@ def text(
                 f"{path} is a folder of texts, which has no columns: leave out {naming(useless)}, "
                 f"or give the path of a table ({', '.join(TABLE_SUFFIXES)})"
             )
-        return _of_folder(path, splits, encoding, unescape=unescape, progress=progress)
+        if target_classes is None:
+            found = open_class_folders(path, splits, text_files())
+        else:
+            found = open_target_folder(path, target_classes, text_files())
+        return _of_folder(found, encoding, target_classes, unescape=unescape, progress=progress)
     if splits is not None:
         raise DataError(
             "splits names folders, and of a table a column says the split: "
@@ -194,7 +238,7 @@ def text(
     )
     with reading_errors_told("the table"):
         tables = _tables(path, lists, encoding)
-        return _of_tables(tables, given, outputs, unescape=unescape)
+        return _of_tables(tables, given, outputs, target_classes, unescape=unescape)
 
 
 def _tables(
@@ -244,13 +288,15 @@ def _of_tables(
     tables: Mapping[int, LabelTable],
     given: Mapping[Role, str | None],
     outputs: Outputs | None,
+    target_classes: Sequence[str] | None,
     *,
     unescape: bool,
 ) -> TextDataset:
+    labelled = target_classes is None
     rows: list[Row] = []
     issues: list[DataIssue] = []
     for split, table in tables.items():
-        found, more = rows_of(table, ROWS, split, given, outputs)
+        found, more = rows_of(table, ROWS, split, given, outputs, labelled=labelled)
         rows += found
         issues += more
     one = len(tables) == 1
@@ -264,12 +310,18 @@ def _of_tables(
     first = next(iter(tables.values())).path
     if not kept:
         raise DataError(f"no row of {first} has a text that says anything")
-    rows, classes, spelt = classified(kept, outputs)
+    names = [_id(row, one_table=one) for row in kept]
+    spelt: list[DataIssue] = []
+    if target_classes is None:
+        rows, classes, spelt = classified(kept, outputs)
+    else:
+        rows, classes = of_target(kept, target_classes), tuple(target_classes)
     samples, left = samples_of(rows)
-    check_splits(samples, classes if outputs is None else None, ROWS, first)
+    if labelled:
+        check_splits(samples, classes if outputs is None else None, ROWS, first)
     return _dataset(
         name=name_text(first.stem if one else first.parent.name),
-        sample_ids=[_id(row, one_table=one) for row in rows],
+        sample_ids=names,
         texts=[row.content for row in rows],
         samples=samples,
         classes=classes,
@@ -325,14 +377,13 @@ def _why_no_text(path: Path) -> str | None:
 
 
 def _of_folder(
-    path: str,
-    splits: Mapping[Any, Any] | None,
+    found: ClassFolders,
     encoding: str | None,
+    target_classes: Sequence[str] | None,
     *,
     unescape: bool,
     progress: OnProgress | None,
 ) -> TextDataset:
-    found = open_class_folders(path, splits, text_files())
     files = sorted(found.files, key=lambda file: sample_id(found.root, file.path))
     names = [sample_id(found.root, file.path) for file in files]
     written, unread, encoded = _contents(found.name, files, names, encoding, progress)
@@ -340,9 +391,10 @@ def _of_folder(
     cleaned = clean_texts(read, read, [written[name] for name in read], unescape=unescape)
     texts = dict(zip(read, cleaned.texts, strict=True))
     kept = [(name, file) for name, file in zip(names, files, strict=True) if texts.get(name)]
-    classes = sorted({file.class_name for file in files})
+    classes = target_classes or sorted({file.class_name for file in files})
     left = [*unread, *cleaned.issues]
-    _check_none_empty([file for _, file in kept], files, left)
+    if target_classes is None:
+        _check_none_empty([file for _, file in kept], files, left)
     return _dataset(
         name=found.name,
         sample_ids=[name for name, _ in kept],
