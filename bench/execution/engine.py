@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -32,9 +32,10 @@ from bench.execution.jobs import (
     trial_splits,
 )
 from bench.keys import content_hash
-from bench.methods.penalties import needs_source_head
+from bench.methods.penalties import discriminators, needs_source_head
 from bench.models import PRETRAINED_HEAD, ZERO_SHOT_HEAD, Network, build_network, head_start
 from bench.models.checkpoints import ModelSpec, keep_start, write_checkpoint
+from bench.models.companions import is_companion
 from bench.suite.plugins import ensure_loaded
 from bench.system.cache import cache_root
 from bench.system.machine import PeakMemory, installed_versions
@@ -509,6 +510,7 @@ def _network_key(job: Job, data: PreparedData) -> str:
             job.device,
             data.classes,
             needs_source_head(job.plan),
+            [asdict(shape) for shape in discriminators(job.plan)],
         ],
         digits=32,
     )
@@ -599,7 +601,8 @@ def _write_checkpoint(job: Job, path: Path, training: Training, result: Outcome)
         thresholds=result.thresholds,
     )
     start = training.learned if weights is not None else training.start
-    tensors = {**start, **result.state}
+    kept = {name: tensor for name, tensor in start.items() if not is_companion(name)}
+    tensors = {**kept, **result.state}
     write_checkpoint(tensors, path, spec, {PREPROCESSING: training.preprocessing.to_json()})
 
 
@@ -621,4 +624,5 @@ def build(job: Job, data: PreparedData, *, source_head: bool = False) -> Network
         classes=data.classes,
         adapter=job.plan.adapter,
         source_head=source_head or needs_source_head(job.plan),
+        discriminators=discriminators(job.plan),
     )

@@ -18,7 +18,12 @@ from pydantic import BaseModel
 from bench.data import Splits, samples_digest
 from bench.execution.origins import of_inputs, of_training, of_views
 from bench.keys import content_hash, known_digest
-from bench.methods.penalties import aligns, needs_source_head
+from bench.methods.penalties import (
+    adversarial_epochs,
+    aligns,
+    discriminators,
+    needs_source_head,
+)
 from bench.methods.plan import Plan, Rule, Stage, Term
 from bench.methods.schedules import SCHEDULES, Progress, lr_factor
 from bench.models import Outline, Weights, learns, outline
@@ -152,8 +157,13 @@ def views_key(trial: Trial, *, fingerprint: str, plugins: Mapping[str, str]) -> 
 
 def outline_of(trial: Trial, plan: Plan) -> Outline:
     """That of the trial's network, with all that its plan adds."""
-    source_head = needs_source_head(plan)
-    return outline(trial.backbone.name, trial.settings.head, plan.adapter, source_head=source_head)
+    return outline(
+        trial.backbone.name,
+        trial.settings.head,
+        plan.adapter,
+        source_head=needs_source_head(plan),
+        discriminators=discriminators(plan),
+    )
 
 
 def trial_keys(
@@ -268,8 +278,11 @@ def epoch_keys(
     }
     tables = {stage: _table(outline, stage, settings.lr) for stage in dict.fromkeys(plan.stages)}
     factors = _factors_of(schedule, plan.epochs, steps_per_epoch)
+    reversed_over = adversarial_epochs(plan)
     for epoch in range(plan.epochs):
         used = {**fixed, "rates": tables[plan.stage_at(epoch)], "factors": factors(epoch)}
+        if epoch in reversed_over:
+            used["reversal"] = [epoch - reversed_over.start, len(reversed_over)]
         keys.append(_key([keys[-1], used]))
     return tuple(keys)
 

@@ -233,7 +233,8 @@ def _viewed(splits: Splits, split: str, of: int, whole: bool) -> tuple[str, int]
 
 def _done(work: EpochWork) -> int:
     counted = work.counted
-    flops, trained = _flops(counted), moving_groups(counted.job.outline, work.stage)
+    flops = _flops(counted)
+    trained = moving_groups(counted.job.outline, work.stage) & flops.keys()
     total = epoch_flops(
         flops,
         trained,
@@ -265,7 +266,7 @@ def _alone(counted: CountedTrial) -> int:
     for stage in counted.job.plan.stages:
         total += stage.epochs * epoch_flops(
             flops,
-            moving_groups(shape, stage),
+            moving_groups(shape, stage) & flops.keys(),
             from_boundary=False,
             train_samples=counted.derived(stage),
             eval_samples=counted.evaluated,

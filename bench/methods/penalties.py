@@ -11,7 +11,9 @@ is recorded. With a weight of 0, one of features is not there at all.
 - `source_head`: logits `[n, source classes]` of the classifier that came with the weights, and the
   probabilities that these should be, times the weights of samples if they have some;
 - `target_features`, `target_logits`: what the head gets, or gives, of a batch without labels from
-  the target data, and of the batch that trains.
+  the target data, and of the batch that trains;
+- `target_domains`: what a discriminator of its own says of both, as `Judged`. It trains with the
+  network, whose features get its gradient reversed.
 
 Those of parameters are added once a step, whatever the batch is cut into.
 """
@@ -19,17 +21,19 @@ Those of parameters are added once a step, whatever the batch is cut into.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from bench.methods.alignment import (
     CONFUSION_TEMPERATURE,
+    certainty_weights,
     class_confusion,
+    domain_loss,
     multi_kernel_discrepancy,
 )
-from bench.methods.plan import HEAD, Plan, Term
+from bench.methods.plan import DISCRIMINATOR, HEAD, Plan, Rule, Stage, Term
 from bench.suite.registry import Registry
 from bench.suite.rules import Count
 
@@ -42,13 +46,21 @@ class PenaltyTraits:
     """What a penalty is computed from, and how those of pieces of a batch add up.
 
     `over_samples`: it is a "sum" or a "mean" over the samples of a batch; None: neither, so that no
-    batch may be cut. Those of parameters look at no sample.
+    batch may be cut. Those of parameters look at no sample. `conditioned`: its discriminator sees
+    features times probabilities of classes, and not features alone.
     """
 
     needs: Literal[
-        "parameters", "features", "layers", "source_head", "target_features", "target_logits"
+        "parameters",
+        "features",
+        "layers",
+        "source_head",
+        "target_features",
+        "target_logits",
+        "target_domains",
     ] = "parameters"
     over_samples: Literal["sum", "mean"] | None = None
+    conditioned: bool = False
 
     @property
     def of_features(self) -> bool:
@@ -88,6 +100,64 @@ def needs_source_head(plan: Plan) -> bool:
 def aligns(plan: Plan) -> bool:
     """Whether the plan looks at target data without labels."""
     return any(PENALTIES.get(term.name).traits.of_target for term in feature_terms(plan))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminator:
+    """The discriminator that a penalty trains: which, its `width`, what it sees, its rate."""
+
+    penalty: str
+    width: int
+    lr: float
+    conditioned: bool
+
+
+def discriminators(plan: Plan) -> tuple[Discriminator, ...]:
+    """Those that train beside the network, one for each penalty that has one."""
+    found = []
+    for term in feature_terms(plan):
+        traits, options = PENALTIES.get(term.name).traits, dict(term.options)
+        if traits.needs == "target_domains":
+            found.append(
+                Discriminator(
+                    penalty=term.name,
+                    width=options["width"],
+                    lr=options["discriminator_lr"],
+                    conditioned=traits.conditioned,
+                )
+            )
+    return tuple(found)
+
+
+def with_discriminators(plan: Plan) -> Plan:
+    """The plan with rules for its discriminators: they train while the backbone does."""
+    found = discriminators(plan)
+    if not found:
+        return plan
+
+    def rules(stage: Stage) -> tuple[Rule, ...]:
+        trains = any(
+            rule.lr is not None and not rule.pattern.startswith(f"{HEAD}/") for rule in stage.rules
+        )
+        return tuple(
+            Rule(pattern=f"{DISCRIMINATOR}/{own.penalty}.*", lr=own.lr if trains else None)
+            for own in found
+        )
+
+    stages = (replace(stage, rules=(*rules(stage), *stage.rules)) for stage in plan.stages)
+    return replace(plan, stages=tuple(stages))
+
+
+def adversarial_epochs(plan: Plan) -> range:
+    """The epochs, from 0, over which the reversed gradient grows: from the first in which
+    discriminators train to the end; empty without any."""
+    first = 0
+    for stage in plan.stages:
+        addresses = (f"{DISCRIMINATOR}/{own.penalty}." for own in discriminators(plan))
+        if any(stage.rule_for(address).lr is not None for address in addresses):
+            return range(first, plan.epochs)
+        first += stage.epochs
+    return range(0)
 
 
 PenaltyWeight = Annotated[float, Field(ge=0, le=1e6)]
@@ -274,3 +344,80 @@ def mcc(
     Jin et al., "Minimum Class Confusion for Versatile Domain Adaptation".
     """
     return weight * class_confusion(target, temperature)
+
+
+class Judged(NamedTuple):
+    """Of some samples, what a discriminator says `[n]` (source is above 0), and class logits."""
+
+    domains: Tensor
+    logits: Tensor
+
+
+DomainWeight = Annotated[
+    PenaltyWeight,
+    Field(
+        description="How much the discriminator's loss counts: for itself, and reversed for the "
+        "features.",
+        examples=[1.0],
+    ),
+]
+DiscriminatorWidth = Annotated[
+    int,
+    Field(ge=1, le=65_536, description="Width of its two hidden layers.", examples=[256]),
+]
+DiscriminatorLr = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1e6,
+        description="The discriminator's learning rate is lr times this.",
+        examples=[10.0],
+    ),
+]
+
+
+@PENALTIES.register("dann", needs="target_domains")
+def dann(
+    target: Judged,
+    source: Judged,
+    *,
+    weight: DomainWeight = 1.0,
+    width: DiscriminatorWidth = 1024,
+    discriminator_lr: DiscriminatorLr = 1.0,
+) -> Tensor:
+    """Make target images hard to tell from those that train (DANN: Ganin et al., 2016).
+
+    Ganin et al., "Domain-Adversarial Training of Neural Networks". A discriminator learns to tell
+    their features apart; its gradient flows on reversed, times 2 / (1 + e^(−10p)) − 1 at the share
+    p of training.
+    """
+    return weight * domain_loss(source.domains, target.domains)
+
+
+@PENALTIES.register("cdan", needs="target_domains", conditioned=True)
+def cdan(
+    target: Judged,
+    source: Judged,
+    *,
+    weight: DomainWeight = 1.0,
+    width: DiscriminatorWidth = 1024,
+    discriminator_lr: DiscriminatorLr = 1.0,
+    entropy: Annotated[
+        bool,
+        Field(
+            description="Whether images count more whose class is more certain (CDAN+E).",
+            examples=[True],
+        ),
+    ] = False,
+) -> Tensor:
+    """As `dann`, of features times probabilities of classes (CDAN: Long et al., 2018).
+
+    Long et al., "Conditional Adversarial Domain Adaptation". What would be more than 4,096 numbers
+    becomes 1,024 by random maps.
+    """
+    weights = None
+    if entropy:
+        import torch
+
+        weights = certainty_weights(torch.cat([source.logits, target.logits]))
+    return weight * domain_loss(source.domains, target.domains, weights)

@@ -19,6 +19,9 @@ HEAD = "head"
 ADAPTER = "adapter"
 """What the module of an adapter is called, below the layer whose output it changes."""
 
+DISCRIMINATOR = "discriminator"
+"""The layer group of what tells source from target while a network trains, by its penalty."""
+
 FITTED = "fitted"
 """The head of a plan that fits one."""
 

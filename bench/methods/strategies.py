@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from bench.errors import PlanError, counted, nearest
 from bench.methods.objectives import OBJECTIVES
-from bench.methods.penalties import PENALTIES
+from bench.methods.penalties import PENALTIES, with_discriminators
 from bench.methods.plan import (
     ADAPTER,
     FITTED,
@@ -208,11 +208,12 @@ def make_plan(strategy: Entry, groups: LayerGroups, settings: Settings) -> Plan:
             raise PlanError(f"{strategy.name}: it minimises distances of pairs, not an objective")
         own = {key: value for key, value in objective.items() if key != "name"}
         plan = replace(plan, objective=_term(objective["name"], own))
+    if terms:
+        plan = replace(plan, penalties=(*plan.penalties, *terms))
+    plan = with_discriminators(plan)
     if settings.weight_decay_on == "matrices":
         plan = plan.without_vector_decay()
-    if stoch_norm is not None:
-        plan = replace(plan, stoch_norm=stoch_norm)
-    return replace(plan, penalties=(*plan.penalties, *terms)) if terms else plan
+    return plan if stoch_norm is None else replace(plan, stoch_norm=stoch_norm)
 
 
 def _term(name: str, options: Mapping[str, Any]) -> Term:

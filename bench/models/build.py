@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bench.errors import PlanError, WeightsError
+from bench.methods.penalties import Discriminator
 from bench.methods.plan import FITTED, HEAD, LayerGroups, Term
 from bench.models.catalogue import (
     BACKBONES,
@@ -69,6 +70,7 @@ def build_network(
     classes: Sequence[str] | None = None,
     adapter: Term | None = None,
     source_head: bool = False,
+    discriminators: Sequence[Discriminator] = (),
 ) -> Network:
     """The backbone with `weights` and a new `head` for `num_classes` classes, on the CPU.
 
@@ -79,6 +81,7 @@ def build_network(
     weights and needs `class_map` and `classes`. For other `channels` than red, green and blue its
     first layer is adapted. An `adapter` is added to the trunk, from `seed`. With a `source_head`
     the classifier of the weights, whose classes must be known, stays beside the new one.
+    `discriminators` are a group in front of the head's, from `seed`.
 
     Raises `BenchError` for an unknown backbone or an impossible image size, `WeightsError` for
     weights that do not fit, `DataError` for a class map that does not.
@@ -119,8 +122,16 @@ def build_network(
         image_size=image_size,
         class_members=members,
     )
-    _count_features(network, sample_shape(backbone, image_size), channels)
-    return network
+    shape = sample_shape(backbone, image_size)
+    sample_of = (channels, *shape[1:]) if len(shape) == 3 else shape
+    _count_features(network, sample_of)
+    if not discriminators:
+        return network
+    features = _width_at_head(network, sample_of)
+    beside = _with_discriminators(
+        model, groups, discriminators, features=features, classes=num_classes, seed=seed
+    )
+    return Network(model, beside, image_size=image_size, class_members=members)
 
 
 @remembered
@@ -154,13 +165,18 @@ def layer_group_names(backbone: str) -> LayerGroups:
 
 
 def outline(
-    backbone: str, head: HeadEntry, adapter: Term | None = None, *, source_head: bool = False
+    backbone: str,
+    head: HeadEntry,
+    adapter: Term | None = None,
+    *,
+    source_head: bool = False,
+    discriminators: tuple[Discriminator, ...] = (),
 ) -> Outline:
     """The outline of the backbone with this head; the same for any number of classes.
 
     Raises `PlanError` for an adapter that the backbone has no place for.
     """
-    return _outline(backbone, *layers_of(head), adapter, source_head)
+    return _outline(backbone, *layers_of(head), adapter, source_head, discriminators)
 
 
 def layers_of(head: HeadEntry) -> tuple[str, tuple[tuple[str, Any], ...]]:
@@ -183,9 +199,16 @@ def _outline(
     options: tuple[tuple[str, Any], ...],
     adapter: Term | None,
     source_head: bool,
+    discriminators: tuple[Discriminator, ...],
 ) -> Outline:
     return valueless_network(
-        backbone, _Head(head, dict(options)), 2, 0, adapter, source_head=source_head
+        backbone,
+        _Head(head, dict(options)),
+        2,
+        0,
+        adapter,
+        source_head=source_head,
+        discriminators=discriminators,
     ).outline
 
 
@@ -220,10 +243,12 @@ def valueless_network(
     adapter: Term | None = None,
     *,
     source_head: bool = False,
+    discriminators: Sequence[Discriminator] = (),
 ) -> Network:
     """The network without the trunk's values, at the backbone's usual image size.
 
-    Names, layer groups and the values of a new head are those of `build_network`.
+    Names, layer groups and the values of a new head are those of `build_network`; the widths of
+    `discriminators` are not.
     """
     from bench.models.network import Network
 
@@ -238,6 +263,14 @@ def valueless_network(
     if kept is not None:
         groups = _with_source_head(model, groups, kept)
     groups = _attach(adapter, model, groups, backbone, seed)
+    groups = _with_discriminators(
+        model,
+        groups,
+        [replace(shape, width=1) for shape in discriminators],
+        features=1,
+        classes=num_classes,
+        seed=seed,
+    )
     return Network(
         model,
         groups,
@@ -316,18 +349,41 @@ def _with_source_head(
     return attach_source_head(model, groups, *kept)
 
 
-def _count_features(network: Network, shape: Sequence[int], channels: int) -> None:
-    """How many features a fitted head is given where they are more than in front of it."""
+def _with_discriminators(
+    model: nn.Module,
+    groups: tuple[LayerGroup, ...],
+    shapes: Sequence[Discriminator],
+    *,
+    features: int,
+    classes: int,
+    seed: int,
+) -> tuple[LayerGroup, ...]:
+    if not shapes:
+        return groups
+    from bench.models.discriminators import attach_discriminators
+
+    return attach_discriminators(
+        model, groups, shapes, features=features, classes=classes, seed=seed
+    )
+
+
+def _width_at_head(network: Network, shape: Sequence[int]) -> int:
+    """How many channels, or features, of a sample of this shape flow into the head."""
     import torch
 
+    network.eval()
+    with torch.no_grad():
+        found: int = network(torch.zeros(1, *shape), stop=HEAD).shape[1]
+    network.train()
+    return found
+
+
+def _count_features(network: Network, shape: Sequence[int]) -> None:
+    """How many features a fitted head is given where they are more than in front of it."""
     if network.fitted_head is None or not network.fitted_head[1].columns:
         return
     _, head = network.fitted_head
-    network.eval()
-    with torch.no_grad():
-        sample = torch.zeros(1, *((channels, *shape[1:]) if len(shape) == 3 else shape))
-        found = network(sample, stop=HEAD).shape[1]
-    network.train()
+    found = _width_at_head(network, shape)
     if found == head.features:
         head.columns = ()
     head.features = found

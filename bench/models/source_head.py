@@ -35,11 +35,6 @@ def attach_source_head(
     return (*others, replace(head, prefixes=(*head.prefixes, SOURCE_HEAD)))
 
 
-def is_of_source_head(name: str) -> bool:
-    """Whether the parameter that the model calls so belongs to the classifier of the weights."""
-    return name.startswith(f"{SOURCE_HEAD}.")
-
-
 def source_logits(network: Network, features: Tensor) -> Tensor:
     """What the classifier of the weights says `[n, source classes]` of activations in front of the
     head: the head runs with it in the place of the new one."""

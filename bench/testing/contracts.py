@@ -28,7 +28,7 @@ from bench.errors import BenchError, PlanError, nearest
 from bench.execution.origins import REGISTRIES
 from bench.methods.metrics import METRICS, metric
 from bench.methods.objectives import OBJECTIVES
-from bench.methods.penalties import PENALTIES, StartLayer
+from bench.methods.penalties import PENALTIES, Judged, StartLayer
 from bench.methods.plan import HEAD, LayerGroups, Plan, Rule, Stage
 from bench.methods.schedules import Progress, lr_factor
 from bench.methods.strategies import STRATEGIES
@@ -191,7 +191,13 @@ def _penalty(name: str, options: dict[str, Any]) -> None:
     registered = PENALTIES.get(name)
     assert "weight" in registered.options.model_fields, f"penalty {name!r} needs an option weight"
     own, reference = _compared(registered.traits.needs)
-    by_name = own if isinstance(own, dict) else {registered.traits.needs: own}
+    by_name = (
+        own
+        if isinstance(own, dict)
+        else own._asdict()
+        if isinstance(own, Judged)
+        else {registered.traits.needs: own}
+    )
     before = {key: value.detach().clone() for key, value in by_name.items()}
     value = registered.function(own, reference, **options)
     assert value.ndim == 0, f"penalty {name!r} must return a scalar, got shape {tuple(value.shape)}"
@@ -207,7 +213,7 @@ def _penalty(name: str, options: dict[str, Any]) -> None:
         assert torch.equal(tensor, before[key]), f"penalty {name!r} changes {key}"
 
 
-def _compared(needs: str) -> tuple[torch.Tensor | dict[str, torch.Tensor], Any]:
+def _compared(needs: str) -> tuple[torch.Tensor | dict[str, torch.Tensor] | Judged, Any]:
     """What penalties take that need this, made up."""
     import torch
 
@@ -218,6 +224,9 @@ def _compared(needs: str) -> tuple[torch.Tensor | dict[str, torch.Tensor], Any]:
 
     if needs == "features":
         return drawn(6, 4).requires_grad_(), torch.arange(6) % 2
+    if needs == "target_domains":
+        target, source = (Judged(drawn(6), drawn(6, 4)) for _ in range(2))
+        return Judged(*(each.requires_grad_() for each in target)), source
     if needs.startswith("target_"):
         return drawn(6, 4).requires_grad_(), drawn(6, 4)
     if needs == "source_head":

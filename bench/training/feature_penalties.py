@@ -16,14 +16,22 @@ from torch import Tensor, nn
 
 from bench.data import Samples
 from bench.keys import derive_seed
+from bench.methods.alignment import reversal_strength, reversed_gradient
 from bench.methods.objectives import Share
-from bench.methods.penalties import PENALTIES, StartLayer, feature_terms
-from bench.methods.plan import HEAD, Term
+from bench.methods.penalties import (
+    PENALTIES,
+    Judged,
+    StartLayer,
+    adversarial_epochs,
+    feature_terms,
+)
+from bench.methods.plan import DISCRIMINATOR, HEAD, Term
 from bench.models import Network
+from bench.models.companions import is_companion
 from bench.models.evaluation import evaluation_batch, one_thread
 from bench.models.feature_layers import channels_second, feature_layers, outputs_of
 from bench.models.source_head import source_logits
-from bench.training.trial import References, Step, Training, weighted_targets
+from bench.training.trial import References, Step, Training, epoch_edges, weighted_targets
 
 PROBED, LEAST_PROBED = 1024, 64
 """Which channels matter is found out on at most so many training samples, divided by the outputs,
@@ -48,7 +56,7 @@ def held_layers(training: Training) -> dict[str, nn.Module] | None:
 
 def _trains_trunk(network: Network) -> bool:
     return any(
-        parameter.requires_grad and network.group_of(name).name != HEAD
+        parameter.requires_grad and network.group_of(name).name != HEAD and not is_companion(name)
         for name, parameter in network.model.named_parameters()
     )
 
@@ -84,7 +92,7 @@ def feature_penalty(training: Training, step: Step, rows: Rows) -> Tensor:
     added = []
     for term in feature_terms(training.plan):
         registered = PENALTIES.get(term.name)
-        own, reference = _compared(training, step, rows, registered.traits.needs)
+        own, reference = _compared(training, step, rows, term)
         value = registered.function(own, reference, **dict(term.options))
         if registered.traits.over_samples == "sum":
             value = value * rows.times
@@ -94,12 +102,19 @@ def feature_penalty(training: Training, step: Step, rows: Rows) -> Tensor:
     return torch.stack(added).sum()
 
 
-def _compared(
-    training: Training, step: Step, rows: Rows, needs: str
-) -> tuple[Tensor | dict[str, Tensor], Tensor | dict[str, StartLayer]]:
-    """What a penalty takes that `needs` this."""
+Compared = tuple[
+    Tensor | dict[str, Tensor] | Judged,
+    Tensor | dict[str, StartLayer] | Judged,
+]
+
+
+def _compared(training: Training, step: Step, rows: Rows, term: Term) -> Compared:
+    """What a penalty takes, by what it needs."""
+    needs = PENALTIES.get(term.name).traits.needs
     if needs == "features":
         return _pooled(rows.outputs[HEAD]), rows.targets
+    if needs == "target_domains":
+        return _judged(training, step, rows, term.name)
     if needs.startswith("target_"):
         assert rows.target is not None
         assert rows.logits is not None
@@ -115,6 +130,28 @@ def _compared(
     logits = source_logits(training.network, rows.outputs[HEAD])
     classes, relation = rows.targets, references.relation
     return logits, relation[classes] if classes.ndim == 1 else classes @ relation
+
+
+def _judged(training: Training, step: Step, rows: Rows, penalty: str) -> tuple[Judged, Judged]:
+    """What the penalty's discriminator says of target and source, together in its batch norms."""
+    assert rows.target is not None
+    assert rows.logits is not None
+    features = torch.cat([_pooled(rows.outputs[HEAD]), _pooled(rows.target.features)])
+    logits = torch.cat([rows.logits, rows.target.logits])
+    strength = reversal_strength(_progress(training, step))
+    discriminator = training.network.model.get_submodule(f"{DISCRIMINATOR}.{penalty}")
+    domains = discriminator(reversed_gradient(features, strength), logits)
+    sources = len(rows.logits)
+    return Judged(domains[sources:], logits[sources:]), Judged(domains[:sources], logits[:sources])
+
+
+def _progress(training: Training, step: Step) -> float:
+    """The share of its epochs that the reversed gradient has grown over; 1 after their end, where
+    a test of learning rates may go on."""
+    epochs = adversarial_epochs(training.plan)
+    steps = len(epoch_edges(training.plan, training.settings, len(training.splits.train)))
+    done = step.inputs.epoch - epochs.start + step.number / steps
+    return min(done / len(epochs), 1.0)
 
 
 def _layers(

@@ -16,7 +16,7 @@ from bench.methods.plan import Plan
 from bench.methods.schedules import Progress
 from bench.methods.target_tasks import MULTI_LABEL, Standardisation, answers
 from bench.models import Network
-from bench.models.source_head import is_of_source_head
+from bench.models.companions import is_companion
 from bench.system.gpu_arithmetic import gpu_arithmetic
 from bench.system.transfers import on_device
 from bench.training.feature_penalties import held_layers
@@ -255,7 +255,7 @@ def outcome(training: Training, state: State) -> Outcome:
         records=state.records,
         probabilities=probabilities,
         val_probabilities=val_probabilities,
-        state={name: t for name, t in state.best.items() if not is_of_source_head(name)},
+        state={name: t for name, t in state.best.items() if not is_companion(name)},
         standardised=training.standardised,
         thresholds=thresholds,
         chosen={} if fitted is None else fitted.chosen,
@@ -311,9 +311,9 @@ def trainable_parameters(network: Network, plan: Plan) -> int:
 
 
 def _kept_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:
-    """Those of the network that is kept, without the classifier of the weights beside its head."""
+    """Those of the network that is kept, without what trains beside it alone."""
     for name, parameter in network.model.named_parameters():
-        if not is_of_source_head(name):
+        if not is_companion(name):
             yield name, parameter
 
 

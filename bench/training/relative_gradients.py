@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from bench.models.source_head import is_of_source_head
+from bench.models.companions import is_companion
 from bench.training.trial import Step, Training, apply_stage
 
 
@@ -82,6 +82,6 @@ def _trained(training: Training) -> dict[str, list[nn.Parameter]]:
     network = training.network
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in network.model.named_parameters():
-        if parameter.requires_grad and not is_of_source_head(name):
+        if parameter.requires_grad and not is_companion(name):
             groups.setdefault(network.group_of(name).name, []).append(parameter)
     return groups
