@@ -28,6 +28,9 @@ from bench.keys import content_hash
 from bench.suite.limits import Limits
 from bench.system.download import OnProgress
 
+ID_PREFIX = "target/"
+"""What precedes the ids of its samples."""
+
 TARGET_NOTE = "target-data"
 """The kind of issue that says what of the target data is used, and which of its labels."""
 
@@ -74,7 +77,7 @@ def with_target(source: Dataset, target: Dataset) -> ImageDataset:
         source,
         sample_ids=(
             *(source.sample_ids[i] for i in own),
-            *(f"target/{sample}" for sample in target.sample_ids),
+            *(ID_PREFIX + sample for sample in target.sample_ids),
         ),
         labels=np.concatenate([source.labels[own], np.where(tests, target.labels, 0)]),
         splits=np.concatenate(
