@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -66,14 +67,16 @@ def copies_told(data: Compared, copies: Copies, splits: Sequence[Splits]) -> lis
 
     Where there are several test sets, it says of each how many of its pairs there are. Also tells
     of equal samples with different labels (kind "label-conflict"), and of nearly equal ones
-    ("label-conflict-near"), wherever they lie.
+    ("label-conflict-near"), wherever they lie; not of those that are without labels in all splits.
     """
     pairs = _with_copies(copies.original, copies.near)
     assigned = np.stack([_assignment(each, len(data)) for each in splits])
+    labelled = np.ones(len(data), bool)
+    labelled[reduce(np.intersect1d, [each.unlabelled for each in splits])] = False
     return [
         *_by_set(data, copies, pairs, assigned),
-        *_conflict_issue(data, copies),
-        *_near_conflict_issue(data, copies, pairs),
+        *_conflict_issue(data, copies, labelled),
+        *_near_conflict_issue(data, copies, pairs[labelled[pairs].all(axis=1)]),
     ]
 
 
@@ -224,9 +227,12 @@ def _shown_pair(data: Compared, pair: Samples, assigned: npt.NDArray[np.int8]) -
     return f"{left} and {right}"
 
 
-def _conflict_issue(data: Compared, copies: Copies) -> Iterator[DataIssue]:
+def _conflict_issue(
+    data: Compared, copies: Copies, labelled: npt.NDArray[np.bool_]
+) -> Iterator[DataIssue]:
     labels = _labels(data)
-    conflicts = [group for group in _groups(copies.original) if len(np.unique(labels[group])) > 1]
+    groups = (group[labelled[group]] for group in _groups(copies.original))
+    conflicts = [group for group in groups if len(np.unique(labels[group])) > 1]
     if not conflicts:
         return
     pairs = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bench.data import CENTRAL, Splits, samples_digest, view_name
+from bench.data import CENTRAL, Samples, Splits, samples_digest, view_name
 from bench.errors import counted as in_words
 from bench.execution.jobs import Job
 from bench.methods.penalties import aligns
@@ -16,6 +16,7 @@ from bench.models.flops import epoch_flops, group_flops
 from bench.system.lru_folder import LruFolder
 from bench.training.freezing import adapts_behind, epoch_start, moving_groups
 from bench.training.frozen_features import reads_whole_views, view_key, viewed_samples
+from bench.training.label_free import judged_samples
 from bench.training.stacked_heads import stack_key
 from bench.training.state import state_cache
 
@@ -57,8 +58,9 @@ class CountedTrial:
 
     @property
     def test(self) -> int:
-        """Samples of the test split."""
-        return len(self.splits.test)
+        """Samples that are looked at once: to test, and without labels for validators."""
+        seed = self.job.trial.settings.seed
+        return len(self.splits.test) + len(judged_samples(self.splits.unlabelled, seed=seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ def _fresh_views(counted: CountedTrial, boundary: str, epoch: int, seen: set[str
 
 
 def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[str | None, int]]:
-    """(key, samples) of the views that an epoch looks at, the test split's included.
+    """(key, samples) of the views that an epoch looks at, and of those that are looked at once.
 
     What the trunk makes of mixed batches is not kept: it has no key, or that of the heads which
     train on it together (of those that are too many for one stack, as if they were not).
@@ -202,7 +204,8 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
     job, splits = counted.job, counted.splits
     augmentation, settings = job.trial.augmentation, job.trial.settings
     varied = view_name(augmentation, seed=settings.seed, epoch=epoch)
-    looked_at = [(name, CENTRAL) for name in ("val", "test") if len(splits.named()[name])]
+    parts = _parts(splits, settings.seed)
+    looked_at = [(name, CENTRAL) for name in parts if name != "train" and len(parts[name])]
     if augmentation.options.get("mix") is None:
         looked_at.append(("train", varied))
     elif epoch < job.head_epochs:
@@ -218,16 +221,21 @@ def _views(counted: CountedTrial, boundary: str, epoch: int) -> Iterator[tuple[s
         yield None, counted.train
     bare = adapts_behind(job.outline, boundary)
     trunk_key = job.bare_trunk_key if bare else job.trunk_key
-    for split, view in looked_at:
+    for part, view in looked_at:
         whole = reads_whole_views(settings, varies=varied != CENTRAL, beside_all=job.beside_all)
-        digest, samples = _viewed(splits, split, counted.all, whole)
+        digest, samples = _viewed(splits, settings.seed, part, counted.all, whole)
         yield view_key(trunk_key, boundary, view, digest), samples
 
 
+def _parts(splits: Splits, seed: int) -> dict[str, Samples]:
+    """The splits by name, and what validators look at."""
+    return {**splits.named(), "unlabelled": judged_samples(splits.unlabelled, seed=seed)}
+
+
 @lru_cache(maxsize=1024)
-def _viewed(splits: Splits, split: str, of: int, whole: bool) -> tuple[str, int]:
-    """(digest, number) of the samples that are computed together with those of a split."""
-    viewed = viewed_samples(splits.named()[split], of=of, whole=whole)
+def _viewed(splits: Splits, seed: int, part: str, of: int, whole: bool) -> tuple[str, int]:
+    """(digest, number) of the samples that are computed together with those of a part."""
+    viewed = viewed_samples(_parts(splits, seed)[part], of=of, whole=whole)
     return samples_digest(viewed), len(viewed)
 
 

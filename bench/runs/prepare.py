@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from bench.data import (
     PreparedData,
     Resize,
@@ -17,7 +19,8 @@ from bench.data import (
     prepare,
     strata_names,
 )
-from bench.data.dataset import SPLIT_NOTE
+from bench.data.dataset import SPLIT_NOTE, UNLABELLED
+from bench.data.target_data import ID_PREFIX
 from bench.errors import BenchError
 from bench.execution.jobs import Job, JobResult, dataset_splits, keyed, splits_key, trial_splits
 from bench.execution.work import CountedTrial
@@ -256,6 +259,7 @@ class PreparedSets:
             "dataset": data.name,
             "fingerprint": data.fingerprint,
             **_told_of_task(data, self._largest()),
+            **_told_of_target(data, self._largest()),
             "classes": list(data.classes),
             "counts": class_counts(data.labels, self._largest(), strata_names(data)),
             **in_folds,
@@ -264,6 +268,15 @@ class PreparedSets:
             "issues": [asdict(issue) for issue in issues],
             "metrics": [asdict(metric(name)) for name in measured(self._primary)],
         }
+
+
+def _told_of_target(data: PreparedData, splits: Splits) -> dict[str, bool]:
+    """Whether what is tested is what the model is for, where samples of that have no labels."""
+    if not splits.unlabelled.size:
+        return {}
+    apart = bool(np.any(data.given_splits == UNLABELLED))
+    tested = (data.sample_ids[at].startswith(ID_PREFIX) for at in splits.test)
+    return {"target_tested": not apart or all(tested)}
 
 
 def _told_of_task(data: PreparedData, splits: Splits) -> dict[str, Any]:

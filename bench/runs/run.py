@@ -50,7 +50,7 @@ from bench.results.folder import (
     write_thumbnails,
 )
 from bench.results.folder.children import has_children
-from bench.results.folder.columns import CHOSEN
+from bench.results.folder.columns import CHOSEN, LABEL_FREE
 from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
@@ -65,7 +65,7 @@ from bench.runs.race import Race, most_seeds, race_notes
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.split_check import checked_split, options_within
 from bench.runs.texts import keep_test_texts
-from bench.suite import ADDED_LATER, Settings, SuiteSource, dump_suite
+from bench.suite import ADDED_LATER, Settings, SuiteSource, Trial, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
@@ -75,6 +75,9 @@ from bench.training.loop import Outcome
 from bench.training.state import Scores, state_cache
 
 logger = logging.getLogger(__name__)
+
+WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
+"""Options of data sets that say what has no labels."""
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
@@ -525,10 +528,16 @@ def trial_row(resolved_run: ResolvedRun, resolved: ResolvedTrial, **values: Any)
         # Parts of one run have the same columns, whatever became of their trials.
         **{f"{part}_{settings.metric}": None for part in ("val", "test", "last_val", "last_test")},
         **_columns_of_task(settings),
+        **({LABEL_FREE: None} if _has_unlabelled(trial) else {}),
         "device": resolved_run.device,
         "precision": resolved.precision,
         **values,
     }
+
+
+def _has_unlabelled(trial: Trial) -> bool:
+    """Whether its data set has samples without labels, of target data or that gave theirs up."""
+    return any(trial.dataset.options.get(name) is not None for name in WITHOUT_LABELS)
 
 
 def _columns_of_task(settings: Settings) -> dict[str, None]:
@@ -580,6 +589,7 @@ def _measured(result: JobResult, primary: str) -> dict[str, Any]:
         **_figures("last_val", last.val, (ACCURACY, primary)),
         **_figures("last_test", last.test, (ACCURACY, primary)),
         **_of_task(outcome),
+        **_label_free(outcome),
         **({CHOSEN: json.dumps(dict(outcome.chosen))} if outcome.chosen else {}),
         "trainable_params": outcome.trainable_params,
         "total_params": outcome.total_params,
@@ -594,6 +604,12 @@ def _of_task(outcome: Outcome) -> dict[str, str]:
     if outcome.thresholds is not None:
         told["thresholds"] = json.dumps(outcome.thresholds)
     return told
+
+
+def _label_free(outcome: Outcome) -> dict[str, str]:
+    """What validators say without labels, as JSON, where there is anything to look at."""
+    found = outcome.label_free
+    return {} if found is None else {LABEL_FREE: json.dumps(asdict(found))}
 
 
 def _figures(

@@ -23,6 +23,7 @@ from bench.training.feature_penalties import held_layers
 from bench.training.fitted import fit_head
 from bench.training.fixed_order import deterministic
 from bench.training.freezing import head_epochs, moved_tensors
+from bench.training.label_free import LabelFree, label_free
 from bench.training.random_state import own_random_state
 from bench.training.relative_gradients import relative_rates
 from bench.training.stacked_heads import HeadTrial, train_heads
@@ -66,6 +67,7 @@ class Outcome:
     were learned; of several labels a sample, `thresholds` are from which probability on each is
     given. `state` holds what training changed of the starting weights, at the best epoch. Of a head
     that is fitted, `chosen` is what validation chose by name, and `fit_seconds` how long it took.
+    `label_free` is there if there is target data without labels; nothing is chosen by it.
     """
 
     best: Snapshot
@@ -80,6 +82,7 @@ class Outcome:
     thresholds: tuple[float, ...] | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
     fit_seconds: float = 0.0
+    label_free: LabelFree | None = None
 
 
 @dataclass(kw_only=True)
@@ -260,6 +263,7 @@ def outcome(training: Training, state: State) -> Outcome:
         thresholds=thresholds,
         chosen={} if fitted is None else fitted.chosen,
         fit_seconds=0.0 if fitted is None else fitted.seconds,
+        label_free=label_free(training, epoch=best.epoch - 1 if best.epoch else None),
         trainable_params=trainable_parameters(training.network, plan),
         total_params=sum(parameter.numel() for _, parameter in _kept_parameters(training.network))
         + _held(training.network),

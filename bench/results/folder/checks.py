@@ -29,6 +29,7 @@ from bench.results.folder.columns import (
     CHOSEN,
     COLUMNS,
     FINITE,
+    LABEL_FREE,
     LABEL_PREFIX,
     METRICS,
     OPTIONAL_COLUMNS,
@@ -374,6 +375,7 @@ class _Data(_Lenient):
     groups_count: bool = False
     tested_images: _Amount | None = None
     issues: list[_Issue] = []
+    target_tested: bool | None = None
     metrics: Annotated[
         list[_Metric],
         Field(min_length=1, max_length=MAX_METRICS),
@@ -392,16 +394,23 @@ class _Standardised(_Lenient):
     sd: list[Annotated[float, Field(gt=0)]]
 
 
+class _LabelFree(_Lenient):
+    samples: _Amount
+    values: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+
+
 _Threshold = Annotated[float, Field(ge=0, le=1)]
 _JSON_COLUMNS: Mapping[str, Any] = {
     "standardised": _Standardised,
     THRESHOLDS: list[_Threshold],
     CHOSEN: dict[str, float],
+    LABEL_FREE: _LabelFree,
 }
 _JSON_FORMS = {
     "standardised": "JSON with the mean and the sd of each target",
     THRESHOLDS: "a JSON list of numbers in [0, 1]",
     CHOSEN: "JSON that maps names to numbers",
+    LABEL_FREE: "JSON with the number of samples and values by name",
 }
 """Columns of `trials` that hold JSON: what fits, and how it is called."""
 

@@ -222,11 +222,13 @@ CHILD_COLUMNS: Mapping[str, Kind] = {
 """Of `children.parquet`; a metric that chooses and is none of these has columns after them."""
 
 THRESHOLDS = "thresholds"
+LABEL_FREE = "label_free"
 OPTIONAL_COLUMNS: Mapping[TableName, Mapping[str, Kind]] = {
     "trials": {
         "fold": Kind("int64", 1, 1000),  # from 1; of suites with folds only
         "standardised": TEXT,  # JSON: mean and sd of each target in training; of regression only
         THRESHOLDS: TEXT,  # JSON: of each label; of several labels a sample only
+        LABEL_FREE: TEXT,  # JSON: samples and values of validators; with unlabelled data only
     },
     "predictions": {
         "group": TEXT,  # of data sets with groups only
