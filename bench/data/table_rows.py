@@ -118,7 +118,9 @@ def rows_of(
     count = len(by_role[kind.content])
     if not count:
         raise DataError(f"{table.path} has no rows below the names of its columns")
-    splits, chosen = _splits(table, chosen, by_role.get("split"), split, count, given)
+    splits, chosen = _splits(
+        table, chosen, by_role.get("split"), split, count, given, in_every_row=labelled
+    )
     empty = [""] * count
     said: Sequence[Said | None] = [None] * count
     if outputs is None and "label" in chosen.columns:
@@ -186,12 +188,19 @@ def _splits(
     split: int,
     count: int,
     given: Mapping[Role, str | None],
+    *,
+    in_every_row: bool,
 ) -> tuple[list[tuple[int, str]], Chosen]:
-    """The split and test set of every row; a column found by its name may turn out to be none."""
+    """The split and test set of every row; a column found by its name may turn out to be none.
+
+    Where it need not say something `in_every_row`, others are as the whole table.
+    """
     if cells is None:
         return [(split, "")] * count, chosen
     name = chosen.columns["split"]
     codes = {text: _split_of_text(text) for text in dict.fromkeys(cells)}
+    if not in_every_row and "" in codes:
+        codes[""] = (split, "")
     unknown = [text for text, code in codes.items() if code is None]
     if len(unknown) == len(codes) and "split" not in given:
         others: dict[Role, str] = {r: n for r, n in chosen.columns.items() if r != "split"}

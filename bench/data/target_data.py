@@ -231,7 +231,7 @@ def _note(source: Dataset, tests: npt.NDArray[np.bool_]) -> DataIssue:
     if tested:
         message = (
             f"Of the target data {without} are used without labels, and the labels of "
-            f"{tested} for the test split alone: training, choosing and tuning see source labels "
+            f"{tested:,} for the test split alone: training, choosing and tuning see source labels "
             "only."
         )
     else:

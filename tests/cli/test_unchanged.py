@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.data.pictures import write_folder
 
 SUITE = """\
 name: small
@@ -96,3 +99,9 @@ def test_whatever_changes_is_seen(place: Path) -> None:
     seen("--no-reuse")
     os.replace(place / "pictures" / "ants" / "000.png", place / "pictures" / "bees" / "999.png")
     assert "1 to train" in seen()
+    suite = place / "small.yaml"
+    suite.write_text(SUITE.replace("path: pictures", "path: pictures, target_data: phone"))
+    write_folder(place / "phone", {"may": 3})
+    started(place)
+    shutil.copy(place / "phone" / "may" / "000.png", place / "phone" / "one_more.png")
+    assert started(place)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def test_copies_within_a_split_are_no_leakage(root: Path) -> None:
     for name in ("one", "two"):
         big(100).save(root / "train" / "a" / f"{name}.png")
     assert issues_of(prepared(root)) == {}
+
+
+def test_copies_of_what_is_tested_are_leakage_without_their_labels_too(root: Path) -> None:
+    for name in ("train/a/one.png", "train/b/two.png", "test/a/tested.png"):
+        big(100).save(root / name)
+    data = prepared(root)
+    splits = splits_by_name(data)
+    without = data.sample_ids.index("train/b/two.png")
+    train = splits.train[splits.train != without]
+    splits = replace(splits, train=train, unlabelled=np.array([without]))
+    issue = issues_of(data, [splits])["leakage-exact"]
+    assert issue.count == 2
+    assert "test/a/tested.png (test) and train/b/two.png (without labels)" in issue.message
 
 
 def recompressed(image: Image.Image) -> Image.Image:
