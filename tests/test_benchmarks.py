@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -137,6 +139,67 @@ def test_pip_is_asked_for_wheels_of_the_other_machine(
     assert "--no-deps" in second
     assert second[-1].startswith("timm")
     assert wheels.main([str(tmp_path), "--extra", "nothing"]) == 2
+
+
+@pytest.fixture
+def advice(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("advice")
+
+
+def test_regret_is_what_the_best_has_more(advice: ModuleType) -> None:
+    # Of four samples both options get two; each is the better one on a half of them.
+    halves = np.array([[[1, 0, 1, 0]] * 2, [[0, 1, 0, 1]] * 2], float)
+    equal = advice.regret(halves, 0)
+    assert (equal.at_most, equal.crossed) == (0, -50)  # the best of a half has less on the other
+    better = np.array([[[1, 1, 1, 0]] * 2, [[0, 0, 1, 0]] * 2], float)
+    assert advice.regret(better, 0).at_most == 0
+    worse = advice.regret(better, 1)
+    assert (worse.at_most, worse.crossed) == (50, 50)
+
+
+def test_the_best_by_luck_has_no_regret_when_crossed(advice: ModuleType) -> None:
+    luck = np.random.default_rng(0).random((6, 2, 400)) < 0.5
+    found = [advice.regret(luck.astype(float), chosen) for chosen in range(6)]
+    assert np.mean([each.at_most for each in found]) > 1.5
+    assert abs(np.mean([each.crossed for each in found])) < 2
+
+
+def test_rank_correlation_by_hand(advice: ModuleType) -> None:
+    names, results = ["a", "b", "c"], np.array([0.9, 0.7, 0.5])
+    assert advice.rank_correlation(["a", "b", "c"], names, results) == pytest.approx(1)
+    assert advice.rank_correlation(["c", "b", "a"], names, results) == pytest.approx(-1)
+    # Pairs weigh 1/place + 1/place (places from 1): 3/2 and 4/3 agree, 5/6 does not.
+    swapped = (3 / 2 + 4 / 3 - 5 / 6) / (3 / 2 + 4 / 3 + 5 / 6)
+    assert advice.rank_correlation(["a", "c", "b"], names, results) == pytest.approx(swapped)
+    assert advice.rank_correlation(["d", "a", "b"], names, results) is None
+    assert advice.rank_correlation(["a", "b", "c"], names, np.ones(3)) is None
+
+
+def test_a_cluster_counts_once_however_many_sets_it_has(advice: ModuleType) -> None:
+    found = advice.clustered([1, 1, 1, 5], ["x", "x", "x", "y"])
+    assert (found.mean, found.low, found.high) == (3, 1, 5)  # xx, xy, yx or yy is drawn
+    assert (found.sets, found.clusters) == (4, 2)
+    assert np.isnan(advice.clustered([1, 2], ["x", "x"]).low)
+
+
+def scored_rows(accuracies: dict[str, list[float]]) -> pd.DataFrame:
+    """Sets with one cluster each, and what every rule's strategy reached."""
+    return pd.DataFrame(
+        {"of": "strategies", "rule": rule, "set": f"s{n}", "cluster": f"c{n}", "accuracy": accuracy}
+        for rule, reached in accuracies.items()
+        for n, accuracy in enumerate(reached)
+    )
+
+
+def test_a_rule_is_used_where_it_is_better_than_every_baseline(advice: ModuleType) -> None:
+    baselines = {"always_linear_probe": [70, 80, 90], "always_full": [72, 79, 85]}
+    rules = {"good": [75, 84, 93], "half": [71, 79.5, 89], "open": [75, 78, 90]}
+    differences = advice.against_baselines(scored_rows(baselines | rules))
+    own = differences.set_index(["rule", "baseline"])["mean"]
+    assert own["good", "always_linear_probe"] == pytest.approx(-4)
+    assert own["always_full", "always_linear_probe"] == pytest.approx(4 / 3)
+    assert advice.beating(differences) == {"strategies": ("good",), "backbones": ()}
 
 
 @pytest.fixture
