@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bench.runs.listing import Row
     from bench.runs.lr_find import LrFindings
     from bench.runs.plan import RunPlan
-    from bench.runs.run import Reporter
+    from bench.runs.reporter import Reporter
     from bench.suite import SuiteSource
     from bench.suite.plugins import load_plugin
     from bench.system.cache_content import CacheContent

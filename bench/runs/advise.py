@@ -20,8 +20,8 @@ from bench.results.folder import ScoreRow, refuse_links, write_json, write_trans
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
 from bench.runs.prepare import counted_trials
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import Reporter, SilentReporter
 from bench.runs.time_estimate import Timings, estimate
 from bench.runs.transfer_scores import transfer_scores
 from bench.suite.plugins import plugin_errors_told

@@ -31,11 +31,11 @@ from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
 from bench.models.source_head import source_logits
 from bench.results.folder import ScoreRow, refuse_links, write_transfer_scores
-from bench.runs.audit import PROBE
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import Reporter, SilentReporter, ready_jobs
+from bench.runs.tasks import ready_jobs
 from bench.suite import Entry, FractalWeights
 from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
@@ -47,6 +47,12 @@ from bench.training.trial import Training
 
 MAX_SAMPLES = 2000
 """Training samples that are scored at most: with more, scores change little and take long."""
+PROBE = {
+    "strategy": Entry(name="linear_probe"),
+    "schedule": Entry(name="constant"),
+    "augmentation": Entry(name="none"),
+}
+"""The axes of a plain linear probe."""
 
 
 @plugin_errors_told()

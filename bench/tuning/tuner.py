@@ -22,8 +22,9 @@ from bench.results.folder import (
 from bench.runs.catalogue import catalogue
 from bench.runs.check import CheckedSuite, check_suite, tune_section
 from bench.runs.options import ProcessKeywords, RunOptions
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import OpenSuite, open_suite
-from bench.runs.run import Reporter, SilentReporter, run
+from bench.runs.run import run
 from bench.runs.threads import with_threads
 from bench.suite import (
     BUDGETS,
