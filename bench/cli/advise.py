@@ -16,7 +16,7 @@ from bench.runs.options import SelectionKeywords
 from bench.runs.progress import ConsoleReporter
 
 if TYPE_CHECKING:
-    from bench.runs.advise import Advice
+    from bench.results.folder import Advice, Range
 
 
 @takes_options(SelectionKeywords)
@@ -46,17 +46,20 @@ def _expected(advice: Advice) -> Table:
         f"{facts.samples:,} training samples, {facts.classes} classes, "
         f"{facts.majority:.0%} of the largest"
     )
-    table = _table(title, "backbone", "nearest neighbour", "expect of frozen features", "gain")
+    table = _table(title, "backbone", "nearest neighbour", "a linear probe: expect", "gain")
     for each in facts.backbones:
-        interval = advice.expected.get(each.backbone)
-        accuracy, gain = each.neighbour_accuracy, facts.gain(each)
+        ranges, gain = advice.expected.get(each.backbone, {}), facts.gain(each)
         table.add_row(
             escape(each.backbone),
-            "" if accuracy is None else f"{accuracy:.1%}",
-            "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}",
+            _range(ranges.get("nearest_neighbour")),
+            _range(ranges.get("ridge_probe")),
             "" if gain is None else f"{gain:.2f}",
         )
     return table
+
+
+def _range(expected: Range | None) -> str:
+    return "" if expected is None else f"{expected.low:.1%} to {expected.high:.1%}"
 
 
 def _rules(advice: Advice) -> Iterator[str]:

@@ -54,7 +54,7 @@ def audit(
     reporter.note(f"{_told(own)} into {place}")
     checked_own = check_suite(dump_compact(own), given)
     # An audit needs all folds of a seed, so what failed before is tried again.
-    result = run(checked_own, reporter=reporter, retry=FAILED, **options)
+    result = run(checked_own, reporter=reporter, retry=FAILED, advise=False, **options)
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")

@@ -255,6 +255,7 @@ class PreparedSets:
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,
+            "dataset_fingerprint": self._resolved_run.dataset.fingerprint,
             **_told_of_task(data, self._largest()),
             "classes": list(data.classes),
             "counts": class_counts(data.labels, self._largest(), strata_names(data)),

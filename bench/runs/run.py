@@ -53,6 +53,7 @@ from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import pictured_samples, write_report
+from bench.runs.advise import advise_before
 from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
@@ -111,6 +112,7 @@ def run(
                 folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
                     folder.write_work()
+                    advise_before(resolved_run, folder.work, asked=given.advise, reporter=reporter)
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
                 if resolved_run.further is not None:
 
@@ -347,6 +349,11 @@ class _RunFolder:
     def write_data(self, description: Mapping[str, Any], views: Sequence[InputView]) -> None:
         write_checked_json(self._resolved_run.folder / "data.json", description)
         write_input_views(self._resolved_run.folder, views)
+
+    @property
+    def work(self) -> Work:
+        """What this start has to do."""
+        return self._work
 
     def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""

@@ -1,5 +1,14 @@
 """The run folder: one part per trial, the three tables made of them, and reading a finished run."""
 
+from bench.results.folder.advice import (
+    Advice,
+    AdvisedCell,
+    Origin,
+    Range,
+    Start,
+    read_advice,
+    write_advice,
+)
 from bench.results.folder.checks import STATUSES, read_json
 from bench.results.folder.columns import (
     PROBABILITY_PREFIX,
@@ -46,15 +55,20 @@ __all__ = [
     "STATUSES",
     "TABLES",
     "TRIAL_COLUMNS",
+    "Advice",
+    "AdvisedCell",
     "InputView",
+    "Origin",
     "Part",
     "Push",
+    "Range",
     "RemoteFolder",
     "Rows",
     "Run",
     "RunLock",
     "RunStore",
     "ScoreRow",
+    "Start",
     "Tuning",
     "class_names",
     "columns_of_task",
@@ -68,6 +82,7 @@ __all__ = [
     "prediction_columns",
     "push_run",
     "pushing",
+    "read_advice",
     "read_input_views",
     "read_json",
     "read_lr_ranges",
@@ -81,6 +96,7 @@ __all__ = [
     "run_folder",
     "table_schema",
     "target_task_of",
+    "write_advice",
     "write_checked_json",
     "write_input_views",
     "write_json",
