@@ -33,7 +33,7 @@ def advise(
     with ConsoleReporter(out_console) as reporter:
         advice = bench.advise(what, reporter=reporter, **options)
     out_console.print(_expected(advice), highlight=False)
-    for shown in _rules(advice):
+    for shown in (*_texts(advice), *_rules(advice)):
         out_console.print(shown, highlight=False)
     out_console.print(_cells(advice), highlight=False)
     out_console.print("No rule is scored against results yet, so that none is recommended.")
@@ -60,6 +60,17 @@ def _expected(advice: Advice) -> Table:
 
 def _range(expected: Range | None) -> str:
     return "" if expected is None else f"{expected.low:.1%} to {expected.high:.1%}"
+
+
+def _texts(advice: Advice) -> Iterator[str]:
+    """How long texts are for each backbone that takes some."""
+    for start in advice.starts:
+        if (own := start.texts) is not None:
+            yield (
+                f"{escape(start.name)}: {own.median:g} tokens a text (median), {own.longest} at "
+                f"most; {own.full:.1%} fill max_length ({own.max_length}), and what is behind it "
+                "is not seen"
+            )
 
 
 def _rules(advice: Advice) -> Iterator[str]:

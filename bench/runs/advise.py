@@ -9,6 +9,8 @@ from typing import Unpack
 
 import numpy as np
 
+from bench.data.text.prepared import TextData
+from bench.data.text.tokens import row_lengths
 from bench.errors import BenchError
 from bench.execution.work import Work, count_work
 from bench.keys import content_hash
@@ -25,6 +27,7 @@ from bench.results.folder import (
     Range,
     ScoreRow,
     Start,
+    TextLengths,
     read_advice,
     refuse_links,
     write_advice,
@@ -33,7 +36,7 @@ from bench.results.folder import (
 from bench.results.folder.advice import FILE
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
-from bench.runs.prepare import counted_trials
+from bench.runs.prepare import PreparedSets, counted_trials
 from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.time_estimate import TIMED_BATCHES, TIMED_SAMPLES, Timings, estimate
@@ -55,7 +58,7 @@ NEIGHBOUR, RIDGE, LOGME = "nearest_neighbour", "ridge_probe", "logme"
 EXPECTED_BY = (NEIGHBOUR, RIDGE)
 """Scores that are accuracies of frozen features."""
 
-SMALL_SHARE, LEAST_FLOPS = 0.05, 1e12
+SMALL_SHARE, LEAST_FLOPS = 0.05, 2e11
 """A run writes advice by itself where that takes at most such a share of its operations, and where
 it has so many: of a run of seconds, building networks would be a large part."""
 
@@ -127,7 +130,7 @@ def _refuse_other_tasks(resolved: ResolvedRun) -> None:
 def _advice(
     resolved: ResolvedRun, starts: Mapping[str, Mapping[str, ScoreRow]], *, timed: bool
 ) -> Advice:
-    facts = _facts(resolved, starts)
+    facts, lengths = _facts(resolved, starts), _text_lengths(resolved)
     return Advice(
         path=resolved.folder / FILE,
         origin=_origin(resolved),
@@ -138,8 +141,9 @@ def _advice(
                 backbone=own[NEIGHBOUR].backbone,
                 weights=own[NEIGHBOUR].weights,
                 preprocessing=own[NEIGHBOUR].preprocessing,
+                texts=texts,
             )
-            for name, own in starts.items()
+            for (name, own), texts in zip(starts.items(), lengths, strict=True)
         ),
         expected={
             name: ranges
@@ -150,6 +154,24 @@ def _advice(
         rule=RULE,
         cells=tuple(_cells(resolved, timed=timed)),
     )
+
+
+def _text_lengths(resolved: ResolvedRun) -> Iterator[TextLengths | None]:
+    """Of the training texts of each start, None of other samples."""
+    starts = starting_trials(resolved)
+    sets = PreparedSets(replace(resolved, trials=tuple(starts)), None)
+    for each in starts:
+        data = sets.data(each)
+        if not isinstance(data, TextData):
+            yield None
+            continue
+        lengths = row_lengths(data.tokens[sets.splits(each).train])
+        yield TextLengths(
+            median=float(np.median(lengths)),
+            longest=int(lengths.max()),
+            max_length=data.input_size,
+            full=float((lengths == data.input_size).mean()),
+        )
 
 
 def _expected(own: Mapping[str, ScoreRow]) -> Iterator[tuple[str, Range]]:

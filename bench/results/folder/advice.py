@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from bench.errors import BenchError
 from bench.methods.advice import Facts, Ranking
 from bench.results.folder.checks import read_json
 from bench.results.folder.run import write_checked_json
+from bench.system.cache import atomic_file
 from bench.system.checked_json import checked_json
 
 FILE = "advice.json"
@@ -38,12 +40,29 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a backbone is called in advice, and what tells it apart: as in transfer scores."""
+    """What a backbone is called in advice, and what tells it apart: as in transfer scores.
+
+    Where it takes texts, it says how long they are.
+    """
 
     name: str
     backbone: str
     weights: str
     preprocessing: str
+    texts: TextLengths | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLengths:
+    """Tokens of the training texts as a backbone cuts them: of the middle and of the longest one.
+
+    `full` is the share of texts that have `max_length` tokens, behind which they are cut off.
+    """
+
+    median: float
+    longest: int
+    max_length: int
+    full: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +109,13 @@ def write_advice(advice: Advice) -> None:
     del content["path"]
     advice.path.parent.mkdir(parents=True, exist_ok=True)
     write_checked_json(advice.path, content)
+
+
+def copy_advice(earlier: Path, folder: Path) -> None:
+    """Keep in `folder` what was advised in another one, where something was."""
+    if (earlier / FILE).is_file():
+        with atomic_file(folder / FILE) as temporary:
+            shutil.copyfile(earlier / FILE, temporary)
 
 
 def read_advice(folder: Path) -> Advice | None:
