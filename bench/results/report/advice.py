@@ -138,7 +138,7 @@ def _rules(found: HeldAdvice, metric: Metric) -> Iterator[Block]:
         return
     yield paragraph(
         f"The best config on validation is {found.best}, with a test {metric.label} of "
-        f"{number(found.figure, metric)}. Following a rule means its first strategy and its first "
+        f"{metric.text(found.figure)}. Following a rule means its first strategy and its first "
         "backbone that the suite has, and there the best config on validation. Differences are to "
         "the best config; the test is that of seeds × images, with all rules as one family."
     )
