@@ -30,19 +30,18 @@ if TYPE_CHECKING:
     from bench.prediction.export import Exported
     from bench.prediction.model import TrainedModel
     from bench.results.audit import Audit
-    from bench.results.folder import Run, ScoreRow
+    from bench.results.folder import Advice, Run, ScoreRow
     from bench.results.rebuild import RebuiltReport
     from bench.results.report.changes import Changes
     from bench.results.report.notebook import ShownRun
     from bench.results.report.shown import Shown
-    from bench.runs.advise import Advice
     from bench.runs.check import CheckedSuite
     from bench.runs.doctor import Checkup
     from bench.runs.init.write import WrittenSuite
     from bench.runs.listing import Row
     from bench.runs.lr_find import LrFindings
     from bench.runs.plan import RunPlan
-    from bench.runs.run import Reporter
+    from bench.runs.reporter import Reporter
     from bench.suite import SuiteSource
     from bench.suite.plugins import load_plugin
     from bench.system.cache_content import CacheContent

@@ -16,8 +16,8 @@ import psutil
 
 import bench
 from bench.execution.jobs import Job, JobResult
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import ResolvedRun
-from bench.runs.run import SilentReporter
 
 SUITE = """\
 name: overhead

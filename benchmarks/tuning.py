@@ -27,8 +27,8 @@ from bench.execution.executors import Where
 from bench.results.folder import read_tuning
 from bench.runs.check import check_suite
 from bench.runs.options import RunOptions
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import open_suite
-from bench.runs.run import SilentReporter
 from bench.system.machine import usable_cores
 from bench.tuning.search import Search
 

@@ -16,7 +16,7 @@ from bench.runs.options import SelectionKeywords
 from bench.runs.progress import ConsoleReporter
 
 if TYPE_CHECKING:
-    from bench.runs.advise import Advice
+    from bench.results.folder import Advice, Range
 
 
 @takes_options(SelectionKeywords)
@@ -33,7 +33,7 @@ def advise(
     with ConsoleReporter(out_console) as reporter:
         advice = bench.advise(what, reporter=reporter, **options)
     out_console.print(_expected(advice), highlight=False)
-    for shown in _rules(advice):
+    for shown in (*_texts(advice), *_rules(advice)):
         out_console.print(shown, highlight=False)
     out_console.print(_cells(advice), highlight=False)
     out_console.print("No rule is scored against results yet, so that none is recommended.")
@@ -46,17 +46,31 @@ def _expected(advice: Advice) -> Table:
         f"{facts.samples:,} training samples, {facts.classes} classes, "
         f"{facts.majority:.0%} of the largest"
     )
-    table = _table(title, "backbone", "nearest neighbour", "expect of frozen features", "gain")
+    table = _table(title, "backbone", "nearest neighbour", "a linear probe: expect", "gain")
     for each in facts.backbones:
-        interval = advice.expected.get(each.backbone)
-        accuracy, gain = each.neighbour_accuracy, facts.gain(each)
+        ranges, gain = advice.expected.get(each.backbone, {}), facts.gain(each)
         table.add_row(
             escape(each.backbone),
-            "" if accuracy is None else f"{accuracy:.1%}",
-            "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}",
+            _range(ranges.get("nearest_neighbour")),
+            _range(ranges.get("ridge_probe")),
             "" if gain is None else f"{gain:.2f}",
         )
     return table
+
+
+def _range(expected: Range | None) -> str:
+    return "" if expected is None else f"{expected.low:.1%} to {expected.high:.1%}"
+
+
+def _texts(advice: Advice) -> Iterator[str]:
+    """How long texts are for each backbone that takes some."""
+    for start in advice.starts:
+        if (own := start.texts) is not None:
+            yield (
+                f"{escape(start.name)}: {own.median:g} tokens a text (median), {own.longest} at "
+                f"most; {own.full:.1%} fill max_length ({own.max_length}), and what is behind it "
+                "is not seen"
+            )
 
 
 def _rules(advice: Advice) -> Iterator[str]:

@@ -83,6 +83,14 @@ OPTIONS = {
     "minutes": Annotated[
         float | None, typer.Option(help="With --decide: add no seeds after this many minutes.")
     ],
+    "advise": Annotated[
+        bool | None,
+        typer.Option(
+            "--advise/--no-advise",
+            show_default=False,
+            help="Write down what bench advise says, before training. Default: if it costs little.",
+        ),
+    ],
 }
 """The options of `RunOptions`, as the command line takes them."""
 

@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 
 TRANSRATE_EPS = 1e-4
 GBC_DIMENSIONS, GBC_LEAST_VARIANCE = 64, 1e-4
+RIDGE_STRENGTHS = 10.0 ** -np.arange(9)
+"""Of the ridge probe, in units of the largest squared singular value."""
 NLEEP_VARIANCE, NLEEP_COMPONENTS = 0.8, 5
 """The share of the variance that its features keep, and its components for each class."""
 
@@ -290,6 +292,35 @@ def nearest_neighbour(features: Matrix | Features, labels: Labels) -> float:
     return float((labels[alike.argmax(axis=1)] == labels).mean())
 
 
+def ridge_probe(features: Matrix | Features, labels: Labels) -> float:
+    """Share of the samples to which a linear model of all others gives their class. In [0, 1].
+
+    Ridge regression of the classes (1 or 0 each) on centred features, with one sample left out at
+    a time in closed form (Allen's PRESS): a residual divided by one minus the sample's leverage.
+    Of a grid of strengths that with the smallest such squared error counts.
+
+    Raises `UndefinedScoreError` where the features of all samples are the same.
+    """
+    own = np.unique(labels, return_inverse=True)[1]
+    wanted = _one_hot(labels)
+    left, singular = Features.of(features).centred_svd
+    if not len(singular):
+        raise UndefinedScoreError("the features of all samples are the same")
+    count, squares = len(left), singular**2
+    means = wanted.mean(axis=0)
+    found = left.T @ (wanted - means)
+    best, right = np.inf, 0.0
+    for strength in squares[0] * RIDGE_STRENGTHS:
+        kept = squares / (squares + strength)
+        leverage = 1 / count + left**2 @ kept
+        residuals = wanted - means - (left * kept) @ found
+        residuals /= np.maximum(1 - leverage, np.finfo(np.float64).eps)[:, None]
+        error = float((residuals**2).mean())
+        if error < best:
+            best, right = error, float(((wanted - residuals).argmax(axis=1) == own).mean())
+    return right
+
+
 # All of them ------------------------------------------------------------------------------------
 
 
@@ -355,6 +386,12 @@ TRANSFER_SCORES: Mapping[str, TransferScore] = {
         function=nearest_neighbour,
         of="features",
         meaning="share of the samples whose nearest other sample is of their class",
+    ),
+    "ridge_probe": TransferScore(
+        title="ridge probe",
+        function=ridge_probe,
+        of="features",
+        meaning="share of the samples to which a linear model of all others gives their class",
     ),
     "leep": TransferScore(
         title="LEEP",

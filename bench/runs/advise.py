@@ -3,54 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Unpack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Unpack
 
 import numpy as np
 
+from bench.data.text.prepared import TextData
+from bench.data.text.tokens import row_lengths
 from bench.errors import BenchError
-from bench.execution.work import count_work
-from bench.methods.advice import RULES, BackboneFacts, Facts, Ranking
+from bench.execution.work import Work, count_work
+from bench.keys import content_hash
+from bench.methods.advice import RULES, BackboneFacts, Facts
 from bench.models import takes
 from bench.models.build import structure
+from bench.models.flops import group_flops
 from bench.results.analysis import wilson_interval
 from bench.results.analysis.transfer_scores import names_of_starts
-from bench.results.folder import ScoreRow, refuse_links, write_json, write_transfer_scores
+from bench.results.folder import (
+    Advice,
+    AdvisedCell,
+    Origin,
+    Range,
+    ScoreRow,
+    Start,
+    TextLengths,
+    read_advice,
+    refuse_links,
+    write_advice,
+    write_transfer_scores,
+)
+from bench.results.folder.advice import FILE
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
-from bench.runs.prepare import counted_trials
+from bench.runs.prepare import PreparedSets, counted_trials
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import Reporter, SilentReporter
-from bench.runs.time_estimate import Timings, estimate
-from bench.runs.transfer_scores import transfer_scores
+from bench.runs.time_estimate import TIMED_BATCHES, TIMED_SAMPLES, Timings, estimate
+from bench.runs.transfer_scores import (
+    MAX_SAMPLES,
+    error_text,
+    starting_trials,
+    transfer_scores,
+)
+from bench.suite import dump_suite
 from bench.suite.plugins import plugin_errors_told
+from bench.suite.yaml_file import parse_yaml
+from bench.system.machine import installed_versions
+from bench.training.trial import NUMERICS_VERSION
 
-FILE = "advice.json"
-NEIGHBOUR, LOGME = "nearest_neighbour", "logme"
+RULE: str | None = None
+"""The rule to follow; None as long as none is shown to beat the baselines."""
+NEIGHBOUR, RIDGE, LOGME = "nearest_neighbour", "ridge_probe", "logme"
+EXPECTED_BY = (NEIGHBOUR, RIDGE)
+"""Scores that are accuracies of frozen features."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class AdvisedCell:
-    """A cell of the suite with the seconds of all its trials on one worker, None if unknown."""
-
-    backbone: str
-    weights: str
-    strategy: str
-    lr: float
-    seconds: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advice:
-    """The facts, what to expect of frozen features (95 % intervals of accuracies by backbone), what
-    each rule says and what each cell of the suite costs. `path` is where it lies as JSON."""
-
-    path: Path
-    facts: Facts
-    expected: Mapping[str, tuple[float, float]]
-    rules: Mapping[str, Ranking]
-    cells: tuple[AdvisedCell, ...]
+SMALL_SHARE, LEAST_FLOPS = 0.05, 2e11
+"""A run writes advice by itself where that takes at most such a share of its operations, and where
+it has so many: of a run of seconds, building networks would be a large part."""
 
 
 @plugin_errors_told()
@@ -66,11 +76,7 @@ def advise(
     """
     reporter = reporter or SilentReporter()
     resolved = resolve_run(checked, progress=reporter.progress, **options)
-    if resolved.dataset.targets is not None:
-        raise BenchError(
-            "bench advise speaks of tasks with one class a sample, and this suite has another "
-            "task; bench.transfer_scores ranks its backbones"
-        )
+    _refuse_other_tasks(resolved)
     refuse_links(resolved.folder)
     rows = transfer_scores(resolved, reporter=reporter)
     write_transfer_scores(resolved.folder, rows)
@@ -78,23 +84,159 @@ def advise(
     for name, own in starts.items():
         if own[NEIGHBOUR].value is None:
             reporter.note(f"{name}: no features to judge by ({own[NEIGHBOUR].reason})")
-    facts = _facts(resolved, starts)
     reporter.status("timing a few batches on this machine")
-    advice = Advice(
-        path=resolved.folder / FILE,
-        facts=facts,
-        expected={
-            name: wilson_interval(round(own.value * own.samples), own.samples)
-            for name, own in ((name, own[NEIGHBOUR]) for name, own in starts.items())
-            if own.weights != "none" and own.value is not None
-        },
-        rules={name: rule(facts) for name, rule in RULES.items()},
-        cells=tuple(_cells(resolved)),
-    )
-    write_json(advice.path, _as_json(resolved, advice))
+    advice = _advice(resolved, starts, timed=True)
+    write_advice(advice)
     if resolved.remote is not None:
         resolved.remote.push()
     return advice
+
+
+def advise_before(
+    resolved: ResolvedRun, work: Work, *, asked: bool | None, reporter: Reporter
+) -> None:
+    """Write advice into the folder of a run that is about to train, if it has none of its data.
+
+    If nobody has `asked` for it, only where that is a small part of the run's `work`, and without
+    costs where timing them would be a larger one. An error is told, and the run goes on.
+    """
+    if asked is False or not resolved.pending:
+        return
+    try:
+        if _has_advice(resolved):
+            return
+        flops = _flops(resolved)
+        most = SMALL_SHARE * work.flops_done
+        small = work.flops_done >= LEAST_FLOPS and resolved.dataset.targets is None
+        if not asked and not (small and flops.scores <= most):
+            return
+        _refuse_other_tasks(resolved)
+        reporter.status("writing down what is advised")
+        rows = transfer_scores(resolved, final=(*EXPECTED_BY, LOGME), reporter=reporter)
+        timed = bool(asked) or flops.scores + flops.timing <= most
+        write_advice(_advice(resolved, _by_start(rows), timed=timed))
+    except Exception as error:  # whatever it is, trials can be trained
+        reporter.note(f"note: nothing is advised before this run: {error_text(error)}")
+
+
+def _refuse_other_tasks(resolved: ResolvedRun) -> None:
+    if resolved.dataset.targets is not None:
+        raise BenchError(
+            "bench advise speaks of tasks with one class a sample, and this suite has another "
+            "task; bench.transfer_scores ranks its backbones"
+        )
+
+
+def _advice(
+    resolved: ResolvedRun, starts: Mapping[str, Mapping[str, ScoreRow]], *, timed: bool
+) -> Advice:
+    facts, lengths = _facts(resolved, starts), _text_lengths(resolved)
+    return Advice(
+        path=resolved.folder / FILE,
+        origin=_origin(resolved),
+        facts=facts,
+        starts=tuple(
+            Start(
+                name=name,
+                backbone=own[NEIGHBOUR].backbone,
+                weights=own[NEIGHBOUR].weights,
+                preprocessing=own[NEIGHBOUR].preprocessing,
+                texts=texts,
+            )
+            for (name, own), texts in zip(starts.items(), lengths, strict=True)
+        ),
+        expected={
+            name: ranges
+            for name, own in starts.items()
+            if own[NEIGHBOUR].weights != "none" and (ranges := dict(_expected(own)))
+        },
+        rules={name: rule(facts) for name, rule in RULES.items()},
+        rule=RULE,
+        cells=tuple(_cells(resolved, timed=timed)),
+    )
+
+
+def _text_lengths(resolved: ResolvedRun) -> Iterator[TextLengths | None]:
+    """Of the training texts of each start, None of other samples."""
+    starts = starting_trials(resolved)
+    sets = PreparedSets(replace(resolved, trials=tuple(starts)), None)
+    for each in starts:
+        data = sets.data(each)
+        if not isinstance(data, TextData):
+            yield None
+            continue
+        lengths = row_lengths(data.tokens[sets.splits(each).train])
+        yield TextLengths(
+            median=float(np.median(lengths)),
+            longest=int(lengths.max()),
+            max_length=data.input_size,
+            full=float((lengths == data.input_size).mean()),
+        )
+
+
+def _expected(own: Mapping[str, ScoreRow]) -> Iterator[tuple[str, Range]]:
+    """What each accuracy of frozen features makes expect."""
+    for name in EXPECTED_BY:
+        row = own[name]
+        if row.value is not None:
+            low, high = wilson_interval(round(row.value * row.samples), row.samples)
+            yield name, Range(low=low, high=high)
+
+
+def _origin(resolved: ResolvedRun) -> Origin:
+    suite = resolved.loaded.suite
+    return Origin(
+        suite=suite.name,
+        suite_digest=content_hash(parse_yaml(dump_suite(suite)).data, digits=32),
+        dataset=resolved.dataset.name,
+        data=resolved.dataset.fingerprint,
+        bench=installed_versions("bench").get("bench", "unknown"),
+        numerics=NUMERICS_VERSION,
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=sum(each.complete for each in resolved.trials),
+    )
+
+
+def _has_advice(resolved: ResolvedRun) -> bool:
+    """Whether the folder has some of this data, for all backbones of the run."""
+    try:
+        advice = read_advice(resolved.folder)
+    except BenchError:
+        return False
+    if advice is None or advice.origin.data != resolved.dataset.fingerprint:
+        return False
+    known = {(each.backbone, each.weights) for each in advice.starts}
+    suite = resolved.loaded.suite
+    return known >= {
+        (each.trial.backbone.label, suite.weights_label(each.trial.settings.weights))
+        for each in starting_trials(resolved)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flops:
+    """Floating-point operations, at most: of the pass that is scored, and of timing all cells."""
+
+    scores: int
+    timing: int
+
+
+def _flops(resolved: ResolvedRun) -> _Flops:
+    classes, samples = len(resolved.dataset.classes), min(MAX_SAMPLES, len(resolved.dataset))
+
+    def of_sample(each: ResolvedTrial) -> int:
+        return sum(group_flops(each.trial.backbone.name, each.input_size, classes).values())
+
+    timing = 0
+    for each in {own.trial.config: own for own in resolved.trials}.values():
+        # A step costs about three passes, and the first epoch warms up.
+        steps = TIMED_BATCHES * each.trial.settings.batch_size
+        timed = 2 * (3 * steps + TIMED_SAMPLES) * len(each.plan.stages)
+        timing += timed * of_sample(each)
+    return _Flops(
+        scores=samples * sum(of_sample(each) for each in starting_trials(resolved)),
+        timing=timing,
+    )
 
 
 def _by_start(rows: Sequence[ScoreRow]) -> dict[str, dict[str, ScoreRow]]:
@@ -137,41 +279,33 @@ def _parameters(resolved: ResolvedRun, label: str) -> int | None:
     return sum(parameter.numel() for parameter in structure(name, each.input_size).parameters())
 
 
-def _cells(resolved: ResolvedRun) -> Iterator[AdvisedCell]:
+def _cells(resolved: ResolvedRun, *, timed: bool) -> Iterator[AdvisedCell]:
     timings = Timings(resolved.dataset, resolved.device)
     cells: dict[str, list[ResolvedTrial]] = {}
     for each in resolved.trials:
         if each.skip_reason is None:
             cells.setdefault(each.trial.config, []).append(each)
     for trials in cells.values():
-        own = replace(
-            resolved,
-            trials=tuple(replace(each, complete=False, failure=None) for each in trials),
-        )
         trial = trials[0].trial
-        try:
-            work = count_work(counted_trials(own), reuse=own.reuse, from_cache=False)
-            seconds = estimate(own, work, workers=1, timings=timings).seconds
-        except BenchError:
-            seconds = None
         yield AdvisedCell(
+            config=trial.config,
             backbone=trial.backbone.label,
             weights=resolved.loaded.suite.weights_label(trial.settings.weights),
             strategy=trial.strategy.label,
             lr=trial.settings.lr,
-            seconds=seconds,
+            trials=len(trials),
+            seconds=_seconds(resolved, trials, timings) if timed else None,
         )
 
 
-def _as_json(resolved: ResolvedRun, advice: Advice) -> dict[str, Any]:
-    return {
-        "suite": resolved.loaded.suite.name,
-        "dataset": resolved.dataset.name,
-        **asdict(advice.facts),
-        "expected": {
-            backbone: {"low": low, "high": high}
-            for backbone, (low, high) in advice.expected.items()
-        },
-        "rules": {name: asdict(ranking) for name, ranking in advice.rules.items()},
-        "cells": [asdict(cell) for cell in advice.cells],
-    }
+def _seconds(
+    resolved: ResolvedRun, trials: Sequence[ResolvedTrial], timings: Timings
+) -> float | None:
+    """Of some trials, if nothing were complete or kept; None where they cannot be timed here."""
+    fresh = tuple(replace(each, complete=False, failure=None) for each in trials)
+    own = replace(resolved, trials=fresh)
+    try:
+        work = count_work(counted_trials(own), reuse=own.reuse, from_cache=False)
+        return estimate(own, work, workers=1, timings=timings).seconds
+    except BenchError:
+        return None

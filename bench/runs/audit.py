@@ -15,9 +15,11 @@ from bench.results.report import pictured_samples
 from bench.runs.check import CheckedSuite, check_suite
 from bench.runs.options import FAILED, ProcessKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, make_job
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, resolve_run
-from bench.runs.run import Reporter, SilentReporter, run
-from bench.suite import AxisEntry, Entry, Settings, Suite, Trial, dump_compact
+from bench.runs.run import run
+from bench.runs.transfer_scores import PROBE
+from bench.suite import AxisEntry, Settings, Suite, Trial, dump_compact
 from bench.suite.claims import Claims
 from bench.system.cache import cache_root
 from bench.system.object_store import is_url
@@ -29,12 +31,6 @@ ENDING = "-audit"
 MAX_NAME = 100
 FOLDS, SEEDS = 5, 3
 """The folds of a suite that has none, and the most seeds."""
-PROBE = {
-    "strategy": Entry(name="linear_probe"),
-    "schedule": Entry(name="constant"),
-    "augmentation": Entry(name="none"),
-}
-"""The axes of a plain linear probe."""
 KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
 WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
@@ -60,7 +56,7 @@ def audit(
     reporter.note(f"{_told(own)} into {place}")
     checked_own = check_suite(dump_compact(own), given)
     # An audit needs all folds of a seed, so what failed before is tried again.
-    result = run(checked_own, reporter=reporter, retry=FAILED, **options)
+    result = run(checked_own, reporter=reporter, retry=FAILED, advise=False, **options)
     failed = result.trials[result.trials["status"] == "failed"]
     if len(failed) == len(result.trials):
         raise BenchError(f"no trial of the audit run could be trained: {failed['error'].iloc[0]}")

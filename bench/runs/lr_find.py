@@ -19,8 +19,10 @@ from bench.results.report.blocks import paragraph
 from bench.results.report.notebook import html, lr_range_blocks
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import Reporter, SilentReporter, ready_jobs, trial_row
+from bench.runs.run import trial_row
+from bench.runs.tasks import ready_jobs
 from bench.suite import Entry, cell_labels
 from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root

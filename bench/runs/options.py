@@ -44,6 +44,8 @@ class RunOptions:
       are still open, until the verdict is decided or seeds cannot decide it. `margin` replaces the
       suite's `claims.margin`; `max_seeds` is the most seeds of a strategy (None: 20); after
       `minutes` no further seeds are added (None: no limit).
+    - `advise`: True writes down what `bench advise` says before anything is trained, False does
+      not; None does where that is a small part of the run.
 
     Raises `BenchError` for an option that is never valid.
 
@@ -62,6 +64,7 @@ class RunOptions:
     margin: float | None = None
     max_seeds: int | None = None
     minutes: float | None = None
+    advise: bool | None = None
 
     def __post_init__(self) -> None:
         for name, option in (("overrides", self.overrides), ("only", self.only)):
@@ -134,6 +137,7 @@ class RunKeywords(ProcessKeywords, SelectionKeywords, total=False):
     margin: float | None
     max_seeds: int | None
     minutes: float | None
+    advise: bool | None
 
 
 DEFAULTS = {field.name: field.default for field in fields(RunOptions)}

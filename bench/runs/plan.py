@@ -20,8 +20,9 @@ from bench.runs.inputs import describe_inputs
 from bench.runs.options import RunOptions
 from bench.runs.prepare import counted_trials
 from bench.runs.race import race_notes
+from bench.runs.reporter import Reporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial
-from bench.runs.run import Reporter, earlier_notes
+from bench.runs.run import earlier_notes
 from bench.runs.split_check import check_sentence
 from bench.runs.time_estimate import TimeEstimate, Timings, duration, estimate
 from bench.suite import Trial, cell_labels, trial_label

@@ -258,6 +258,7 @@ class PreparedSets:
         return {
             "dataset": data.name,
             "fingerprint": data.fingerprint,
+            "dataset_fingerprint": self._resolved_run.dataset.fingerprint,
             **_told_of_task(data, self._largest()),
             **_told_of_target(data, self._largest()),
             "classes": list(data.classes),

@@ -8,13 +8,12 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Unpack
 
 from bench.data import PreparedData
 from bench.data.text.prepared import TextData
@@ -24,9 +23,8 @@ from bench.errors import (
     system_errors_told,
     without_secrets,
 )
-from bench.execution.executors import Executor, Where
-from bench.execution.jobs import EpochDone, Job, JobResult, Predictions, Task, cut
-from bench.execution.states_in_use import StatesInUse
+from bench.execution.executors import Where
+from bench.execution.jobs import JobResult, Predictions, cut
 from bench.execution.tree import reused_epochs
 from bench.execution.work import Work, count_work
 from bench.methods.metrics import ACCURACY, measured
@@ -55,6 +53,7 @@ from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import pictured_samples, write_report
+from bench.runs.advise import advise_before
 from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
@@ -62,17 +61,18 @@ from bench.runs.earlier import earlier_note
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.prepare import PreparedSets, StartingWeights, counted_trials, make_job
 from bench.runs.race import Race, most_seeds, race_notes
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
 from bench.runs.split_check import checked_split, options_within
+from bench.runs.tasks import run_tasks
 from bench.runs.texts import keep_test_texts
 from bench.suite import ADDED_LATER, Settings, SuiteSource, Trial, dump_suite
 from bench.suite.plugins import loaded_plugins, plugin_errors_told
 from bench.system.cache import atomic_file
 from bench.system.cache_mirror import CacheUploads
-from bench.system.download import OnProgress
 from bench.system.machine import describe_machine
 from bench.training.loop import Outcome
-from bench.training.state import Scores, state_cache
+from bench.training.state import Scores
 
 logger = logging.getLogger(__name__)
 
@@ -80,49 +80,6 @@ WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
 """Options of data sets that say what has no labels."""
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
-
-
-class Reporter(Protocol):
-    """Is told how a run goes on; the command line shows it."""
-
-    @property
-    def progress(self) -> OnProgress | None:
-        """Is told of downloads and of what is prepared."""
-
-    def resolved(self, resolved_run: ResolvedRun) -> None:
-        """The suite is checked."""
-
-    def work(self, work: Work) -> None:
-        """So much is asked for, and so much has to be done."""
-
-    def training(self, jobs: Sequence[Job]) -> None:
-        """These jobs start."""
-
-    def epoch(self, done: EpochDone) -> None:
-        """Trials have finished an epoch."""
-
-    def finished(self, job: Job, result: JobResult) -> None:
-        """A job has ended."""
-
-    def status(self, message: str) -> None:
-        """Something else takes a while."""
-
-    def note(self, message: str) -> None:
-        """Something has happened that is worth a line."""
-
-
-class SilentReporter:
-    """Shows nothing."""
-
-    progress: OnProgress | None = None
-
-    def resolved(self, resolved_run: ResolvedRun) -> None: ...
-    def work(self, work: Work) -> None: ...
-    def training(self, jobs: Sequence[Job]) -> None: ...
-    def epoch(self, done: EpochDone) -> None: ...
-    def finished(self, job: Job, result: JobResult) -> None: ...
-    def status(self, message: str) -> None: ...
-    def note(self, message: str) -> None: ...
 
 
 @system_errors_told()
@@ -158,6 +115,7 @@ def run(
                 folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
                     folder.write_work()
+                    advise_before(resolved_run, folder.work, asked=given.advise, reporter=reporter)
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
                 if resolved_run.further is not None:
 
@@ -246,26 +204,8 @@ def _train_pending(
         uploads.offer(path for job in (*extra, *jobs) for path in job.cached)
         both = all(rounds)  # which may see the same views
         tasks = [*cut(extra, reuse=False), *cut(jobs, reuse=resolved_run.reuse, more=both)]
-        _run_tasks(tasks, resolved_run, keep, where, reporter)
+        run_tasks(tasks, resolved_run, keep, where, reporter)
     return sets.data(resolved_run.trials[0])
-
-
-def ready_jobs(resolved_run: ResolvedRun, reporter: Reporter) -> list[Job | BenchError]:
-    """A job with its keys for every pending trial: data prepared, weights fetched or made.
-
-    Where the weights cannot be had, the reason stands in the job's place.
-    """
-    sets, weights = ready(resolved_run, reporter)
-    return [make_job(resolved_run, resolved, weights, sets) for resolved in resolved_run.pending]
-
-
-def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, StartingWeights]:
-    """The data of the pending trials, prepared, and their weights, made where they are to be."""
-    sets = PreparedSets(resolved_run, reporter.progress)
-    weights = StartingWeights(resolved_run, reporter.progress)
-    tasks = cut(list(weights.source_jobs().values()), reuse=False)
-    _run_tasks(tasks, resolved_run, weights.note_source, Where(), reporter)
-    return sets, weights
 
 
 def _write_thumbnails(run: Run, data: PreparedData) -> None:
@@ -273,33 +213,6 @@ def _write_thumbnails(run: Run, data: PreparedData) -> None:
     if isinstance(data, TextData):
         return
     write_thumbnails(run.folder, data.pictures(pictured_samples(run)))
-
-
-def _run_tasks(
-    tasks: Sequence[Task],
-    resolved_run: ResolvedRun,
-    keep: Callable[[JobResult], None],
-    where: Where,
-    reporter: Reporter,
-) -> None:
-    by_id = {job.trial_id: job for task in tasks for job in task.jobs}
-    if not by_id:
-        return
-    logger.info("%d trials are cut into %d tasks", len(by_id), len(tasks))
-    reporter.training(list(by_id.values()))
-    executor = where.executor(tasks, resolved_run.device, resolved_run.loaded.suite.resources)
-    states = StatesInUse(by_id.values(), state_cache())
-    with closing(executor), closing(_results(executor, tasks, reporter)) as results:
-        for result in results:
-            keep(result)
-            states.finished(by_id[result.trial_id], result)
-            reporter.finished(by_id[result.trial_id], result)
-
-
-def _results(
-    executor: Executor, tasks: Sequence[Task], reporter: Reporter
-) -> Generator[JobResult, None, None]:
-    yield from executor.run(tasks, reporter.epoch)
 
 
 # Files ----------------------------------------------------------------------------------------
@@ -439,6 +352,11 @@ class _RunFolder:
     def write_data(self, description: Mapping[str, Any], views: Sequence[InputView]) -> None:
         write_checked_json(self._resolved_run.folder / "data.json", description)
         write_input_views(self._resolved_run.folder, views)
+
+    @property
+    def work(self) -> Work:
+        """What this start has to do."""
+        return self._work
 
     def write_work(self) -> None:
         """Say in `accounts.json` what the run has to do, and note what its trials share."""

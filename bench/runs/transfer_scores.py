@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -31,11 +31,11 @@ from bench.models.evaluation import evaluation_batch, view_batch
 from bench.models.pooled_groups import NAME, pooled_groups
 from bench.models.source_head import source_logits
 from bench.results.folder import ScoreRow, refuse_links, write_transfer_scores
-from bench.runs.audit import PROBE
 from bench.runs.check import CheckedSuite
 from bench.runs.options import SelectionKeywords
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import Reporter, SilentReporter, ready_jobs
+from bench.runs.tasks import ready_jobs
 from bench.suite import Entry, FractalWeights
 from bench.suite.plugins import plugin_errors_told
 from bench.system.cache import cache_root
@@ -47,6 +47,12 @@ from bench.training.trial import Training
 
 MAX_SAMPLES = 2000
 """Training samples that are scored at most: with more, scores change little and take long."""
+PROBE = {
+    "strategy": Entry(name="linear_probe"),
+    "schedule": Entry(name="constant"),
+    "augmentation": Entry(name="none"),
+}
+"""The axes of a plain linear probe."""
 
 
 @plugin_errors_told()
@@ -74,6 +80,7 @@ def transfer_scores(
     resolved_run: ResolvedRun,
     *,
     max_samples: int = MAX_SAMPLES,
+    final: Collection[str] | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[ScoreRow, ...]:
     """Every transfer score of every layer group of every backbone that the run's trials start from.
@@ -83,26 +90,28 @@ def transfer_scores(
     fold; of several `shots` the largest), at most `max_samples` of it with the classes in
     proportion, in the view that evaluation uses. No other split is looked at. Weights are fetched
     or made first; what the frozen backbones give is kept as the features of trials are. What ends
-    with an error, or has no score, is in the rows with the reason.
+    with an error, or has no score, is in the rows with the reason. With names of scores as `final`
+    there are these alone, and of what flows into the head alone.
     """
     keep_large_buffers()
     reporter = reporter or SilentReporter()
-    starts = _starts(resolved_run)
+    starts = starting_trials(resolved_run)
     probes = tuple(each for each in map(_probe, starts) if each is not None)
     jobs = iter(ready_jobs(replace(resolved_run, trials=probes), reporter))
     features = FeatureStore(cache_root() if resolved_run.reuse else None)
+    names = tuple(TRANSFER_SCORES) if final is None else final
     rows: list[ScoreRow] = []
     for done, start in enumerate(starts):
         _tell(reporter, done, len(starts))
         told = _Told.of(resolved_run, start)
         if _probe(start) is None:
             reason = f"{start.trial.backbone.name} gives n-grams, and no vector"
-            rows += told.without_scores(reason)
+            rows += told.without_scores(names, reason)
             continue
         try:
-            rows += tuple(_scored(next(jobs), told, features, max_samples))
+            rows += tuple(_scored(next(jobs), told, features, final, max_samples))
         except (BenchError, RuntimeError) as error:  # torch's own, such as too little memory
-            rows += told.without_scores(_words(error))
+            rows += told.without_scores(names, error_text(error))
     _tell(reporter, len(starts), len(starts))
     return tuple(rows)
 
@@ -112,14 +121,15 @@ def _tell(reporter: Reporter, done: int, total: int) -> None:
         reporter.progress("computing transfer scores", done, total)
 
 
-def _words(error: Exception) -> str:
+def error_text(error: Exception) -> str:
+    """What went wrong, in a line."""
     return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
 # What is scored ---------------------------------------------------------------------------------
 
 
-def _starts(resolved_run: ResolvedRun) -> list[ResolvedTrial]:
+def starting_trials(resolved_run: ResolvedRun) -> list[ResolvedTrial]:
     """For each backbone with weights and preprocessing, the trial whose training split is seen."""
     selected = [each for each in resolved_run.trials if each.skip_reason is None]
     seed = min((each.trial.settings.seed for each in selected), default=0)
@@ -200,9 +210,9 @@ class _Told:
             seed=settings.seed,
         )
 
-    def without_scores(self, reason: str) -> Iterator[ScoreRow]:
+    def without_scores(self, names: Collection[str], reason: str) -> Iterator[ScoreRow]:
         """A row for each score, which the backbone does not have."""
-        for name in TRANSFER_SCORES:
+        for name in names:
             yield self.row(None, name, reason)
 
     def row(
@@ -220,20 +230,25 @@ class _Told:
 
 
 def _scored(
-    job: Job | BenchError, told: _Told, features: FeatureStore, max_samples: int
+    job: Job | BenchError,
+    told: _Told,
+    features: FeatureStore,
+    final: Collection[str] | None,
+    max_samples: int,
 ) -> Iterator[ScoreRow]:
     if isinstance(job, BenchError):
         raise job
     started = time.perf_counter()
     seen = _seen(job, features, max_samples)
     told = replace(told, samples=len(seen.samples), pass_seconds=time.perf_counter() - started)
-    for group, vectors in seen.vectors.items():
+    wanted = TRANSFER_SCORES if final is None else {n: TRANSFER_SCORES[n] for n in final}
+    for group, vectors in list(seen.vectors.items())[0 if final is None else -1 :]:
         known = _features(vectors)
-        for name, score in TRANSFER_SCORES.items():
+        for name, score in wanted.items():
             if score.of == "features":
                 value, seconds = _timed(score, known, seen)
                 yield told.row(group, name, value, seconds)
-    for name, score in TRANSFER_SCORES.items():
+    for name, score in wanted.items():
         if score.of == "source_probabilities":
             value, seconds = _timed(score, seen.source_probabilities, seen)
             yield told.row(HEAD, name, value, seconds)
@@ -269,7 +284,7 @@ def _timed(
     try:
         value: float | str = score.function(given, seen.targets)
     except (BenchError, np.linalg.LinAlgError) as error:
-        value = _words(error)
+        value = error_text(error)
     return value, time.perf_counter() - started
 
 

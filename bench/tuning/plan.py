@@ -9,8 +9,8 @@ from bench.execution.executors import Where
 from bench.runs.check import CheckedSuite
 from bench.runs.options import RunKeywords, RunOptions
 from bench.runs.plan import RunPlan, plan_run, trials_of
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import resolve_run
-from bench.runs.run import Reporter, SilentReporter
 from bench.suite.plugins import plugin_errors_told
 from bench.tuning.cells import search_in_words
 

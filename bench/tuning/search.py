@@ -26,8 +26,9 @@ from bench.results.folder import Push
 from bench.results.metric import metric_called
 from bench.runs.lr_find import range_of
 from bench.runs.prepare import make_job
+from bench.runs.reporter import Reporter
 from bench.runs.resolve import OpenSuite, ResolvedRun
-from bench.runs.run import Reporter, ready
+from bench.runs.tasks import ready
 from bench.suite import BUDGETS, FoundRange, Range, Trial, Tune
 from bench.training.lr_range import HIGH, LOW, STEPS
 from bench.training.state import EpochRecord, state_cache

@@ -13,6 +13,7 @@ from bench.errors import system_errors_told
 from bench.execution.executors import Where
 from bench.results.folder import (
     Run,
+    copy_advice,
     copy_untuned,
     pushing,
     refuse_links,
@@ -22,8 +23,9 @@ from bench.results.folder import (
 from bench.runs.catalogue import catalogue
 from bench.runs.check import CheckedSuite, check_suite, tune_section
 from bench.runs.options import ProcessKeywords, RunOptions
+from bench.runs.reporter import Reporter, SilentReporter
 from bench.runs.resolve import OpenSuite, open_suite
-from bench.runs.run import Reporter, SilentReporter, run
+from bench.runs.run import run
 from bench.runs.threads import with_threads
 from bench.suite import (
     BUDGETS,
@@ -122,7 +124,7 @@ def _alone(folder: Path, reporter: Reporter) -> Iterator[None]:
 
 
 def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untuned: Run) -> None:
-    """`tuned.yaml`, `tuning.parquet`, and what the untuned run left."""
+    """`tuned.yaml`, `tuning.parquet`, and what the untuned run left and was told before."""
     studies = {study.cell.key: study for study in search.studies}
     chosen = [_chosen(cell, studies.get(cell.key)) for cell in search.cells]
     tuned = tuned_suite(opened.loaded.suite, chosen)
@@ -132,6 +134,7 @@ def _write(search: Search, opened: OpenSuite, section: Tune, folder: Path, untun
         temporary.write_text(header + dump_compact(tuned), encoding="utf-8")
     _check(place, chosen)
     copy_untuned(untuned.folder, folder)
+    copy_advice(untuned.folder, folder)
     configs = {cell.key: trial.config for cell, trial in zip(search.cells, chosen, strict=True)}
     rows = [
         {**_axes(study.cell, opened), **row} for study in search.studies for row in study.rows()

@@ -21,7 +21,7 @@ from bench.cli.main import main
 from bench.errors import BenchError, MachineError
 from bench.execution.jobs import EpochDone, Job
 from bench.results.folder import read_run
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from tests.damage import flip
 from tests.made_up_run import made_up_run
 from tests.tiny import SMOKE_SUITE

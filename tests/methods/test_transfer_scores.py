@@ -15,6 +15,7 @@ from scipy.stats import multivariate_normal
 
 from bench.errors import MissingExtraError
 from bench.methods.transfer_scores import (
+    RIDGE_STRENGTHS,
     TRANSFER_SCORES,
     UndefinedScoreError,
     gbc,
@@ -23,6 +24,7 @@ from bench.methods.transfer_scores import (
     logme,
     nce,
     nleep,
+    ridge_probe,
     transrate,
 )
 
@@ -291,3 +293,25 @@ def test_nleep_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match=r'scikit-learn; install .*"bench\[probes\]"'):
         nleep(FEATURES, LABELS)
+
+
+@pytest.mark.parametrize("dimensions", [3, 20])
+def test_the_ridge_probe_is_a_model_of_all_others(dimensions: int) -> None:
+    """Fitted once for each sample that is left out, at the strength with the smallest error."""
+    features, labels = samples(15, dimensions, 3)
+    wanted = np.eye(3)[labels]
+    squares = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)[0] ** 2
+    found = []
+    for strength in squares * RIDGE_STRENGTHS:
+        said = []
+        for left_out in range(len(labels)):
+            kept = np.arange(len(labels)) != left_out
+            centre, middle = features[kept].mean(axis=0), wanted[kept].mean(axis=0)
+            known = features[kept] - centre
+            weights = np.linalg.solve(
+                known.T @ known + strength * np.eye(dimensions), known.T @ (wanted[kept] - middle)
+            )
+            said.append(middle + (features[left_out] - centre) @ weights)
+        right = (np.argmax(said, axis=1) == labels).mean()
+        found.append((float(((np.array(said) - wanted) ** 2).mean()), right))
+    assert ridge_probe(features, labels) == pytest.approx(min(found)[1])

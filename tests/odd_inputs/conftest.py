@@ -20,7 +20,7 @@ from PIL import Image
 import bench
 from bench.data import open_data, open_dataset, prepare_images
 from bench.errors import BenchError
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from tests.data.pictures import photograph
 
 BACKBONE = "shufflenet_v2_x0_5"

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.results.folder import read_run, read_thumbnails
 from bench.results.folder.looks import read_looks
 from bench.results.report import write_report
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from tests.damage import LOSSES, lose
 from tests.data.pictures import write_folder
 

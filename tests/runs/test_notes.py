@@ -10,8 +10,9 @@ import yaml
 
 from bench.errors import SuiteError
 from bench.models.batch_norms import single_value_norms
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import resolve_run
-from bench.runs.run import SilentReporter, run
+from bench.runs.run import run
 from tests.data.pictures import write_folder
 
 TINY: dict[str, Any] = {

@@ -18,7 +18,7 @@ from bench.results.analysis import read_verdict
 from bench.results.folder import Run, read_run
 from bench.results.folder.looks import read_looks
 from bench.runs import race
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from bench.suite.plugins import load_plugin, loaded_plugins, unload_plugin
 
 pytestmark = [

@@ -24,8 +24,8 @@ from bench.results.grid import rank_configs, read_grid
 from bench.results.metric import ACCURACY
 from bench.results.report import write_report
 from bench.results.report.terminal import show_run
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import resolve_run
-from bench.runs.run import SilentReporter
 from bench.runs.source_weights import SUITE
 from bench.suite import Resources
 from tests.tiny import SMOKE_SUITE

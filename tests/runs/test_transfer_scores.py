@@ -23,8 +23,9 @@ from bench.models.network import save_tensors
 from bench.models.tensor_files import read_tensor_file
 from bench.results.folder import ScoreRow, read_transfer_scores
 from bench.runs.prepare import make_job
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import ResolvedRun, ResolvedTrial, resolve_run
-from bench.runs.run import SilentReporter, ready
+from bench.runs.tasks import ready
 from bench.runs.transfer_scores import scored_samples, transfer_scores
 from bench.training.trial import Training, starting_features
 from tests.models.small import small_network

@@ -25,7 +25,7 @@ from bench.execution.jobs import EpochDone, Job, JobResult
 from bench.results.folder import RemoteFolder, Run, RunStore, run_folder
 from bench.results.folder.lock import StoreLock
 from bench.results.folder.remote import _Pusher
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from bench.system.object_store import ObjectStore, is_url
 from bench.training.loop import Branch
 from bench.tuning import tune

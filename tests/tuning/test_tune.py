@@ -19,7 +19,7 @@ import bench
 from bench.errors import BenchError, SuiteError
 from bench.results.folder import Run, Tuning, read_tuning
 from bench.runs.catalogue import catalogue
-from bench.runs.run import SilentReporter
+from bench.runs.reporter import SilentReporter
 from bench.suite import expand, load_suite
 from bench.tuning import tune
 from tests.execution.executors.test_executors import ONE_CLUSTER

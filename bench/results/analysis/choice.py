@@ -55,14 +55,9 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
     stands. The test split has no say. Where the number of training images varies, one of them is
     compared: `size_compared`.
     """
-    complete = complete_trials(trials)
-    complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
-    complete = at_size(complete, grid, size_compared(complete, grid))
-    if has_folds(complete):
-        complete = with_all_folds(complete)
+    complete = compared_trials(trials, grid)
     in_blocks = BLOCK in grid.varying and grid.lead not in (BLOCK, PIPELINE)
     found: dict[str, dict[str, Choice]] = {}
-    order = {config: index for index, config in enumerate(grid.cells)}
     cells = complete["config"].map(
         lambda config: (
             grid.cells[config][grid.lead],
@@ -70,12 +65,26 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
         )
     )
     for (value, block), own in complete.groupby(cells, sort=False):
-        by_config = own.groupby(["seed", "config"], observed=True)["trial"].agg(tuple).unstack()
-        by_config = by_config[sorted(by_config.columns, key=lambda name: order[str(name)])]
-        val = own.pivot_table(index="seed", columns="config", values=grid.metric.val, dropna=False)
-        val = val.reindex(index=by_config.index, columns=by_config.columns)
-        found.setdefault(value, {})[block] = _choice(by_config, val, grid)
+        found.setdefault(value, {})[block] = choice_among(own, grid)
     return {value: found[value] for value in grid.axes[grid.lead] if value in found}
+
+
+def compared_trials(trials: pd.DataFrame, grid: Grid) -> pd.DataFrame:
+    """The trials that a verdict looks at: complete, tested, of one size and with all folds."""
+    complete = complete_trials(trials)
+    complete = complete[complete[grid.metric.test].notna() & complete["seed"].notna()]
+    complete = at_size(complete, grid, size_compared(complete, grid))
+    return with_all_folds(complete) if has_folds(complete) else complete
+
+
+def choice_among(trials: pd.DataFrame, grid: Grid) -> Choice:
+    """What stands for some of the trials that a verdict looks at, of one config or of several."""
+    order = {config: index for index, config in enumerate(grid.cells)}
+    by_config = trials.groupby(["seed", "config"], observed=True)["trial"].agg(tuple).unstack()
+    by_config = by_config[sorted(by_config.columns, key=lambda name: order[str(name)])]
+    val = trials.pivot_table(index="seed", columns="config", values=grid.metric.val, dropna=False)
+    val = val.reindex(index=by_config.index, columns=by_config.columns)
+    return _choice(by_config, val, grid)
 
 
 def representatives(trials: pd.DataFrame, grid: Grid) -> dict[str, str]:

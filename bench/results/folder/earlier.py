@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.keys import content_hash
+from bench.results.folder.advice import FILE as ADVICE
 from bench.results.folder.outliers import FILE as OUTLIERS
 from bench.results.folder.tables import read_table
 from bench.results.folder.texts import FILE as TEXTS
@@ -26,13 +27,14 @@ _KEPT = (
     "children.parquet", "child_predictions.parquet", "suite.yaml", "environment.json",
     "data.json", "accounts.json", "looks.json", "verdict.json", "thumbnails.parquet",
     "inputs.parquet", "report.md", "report.html", "tuned.yaml", "tuning.parquet", "tuning.json",
-    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", "split_check", OUTLIERS,
-    TEXTS, TRANSFER_SCORES,
+    "untuned.parquet", "untuned_predictions.parquet", "plots", "audit", "split_check", ADVICE,
+    OUTLIERS, TEXTS, TRANSFER_SCORES,
 )  # fmt: skip
 """What a reader of the run needs. Checkpoints stay where they are, by the ids of their trials."""
 
-_NOT_RENEWED = ("audit", OUTLIERS, TRANSFER_SCORES)
-"""What a run does not write again: in the folder of another suite it would be taken for its own."""
+_NOT_RENEWED = ("audit", ADVICE, OUTLIERS, TRANSFER_SCORES)
+"""What a run does not write again, or not always: in the folder of another suite it would be taken
+for its own."""
 
 
 def complete_others(folder: Path, trials: Collection[str]) -> list[Mapping[str, Any]]:
@@ -54,7 +56,7 @@ def earlier_folder(folder: Path) -> Path:
 def keep_earlier(folder: Path) -> Path:
     """Copy the tables and the report as they are now; returns the folder that has them.
 
-    An audit and transfer scores are moved there: they are of the data of the earlier suite.
+    An audit, advice and transfer scores are moved there: they are of the earlier suite.
     """
     place = earlier_folder(folder)
     partial = place.with_name(f".{place.name}.partial")

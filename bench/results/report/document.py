@@ -60,6 +60,7 @@ FILES: Mapping[str, str] = {
     "split_check": "a run folder of its own: the same configs under a random split",
     "audit": "images and labels to look at: a table, JSON and a contact sheet",
     "outliers.parquet": "how unlike all others each image is, as an audit found",
+    "advice.json": "what rules said before training, what to expect and what it costs",
     "transfer_scores.parquet": "how well each backbone may suit the data, told before training",
     "plots": "all figures",
     "checkpoints": "trained weights",

@@ -26,6 +26,7 @@ from bench.results.analysis import (
     variance_shares,
     wilson_interval,
 )
+from bench.results.analysis.advice import HeldAdvice
 from bench.results.analysis.by_class import share_interval
 from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
 from bench.results.analysis.folds import fold_variances
@@ -44,6 +45,7 @@ from bench.results.grid import (
 )
 from bench.results.metric import ACCURACY, LOSS, Metric
 from bench.results.plots import INPUTS, LABEL_CURVES, MAX_TRIAL_FIGURES, TRIAL_PREFIX, caption
+from bench.results.report.advice import advice_json, advice_section, read_held_advice
 from bench.results.report.answer import Line, amount, answer, named, verdict_json
 from bench.results.report.blocks import (
     Block,
@@ -134,12 +136,19 @@ class Findings:
             found["test_sets"] = test_sets_json(self.test_sets)
         if self.tuning is not None:
             found["tuning"] = tuning_json(self.tuning)
+        if self.advice is not None:
+            found["advice"] = advice_json(self.advice)
         return found
 
     @cached_property
     def tuning(self) -> Tuning | None:
         """The search for the settings of the run; None if they were not searched."""
         return read_tuning(self.run.folder)
+
+    @cached_property
+    def advice(self) -> HeldAdvice | str | None:
+        """What became of what was advised, or why it is left out; None of a run without advice."""
+        return read_held_advice(self.run, self.grid, self.verdict, self.tuning)
 
 
 def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
@@ -174,6 +183,7 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from split_check_section(found.run)
+    yield from advice_section(found.advice, found.run)
     yield from transfer_scores_section(found.run)
     yield from _shares(found)
     yield from _fronts(found)

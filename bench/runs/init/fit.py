@@ -11,8 +11,8 @@ from bench.results.analysis.outlook import outlook
 from bench.runs.init.choose import ChosenGrid
 from bench.runs.options import RunOptions
 from bench.runs.plan import plan_run
+from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import resolve_run
-from bench.runs.run import SilentReporter
 from bench.runs.time_estimate import Timings
 
 MINUTES = 10.0
