@@ -202,10 +202,11 @@ def make_fold_splits(
     """The splits of a trial that is tested on `fold` (from 0) of `folds`.
 
     `seed` parts all images into folds, whatever splits the data set has: over the folds of a seed
-    every image is tested once. Validation split and `shots` are drawn from the other folds as
-    `make_splits` draws them. The parts are stratified: the folds differ by at most one image in
-    each class, and in all; with `groups`, which no fold parts, as little as groups allow. Raises
-    `DataError` where a class has too few images, or groups, if `all_classes` must be in each fold.
+    every image is tested once. Validation split, what has no labels and `shots` are drawn from the
+    other folds as `make_splits` draws them. The parts are stratified: the folds differ by at most
+    one image in each class, and in all; with `groups`, which no fold parts, as little as groups
+    allow. Raises `DataError` where a class has too few images, or groups, if `all_classes` must be
+    in each fold.
     """
     _check_fraction(val_fraction)
     assert 0 <= fold < folds

@@ -40,6 +40,9 @@ from bench.keys import content_hash
 from bench.suite.limits import Limits
 from bench.system.download import OnProgress
 
+ID_PREFIX = "target/"
+"""What precedes the ids of its samples."""
+
 TARGET_NOTE = "target-data"
 """The kind of issue that says what of the target data is used, and which of its labels."""
 
@@ -116,7 +119,7 @@ def with_target(source: Dataset, target: Dataset) -> Dataset:
     joined: dict[str, Any] = {
         "sample_ids": (
             *(source.sample_ids[i] for i in own),
-            *(f"target/{sample}" for sample in target.sample_ids),
+            *(ID_PREFIX + sample for sample in target.sample_ids),
         ),
         "labels": np.concatenate([source.labels[own], np.where(tests, target.labels, 0)]),
         "splits": np.concatenate(
@@ -197,7 +200,7 @@ def _groups(source: Dataset, target: Dataset, own: Samples) -> Groups | None:
     if source.groups is None and target.groups is None:
         return None
     first = source.sample_ids if source.groups is None else source.groups
-    alone = tuple(f"target/{sample}" for sample in target.sample_ids)
+    alone = tuple(ID_PREFIX + sample for sample in target.sample_ids)
     return (*(first[i] for i in own), *(alone if target.groups is None else target.groups))
 
 
