@@ -63,9 +63,9 @@ def make_splits(
     split is the test split. What the data set lacks is drawn from the rest: first the test split
     (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
     (`val_fraction` of what remains, by `seed`). Of what is left to train, `unlabelled_fraction` is
-    without labels, by `seed`; the images of a smaller share are among those of a larger one.
-    `shots` keeps that many training images per class, by `seed`; the images of fewer shots are
-    among those of more.
+    without labels, by `seed`; without groups the images of a smaller share are among those of a
+    larger one. `shots` keeps that many training images per class, by `seed`; the images of fewer
+    shots are among those of more.
 
     Draws are stratified: each class gives its fraction to within less than one image, but at least
     one image and not all. With `groups`, no draw parts a group: classes give their fraction as far
