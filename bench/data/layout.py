@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.data.dataset import SPLIT_NAMES, TEST, TRAIN, UNASSIGNED, VAL, naming
-from bench.data.files import SampleFiles, files_in, folder_ids, name_text, sample_id, subfolders
+from bench.data.files import (
+    FolderIds,
+    SampleFiles,
+    files_in,
+    folder_ids,
+    name_text,
+    sample_id,
+    subfolders,
+)
 from bench.errors import DataError, counted, nearest
 from bench.system.visible_text import reading
 
@@ -122,9 +130,9 @@ def target_test_folders(
     no folder of `root` is called test, or ants/test. Raises `DataError` where a test folder does
     not have just these classes, and where folders bear the names of some classes alone.
     """
-    tree = _Tree(root, samples)
+    tree = _Tree(_unwrapped(root, classes, samples), samples)
     try:
-        layout = find_layout(root, samples=samples)
+        layout = find_layout(tree.root, samples=samples)
     except SeveralTestSetsError:
         raise
     except DataError:  # no layout of class folders: which need not be there
@@ -134,8 +142,8 @@ def target_test_folders(
     tests = [path for path in tree.filled() if _may_be_test(path) and _reading(path) not in classes]
     if len(tests) > 1:
         raise DataError(
-            f"{root} holds several folders that may be the test split, {tree.shown(tests)}: keep "
-            "one of them, as `test`"
+            f"{tree.root} holds several folders that may be the test split, {tree.shown(tests)}: "
+            "keep one of them, as `test`"
         )
     for path in tests:
         inner = [each for each in tree.inner(tree.descend(path)) if tree.holds_samples(each)]
@@ -144,11 +152,24 @@ def target_test_folders(
             raise DataError(
                 f"the test folder of target data must have a folder for each class "
                 f"({naming(sorted(classes))}), but {path} has {found}; {samples.noun}s without "
-                f"labels go to another folder, such as {root / 'unlabelled'}"
+                f"labels go to another folder, such as {tree.root / 'unlabelled'}"
             )
         return tuple(_class_folders(tree.descend(path), inner, TEST))
     _refuse_some_classes(tree, set(classes))
     return ()
+
+
+def _unwrapped(root: Path, classes: Collection[str], samples: SampleFiles) -> Path:
+    """Past folders that hold one folder and nothing else, whose name says nothing."""
+    seen: FolderIds = frozenset()
+    while True:
+        seen |= folder_ids(root)
+        inner = subfolders(root, seen)
+        if len(inner) != 1 or any(map(samples.is_one, files_in(root))):
+            return root
+        if split_of_name(inner[0].name) is not None or _reading(inner[0]) in classes:
+            return root
+        root = inner[0]
 
 
 def _may_be_test(folder: Path) -> bool:

@@ -63,9 +63,9 @@ def make_splits(
     split is the test split. What the data set lacks is drawn from the rest: first the test split
     (`test_fraction` of it, by `split_seed`, so that all trials share it), then the val split
     (`val_fraction` of what remains, by `seed`). Of what is left to train, `unlabelled_fraction` is
-    without labels, by `seed`; the images of a smaller share are among those of a larger one.
-    `shots` keeps that many training images per class, by `seed`; the images of fewer shots are
-    among those of more.
+    without labels, by `seed`; without groups the images of a smaller share are among those of a
+    larger one. `shots` keeps that many training images per class, by `seed`; the images of fewer
+    shots are among those of more.
 
     Draws are stratified: each class gives its fraction to within less than one image, but at least
     one image and not all. With `groups`, no draw parts a group: classes give their fraction as far
@@ -202,10 +202,11 @@ def make_fold_splits(
     """The splits of a trial that is tested on `fold` (from 0) of `folds`.
 
     `seed` parts all images into folds, whatever splits the data set has: over the folds of a seed
-    every image is tested once. Validation split and `shots` are drawn from the other folds as
-    `make_splits` draws them. The parts are stratified: the folds differ by at most one image in
-    each class, and in all; with `groups`, which no fold parts, as little as groups allow. Raises
-    `DataError` where a class has too few images, or groups, if `all_classes` must be in each fold.
+    every image is tested once. Validation split, what has no labels and `shots` are drawn from the
+    other folds as `make_splits` draws them. The parts are stratified: the folds differ by at most
+    one image in each class, and in all; with `groups`, which no fold parts, as little as groups
+    allow. Raises `DataError` where a class has too few images, or groups, if `all_classes` must be
+    in each fold.
     """
     _check_fraction(val_fraction)
     assert 0 <= fold < folds

@@ -33,10 +33,10 @@ FOLDS, SEEDS = 5, 3
 """The folds of a suite that has none, and the most seeds."""
 KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
+DRAWN = ("val_fraction", "test_fraction", "split_seed")
+"""Options of data sets that say how splits are drawn; with folds only the first has an effect."""
 WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
 """Options of data sets that say what has no labels: of what has some, every image is audited."""
-DRAWN = ("val_fraction", "test_fraction", "split_seed", *WITHOUT_LABELS)
-"""Options of data sets that say how splits are drawn; with folds only the first has an effect."""
 
 
 def audit(
@@ -122,7 +122,10 @@ def audit_suite(checked: CheckedSuite) -> Suite:
                 "val_fraction": 0.0,
                 **dict.fromkeys(WITHOUT_LABELS),
             },
-            "given": (*(name for name in suite.dataset.given if name not in DRAWN), "val_fraction"),
+            "given": (
+                *(n for n in suite.dataset.given if n not in (*DRAWN, *WITHOUT_LABELS)),
+                "val_fraction",
+            ),
         }
     )
     return suite.model_copy(

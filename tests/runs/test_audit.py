@@ -54,6 +54,14 @@ def test_the_folds_of_the_suite_are_taken_and_long_names_cut() -> None:
     assert found.name == "x" * 94 + "-audit"
 
 
+def test_what_has_labels_is_audited_and_nothing_else() -> None:
+    own = {"name": "fractals", "target_data": {"name": "fractals_shifted"}}
+    for dataset in (own, {"name": "fractals", "unlabelled_fraction": 0.5}):
+        found = audit_suite(checked(dataset=dataset)).dataset
+        assert found.options["target_data"] is found.options["unlabelled_fraction"] is None
+        assert found.given == ("val_fraction",)
+
+
 def test_without_pretrained_weights_there_is_one_message() -> None:
     own = {"weights": "none", "strategy": "from_scratch", "exclude": None}
     with pytest.raises(BenchError, match="needs pretrained weights, and the suite has none; name"):
