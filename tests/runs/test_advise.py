@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.execution.work import Work
 from bench.methods.advice import RULES
 from bench.results.analysis.transfer_scores import names_of_starts
 from bench.results.folder import read_advice
+from bench.results.report import write_report
 from bench.runs.advise import LEAST_FLOPS, advise_before
 from bench.runs.reporter import SilentReporter
 from bench.runs.resolve import resolve_run
@@ -35,6 +37,7 @@ class Notes(SilentReporter):
 
 
 @pytest.mark.campaign
+@pytest.mark.usefixtures("no_report")
 def test_advice_of_a_suite(tmp_path: Path) -> None:
     bench.run(SMOKE_SUITE, out=tmp_path)  # what is trained already costs what it costs
     advice = bench.advise(SMOKE_SUITE, out=tmp_path)
@@ -59,6 +62,7 @@ def test_advice_of_a_suite(tmp_path: Path) -> None:
 def test_a_run_that_writes_advice_has_the_bits_of_one_that_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bench.runs.run.write_report", partial(write_report, figures={}))
     runs = {}
     for advise in (True, False):
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"cache-{advise}"))

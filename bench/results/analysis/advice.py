@@ -36,9 +36,9 @@ class Followed:
     """What following a rule would have given.
 
     `said` are the strategy and the backbone that it puts first, `lacking` those of them, and of
-    what it puts next, that the suite does not have. `label` is the config that stands for the
-    first that it has, None where there is none; `figure` its mean test figure. `comparison` is with
-    the best config; None where that is the very one.
+    what it puts next, that the suite does not have (a backbone: with that strategy). `label` is the
+    config that stands for the first that it has, None where there is none; `figure` its mean test
+    figure. `comparison` is with the best config; None where that is the very one.
     """
 
     rule: str
@@ -169,7 +169,9 @@ def _first(
         known = set(column[own.index])
         lacking += _until(wanted, known)
         found = next((each for each in wanted if each in known), None)
-        own = own[column[own.index] == found] if found is not None else own.iloc[:0]
+        if found is None:
+            return (), tuple(lacking)
+        own = own[column[own.index] == found]
     if not strategies and not backbones:
         return (), ()
     return list(own["trial"]), tuple(lacking)

@@ -140,7 +140,7 @@ def _rules(found: HeldAdvice, metric: Metric) -> Iterator[Block]:
         f"The best config on validation is {found.best}, with a test {metric.label} of "
         f"{metric.text(found.figure)}. Following a rule means its first strategy and its first "
         "backbone that the suite has, and there the best config on validation. Differences are to "
-        "the best config; the test is that of seeds × images, with all rules as one family."
+        "the best config, by the test of all claims here, with the rules as a family of their own."
     )
     header = ("rule", "said", "in this suite", f"test {metric.axis_label}", "minus the best",
               "interval", "held")  # fmt: skip
