@@ -192,12 +192,9 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from split_check_section(found.run)
-<<<<<<< ours
     yield from advice_section(found.advice, found.run)
-=======
     if found.label_free is not None:
         yield from label_free_section(found.label_free, found.grid)
->>>>>>> theirs
     yield from transfer_scores_section(found.run)
     yield from _shares(found)
     yield from _fronts(found)
