@@ -131,7 +131,7 @@ def _merits(trials: pd.DataFrame, grid: Grid) -> dict[str, Values]:
 
 def _means(trials: pd.DataFrame, figures: pd.Series[Any], grid: Grid) -> dict[str, float]:
     """Of each config of the trials, in the order of the grid."""
-    known: dict[str, float] = figures.groupby(trials["config"]).mean().to_dict()
+    known = {str(c): own for c, own in figures.groupby(trials["config"]).mean().items()}
     return {config: float(known[config]) for config in grid.cells if config in known}
 
 
