@@ -281,6 +281,16 @@ def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
     assert ids() != ids(limits={"megapixels": 0.001})
 
 
+GENERATED = {"classes": 2, "train_per_class": 8, "val_per_class": 4, "test_per_class": 4}
+SHIFTED = {
+    "dataset": {
+        "name": "fractals",
+        **GENERATED,
+        "target_data": {"name": "fractals_shifted", **GENERATED},
+    }
+}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -291,6 +301,9 @@ def test_limits_are_in_ids_where_they_decide(tmp_path: Path) -> None:
         ({"after": "vote", "lr": [0.01, 0.02]}, None),
         ({"after": "wise_ft"}, "it starts from the linear_probe of each seed, which is no"),
         ({"after": "wise_ft", "strategy": ["linear_probe", "full_finetune"]}, None),
+        ({"after": "adabn"}, "it looks at target data without labels, and the suite has no"),
+        ({"after": "adabn", **SHIFTED}, None),
+        ({"after": "adabn", **SHIFTED, "backbone": "timm/test_vit"}, "it changes statistics of"),
     ],
 )
 def test_what_cannot_be_made_after_training_is_told_before(
