@@ -42,6 +42,7 @@ from bench.results.folder import (
     part_item,
     pushing,
     read_run,
+    write_advice,
     write_checked_json,
     write_input_views,
     write_json,
@@ -53,7 +54,7 @@ from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import pictured_samples, write_report
-from bench.runs.advise import advise_before
+from bench.runs.advise import advice_of_suite, advise_before
 from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
@@ -106,13 +107,21 @@ def run(
             reporter.note(f"note: {note}")
         for note in race_notes(resolved_run, given):
             reporter.note(f"note: {note}")
+        if given.advise and not resolved_run.pending:
+            reporter.note("note: --advise has no effect, as no trial is left to train")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
                     folder.write_work()
-                    advise_before(resolved_run, folder.work, asked=given.advise, reporter=reporter)
+                    advise_before(
+                        resolved_run,
+                        folder.work,
+                        asked=given.advise,
+                        where=where,
+                        reporter=reporter,
+                    )
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
                 if resolved_run.further is not None:
 
@@ -248,7 +257,10 @@ class _RunFolder:
         """What is here of another suite stays readable when this one takes its place."""
         folder = self._resolved_run.folder
         if complete_others(folder, [resolved.id for resolved in self._resolved_run.trials]):
+            advice = advice_of_suite(self._resolved_run)
             keep_earlier(folder)
+            if advice is not None:  # told of this suite, after the earlier one had run
+                write_advice(advice)
 
     def _write_planned(self) -> None:
         ids = [resolved.id for resolved in self._resolved_run.trials]
