@@ -12,6 +12,7 @@ import numpy as np
 from bench.data.text.prepared import TextData
 from bench.data.text.tokens import row_lengths
 from bench.errors import BenchError
+from bench.execution.executors import Where
 from bench.execution.work import Work, count_work
 from bench.keys import content_hash
 from bench.methods.advice import RULES, BackboneFacts, Facts
@@ -93,26 +94,31 @@ def advise(
 
 
 def advise_before(
-    resolved: ResolvedRun, work: Work, *, asked: bool | None, reporter: Reporter
+    resolved: ResolvedRun, work: Work, *, asked: bool | None, where: Where, reporter: Reporter
 ) -> None:
     """Write advice into the folder of a run that is about to train, if it has none of its data.
 
     If nobody has `asked` for it, only where that is a small part of the run's `work`, and without
-    costs where timing them would be a larger one. An error is told, and the run goes on.
+    costs where timing them would be a larger one. Weights that have to be trained are trained where
+    the run trains. An error is told, and the run goes on.
     """
     if asked is False or not resolved.pending:
         return
     try:
         if _has_advice(resolved):
+            if asked:
+                reporter.note(f"note: {FILE} of an earlier start is kept")
             return
-        flops = _flops(resolved)
-        most = SMALL_SHARE * work.flops_done
-        small = work.flops_done >= LEAST_FLOPS and resolved.dataset.targets is None
-        if not asked and not (small and flops.scores <= most):
+        if not asked and (work.flops_done < LEAST_FLOPS or resolved.dataset.targets is not None):
+            return
+        flops, most = _flops(resolved), SMALL_SHARE * work.flops_done
+        if not asked and flops.scores > most:
             return
         _refuse_other_tasks(resolved)
         reporter.status("writing down what is advised")
-        rows = transfer_scores(resolved, final=(*EXPECTED_BY, LOGME), reporter=reporter)
+        rows = transfer_scores(
+            resolved, final=(*EXPECTED_BY, LOGME), where=where, reporter=reporter
+        )
         timed = bool(asked) or flops.scores + flops.timing <= most
         write_advice(_advice(resolved, _by_start(rows), timed=timed))
     except Exception as error:  # whatever it is, trials can be trained
@@ -187,7 +193,7 @@ def _origin(resolved: ResolvedRun) -> Origin:
     suite = resolved.loaded.suite
     return Origin(
         suite=suite.name,
-        suite_digest=content_hash(parse_yaml(dump_suite(suite)).data, digits=32),
+        suite_digest=_digest(resolved),
         dataset=resolved.dataset.name,
         data=resolved.dataset.fingerprint,
         bench=installed_versions("bench").get("bench", "unknown"),
@@ -197,12 +203,28 @@ def _origin(resolved: ResolvedRun) -> Origin:
     )
 
 
+def advice_of_suite(resolved: ResolvedRun) -> Advice | None:
+    """What is in the run folder if it was told of this very suite and its data."""
+    advice = _readable(resolved)
+    if advice is None or advice.origin.data != resolved.dataset.fingerprint:
+        return None
+    return advice if advice.origin.suite_digest == _digest(resolved) else None
+
+
+def _readable(resolved: ResolvedRun) -> Advice | None:
+    try:
+        return read_advice(resolved.folder)
+    except BenchError:
+        return None
+
+
+def _digest(resolved: ResolvedRun) -> str:
+    return content_hash(parse_yaml(dump_suite(resolved.loaded.suite)).data, digits=32)
+
+
 def _has_advice(resolved: ResolvedRun) -> bool:
     """Whether the folder has some of this data, for all backbones of the run."""
-    try:
-        advice = read_advice(resolved.folder)
-    except BenchError:
-        return False
+    advice = _readable(resolved)
     if advice is None or advice.origin.data != resolved.dataset.fingerprint:
         return False
     known = {(each.backbone, each.weights) for each in advice.starts}
@@ -228,7 +250,8 @@ def _flops(resolved: ResolvedRun) -> _Flops:
         return sum(group_flops(each.trial.backbone.name, each.input_size, classes).values())
 
     timing = 0
-    for each in {own.trial.config: own for own in resolved.trials}.values():
+    selected = {each.trial.config: each for each in resolved.trials if each.skip_reason is None}
+    for each in selected.values():
         # A step costs about three passes, and the first epoch warms up.
         steps = TIMED_BATCHES * each.trial.settings.batch_size
         timed = 2 * (3 * steps + TIMED_SAMPLES) * len(each.plan.stages)

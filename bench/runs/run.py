@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import shlex
 import sys
@@ -42,6 +41,7 @@ from bench.results.folder import (
     part_item,
     pushing,
     read_run,
+    write_advice,
     write_checked_json,
     write_input_views,
     write_json,
@@ -53,7 +53,7 @@ from bench.results.folder.earlier import complete_others, keep_earlier
 from bench.results.folder.looks import FILE as LOOKS
 from bench.results.folder.planned import write_planned
 from bench.results.report import pictured_samples, write_report
-from bench.runs.advise import advise_before
+from bench.runs.advise import advice_of_suite, advise_before
 from bench.runs.after import after_training
 from bench.runs.check import CheckedSuite
 from bench.runs.checkpoints import KeptCheckpoints
@@ -73,8 +73,6 @@ from bench.system.cache_mirror import CacheUploads
 from bench.system.machine import describe_machine
 from bench.training.loop import Outcome
 from bench.training.state import Scores
-
-logger = logging.getLogger(__name__)
 
 WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
 """Options of data sets that say what has no labels."""
@@ -109,13 +107,21 @@ def run(
             reporter.note(f"note: {note}")
         for note in race_notes(resolved_run, given):
             reporter.note(f"note: {note}")
+        if given.advise and not resolved_run.pending:
+            reporter.note("note: --advise has no effect, as no trial is left to train")
         trained: PreparedData | None = None
         with pushing(resolved_run.remote, reporter.note) as push:
             with _RunFolder(resolved_run, push, reporter) as folder:
                 folder.write_description(given)
                 if resolved_run.pending or not folder.has_data:
                     folder.write_work()
-                    advise_before(resolved_run, folder.work, asked=given.advise, reporter=reporter)
+                    advise_before(
+                        resolved_run,
+                        folder.work,
+                        asked=given.advise,
+                        where=where,
+                        reporter=reporter,
+                    )
                     trained = _train_pending(resolved_run, folder, where, uploads, reporter)
                 if resolved_run.further is not None:
 
@@ -251,7 +257,10 @@ class _RunFolder:
         """What is here of another suite stays readable when this one takes its place."""
         folder = self._resolved_run.folder
         if complete_others(folder, [resolved.id for resolved in self._resolved_run.trials]):
+            advice = advice_of_suite(self._resolved_run)
             keep_earlier(folder)
+            if advice is not None:  # told of this suite, after the earlier one had run
+                write_advice(advice)
 
     def _write_planned(self) -> None:
         ids = [resolved.id for resolved in self._resolved_run.trials]

@@ -49,7 +49,8 @@ def checked_split(resolved_run: ResolvedRun, result: Run) -> CheckedSuite | None
 
 def options_within(resolved_run: ResolvedRun, options: RunKeywords) -> RunKeywords:
     """The options of the run that hold for its check too."""
-    kept: RunKeywords = {**options, "out": resolved_run.folder, "overrides": (), "only": ()}
+    own: RunKeywords = {"overrides": (), "only": (), "advise": False}
+    kept: RunKeywords = {**options, "out": resolved_run.folder, **own}
     for name in ("decide", "margin", "max_seeds", "minutes"):
         kept.pop(name, None)  # type: ignore[misc]
     return kept

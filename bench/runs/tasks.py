@@ -18,21 +18,25 @@ from bench.training.state import state_cache
 logger = logging.getLogger(__name__)
 
 
-def ready_jobs(resolved_run: ResolvedRun, reporter: Reporter) -> list[Job | BenchError]:
+def ready_jobs(
+    resolved_run: ResolvedRun, reporter: Reporter, where: Where | None = None
+) -> list[Job | BenchError]:
     """A job with its keys for every pending trial: data prepared, weights fetched or made.
 
     Where the weights cannot be had, the reason stands in the job's place.
     """
-    sets, weights = ready(resolved_run, reporter)
+    sets, weights = ready(resolved_run, reporter, where)
     return [make_job(resolved_run, resolved, weights, sets) for resolved in resolved_run.pending]
 
 
-def ready(resolved_run: ResolvedRun, reporter: Reporter) -> tuple[PreparedSets, StartingWeights]:
-    """The data of the pending trials, prepared, and their weights, made where they are to be."""
+def ready(
+    resolved_run: ResolvedRun, reporter: Reporter, where: Where | None = None
+) -> tuple[PreparedSets, StartingWeights]:
+    """The data of the pending trials, prepared, and their weights, made `where` they are to be."""
     sets = PreparedSets(resolved_run, reporter.progress)
     weights = StartingWeights(resolved_run, reporter.progress)
     tasks = cut(list(weights.source_jobs().values()), reuse=False)
-    run_tasks(tasks, resolved_run, weights.note_source, Where(), reporter)
+    run_tasks(tasks, resolved_run, weights.note_source, where or Where(), reporter)
     return sets, weights
 
 

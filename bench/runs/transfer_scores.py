@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.data import PreparedData, Samples, open_data, samples_digest
 from bench.errors import BenchError, WeightsError, counted
 from bench.execution.engine import build, make_training
+from bench.execution.executors import Where
 from bench.execution.jobs import Job, trial_splits
 from bench.keys import derive_seed
 from bench.methods.plan import HEAD
@@ -81,6 +82,7 @@ def transfer_scores(
     *,
     max_samples: int = MAX_SAMPLES,
     final: Collection[str] | None = None,
+    where: Where | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[ScoreRow, ...]:
     """Every transfer score of every layer group of every backbone that the run's trials start from.
@@ -91,13 +93,14 @@ def transfer_scores(
     proportion, in the view that evaluation uses. No other split is looked at. Weights are fetched
     or made first; what the frozen backbones give is kept as the features of trials are. What ends
     with an error, or has no score, is in the rows with the reason. With names of scores as `final`
-    there are these alone, and of what flows into the head alone.
+    there are these alone, and of what flows into the head alone. `where` says who makes weights
+    that have to be trained.
     """
     keep_large_buffers()
     reporter = reporter or SilentReporter()
     starts = starting_trials(resolved_run)
     probes = tuple(each for each in map(_probe, starts) if each is not None)
-    jobs = iter(ready_jobs(replace(resolved_run, trials=probes), reporter))
+    jobs = iter(ready_jobs(replace(resolved_run, trials=probes), reporter, where))
     features = FeatureStore(cache_root() if resolved_run.reuse else None)
     names = tuple(TRANSFER_SCORES) if final is None else final
     rows: list[ScoreRow] = []

@@ -11,6 +11,7 @@ import pytest
 
 import bench
 from bench.errors import BenchError
+from bench.execution.executors import Where
 from bench.execution.work import Work
 from bench.methods.advice import RULES
 from bench.results.analysis.transfer_scores import names_of_starts
@@ -120,7 +121,7 @@ def test_a_run_writes_advice_where_it_is_asked_for_or_a_small_part(
     monkeypatch.setattr("bench.runs.advise.transfer_scores", broken)
     told = Notes()
     resolved = resolve_run(SMOKE_SUITE, out=tmp_path)
-    advise_before(resolved, Work(flops_done=int(flops)), asked=asked, reporter=told)
+    advise_before(resolved, Work(flops_done=int(flops)), asked=asked, where=Where(), reporter=told)
     wanted = ["note: nothing is advised before this run: OSError: no space left"]
     assert told.notes == (wanted if written else [])
 
@@ -136,7 +137,7 @@ def test_other_tasks_are_refused(tmp_path: Path) -> None:
             bench.advise(suite, out=tmp_path)
         told = Notes()
         resolved = resolve_run(suite, out=tmp_path)
-        advise_before(resolved, Work(), asked=True, reporter=told)
+        advise_before(resolved, Work(), asked=True, where=Where(), reporter=told)
     assert "one class a sample" in told.notes[0]
 
 

@@ -157,11 +157,10 @@ def _first(
 ) -> tuple[Collection[str], tuple[str, ...]]:
     """The trials of the first strategy and the first backbone that the run has, and what of the
     rule stands before them; no trials where it has none of either."""
-    of_strategy = trials["strategy"].map(lambda label: str(label).partition("(")[0])
     own = trials
     lacking: list[str] = []
     for wanted, column in (
-        (strategies, of_strategy),
+        (strategies, _strategies(trials)),
         (backbones, trials["config"].map(starts)),
     ):
         if not wanted:
@@ -175,6 +174,11 @@ def _first(
     if not strategies and not backbones:
         return (), ()
     return list(own["trial"]), tuple(lacking)
+
+
+def _strategies(trials: pd.DataFrame) -> pd.Series[str]:
+    """Names without options."""
+    return trials["strategy"].astype(str).str.partition("(")[0]
 
 
 def _until(wanted: Sequence[str], known: Collection[str]) -> Iterator[str]:
@@ -255,7 +259,7 @@ def _expectations(
     trials: pd.DataFrame, starts: Mapping[str, str], advice: Advice, grid: Grid
 ) -> Iterator[Expectation]:
     names = trials["config"].map(starts)
-    probes = trials["strategy"].map(lambda label: str(label).partition("(")[0]) == PROBE
+    probes = _strategies(trials) == PROBE
     for backbone, ranges in advice.expected.items():
         own = trials[probes & (names == backbone)]
         if own.empty:
@@ -270,7 +274,7 @@ def _expectations(
 
 def _rates(run: Run, advice: Advice, grid: Grid, tuning: Tuning) -> Iterator[Told]:
     """Learning rates of the studies that searched them, of cells that the advice has."""
-    advised = {cell.config: cell.lr for cell in advice.cells}
+    advised = {cell.config: cell.lr for cell in advice.cells if cell.lr > 0}
     lrs = dict(zip(run.trials["config"].astype(str), run.trials["lr"], strict=True))
     for study in tuning.description["studies"].values():
         before, after = study.get("untuned_config"), study.get("tuned_config")

@@ -136,6 +136,9 @@ def read_advice(folder: Path) -> Advice | None:
     try:
         if not isinstance(content, dict):
             raise ValueError("it must hold a mapping")
-        return checked_json(Advice, json.dumps({**content, "path": str(path)}))
+        advice = checked_json(Advice, json.dumps({**content, "path": str(path)}, allow_nan=False))
+        if not all(isinstance(json.loads(each.preprocessing), dict) for each in advice.starts):
+            raise ValueError("preprocessing must be a mapping as JSON")
+        return advice
     except ValueError as error:
         raise BenchError(f"{path} is damaged ({error}); {_MEND}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,12 +73,18 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read_advice(tmp_path) == replace(advice, path=tmp_path / "advice.json")
 
 
-@pytest.mark.parametrize("how", ["half", "flipped", "empty", "a list", "a type"])
+@pytest.mark.parametrize(
+    "how", ["half", "flipped", "empty", "a list", "a type", "infinite", "inner"]
+)
 def test_damage_is_one_message(tmp_path: Path, how: str) -> None:
     advice = replace(ADVICE, path=tmp_path / "advice.json")
     write_advice(advice)
     if how == "a list":
         write_json(advice.path, [])
+    elif how in ("infinite", "inner"):
+        text = advice.path.read_text().partition('"crc32"')[0].rstrip(" ,\n") + "}"
+        inner = text.replace(json.dumps(ADVICE.starts[0].preprocessing), '"[1"')
+        advice.path.write_text(text.replace("0.6", "1e999") if how == "infinite" else inner)
     elif how == "a type":
         write_json(advice.path, {"origin": {"complete": "many"}, "rules": {}})
     else:
