@@ -29,6 +29,7 @@ from bench.results.analysis import (
 from bench.results.analysis.by_class import share_interval
 from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
 from bench.results.analysis.folds import fold_variances
+from bench.results.analysis.label_free import LabelFreeChoices, label_free_choices
 from bench.results.analysis.label_sizes import sizes_of
 from bench.results.analysis.test_sets import TestSets, read_test_sets
 from bench.results.folder import Run, Tuning, read_tuning
@@ -58,6 +59,7 @@ from bench.results.report.blocks import (
 from bench.results.report.children import children_section
 from bench.results.report.doubts import doubts
 from bench.results.report.label_curves import label_curves_section
+from bench.results.report.label_free import label_free_json, label_free_section
 from bench.results.report.over_fitting import over_fitting_section
 from bench.results.report.predictions import predictions_sections
 from bench.results.report.selection_bias import selection_bias_section
@@ -112,6 +114,11 @@ class Findings:
         return read_test_sets(self.run)
 
     @cached_property
+    def label_free(self) -> LabelFreeChoices | None:
+        """What is said without labels; None of a run without target data."""
+        return label_free_choices(self.run, self.grid)
+
+    @cached_property
     def lines(self) -> list[Line]:
         """The verdict in words."""
         found = answer(
@@ -132,6 +139,8 @@ class Findings:
         found = verdict_json(self.verdict, self.lines)
         if self.test_sets is not None:
             found["test_sets"] = test_sets_json(self.test_sets)
+        if self.label_free is not None:
+            found["label_free"] = label_free_json(self.label_free, self.grid)
         if self.tuning is not None:
             found["tuning"] = tuning_json(self.tuning)
         return found
@@ -174,6 +183,8 @@ def evidence(found: Findings, targets: Mapping[str, str]) -> Iterator[Block]:
     yield from over_fitting_section(found.run, found.grid)
     yield from selection_bias_section(found.run, found.grid, found.verdict)
     yield from split_check_section(found.run)
+    if found.label_free is not None:
+        yield from label_free_section(found.label_free, found.grid)
     yield from transfer_scores_section(found.run)
     yield from _shares(found)
     yield from _fronts(found)
