@@ -72,7 +72,12 @@ class Views:
     count: int
 
 
-Recipe = Ensemble | Vote | Temperature | Soup | Interpolation | Views
+@dataclass(frozen=True, kw_only=True)
+class TargetStatistics:
+    """Each trial with batch norms whose statistics are those of unlabelled target data."""
+
+
+Recipe = Ensemble | Vote | Temperature | Soup | Interpolation | Views | TargetStatistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +198,16 @@ def tta(
     return Views(kind=views, count={"flip": 2, "five_crops": 5}.get(views, count))
 
 
+@AFTER.register("adabn", needs_weights=True)
+def adabn() -> TargetStatistics:
+    """Running statistics of batch norms from target images without labels (AdaBN: Li et al., 2016).
+
+    Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation": all other values
+    stay. It needs `target_data` and a network with batch norm.
+    """
+    return TargetStatistics()
+
+
 def chooses(found: Recipe) -> bool:
     """Whether validation chooses something of it, so that it needs a validation split."""
     match found:
@@ -200,7 +215,7 @@ def chooses(found: Recipe) -> bool:
             return found.greedy
         case Temperature() | Interpolation():
             return True
-        case Vote() | Views():
+        case Vote() | Views() | TargetStatistics():
             return False
 
 

@@ -46,6 +46,15 @@ def moved_norms(states: Sequence[State]) -> frozenset[str]:
     )
 
 
+def batch_norms(network: Network) -> frozenset[str]:
+    """The names of all batch norms that keep running statistics."""
+    return frozenset(
+        name
+        for name, module in network.model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    )
+
+
 def recompute_statistics(
     network: Network, batches: Iterable[Tensor], norms: Collection[str]
 ) -> None:

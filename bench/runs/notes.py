@@ -13,7 +13,16 @@ from bench.data.dataset import naming, takes_limits
 from bench.data.times import as_text
 from bench.errors import DataError, counted
 from bench.execution.jobs import dataset_splits, splits_key
-from bench.methods.after import PROBE, Ensemble, Interpolation, Recipe, Vote, chooses, recipe
+from bench.methods.after import (
+    PROBE,
+    Ensemble,
+    Interpolation,
+    Recipe,
+    TargetStatistics,
+    Vote,
+    chooses,
+    recipe,
+)
 from bench.methods.penalties import feature_terms
 from bench.methods.plan import HEAD, Plan
 from bench.methods.schedules import Progress, lr_factor
@@ -500,6 +509,12 @@ def _cannot_be(found: Recipe, trials: Sequence[Trial], facts: _Facts) -> str | N
         trial.strategy.name == PROBE for trial in trials
     ):
         return f"it starts from the {PROBE} of each seed, which is no strategy of the suite"
+    if isinstance(found, TargetStatistics):
+        if all(each is not None and not len(each.unlabelled) for each in splits):
+            return "it looks at target data without labels, and the suite has no target_data"
+        heads = {trial.backbone.name: trial.settings.head for trial in trials}
+        if not any(outline(name, head).norms for name, head in heads.items()):
+            return "it changes statistics of batch norms, and no backbone of the suite has any"
     return None
 
 

@@ -26,8 +26,10 @@ SOURCE, TARGET = FEATURES[:6], FEATURES[6:]
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0), (1000, 0.46212), (5000, 0.98661)])
 def test_reversal_grows_to_its_gold_values(step: int, expected: float) -> None:
-    assert reversal_strength(step) == pytest.approx(expected, abs=5e-6)
-    assert reversal_strength(step) == pytest.approx(2 / (1 + np.exp(-step / 1000)) - 1, abs=1e-12)
+    """Those by steps are of a training of 10,000."""
+    found = reversal_strength(step / 10_000)
+    assert found == pytest.approx(expected, abs=5e-6)
+    assert found == pytest.approx(2 / (1 + np.exp(-step / 1000)) - 1, abs=1e-12)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
@@ -69,6 +71,16 @@ def test_conditioned_features_are_outer_products_without_gradient_to_the_logits(
     expected = torch.einsum("nc,nd->ncd", logits.softmax(dim=1), features).flatten(1)
     torch.testing.assert_close(joint, expected)
     assert torch.autograd.grad(joint.sum(), logits, allow_unused=True)[0] is None
+
+
+def test_random_maps_keep_inner_products_on_average() -> None:
+    draw, logits = torch.Generator().manual_seed(0), FEATURES[:, :3]
+    maps = (
+        torch.randn(4, 200_000, generator=draw, dtype=torch.float64),
+        torch.randn(3, 200_000, generator=draw, dtype=torch.float64),
+    )
+    whole, found = conditioned(FEATURES, logits), conditioned(FEATURES, logits, maps)
+    torch.testing.assert_close(found @ found.T, whole @ whole.T, rtol=0, atol=0.1)
 
 
 def test_certain_samples_count_more() -> None:

@@ -13,17 +13,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.execution.jobs import cut
-from bench.methods.alignment import class_confusion, multi_kernel_discrepancy
+from bench.methods.alignment import class_confusion, domain_loss, multi_kernel_discrepancy
+from bench.methods.penalties import Discriminator
+from bench.models.companions import is_companion
+from bench.models.discriminators import DomainLayers
 from bench.models.network import Network
+from bench.models.tensor_files import read_tensor_file
 from bench.suite import Trial
+from bench.training import feature_penalties
 from bench.training.freezing import epoch_start
-from bench.training.loop import Branch, isolated
+from bench.training.loop import Branch, isolated, trainable_parameters
+from bench.training.lr_range import lr_range_test
 from bench.training.trial import Training, unlabelled_order
 from tests.execution.test_reuse import job_of, numbers, results_of
 from tests.tiny import DATA, make_trial, tiny_training
 
 TARGET = {"name": "fractals_shifted", **DATA}
 DAN, MCC = {"dan": {"weight": 1.0}}, {"mcc": {"weight": 1.0, "temperature": 2.5}}
+DANN = {"dann": {"weight": 1.0, "width": 8, "discriminator_lr": 0.5}}
+CDAN = {"cdan": {**DANN["dann"], "entropy": True}}
+ONE_STEP: dict[str, Any] = {
+    "batch_size": 16,
+    "lr": 1.0,
+    "epochs": 1,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "augmentation": "none",
+}
+"""One step of plain SGD with the rate 1 moves parameters by their gradients."""
 
 
 def _trial(penalty: Any = None, strategy: str = "full_finetune", **settings: Any) -> Trial:
@@ -51,15 +68,20 @@ def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 def test_what_weighs_nothing_is_plain_source_training_and_the_rest_is_not() -> None:
     _, plain = _epoch(_trial())
-    nothing = {"dan": {"weight": 0.0}, "mcc": {"weight": 0.0, "temperature": 2.5}}
+    nothing = {
+        name: {**options, "weight": 0.0}
+        for penalty in (DAN, MCC, DANN, CDAN)
+        for name, options in penalty.items()
+    }
     assert _same(plain, _epoch(_trial(nothing))[1])
-    for penalty in (DAN, MCC):
+    for penalty in (DAN, MCC, DANN, CDAN):
         assert not _same(plain, _epoch(_trial(penalty))[1])
 
 
-def test_labels_of_the_target_change_nothing() -> None:
-    training, expected = _epoch(_trial(MCC))
-    other = tiny_training(_trial(MCC))
+@pytest.mark.parametrize("penalty", [MCC, CDAN])
+def test_labels_of_the_target_change_nothing(penalty: Any) -> None:
+    training, expected = _epoch(_trial(penalty))
+    other = tiny_training(_trial(penalty))
     labels = other.data.labels.copy()
     labels[other.splits.unlabelled] = 1
     other = replace(other, data=replace(other.data, labels=labels))
@@ -72,16 +94,7 @@ def test_labels_of_the_target_change_nothing() -> None:
 
 @pytest.mark.parametrize("penalty", [DAN, MCC])
 def test_a_step_has_the_gradient_of_loss_and_penalty_of_both_batches(penalty: Any) -> None:
-    # One step of plain SGD with the rate 1 moves parameters by their gradients.
-    trial = _trial(
-        penalty,
-        batch_size=16,
-        lr=1.0,
-        epochs=1,
-        momentum=0.0,
-        weight_decay=0.0,
-        augmentation="none",
-    )
+    trial = _trial(penalty, **ONE_STEP)
     training = tiny_training(trial)
     with isolated(1):
         training.load({})
@@ -133,6 +146,8 @@ def test_shared_stopped_and_kept_trials_have_the_bits_of_trials_alone(
         _trial(MCC),
         _trial(DAN, "partial_finetune", options={"top": 2}, augmentation="none"),
         _trial(MCC, "lp_ft", options={"probe_epochs": 1}),
+        _trial(DANN),
+        _trial(CDAN, "lp_ft", options={"probe_epochs": 1}),
     ]
     jobs = [job_of(trial) for trial in trials]
     boundary, pristine = epoch_start(jobs[2].outline, jobs[2].plan, 0)
@@ -151,3 +166,113 @@ def test_keys_know_the_target_where_the_plan_looks_at_it() -> None:
     assert plain.keys[0] != own.keys[0]
     nothing = job_of(_trial({"mcc": {"weight": 0.0, "temperature": 2.5}}))
     assert nothing.keys[0] == plain.keys[0]
+
+
+# Discriminators -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("penalty", [DANN, CDAN])
+@pytest.mark.parametrize("strength", [0.0, 0.6])
+def test_the_backbone_has_the_gradient_of_the_discriminator_reversed(
+    penalty: Any, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_penalties, "reversal_strength", lambda _: strength)
+    trial = _trial(penalty, **ONE_STEP)
+    training = tiny_training(trial)
+    name, rate = next(iter(penalty)), penalty[next(iter(penalty))]["discriminator_lr"]
+    with isolated(1):
+        training.load({})
+        before = _state(training.network)
+        Branch(training=training).train_epoch()
+        after = _state(training.network)
+        other = tiny_training(trial)
+        network = other.network
+        network.train()
+        source = other.splits.train
+        (target,) = unlabelled_order(other, 0, [len(source)])
+        features = network(other.views.batch(np.concatenate([source, target]), 0), stop="head")
+        logits = network(features.float(), start="head")
+        count = len(source)
+        loss = F.cross_entropy(logits[:count], torch.from_numpy(other.data.labels[source]))
+        pooled = features.flatten(2).mean(dim=2) if features.ndim > 2 else features
+        probabilities = logits.detach().softmax(dim=1)
+        seen, weights = pooled, None
+        if "cdan" in penalty:
+            seen = torch.einsum("nc,nd->ncd", probabilities, pooled).flatten(1)
+            weights = 1 + torch.exp((probabilities * probabilities.log()).sum(dim=1))
+        layers = network.model.get_submodule(f"discriminator.{name}.layers")
+        domains = layers(seen).squeeze(1)
+        adversary = domain_loss(domains[:count], domains[count:], weights)
+        named = dict(network.model.named_parameters())
+        own, reverse = (
+            torch.autograd.grad(each, [*named.values()], retain_graph=True, allow_unused=True)
+            for each in (loss, adversary)
+        )
+    for key, first, second in zip(named, own, reverse, strict=True):
+        moved = before[key] - after[key]
+        expected = torch.zeros_like(moved) if first is None else first
+        if is_companion(key):
+            assert second is not None
+            expected = rate * second
+        elif second is not None:
+            expected = expected - strength * second
+        torch.testing.assert_close(moved, expected, rtol=2e-3, atol=2e-5)
+
+
+def test_without_batch_norm_the_first_step_is_that_of_source_only() -> None:
+    """There the reversed gradient counts nothing yet."""
+    own = {"backbone": "timm/test_vit", **ONE_STEP}
+    _, plain = _epoch(_trial(**own))
+    _, found = _epoch(_trial(DANN, **own))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_discriminators_are_a_group_with_a_rate_and_are_not_kept(tmp_path: Path) -> None:
+    trial = _trial(CDAN, "lp_ft", options={"probe_epochs": 1}, epochs=2, lr=0.01)
+    job = job_of(trial)
+    assert job.outline.groups[-2:] == ("discriminator", "head")
+    rates = [stage.rule_for("discriminator/cdan.layers.0.weight").lr for stage in job.plan.stages]
+    assert rates == [None, 0.5]
+    training = tiny_training(trial)
+    plain = tiny_training(_trial(strategy="lp_ft", options={"probe_epochs": 1}, epochs=2))
+    assert trainable_parameters(training.network, training.plan) == trainable_parameters(
+        plain.network, plain.plan
+    )
+    path = tmp_path / "model.safetensors"
+    (result,) = results_of(cut([replace(job, checkpoint=path)], reuse=False)).values()
+    assert result.error is None
+    tensors, _ = read_tensor_file(path)
+    assert tensors.keys() == plain.network.model.state_dict().keys()
+
+
+def test_discriminators_begin_with_values_of_their_own() -> None:
+    """They depend on no other draw, and disturb none."""
+    first, second, both = (tiny_training(_trial(p)) for p in (DANN, CDAN, {**CDAN, **DANN}))
+    start = {**first.start, **second.start}
+    assert both.start is not None
+    assert both.start.keys() == start.keys()
+    assert _same(start, dict(both.start))
+
+
+def test_many_classes_meet_features_by_random_maps() -> None:
+    shape = Discriminator(penalty="cdan", width=4, lr=1.0, conditioned=True)
+    layers = DomainLayers(shape, features=512, classes=9)
+    assert layers(torch.randn(6, 512), torch.randn(6, 9)).shape == (6,)
+    assert layers.layers[0].in_features == 1024
+    assert not any("of_" in name for name in layers.state_dict())
+
+
+def test_keys_know_how_far_the_reversed_gradient_has_grown() -> None:
+    short, long = (job_of(_trial(DANN, epochs=epochs)) for epochs in (2, 3))
+    assert short.keys[0] == long.keys[0]
+    assert not {*short.keys[1:]} & {*long.keys[1:]}
+    short, long = (job_of(_trial(MCC, epochs=epochs)) for epochs in (2, 3))
+    assert short.keys == long.keys[:3]
+
+
+@pytest.mark.parametrize("penalty", [DAN, MCC, DANN, CDAN])
+def test_learning_rates_are_found_with_target_data(penalty: Any) -> None:
+    losses = lr_range_test(tiny_training(_trial(penalty)), low=1e-4, high=1e-2, steps=20).losses
+    assert len(losses) == 20
+    assert np.isfinite(losses).all()

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.keys import content_hash
-from bench.methods.after import Ensemble, Interpolation, Soup, Temperature, Views, Vote, recipe
+from bench.methods.after import (
+    Ensemble,
+    Interpolation,
+    Soup,
+    TargetStatistics,
+    Temperature,
+    Views,
+    Vote,
+    recipe,
+)
 from bench.methods.metrics import measure
 from bench.methods.target_tasks import MULTI_LABEL, chosen_thresholds
 from bench.prediction.after.finished import Finished, Made, Planned
@@ -66,7 +75,7 @@ def plan(entry: Entry, finished: Finished) -> Iterator[Planned]:
             yield from votes(found, entry.label, finished)
         case Temperature():
             yield from temperatures(entry.label, finished)
-        case Soup() | Interpolation() | Views() as found:
+        case Soup() | Interpolation() | Views() | TargetStatistics() as found:
             from bench.prediction.after.from_weights import children_of_weights
 
             yield from children_of_weights(found, entry.label, finished)

@@ -1,4 +1,4 @@
-"""Children that need networks: soups, WiSE-FT, and views of test images."""
+"""Children that need networks: soups, WiSE-FT, views of test images, statistics of target data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
-from bench.methods.after import PROBE, Interpolation, Soup, Views
+from bench.methods.after import PROBE, Interpolation, Soup, TargetStatistics, Views
 from bench.methods.plan import FITTED
 from bench.models.adapters import merge
 from bench.models.averaging import (
     State,
     averaged,
+    batch_norms,
     moved_norms,
     recompute_statistics,
 )
@@ -55,7 +56,7 @@ Batches = Callable[[Samples], Iterable[Tensor]]
 
 
 def children_of_weights(
-    recipe: Soup | Interpolation | Views, name: str, finished: Finished
+    recipe: Soup | Interpolation | Views | TargetStatistics, name: str, finished: Finished
 ) -> Iterator[Planned]:
     """The children of one entry, in the order of trials."""
     match recipe:
@@ -66,6 +67,9 @@ def children_of_weights(
         case Views():
             for trial, planned in _of_reported(name, finished):
                 yield replace(planned, make=partial(_viewed, recipe, finished, trial))
+        case TargetStatistics():
+            for trial, planned in _of_reported(name, finished):
+                yield replace(planned, make=partial(_normalised_anew, finished, trial))
 
 
 def _of_reported(name: str, finished: Finished) -> Iterator[tuple[str, Planned]]:
@@ -212,11 +216,8 @@ class _Kitchen:
         self._joined = [*used.items()]
 
     def _training_batches(self) -> Iterator[Tensor]:
-        """All training samples, in batches of about one size."""
-        model, train = next(iter(self._models.values())), self._data.splits.train
-        plain = _plain(self._data, model)
-        for part in np.array_split(train, -(-len(train) // EVALUATION_BATCH)):
-            yield from plain(part)
+        plain = _plain(self._data, next(iter(self._models.values())))
+        return _even_batches(plain, self._data.splits.train)
 
 
 def _state(model: TrainedModel) -> State:
@@ -361,6 +362,42 @@ def _views(recipe: Views, data: TrialData, model: TrainedModel) -> list[Batches]
         return (batch[..., y : y + size, x : x + size] for batch in stored(samples))
 
     return [plain, *(partial(corner, y, x) for y, x in corners)]
+
+
+# Statistics of target data ----------------------------------------------------------------------
+
+
+def _normalised_anew(finished: Finished, trial: str) -> Made:
+    """The trial with batch norms that have seen unlabelled target data alone, each batch alike."""
+    data, model = finished.data(trial), finished.open(trial)
+    unlabelled, norms = data.splits.unlabelled, batch_norms(model.network)
+    if len(unlabelled) < 2:
+        raise CannotBeError(
+            "it takes statistics of target data without labels, and there are none: say dataset: "
+            "{target_data: …}"
+        )
+    if not norms:
+        raise CannotBeError("it changes statistics of batch norms, and its network has none")
+    plain = _plain(data, model)
+    recompute_statistics(model.network, _even_batches(plain, unlabelled), norms)
+
+    def predicted(stored: Predicted) -> Predicted:
+        batches = plain(_places(data, stored.samples))
+        return stored.having(_probabilities(model.network, model, batches, None))
+
+    return Made(
+        val=of_val(lambda: predicted(finished.val(trial))),
+        test=predicted(finished.test(trial)),
+        members={trial: 1},
+        passes=1,
+        chosen={},
+    )
+
+
+def _even_batches(batches: Batches, samples: Samples) -> Iterator[Tensor]:
+    """All samples, in batches of about one size."""
+    for part in np.array_split(samples, -(-len(samples) // EVALUATION_BATCH)):
+        yield from batches(part)
 
 
 def _plain(data: TrialData, model: TrainedModel) -> Batches:
