@@ -12,6 +12,7 @@ import yaml
 import bench
 from bench.prediction.choice import Chosen
 from bench.prediction.load import open_trial
+from bench.results.report import write_report
 from tests.tiny import DATA, make_trial, tiny_training
 
 SUITE = """\
@@ -61,7 +62,7 @@ def test_batch_norms_have_statistics_of_the_target_and_other_networks_are_left_o
         network.eval()
         logits = network(training.central.batch(training.splits.test, 0))
     own = run.child_predictions
-    own = own[(own["trial"] == made["child"]) & (own["split"] == "test")]
+    own = own[own["trial"] == made["child"]]
     found = own.filter(like="probability_").to_numpy()
     names = [training.data.sample_ids[i] for i in training.splits.test]
     order = [list(own["sample"]).index(name) for name in names]
