@@ -8,6 +8,7 @@ from bench.methods.after import (
     Ensemble,
     Interpolation,
     Soup,
+    TargetStatistics,
     Temperature,
     Views,
     Vote,
@@ -24,6 +25,7 @@ def test_every_entry_is_a_recipe_with_its_defaults() -> None:
         "soup": Soup(greedy=False),
         "wise_ft": Interpolation(alphas=GRID),
         "tta": Views(kind="flip", count=2),
+        "adabn": TargetStatistics(),
     }
 
 
