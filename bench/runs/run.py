@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import shlex
 import sys
@@ -74,8 +73,6 @@ from bench.system.cache_mirror import CacheUploads
 from bench.system.machine import describe_machine
 from bench.training.loop import Outcome
 from bench.training.state import Scores
-
-logger = logging.getLogger(__name__)
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
