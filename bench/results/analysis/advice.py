@@ -51,8 +51,9 @@ class Followed:
 
     @property
     def held(self) -> bool | None:
-        """Whether it is as good as the best or better, None while that is open."""
-        if self.label is None:
+        """Whether it is as good as the best or better, None while that is open, and where the suite
+        lacks what it puts first: what stands next is no test of it."""
+        if self.label is None or self.lacking:
             return None
         if self.comparison is None or self.comparison.not_worse:
             return True

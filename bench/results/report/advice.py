@@ -146,7 +146,12 @@ def _rules(found: HeldAdvice, metric: Metric) -> Iterator[Block]:
               "interval", "held")  # fmt: skip
     rows = tuple(_rule(each, metric) for each in found.rules)
     terms = (
-        ("held", "yes: the best, or shown to be no more than the margin behind it; open: neither"),
+        (
+            "held",
+            "yes: the best, or shown to be no more than the margin behind it; no: shown to be "
+            "worse; open: neither; not tried: the suite lacks what the rule puts first, and the "
+            "figures are of what it puts next",
+        ),
     )
     yield Table("advised_rules", header, rows[:MAX_ROWS], (3, 4, 5), terms)
     yield Bullets(tuple((f"{each.rule}: {each.reason}",) for each in found.rules[:MAX_ROWS]))
@@ -164,7 +169,7 @@ def _rule(each: Followed, metric: Metric) -> tuple[str, ...]:
             difference(each.comparison.difference, metric),
             difference_interval(each.comparison.interval, metric),
         )
-    held = {True: "yes", False: "no", None: "open"}[each.held]
+    held = {True: "yes", False: "no", None: "not tried" if each.lacking else "open"}[each.held]
     return (each.rule, said, where, number(each.figure, metric), *compared, held)
 
 

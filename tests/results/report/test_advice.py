@@ -29,6 +29,7 @@ Right = npt.NDArray[np.bool_]
 
 RULES: Mapping[str, Ranking] = {
     "has_the_best": Ranking(strategies=("full_finetune",), reason="large data"),
+    "worse": Ranking(strategies=("linear_probe",), reason="a baseline"),
     "second": Ranking(strategies=("svm", "linear_probe"), reason="small data"),
     "same_again": Ranking(
         strategies=("linear_probe",), backbones=("resnet50", "resnet18"), reason="a backbone too"
@@ -81,7 +82,7 @@ def test_each_rule_is_held_against_the_best_by_the_test_of_claims(run: Run) -> N
     assert table.loc["of_backbones", "in this suite"] == "full_finetune"
     assert table.loc["nothing_here", "in this suite"] == "not in this suite: svm"
     assert table.loc["silent", "said"] == "nothing"
-    assert list(table["held"]) == ["yes", "no", "no", "yes", "–", "–"]
+    assert list(table["held"]) == ["yes", "no", "not tried", "not tried", "yes", "–", "–"]
     scored = trial_scores(run.judged, run.metric)
     sides = {
         strategy: {"": scored.of({int(s): (str(t),) for s, t in zip(own.seed, own.trial)})}  # noqa: B905
@@ -92,7 +93,7 @@ def test_each_rule_is_held_against_the_best_by_the_test_of_claims(run: Run) -> N
     assert told["second"]["difference"] == pytest.approx(expected.difference)
     assert (told["second"]["low"], told["second"]["high"]) == pytest.approx(expected.interval)
     assert told["second"]["figure"] == pytest.approx(right(0.6, 1).mean())
-    assert told["nothing_here"]["held"] is None
+    assert (told["worse"]["held"], told["nothing_here"]["held"]) == (False, None)
     json.dumps(found.verdict_json, allow_nan=False)
 
 
