@@ -144,6 +144,19 @@ def test_near_copies_under_two_labels_are_told_wherever_they_lie(root: Path) -> 
     assert issue.samples[1::2] == ("train/b/other.png",) * 2
 
 
+def test_what_has_no_label_is_of_no_class(root: Path) -> None:
+    picture = big(100)
+    for name in ("a", "b"):
+        picture.save(root / "train" / name / "copy.png")
+        picture.save(root / "train" / name / "near.jpg", quality=60)
+    data = prepared(root)
+    whole = splits_by_name(data)
+    assert {"label-conflict", "label-conflict-near"} <= set(issues_of(data))
+    of_b = np.array([i for i in whole.train if data.sample_ids[i].startswith("train/b")])
+    train = np.setdiff1d(whole.train, of_b)
+    assert issues_of(data, [Splits(train, whole.val, whole.test, of_b)]) == {}
+
+
 def test_a_pair_counts_once_however_many_trials_split_it(root: Path) -> None:
     big(100).save(root / "train" / "a" / "original.png")
     big(100).save(root / "train" / "a" / "copy.png")

@@ -175,7 +175,8 @@ def numbers(result: JobResult) -> tuple[object, ...]:
     if result.outcome is None or result.predictions is None:
         return (result.error, curves)
     probabilities = result.predictions.probabilities.tobytes()
-    return (curves, result.outcome.best, result.outcome.last, probabilities)
+    outcome = result.outcome
+    return (curves, outcome.best, outcome.last, probabilities, outcome.label_free)
 
 
 def blocks(grids: int, size: int) -> list[Any]:
