@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 from scipy.stats import weightedtau
 
-from bench.methods.label_free import VALIDATORS
 from bench.results.analysis.comparison import compare_pairs
 from bench.results.analysis.label_free import LabelFreeChoices, label_free_choices
 from bench.results.analysis.scores import trial_scores
 from bench.results.folder import Run, RunStore, read_run
 from bench.results.folder.columns import LABEL_FREE
 from bench.results.grid import read_grid
-from bench.results.report.label_free import label_free_json, label_free_section
-from bench.results.report.markdown import render_markdown
-from tests.results.report.rendered import table_with
 from tests.results.scored_run import Scored, scored_run
 
 REACHED = {"plain": 0.5, "dan": 0.7, "dann": 0.9}
@@ -31,7 +27,7 @@ VALUES: Mapping[str, Mapping[str, float]] = {  # validators by strategy
 }
 
 
-def a_run(folder: Path, *, tested: bool = True, values: Any = VALUES) -> Run:
+def a_run(folder: Path, *, values: Any = VALUES) -> Run:
     """Validation says the same as the test split; seeds differ a little in what validators say."""
     configs = [
         Scored(
@@ -39,8 +35,7 @@ def a_run(folder: Path, *, tested: bool = True, values: Any = VALUES) -> Run:
         )
         for seed, (strategy, share) in enumerate(REACHED.items())
     ]
-    data = {"target_tested": tested}
-    run = scored_run(folder, configs, data=data if values else None)
+    run = scored_run(folder, configs, data={"target_tested": True} if values else None)
     store = RunStore(folder)
     for row in run.trials.to_dict("records") if values else []:
         part = store.read_part(str(row["trial"]))
@@ -55,10 +50,6 @@ def choices(run: Run) -> LabelFreeChoices:
     found = label_free_choices(run, read_grid(run.trials, run.metric))
     assert found is not None
     return found
-
-
-def section(run: Run) -> str:
-    return render_markdown(label_free_section(choices(run), read_grid(run.trials, run.metric)))
 
 
 @pytest.fixture(scope="module")
@@ -114,30 +105,6 @@ def test_regret_is_the_oracle_against_the_chosen_config_by_the_test_of_claims(ru
     (known,) = compare_pairs([pair], higher_is_better=True)
     assert judge.regret.lead_interval == pytest.approx(known.lead_interval)
     assert [each.regret for each in found.judges if of(run, each.chosen) == "dann"] == [None] * 3
-
-
-def test_the_report_has_both_tables_and_the_oracle_last(run: Run) -> None:
-    text = section(run)
-    values = table_with(text, VALIDATORS["diversity"].title)
-    assert list(values[VALIDATORS["negative_entropy"].title]) == ["-0.0900", "-0.1900", "-0.2900"]
-    assert "–" in list(values[VALIDATORS["information_maximisation"].title])
-    told = table_with(text, "regret").set_index("chosen by")
-    assert told.index[-1] == "oracle"
-    assert told.loc[VALIDATORS["negative_entropy"].title, "config"] == "plain"
-    assert "3 configs of one data set are no evidence" in text
-    written = label_free_json(choices(run), read_grid(run.trials, run.metric))
-    assert written["oracle"]["config"] == "dann"
-    assert json.loads(json.dumps(written, allow_nan=False)) == written
-
-
-def test_without_a_test_split_of_the_target_there_is_no_oracle(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "r", tested=False)
-    found = choices(run)
-    assert (found.oracle, found.figures) == (None, None)
-    assert {each.correlation for each in found.judges} == {None}
-    text = section(run)
-    assert "nobody knows what these reach there" in text
-    assert "oracle" not in text
 
 
 def test_a_run_without_unlabelled_data_has_nothing_to_tell(tmp_path: Path) -> None:
