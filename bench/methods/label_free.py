@@ -26,7 +26,7 @@ def negative_entropy(probabilities: Probabilities) -> float:
     Morerio et al., Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain Adaptation,
     2018, choose by it.
     """
-    return -float(_entropy(_double(probabilities)).mean())
+    return 0.0 - float(_entropy(_double(probabilities)).mean())
 
 
 def diversity(probabilities: Probabilities) -> float:
