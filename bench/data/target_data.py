@@ -43,6 +43,9 @@ from bench.system.download import OnProgress
 ID_PREFIX = "target/"
 """What precedes the ids of its samples."""
 
+WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
+"""Options of data sets that say what has no labels."""
+
 TARGET_NOTE = "target-data"
 """The kind of issue that says what of the target data is used, and which of its labels."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from bench.data.target_data import WITHOUT_LABELS
 from bench.errors import BenchError, counted
 from bench.execution.engine import make_training
 from bench.results.analysis.audit import check_audited
@@ -35,8 +36,6 @@ KEPT = ("image_size", "resize", "precision", "threads")
 """Settings that are as in the suite."""
 DRAWN = ("val_fraction", "test_fraction", "split_seed")
 """Options of data sets that say how splits are drawn; with folds only the first has an effect."""
-WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
-"""Options of data sets that say what has no labels: of what has some, every image is audited."""
 
 
 def audit(

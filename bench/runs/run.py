@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from bench.data import PreparedData
+from bench.data.target_data import WITHOUT_LABELS
 from bench.data.text.prepared import TextData
 from bench.errors import (
     BenchError,
@@ -73,9 +74,6 @@ from bench.system.cache_mirror import CacheUploads
 from bench.system.machine import describe_machine
 from bench.training.loop import Outcome
 from bench.training.state import Scores
-
-WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
-"""Options of data sets that say what has no labels."""
 
 COLUMN_SETTINGS = ("weights", "head", "seed", "epochs", "batch_size", "optimizer", "lr")
 
