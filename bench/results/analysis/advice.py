@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.keys import content_hash
-from bench.results.analysis.choice import Choice, choice_among, compared_trials
+from bench.results.analysis.choice import Choice, choices, compared_trials, preferred
 from bench.results.analysis.comparison import Comparison, Pair, compare_pairs
 from bench.results.analysis.scores import folds_of
 from bench.results.analysis.verdict import Verdict, scores_of
@@ -113,17 +113,17 @@ def held_advice(
     """What became of the advice of a run, of its complete trials."""
     trials = compared_trials(run.trials, grid)
     starts = _starts(trials, advice)
-    best = choice_among(trials, grid) if len(trials) else None
+    best = _chosen(trials, grid) if len(trials) else None
     followed = {
         name: _first(ranking.strategies, ranking.backbones, trials, starts)
         for name, ranking in advice.rules.items()
     }
-    choices = {
-        name: choice_among(trials[trials["trial"].isin(own)], grid)
+    followed_by = {
+        name: _chosen(trials[trials["trial"].isin(own)], grid)
         for name, (own, _) in followed.items()
         if own
     }
-    figures, compared = _compared(run, choices, best, grid, verdict)
+    figures, compared = _compared(run, followed_by, best, grid, verdict)
     return HeldAdvice(
         advice=advice,
         changed=content_hash(run.suite, digits=32) != advice.origin.suite_digest,
@@ -135,7 +135,7 @@ def held_advice(
                 reason=ranking.reason,
                 said=(*ranking.strategies[:1], *ranking.backbones[:1]),
                 lacking=followed[name][1],
-                label=grid.labels[choices[name].config] if name in choices else None,
+                label=grid.labels[followed_by[name].config] if name in followed_by else None,
                 figure=figures.get(name, math.nan),
                 comparison=compared.get(name),
             )
@@ -145,6 +145,16 @@ def held_advice(
         rates=() if tuning is None else tuple(_rates(run, advice, grid, tuning)),
         costs=tuple(_costs(run, advice, grid)),
     )
+
+
+def _chosen(trials: pd.DataFrame, grid: Grid) -> Choice:
+    """As the report recommends: of what stands for each thing compared, what validation prefers."""
+    standing = {
+        f"{value}/{block}": own
+        for value, blocks in choices(trials, grid).items()
+        for block, own in blocks.items()
+    }
+    return preferred(standing, grid)
 
 
 # Rules ------------------------------------------------------------------------------------------
@@ -265,7 +275,7 @@ def _expectations(
         own = trials[probes & (names == backbone)]
         if own.empty:
             continue
-        used = list(choice_among(own, grid).all_trials)
+        used = list(_chosen(own, grid).all_trials)
         reached = own.loc[own["trial"].isin(used), "test_accuracy"].astype(float).mean()
         for source, expected in ranges.items():
             yield Expectation(

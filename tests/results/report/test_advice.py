@@ -72,6 +72,21 @@ def config(run: Run, strategy: str) -> str:
     return str(run.trials.loc[run.trials["strategy"] == strategy, "config"].iloc[0])
 
 
+def test_the_best_has_its_own_figure_where_seeds_disagree_on_validation(tmp_path: Path) -> None:
+    """As the verdict has it: nobody trains one config in one seed and another in the next."""
+
+    def counts(*numbers: int) -> Right:
+        return np.array([np.arange(10) < each for each in numbers])
+
+    shares = {"linear_probe": counts(9, 5, 9), "full_finetune": counts(5, 9, 8)}
+    configs = [Scored(right=own, axes={"strategy": name}) for name, own in shares.items()]
+    told = findings(scored_run(tmp_path / "run", configs)).verdict_json["advice"]
+    assert told["best"] == "linear_probe"
+    by_rule = {each["rule"]: each for each in told["rules"]}
+    assert by_rule["same_again"]["figure"] == pytest.approx(23 / 30)
+    assert by_rule["has_the_best"]["figure"] == pytest.approx(22 / 30)
+
+
 def test_each_rule_is_held_against_the_best_by_the_test_of_claims(run: Run) -> None:
     found = findings(run)
     table = table_with(section(found), "said").set_index("rule")
