@@ -149,12 +149,13 @@ def read_sets(work: Path) -> Iterator[Scored]:
     for file in sorted((work / "sets").glob("*.json")):
         told = json.loads(file.read_text(encoding="utf-8"))
         run = bench.read_run(work / "runs" / file.stem)
-        trials = complete_trials(run.trials)
+        trials = complete_trials(run.trials).copy()
         if len(trials) < run.num_trials:
             print(f"left out: {file.stem}, {run.num_trials - len(trials)} trials are missing")
             continue
         facts = _facts(told["facts"])
         backbones = tuple(each.backbone for each in facts.backbones)
+        trials["strategy"] = trials["strategy"].str.partition("(")[0]  # without options
         strategies = tuple(dict.fromkeys(trials["strategy"]))
         right, val = _table(trials, run.predictions, backbones, strategies)
         yield Scored(
