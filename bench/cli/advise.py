@@ -36,7 +36,11 @@ def advise(
     for shown in (*_texts(advice), *_rules(advice)):
         out_console.print(shown, highlight=False)
     out_console.print(_cells(advice), highlight=False)
-    out_console.print("No rule is scored against results yet, so that none is recommended.")
+    if advice.rule is None:
+        out_console.print(
+            "No rule is recommended: none is shown to beat simpler advice (always one strategy, "
+            "the largest backbone); docs/advice.md has the figures."
+        )
     out_console.print(escape(str(advice.path)), highlight=False)
 
 
