@@ -92,17 +92,18 @@ def make_splits(
         )
     val, train = rest[own[rest] == VAL], rest[own[rest] != VAL]
     if not val.size:
-        val, train = _draw_val(
+        val, train = _draw(
             train,
             labels,
             classes,
             groups,
             fraction=val_fraction,
+            split=VAL,
             seed=seed,
             all_classes=all_classes,
         )
-    drawn, train = _draw_unlabelled(
-        train, labels, classes, groups, fraction=unlabelled_fraction, seed=seed,
+    drawn, train = _draw(
+        train, labels, classes, groups, fraction=unlabelled_fraction, split=UNLABELLED, seed=seed,
         all_classes=all_classes,
     )  # fmt: skip
     splits = Splits(train, val, test, np.union1d(unlabelled, drawn))
@@ -146,8 +147,8 @@ def make_time_splits(
         )
     start = _start_of_val(times[rest], val_fraction)
     val, train = rest[times[rest] >= start], rest[times[rest] < start]
-    unlabelled, train = _draw_unlabelled(
-        train, labels, classes, None, fraction=unlabelled_fraction, seed=seed,
+    unlabelled, train = _draw(
+        train, labels, classes, None, fraction=unlabelled_fraction, split=UNLABELLED, seed=seed,
         all_classes=all_classes,
     )  # fmt: skip
     splits = Splits(train, val, test, unlabelled)
@@ -213,17 +214,18 @@ def make_fold_splits(
     found = _fold_of_each(labels, classes, groups, folds=folds, seed=seed, all_classes=all_classes)
     test = np.flatnonzero(found == fold)
     rest = np.setdiff1d(np.arange(len(labels)), test)
-    val, train = _draw_val(
+    val, train = _draw(
         rest,
         labels,
         classes,
         groups,
         fraction=val_fraction,
+        split=VAL,
         seed=seed,
         all_classes=all_classes,
     )
-    unlabelled, train = _draw_unlabelled(
-        train, labels, classes, groups, fraction=unlabelled_fraction, seed=seed,
+    unlabelled, train = _draw(
+        train, labels, classes, groups, fraction=unlabelled_fraction, split=UNLABELLED, seed=seed,
         all_classes=all_classes,
     )  # fmt: skip
     splits = Splits(train, val, test, unlabelled)
@@ -271,56 +273,6 @@ def _check_fraction(val_fraction: float) -> None:
         raise DataError(f"val_fraction must lie in [0, 1), got {val_fraction}")
 
 
-def _draw_val(
-    pool: Samples,
-    labels: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    groups: Groups | None,
-    *,
-    fraction: float,
-    seed: int,
-    all_classes: bool,
-) -> tuple[Samples, Samples]:
-    """The validation split and what remains; of a fraction of 0 there is none."""
-    if fraction == 0:
-        return pool[:0], pool
-    return _draw(
-        pool,
-        labels,
-        classes,
-        groups,
-        fraction=fraction,
-        split=VAL,
-        seed=seed,
-        all_classes=all_classes,
-    )
-
-
-def _draw_unlabelled(
-    pool: Samples,
-    labels: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    groups: Groups | None,
-    *,
-    fraction: float | None,
-    seed: int,
-    all_classes: bool,
-) -> tuple[Samples, Samples]:
-    """What gives up its labels, and what remains to train; of None there is nothing."""
-    if fraction is None:
-        return pool[:0], pool
-    return _draw(
-        pool,
-        labels,
-        classes,
-        groups,
-        fraction=fraction,
-        split=UNLABELLED,
-        seed=seed,
-        all_classes=all_classes,
-    )
-
-
 def class_counts(
     labels: npt.NDArray[np.int64], splits: Splits, classes: Sequence[str]
 ) -> dict[str, dict[str, int]]:
@@ -345,12 +297,14 @@ def _draw(
     classes: Sequence[str],
     groups: Groups | None,
     *,
-    fraction: float,
+    fraction: float | None,
     split: int,
     seed: int,
     all_classes: bool,
 ) -> tuple[Samples, Samples]:
-    """`fraction` of each class of `pool`, and what remains."""
+    """`fraction` of each class of `pool`, and what remains; of None or 0 there is nothing."""
+    if not fraction:
+        return pool[:0], pool
     if groups is not None:
         shares, purpose = [fraction, 1 - fraction], PURPOSES[split]
         part = _parts(pool, labels, classes, groups, shares, purpose, seed, all_classes)
