@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.tiny import entry, make_job, make_trial
 GRIDS = int(os.environ.get("BENCH_TEST_GRIDS", "40"))
 """How many random grids: 200 take about three minutes of two cores. Some are in the test line, the
 others make a campaign."""
-GRIDS_PER_TEST = 5
+GRIDS_PER_TEST, FIRST_GRIDS = 7, 5
 STOPPED_PER_TEST = 2
 CNN, TRANSFORMER, TEXT = "timm/test_efficientnet", "timm/test_vit", "hf/"
 """The last stands for a tiny BERT in the cache."""
@@ -180,18 +181,22 @@ def numbers(result: JobResult) -> tuple[object, ...]:
 
 
 def blocks(grids: int, size: int) -> list[Any]:
-    """Where each test's grids begin. The first are in the line, in one process: they have trials in
-    common that are trained alone."""
+    """The grids of each test, `size` of them and fewer of the first. These are in the line, in one
+    process: they have trials in common that are trained alone."""
+    edges = [0, *range(min(size, FIRST_GRIDS), grids, size), grids]
     first, other = pytest.mark.xdist_group("grids"), pytest.mark.campaign
-    return [pytest.param(at, marks=other if at else first) for at in range(0, grids, size)]
+    return [
+        pytest.param(range(start, end), marks=other if start else first, id=str(start))
+        for start, end in pairwise(edges)
+    ]
 
 
 @pytest.mark.parametrize("block", blocks(GRIDS, GRIDS_PER_TEST))
 def test_random_grids_equal_every_trial_alone(
-    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    block: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared_epochs = 0
-    for grid in range(block, min(block + GRIDS_PER_TEST, GRIDS)):
+    for grid in block:
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
         jobs = draw_grid(random.Random(f"grid {grid}"))
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / f"grid-{grid}"))
@@ -201,15 +206,15 @@ def test_random_grids_equal_every_trial_alone(
             assert numbers(results[job.trial_id]) == alone(job), (grid, job.trial.label)
         keys = [key for job in jobs for key in job.keys[1:]]
         shared_epochs += len(keys) - len(set(keys))
-    assert shared_epochs > GRIDS_PER_TEST / 4
+    assert shared_epochs > len(block) / 4
 
 
 @pytest.mark.parametrize("block", blocks(GRIDS // 6, STOPPED_PER_TEST))
 def test_stopped_trials_go_on_with_the_numbers_of_trials_left_alone(
-    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    block: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random grids, each trial stopped at random epochs; stopped ones read no test split."""
-    for grid in range(block, min(block + STOPPED_PER_TEST, GRIDS // 6)):
+    for grid in block:
         draw = random.Random(f"stops {grid}")
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "images"))
         jobs = draw_grid(draw)
