@@ -129,7 +129,11 @@ def rows_of(
             f"where {kind.noun}s have several labels, say `task: multi_label` and "
             f"`labels: {column}`, as an option of the data set"
         )
-        check_no_lists(table.path, column, by_role["label"], mend=mend)
+        read = [
+            text if labelled or own == TEST else ""
+            for text, (own, _) in zip(by_role["label"], splits, strict=True)
+        ]
+        check_no_lists(table.path, column, read, mend=mend)
     elif outputs is not None:
         said = said_by_rows(table.path, outputs, cells)
     elif any(own == TEST for own, _ in splits):
@@ -202,7 +206,8 @@ def _splits(
     if not in_every_row and "" in codes:
         codes[""] = (split, "")
     unknown = [text for text, code in codes.items() if code is None]
-    if len(unknown) == len(codes) and "split" not in given:
+    said = [text for text in codes if text or in_every_row]
+    if len(unknown) == len(said) and "split" not in given:
         others: dict[Role, str] = {r: n for r, n in chosen.columns.items() if r != "split"}
         return [(split, "")] * count, replace(chosen, columns=others)
     if unknown:

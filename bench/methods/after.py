@@ -200,7 +200,7 @@ def tta(
 
 @AFTER.register("adabn", needs_weights=True)
 def adabn() -> TargetStatistics:
-    """Running statistics of batch norms from target images without labels (AdaBN: Li et al., 2016).
+    """Running statistics of batch norms from samples without labels (AdaBN: Li et al., 2016).
 
     Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation": all other values
     stay. It needs `target_data` and a network with batch norm.

@@ -385,7 +385,7 @@ def dann(
     width: DiscriminatorWidth = 1024,
     discriminator_lr: DiscriminatorLr = 1.0,
 ) -> Tensor:
-    """Make target images hard to tell from those that train (DANN: Ganin et al., 2016).
+    """Make target samples hard to tell from those that train (DANN: Ganin et al., 2016).
 
     Ganin et al., "Domain-Adversarial Training of Neural Networks". A discriminator learns to tell
     their features apart; its gradient flows on reversed, times 2 / (1 + e^(−10p)) − 1 at the share
@@ -405,7 +405,7 @@ def cdan(
     entropy: Annotated[
         bool,
         Field(
-            description="Whether images count more whose class is more certain (CDAN+E).",
+            description="Whether samples count more whose class is more certain (CDAN+E).",
             examples=[True],
         ),
     ] = False,

@@ -548,7 +548,10 @@ def _cannot_be(found: Recipe, trials: Sequence[Trial], facts: _Facts) -> str | N
         return f"it starts from the {PROBE} of each seed, which is no strategy of the suite"
     if isinstance(found, TargetStatistics):
         if all(each is not None and not len(each.unlabelled) for each in splits):
-            return "it looks at target data without labels, and the suite has no target_data"
+            return (
+                "it looks at target data without labels, and the suite has no target_data or "
+                "unlabelled_fraction"
+            )
         heads = {trial.backbone.name: trial.settings.head for trial in trials}
         if not any(outline(name, head).norms for name, head in heads.items()):
             return "it changes statistics of batch norms, and no backbone of the suite has any"

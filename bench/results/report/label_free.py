@@ -62,9 +62,9 @@ def _choices(found: LabelFreeChoices, grid: Grid) -> Iterator[Block]:
         yield Table("label_free", ("chosen by", "config"), alone)
         return
     yield paragraph(
-        "Which config each of them would choose, and what this one reaches on the target's test "
-        "split. The oracle is the best config on that split itself: only somebody with the labels "
-        "could choose so, and nothing may."
+        "Which config each of them would choose, and what this one reaches on the test split. The "
+        "oracle is the best config on that split itself: only somebody with the labels could "
+        "choose so, and nothing may."
     )
     figures = {config: number(own, metric) for config, own in found.figures.items()}
     rows = (
@@ -106,12 +106,12 @@ def _choices(found: LabelFreeChoices, grid: Grid) -> Iterator[Block]:
 
 def _title(judge: Judge, metric: Metric) -> str:
     if judge.name == VALIDATION:
-        return f"source validation {metric.axis_label}"
+        return f"validation {metric.axis_label}"
     return VALIDATORS[judge.name].title
 
 
 def _tested(metric: Metric) -> str:
-    return f"target test {metric.axis_label}"
+    return f"test {metric.axis_label}"
 
 
 def _value(judge: Judge, config: str, metric: Metric) -> str:
