@@ -269,6 +269,18 @@ def test_texts_of_target_data_need_no_labels(tmp_path: Path) -> None:
     assert without == ["target/a.txt"]
 
 
+def test_what_a_table_says_of_samples_without_labels_is_not_read() -> None:
+    """Neither lists of labels, nor a column that is called split and means something else."""
+    cells: dict[str, Any] = {
+        "text": ["x", "y", "z"],
+        "label": ["good", "bad", ["good", "bad"]],
+        "split": ["test", "test", "train"],
+    }
+    assert _parts(_texts({"lists": cells}))[1] == ["target/000003"]
+    other = {"text": ["x", "y", "z"], "split": ["A", "B", ""]}
+    assert len(_parts(_texts({"lists": other}))[1]) == 3
+
+
 def test_vectors_are_of_one_length_and_kinds_do_not_mix() -> None:
     source = _vectors(3)
     data = with_target(source, _vectors(3))
