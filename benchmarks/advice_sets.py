@@ -114,13 +114,7 @@ def _images(dataset: Mapping[str, Any], samples: int, **settings: Any) -> Suite:
     batch_size, epochs = (8, 12) if samples < 100 else (16, 10)
     return {
         "dataset": dict(dataset),
-        "strategy": [
-            {"name": "from_scratch", "lr": SCRATCH_RATE},
-            {"name": "linear_probe", "lr": PROBE_RATE},
-            {"name": "full_finetune", "lr": FULL_RATE},
-            {"name": "lp_ft", "lr": PROBE_RATE, "finetune_multiplier": FULL_RATE / PROBE_RATE},
-            "svm",
-        ],
+        "strategy": _strategies(SCRATCH_RATE, PROBE_RATE, FULL_RATE),
         "schedule": "cosine",
         "augmentation": "none",
         "epochs": epochs,
@@ -130,6 +124,17 @@ def _images(dataset: Mapping[str, Any], samples: int, **settings: Any) -> Suite:
         **_shared(),
         **settings,
     }
+
+
+def _strategies(scratch: float, probe: float, full: float) -> list[Any]:
+    """At the learning rates of training from scratch, of the probe and of fine-tuning."""
+    return [
+        {"name": "from_scratch", "lr": scratch},
+        {"name": "linear_probe", "lr": probe},
+        {"name": "full_finetune", "lr": full},
+        {"name": "lp_ft", "lr": probe, "finetune_multiplier": full / probe},
+        "svm",
+    ]
 
 
 def _shared() -> Suite:
@@ -291,18 +296,13 @@ def _reviews(name: str, table: Path | None, budget: int) -> Iterator[ScoringSet 
     )
 
 
-def _texts(dataset: Mapping[str, Any], *, rates: Sequence[float], **settings: Any) -> Suite:
-    """Rates of the shipped suites: from scratch, of the probe, of fine-tuning."""
-    scratch, probe, full = rates
+def _texts(
+    dataset: Mapping[str, Any], *, rates: tuple[float, float, float], **settings: Any
+) -> Suite:
+    """`rates` are those of the shipped suites: as of `_strategies`."""
     return {
         "dataset": dict(dataset),
-        "strategy": [
-            {"name": "from_scratch", "lr": scratch},
-            {"name": "linear_probe", "lr": probe},
-            {"name": "full_finetune", "lr": full},
-            {"name": "lp_ft", "lr": probe, "finetune_multiplier": full / probe},
-            "svm",
-        ],
+        "strategy": _strategies(*rates),
         "augmentation": "none",
         "batch_size": 16,
         "optimizer": "adamw",

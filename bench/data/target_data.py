@@ -45,11 +45,13 @@ ID_PREFIX = "target/"
 
 WITHOUT_LABELS = ("target_data", "unlabelled_fraction")
 """Options of data sets that say what has no labels."""
+SAY_WITHOUT_LABELS = "say dataset: {target_data: …} or {unlabelled_fraction: …}"
+"""How to mend that there is none."""
 
 TARGET_NOTE = "target-data"
 """The kind of issue that says what of the target data is used, and which of its labels."""
 
-_WITHOUT_LABELS: Mapping[str, Callable[..., Dataset]] = {
+_TARGET_READERS: Mapping[str, Callable[..., Dataset]] = {
     "folder": target_folder,
     "table": target_table,
     "text": target_texts,
@@ -99,7 +101,7 @@ def _open_target(
     """The target data; files and tables need labels in their test split alone."""
     name = given["name"]
     own = {key: value for key, value in given.items() if key != "name"}
-    read = _WITHOUT_LABELS.get(name)
+    read = _TARGET_READERS.get(name)
     says = [own.get(key) for key in ("splits", "target", "labels")]
     if read is None or any(each is not None for each in says):
         return open_dataset(name, own, limits=limits, progress=progress)

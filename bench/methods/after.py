@@ -203,7 +203,7 @@ def adabn() -> TargetStatistics:
     """Running statistics of batch norms from samples without labels (AdaBN: Li et al., 2016).
 
     Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation": all other values
-    stay. It needs `target_data` and a network with batch norm.
+    stay. It needs `target_data` or `unlabelled_fraction`, and a network with batch norm.
     """
     return TargetStatistics()
 

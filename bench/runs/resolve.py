@@ -22,6 +22,7 @@ from bench.data import (
     target_task_of,
 )
 from bench.data.dataset import RGB, SPLIT_NOTE, TEST, UNLABELLED, VAL, ImageDataset
+from bench.data.target_data import SAY_WITHOUT_LABELS
 from bench.errors import (
     BenchError,
     DataError,
@@ -909,8 +910,7 @@ class Resolver:
             drawn = trial.dataset.options["unlabelled_fraction"] is not None
             if traits.of_target and not drawn and UNLABELLED not in self._dataset.splits:
                 message = f"penalty {term.name!r} looks at target data without labels, and"
-                given = "{target_data: …} or {unlabelled_fraction: …}"
-                mend = f"the suite has none: say dataset: {given}"
+                mend = f"the suite has none: {SAY_WITHOUT_LABELS}"
                 self._report(trial, "strategy", f"{message} {mend}")
             if traits.of_target and plan.pairs is not None:
                 message = f"penalty {term.name!r} looks at single images, and the plan has pairs"

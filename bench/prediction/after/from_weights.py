@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.data.inputs import Preprocessing
 from bench.data.splits import Samples
+from bench.data.target_data import SAY_WITHOUT_LABELS
 from bench.methods.after import PROBE, Interpolation, Soup, TargetStatistics, Views
 from bench.methods.plan import FITTED
 from bench.models.adapters import merge
@@ -373,8 +374,8 @@ def _normalised_anew(finished: Finished, trial: str) -> Made:
     unlabelled, norms = data.splits.unlabelled, batch_norms(model.network)
     if len(unlabelled) < 2:
         raise CannotBeError(
-            "it takes statistics of target data without labels, and there are none: say dataset: "
-            "{target_data: …}"
+            "it takes statistics of target data without labels, and there are none: "
+            f"{SAY_WITHOUT_LABELS}"
         )
     if not norms:
         raise CannotBeError("it changes statistics of batch norms, and its network has none")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.keys import content_hash
-from bench.results.analysis.choice import Choice, choices, compared_trials, preferred
+from bench.results.analysis.choice import ONE_BLOCK, Choice, choices, compared_trials, preferred
 from bench.results.analysis.comparison import Comparison, Pair, compare_pairs
 from bench.results.analysis.scores import folds_of
 from bench.results.analysis.verdict import Verdict, scores_of
@@ -235,13 +235,13 @@ def _compared(
         return {}, {}
     every = {"": best, **choices}
     scores = scores_of(
-        {name: {"": choice} for name, choice in every.items()},
+        {name: {ONE_BLOCK: choice} for name, choice in every.items()},
         run.trials,
         run.judged,
         grid.metric,
         folds_of(run),
     )
-    figures = {name: float(own[""].values.mean()) for name, own in scores.items()}
+    figures = {name: float(own[ONE_BLOCK].values.mean()) for name, own in scores.items()}
     distinct: dict[tuple[str, ...], Pair] = {}
     for name, choice in choices.items():
         if choice.trials != best.trials:

@@ -65,7 +65,7 @@ def choices(trials: pd.DataFrame, grid: Grid) -> dict[str, dict[str, Choice]]:
         )
     )
     for (value, block), own in complete.groupby(cells, sort=False):
-        found.setdefault(value, {})[block] = _among(own, grid)
+        found.setdefault(value, {})[block] = choice_among(own, grid)
     return {value: found[value] for value in grid.axes[grid.lead] if value in found}
 
 
@@ -77,7 +77,7 @@ def compared_trials(trials: pd.DataFrame, grid: Grid) -> pd.DataFrame:
     return with_all_folds(complete) if has_folds(complete) else complete
 
 
-def _among(trials: pd.DataFrame, grid: Grid) -> Choice:
+def choice_among(trials: pd.DataFrame, grid: Grid) -> Choice:
     """What stands for some of the trials that a verdict looks at, of one config or of several."""
     order = {config: index for index, config in enumerate(grid.cells)}
     by_config = trials.groupby(["seed", "config"], observed=True)["trial"].agg(tuple).unstack()

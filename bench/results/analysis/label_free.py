@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.methods.label_free import VALIDATORS
-from bench.results.analysis.choice import ONE_BLOCK, Choice
+from bench.results.analysis.choice import ONE_BLOCK, choice_among, compared_trials
 from bench.results.analysis.comparison import Comparison, compare_pairs
-from bench.results.analysis.label_sizes import at_size, size_compared
 from bench.results.analysis.scores import folds_of
 from bench.results.analysis.verdict import scores_of
 from bench.results.folder import Run
 from bench.results.folder.columns import LABEL_FREE
-from bench.results.grid import Grid, complete_trials
+from bench.results.grid import Grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,15 +97,11 @@ def label_free_choices(run: Run, grid: Grid) -> LabelFreeChoices | None:
 
 
 def _judged_trials(run: Run, grid: Grid) -> tuple[pd.DataFrame, tuple[int, ...]]:
-    """The complete trials that validators have looked at, of the seeds that all configs have.
-
-    Where the number of training images varies, of one of them.
-    """
-    complete = complete_trials(run.trials)
+    """Those of a verdict that validators have looked at, of the seeds that all configs have."""
+    complete = compared_trials(run.trials, grid)
     if LABEL_FREE not in complete:
         return complete.head(0), ()
-    complete = at_size(complete, grid, size_compared(complete, grid))
-    complete = complete[complete[[LABEL_FREE, grid.metric.test, "seed"]].notna().all(axis=1)]
+    complete = complete[complete[LABEL_FREE].notna()]
     counts = complete.groupby("seed")["config"].nunique()
     seeds = counts.index[counts == complete["config"].nunique()]
     return complete[complete["seed"].isin(seeds)], tuple(sorted(map(int, seeds)))
@@ -157,21 +152,11 @@ def _regrets(
     others = [config for config in dict.fromkeys(chosen) if config != oracle]
     if oracle is None or not others:
         return {}
-    sides = {config: {ONE_BLOCK: _alone(config, trials)} for config in (oracle, *others)}
+    sides = {
+        config: {ONE_BLOCK: choice_among(trials[trials["config"] == config], grid)}
+        for config in (oracle, *others)
+    }
     scores = scores_of(sides, trials, run.judged, grid.metric, folds_of(run))
     pairs = [(oracle, other, scores[oracle], scores[other]) for other in others]
     found = compare_pairs(pairs, higher_is_better=grid.metric.higher_is_better)
     return dict(zip(others, found, strict=True))
-
-
-def _alone(config: str, trials: pd.DataFrame) -> Choice:
-    """The config as what stands for itself."""
-    own = trials[trials["config"] == config]
-    by_seed = {int(str(seed)): tuple(rows["trial"]) for seed, rows in own.groupby("seed")}
-    return Choice(
-        config=config,
-        candidates=1,
-        trials=by_seed,
-        configs=dict.fromkeys(by_seed, config),
-        val={},
-    )

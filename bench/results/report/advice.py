@@ -13,7 +13,7 @@ from bench.results.folder import Run, Tuning, read_advice
 from bench.results.grid import UNKNOWN, Grid
 from bench.results.metric import ACCURACY, Metric
 from bench.results.report.blocks import Block, Bullets, Heading, Table, paragraph
-from bench.results.report.wording import difference, difference_interval, ends, number
+from bench.results.report.wording import as_json, difference, difference_interval, ends, number
 
 MAX_ROWS = 100
 SOURCES = {
@@ -77,14 +77,14 @@ def advice_json(found: HeldAdvice | str) -> dict[str, Any]:
         "complete_before": found.advice.origin.complete,
         "suite_changed": found.changed,
         "best": found.best,
-        "best_figure": _plain(found.figure),
+        "best_figure": as_json(found.figure),
         "rules": [_rule_json(each) for each in found.rules],
         "expected": [
             {
                 "backbone": each.backbone,
                 "source": each.source,
                 **asdict(each.expected),
-                "reached": _plain(each.reached),
+                "reached": as_json(each.reached),
                 "held": each.held,
             }
             for each in found.expectations
@@ -96,23 +96,18 @@ def advice_json(found: HeldAdvice | str) -> dict[str, Any]:
 
 def _rule_json(each: Followed) -> dict[str, Any]:
     compared = each.comparison
-    interval = (None, None) if compared is None else tuple(map(_plain, compared.interval))
+    interval = (None, None) if compared is None else tuple(map(as_json, compared.interval))
     return {
         "rule": each.rule,
         "said": list(each.said),
         "not_in_suite": list(each.lacking),
         "config": each.label,
-        "figure": _plain(each.figure),
-        "difference": None if compared is None else _plain(compared.difference),
+        "figure": as_json(each.figure),
+        "difference": None if compared is None else as_json(compared.difference),
         "low": interval[0],
         "high": interval[1],
         "held": each.held,
     }
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if -float("inf") < value < float("inf") else None
 
 
 def _about(found: HeldAdvice) -> Iterator[str]:

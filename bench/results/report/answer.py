@@ -17,7 +17,7 @@ from bench.results.analysis.choice import chosen_config
 from bench.results.analysis.crossed import LEAST_GROUPS, LEAST_SEEDS
 from bench.results.grid import SHOTS, Grid, is_missing
 from bench.results.metric import Metric
-from bench.results.report.wording import at_size_text, rounded_up, seeds_text
+from bench.results.report.wording import as_json, at_size_text, rounded_up, seeds_text
 
 MAX_NAMES = 4
 MAX_LINES = 5
@@ -345,9 +345,9 @@ def verdict_json(found: Verdict, lines: Sequence[Line]) -> dict[str, Any]:
             {
                 "first": c.first,
                 "second": c.second,
-                "difference": _number(c.difference),
-                "low": _number(c.interval[0]),
-                "high": _number(c.interval[1]),
+                "difference": as_json(c.difference),
+                "low": as_json(c.interval[0]),
+                "high": as_json(c.interval[1]),
                 "p": c.p,
                 "corrected": c.corrected,
                 "seeds": len(c.seeds),
@@ -357,7 +357,3 @@ def verdict_json(found: Verdict, lines: Sequence[Line]) -> dict[str, Any]:
         ],
         "sentences": [str(line) for line in lines],
     }
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

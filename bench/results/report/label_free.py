@@ -12,7 +12,13 @@ from bench.results.analysis.label_free import VALIDATION, Judge, LabelFreeChoice
 from bench.results.grid import UNKNOWN, Grid
 from bench.results.metric import Metric
 from bench.results.report.blocks import Block, Heading, Table, paragraph
-from bench.results.report.wording import difference, difference_interval, number, seeds_text
+from bench.results.report.wording import (
+    as_json,
+    difference,
+    difference_interval,
+    number,
+    seeds_text,
+)
 
 MAX_ROWS = 50
 
@@ -36,7 +42,7 @@ def label_free_section(found: LabelFreeChoices, grid: Grid) -> Iterator[Block]:
 
 def _values(found: LabelFreeChoices, grid: Grid) -> Table:
     metric = grid.metric
-    of_target = () if found.figures is None else (_tested(metric),)
+    of_target = () if found.figures is None else (f"test {metric.axis_label}",)
     header = ("config", *(_title(judge, metric) for judge in found.judges), *of_target)
     rows = tuple(
         (
@@ -80,7 +86,7 @@ def _choices(found: LabelFreeChoices, grid: Grid) -> Iterator[Block]:
         ),
         ("oracle", grid.labels[found.oracle], figures[found.oracle], "", "", ""),
     )
-    header = ("chosen by", "config", _tested(metric), "regret", "interval", "τ")
+    header = ("chosen by", "config", f"test {metric.axis_label}", "regret", "interval", "τ")
     yield Table(
         "label_free",
         header,
@@ -108,10 +114,6 @@ def _title(judge: Judge, metric: Metric) -> str:
     if judge.name == VALIDATION:
         return f"validation {metric.axis_label}"
     return VALIDATORS[judge.name].title
-
-
-def _tested(metric: Metric) -> str:
-    return f"test {metric.axis_label}"
 
 
 def _value(judge: Judge, config: str, metric: Metric) -> str:
@@ -156,7 +158,7 @@ def _judge_json(judge: Judge, found: LabelFreeChoices, grid: Grid) -> dict[str, 
         **told,
         "figure": found.figures[judge.chosen],
         "regret": 0.0 if regret is None else regret.lead,
-        "low": low if math.isfinite(low) else None,
-        "high": high if math.isfinite(high) else None,
+        "low": as_json(low),
+        "high": as_json(high),
         "correlation": judge.correlation,
     }

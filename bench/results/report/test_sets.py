@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from bench.results.grid import UNKNOWN
 from bench.results.metric import Metric
 from bench.results.report.answer import lead_text, named
 from bench.results.report.blocks import Block, Bullets, Heading, Table, paragraph
-from bench.results.report.wording import claim, ends, number
+from bench.results.report.wording import as_json, claim, ends, number
 
 MAX_PAIRS = 45
 MAX_TURNS = 20
@@ -138,9 +137,9 @@ def test_sets_json(found: TestSets) -> dict[str, Any]:
             **({"test_groups": verdict.groups} if verdict.groups else {}),
             "figures": {
                 each.name: {
-                    "value": _known(each.figure),
-                    "low": _known(each.interval[0]),
-                    "high": _known(each.interval[1]),
+                    "value": as_json(each.figure),
+                    "low": as_json(each.interval[0]),
+                    "high": as_json(each.interval[1]),
                 }
                 for each in verdict.contenders
             },
@@ -148,9 +147,9 @@ def test_sets_json(found: TestSets) -> dict[str, Any]:
                 {
                     "first": pair.first,
                     "second": pair.second,
-                    "difference": _known(pair.difference),
-                    "low": _known(pair.interval[0]),
-                    "high": _known(pair.interval[1]),
+                    "difference": as_json(pair.difference),
+                    "low": as_json(pair.interval[0]),
+                    "high": as_json(pair.interval[1]),
                     "verdict": pair.verdict,
                 }
                 for pair in verdict.comparisons
@@ -161,7 +160,3 @@ def test_sets_json(found: TestSets) -> dict[str, Any]:
 
 
 test_sets_json.__test__ = False  # type: ignore[attr-defined]
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -77,6 +77,11 @@ def or_unknown(value: float, form: str) -> str:
     return UNKNOWN if is_missing(value) else form.format(value)
 
 
+def as_json(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
 def mean_sd(figure: Spread, metric: Metric) -> str:
     """Mean ± standard deviation, of fractions in percent; of one seed its figure."""
     sd = f" ± {metric.number(figure.sd)}" if figure.n > 1 else ""
